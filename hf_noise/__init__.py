@@ -1,0 +1,46 @@
+"""hf_noise: what bad training data does to a model, and how to survive it.
+
+Importing it is fast and loads neither torch nor transformers; names load what they need when they are first used.
+It also teaches `datasets.load_dataset` the names that begin with "hf_noise/".
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from hf_noise.data.hook import install_on_import
+
+if TYPE_CHECKING:
+    from hf_noise.data.corrupt import corrupt as corrupt
+    from hf_noise.data.hook import load_dataset as load_dataset
+    from hf_noise.hub.load import load_noise as load_noise
+    from hf_noise.noise import GaussianDocuments as GaussianDocuments
+    from hf_noise.noise import RandomDocuments as RandomDocuments
+    from hf_noise.noise import UniformTokens as UniformTokens
+    from hf_noise.noise import noise_from_dict as noise_from_dict
+    from hf_noise.trainers.audit import audit_tokens as audit_tokens
+
+__version__ = "0.1.0"
+
+# Noises are looked up in hf_noise.noise, so that a new protocol need not be named here.
+_WHERE = {
+    "audit_tokens": "hf_noise.trainers.audit",
+    "corrupt": "hf_noise.data.corrupt",
+    "load_dataset": "hf_noise.data.hook",
+    "load_noise": "hf_noise.hub.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(_WHERE.get(name, "hf_noise.noise"))
+    if name not in _WHERE and name not in module.__all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE, *import_module("hf_noise.noise").__all__})
+
+
+install_on_import()

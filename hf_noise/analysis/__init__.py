@@ -1,0 +1,1 @@
+"""What theory and statistics say about noisy training, on plain numbers and arrays."""

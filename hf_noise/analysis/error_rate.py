@@ -1,0 +1,81 @@
+"""How much uniform noise is in the targets, asked of the ranks that a model gives them.
+
+A replaced token is uniform over the vocabulary whatever the context, so its rank under ANY model is uniform on
+1 .. V; a clean token ranks near the top. The share of targets in the lowest ranks therefore shows e, as the share of
+large p-values shows the proportion of true null hypotheses (Storey, 2002). Unlike the likelihood, ranks do not
+confuse noise with a model that spreads its own probability too evenly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import beta
+
+__all__ = ["ErrorRateEstimate", "error_rate_from_ranks"]
+
+
+@dataclass(frozen=True)
+class ErrorRateEstimate:
+    """An estimate of the weight of uniform noise with its interval.
+
+    `low` and `high` bound, with the stated confidence, what the lowest ranks hold; clean tokens that the model ranks
+    there push it up, so `high` is an upper bound for e and `value` errs upwards if at all. `cutoff` is the share of
+    the vocabulary above the ranks that were counted, `n` the number of targets.
+    """
+
+    value: float
+    low: float
+    high: float
+    cutoff: float
+    n: int
+    confidence: float = 0.95
+
+
+def error_rate_from_ranks(
+    above: np.ndarray, vocab_size: int, *, confidence: float = 0.95, cutoffs: int = 50
+) -> ErrorRateEstimate:
+    """Estimate e from ranks.
+
+    For a cut-off c the estimate is (share of targets that at least c V tokens outrank) / (1 - c). A larger c lets
+    fewer clean tokens in and counts fewer targets; the one with the least estimated squared error is taken (Storey,
+    Taylor, Siegmund, 2004), its interval is Clopper and Pearson's.
+
+    Args:
+        above: integers [n] in [0, V), the number of tokens that the model finds more probable than the target.
+        vocab_size: V >= 2.
+        confidence: of the interval, in (0, 1).
+        cutoffs: number of cut-offs to try, from one half of the vocabulary to its last percent.
+
+    Raises:
+        ValueError: no targets, or a rank outside [0, V).
+    """
+    above = np.asarray(above)
+    if above.size == 0:
+        raise ValueError("there are no targets to estimate an error rate from")
+    if vocab_size < 2 or above.min() < 0 or above.max() >= vocab_size:
+        raise ValueError(
+            f"ranks must lie in [0, {vocab_size}), they span [{above.min()}, {above.max()}]; pass the number of tokens "
+            "above each target and the vocabulary that they were counted in"
+        )
+    n = above.size
+    first = np.unique(np.linspace(vocab_size / 2, vocab_size * 0.99, cutoffs).round().astype(int))
+    first = np.minimum(first, vocab_size - 1)
+    hits = n - np.searchsorted(np.sort(above), first, side="left")
+    width = 1 - first / vocab_size
+    estimates = hits / n / width
+    variance = estimates * np.maximum(1 - estimates * width, 0) / (n * width)
+    best = int(np.argmin((estimates - estimates.min()) ** 2 + variance))
+    tail = (1 - confidence) / 2
+    k = hits[best]
+    low = beta.ppf(tail, k, n - k + 1) if k else 0.0
+    high = beta.ppf(1 - tail, k + 1, n - k) if k < n else 1.0
+    return ErrorRateEstimate(
+        value=float(min(estimates[best], 1.0)),
+        low=float(min(low / width[best], 1.0)),
+        high=float(min(high / width[best], 1.0)),
+        cutoff=float(first[best] / vocab_size),
+        n=int(n),
+        confidence=confidence,
+    )

@@ -1,0 +1,217 @@
+"""What the builders of noisy token data share: the settings of the noise, stable sample ids, the realised rate."""
+
+from __future__ import annotations
+
+import abc
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from datasets import ArrowBasedBuilder, BuilderConfig, DatasetInfo, Features, Version
+from datasets.exceptions import DatasetGenerationError
+
+from hf_noise.noise import UniformTokens, rates
+from hf_noise.noise.base import check_seed
+from hf_noise.noise.tokens import IGNORE_INDEX
+
+__all__ = ["CorpusError", "NoisyTokensBuilder", "NoisyTokensConfig", "first_sample_id", "ratio_grid"]
+
+logger = logging.getLogger(__name__)
+
+# Sample ids: 2^40 rows a shard, 2^20 shards a split, so that no two rows of a data set share their noise.
+_ROW_BITS, _SHARD_BITS = 40, 20
+_SPLIT_NUMBERS = {"train": 0, "validation": 1, "test": 2}
+
+_CITATION = """\
+@misc{hf_noise, title = {hf_noise: noisy training data for Hugging Face libraries}, note = {Python package}}"""
+
+
+class CorpusError(DatasetGenerationError, ValueError):
+    """A source that cannot be used. `datasets` passes its own class of errors on without wrapping it in another."""
+
+
+@dataclass
+class NoisyTokensConfig(BuilderConfig):
+    """Settings of a noisy token data set: what `load_dataset("hf_noise/...", r=0.5, ...)` takes.
+
+    Args:
+        r: noise ratio, noisy tokens per clean token, r >= 0. Give this or `error_rate`, never both.
+        error_rate: share of tokens that are replaced, e = r / (1 + r), in [0, 1).
+        seed: of the noise, in [0, 2^63).
+        epoch: which epoch's noise to draw, >= 0 (a trainer that draws noise anew starts with epoch 0).
+        exclude_original: replacements always differ from the original token.
+        noisy_splits: splits to corrupt besides "train", such as ("validation",).
+        source: "embedded/docs-text", a local file, glob or folder, or a data set on the Hub.
+        source_config: configuration of a data set on the Hub that has several.
+        tokenizer: "embedded", "embedded:4096", a folder, a model on the Hub, or a tokenizer object.
+    """
+
+    version: Version | str | None = Version("1.0.0")
+    r: float | None = None
+    error_rate: float | None = None
+    seed: int = 0
+    epoch: int = 0
+    exclude_original: bool = False
+    noisy_splits: Sequence[str] = ()
+    source: str | None = None
+    source_config: str | None = None
+    tokenizer: Any = None
+
+    @property
+    def ratio(self) -> float:
+        """r, from whichever of `r` and `error_rate` was given."""
+        return rates.resolve(self.r, self.error_rate)[0]
+
+    def check(self) -> None:
+        """Raise for settings that can be seen to be wrong before anything is read.
+
+        `datasets` fills named configurations after they were made, so `__post_init__` would come too early.
+        """
+        if self.r is None and self.error_rate is None:
+            raise ValueError("say how much noise: r=0.5 (noisy tokens per clean token), or error_rate=1/3; r=0 is none")
+        if self.r is not None and self.error_rate is not None:
+            raise ValueError(
+                f"r={self.r!r} and error_rate={self.error_rate!r} say the same thing twice; give one of them"
+                + (f" (the configuration {self.name!r} brings its r)" if self.name != "default" else "")
+            )
+        ratio = self.ratio
+        for config in ratio_grid(type(self)) if self.name != "default" else ():
+            if config.name == self.name and config.r != ratio:
+                raise ValueError(f"configuration {self.name!r} means r={config.r}, not r={ratio}; give r= without a name")
+        check_seed(self.seed)
+        if isinstance(self.epoch, bool) or not isinstance(self.epoch, int) or self.epoch < 0:
+            raise ValueError(f"epoch must be an integer >= 0, got {self.epoch!r}")
+
+    def create_config_id(self, config_kwargs: dict, custom_features: Features | None = None) -> str:
+        """Name of the cache folder: settings that mean the same share one, r=1 and r=1.0 and error_rate=0.5."""
+        self.check()
+        return super().create_config_id(self.identity(), custom_features)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that differ from their defaults, in one spelling."""
+        inherited = {field.name for field in fields(BuilderConfig)}
+        own = {field.name: field.default for field in fields(self) if field.name not in inherited}
+        changed = {name: getattr(self, name) for name, default in own.items() if getattr(self, name) != default}
+        for respelt in ("r", "error_rate", "noisy_splits"):
+            changed.pop(respelt, None)
+        if self.extra_noisy_splits:
+            changed["noisy_splits"] = ",".join(sorted(self.extra_noisy_splits))
+        return {**changed, "r": self.ratio}
+
+    @property
+    def extra_noisy_splits(self) -> set[str]:
+        """The splits that `noisy_splits` names."""
+        return {self.noisy_splits} if isinstance(self.noisy_splits, str) else set(self.noisy_splits)
+
+
+def ratio_grid(config_class: type[NoisyTokensConfig]) -> list[NoisyTokensConfig]:
+    """Named configurations "r0.0" ... "r1.0": the ratios that paper A studies."""
+    return [
+        config_class(name=f"r{ratio}", r=ratio, description=f"{ratio} noisy tokens per clean token")
+        for ratio in (0.0, 0.1, 0.3, 0.5, 1.0)
+    ]
+
+
+def first_sample_id(split: str, shard: int) -> int:
+    """The sample id of the first row of a shard; rows of the shard count up from it.
+
+    It is shard * 2^40 in the train split and never depends on processes, streaming or order; other splits are
+    numbered so that they share no id, and hence no noise, with it.
+    """
+    return ((_SPLIT_NUMBERS.get(split, 3) << _SHARD_BITS) + shard) << _ROW_BITS
+
+
+class NoisyTokensBuilder(ArrowBasedBuilder):
+    """Base of the builders in `hf_noise.data.builders`.
+
+    A subclass sets `DESCRIPTION` and `NOISY_COLUMN`, gives `vocab_size()` and the methods of an `ArrowBasedBuilder`.
+    """
+
+    VERSION = Version("1.0.0")
+    DESCRIPTION = ""
+
+    @abc.abstractmethod
+    def vocab_size(self) -> int:
+        """Number of tokens that replacements are drawn from."""
+
+    @property
+    def noisy_column(self) -> str:
+        """The column that carries the noise."""
+        return "labels"
+
+    @property
+    def noise(self) -> UniformTokens:
+        """The noise of the noisy splits."""
+        config = self.config
+        return UniformTokens(
+            ratio=config.r, error_rate=config.error_rate, vocab_size=self.vocab_size(), seed=config.seed,
+            exclude_original=config.exclude_original,
+        )
+
+    def noise_of(self, split: str) -> UniformTokens:
+        """The noise of one split: none in validation and test, unless `noisy_splits` names them."""
+        if split == "train" or split in self.config.extra_noisy_splits:
+            return self.noise
+        return UniformTokens(ratio=0.0, vocab_size=self.vocab_size(), seed=self.config.seed)
+
+    def check_noisy_splits(self, splits: Sequence[str]) -> None:
+        """Raise ValueError if `noisy_splits` names a split that is not there."""
+        unknown = sorted(self.config.extra_noisy_splits - set(splits))
+        if unknown:
+            raise ValueError(f"noisy_splits names {', '.join(unknown)}, but the splits are {', '.join(splits)}")
+
+    def describe(self, features: Features | None) -> DatasetInfo:
+        """The info of the data set before its noise is known, see `tell_noise`."""
+        return DatasetInfo(description=self.DESCRIPTION.strip(), features=features, citation=_CITATION)
+
+    def tell_noise(self, realised: dict[str, dict[str, Any]] | None = None) -> None:
+        """Write the noise into the info, so that it stays with the data: JSON in the last line of the description.
+
+        `{"noise": {protocol, version, fields, "realised": {"rate", "n"}}, "epoch": 0, "realised": {split: ...}}`,
+        the realised rates only once the data are built.
+        """
+        noise: dict[str, Any] = self.noise.to_dict()
+        record: dict[str, Any] = {"noise": noise, "epoch": self.config.epoch}
+        if realised:
+            noise["realised"] = realised.get("train") or next(iter(realised.values()))
+            record["realised"] = realised
+        self.info.description = f"{self.DESCRIPTION.strip()}\n\n{json.dumps(record)}"
+
+    def _download_and_prepare(self, dl_manager: Any, verification_mode: Any, **prepare_split_kwargs: Any) -> None:
+        super()._download_and_prepare(dl_manager, verification_mode, **prepare_split_kwargs)
+        realised = {split: self._realised(split) for split in self.info.splits}
+        for split, rate in realised.items():
+            logger.info(
+                "%s: requested rate of noisy tokens %.6f, realised %.6f (n = %d)",
+                split, self.noise_of(split).error_rate, rate["rate"], rate["n"],
+            )
+        self.tell_noise(realised)
+
+    def _prepare_split(self, split_generator: Any, *args: Any, **kwargs: Any) -> None:
+        super()._prepare_split(split_generator, *args, **kwargs)
+        if not split_generator.split_info.num_examples:
+            raise CorpusError(f"the split {split_generator.name!r} of {self.config.source!r} came out empty")
+
+    def _realised(self, split: str) -> dict[str, Any]:
+        """Share of replaced tokens among all that could be, read back from the files just written."""
+        noisy = total = 0
+        for batch in _batches(Path(self._output_dir), f"{self.dataset_name}-{split}"):
+            noisy += pc.sum(batch["is_noisy"].flatten()).as_py() or 0
+            total += pc.sum(pc.not_equal(batch[f"clean_{self.noisy_column}"].flatten(), IGNORE_INDEX)).as_py() or 0
+        return {"rate": noisy / total if total else 0.0, "n": total}
+
+
+def _batches(folder: Path, prefix: str) -> Iterator[pa.RecordBatch]:
+    """The record batches of one split as `datasets` writes it: Arrow streams, or Parquet if asked for."""
+    for file in sorted(folder.glob(f"{prefix}*")):
+        if file.suffix == ".parquet":
+            yield from pq.ParquetFile(file).iter_batches()
+        else:
+            with pa.memory_map(str(file)) as mapped:
+                yield from pa.ipc.open_stream(mapped)

@@ -1,0 +1,46 @@
+"""`hf_noise/owt-noisy`: OpenWebText, or any text of your own, with noisy targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hf_noise.data.builder import ratio_grid
+from hf_noise.data.text import PackedTextBuilder, PackedTextConfig
+
+OPENWEBTEXT = "Skylion007/openwebtext"
+_GPT2 = "openai-community/gpt2"
+# Share of documents that nanoGPT's preparation of OpenWebText holds out: about 4 million tokens.
+_OPENWEBTEXT_VALIDATION = 0.0005
+
+
+@dataclass
+class OwtNoisyConfig(PackedTextConfig):
+    """As `PackedTextConfig`, with defaults that follow the source.
+
+    OpenWebText: GPT-2's tokenizer and 0.05% of the documents for validation, as in the usual recipe. Local or
+    embedded text: the embedded tokenizer, which needs no network, and 1% (of sources without a validation split).
+    """
+
+    source: str | None = OPENWEBTEXT
+
+    def tokenizer_choice(self) -> Any:
+        if self.tokenizer is None and not self.found_source().files:
+            return _GPT2
+        return super().tokenizer_choice()
+
+    def held_out(self) -> float:
+        if self.validation_source is None and self.validation_fraction is None and self.source == OPENWEBTEXT:
+            return _OPENWEBTEXT_VALIDATION
+        return super().held_out()
+
+
+class OwtNoisy(PackedTextBuilder):
+    """OpenWebText, or the text that `source=` names, in rows of 1024 tokens."""
+
+    DESCRIPTION = """
+Text (OpenWebText unless another source is named), tokenised and packed. Targets (`labels`) of the train split are
+replaced by uniform draws from the vocabulary at rate e = r / (1 + r); contexts (`input_ids`) stay clean (paper A,
+algorithm 2)."""
+    BUILDER_CONFIG_CLASS = OwtNoisyConfig
+    BUILDER_CONFIGS = ratio_grid(OwtNoisyConfig)

@@ -1,0 +1,170 @@
+"""Corrupt a column of a data set you already have, at Arrow speed: no Python list is ever made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
+
+from hf_noise.data.sources import with_features
+from hf_noise.noise import Noise
+
+__all__ = ["CorruptColumn", "corrupt", "corrupted_features"]
+
+_MASK, _SAMPLE_ID = "is_noisy", "sample_id"
+
+
+@dataclass(frozen=True)
+class CorruptColumn:
+    """What `datasets.map` calls on Arrow tables: a value, so that its fingerprint is the same in every process.
+
+    Args:
+        noise: a token noise.
+        column: a column of integer lists, of equal or different lengths; -100 marks positions without a token.
+        sample_id: integer column with the stable index of each row.
+        epoch: which epoch's noise to draw.
+    """
+
+    noise: Noise
+    column: str
+    sample_id: str = _SAMPLE_ID
+    epoch: int = 0
+
+    def __call__(self, table: pa.Table, indices: list[int] | None = None) -> pa.Table:
+        """The table with the noisy column in place, and `clean_<column>` and `is_noisy` (and a sample id) beside it.
+
+        `indices` are the row numbers; they become the sample ids where the table brings none.
+        """
+        if self.sample_id not in table.column_names:
+            table = table.append_column(self.sample_id, pa.array(np.asarray(indices, dtype=np.int64)))
+        clean = _one_array(table[self.column])
+        sample = table[self.sample_id].to_numpy().astype(np.int64, copy=False)
+        noisy, is_noisy = self._draw(clean, sample)
+        position = table.column_names.index(self.column)
+        table = table.set_column(position, self.column, noisy)
+        return table.append_column(f"clean_{self.column}", clean).append_column(_MASK, is_noisy)
+
+    def _draw(self, clean: pa.Array, sample: np.ndarray) -> tuple[pa.Array, pa.Array]:
+        if clean.null_count or clean.flatten().null_count:
+            raise ValueError(f"column {self.column!r} holds nulls; drop those rows, or mark positions with -100")
+        # Views on the Arrow buffers: `values` is what lies between the first and the last offset.
+        values = clean.flatten().to_numpy(zero_copy_only=True)
+        if pa.types.is_fixed_size_list(clean.type):
+            length = clean.type.list_size
+            lengths = np.full(len(clean), length)
+            rebuild = lambda flat: pa.FixedSizeListArray.from_arrays(flat, length)  # noqa: E731
+        else:
+            offsets = clean.offsets.to_numpy()
+            lengths = np.diff(offsets)
+            starts = pa.array(offsets - offsets[0])
+            make = pa.LargeListArray if pa.types.is_large_list(clean.type) else pa.ListArray
+            rebuild = lambda flat: make.from_arrays(starts, flat)  # noqa: E731
+        noisy, is_noisy = self.noise.flat(values, lengths, sample, self.epoch)
+        return rebuild(pa.array(noisy, type=clean.type.value_type)), rebuild(pa.array(is_noisy))
+
+
+def corrupt(
+    dataset: Dataset | DatasetDict | IterableDataset | IterableDatasetDict,
+    noise: Noise,
+    column: str = "labels",
+    *,
+    sample_id: str = _SAMPLE_ID,
+    epoch: int = 0,
+    batch_size: int = 1000,
+    num_proc: int | None = None,
+    noisy_splits: tuple[str, ...] = (),
+) -> Any:
+    """Corrupt a token column of a data set; the noisy tokens take its name.
+
+    Args:
+        dataset: a `Dataset`, an `IterableDataset`, or a dictionary of splits, of which "train" is corrupted and those
+            that `noisy_splits` names.
+        noise: which tokens to replace, see `UniformTokens`.
+        column: column of integer lists; positions that hold -100 carry no token and stay as they are.
+        sample_id: column with a stable integer for each row, to which its noise belongs. If a `Dataset` has none, the
+            row number is taken and kept in such a column; so corrupt before you shuffle or select.
+        epoch: which epoch's noise to draw.
+        batch_size: rows at a time; has no influence on the noise.
+        num_proc: processes, for a `Dataset`; has no influence on the noise.
+
+    Returns:
+        The data set in the same format, with `column` noisy, the original as `clean_<column>` (same type), the mask
+        of replaced positions as `is_noisy`, and `sample_id`.
+
+    Raises:
+        ValueError: a column is missing or of another kind, the data set is corrupted already, an `IterableDataset`
+            has no sample ids, or a token lies outside [0, vocab_size).
+        TypeError: not a noise for tokens, or not a data set.
+
+    Example:
+        >>> noisy = corrupt(dataset, UniformTokens(ratio=0.5, vocab_size=50257), column="labels")
+    """
+    if not isinstance(noise, Noise) or not hasattr(noise, "flat"):
+        raise TypeError(f"noise must be a noise for tokens, such as UniformTokens(ratio=0.5, ...), got {noise!r}")
+    function = CorruptColumn(noise, column, sample_id, epoch)
+    if isinstance(dataset, DatasetDict | IterableDatasetDict):
+        chosen = {"train", *noisy_splits}
+        if missing := sorted(chosen - set(dataset)):
+            raise ValueError(f"there is no split {', '.join(missing)} to corrupt, only {', '.join(dataset)}")
+        return type(dataset)(
+            {name: _corrupt(part, function, batch_size, num_proc) if name in chosen else part
+             for name, part in dataset.items()}
+        )
+    return _corrupt(dataset, function, batch_size, num_proc)
+
+
+def _corrupt(dataset: Any, function: CorruptColumn, batch_size: int, num_proc: int | None) -> Any:
+    if isinstance(dataset, Dataset):
+        features = corrupted_features(dataset.features, function.column, function.sample_id)
+        before = dataset.format
+        mapped = dataset.with_format("arrow").map(
+            function, with_indices=True, batched=True, batch_size=batch_size, num_proc=num_proc, features=features,
+            desc=f"Corrupting {function.column}",
+        )
+        if set(before["columns"]) == set(dataset.column_names):
+            before["columns"] = None
+        return mapped.with_format(before["type"], before["columns"], **before["format_kwargs"])
+    if not isinstance(dataset, IterableDataset):
+        raise TypeError(f"dataset must come from the library `datasets`, got {type(dataset).__name__}")
+    dataset = with_features(dataset)
+    if function.sample_id not in dataset.features:
+        raise ValueError(
+            f"an IterableDataset needs a column {function.sample_id!r} with a stable integer for each row, because row "
+            "numbers change with shuffling and sharding; add it when you write the data, or on one unsharded, "
+            f"unshuffled stream: dataset.map(lambda row, i: {{{function.sample_id!r}: i}}, with_indices=True)"
+        )
+    features = corrupted_features(dataset.features, function.column, function.sample_id)
+    formatting = dataset._formatting
+    mapped = dataset.with_format("arrow").map(function, batched=True, batch_size=batch_size, features=features)
+    return mapped.with_format(formatting.format_type if formatting else None)
+
+
+def corrupted_features(features: Features, column: str, sample_id: str = _SAMPLE_ID) -> Features:
+    """The features after `column` was corrupted; raises ValueError if it cannot be."""
+    if column not in features:
+        raise ValueError(f"there is no column {column!r} to corrupt; the data set has {', '.join(map(repr, features))}")
+    taken = [name for name in (f"clean_{column}", _MASK) if name in features]
+    if taken:
+        raise ValueError(
+            f"column {column!r} is corrupted already: there is {' and '.join(map(repr, taken))}; corrupt the clean "
+            "data instead, or remove or rename those columns"
+        )
+    kind = features[column]
+    inner = getattr(kind, "feature", None)
+    if not isinstance(inner, Value) or not pa.types.is_integer(inner.pa_type):
+        raise ValueError(
+            f"column {column!r} holds {kind}; only lists of integer tokens can be corrupted, such as "
+            "List(Value('int32')) - single labels (ClassLabel) and text are not supported here"
+        )
+    if sample_id in features and not pa.types.is_integer(getattr(features[sample_id], "pa_type", pa.null())):
+        raise ValueError(f"sample ids must be integers, but column {sample_id!r} holds {features[sample_id]}")
+    added = {f"clean_{column}": kind, _MASK: List(Value("bool"), length=getattr(kind, "length", -1))}
+    ids = {} if sample_id in features else {sample_id: Value("int64")}
+    return Features({**features, **ids, **added})
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)

@@ -1,0 +1,188 @@
+"""Tokenise and pack: documents become rows of exactly `block_size` tokens, in constant memory, read without copying."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["PackedRows", "Packing", "check_block_size"]
+
+logger = logging.getLogger(__name__)
+
+
+def check_block_size(block_size: int) -> int:
+    """Return `block_size`, or raise: a row needs two tokens to have one to predict."""
+    if isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 2:
+        raise ValueError(f"block_size must be an integer >= 2 (tokens per row), got {block_size!r}")
+    return block_size
+
+
+@dataclass
+class Packing:
+    """Packs one shard: `Packing(tokenizer, 1024).rows(batches)` yields blocks of rows, the fields count what went in.
+
+    The end-of-text token closes every document. A row does not care where documents begin. The tokens after the last
+    full row, fewer than `block_size`, are dropped and counted; memory holds one batch of documents.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    block_size: int
+    documents: int = field(default=0, init=False)
+    tokens: int = field(default=0, init=False)
+    rows_made: int = field(default=0, init=False)
+    seconds: float = field(default=0.0, init=False)
+
+    @property
+    def dropped(self) -> int:
+        """Tokens that are in no row (so far)."""
+        return self.tokens - self.rows_made * self.block_size
+
+    def rows(self, batches: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
+        """Blocks of rows, int32 [n, block_size], n >= 1; empty documents add nothing."""
+        check_block_size(self.block_size)
+        rest = np.empty(0, dtype=np.int32)
+        for texts in batches:
+            start = time.perf_counter()
+            flat = np.concatenate([rest, self._encode([text for text in texts if text])])
+            whole = flat.size // self.block_size
+            rest = flat[whole * self.block_size :]
+            self.rows_made += whole
+            self.seconds += time.perf_counter() - start
+            if whole:
+                yield flat[: whole * self.block_size].reshape(whole, self.block_size)
+
+    def log(self, what: str) -> None:
+        """One line on what was packed: documents, tokens, rows, dropped tokens, tokens/s."""
+        speed = self.tokens / self.seconds if self.seconds else 0.0
+        logger.info(
+            "%s: %d documents, %d tokens -> %d rows of %d, %d tokens dropped at the end, %.0f tokens/s",
+            what, self.documents, self.tokens, self.rows_made, self.block_size, self.dropped, speed,
+        )
+
+    def _encode(self, texts: list[str]) -> np.ndarray:
+        if not texts:
+            return np.empty(0, dtype=np.int32)
+        end = (self.tokenizer.eos_token_id,)
+        # verbose=False: rows are cut afterwards, so documents longer than the model's context are no reason to warn.
+        encoded = self.tokenizer(
+            texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+        )["input_ids"]
+        ids = np.fromiter(chain.from_iterable(chain.from_iterable((ids, end) for ids in encoded)), dtype=np.int32)
+        self.documents += len(texts)
+        self.tokens += ids.size
+        return ids
+
+
+class PackedRows:
+    """Rows of fixed length from a memory-mapped `datasets.Dataset`, as NumPy views without copies.
+
+    A map-style data set for torch: `rows[i]` is `{"input_ids": int [L], "sample_id": int}`, a view on the mapped file;
+    a batch, which a `DataLoader` asks for with `__getitems__`, is ONE dictionary `{"input_ids": int [B, L],
+    "sample_id": int64 [B]}` and so needs `collate_fn=` a function of that dictionary. Batches of neighbours are views
+    too, all others one gather. It pickles as its data set does, for workers that are forked or spawned.
+
+    Args:
+        dataset: has a list column of integers of equal lengths and `sample_id`; may be sliced, selected or shuffled.
+        column: the token column.
+
+    Raises:
+        ValueError: a column is missing, or its rows differ in length or hold no integers.
+    """
+
+    def __init__(self, dataset: Dataset, column: str = "input_ids") -> None:
+        missing = {column, "sample_id"} - set(dataset.column_names)
+        if missing:
+            raise ValueError(
+                f"the data set has no column {', '.join(map(repr, sorted(missing)))}, only "
+                f"{', '.join(map(repr, dataset.column_names))}"
+            )
+        self.dataset, self.column = dataset, column
+        self._map()
+
+    def _map(self) -> None:
+        table = self.dataset.data.table
+        blocks = [_matrix(chunk, self.column) for chunk in table[self.column].chunks if len(chunk)]
+        lengths = {block.shape[1] for block in blocks}
+        if len(lengths) > 1:
+            raise ValueError(f"the rows of {self.column!r} have several lengths: {sorted(lengths)}; pack them first")
+        self.block_size = lengths.pop() if lengths else 0
+        self._tokens = _Chunks(blocks)
+        self._ids = _Chunks([chunk.to_numpy() for chunk in table["sample_id"].chunks if len(chunk)])
+        # After select() or shuffle(), `datasets` keeps the table and a list of row numbers beside it.
+        indices = self.dataset._indices
+        self._order = None if indices is None else indices.column(0).to_numpy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"dataset": self.dataset, "column": self.column}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._map()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self._rows([index])
+        return {"input_ids": self._tokens.take(row)[0], "sample_id": int(self._ids.take(row)[0])}
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, np.ndarray]:
+        rows = self._rows(indices)
+        return {"input_ids": self._tokens.take(rows), "sample_id": self._ids.take(rows).astype(np.int64, copy=False)}
+
+    def _rows(self, indices: Sequence[int]) -> np.ndarray:
+        """Table rows of data set positions, at least one; negative positions count from the end."""
+        rows = np.asarray(indices, dtype=np.int64)
+        outside = (rows < -len(self)) | (rows >= len(self))
+        if outside.any():
+            raise IndexError(f"row {rows[outside][0]} is outside a data set of {len(self)} rows")
+        rows = np.where(rows < 0, rows + len(self), rows)
+        return rows if self._order is None else self._order[rows].astype(np.int64)
+
+
+class _Chunks:
+    """Arrays that follow one another, as the chunks of an Arrow column do, read as one."""
+
+    def __init__(self, parts: list[np.ndarray]) -> None:
+        self.parts = parts
+        self.starts = np.cumsum([0] + [len(part) for part in parts])
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """The given rows: a view where they are neighbours in one chunk, else a copy."""
+        chunks = np.searchsorted(self.starts, rows, side="right") - 1
+        first, start = chunks[0], rows[0] - self.starts[chunks[0]]
+        if chunks[-1] == first and np.array_equal(rows, np.arange(rows[0], rows[0] + rows.size)):
+            return self.parts[first][start : start + rows.size]
+        taken = np.empty((rows.size, *self.parts[first].shape[1:]), dtype=self.parts[first].dtype)
+        for chunk in np.unique(chunks):
+            here = chunks == chunk
+            taken[here] = self.parts[chunk][rows[here] - self.starts[chunk]]
+        return taken
+
+
+def _matrix(chunk: pa.Array, column: str) -> np.ndarray:
+    """The [n, L] view on one chunk of a list column."""
+    if not pa.types.is_fixed_size_list(chunk.type) and not pa.types.is_list(chunk.type):
+        raise ValueError(f"column {column!r} holds {chunk.type}, not lists of tokens")
+    if not pa.types.is_integer(chunk.type.value_type):
+        raise ValueError(f"column {column!r} holds lists of {chunk.type.value_type}, not of integers")
+    if chunk.null_count:
+        raise ValueError(f"column {column!r} holds rows that are null")
+    if pa.types.is_list(chunk.type):
+        lengths = np.diff(chunk.offsets.to_numpy())
+        if lengths.min() != lengths.max():
+            raise ValueError(
+                f"the rows of {column!r} have several lengths ({lengths.min()} to {lengths.max()}); pack them first"
+            )
+    return chunk.flatten().to_numpy(zero_copy_only=True).reshape(len(chunk), -1)

@@ -1,0 +1,195 @@
+"""What a `source` names (embedded text, local files, a data set on the Hub), read through `datasets`.
+
+A source is cut into shards by a rule that looks at its files alone. Row numbers, and with them sample ids and noise,
+count within a shard, so they do not depend on the number of processes, on streaming or on the order of reading.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from datasets import Features, IterableDataset, load_dataset
+from datasets.exceptions import DatasetNotFoundError
+
+from hf_noise.data.embedded import DOCS_TEXT, docs_text_files, docs_text_identity
+
+__all__ = ["Shard", "Source", "check_column", "find_source", "with_features"]
+
+# Extensions and the reader of `datasets` for each; a compression suffix may follow.
+_READERS = {
+    ".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".tsv": "csv",
+    ".json": "json", ".jsonl": "json", ".ndjson": "json", ".txt": "text", ".md": "text",
+}
+_COMPRESSIONS = {".gz", ".bz2", ".xz", ".zst"}
+# What a reader is told. Text: blocks between blank lines are documents, which reads any size in constant memory.
+_PARAGRAPHS = {"sample_by": "paragraph"}
+_OPTIONS = {".txt": _PARAGRAPHS, ".md": _PARAGRAPHS, ".tsv": {"sep": "\t"}}
+# Local Parquet is cut at row groups into shards of about this size on disk: some millions of tokens each.
+_SHARD_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One piece of a source: shard `index` of its split, read in order and in constant memory."""
+
+    dataset: IterableDataset
+    index: int
+
+    def tables(self, batch_size: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """The rows as Arrow tables of `batch_size` rows (the last one smaller)."""
+        dataset = self.dataset if columns is None else self.dataset.select_columns(columns)
+        yield from dataset.with_format("arrow").iter(batch_size=batch_size)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus that has been found.
+
+    Attributes:
+        name: what the user called it.
+        identity: changes when the content does (of files: path, size and time).
+        path, options: how `datasets.load_dataset` is called for it.
+        files: its local files, empty for a data set on the Hub.
+    """
+
+    name: str
+    identity: str
+    path: str
+    options: dict[str, Any]
+    files: tuple[str, ...] = ()
+
+    def splits(self) -> dict[str, IterableDataset]:
+        """The splits as streams. Files and globs are one split, "train"; a folder may hold more, by its file names.
+
+        Raises:
+            ValueError: the source is empty (where this is seen at once).
+            ConnectionError: the data set is on the Hub, which cannot be reached.
+            DatasetNotFoundError: there is no such data set.
+        """
+        try:
+            return dict(load_dataset(self.path, streaming=True, **self.options))
+        except StopIteration as error:  # how the reader of JSON takes an empty file
+            raise ValueError(f"the source {self.name!r} is empty: it has no rows") from error
+        except OSError as error:  # which every network error is, and DatasetNotFoundError too
+            if self.files or isinstance(error, DatasetNotFoundError):
+                raise
+            raise ConnectionError(
+                f"the data set {self.name!r} could not be read from the Hub ({type(error).__name__}: {error}); without "
+                f'a network, give source= a local file, glob or folder, or source="{DOCS_TEXT}"'
+            ) from error
+
+    def shards(self, dataset: IterableDataset) -> list[Shard]:
+        """One shard per file; local Parquet is cut finer or coarser, at row groups, into shards of about 4 MiB."""
+        count = dataset.num_shards
+        if self.files and all(file.endswith(".parquet") for file in self.files):
+            dataset = dataset.reshard()
+            size = sum(Path(file).stat().st_size for file in self.files)
+            count = min(dataset.num_shards, max(count, math.ceil(size / _SHARD_BYTES)))
+        return [Shard(dataset.shard(num_shards=count, index=index), index) for index in range(count)]
+
+
+def find_source(source: str | Path, config: str | None = None) -> Source:
+    """Find out what `source` names, without reading it.
+
+    Args:
+        source: "embedded/docs-text"; a local file, glob or folder (parquet, arrow, json, jsonl, csv, tsv, txt, md,
+            each also compressed); or the id of a data set on the Hub. In a text file, blank lines part documents.
+        config: the configuration of a data set on the Hub that has several.
+
+    Raises:
+        FileNotFoundError: nothing is there, or a glob matches nothing.
+        ValueError: files of a kind that cannot be read, or of several kinds.
+    """
+    name = str(source)
+    if name == DOCS_TEXT:
+        files = {split: docs_text_files(split) for split in ("train", "validation")}
+        return Source(name, docs_text_identity(), "parquet", {"data_files": files}, tuple(files["train"]))
+    if name.startswith("embedded/"):
+        raise ValueError(f"there is no embedded text called {name!r}; this version has {DOCS_TEXT!r}")
+    files = _local_files(name)
+    if not files:
+        return Source(name, f"{name} {config}", name, {"name": config})
+    reader, options = _reader_of(files)
+    stats = [(str(Path(file).absolute()), Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in files]
+    identity = hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return Source(name, identity, str(folder), options, files)
+    return Source(name, identity, reader, {"data_files": {"train": list(files)}, **options}, files)
+
+
+def _local_files(name: str) -> tuple[str, ...]:
+    """The local files that `name` means, none if it can only be the id of a data set on the Hub."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return (str(path),)
+    if path.is_dir():
+        found = (file for file in path.rglob("*") if file.is_file() and _extension(file) in _READERS)
+        visible = (file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
+        files = tuple(sorted(map(str, visible)))
+        if not files:
+            raise FileNotFoundError(f"the folder source={name!r} holds no data files ({', '.join(_READERS)})")
+        return files
+    if glob.has_magic(name):
+        files = tuple(sorted(file for file in glob.glob(str(path), recursive=True) if Path(file).is_file()))
+        if not files:
+            raise FileNotFoundError(f"no file matches source={name!r} (searched from {Path.cwd()})")
+        return files
+    # Ids on the Hub are `name` or `namespace/name`; all else, and whatever ends like a data file, meant a local path.
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1 or _extension(name) in _READERS:
+        raise FileNotFoundError(f"there is no file or folder source={name!r} (searched from {Path.cwd()})")
+    return ()
+
+
+def _reader_of(files: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    """The reader of `datasets` for these files and what it is told."""
+    kinds = {_extension(file): file for file in files}
+    for extension, file in kinds.items():
+        if extension not in _READERS:
+            raise ValueError(f"{file!r} is of no known kind; readable are {', '.join(_READERS)}, also compressed")
+    if len({(_READERS[extension], *_OPTIONS.get(extension, {})) for extension in kinds}) > 1:
+        raise ValueError(f"files of several kinds ({', '.join(sorted(kinds))}) are no one source; choose by a glob")
+    extension = next(iter(kinds))
+    return _READERS[extension], _OPTIONS.get(extension, {})
+
+
+def _extension(file: str | Path) -> str:
+    suffixes = [suffix.lower() for suffix in Path(file).suffixes]
+    while suffixes and suffixes[-1] in _COMPRESSIONS:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def with_features(dataset: IterableDataset) -> IterableDataset:
+    """The stream with known column types, inferred from its first rows for formats without a schema.
+
+    Raises:
+        ValueError: the stream is empty.
+    """
+    if dataset.features is not None:
+        return dataset
+    first = next(dataset.with_format("arrow").iter(batch_size=100), None)
+    if first is None:
+        raise ValueError("the stream is empty: it has no rows")
+    return dataset.cast(Features.from_arrow_schema(first.schema))
+
+
+def check_column(dataset: IterableDataset, column: str, source: str, option: str) -> None:
+    """Raise ValueError unless the source has this column; `option` is the argument that chooses another."""
+    # Readers of JSON or CSV only see their columns when they read.
+    names = dataset.column_names or list(next(iter(dataset), {}))
+    if not names:
+        raise ValueError(f"the source {source!r} is empty: it has no rows")
+    if column not in names:
+        raise ValueError(
+            f"the source {source!r} has no column {column!r}; it has {', '.join(map(repr, names))}: "
+            f"choose one with {option}="
+        )

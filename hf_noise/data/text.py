@@ -1,0 +1,178 @@
+"""The base of builders that tokenise text, pack it into rows of equal length and corrupt the targets."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import DatasetInfo, Features, List, SplitGenerator, Value
+
+from hf_noise.data.builder import CorpusError, NoisyTokensBuilder, NoisyTokensConfig, first_sample_id
+from hf_noise.data.packing import Packing, check_block_size
+from hf_noise.data.sources import Shard, Source, check_column, find_source
+from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity
+
+__all__ = ["PackedTextBuilder", "PackedTextConfig"]
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 256  # documents that are tokenised together
+_LOCAL_VALIDATION_FRACTION = 0.01
+
+
+@dataclass
+class PackedTextConfig(NoisyTokensConfig):
+    """Settings of text that is tokenised and packed.
+
+    Args:
+        block_size: tokens per row, >= 2.
+        text_column: the column with the text of a document.
+        validation_source: a second source, used whole as the validation split.
+        validation_fraction: share of the documents held out for validation if the source has no such split, in
+            [0, 1); chosen by a hash of their text, so that equal documents are on one side. 0 for no such split.
+    """
+
+    block_size: int = 1024
+    text_column: str = "text"
+    validation_source: str | None = None
+    validation_fraction: float | None = None
+
+    def check(self) -> None:
+        super().check()
+        check_block_size(self.block_size)
+        if self.validation_fraction is not None and not 0 <= self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction must lie in [0, 1), got {self.validation_fraction!r}")
+        if self.validation_source is not None and self.validation_fraction:
+            raise ValueError("give validation_source or validation_fraction, not both")
+
+    def identity(self) -> dict[str, Any]:
+        # What is behind the names counts: a file that was changed, or a tokenizer at another place.
+        changed = {**super().identity(), "source": self.found_source().identity}
+        if self.validation_source is not None:
+            changed["validation_source"] = find_source(self.validation_source).identity
+        return {**changed, "tokenizer": tokenizer_identity(self.found_tokenizer())}
+
+    def found_source(self) -> Source:
+        return find_source(self.source, self.source_config)
+
+    def tokenizer_choice(self) -> Any:
+        """The tokenizer that was asked for, or the default."""
+        return "embedded" if self.tokenizer is None else self.tokenizer
+
+    def found_tokenizer(self) -> Any:
+        return find_tokenizer(self.tokenizer_choice())
+
+    def held_out(self) -> float:
+        """Share of documents to hold out for validation."""
+        if self.validation_source is not None:
+            return 0.0
+        return _LOCAL_VALIDATION_FRACTION if self.validation_fraction is None else self.validation_fraction
+
+
+class PackedTextBuilder(NoisyTokensBuilder):
+    """Columns: `input_ids` [L] int32 the clean context, `labels` [L] int32 the noisy targets (index t is predicted
+    from the tokens before t), `clean_labels` [L] int32, `is_noisy` [L] bool, `sample_id` int64."""
+
+    BUILDER_CONFIG_CLASS = PackedTextConfig
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        tokenizer = self.config.found_tokenizer()
+        chosen = "default" if self.config.tokenizer is None else "given"
+        logger.info("%s tokenizer %r with %d tokens", chosen, self.config.tokenizer_choice(), len(tokenizer))
+        return tokenizer
+
+    def vocab_size(self) -> int:
+        return len(self.tokenizer)
+
+    def _info(self) -> DatasetInfo:
+        self.config.check()
+        tokens = List(Value("int32"), length=self.config.block_size)
+        return self.describe(
+            Features(
+                {
+                    "input_ids": tokens, "labels": tokens, "clean_labels": tokens,
+                    "is_noisy": List(Value("bool"), length=self.config.block_size), "sample_id": Value("int64"),
+                }
+            )
+        )
+
+    def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
+        config, source = self.config, self.config.found_source()
+        splits = source.splits()
+        if "train" not in splits:
+            raise ValueError(f"the source {source.name!r} has no train split, only {', '.join(splits)}")
+        parts = {"train": (splits["train"], source, None)}
+        if config.validation_source is not None:
+            other = find_source(config.validation_source)
+            found = other.splits()
+            parts["validation"] = (found.get("validation", found.get("train")), other, None)
+        elif "validation" in splits:
+            parts["validation"] = (splits["validation"], source, None)
+        elif config.held_out():
+            parts = {"train": (splits["train"], source, False), "validation": (splits["train"], source, True)}
+        if "test" in splits:
+            parts["test"] = (splits["test"], source, None)
+        self.check_noisy_splits(list(parts))
+        self.tell_noise()
+        return [self._split_generator(name, *part, dl_manager.is_streaming) for name, part in parts.items()]
+
+    def _split_generator(
+        self, split: str, dataset: Any, source: Source, held_out: bool | None, is_streaming: bool
+    ) -> SplitGenerator:
+        check_column(dataset, self.config.text_column, source.name, "text_column")
+        shards = source.shards(dataset)
+        # One row must exist, which is known before hours of work. A stream is not searched for held-out documents:
+        # there may be one in thousands, and each of them is a download.
+        if not (is_streaming and held_out) and not any(self._has_row(shard, held_out) for shard in shards):
+            hint = "raise validation_fraction= (0 for no such split)" if held_out else "give more text or a smaller block"
+            raise CorpusError(
+                f"the {split} split of {source.name!r} is shorter than one block of {self.config.block_size} tokens in "
+                f"each of its {len(shards)} shards; {hint}"
+            )
+        return SplitGenerator(name=split, gen_kwargs={"shards": shards, "split": split, "held_out": held_out})
+
+    def _has_row(self, shard: Shard, held_out: bool | None) -> bool:
+        packing = Packing(self.tokenizer, self.config.block_size)
+        return next(packing.rows(self._texts(shard, held_out, batch_size=8)), None) is not None
+
+    def _generate_tables(self, shards: list[Shard], split: str, held_out: bool | None) -> Iterator[tuple[Any, pa.Table]]:
+        noise = self.noise_of(split)
+        for shard in shards:
+            packing = Packing(self.tokenizer, self.config.block_size)
+            sample = first_sample_id(split, shard.index)
+            for number, block in enumerate(packing.rows(self._texts(shard, held_out))):
+                ids = np.arange(sample, sample + len(block), dtype=np.int64)
+                sample += len(block)
+                labels, is_noisy = noise(block, sample=ids, epoch=self.config.epoch)
+                clean = _lists(block)
+                columns = {
+                    "input_ids": clean, "labels": _lists(labels), "clean_labels": clean,
+                    "is_noisy": _lists(is_noisy), "sample_id": pa.array(ids),
+                }
+                yield (shard.index, number), pa.table(columns)
+            packing.log(f"{split} shard {shard.index}")
+
+    def _texts(self, shard: Shard, held_out: bool | None, batch_size: int = _BATCH) -> Iterator[list[str]]:
+        """The documents of a shard that belong to this side of the split; `held_out` None for all of them."""
+        column, share = self.config.text_column, self.config.held_out()
+        for table in shard.tables(batch_size, [column]):
+            if not pa.types.is_string(kind := table[column].type) and not pa.types.is_large_string(kind):
+                raise CorpusError(f"column {column!r} holds {kind}, not text; choose another with text_column=")
+            texts = [text for text in table[column].to_pylist() if text]
+            yield texts if held_out is None else [text for text in texts if _is_held_out(text, share) == held_out]
+
+
+def _is_held_out(text: str, share: float) -> bool:
+    draw = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return draw < share * 2**64
+
+
+def _lists(rows: np.ndarray) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])

@@ -1,0 +1,64 @@
+"""The machine-readable `noise:` block of a card, and the same noise in one plain sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hf_noise.noise import Noise, noise_from_dict
+
+# What a run adds to `Noise.to_dict()`; the rest rebuilds the noise.
+_MEASURED = ("realised",)
+
+
+def as_noise(noise: Noise | Mapping[str, Any]) -> Noise:
+    """The noise itself, from a noise or from `to_dict()` with or without the realised rate.
+
+    Raises ValueError for a protocol, version or field that this version of hf_noise does not know.
+    """
+    if isinstance(noise, Noise):
+        return noise
+    return noise_from_dict({key: value for key, value in noise.items() if key not in _MEASURED})
+
+
+def noise_of_description(description: str) -> dict[str, Any] | None:
+    """The noise that our builders write as JSON into the last line of `DatasetInfo.description`; None without one."""
+    last = (description or "").strip().splitlines()[-1:]
+    if not last or not last[0].startswith('{"noise"'):
+        return None
+    return json.loads(last[0])["noise"]
+
+
+def noise_block(noise: Noise | Mapping[str, Any]) -> dict[str, Any]:
+    """What a card states: protocol, `r`, `e`, `alpha`, seed, realised rate with n, and the full `config`.
+
+    `config` is `noise.to_dict()`, from which `hf_noise.load_noise` rebuilds the noise; the keys above it are
+    for readers and for searches on the Hub. A rate that the protocol does not have is left out.
+    """
+    config = as_noise(noise).to_dict()
+    readable = {"protocol": config["protocol"], "r": config.get("ratio"), "e": config.get("error_rate")}
+    readable |= {"alpha": config.get("alpha"), "seed": config.get("seed")}
+    if isinstance(noise, Mapping):
+        readable["realised"] = noise.get("realised")
+    return {key: value for key, value in readable.items() if value is not None} | {"config": config}
+
+
+def noise_sentence(block: Mapping[str, Any]) -> str:
+    """The noise of a block in words; what the protocol does is said by its class."""
+    rate = block.get("alpha", block.get("e"))
+    if rate == 0:
+        return "No noise was added: this is the clean reference of its family."
+    does = (type(as_noise(block["config"])).__doc__ or block["protocol"]).strip().splitlines()[0].rstrip(".")
+    rates = []
+    if "alpha" in block:
+        rates.append(f"alpha = {block['alpha']:.4g} of the mixture is noise")
+    if "r" in block:
+        rates.append(f"r = {block['r']:.4g} noisy units per clean one")
+    if "e" in block:
+        rates.append(f"e = {block['e']:.4g} of all units")
+    sentence = f"{does}: {', '.join(rates)}."
+    realised = block.get("realised")
+    if realised:
+        sentence += f" Counted in the data: {realised['rate']:.4f} of {realised['n']:,} units."
+    return sentence

@@ -1,0 +1,213 @@
+"""RunRecord -> model card. Every figure in it is read from the record.
+
+Render a published card again, beside its record:
+
+    python -m hf_noise.hub.card hub_cards/<name>/record.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, RepoCard
+
+from hf_noise.hub import render
+from hf_noise.hub.block import noise_block, noise_sentence
+from hf_noise.hub.data_card import data_card
+from hf_noise.reports.record import DataRecord, Record, RunRecord, read_records, write_atomic
+
+__all__ = ["data_card", "model_card", "render_card"]
+
+# Task of a record -> library, Hub pipeline tag, class that loads the checkpoint.
+_TASKS = {
+    "causal_lm": ("transformers", "text-generation", "AutoModelForCausalLM"),
+    "masked_lm": ("transformers", "fill-mask", "AutoModelForMaskedLM"),
+    "seq2seq": ("transformers", "text2text-generation", "AutoModelForSeq2SeqLM"),
+    "image_classification": ("transformers", "image-classification", "AutoModelForImageClassification"),
+}
+
+# Metrics with a name of their own; any other is shown under its key. Order is the order of the card.
+_METRICS = {
+    "validation_nll": "NLL, clean validation targets",
+    "validation_perplexity": "perplexity, clean validation targets",
+    "train_nll_noisy": "NLL, training targets as trained on (noisy)",
+    "train_nll_clean": "NLL, training targets left clean",
+    "train_nll_corrupted": "NLL, training targets replaced",
+}
+
+
+def model_card(
+    record: RunRecord, *, repo_id: str | None = None, license: str | None = None, tags: Sequence[str] = ()
+) -> ModelCard:
+    """The card of a trained checkpoint.
+
+    Args:
+        record: the run; the only source of figures.
+        repo_id: where the checkpoint is loaded from in the card's code, by default the record's name.
+        license: Hub id of the licence of the weights, such as "apache-2.0".
+        tags: further tags beside `hf_noise` and the protocol.
+
+    Returns:
+        A card whose metadata holds `model-index` and `noise`, see `hf_noise.hub.block.noise_block`.
+
+    Raises:
+        ValueError: the record's task or noise is unknown to this version of hf_noise.
+    """
+    if record.task not in _TASKS:
+        raise ValueError(f"no model card for the task {record.task!r}; known tasks: {', '.join(_TASKS)}")
+    library, pipeline_tag, loader = _TASKS[record.task]
+    block = noise_block(record.noise)
+    config = block.pop("config")
+    source = render.hub_id(record.data.get("source"))
+    data = ModelCardData(
+        language=record.data.get("language"),
+        license=license,
+        library_name=library,
+        pipeline_tag=pipeline_tag,
+        tags=["hf_noise", "noisy-data", block["protocol"], *tags],
+        datasets=[source] if source else None,
+        model_name=record.name,
+        eval_results=_eval_results(record, pipeline_tag) or None,
+        noise=block | {"budget": record.budget, "loss": record.loss, "config": config},
+    )
+    return ModelCard.from_template(
+        data,
+        template_str=render.template("model_card.md"),
+        name=record.name,
+        intro=_intro(record),
+        noise_sentence=noise_sentence(block | {"config": config}),
+        results=_results(record),
+        noise_table=render.pairs(_noise_rows(record)),
+        loss_sentence=_loss_sentence(record.loss),
+        budget=render.pairs(record.budget),
+        data=render.pairs(record.data),
+        usage=_usage(repo_id or record.name, loader, bool(record.data.get("tokenizer"))),
+        command=record.command,
+        provenance=render.pairs(_provenance(record)),
+        versions=", ".join(f"{name} {version}" for name, version in record.versions.items()),
+    )
+
+
+def render_card(record: Record) -> RepoCard:
+    """Model card of a RunRecord, data card of a DataRecord."""
+    return data_card(record) if isinstance(record, DataRecord) else model_card(record)
+
+
+def _metrics(record: RunRecord) -> list[tuple[str, dict[str, Any]]]:
+    """Metrics in the card's order; perplexity is exp(NLL) and is added where only the NLL was recorded."""
+    metrics = dict(record.metrics)
+    nll = metrics.get("validation_nll")
+    if nll and "validation_perplexity" not in metrics and nll["value"] < 700:  # exp overflows a double at 709
+        bounds = {key: math.exp(nll[key]) for key in ("low", "high") if key in nll}
+        metrics["validation_perplexity"] = {"value": math.exp(nll["value"]), "n": nll["n"], **bounds}
+    known = [name for name in _METRICS if name in metrics]
+    return [(name, metrics[name]) for name in known + [name for name in metrics if name not in _METRICS]]
+
+
+def _eval_results(record: RunRecord, pipeline_tag: str) -> list[EvalResult]:
+    source = str(record.data.get("source", record.data.get("builder", "unknown")))
+    return [
+        EvalResult(
+            task_type=pipeline_tag,
+            dataset_type=render.hub_id(source) or "other",
+            dataset_name=source,
+            dataset_split=_split(name),
+            metric_type=name,
+            metric_name=_METRICS.get(name, name.replace("_", " ")),
+            metric_value=metric["value"],
+            metric_args={key: value for key, value in metric.items() if key != "value"},
+        )
+        for name, metric in _metrics(record)
+    ]
+
+
+def _split(metric: str) -> str:
+    return "train" if metric.startswith("train") else "validation"
+
+
+def _intro(record: RunRecord) -> str:
+    model, data, budget = record.model, record.data, record.budget
+    size = f" ({render.number(model['parameters'])} parameters)" if "parameters" in model else ""
+    seen = f" for {render.number(budget['tokens'])} tokens" if "tokens" in budget else ""
+    steps = f" in {render.number(budget['steps'])} steps" if "steps" in budget else ""
+    return f"{model.get('name', 'A model')}{size}, trained on `{data.get('source', 'unknown')}`{seen}{steps}."
+
+
+def _results(record: RunRecord) -> str:
+    rows = []
+    for name, metric in _metrics(record):
+        spread = (
+            f"{render.number(metric['low'])} to {render.number(metric['high'])}" if "low" in metric else ""
+        )
+        label = _METRICS.get(name, name.replace("_", " "))
+        value = render.number(float(metric["value"]))
+        rows.append((label, value, spread, str(metric.get("unit", "")), render.number(metric["n"])))
+    columns = ("metric", "value", "interval", "unit", "n")
+    kept = [
+        i for i, column in enumerate(columns) if column in ("metric", "value", "n") or any(r[i] for r in rows)
+    ]
+    return render.table(
+        [columns[i] for i in kept],
+        [[row[i] for i in kept] for row in rows],
+        numeric=[position for position, i in enumerate(kept) if columns[i] in ("value", "interval", "n")],
+    )
+
+
+def _noise_rows(record: RunRecord) -> dict[str, Any]:
+    rows = {key: value for key, value in record.noise.items() if key != "realised"}
+    realised = record.noise.get("realised") or {}
+    return rows | {f"realised {key}": value for key, value in realised.items()}
+
+
+def _loss_sentence(loss: dict[str, Any]) -> str:
+    if loss.get("name") == "corrected":
+        rate = (
+            f"e = {loss['error_rate']:.4g}"
+            if loss.get("error_rate") is not None
+            else "e learned with the model"
+        )
+        return (
+            "the forward-corrected likelihood of the noisy target, `-log((1 - e) p + e / V)`, with "
+            f"{rate} ({loss.get('error_rate_source', 'known')})."
+        )
+    if loss.get("name") == "nll":
+        return "the plain negative log-likelihood of the noisy target; the model was not told of the noise."
+    return f"`{loss.get('name')}`."
+
+
+def _usage(repo_id: str, loader: str, has_tokenizer: bool) -> str:
+    tokenizer = f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")\n' if has_tokenizer else ""
+    return (
+        f"from transformers import {loader}{', AutoTokenizer' if has_tokenizer else ''}\n\n"
+        f'model = {loader}.from_pretrained("{repo_id}")\n{tokenizer}\n'
+        f'import hf_noise\n\nnoise = hf_noise.load_noise("{repo_id}")  # the noise it was trained on, as an object'
+    )
+
+
+def _provenance(record: RunRecord) -> dict[str, Any]:
+    hardware = ", ".join(
+        f"{key.replace('_', ' ')} {value}" if isinstance(value, (int, float)) else str(value)
+        for key, value in (
+            record.hardware | {"gpus": ", ".join(record.hardware.get("gpus", [])) or None}
+        ).items()
+        if value is not None
+    )
+    rows = {"recipe": record.recipe, "seed": record.seed, "created": record.created, "commit": record.git}
+    return rows | {"hardware": hardware, "wall time, s": round(record.wall_seconds), "status": record.status}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the README.md beside each record."""
+    parser = argparse.ArgumentParser(description="Render the card of a record as the README.md beside it.")
+    parser.add_argument("records", nargs="+", type=Path, help="record.json of a run or of a data set")
+    for path in parser.parse_args(argv).records:
+        (record,) = read_records(path)
+        print(write_atomic(path.parent / "README.md", str(render_card(record))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""A noisy data set as a folder: Parquet files, one configuration per noise setting, and the card that lists them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_noise.hub.data_card import data_card
+from hf_noise.reports.record import DataRecord, write_atomic
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["describe_config", "write_config", "write_data_folder"]
+
+_SHARD_BYTES = 500_000_000  # the size that `datasets` and the Hub's viewer work with
+
+
+def describe_config(
+    splits: Mapping[str, Dataset], config_name: str, noise: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One entry of `DataRecord.configs`: rows and units of each split, and the realised rate.
+
+    The rate is the one that `noise` brings, as from a builder, else it is counted in the noisy splits.
+
+    Raises:
+        TypeError: a split is a stream, which has no length.
+        ValueError: no split, or a name that cannot name a folder.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.=-]*", config_name):
+        raise ValueError(f"config_name must be letters, digits, '.', '_', '=' or '-', got {config_name!r}")
+    if not splits:
+        raise ValueError(f"configuration {config_name!r} has no split")
+    described: dict[str, dict[str, Any]] = {}
+    noisy_units = {}
+    for split, dataset in splits.items():
+        if not hasattr(dataset, "num_rows"):
+            raise TypeError(
+                f"split {split!r} is a {type(dataset).__name__}; materialise it first: Dataset.from_generator"
+            )
+        described[split] = {"rows": dataset.num_rows}
+        if "is_noisy" in dataset.column_names:
+            noisy, units = _count_noisy(dataset)
+            described[split] |= {"units": units, "noisy": noisy > 0}
+            noisy_units[split] = noisy
+    # A clean validation split must not dilute the rate; without any noise all splits count.
+    counted = [split for split, noisy in noisy_units.items() if noisy] or list(noisy_units)
+    units = sum(described[split]["units"] for split in counted)
+    if units and "realised" not in noise:
+        noise = dict(noise) | {"realised": {"rate": sum(noisy_units[s] for s in counted) / units, "n": units}}
+    return {"config_name": config_name, "noise": dict(noise), "splits": described}
+
+
+def write_config(
+    splits: Mapping[str, Dataset], folder: str | os.PathLike, config_name: str
+) -> dict[str, Path]:
+    """Write `<config_name>/<split>-00000-of-00001.parquet` and further shards; returns name in the repo -> file."""
+    written = {}
+    for split, dataset in splits.items():
+        shards = max(1, -(-dataset.data.nbytes // _SHARD_BYTES))
+        for index in range(shards):
+            name = f"{config_name}/{split}-{index:05d}-of-{shards:05d}.parquet"
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".tmp")
+            try:
+                dataset.shard(shards, index, contiguous=True).to_parquet(partial)
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
+            written[name] = path
+    return written
+
+
+def write_data_folder(folder: str | os.PathLike, record: DataRecord) -> Path:
+    """Write card and record beside configurations that `write_config` wrote. Returns the folder."""
+    folder = Path(folder)
+    record.write(folder / "record.json")
+    write_atomic(folder / "README.md", str(data_card(record)))
+    return folder
+
+
+def _count_noisy(dataset: Dataset) -> tuple[int, int]:
+    """Noisy units and all units in the column `is_noisy`, in constant memory."""
+    noisy = units = 0
+    for batch in dataset.select_columns(["is_noisy"]).with_format("arrow").iter(batch_size=1000):
+        for chunk in batch["is_noisy"].chunks:
+            while (
+                hasattr(chunk, "flatten") and chunk.type.num_fields
+            ):  # lists of booleans, one level per axis
+                chunk = chunk.flatten()
+            values = chunk.to_numpy(zero_copy_only=False)
+            noisy, units = noisy + int(np.count_nonzero(values)), units + len(values)
+    return noisy, units

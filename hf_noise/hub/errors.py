@@ -1,0 +1,87 @@
+"""What went wrong between us and the Hub, in words that name the repository and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+_LOG_IN = "log in with `hf auth login`, set HF_TOKEN, or pass token="
+
+
+@contextmanager
+def explained(repo_id: str, doing: str, consequence: str = "") -> Iterator[None]:
+    """Turn errors of the Hub client into built-in ones.
+
+    Raises:
+        ConnectionError: no network, offline mode, or a connection that broke off.
+        PermissionError: no token, a wrong one, or one without the right to do this.
+        FileNotFoundError: there is no such repository or revision.
+        RuntimeError: somebody else pushed at the same time, or the Hub answered something else.
+    """
+    try:
+        yield
+    except Exception as error:
+        # The client wraps what happens in its upload threads: the reason is further down the chain.
+        cause: BaseException | None = error
+        while cause is not None:
+            explanation = _explain(cause, f"{doing} {repo_id!r}", consequence)
+            if explanation is not None:
+                raise explanation from cause
+            cause = cause.__cause__
+        raise
+
+
+def _explain(error: BaseException, where: str, consequence: str) -> Exception | None:
+    if isinstance(error, LocalTokenNotFoundError):
+        return PermissionError(f"{where} needs a token: {_LOG_IN}")
+    if isinstance(error, OfflineModeIsEnabled):
+        return ConnectionError(f"{where} is impossible in offline mode; unset HF_HUB_OFFLINE. {consequence}")
+    if isinstance(error, RevisionNotFoundError):
+        return FileNotFoundError(f"{where}: there is no such revision on the Hub")
+    if isinstance(error, RepositoryNotFoundError):
+        return FileNotFoundError(
+            f"{where}: there is no such repository on the Hub, or it is private and the token cannot see it; {_LOG_IN}"
+        )
+    if isinstance(error, HfHubHTTPError):
+        return _explain_status(error, where, consequence)
+    if isinstance(error, LocalEntryNotFoundError) or _is_network(error):  # "not in the cache, and no answer"
+        return ConnectionError(
+            f"{where}: the Hub cannot be reached, or broke off ({error}). Check the network and HF_ENDPOINT. "
+            f"{consequence}"
+        )
+    return None
+
+
+def _explain_status(error: HfHubHTTPError, where: str, consequence: str) -> Exception:
+    status = error.response.status_code
+    if status in (401, 403):
+        return PermissionError(
+            f"{where}: the Hub refused the token (HTTP {status}); it must be valid and have write access: {_LOG_IN}"
+        )
+    if status == 412:
+        return RuntimeError(
+            f"{where}: the repository changed while this push was under way; nothing was overwritten. "
+            "Run the same push again"
+        )
+    return RuntimeError(
+        f"{where}: the Hub answered HTTP {status}: {error.server_message or error}. {consequence}"
+    )
+
+
+def _is_network(error: BaseException) -> bool:
+    # The HTTP library below huggingface_hub was exchanged twice; all three raise their own errors for a lost
+    # network.
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in (
+        "httpx",
+        "httpx2",
+        "requests",
+    )

@@ -1,0 +1,61 @@
+"""Figures and tables of a card, from the values of a record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from huggingface_hub.utils import validate_repo_id
+
+_FILE_SUFFIX = re.compile(r"\.(parquet|arrow|json|jsonl|csv|tsv|txt|md|gz|zst|bz2|xz)$")
+
+
+def template(name: str) -> str:
+    """Text of a template that is shipped with the package."""
+    return resources.files("hf_noise.hub").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def number(value: Any) -> str:
+    """`1,234,567` for counts, four decimals for measurements, three digits for the very large and small."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "none" if value is None else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.4f}".rstrip("0").rstrip(".") if value == round(value, 3) else f"{value:.4f}"
+    return f"{value:.3g}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> str:
+    """A Markdown table; columns in `numeric` are set flush right."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    rule = "|" + "|".join("---:" if i in numeric else "---" for i in range(len(header))) + "|"
+    return "\n".join([line(header), rule, *(line(row) for row in rows)])
+
+
+def pairs(values: Mapping[str, Any]) -> str:
+    """A two-column table of plain values; nested ones and None are left out."""
+    rows = [(key.replace("_", " "), number(value)) for key, value in values.items() if _is_plain(value)]
+    return table(("setting", "value"), rows)
+
+
+def hub_id(source: Any) -> str | None:
+    """`source` if it names a data set on the Hub (`owner/name`), None for files and for what hf_noise embeds."""
+    if not isinstance(source, str) or source.count("/") != 1 or _FILE_SUFFIX.search(source):
+        return None
+    if source.startswith(("embedded/", "hf_noise/", ".", "~", "/")):
+        return None
+    try:
+        validate_repo_id(source)
+    except ValueError:  # HFValidationError: not the form of a repo id
+        return None
+    return source
+
+
+def _is_plain(value: Any) -> bool:
+    return value is not None and not isinstance(value, (dict, list))

@@ -1,0 +1,167 @@
+"""Negative log-likelihoods of tokens: plain, corrected for known or learned noise, and corrected afterwards.
+
+Uniform token noise turns a clean conditional p(. | x) into q(. | x) = (1 - e) p(. | x) + e / V. Training p by plain
+cross-entropy on the noisy targets fits q; training it by -log q(y | x), the forward-corrected likelihood, fits p.
+All NLLs are in nats per token.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "clean_posterior", "corrected_nll", "mixture_posterior", "posthoc_nll", "shift_targets", "token_nll",
+    "transition_nll",
+]  # fmt: skip
+
+IGNORE_INDEX = -100
+
+#: torch >= 2.15 computes the loss of a linear head in chunks, without ever holding all logits.
+HAS_FUSED = hasattr(torch.nn, "LinearCrossEntropyOptions")
+
+
+def shift_targets(labels: Tensor) -> Tensor:
+    """Targets of a causal model: what stands one position later; the last position has none.
+
+    Args:
+        labels: int64 [B, L], -100 where there is no target.
+
+    Returns:
+        int64 [B, L], the last column -100. Aligned with logits [B, L, V], so these need not be sliced and copied.
+    """
+    return F.pad(labels, (0, 1), value=IGNORE_INDEX)[:, 1:]
+
+
+def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
+    """NLL of each target under the softmax of a linear head, without the tokens x vocabulary matrix of logits.
+
+    Args:
+        hidden: [..., H] float, the last hidden states.
+        weight: [V, H], the head; `bias`: [V] or None.
+        targets: int64 [...], -100 for positions without a target.
+
+    Returns:
+        float32 [...], 0 at positions without a target.
+
+    Raises:
+        RuntimeError: this torch has no fused linear cross-entropy (it came with 2.15).
+    """
+    if not HAS_FUSED:
+        raise RuntimeError(f"torch {torch.__version__} has no fused linear cross-entropy; use torch >= 2.15")
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    nll = F.linear_cross_entropy(
+        flat,
+        weight.to(flat.dtype),
+        targets.reshape(-1),
+        linear_bias=None if bias is None else bias.to(flat.dtype),
+        reduction="none",
+        ignore_index=IGNORE_INDEX,
+        options=torch.nn.LinearCrossEntropyOptions(),
+    )
+    return nll.float().view(targets.shape)
+
+
+def _log_rates(error_rate: float | Tensor, vocab_size: int) -> tuple[float | Tensor, float | Tensor]:
+    """(log(1 - e), log(e / V))."""
+    if vocab_size < 1:
+        raise ValueError(f"vocab_size must be >= 1, got {vocab_size}")
+    if isinstance(error_rate, Tensor):
+        return torch.log1p(-error_rate), torch.log(error_rate) - math.log(vocab_size)
+    if not 0 <= error_rate < 1:
+        raise ValueError(f"error_rate must lie in [0, 1), got {error_rate!r}; it is the share of wrong tokens")
+    return math.log1p(-error_rate), math.log(error_rate / vocab_size) if error_rate else -math.inf
+
+
+def corrected_nll(nll: Tensor, *, error_rate: float | Tensor, vocab_size: int) -> Tensor:
+    """Forward-corrected NLL of noisy targets, -log((1 - e) p(y | x) + e / V), elementwise from -log p(y | x).
+
+    Its gradient with respect to `nll` is `clean_posterior(nll, ...)`: a token that is probably wrong teaches little.
+
+    Args:
+        nll: float tensor of any shape, -log p(y | x) >= 0 in nats.
+        error_rate: e in [0, 1), a float, or a tensor in (0, 1) that may require grad.
+        vocab_size: V >= 1, the number of ids that a wrong token is drawn from.
+
+    Returns:
+        Tensor of the same shape; equal to `nll` at e = 0.
+
+    Raises:
+        ValueError: e is a float outside [0, 1), or V < 1.
+
+    >>> corrected_nll(torch.tensor([0.0]), error_rate=0.5, vocab_size=2).exp()  # 1 / (0.5 + 0.25)
+    tensor([1.3333])
+    """
+    log_clean, log_noise = _log_rates(error_rate, vocab_size)
+    if log_noise == -math.inf:
+        return nll
+    return -torch.logaddexp(log_clean - nll, torch.as_tensor(log_noise, dtype=nll.dtype, device=nll.device))
+
+
+def clean_posterior(nll: Tensor, *, error_rate: float | Tensor, vocab_size: int) -> Tensor:
+    """Posterior probability that a token is clean: w = (1 - e) p(y|x) / ((1 - e) p(y|x) + e / V).
+
+    Arguments as for `corrected_nll`. Returns a tensor of the shape of `nll` with values in [0, 1]; 1 at e = 0.
+    """
+    log_clean, log_noise = _log_rates(error_rate, vocab_size)
+    return torch.sigmoid(log_clean - nll - log_noise)
+
+
+def mixture_posterior(nll: Tensor, *, error_rate: float, vocab_size: int) -> Tensor:
+    """`clean_posterior` for a model that was trained plainly and so predicts q = (1 - e) p + e / V itself.
+
+    w = 1 - (e / V) / q(y | x), at least 0. Arguments as for `corrected_nll`, with `nll` = -log q.
+    """
+    _, log_noise = _log_rates(error_rate, vocab_size)
+    return torch.clamp(-torch.expm1(log_noise + nll), min=0.0)
+
+
+def posthoc_nll(logits: Tensor, targets: Tensor, *, error_rate: float, vocab_size: int | None = None) -> Tensor:
+    """NLL of a plainly trained model after its predictions q are corrected: p = (q - e / V) / (1 - e).
+
+    Where the model gives less than e / V, p is clamped to the smallest probability that float32 can tell from the
+    uniform share (its rounding error, 2^-24 e / V), then p is renormalised, so that it is a distribution for any q.
+
+    Args:
+        logits: float [..., V].
+        targets: int64 [...], in [0, V).
+        error_rate: e in [0, 1).
+        vocab_size: number of ids that noise draws from; V by default.
+
+    Returns:
+        float32 [...], -log p(target) in nats.
+    """
+    log_q = F.log_softmax(logits.float(), dim=-1)
+    _log_rates(error_rate, vocab_size or logits.shape[-1])
+    if error_rate == 0:
+        return -log_q.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    share = error_rate / (vocab_size or logits.shape[-1])
+    log_p = torch.log(torch.clamp(log_q.exp() - share, min=share * 2**-24))
+    return torch.logsumexp(log_p, -1) - log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+
+
+def transition_nll(logits: Tensor, labels: Tensor, transition: Tensor) -> Tensor:
+    """Forward-corrected NLL for class-conditional noise: -log sum_i T[i, y] p(i | x) (Patrini et al., 2017).
+
+    Args:
+        logits: float [..., C].
+        labels: int64 [...], the noisy labels, in [0, C).
+        transition: float [C, C], T[i, j] = p(noisy = j | clean = i), rows sum to 1.
+
+    Returns:
+        Tensor [...]; inf where no class could have produced the label.
+
+    Raises:
+        ValueError: T has another shape or is not row-stochastic.
+    """
+    classes = logits.shape[-1]
+    if transition.shape != (classes, classes):
+        raise ValueError(f"transition must be [{classes}, {classes}] for {classes} classes, got {list(transition.shape)}")
+    rows = transition.sum(-1)
+    if (transition < 0).any() or not torch.allclose(rows, torch.ones_like(rows), atol=1e-5):
+        raise ValueError(f"each row of the transition matrix must be >= 0 and sum to 1, got row sums {rows.tolist()}")
+    log_column = torch.log(transition.to(logits.dtype)).T[labels]  # [..., C]: log T[i, label]
+    return -torch.logsumexp(F.log_softmax(logits, dim=-1) + log_column, dim=-1)

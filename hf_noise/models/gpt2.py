@@ -1,0 +1,61 @@
+"""GPT-2 by name: the paper's sizes and the small ones that a processor trains in minutes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import GPT2Config, GPT2LMHeadModel
+
+__all__ = ["SIZES", "Size", "gpt2"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Blocks, width and heads of a GPT-2."""
+
+    layers: int
+    width: int
+    heads: int
+
+
+#: Parameter counts in the comments are with GPT-2's 50,257 tokens and 1,024 positions.
+SIZES = {
+    "nano": Size(2, 128, 4),  # 7.0 M, of which 6.6 M are embeddings; 0.7 M with 2,048 tokens and 64 positions
+    "mini": Size(6, 384, 6),  # 30 M
+    "gpt2": Size(12, 768, 12),  # 124 M, paper A and B
+    "gpt2-medium": Size(24, 1024, 16),  # 355 M
+    "gpt2-large": Size(36, 1280, 20),  # 774 M, paper B, table 8
+}
+
+
+def gpt2(
+    size: str, *, vocab_size: int, block_size: int, end_of_text: int, dropout: float = 0.0
+) -> GPT2LMHeadModel:
+    """A freshly initialised GPT-2 with tied embeddings and sdpa attention; seed torch before the call.
+
+    Args:
+        size: a name in `SIZES`.
+        vocab_size: number of tokens.
+        block_size: context length in tokens.
+        end_of_text: id of the token between documents.
+        dropout: probability, 0 as in the public recipe that paper A follows.
+
+    Raises:
+        ValueError: the size is unknown.
+    """
+    if size not in SIZES:
+        raise ValueError(f"unknown GPT-2 size {size!r}; known: {', '.join(SIZES)}")
+    shape = SIZES[size]
+    config = GPT2Config(
+        vocab_size=vocab_size,
+        n_positions=block_size,
+        n_layer=shape.layers,
+        n_embd=shape.width,
+        n_head=shape.heads,
+        resid_pdrop=dropout,
+        embd_pdrop=dropout,
+        attn_pdrop=dropout,
+        bos_token_id=end_of_text,
+        eos_token_id=end_of_text,
+    )
+    return GPT2LMHeadModel(config)

@@ -1,0 +1,87 @@
+"""What every noise protocol has in common: a frozen value that can be called, named, stored and hashed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+__all__ = ["Noise", "noise_from_dict", "realised_rate", "check_seed"]
+
+_PROTOCOLS: dict[str, type[Noise]] = {}
+
+
+class Noise:
+    """Base of the frozen dataclasses that say which protocol corrupts which data, how much and with which seed.
+
+    A subclass sets `protocol` (its name in records and cards), `version` (raised whenever the same fields would draw
+    other noise, so that caches and old checkpoints cannot be confused) and `stream` (the counter stream it owns).
+    Defining the subclass is enough for `noise_from_dict` to find it.
+    """
+
+    protocol: ClassVar[str]
+    version: ClassVar[int] = 1
+    stream: ClassVar[int]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "protocol" in cls.__dict__:
+            taken = _PROTOCOLS.setdefault(cls.protocol, cls)
+            if (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise TypeError(f"two noises are called {cls.protocol!r}: {taken.__qualname__} and {cls.__qualname__}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything needed to rebuild this noise, as JSON-able values under the keys of its fields."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"protocol": self.protocol, "version": self.version, **fields}
+
+    def __reduce__(self):
+        # Pickles, and with them the fingerprints of `datasets`, depend on the values and the version alone.
+        return noise_from_dict, (self.to_dict(),)
+
+
+def noise_from_dict(config: Mapping[str, Any]) -> Noise:
+    """Rebuild a noise from `Noise.to_dict()`.
+
+    Raises:
+        ValueError: the protocol is unknown, was written by another version of its algorithm, has unknown fields, or
+            a field's value is out of range.
+    """
+    fields = dict(config)
+    protocol, version = fields.pop("protocol", None), fields.pop("version", None)
+    if protocol not in _PROTOCOLS:
+        known = ", ".join(sorted(_PROTOCOLS))
+        raise ValueError(f"unknown noise protocol {protocol!r}; this version of hf_noise knows: {known}")
+    cls = _PROTOCOLS[protocol]
+    if version != cls.version:
+        raise ValueError(
+            f"the noise {protocol!r} was written in version {version!r} and this hf_noise draws version "
+            f"{cls.version}; install the hf_noise that wrote it to get the same draws"
+        )
+    unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(cls)})
+    if unknown:
+        raise ValueError(f"the noise {protocol!r} has no field {', '.join(unknown)}")
+    return cls(**fields)
+
+
+def realised_rate(is_noisy: Any) -> dict[str, float | int]:
+    """Share of noisy units in a mask of any shape (NumPy or torch) and their number, `{"rate", "n"}`.
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    mask = np.asarray(is_noisy, dtype=bool)
+    if mask.size == 0:
+        raise ValueError("the realised rate of an empty mask is undefined; corrupt some data first")
+    return {"rate": float(mask.mean()), "n": int(mask.size)}
+
+
+def check_seed(seed: int) -> int:
+    """Return `seed`, or raise: it is an integer in [0, 2^63), which JSON and int64 both hold exactly."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise TypeError(f"seed must be an integer, got {seed!r} of type {type(seed).__name__}")
+    if not 0 <= seed < 1 << 63:
+        raise ValueError(f"seed must lie in [0, 2^63), got {seed}")
+    return int(seed)

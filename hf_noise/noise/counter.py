@@ -1,0 +1,92 @@
+"""Counter-based randomness: every random word is a hash of (seed, stream, epoch, sample, position).
+
+A row of data (one sample in one epoch) owns a SplitMix64 stream whose start is `row_keys(...)`; position `k` of
+the row reads the stream's k-th output directly. So no generator is carried around, and a word does not depend on
+batch size, order, workers, processes or resume. `counter_torch` computes the same bits on tensors.
+
+SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["GOLDEN", "MIX_1", "MIX_2", "UNIT_BITS", "mix", "mix_in_place", "stream_key", "row_keys", "weyl", "words", "units"]
+
+GOLDEN = 0x9E3779B97F4A7C15
+MIX_1 = 0xBF58476D1CE4E5B9
+MIX_2 = 0x94D049BB133111EB
+_WORD = (1 << 64) - 1
+
+#: A unit is the upper 53 bits of a word: the integers that float64 holds exactly.
+UNIT_BITS = 53
+
+
+def mix(z: int) -> int:
+    """SplitMix64's finaliser on one Python integer: a bijection of 64-bit words."""
+    z &= _WORD
+    z = ((z ^ (z >> 30)) * MIX_1) & _WORD
+    z = ((z ^ (z >> 27)) * MIX_2) & _WORD
+    return z ^ (z >> 31)
+
+
+def mix_in_place(z: np.ndarray, scratch: np.ndarray) -> np.ndarray:
+    """`mix` on a uint64 array, which is overwritten; `scratch` is work space of the same shape."""
+    for shift, factor in ((30, MIX_1), (27, MIX_2)):
+        np.right_shift(z, np.uint64(shift), out=scratch)
+        np.bitwise_xor(z, scratch, out=z)
+        np.multiply(z, np.uint64(factor), out=z)
+    np.right_shift(z, np.uint64(31), out=scratch)
+    return np.bitwise_xor(z, scratch, out=z)
+
+
+def stream_key(seed: int, stream: int, epoch: int) -> int:
+    """Key in [0, 2^64) of all samples that share (seed, stream, epoch), each an integer.
+
+    `stream` keeps the draws of different protocols apart that share a seed.
+    """
+    key = 0
+    for part in (seed, stream, epoch):
+        key = mix((key ^ (part & _WORD)) + GOLDEN)
+    return key
+
+
+def row_keys(seed: int, stream: int, epoch: int, sample: np.ndarray) -> np.ndarray:
+    """Start of each sample's stream.
+
+    Args:
+        sample: integer array of any shape, the stable index of each sample.
+
+    Returns:
+        uint64 array of the same shape.
+    """
+    keys = np.asarray(sample).astype(np.int64).view(np.uint64) ^ np.uint64(stream_key(seed, stream, epoch))
+    keys += np.uint64(GOLDEN)
+    return mix_in_place(keys, np.empty_like(keys))
+
+
+def weyl(length: int, start: int = 0) -> np.ndarray:
+    """What positions `start .. start + length - 1` add to a row's key: (position + 1) * GOLDEN mod 2^64, uint64."""
+    return np.arange(start + 1, start + length + 1, dtype=np.uint64) * np.uint64(GOLDEN)
+
+
+def words(
+    keys: np.ndarray, offsets: np.ndarray, out: np.ndarray | None = None, scratch: np.ndarray | None = None
+) -> np.ndarray:
+    """Random 64-bit words, one for every row and position.
+
+    Args:
+        keys: uint64 [..., 1] or broadcastable, from `row_keys`.
+        offsets: uint64 [L], from `weyl`.
+        out, scratch: optional uint64 work space of the broadcast shape.
+
+    Returns:
+        uint64 array [..., L] (`out` if given).
+    """
+    z = np.add(keys, offsets, out=out)
+    return mix_in_place(z, np.empty_like(z) if scratch is None else scratch)
+
+
+def units(keys: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Uniform float64 in [0, 1), multiples of 2^-53, one for every row and position; arguments as for `words`."""
+    return (words(keys, offsets) >> np.uint64(64 - UNIT_BITS)) * 2.0**-UNIT_BITS

@@ -1,0 +1,238 @@
+"""Token noise of paper A: targets of a language model replaced by uniform draws from the vocabulary."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from hf_noise.noise import counter, rates
+from hf_noise.noise.arrays import (
+    IGNORE_INDEX,
+    check_dtype,
+    check_rows,
+    check_vocab_size,
+    ignored_positions,
+    integers,
+)
+from hf_noise.noise.base import Noise, check_seed
+
+__all__ = ["UniformTokens", "IGNORE_INDEX", "MAX_VOCAB_SIZE"]
+
+_VOCAB_BITS = 31
+MAX_VOCAB_SIZE = 1 << _VOCAB_BITS
+
+#: Up to this many ids one half of a random word is enough; larger vocabularies take a second word.
+ONE_WORD_CHOICES = 1 << 20
+_MAX_WORD = np.uint64(2**64 - 1)
+
+# One block of rows passes through all operations while it is in the processor's cache.
+_BLOCK = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformTokens(Noise):
+    """Replace each token, with probability e = r / (1 + r), by a uniform draw from the vocabulary.
+
+    Paper A, algorithm 2. Called on arrays `(tokens, sample=ids, epoch=0) -> (noisy, is_noisy)`, or by
+    `datasets.Dataset.map(noise, batched=True, with_indices=True)`.
+
+    The noise of a token is a pure function of (seed, epoch, sample id, index in its row): NumPy, torch on a CPU and
+    torch on a GPU draw the same, in any batch and order. In `labels` of a causal language model, index t is the
+    target that is predicted from the tokens before t; the inputs stay clean.
+
+    Args:
+        ratio: r >= 0, noisy tokens per clean token. Give this or `error_rate`.
+        error_rate: e in [0, 1), the share of tokens that are replaced.
+        vocab_size: V in [1, 2^31]; replacements are 0 .. V - 1.
+        seed: integer in [0, 2^63).
+        exclude_original: draw from the V - 1 other tokens. By default a replacement may repeat the original, as in
+            the paper, so that e (1 - 1/V) of the tokens end up wrong.
+        redraw: "epoch" draws fresh noise in every epoch (dynamic), "never" repeats that of epoch 0 (static).
+
+    Raises:
+        ValueError: a value is out of range, or neither or both of `ratio` and `error_rate` are given.
+
+    Example:
+        >>> noise = UniformTokens(ratio=1.0, vocab_size=50257)
+        >>> noisy, is_noisy = noise(np.zeros((2, 1024), dtype=np.int64), sample=np.array([0, 1]))
+        >>> round(float(is_noisy.mean()), 1)
+        0.5
+    """
+
+    protocol: ClassVar[str] = "uniform_tokens"
+    stream: ClassVar[int] = 1
+
+    # Equal rates are equal noises, whichever way and with however many digits the rate was spelt.
+    ratio: float | None = field(default=None, compare=False)
+    error_rate: float | None = None
+    vocab_size: int
+    seed: int = 0
+    exclude_original: bool = False
+    redraw: Literal["epoch", "never"] = "epoch"
+
+    def __post_init__(self) -> None:
+        r, e = rates.resolve(self.ratio, self.error_rate)
+        object.__setattr__(self, "ratio", r)
+        object.__setattr__(self, "error_rate", e)
+        object.__setattr__(self, "seed", check_seed(self.seed))
+        smallest = 2 if self.exclude_original else 1
+        object.__setattr__(self, "vocab_size", check_vocab_size(self.vocab_size, smallest, _VOCAB_BITS))
+        if e > 0 and self._draw[0] == 0:
+            raise ValueError(f"error_rate {e!r} is below the finest rate that can be drawn, 2^-33; use 0 for no noise")
+        if self.redraw not in ("epoch", "never"):
+            raise ValueError(f'redraw must be "epoch" or "never", got {self.redraw!r}')
+
+    @property
+    def mixture_rate(self) -> float:
+        """Weight of the uniform distribution over all V tokens in p(noisy | clean): (1 - w) onehot + w / V.
+
+        It is e, or e V / (V - 1) with `exclude_original`. The corrected likelihood needs it.
+        """
+        if not self.exclude_original:
+            return self.error_rate
+        return self.error_rate * self.vocab_size / (self.vocab_size - 1)
+
+    @property
+    def _draw(self) -> tuple[int, int, bool]:
+        """(threshold, choices, exclude): noisy if the upper half of the word < threshold; ids are 0 .. choices - 1."""
+        return round(self.error_rate * 2**32), self.vocab_size - self.exclude_original, self.exclude_original
+
+    def _epoch(self, epoch: int) -> int:
+        return int(epoch) if self.redraw == "epoch" else 0
+
+    def __call__(self, tokens: Any, sample: Any, epoch: int = 0) -> Any:
+        """Corrupt rows of tokens.
+
+        Args:
+            tokens: integers [..., L], NumPy array or torch tensor on any device, values in [0, V) or -100 (ignored
+                positions, left as they are). Or a batch of columns (a mapping), as `datasets.map` passes it.
+            sample: integers [...], the stable index of each row; row numbers in the form for `datasets.map`.
+            epoch: which epoch's noise to draw (no effect with `redraw="never"`).
+
+        Returns:
+            `(noisy, is_noisy)`: same shape, type, dtype and device as `tokens`, and booleans that mark the replaced
+            positions. For a mapping: the new columns, see `columns`.
+
+        Raises:
+            ValueError: shapes do not fit, or a token is outside [0, V) (not checked on a GPU, where looking would
+                make the device wait).
+            TypeError: tokens or samples are not integers.
+        """
+        if isinstance(tokens, Mapping):
+            return self.columns(tokens, sample, epoch)
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(tokens, torch.Tensor):
+            from hf_noise.noise import tokens_torch
+
+            return tokens_torch.corrupt(self, tokens, sample, epoch)
+        tokens, sample = integers("tokens", tokens), integers("sample", sample)
+        check_rows(tokens, sample)
+        length = tokens.shape[-1]
+        lengths = np.full(sample.size, length)
+        noisy, is_noisy = self.flat(tokens.reshape(-1), lengths, sample.reshape(-1), epoch)
+        return noisy.reshape(tokens.shape), is_noisy.reshape(tokens.shape)
+
+    def flat(
+        self, values: np.ndarray, lengths: np.ndarray, sample: np.ndarray, epoch: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Corrupt ragged rows that lie one after the other, as in an Arrow list column.
+
+        Args:
+            values: integers [sum(lengths)].
+            lengths: integers [N], the number of tokens in each row.
+            sample: integers [N], the stable index of each row.
+
+        Returns:
+            `(noisy, is_noisy)`, both [sum(lengths)].
+        """
+        if lengths.sum() != values.size:
+            raise ValueError(f"the rows hold {lengths.sum()} tokens together, but {values.size} values came")
+        check_dtype(values.dtype, np.iinfo(values.dtype).max, self.vocab_size)
+        noisy, is_noisy = values.copy(), np.empty(values.shape, dtype=bool)
+        keys = counter.row_keys(self.seed, self.stream, self._epoch(epoch), sample)
+        equal = lengths.size > 0 and lengths.min() == lengths.max()
+        step = max(1, _BLOCK // int(lengths[0])) if equal and lengths[0] else 1
+        ends = np.cumsum(lengths)
+        work = np.empty(2 * _BLOCK, dtype=np.uint64)
+        for row in range(0, lengths.size, step):
+            length = int(lengths[row])
+            first = int(ends[row]) - length
+            rows = min(step, lengths.size - row)
+            for start in range(0, length, _BLOCK):
+                stop = min(start + _BLOCK, length)
+                # Either several whole rows, or a piece of one long row.
+                span = slice(first, first + rows * length) if rows > 1 else slice(first + start, first + stop)
+                shape = (rows, stop - start)
+                self._replace(
+                    noisy[span].reshape(shape), is_noisy[span].reshape(shape), keys[row : row + rows, None],
+                    counter.weyl(stop - start, start), work[: 2 * rows * (stop - start)],
+                )
+        return noisy, is_noisy
+
+    def _replace(self, tokens, is_noisy, keys, offsets, work) -> None:
+        """Corrupt one block [R, L] in place; `work` is space for uint64 [2, R * L]."""
+        threshold, choices, exclude = self._draw
+        ignored = ignored_positions(tokens, self.vocab_size)
+        words, scratch = work.reshape(2, *tokens.shape)
+        counter.words(keys, offsets, out=words, scratch=scratch)
+        np.less(words, np.uint64(threshold << 32) if threshold < 2**32 else _MAX_WORD, out=is_noisy)
+        if ignored is not None:
+            is_noisy &= ~ignored
+        replacement = _scale(words, scratch, choices).view(np.int64)
+        if exclude:
+            replacement += replacement >= tokens
+        np.copyto(tokens, replacement, where=is_noisy, casting="unsafe")
+
+    def columns(self, batch: Mapping[str, Any], indices: Any, epoch: int = 0) -> dict[str, Any]:
+        """The form for `datasets.map(noise, batched=True, with_indices=True)`.
+
+        Args:
+            batch: columns with `labels`, or `input_ids` to take the targets from; rows of any lengths.
+            indices: row numbers, used as sample ids unless the batch has a column `sample_id`.
+
+        Returns:
+            The columns `labels` (noisy), `clean_labels`, `is_noisy` and `sample_id`.
+        """
+        source = "labels" if "labels" in batch else "input_ids"
+        if source not in batch:
+            raise ValueError(f"there is no column 'labels' or 'input_ids' to corrupt, only: {', '.join(batch)}")
+        sample = integers("sample_id", batch.get("sample_id", indices))
+        rows = [np.asarray(row) for row in batch[source]]
+        lengths = np.array([row.size for row in rows], dtype=np.int64)
+        values = integers(source, np.concatenate(rows) if rows else np.empty(0, dtype=np.int64))
+        noisy, is_noisy = self.flat(values, lengths, np.atleast_1d(sample), epoch)
+        cuts = np.cumsum(lengths)[:-1]
+        return {
+            "labels": np.split(noisy, cuts),
+            "clean_labels": rows,
+            "is_noisy": np.split(is_noisy, cuts),
+            "sample_id": sample,
+        }
+
+
+def _scale(words: np.ndarray, scratch: np.ndarray, choices: int) -> np.ndarray:
+    """Random ids in [0, choices) from the words, both work spaces are overwritten; returns one of them.
+
+    The lower half of a word gives ids whose probabilities differ by a factor 1 + choices / 2^32. Where that would
+    show, a second word gives 64 bits, and the difference is 1 + choices / 2^64.
+    """
+    v, half, lower = np.uint64(choices), np.uint64(32), np.uint64(2**32 - 1)
+    if choices <= ONE_WORD_CHOICES:
+        words &= lower
+        words *= v
+        words >>= half
+        return words
+    words += np.uint64(counter.GOLDEN)
+    counter.mix_in_place(words, scratch)
+    np.bitwise_and(words, lower, out=scratch)
+    scratch *= v
+    scratch >>= half
+    words >>= half
+    words *= v
+    words += scratch
+    words >>= half
+    return words

@@ -1,0 +1,193 @@
+"""Table and figure of a study of language models under token noise, from its records alone."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+from hf_noise.reports.paper import paper_table
+from hf_noise.reports.record import RunRecord
+from hf_noise.reports.tables import figure, markdown_table
+
+__all__ = ["study_table", "study_figure", "gap_closed", "paper_figure", "Line"]
+
+#: Which published figures a compute plan is to be compared with.
+PAPER_FIGURES = {"steps": "A.figure1", "batch": "A.figure1", "table6": "A.figure1", "budget": "A.table8"}
+
+METHODS = {
+    "clean": "no noise",
+    "plain": "plain",
+    "posthoc": "plain, corrected afterwards",
+    "posthoc_estimated": "the same, e estimated",
+    "known": "corrected, e known",
+    "learned": "corrected, e learned",
+    "low": "corrected, r stated as half",
+    "high": "corrected, r stated as double",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One setting of the study with its clean validation NLL, one value per seed."""
+
+    method: str
+    ratio: float
+    plan: str
+    nll: tuple[float, ...]
+
+
+def method_of(record: RunRecord) -> str:
+    """Key into `METHODS` of a run."""
+    if record.noise["error_rate"] == 0:
+        return "clean"
+    if record.loss["name"] == "nll":
+        return "plain"
+    if record.loss["source"] != "assumed":
+        return record.loss["source"]
+    return "low" if record.loss["error_rate"] < record.noise["error_rate"] else "high"
+
+
+def paper_figure(plan: str, ratio: float, column: str) -> float | None:
+    """The published figure for a plan and ratio, None where the paper has none."""
+    return paper_table(PAPER_FIGURES[plan]).get(ratio, {}).get(column) if plan in PAPER_FIGURES else None
+
+
+def lines(records: Sequence[RunRecord]) -> list[Line]:
+    """Clean validation NLL by method, ratio and plan, with the post-hoc corrections as methods of their own."""
+    found: dict[tuple[str, float, str], list[float]] = defaultdict(list)
+    for record in sorted(records, key=lambda r: (r.seed, r.name)):
+        method, ratio, plan = method_of(record), record.noise["ratio"], record.budget["plan"]
+        found[method, ratio, "any" if method == "clean" else plan].append(record.metrics["validation_nll"]["value"])
+        for kind in ("posthoc", "posthoc_estimated"):
+            if f"validation_nll_{kind}" in record.metrics:
+                found[kind, ratio, plan].append(record.metrics[f"validation_nll_{kind}"]["value"])
+    return [Line(*key, tuple(values)) for key, values in found.items()]
+
+
+def gap_closed(all_lines: Sequence[Line], line: Line) -> float | None:
+    """Share of what the plain loss loses to noise that a method wins back; above 1 it beats training without noise."""
+    clean = [x for x in all_lines if x.method == "clean"]
+    plain = [x for x in all_lines if x.method == "plain" and (x.ratio, x.plan) == (line.ratio, line.plan)]
+    if not clean or not plain or line.method in ("clean", "plain"):
+        return None
+    lost = mean(plain[0].nll) - mean(clean[0].nll)
+    return (mean(plain[0].nll) - mean(line.nll)) / lost if lost > 0 else None
+
+
+def study_table(records: Sequence[RunRecord]) -> str:
+    """Two Markdown tables: every run, and the methods side by side (mean over seeds, half of the spread)."""
+    runs = [
+        [
+            record.name,
+            f"{record.noise['ratio']:g}",
+            figure(record.noise["error_rate"]),
+            str(record.budget["steps"]),
+            str(record.budget["batch_size"]),
+            *(
+                figure(record.metrics[name]["value"] if name in record.metrics else None)
+                for name in ("train_nll_noisy", "train_nll_clean", "train_nll_corrupted", "validation_nll")
+            ),
+            figure(-math.log1p(-record.noise["error_rate"])),
+            figure(paper_figure(record.budget["plan"], record.noise["ratio"], "train_nll")),
+            figure(paper_figure(record.budget["plan"], record.noise["ratio"], "validation_nll")),
+        ]
+        for record in records
+    ]
+    header = [
+        "run", "r", "e", "steps", "batch", "train NLL, noisy", "its clean targets", "its corrupted", "validation NLL, clean",
+        "floor -ln(1-e)", "paper: train", "paper: validation",
+    ]  # fmt: skip
+    every = lines(records)
+    order = list(METHODS)
+    methods = [
+        [
+            METHODS[line.method],
+            f"{line.ratio:g}",
+            line.plan,
+            figure(mean(line.nll)),
+            figure(stdev(line.nll)) if len(line.nll) > 1 else "-",
+            str(len(line.nll)),
+            "-" if gap_closed(every, line) is None else f"{100 * gap_closed(every, line):.0f}%",
+        ]
+        for line in sorted(every, key=lambda x: (x.plan != "any", x.plan, x.ratio, order.index(x.method)))
+    ]
+    compared = markdown_table(
+        ["method", "r", "plan", "validation NLL", "std over seeds", "seeds", "gap closed"], methods
+    )
+    return f"{markdown_table(header, runs)}\n\n{compared}"
+
+
+def study_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
+    """Draw the study as a PNG: NLL against r as in paper A, figure 1, and the cures side by side."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    every = lines(records)
+    plans = sorted({line.plan for line in every if line.plan != "any"})
+    panels = [plan for plan in plans if any(line.method not in ("plain",) for line in every if line.plan == plan)]
+    plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
+    fig, axes = plt.subplots(
+        1, 1 + len(panels), figsize=(6.2 + 4.4 * len(panels), 4.6), layout="constrained", squeeze=False
+    )
+    _draw_disease(axes[0, 0], records, every)
+    for axis, plan in zip(axes[0, 1:], panels):
+        _draw_cures(axis, every, plan)
+    path = Path(path)
+    fig.savefig(path, dpi=150)
+    plt.close(fig)
+    return path
+
+
+_COLOURS = {"train": "#b2182b", "plain": "#2166ac", "known": "#1b7837", "floor": "#888888"}
+
+
+def _draw_disease(axis, records: Sequence[RunRecord], every: Sequence[Line]) -> None:
+    """NLL of noisy training targets and of clean validation text against r."""
+    clean = [line for line in every if line.method == "clean"]
+    plan = next((p for p in ("steps", "table6", "batch", "budget") if any(x.plan == p for x in every)), "steps")
+    train = defaultdict(list)
+    for record in records:
+        if method_of(record) in ("clean", "plain") and record.budget["plan"] in (plan, "any"):
+            train[record.noise["ratio"]].append(record.metrics["train_nll_noisy"]["value"])
+    ratios = sorted(train)
+    axis.plot(ratios, [mean(train[r]) for r in ratios], "s-", color=_COLOURS["train"], label="train NLL, noisy targets")
+    for method, label in (("plain", "validation NLL, plain loss"), ("known", "validation NLL, corrected loss")):
+        points = {x.ratio: mean(x.nll) for x in every if x.method == method and x.plan == plan}
+        points |= {0.0: mean(x.nll) for x in clean} if points else {}
+        axis.plot(sorted(points), [points[r] for r in sorted(points)], "o-", color=_COLOURS[method], label=label)
+    if clean and ratios:
+        grid = [i * max(ratios) / 100 for i in range(101)]
+        floor = [mean(clean[0].nll) + math.log1p(r) for r in grid]
+        axis.plot(grid, floor, "--", color=_COLOURS["floor"], lw=1.2, label="no noise - ln(1 - e): calibration alone")
+    axis.set(xlabel="noise ratio r (wrong targets per right one)", ylabel="NLL (nats per token)")
+    axis.set_title(f"What wrong targets do (plan: {plan})", loc="left", fontweight="bold")
+    axis.set_ylim(bottom=0)
+    axis.legend(frameon=False, fontsize=8.5)
+
+
+def _draw_cures(axis, every: Sequence[Line], plan: str) -> None:
+    """Clean validation NLL of each method at the largest ratio of a plan, one dot per seed."""
+    top = max(line.ratio for line in every if line.plan == plan)
+    shown = [x for x in every if x.method == "clean" or (x.plan == plan and x.ratio == top)]
+    shown.sort(key=lambda x: list(METHODS).index(x.method), reverse=True)
+    for row, line in enumerate(shown):
+        colour = {"clean": "#000000", "plain": _COLOURS["train"]}.get(line.method, _COLOURS["known"])
+        axis.plot(line.nll, [row] * len(line.nll), "o", ms=5, color=colour, alpha=0.55)
+        axis.plot(mean(line.nll), row, "|", ms=16, mew=2, color=colour)
+        axis.annotate(
+            figure(mean(line.nll)), (mean(line.nll), row), (0, 9), textcoords="offset points", ha="center", fontsize=8
+        )
+    for line in shown:
+        if line.method == "clean":
+            axis.axvline(mean(line.nll), color="#000000", lw=0.8, ls=":")
+    axis.set_yticks(range(len(shown)), [METHODS[line.method] for line in shown])
+    axis.set_ylim(-0.6, len(shown) - 0.2)
+    axis.margins(x=0.12)
+    axis.set_xlabel("clean validation NLL (nats per token)")
+    axis.set_title(f"The cure at r = {top:g} (plan: {plan})", loc="left", fontweight="bold")

@@ -1,0 +1,263 @@
+"""Causal language models under token noise, on `transformers.Trainer`."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import MethodType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import Trainer, TrainerCallback
+
+from hf_noise.losses.nll import HAS_FUSED, IGNORE_INDEX, shift_targets, token_nll
+from hf_noise.noise import UniformTokens
+from hf_noise.noise.tokens_torch import corrupt
+from hf_noise.trainers.collate import collate_rows
+from hf_noise.trainers.meter import TokenMeter
+from hf_noise.trainers.objective import CorrectedNLL, LearnedErrorRate, make_objective
+
+__all__ = ["CausalLMTrainer"]
+
+STATE_FILE = "hf_noise_state.safetensors"
+_RATE = "hf_noise_error_rate"
+
+# A learned error rate has to travel far compared with a weight, and Adam moves both by the learning rate at most.
+_RATE_LEARNING_RATE = 10.0
+
+# Models whose logits are more than hidden states times head; the fused loss would skip these operations.
+_LOGIT_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
+class CausalLMTrainer(Trainer):
+    """Train a causal language model on noisy targets, with the plain or the forward-corrected likelihood.
+
+    Rows hold `input_ids` and `sample_id` (dynamic noise, drawn on the device for every epoch), or the columns of a
+    noisy data set: clean `input_ids`, noisy `labels`, `is_noisy`. Inputs always stay as they are.
+
+    Losses are sums over tokens divided by the number of tokens in the whole batch, whatever the accumulation and the
+    number of processes. `evaluate` returns the exact mean over tokens as `eval_nll`. Logs show the NLL of clean and
+    of corrupted targets apart, and the rate of corruption that was realised.
+
+    Args:
+        noise: what the training targets suffer. It is written into the model's config (`hf_noise`) and so into every
+            checkpoint. With rows that have an `is_noisy` column it is only recorded, not drawn again.
+        loss: "nll", or "corrected" for `hf_noise.losses.corrected_nll`.
+        error_rate: for the corrected loss: "known" takes e from the noise, "learned" fits one scalar with the model, a
+            number states it.
+        fused_loss: compute the loss of the head without holding all logits. By default on a GPU where torch offers it
+            (>= 2.15); slow on a CPU.
+        **kwargs: as for `transformers.Trainer`.
+
+    Raises:
+        ValueError: noise and model disagree on the vocabulary, or loss, error rate and noise do not fit together.
+        RuntimeError: several GPUs without a launcher; `fused_loss=True` where torch has none.
+
+    Differs from `Trainer` in its arguments: `remove_unused_columns` is off (sample ids are needed).
+    """
+
+    def __init__(
+        self,
+        model: Any = None,
+        args: Any = None,
+        *,
+        noise: UniformTokens | None = None,
+        loss: Literal["nll", "corrected"] = "nll",
+        error_rate: float | Literal["known", "learned"] = "known",
+        fused_loss: bool | None = None,
+        **kwargs: Any,
+    ):
+        if args is not None:
+            args.remove_unused_columns = False
+            if args.n_gpu > 1:
+                raise RuntimeError(f"{args.n_gpu} GPUs and one process: start with `accelerate launch`, not `python`")
+        kwargs.setdefault("data_collator", collate_rows)
+        super().__init__(model, args, **kwargs)
+        config = self.model.config
+        if noise is not None:
+            if noise.vocab_size > config.vocab_size:
+                raise ValueError(
+                    f"the noise draws ids up to {noise.vocab_size - 1}, the model knows {config.vocab_size} tokens; "
+                    "use the same vocab_size"
+                )
+            config.hf_noise = noise.to_dict()
+        self.noise = noise
+        self.objective = make_objective(loss, error_rate, noise, config.vocab_size)
+        self.meter = TokenMeter()
+        self._checkpoint_state: dict[str, Tensor] | None = None
+        self.epoch = 0
+        # Without these two, the number of targets includes position 0, which no model predicts.
+        self.model_accepts_loss_kwargs = True
+        self._loss_shifts_labels = True
+        self.compute_metrics = self.compute_metrics or exact_nll
+        if isinstance(getattr(self.objective, "rate", None), LearnedErrorRate):
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise ValueError('error_rate="learned" is for DDP or one device; with sharded weights state it')
+            self.model.add_module(_RATE, self.objective.rate.to(self.args.device))
+        self.fused_loss = self._choose_fused(fused_loss)
+        if self.fused_loss:
+            _return_token_nll(self.model)
+        self.add_callback(_EpochOfNoise(self))
+
+    def _choose_fused(self, wanted: bool | None) -> bool:
+        transformed = [name for name in _LOGIT_TRANSFORMS if getattr(self.model.config, name, None) not in (None, 1.0)]
+        if wanted is None:
+            return HAS_FUSED and self.args.device.type == "cuda" and not transformed
+        if wanted and transformed:
+            raise ValueError(f"{type(self.model).__name__} changes its logits ({', '.join(transformed)}): fused_loss=False")
+        if wanted and not HAS_FUSED:
+            raise RuntimeError(f"torch {torch.__version__} has no fused linear cross-entropy: fused_loss=False")
+        return wanted
+
+    def targets(self, inputs: Mapping[str, Tensor], *, draw: bool) -> tuple[Tensor, Tensor]:
+        """Labels [B, L] int64 and their mask of corruption [B, L] bool; noise is drawn if `draw` and not in the rows."""
+        labels = inputs["labels"]
+        if "is_noisy" in inputs:
+            return labels, inputs["is_noisy"].bool()
+        if not draw or self.noise is None or self.noise.error_rate == 0:
+            return labels, torch.zeros_like(labels, dtype=torch.bool)
+        if "sample_id" not in inputs:
+            raise ValueError(
+                "dynamic noise needs the column `sample_id`, the stable index of each row; rows have "
+                f"{', '.join(sorted(inputs))}; see hf_noise.data.packing, or add it with "
+                "`dataset.add_column('sample_id', range(len(dataset)))`"
+            )
+        return corrupt(self.noise, labels, inputs["sample_id"], self.epoch, compiled=self.args.torch_compile)
+
+    def token_nll(self, model: Any, inputs: Mapping[str, Tensor], labels: Tensor) -> Tensor:
+        """NLL [B, L] float32 of what follows each position, 0 where nothing does."""
+        network_inputs = {k: v for k, v in inputs.items() if k not in ("labels", "is_noisy", "sample_id", "clean_labels")}
+        targets = shift_targets(labels)
+        if self.fused_loss:
+            return model(**network_inputs, nll_targets=targets)
+        logits = model(**network_inputs).logits
+        nll = F.cross_entropy(
+            logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
+        )
+        return nll.view(targets.shape)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels, is_noisy = self.targets(inputs, draw=model.training)
+        nll = self.token_nll(model, inputs, labels)
+        valid, is_noisy = shift_targets(labels) != IGNORE_INDEX, F.pad(is_noisy, (0, 1))[:, 1:]
+        if model.training:
+            self.meter.add(nll.detach(), valid, is_noisy)
+        total = (self.objective(nll) * valid).sum()
+        if num_items_in_batch is None:
+            loss = total / valid.sum()
+        else:
+            # DDP averages gradients, while the divisor already counts the tokens of all processes.
+            shared = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+            loss = total / num_items_in_batch * shared
+        return (loss, {"nll": nll}) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Sums per row instead of logits: (None, float64 [B, 2] = NLL and number of targets, [B])."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            labels, _ = self.targets(inputs, draw=False)
+            nll = self.token_nll(model, inputs, labels)
+        valid = shift_targets(labels) != IGNORE_INDEX
+        dtype = torch.float32 if nll.device.type == "mps" else torch.float64
+        sums = torch.stack([(nll * valid).sum(-1, dtype=dtype), valid.sum(-1).to(dtype)], dim=-1)
+        return None, sums, torch.zeros(len(labels), device=labels.device)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs.update(self.meter.pop(self.accelerator))
+            if isinstance(self.objective, CorrectedNLL) and self.objective.source == "learned":
+                logs["learned_error_rate"] = self.objective.error_rate
+        super().log(logs, start_time)
+
+    def realised_noise(self) -> dict[str, float | int]:
+        """Share of corrupted targets in all training steps and their number, `{"rate", "n"}` (a collective call)."""
+        self.meter.pop(self.accelerator)
+        return self.meter.realised()
+
+    def get_decay_parameter_names(self, model) -> list[str]:
+        return [name for name in super().get_decay_parameter_names(model) if not name.startswith(_RATE)]
+
+    def create_optimizer(self, *args, **kwargs):
+        optimizer = super().create_optimizer(*args, **kwargs)
+        rate = getattr(self.model, _RATE, None)
+        if rate is not None:
+            for group in optimizer.param_groups:
+                group["params"] = [p for p in group["params"] if p is not rate.logit]
+            learning_rate = _RATE_LEARNING_RATE * self.args.learning_rate
+            optimizer.add_param_group({"params": [rate.logit], "lr": learning_rate, "weight_decay": 0.0})
+        return optimizer
+
+    def _save_checkpoint(self, model, trial):
+        # A collective call, so it cannot stand in `_save`, which only the main process makes.
+        self._checkpoint_state = self.meter.state(self.accelerator)
+        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise OSError(f"{folder} could not be written ({error}) and was removed; earlier checkpoints stay") from error
+        finally:
+            self._checkpoint_state = None
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        state_dict = self.model.state_dict() if state_dict is None else state_dict
+        own = {k: v.detach().cpu() for k, v in state_dict.items() if k.startswith(_RATE)}
+        super()._save(output_dir, {k: v for k, v in state_dict.items() if k not in own})
+        if self._checkpoint_state is not None:
+            save_file(own | self._checkpoint_state, os.path.join(output_dir or self.args.output_dir, STATE_FILE))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        state = load_file(os.path.join(resume_from_checkpoint, STATE_FILE))
+        self.meter.load(state, self.accelerator)
+        rate = getattr(self.model, _RATE, None)
+        if rate is not None:
+            rate.load_state_dict({"logit": state[f"{_RATE}.logit"]})
+
+
+class _EpochOfNoise(TrainerCallback):
+    """Tells the trainer which epoch's noise to draw; counts passes, as a stream has no length to divide by."""
+
+    def __init__(self, trainer: CausalLMTrainer):
+        self.trainer = trainer
+        self.started = False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.started = False
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.trainer.epoch = self.trainer.epoch + 1 if self.started else math.floor(state.epoch or 0)
+        self.started = True
+
+
+def exact_nll(prediction: Any) -> dict[str, float]:
+    """NLL in nats per token, perplexity and number of tokens from the sums per row [N, 2]."""
+    nll, tokens = np.asarray(prediction.predictions, dtype=np.float64).sum(0)
+    if tokens == 0:
+        raise ValueError("the evaluation data hold no target: every row is empty, one token long, or ignored")
+    mean = nll / tokens
+    return {"loss": mean, "nll": mean, "perplexity": math.exp(min(mean, 700.0)), "tokens": int(tokens)}
+
+
+def _return_token_nll(model: Any) -> None:
+    """Let `model(..., nll_targets=...)` return the NLL of each target from its fused head.
+
+    The change is in this instance's `forward`, so that it also holds inside DDP, FSDP and autocast wrappers.
+    """
+    stock = model.forward
+
+    def forward(self, *args, nll_targets: Tensor | None = None, **inputs):
+        if nll_targets is None:
+            return stock(*args, **inputs)
+        hidden = self.base_model(*args, use_cache=False, **inputs)[0]
+        head = self.get_output_embeddings()
+        return token_nll(hidden, head.weight, nll_targets, getattr(head, "bias", None))
+
+    model.forward = MethodType(forward, model)

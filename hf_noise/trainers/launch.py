@@ -1,0 +1,79 @@
+"""What a recipe checks and sets right after it was launched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+__all__ = ["available_cores", "check_world", "check_disk", "take_back_cores", "training_world"]
+
+# AdamW keeps two moments per weight, all in float32: one checkpoint is the weights three times.
+_BYTES_PER_PARAMETER = 12
+
+
+def training_world() -> int:
+    """Number of processes that the launcher started."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def take_back_cores() -> int:
+    """Give torch this process's share of the cores, and return it.
+
+    `accelerate launch` sets OMP_NUM_THREADS=1 on a machine without a GPU, and a run then uses one core of many.
+    """
+    share = max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    torch.set_num_threads(share)
+    return share
+
+
+def check_world(args: TrainingArguments, expected: int | None = None) -> None:
+    """Stop a run that would train with fewer processes than it was asked to.
+
+    Args:
+        args: the run's arguments, whose creation joins the process group.
+        expected: number of processes that the user asked the recipe for, None to trust the launcher.
+
+    Raises:
+        RuntimeError: the processes do not work together, or there are fewer than expected. Known ways to get there:
+            `accelerate launch --cpu --num_processes 2` starts one process, and a process group without `use_cpu=True`
+            on a machine without a GPU trains every process alone.
+    """
+    launched = training_world()
+    wanted = expected or launched
+    if args.world_size != wanted or launched != wanted:
+        raise RuntimeError(
+            f"asked for {wanted} processes, the launcher started {launched}, and {args.world_size} train together; "
+            "start them with `torchrun --nproc_per_node 2 recipe.py ...` or `accelerate launch --multi_gpu "
+            "--num_processes 2 --num_machines 1 --mixed_precision no recipe.py ...` (both also work on a CPU)"
+        )
+
+
+def check_disk(folder: str | Path, parameters: int, checkpoints: int) -> None:
+    """Stop before work starts if the disk cannot hold the checkpoints to come.
+
+    Args:
+        folder: where checkpoints go; it need not exist yet.
+        parameters: number of weights.
+        checkpoints: how many are there at one time, the one being written included.
+
+    Raises:
+        OSError: too little space, with the amounts in GiB.
+    """
+    existing = Path(folder).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    needed, free = parameters * _BYTES_PER_PARAMETER * checkpoints, shutil.disk_usage(existing).free
+    if needed > free:
+        raise OSError(
+            f"{checkpoints} checkpoints of {parameters / 1e6:.0f} M weights need {needed / 2**30:.1f} GiB, the disk of "
+            f"{folder} has {free / 2**30:.1f} GiB free; make room, or choose another folder with --output"
+        )

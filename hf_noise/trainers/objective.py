@@ -1,0 +1,102 @@
+"""What a trainer minimises: the plain likelihood, or the forward-corrected one with e known, assumed or learned."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hf_noise.losses import clean_posterior, corrected_nll
+from hf_noise.noise import UniformTokens
+from hf_noise.noise.rates import check_error_rate
+
+__all__ = ["LearnedErrorRate", "NLL", "CorrectedNLL", "make_objective"]
+
+#: Where a learned error rate starts when nothing is known about the data.
+INITIAL_ERROR_RATE = 0.1
+
+
+class LearnedErrorRate(nn.Module):
+    """One scalar e in (0, 1), learned through its logit; a tensor [1], so that sharding has a dimension to cut."""
+
+    def __init__(self, initial: float = INITIAL_ERROR_RATE):
+        super().__init__()
+        if not 0 < check_error_rate(initial):
+            raise ValueError(f"a learned error rate must start inside (0, 1), got {initial!r}")
+        self.logit = nn.Parameter(torch.tensor([math.log(initial / (1 - initial))]))
+
+    def forward(self) -> Tensor:
+        return torch.sigmoid(self.logit)
+
+
+class NLL:
+    """The plain negative log-likelihood of the targets as they are."""
+
+    name = "nll"
+    error_rate: float = 0.0
+    source = "none"
+
+    def __call__(self, nll: Tensor) -> Tensor:
+        return nll
+
+    def clean_posterior(self, nll: Tensor) -> Tensor:
+        return torch.ones_like(nll)
+
+
+class CorrectedNLL:
+    """The forward-corrected likelihood of noisy targets, see `hf_noise.losses.corrected_nll`.
+
+    `rate` is e (a float), or a `LearnedErrorRate`; `source` says where e comes from.
+    """
+
+    name = "corrected"
+
+    def __init__(self, rate: float | LearnedErrorRate, vocab_size: int, source: str):
+        self.rate, self.vocab_size, self.source = rate, vocab_size, source
+
+    @property
+    def error_rate(self) -> float:
+        """e as a number; reading a learned one makes the device wait."""
+        return float(self.rate().item()) if isinstance(self.rate, nn.Module) else self.rate
+
+    def _rate(self) -> float | Tensor:
+        return self.rate() if isinstance(self.rate, nn.Module) else self.rate
+
+    def __call__(self, nll: Tensor) -> Tensor:
+        return corrected_nll(nll, error_rate=self._rate(), vocab_size=self.vocab_size)
+
+    def clean_posterior(self, nll: Tensor) -> Tensor:
+        return clean_posterior(nll, error_rate=self._rate(), vocab_size=self.vocab_size)
+
+
+def make_objective(
+    loss: Literal["nll", "corrected"],
+    error_rate: float | Literal["known", "learned"],
+    noise: UniformTokens | None,
+    vocab_size: int,
+) -> NLL | CorrectedNLL:
+    """The objective that a trainer's arguments name.
+
+    Raises:
+        ValueError: an unknown name, an error rate out of range, or e is to be known and there is no noise to know it
+            from.
+    """
+    if loss == "nll":
+        return NLL()
+    if loss != "corrected":
+        raise ValueError(f'loss must be "nll" or "corrected", got {loss!r}')
+    vocab_size = noise.vocab_size if noise is not None else vocab_size
+    if error_rate == "learned":
+        return CorrectedNLL(LearnedErrorRate(), vocab_size, "learned")
+    if error_rate == "known":
+        if noise is None:
+            raise ValueError(
+                'error_rate="known" takes e from the noise, and the trainer was given none; pass noise=, '
+                'a number as error_rate=, or error_rate="learned"'
+            )
+        return CorrectedNLL(check_error_rate(noise.mixture_rate), vocab_size, "known")
+    if isinstance(error_rate, str):
+        raise ValueError(f'error_rate must be "known", "learned" or a number in [0, 1), got {error_rate!r}')
+    return CorrectedNLL(check_error_rate(error_rate), vocab_size, "assumed")

@@ -1,0 +1,122 @@
+"""Look at every target of a data set through a trained model: its NLL, its rank, the posterior that it is clean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hf_noise.losses import posthoc_nll, shift_targets
+from hf_noise.losses.nll import IGNORE_INDEX
+from hf_noise.noise import UniformTokens
+from hf_noise.trainers.collate import collate_rows
+
+__all__ = ["TokenScores", "score_batches", "score_tokens"]
+
+# Logits of this many tokens are held at once, float32 [tokens, V].
+_TOKENS_AT_ONCE = 2048
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """One entry per target, all arrays [n] (`posthoc`: one array per error rate).
+
+    Attributes:
+        sample_id: int64, the row.
+        position: int64, the target's index in its row, >= 1.
+        nll: float32, -log p(target | context) in nats.
+        above: int64, number of tokens that the model finds more probable, in [0, V).
+        is_noisy: bool, whether the target was corrupted (False where that is not known).
+        posthoc: NLL under the predictions corrected for each error rate, see `hf_noise.losses.posthoc_nll`.
+    """
+
+    sample_id: np.ndarray
+    position: np.ndarray
+    nll: np.ndarray
+    above: np.ndarray
+    is_noisy: np.ndarray
+    posthoc: dict[float, np.ndarray]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[TokenScores]) -> TokenScores:
+        """Join the scores of several batches."""
+        if not parts:
+            raise ValueError("there are no rows to score")
+        arrays = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls) if f.name != "posthoc"}
+        rates = parts[0].posthoc
+        return cls(**arrays, posthoc={rate: np.concatenate([p.posthoc[rate] for p in parts]) for rate in rates})
+
+
+@torch.no_grad()
+def score_batches(
+    model: nn.Module,
+    rows: Any,
+    *,
+    noise: UniformTokens | None = None,
+    epoch: int = 0,
+    error_rates: Sequence[float] = (),
+    batch_size: int = 32,
+) -> Iterator[TokenScores]:
+    """Score rows in their order, a batch at a time, in constant memory.
+
+    Args:
+        model: causal language model, `model(input_ids).logits` [B, L, V]; its mode is restored afterwards.
+        rows: a map-style data set of rows as for `CausalLMTrainer`.
+        noise: corrupts the targets first (rows need `sample_id`); rows with an `is_noisy` column are taken as they are.
+        epoch: of the noise.
+        error_rates: for each, the NLL after post-hoc correction is computed too.
+        batch_size: rows per forward pass; the scores do not depend on it beyond rounding.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        for start in range(0, len(rows), batch_size):
+            yield _score(model, _batch(rows, start, batch_size), noise, epoch, error_rates, start)
+    finally:
+        model.train(was_training)
+
+
+def score_tokens(model: nn.Module, rows: Any, **kwargs: Any) -> TokenScores:
+    """All scores of `score_batches` (same arguments) in memory, about 30 bytes per token."""
+    return TokenScores.concatenate(list(score_batches(model, rows, **kwargs)))
+
+
+def _batch(rows: Any, start: int, size: int) -> dict[str, Tensor]:
+    indices = list(range(start, min(start + size, len(rows))))
+    fetch = getattr(rows, "__getitems__", None)
+    return collate_rows(fetch(indices) if fetch else [rows[i] for i in indices])
+
+
+def _score(model, batch, noise, epoch, error_rates, start) -> TokenScores:
+    batch = {name: column.to(next(model.parameters()).device) for name, column in batch.items()}
+    labels = batch.pop("labels")
+    is_noisy = batch.pop("is_noisy", None)
+    sample = batch.pop("sample_id", torch.arange(start, start + len(labels), device=labels.device))
+    batch.pop("clean_labels", None)
+    if is_noisy is None and noise is not None:
+        labels, is_noisy = noise(labels, sample, epoch)
+    elif is_noisy is None:
+        is_noisy = torch.zeros_like(labels, dtype=torch.bool)
+    row, column = torch.nonzero(shift_targets(labels) != IGNORE_INDEX, as_tuple=True)
+    targets, mask = labels[row, column + 1], is_noisy[row, column + 1].bool()
+    logits = model(**batch).logits
+    nll, above, posthoc = [], [], {rate: [] for rate in error_rates}
+    for part in torch.arange(len(row), device=row.device).split(_TOKENS_AT_ONCE):
+        z, y = logits[row[part], column[part]].float(), targets[part]
+        nll.append(F.cross_entropy(z, y, reduction="none"))
+        above.append((z > z.gather(-1, y.unsqueeze(-1))).sum(-1))
+        for rate in error_rates:
+            posthoc[rate].append(posthoc_nll(z, y, error_rate=rate))
+    return TokenScores(
+        sample_id=sample[row].cpu().numpy(),
+        position=(column + 1).cpu().numpy(),
+        nll=torch.cat(nll).cpu().numpy(),
+        above=torch.cat(above).cpu().numpy(),
+        is_noisy=mask.cpu().numpy(),
+        posthoc={rate: torch.cat(values).cpu().numpy() for rate, values in posthoc.items()},
+    )

@@ -1,0 +1,127 @@
+"""GPT-2 under token noise: what wrong targets do to a language model, and how to lose almost nothing to them.
+
+    accelerate launch recipes/gpt2_noise.py                       # embedded text, minutes on 2 cores, no network
+    accelerate launch recipes/gpt2_noise.py --scale gpu --source corpus.parquet --tokenizer gpt2
+    accelerate launch recipes/gpt2_noise.py --scale paper --ratio 0.5 --output runs/r0.5 --push_to_hub user/gpt2-owt-r0.5
+
+Trains one model per setting, then prints a table and draws `<output>/study.png`. Every setting has a folder with
+its checkpoint, `record.json` and card. Started again, it skips what is finished and goes on where it was killed.
+`--dry_run` prints the settings and what follows from them. Any flag overrides the scale's preset.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from gpt2_noise_run import Run, train
+from transformers import HfArgumentParser
+
+from hf_noise.noise.schedule import plan_named
+from hf_noise.reports.lm_study import study_figure, study_table
+from hf_noise.reports.record import read_records
+
+SCALES: dict[str, dict] = {
+    "demo": dict(
+        output="runs/gpt2-demo", source="embedded/docs-text", tokenizer="embedded", block_size=64, model="nano",
+        plan=["steps"], ratio=[0.0, 0.1, 0.3, 0.5, 1.0], corrected=[0.5, 1.0],
+        steps=300, batch_size=32, micro_batch=32, learning_rate=3e-3, warmup=0.05, save_steps=100, logging_steps=25,
+    ),  # fmt: skip
+    # About 25 minutes of one H200: seven runs of 124 M weights, 0.55 G tokens together.
+    "gpu": dict(
+        output="runs/gpt2-gpu", source=None, tokenizer="openai-community/gpt2", block_size=1024, model="gpt2",
+        plan=["steps"], ratio=[0.0, 0.1, 0.3, 0.5, 1.0], corrected=[0.5, 1.0],
+        steps=400, batch_size=128, micro_batch=32, learning_rate=6e-4, warmup=0.1, save_steps=200, logging_steps=10,
+        bf16=True, torch_compile=True,
+    ),  # fmt: skip
+    # Paper A, table 6, on OpenWebText; what the paper leaves open follows the public GPT-2 recipe of the same batch.
+    "paper": dict(
+        output="runs/gpt2-paper", source="Skylion007/openwebtext", tokenizer="openai-community/gpt2",
+        block_size=1024, model="gpt2", plan=["table6"], ratio=[0.0, 0.1, 0.3, 0.5, 1.0], corrected=[],
+        steps=600_000, batch_size=480, micro_batch=12, learning_rate=6e-4, warmup=2000, save_steps=5000,
+        logging_steps=100, bf16=True, torch_compile=True,
+    ),  # fmt: skip
+}
+
+
+@dataclass
+class Settings:
+    """Settings of the study; the defaults of most are those of the scale."""
+
+    scale: str = field(default="demo", metadata={"help": "demo | gpu | paper", "choices": list(SCALES)})
+    output: str = field(default=None, metadata={"help": "folder of the study"})
+    source: str = field(default=None, metadata={"help": "text: embedded/docs-text, a path or glob, or a Hub data set"})
+    validation_source: str | None = field(default=None, metadata={"help": "clean text to validate on, else held out"})
+    tokenizer: str = field(default=None, metadata={"help": "embedded, embedded:<size>, a folder, or a Hub model"})
+    block_size: int = field(default=None, metadata={"help": "tokens per row"})
+    num_proc: int | None = field(default=None, metadata={"help": "processes that tokenise and pack"})
+    model: str = field(default=None, metadata={"help": "size: nano, mini, gpt2 (124M), gpt2-medium, gpt2-large (774M)"})
+    plan: list[str] = field(default=None, metadata={"help": "compute at noise r: steps, batch, table6, budget"})
+    ratio: list[float] = field(default=None, metadata={"help": "noise ratios r for the plain loss; 0 is no noise"})
+    corrected: list[float] = field(default=None, metadata={"help": "ratios for the corrected loss, e known"})
+    learned: list[float] = field(default_factory=list, metadata={"help": "ratios for the corrected loss, e learned"})
+    misstated: list[float] = field(default_factory=list, metadata={"help": "ratios r for e taken from r/2 and from 2r"})
+    seed: list[int] = field(default_factory=lambda: [0], metadata={"help": "of weights, order and noise"})
+    steps: int = field(default=None, metadata={"help": "optimiser steps without noise"})
+    batch_size: int = field(default=None, metadata={"help": "rows per step without noise, all processes together"})
+    micro_batch: int = field(default=None, metadata={"help": "rows per process and forward pass, at most"})
+    learning_rate: float = field(default=None, metadata={"help": "peak; cosine to a tenth"})
+    warmup: float = field(default=None, metadata={"help": "steps, or below 1 a share of them"})
+    weight_decay: float = field(default=0.1, metadata={"help": "on matrices only"})
+    save_steps: int = field(default=None, metadata={"help": "optimiser steps between checkpoints"})
+    logging_steps: int = field(default=None, metadata={"help": "optimiser steps between log entries"})
+    score_rows: int = field(default=512, metadata={"help": "training rows on which noisy targets are measured"})
+    audit: bool = field(default=False, metadata={"help": "write p(clean) of every training token as Parquet"})
+    bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast, float32 weights"})
+    torch_compile: bool = field(default=False, metadata={"help": "compile model and noise"})
+    num_processes: int | None = field(default=None, metadata={"help": "stop unless this many processes train together"})
+    push_to_hub: str | None = field(default=None, metadata={"help": "owner/name; several runs get their names appended"})
+    private: bool = field(default=False, metadata={"help": "make Hub repositories private"})
+    dry_run: bool = field(default=False, metadata={"help": "print settings and derived figures, then stop"})
+
+
+def parse(argv: list[str] | None = None) -> Settings:
+    parser = HfArgumentParser(Settings, description=__doc__.split("\n\n")[0])
+    scale = parser.parse_known_args(argv)[0].scale
+    parser.set_defaults(**SCALES[scale])
+    (settings,) = parser.parse_args_into_dataclasses(argv)
+    if settings.source is None:
+        parser.error(f"--scale {scale} needs a corpus: --source path/*.parquet")
+    return settings
+
+
+def runs_of(settings: Settings) -> list[Run]:
+    """The runs of a study: without noise once per seed, all others once per plan and seed."""
+    runs = []
+    for seed in settings.seed:
+        if 0 in settings.ratio:
+            runs.append(Run(0.0, "nll", "none", settings.plan[0], seed))
+        for plan in settings.plan:
+            runs += [Run(r, "nll", "none", plan, seed) for r in settings.ratio if r != 0]
+            runs += [Run(r, "corrected", "known", plan, seed) for r in settings.corrected]
+            runs += [Run(r, "corrected", "learned", plan, seed) for r in settings.learned]
+            runs += [Run(r, "corrected", stated, plan, seed) for r in settings.misstated for stated in (r / 2, 2 * r)]
+    return runs
+
+
+def main(argv: list[str] | None = None) -> None:
+    settings = parse(argv)
+    runs = runs_of(settings)
+    plans = [plan_named(run.plan).plan(run.ratio, steps=settings.steps, batch_size=settings.batch_size) for run in runs]
+    if settings.dry_run:
+        print(json.dumps(asdict(settings), indent=2))
+        for run, plan in zip(runs, plans):
+            print(f"{run.name}: e = {plan.error_rate:.4f}, {plan.steps:,} steps x {plan.batch_size} rows = "
+                  f"{plan.tokens(settings.block_size):,} tokens, clean exposure {plan.exposure:.3f}")  # fmt: skip
+        return
+    is_main = train(settings, runs, plans)
+    if is_main:
+        records = [read_records(Path(settings.output) / run.name / "record.json")[0] for run in runs]
+        print(study_table(records))
+        print(f"\nfigure: {study_figure(records, Path(settings.output) / 'study.png')}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""One run of `gpt2_noise.py` after the other: data, training, measurements, record, card."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from transformers import ProgressCallback, TrainingArguments, set_seed
+
+import hf_noise
+from hf_noise.analysis.error_rate import error_rate_from_ranks
+from hf_noise.data.packing import PackedRows
+from hf_noise.data.tokenization import find_tokenizer
+from hf_noise.hub.card import model_card
+from hf_noise.hub.push import push_checkpoint
+from hf_noise.metrics.audit import audit_metrics
+from hf_noise.models.gpt2 import gpt2
+from hf_noise.noise import UniformTokens, rates
+from hf_noise.reports.record import RunRecord, write_atomic
+from hf_noise.trainers import CausalLMTrainer
+from hf_noise.trainers.audit import audit_tokens, posterior
+from hf_noise.trainers.checkpoints import discard_incomplete, last_complete_checkpoint
+from hf_noise.trainers.launch import check_disk, check_world, take_back_cores
+from hf_noise.trainers.progress import FigureProgress
+from hf_noise.trainers.scoring import score_tokens
+
+# An epoch that no run reaches, so that noisy targets are measured on noise the model has not seen.
+UNSEEN_EPOCH = 1 << 30
+CHECKPOINTS_KEPT = 2
+
+# Settings that change nothing in a run's result: a study may go on with other values.
+NOT_IN_RESULT = (
+    "output", "plan", "ratio", "corrected", "learned", "misstated", "seed", "num_proc", "save_steps", "audit",
+    "num_processes", "push_to_hub", "private", "dry_run", "scale",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """One setting: noise ratio r, loss, where e comes from ("none", "known", "learned", or r as misstated), plan, seed."""
+
+    ratio: float
+    loss: str
+    stated: str | float
+    plan: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        if self.ratio == 0:
+            return f"r0-seed{self.seed}"
+        how = self.loss if self.stated in ("none", "known") else f"{self.loss}-{self.stated}"
+        how = how if isinstance(self.stated, str) else f"{self.loss}-as-r{self.stated:g}"
+        return f"r{self.ratio:g}-{how}-{self.plan}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Packed rows and the tokenizer they were made with."""
+
+    train: PackedRows
+    validation: PackedRows
+    tokenizer: object
+
+    @classmethod
+    def load(cls, settings, args: TrainingArguments) -> Data:
+        tokenizer = find_tokenizer(settings.tokenizer)
+        with args.main_process_first(desc="packing"):
+            splits = hf_noise.load_dataset(
+                "hf_noise/owt-noisy", r=0.0, source=settings.source, validation_source=settings.validation_source,
+                tokenizer=settings.tokenizer, block_size=settings.block_size, num_proc=settings.num_proc,
+            )  # fmt: skip
+        return cls(PackedRows(splits["train"]), PackedRows(splits["validation"]), tokenizer)
+
+
+def train(settings, runs, plans) -> bool:
+    """Make all runs that are not finished; returns whether this is the main process."""
+    on_cpu = not torch.cuda.is_available()
+    if on_cpu:
+        take_back_cores()
+    args = TrainingArguments(output_dir=settings.output, use_cpu=on_cpu, report_to="none")
+    check_world(args, settings.num_processes)
+    data = None
+    for number, (run, plan) in enumerate(zip(runs, plans), 1):
+        folder = Path(settings.output) / run.name
+        claim(folder, settings, run, args)
+        if (folder / "record.json").exists():
+            continue
+        data = data or Data.load(settings, args)
+        make_run(settings, run, plan, folder, data, on_cpu, f"[{number}/{len(runs)}] {run.name}")
+        gc.collect()
+    if settings.push_to_hub and args.process_index == 0:
+        for run in runs:
+            repo = settings.push_to_hub if len(runs) == 1 else f"{settings.push_to_hub}-{run.name}"
+            push_checkpoint(Path(settings.output) / run.name, repo, private=settings.private or None)
+    return args.process_index == 0
+
+
+def claim(folder: Path, settings, run: Run, args: TrainingArguments) -> None:
+    """Mark a folder as this run's; refuse one that holds a run with other settings."""
+    ours = json.loads(json.dumps({k: v for k, v in asdict(settings).items() if k not in NOT_IN_RESULT} | asdict(run)))
+    file = folder / "run.json"
+    if file.exists() and (theirs := json.loads(file.read_text())) != ours:
+        changed = sorted(k for k in ours | theirs if ours.get(k) != theirs.get(k))
+        raise SystemExit(
+            f"{folder} holds a run with other settings ({', '.join(changed)}); delete it or choose another --output"
+        )
+    if args.process_index == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, json.dumps(ours, indent=2) + "\n")
+        discard_incomplete(folder)
+    if args.world_size > 1:
+        torch.distributed.barrier()
+
+
+def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, title: str) -> None:
+    started = time.perf_counter()
+    world = TrainingArguments(output_dir=str(folder), use_cpu=on_cpu, report_to="none").world_size
+    rows_per_pass, accumulation = split_batch(plan.batch_size, world, settings.micro_batch)
+    args = TrainingArguments(
+        output_dir=str(folder), max_steps=plan.steps, per_device_train_batch_size=rows_per_pass,
+        gradient_accumulation_steps=accumulation, per_device_eval_batch_size=settings.micro_batch,
+        learning_rate=settings.learning_rate, lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.1}, warmup_steps=settings.warmup, weight_decay=settings.weight_decay,
+        adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0, bf16=settings.bf16, torch_compile=settings.torch_compile,
+        logging_steps=settings.logging_steps, save_steps=settings.save_steps, save_total_limit=CHECKPOINTS_KEPT,
+        use_cpu=on_cpu, dataloader_pin_memory=not on_cpu, report_to="none", seed=run.seed,
+    )  # fmt: skip
+    set_seed(run.seed)
+    vocab_size = len(data.tokenizer)
+    model = gpt2(
+        settings.model, vocab_size=vocab_size, block_size=settings.block_size, end_of_text=data.tokenizer.eos_token_id
+    )
+    check_disk(folder, model.num_parameters(), CHECKPOINTS_KEPT + 1)
+    noise = UniformTokens(ratio=run.ratio, vocab_size=vocab_size, seed=run.seed)
+    trainer = CausalLMTrainer(
+        model, args, noise=noise, loss=run.loss, error_rate=stated_rate(run), train_dataset=data.train,
+        eval_dataset=data.validation, processing_class=data.tokenizer,
+    )  # fmt: skip
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(FigureProgress(title))
+    checkpoint = last_complete_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    validation = trainer.evaluate()
+    realised = trainer.realised_noise()
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        record = RunRecord(
+            name=run.name, recipe="recipes/gpt2_noise.py", seed=run.seed, settings=asdict(settings),
+            model={"name": settings.model, "parameters": model.num_parameters(), "config": model.config.to_diff_dict()},
+            data={
+                "source": settings.source, "tokenizer": settings.tokenizer, "vocab_size": vocab_size,
+                "block_size": settings.block_size, "train_rows": len(data.train), "validation_rows": len(data.validation),
+                "train_tokens": len(data.train) * settings.block_size,
+                "validation_tokens": len(data.validation) * settings.block_size,
+            },
+            noise=noise.to_dict() | {"realised": realised},
+            budget=plan.to_dict() | {
+                "plan": run.plan, "tokens": plan.tokens(settings.block_size),
+                "clean_tokens": plan.clean_tokens(settings.block_size), "processes": world,
+            },
+            loss={"name": run.loss, "error_rate": trainer.objective.error_rate, "source": trainer.objective.source},
+            metrics=measure(settings, run, trainer, data, validation),
+            wall_seconds=time.perf_counter() - started,
+        )  # fmt: skip
+        if settings.audit:
+            audit_tokens(
+                trainer.accelerator.unwrap_model(trainer.model), data.train, folder / "audit.parquet", noise=noise,
+                error_rate=noise.mixture_rate, trained=run.loss, batch_size=settings.micro_batch,
+            )  # fmt: skip
+        write_atomic(folder / "README.md", str(model_card(record)))
+        record.write(folder / "record.json")
+    trainer.accelerator.wait_for_everyone()
+
+
+def split_batch(batch_size: int, world: int, micro_batch: int) -> tuple[int, int]:
+    """(rows per process and pass, accumulation) with rows * accumulation * world = batch_size, as few passes as fit."""
+    if batch_size % world:
+        raise SystemExit(f"a batch of {batch_size} rows cannot be shared by {world} processes; change --batch_size")
+    share = batch_size // world
+    rows = next(rows for rows in range(min(micro_batch, share), 0, -1) if share % rows == 0)
+    return rows, share // rows
+
+
+def stated_rate(run: Run) -> str | float:
+    return run.stated if run.stated in ("known", "learned") else rates.error_rate(run.stated) if run.loss != "nll" else "known"
+
+
+def measure(settings, run: Run, trainer: CausalLMTrainer, data: Data, validation: dict) -> dict[str, dict]:
+    """The figures of a run, each with the number of tokens behind it."""
+    nats = {"unit": "nats per token"}
+    metrics = {
+        "validation_nll": {"value": validation["eval_nll"], "n": validation["eval_tokens"], **nats},
+        "validation_perplexity": {"value": validation["eval_perplexity"], "n": validation["eval_tokens"]},
+    }
+    model, noise = trainer.accelerator.unwrap_model(trainer.model), trainer.noise
+    some = torch.utils.data.Subset(data.train, range(min(settings.score_rows, len(data.train))))
+    scores = score_tokens(model, some, noise=noise, epoch=UNSEEN_EPOCH, batch_size=settings.micro_batch)
+    kinds = {"noisy": slice(None), "clean": ~scores.is_noisy, "corrupted": scores.is_noisy}
+    for kind, which in kinds.items():
+        if len(nll := scores.nll[which]):
+            metrics[f"train_nll_{kind}"] = {"value": float(nll.mean(dtype="float64")), "n": len(nll), **nats}
+    if run.ratio == 0:
+        return metrics
+    ranks = error_rate_from_ranks(scores.above, noise.vocab_size)
+    metrics["error_rate_by_ranks"] = {"value": ranks.value, "low": ranks.low, "high": ranks.high, "n": ranks.n}
+    if trainer.objective.source == "learned":
+        metrics["learned_error_rate"] = {"value": trainer.objective.error_rate, "n": scores.nll.size}
+    e = noise.mixture_rate if run.loss == "nll" else trainer.objective.error_rate
+    clean = posterior(scores.nll, error_rate=e, vocab_size=noise.vocab_size, trained=run.loss)
+    audit = audit_metrics(clean, scores.is_noisy)
+    metrics |= {f"audit_{name}": {"value": audit[name], "n": audit["n"]} for name in ("auroc", "ece", "brier")}
+    if run.loss == "nll":
+        after = score_tokens(
+            model, data.validation, error_rates=(noise.mixture_rate, ranks.value), batch_size=settings.micro_batch
+        ).posthoc
+        for name, rate in (("posthoc", noise.mixture_rate), ("posthoc_estimated", ranks.value)):
+            nll = after[rate]
+            metrics[f"validation_nll_{name}"] = {
+                "value": float(nll.mean(dtype="float64")), "n": nll.size, "error_rate": rate, **nats,
+            }  # fmt: skip
+    return metrics

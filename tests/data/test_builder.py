@@ -1,0 +1,102 @@
+"""Settings of the noise: equal ones share a cache, wrong ones are refused before work starts."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from datasets import get_dataset_config_names, load_dataset, load_dataset_builder
+
+from hf_noise.data.builder import first_sample_id
+from hf_noise.noise import UniformTokens
+
+NAME = "hf_noise/docs-noisy"
+
+
+def cache_dir(**settings):
+    return load_dataset_builder(NAME, **settings).cache_dir
+
+
+def test_settings_that_mean_the_same_share_a_cache():
+    one = cache_dir(r=1)
+    assert one == cache_dir(r=1.0) == cache_dir(error_rate=0.5) == cache_dir(r=1, seed=0, noisy_splits=[])
+    assert cache_dir(r=1, noisy_splits="validation") == cache_dir(r=1, noisy_splits=["validation"])
+    assert cache_dir(r=1, tokenizer="embedded") == cache_dir(r=1, tokenizer="embedded:2048")
+
+
+def test_other_settings_have_their_own():
+    settings = [
+        {}, {"r": 0.5}, {"seed": 1}, {"epoch": 1}, {"exclude_original": True}, {"block_size": 64},
+        {"noisy_splits": ("validation",)}, {"tokenizer": "embedded:300"},
+    ]
+    folders = [cache_dir(**{"r": 1.0, **changed}) for changed in settings]
+    assert len(set(folders)) == len(settings)
+
+
+def test_another_content_of_the_source_has_its_own(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("some words\n" * 500)
+    before = cache_dir(r=1, source=str(file))
+    os.utime(file, ns=(1, 1))
+    assert cache_dir(r=1, source=str(file)) != before
+
+
+@pytest.mark.parametrize("name", [None, "r0.5"])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"r": -0.1}, r"ratio must be finite and >= 0, got -0.1"),
+        ({"r": float("nan")}, "finite"),
+        ({"r": float("inf")}, "finite"),
+        ({"r": 0.7, "error_rate": 0.2}, "give one of them"),
+        ({"r": 0.5, "epoch": -1}, "epoch must be an integer >= 0"),
+        ({"r": 0.5, "epoch": 0.5}, "epoch"),
+        ({"r": 0.5, "seed": -1}, "seed"),
+    ],
+)
+def test_wrong_values(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        load_dataset_builder(NAME, name, **settings)
+
+
+@pytest.mark.parametrize("error_rate", [1.0, -0.1, float("nan")])
+def test_wrong_error_rate(error_rate):
+    with pytest.raises(ValueError, match=r"error_rate must lie in \[0, 1\)"):
+        load_dataset_builder(NAME, error_rate=error_rate)
+
+
+def test_no_rate_at_all():
+    with pytest.raises(ValueError, match="say how much noise"):
+        load_dataset_builder(NAME, seed=3)
+
+
+def test_named_configurations():
+    assert get_dataset_config_names(NAME) == ["r0.0", "r0.1", "r0.3", "r0.5", "r1.0"]
+    with pytest.raises(ValueError, match="'r0.5' means r=0.5, not r=3.0"):
+        load_dataset_builder(NAME, "r0.5", r=3)
+    with pytest.raises(ValueError, match="brings its r"):
+        load_dataset_builder(NAME, "r0.5", error_rate=0.1)
+    with pytest.raises(ValueError, match="'r9' not found"):
+        load_dataset_builder(NAME, "r9")
+
+
+def test_unknown_setting():
+    with pytest.raises(TypeError, match="ratoi"):
+        load_dataset_builder(NAME, ratoi=0.5)
+
+
+def test_builder_knows_its_noise():
+    builder = load_dataset_builder(NAME, r=0.5, seed=7, exclude_original=True, noisy_splits="test")
+    assert builder.noise == UniformTokens(ratio=0.5, vocab_size=2048, seed=7, exclude_original=True)
+    assert builder.noise_of("train") == builder.noise_of("test") == builder.noise
+    assert builder.noise_of("validation").error_rate == 0
+
+
+def test_noisy_split_that_is_not_there():
+    with pytest.raises(ValueError, match="noisy_splits names test, but the splits are train, validation"):
+        load_dataset(NAME, r=0.5, noisy_splits="test", streaming=True)
+
+
+def test_sample_ids_never_meet():
+    ids = [first_sample_id(split, shard) for split in ("train", "validation", "test") for shard in (0, 1, 2**20 - 1)]
+    assert ids[:2] == [0, 2**40] and sorted(set(ids)) == ids and ids[-1] + 2**40 < 2**63

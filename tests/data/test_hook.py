@@ -1,0 +1,121 @@
+"""`load_dataset("hf_noise/...")`: whatever was imported first, once and only for our names."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import datasets
+import datasets.inspect
+import datasets.load
+import pytest
+from datasets.exceptions import DatasetNotFoundError
+
+from hf_noise.data import hook
+
+
+def run(code):
+    """Run code in a fresh process; it prints one line of JSON at the end."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_names_come_from_the_modules():
+    assert {"hf_noise/docs-noisy", "hf_noise/noisy", "hf_noise/owt-noisy"} <= set(hook.builder_names())
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "from hf_noise.data import hook; hook.install_on_import(); from datasets import load_dataset",
+        "from datasets import load_dataset; from hf_noise.data import hook; hook.install_on_import()",
+    ],
+    ids=["hf_noise first", "datasets first"],
+)
+def test_a_fresh_process(imports):
+    code = (
+        f"{imports}; import json, datasets; names = datasets.get_dataset_config_names('hf_noise/docs-noisy');"
+        "builder = datasets.load_dataset_builder('hf_noise/docs-noisy', r=0.5);"
+        "print(json.dumps([names, builder.config.r, type(builder).__name__]))"
+    )
+    assert run(code) == [["r0.0", "r0.1", "r0.3", "r0.5", "r1.0"], 0.5, "DocsNoisy"]
+
+
+def test_installing_imports_nothing_heavy():
+    code = (
+        "import json, sys; from hf_noise.data import hook; hook.install_on_import();"
+        "print(json.dumps([m for m in ('datasets', 'torch', 'transformers', 'pyarrow') if m in sys.modules]))"
+    )
+    assert run(code) == []
+
+
+def test_installing_twice_wraps_once():
+    before = datasets.load.dataset_module_factory, datasets.inspect.dataset_module_factory
+    hook.install()
+    hook.install_on_import()
+    hook.install_on_import()
+    assert before == (datasets.load.dataset_module_factory, datasets.inspect.dataset_module_factory)
+    assert not hasattr(before[0].__wrapped__, hook._MARK)
+    assert sum(getattr(finder, hook._MARK, False) for finder in sys.meta_path) == 1
+
+
+def test_survives_reloads():
+    code = (
+        "import importlib, json; from hf_noise.data import hook; hook.install_on_import();"
+        "import datasets, datasets.load; importlib.reload(hook); hook.install_on_import();"
+        "importlib.reload(datasets.load);"
+        "print(json.dumps([hasattr(datasets.load.dataset_module_factory, hook._MARK),"
+        "datasets.load.load_dataset_builder('hf_noise/docs-noisy', r=1).config.r]))"
+    )
+    assert run(code) == [True, 1]
+
+
+def test_other_names_go_to_the_original(parquet):
+    assert datasets.load_dataset("parquet", data_files=parquet, split="train").num_rows == 300
+    with pytest.raises((ConnectionError, DatasetNotFoundError)):
+        datasets.load_dataset("nobody/nothing")
+
+
+def test_the_function_of_the_package():
+    assert hook.load_dataset("hf_noise/docs-noisy", "r0.0", split="validation").num_rows > 0
+
+
+def test_unknown_name():
+    with pytest.raises(DatasetNotFoundError, match="no data set 'hf_noise/nothing'; it has hf_noise/docs-noisy, "):
+        datasets.load_dataset("hf_noise/nothing", r=0.5)
+
+
+def test_underscores_mean_the_same():
+    assert datasets.load_dataset_builder("hf_noise/docs_noisy", r=0.5).dataset_name == "docs_noisy"
+
+
+def test_the_hash_of_the_code_names_the_cache(monkeypatch):
+    before = datasets.load_dataset_builder("hf_noise/docs-noisy", r=0.5).cache_dir
+    assert hook.code_hash() in before
+    monkeypatch.setattr(hook, "code_hash", lambda: "other")
+    after = datasets.load_dataset_builder("hf_noise/docs-noisy", r=0.5).cache_dir
+    assert after != before and after.endswith("other")
+
+
+def test_the_hash_follows_every_source_file(tmp_path, monkeypatch):
+    package = tmp_path / "hf_noise"
+    for name in ("noise/a.py", "data/hook.py", "data/builders/b.py", "losses/c.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("1")
+    monkeypatch.setattr(hook, "__file__", str(package / "data/hook.py"))
+    hashes = [hook.code_hash.__wrapped__()]
+    for name in ("noise/a.py", "data/builders/b.py", "losses/c.py"):
+        (package / name).write_text("2")
+        hashes.append(hook.code_hash.__wrapped__())
+    assert len(set(hashes)) == 3 and hashes[2] == hashes[3]
+
+
+def test_import_machinery_is_left_alone():
+    finder = next(finder for finder in sys.meta_path if getattr(finder, hook._MARK, False))
+    assert finder.find_spec("datasets.arrow_dataset", datasets.__path__) is None
+    spec = finder.find_spec("datasets.load", datasets.__path__)
+    assert spec.origin == datasets.load.__file__
+    assert importlib.util.find_spec("datasets.load").origin == datasets.load.__file__

@@ -1,0 +1,168 @@
+"""What sources name, and that their shards depend on the files alone."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pickle
+
+import pytest
+from datasets import Dataset, Value
+
+from hf_noise.data import sources
+from hf_noise.data.sources import check_column, find_source, with_features
+
+
+def texts(source, split="train", column="text", batch_size=7):
+    found = find_source(source)
+    return [
+        [text for table in shard.tables(batch_size, [column]) for text in table[column].to_pylist()]
+        for shard in found.shards(found.splits()[split])
+    ]
+
+
+def test_glob_is_one_shard_a_file(corpus, documents):
+    assert texts(corpus) == [documents[part::3] for part in range(3)]
+
+
+def test_parquet_is_cut_at_row_groups(parquet, documents, monkeypatch):
+    assert texts(parquet) == [documents]
+    monkeypatch.setattr(sources, "_SHARD_BYTES", os.path.getsize(parquet) // 3)
+    cut = texts(parquet)
+    assert 3 <= len(cut) <= 6 and sum(cut, []) == documents
+    monkeypatch.setattr(sources, "_SHARD_BYTES", 1)
+    assert [len(part) for part in texts(parquet)] == [50] * 6
+
+
+def test_shards_pickle(corpus):
+    found = find_source(corpus)
+    shard = found.shards(found.splits()["train"])[1]
+    copy = pickle.loads(pickle.dumps(shard))
+    assert copy.index == 1
+    assert next(copy.tables(5)).equals(next(shard.tables(5)))
+
+
+@pytest.mark.parametrize("ending", ["txt", "md", "txt.gz"])
+def test_text_files_part_documents_at_blank_lines(tmp_path, ending):
+    file = tmp_path / f"a.{ending}"
+    write = gzip.open if ending.endswith("gz") else open
+    with write(file, "wt") as stream:
+        stream.write("one\nstill one\n\ntwo\n\nthree\n")
+    assert texts(str(file)) == [["one\nstill one", "two", "three\n"]]
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "csv", "arrow", "parquet"])
+def test_kinds(tmp_path, ending, documents):
+    file = tmp_path / f"a.{ending}"
+    rows = Dataset.from_dict({"text": documents[:20]})
+    if ending == "arrow":
+        rows.save_to_disk(tmp_path / "saved")
+        file = next((tmp_path / "saved").glob("*.arrow"))
+    else:
+        getattr(rows, f"to_{ending.removesuffix('l')}")(file)
+    assert texts(str(file)) == [documents[:20]]
+
+
+def test_tsv(tmp_path):
+    (tmp_path / "a.tsv").write_text("text\tn\nsome, words\t1\n")
+    assert texts(str(tmp_path / "a.tsv")) == [["some, words"]]
+
+
+def test_folder_with_splits(tmp_path, documents):
+    for split, part in {"train": documents[:10], "validation": documents[10:15]}.items():
+        Dataset.from_dict({"text": part}).to_parquet(tmp_path / f"{split}-00000.parquet")
+    assert texts(tmp_path) == [documents[:10]]
+    assert texts(tmp_path, "validation") == [documents[10:15]]
+
+
+def test_folder_of_text(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n\ntwo")
+    (tmp_path / ".hidden.txt").write_text("no")
+    assert texts(tmp_path) == [["one", "two"]]
+
+
+def test_embedded():
+    from hf_noise.data.embedded import docs_text
+
+    assert [text for part in texts("embedded/docs-text") for text in part] == docs_text("train")
+    assert texts("embedded/docs-text", "validation") == [docs_text("validation")]
+
+
+def test_identity_follows_the_content(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("one")
+    before = find_source(file).identity
+    assert find_source(str(file)).identity == before
+    file.write_text("one two")
+    assert find_source(file).identity != before
+
+
+def test_identity_does_not_depend_on_the_folder_one_is_in(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("one")
+    monkeypatch.chdir(tmp_path)
+    assert find_source("a.txt").identity == find_source(tmp_path / "a.txt").identity
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("/no/such/file", "no file or folder"), ("missing.parquet", "no file or folder"), ("./missing", "no file"),
+        ("a/b/c", "no file or folder"), ("missing-*.parquet", "no file matches"),
+    ],
+)
+def test_missing(source, message):
+    with pytest.raises(FileNotFoundError, match=message):
+        find_source(source)
+
+
+def test_folder_without_data(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no data files"):
+        find_source(tmp_path)
+
+
+def test_unreadable_kinds(tmp_path):
+    (tmp_path / "a.zip").write_text("")
+    with pytest.raises(ValueError, match="no known kind"):
+        find_source(tmp_path / "a.zip")
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"several kinds \(.json, .txt\)"):
+        find_source(tmp_path)
+
+
+def test_unknown_embedded():
+    with pytest.raises(ValueError, match="embedded/docs-text"):
+        find_source("embedded/nothing")
+
+
+def test_no_network():
+    with pytest.raises(ConnectionError, match="'nobody/nothing'.*source="):
+        find_source("nobody/nothing").splits()
+
+
+def test_columns(corpus, parquet):
+    for source in (corpus, parquet):
+        dataset = find_source(source).splits()["train"]
+        check_column(dataset, "text", source, "text_column")
+        with pytest.raises(ValueError, match="no column 'words'; it has 'text', '.*': choose one with text_column="):
+            check_column(dataset, "words", source, "text_column")
+    assert with_features(find_source(corpus).splits()["train"]).features["length"] == Value("int64")
+
+
+def test_empty(tmp_path):
+    (tmp_path / "a.jsonl").write_text("")
+    with pytest.raises(ValueError, match="is empty"):
+        find_source(tmp_path / "a.jsonl").splits()
+    (tmp_path / "a.txt").write_text("")
+    dataset = find_source(tmp_path / "a.txt").splits()["train"]
+    with pytest.raises(ValueError, match="is empty"):
+        check_column(dataset, "text", "a.txt", "text_column")
+    with pytest.raises(ValueError, match="empty"):
+        with_features(dataset)
+
+
+def test_rows_beyond_the_first_batch_may_be_null(tmp_path):
+    rows = [{"text": "a"}, {"text": None}, {"text": "b"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert texts(tmp_path / "a.jsonl", batch_size=1) == [["a", None, "b"]]

@@ -1,0 +1,123 @@
+"""The whole way over HTTP: pushed here, loaded in a new Python process with an empty cache by the stock clients."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from huggingface_hub import DatasetCard
+
+from hf_noise.hub.load import load_noise
+from hf_noise.hub.push import push_checkpoint, push_dataset
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "publish_dataset.py"
+
+
+def test_a_pushed_checkpoint_comes_back_with_weights_noise_and_card(
+    client, checkpoint, record, noise, fresh_python
+):
+    import safetensors.torch
+
+    push_checkpoint(checkpoint, "user/tiny", record=record, private=True)
+    out = fresh_python(
+        """
+import hashlib, json
+from transformers import AutoModelForCausalLM
+from huggingface_hub import ModelCard
+from hf_noise.hub.load import load_noise
+model = AutoModelForCausalLM.from_pretrained("user/tiny")
+digest = {name: hashlib.sha256(t.numpy().tobytes()).hexdigest() for name, t in model.state_dict().items()}
+card = ModelCard.load("user/tiny")
+noise = load_noise("user/tiny")
+import numpy as np
+noisy, _ = noise(np.arange(64).reshape(2, 32), sample=np.array([3, 4]), epoch=1)
+print(json.dumps([digest, model.config.hf_noise, noise.to_dict(), card.data.noise, len(card.data.eval_results), noisy.tolist()]))
+"""
+    )
+    digest, in_config, loaded, block, results, noisy = json.loads(out.splitlines()[-1])
+    for name, tensor in safetensors.torch.load_file(checkpoint / "model.safetensors").items():
+        assert digest[name] == hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+    assert in_config == loaded == block["config"] == noise.to_dict()
+    assert results == len(record.metrics) + 1  # perplexity is derived
+    import numpy as np
+
+    here, _ = noise(np.arange(64).reshape(2, 32), sample=np.array([3, 4]), epoch=1)
+    assert here.tolist() == noisy
+
+
+def test_a_pushed_data_set_is_read_without_hf_noise(client, noisy_data, noise, fresh_python):
+    push_dataset(noisy_data, "user/noisy", config_name="r0.5", noise=noise)
+    push_dataset(noisy_data["train"], "user/noisy", config_name="r1.0", noise=noise)
+    out = fresh_python(
+        """
+import json, sys
+from datasets import get_dataset_config_names, load_dataset
+data = load_dataset("user/noisy", "r0.5")
+default = load_dataset("user/noisy")
+stream = load_dataset("user/noisy", "r0.5", split="train", streaming=True)
+print(json.dumps([
+    {split: rows.to_dict() for split, rows in data.items()}, list(stream), list(default),
+    str(data["train"].features), get_dataset_config_names("user/noisy"), "hf_noise" in sys.modules,
+]))
+""",
+        PYTHONPATH="",
+    )
+    rows, stream, default, features, names, imported = json.loads(out.splitlines()[-1])
+    assert rows == {split: part.to_dict() for split, part in noisy_data.items()}
+    assert stream == list(noisy_data["train"])
+    assert default == ["train", "validation"]  # the first configuration is the default
+    assert features == str(noisy_data["train"].features)
+    assert names == ["r0.5", "r1.0"] and not imported
+    assert load_noise("user/noisy", config_name="r1.0") == noise
+
+
+@pytest.fixture
+def publish():
+    spec = importlib.util.spec_from_file_location("publish_dataset", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def test_the_recipe_writes_configurations_that_load_from_their_folder(client, publish, tmp_path, capsys):
+    import datasets
+    from transformers import AutoTokenizer
+
+    documents = [
+        f"Document {i} is a short text about noise, long enough for a row of tokens." for i in range(2000)
+    ]
+    (tmp_path / "text.txt").write_text("\n\n".join(documents))
+    arguments = ["--name", "hf_noise/owt-noisy", "--source", str(tmp_path / "text.txt"), "--block_size", "32",
+                 "--license", "cc0-1.0", "--seed", "3"]  # fmt: skip
+    folder = publish(
+        [*arguments, "--ratios", "0", "1", "--output", str(tmp_path / "out"), "--push_to_hub", "user/out"]
+    )
+    for where in (folder, "user/out"):
+        found = load_noise(where, config_name="r1.0")
+        assert (found.ratio, found.seed) == (1.0, 3)
+    data = datasets.load_dataset(str(folder), "r1.0", split="train", cache_dir=str(tmp_path / "cache"))
+    clean = datasets.load_dataset(str(folder), "r0.0", split="train", cache_dir=str(tmp_path / "cache"))
+    assert data["clean_labels"] == clean["labels"] and data["labels"] != clean["labels"]
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    assert "text about noise" in tokenizer.decode(clean[0]["labels"])
+    card = DatasetCard.load(folder / "README.md")
+    block = card.data["noise"][1]
+    units = sum(map(len, data["is_noisy"]))
+    assert block["realised"] == {"rate": sum(map(sum, data["is_noisy"])) / units, "n": units}
+    assert card.data.license == "cc0-1.0"
+    assert str(tmp_path) not in (folder / "README.md").read_text() + (folder / "record.json").read_text()
+
+    # Another set of rates in the same folder: what the card does not list any more does not go up.
+    publish([*arguments, "--ratios", "1", "--output", str(folder), "--push_to_hub", "user/out"])
+    names = {name for name in client.files("user/out", "dataset") if name.endswith(".parquet")}
+    assert names and all(name.startswith("r1.0/") for name in names)
+
+
+def test_a_dry_run_writes_nothing(publish, tmp_path, capsys):
+    assert publish(["--ratios", "0.5", "--output", str(tmp_path / "out"), "--dry_run"]) is None
+    assert "e = 0.3333" in capsys.readouterr().out and not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="ratio must be finite and >= 0, got -0.2"):
+        publish(["--ratios", "-0.2", "--output", str(tmp_path / "out")])

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from huggingface_hub import HfApi
+
+from hf_noise.hub.card import model_card
+from hf_noise.hub.data_folder import describe_config, write_config, write_data_folder
+from hf_noise.hub.load import load_noise
+from hf_noise.hub.push import push_checkpoint, push_data_folder
+from hf_noise.reports.record import DataRecord
+
+
+def write_data(folder, noisy_data, noise, names=("r0.5", "r1.0")):
+    for name in names:
+        write_config(noisy_data, folder, name)
+    configs = [describe_config(noisy_data, name, noise.to_dict()) for name in names]
+    values = {
+        "name": "user/d",
+        "builder": "hf_noise/docs-noisy",
+        "source": "embedded/docs-text",
+        "data": {},
+        "columns": {},
+    }
+    return write_data_folder(folder, DataRecord(**values, configs=configs))
+
+
+def test_every_local_form_gives_the_same_noise(checkpoint, record, noise, tmp_path):
+    assert (
+        load_noise(checkpoint)
+        == load_noise(str(checkpoint))
+        == load_noise(checkpoint / "config.json")
+        == noise
+    )
+    model_card(record).save(tmp_path / "card" / "README.md")
+    assert load_noise(tmp_path / "card") == load_noise(tmp_path / "card" / "README.md") == noise
+    record.write(tmp_path / "run" / "record.json")
+    assert load_noise(tmp_path / "run") == load_noise(tmp_path / "run" / "record.json") == noise
+
+
+def test_the_checkpoint_s_config_comes_before_its_card(checkpoint, record, noise):
+    other = record.to_dict() | {"noise": record.noise | {"ratio": 1.0, "error_rate": 0.5}}
+    (checkpoint / "README.md").write_text(str(model_card(type(record).from_dict(other))))
+    assert load_noise(checkpoint) == noise
+    config = json.loads((checkpoint / "config.json").read_text())
+    del config["hf_noise"]
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    assert load_noise(checkpoint).ratio == 1.0
+
+
+def test_a_data_set_with_several_configurations_asks_which(noisy_data, noise, tmp_path):
+    folder = write_data(tmp_path / "data", noisy_data, noise)
+    for where in (folder, folder / "README.md", folder / "record.json"):
+        assert load_noise(where, config_name="r1.0") == noise
+        with pytest.raises(ValueError, match="has the configurations r0.5, r1.0 and which one is not said"):
+            load_noise(where)
+        with pytest.raises(ValueError, match=r"none of them is 'r2.0'; pass config_name="):
+            load_noise(where, config_name="r2.0")
+    assert load_noise(write_data(tmp_path / "one", noisy_data, noise, names=("r0.5",))) == noise
+
+
+def test_a_data_set_saved_to_disk_keeps_what_its_builder_said(noisy_data, noise, tmp_path):
+    for split in noisy_data.values():
+        split.info.description = "Text.\n\n" + json.dumps(
+            {"noise": noise.to_dict() | {"realised": {"rate": 0.3, "n": 9}}}
+        )
+    noisy_data.save_to_disk(tmp_path / "all")
+    noisy_data["train"].save_to_disk(tmp_path / "one")
+    assert load_noise(tmp_path / "all") == load_noise(tmp_path / "one") == noise
+
+
+def test_what_has_no_noise_says_what_was_looked_at(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"found no config.json, .*dataset_info.json\); record it with model.config"
+    ):
+        load_noise(tmp_path)
+    (tmp_path / "README.md").write_text("# Mine\n")
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(ValueError, match=r"looked at: config.json, README.md\)"):
+        load_noise(tmp_path)
+    (tmp_path / "config.json").write_text('{"hf_noise": {"protocol": "unheard_of", "version": 1}}')
+    with pytest.raises(ValueError, match="unknown noise protocol 'unheard_of'"):
+        load_noise(tmp_path)
+
+
+def test_a_half_written_checkpoint_is_named(checkpoint):
+    (checkpoint / "config.json").write_text('{"hf_noise": {"pro')
+    with pytest.raises(ValueError, match="config.json is half-written"):
+        load_noise(checkpoint)
+    (checkpoint / "config.json").unlink()
+    with pytest.raises(ValueError, match="half-written checkpoint: there are weights but no config.json"):
+        load_noise(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["runs/r0.5/absent", "./absent", "/absent/folder", "a b", "../x"])
+def test_what_is_neither_path_nor_repository(name):
+    with pytest.raises(FileNotFoundError, match="is no existing path, and no repository"):
+        load_noise(name)
+    with pytest.raises(ValueError, match="repo_type must be"):
+        load_noise(name, repo_type="space")
+
+
+def test_models_and_data_sets_on_the_hub(client, checkpoint, record, noisy_data, noise, tmp_path):
+    push_checkpoint(checkpoint, "user/model", record=record)
+    push_data_folder(write_data(tmp_path / "data", noisy_data, noise), "user/data")
+    shutil.rmtree(checkpoint)
+    client.requests.clear()
+    assert load_noise("user/model") == noise
+    assert {path.split("/")[-1] for method, path, _ in client.requests if method == "GET"} <= {"config.json"}
+    assert load_noise("user/data", config_name="r0.5") == noise
+    assert load_noise("user/data", config_name="r0.5", repo_type="dataset") == noise
+    with pytest.raises(ValueError, match="'?user/data'? has the configurations r0.5, r1.0"):
+        load_noise("user/data")
+    with pytest.raises(FileNotFoundError, match="no model repository on the Hub"):
+        load_noise("user/data", repo_type="model")
+    with pytest.raises(
+        FileNotFoundError, match="'user/absent' is no existing path and no model or data set on the Hub"
+    ):
+        load_noise("user/absent")
+    with pytest.raises(FileNotFoundError, match="no such revision"):
+        load_noise("user/model", revision="absent")
+
+
+def test_a_model_without_noise_does_not_hide_a_data_set_of_the_same_name(client, noisy_data, noise, tmp_path):
+    api = HfApi()
+    api.create_repo("user/both")
+    api.upload_file(
+        path_or_fileobj=b'{"model_type": "gpt2"}', path_in_repo="config.json", repo_id="user/both"
+    )
+    with pytest.raises(
+        ValueError, match=r"'user/both' states no noise \(looked at config.json of the model\)"
+    ):
+        load_noise("user/both")
+    push_data_folder(write_data(tmp_path / "data", noisy_data, noise, names=("r0.5",)), "user/both")
+    assert load_noise("user/both") == noise
+
+
+def test_no_network_is_no_missing_noise(client, checkpoint, record):
+    client.stop()
+    with pytest.raises(ConnectionError, match="'user/model'.*cannot be reached"):
+        load_noise("user/model")

@@ -1,0 +1,173 @@
+"""What a Hub keeps: repositories with their commit history, and contents by hash. No HTTP here."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import threading
+from dataclasses import dataclass, field
+
+import yaml
+
+LFS_SUFFIXES = (".safetensors", ".parquet", ".arrow", ".bin", ".pt", ".pth", ".png", ".zip")
+LICENSES = {
+    "apache-2.0",
+    "mit",
+    "cc0-1.0",
+    "cc-by-4.0",
+    "cc-by-sa-4.0",
+    "bsd-3-clause",
+    "psf-2.0",
+    "unknown",
+    "other",
+}
+REPO_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a commit."""
+
+    sha256: str
+    oid: str  # git blob id of a regular file, sha256 of an LFS file: what the client compares with its own
+    size: int
+    is_lfs: bool
+
+    def describe(self, path: str) -> dict:
+        pointer = {"lfs": {"oid": self.sha256, "size": self.size, "pointerSize": 134}} if self.is_lfs else {}
+        return {"type": "file", "path": path, "oid": self.oid[:40], "size": self.size, **pointer}
+
+
+@dataclass
+class Repo:
+    kind: str  # "model" or "dataset"
+    id: str
+    private: bool
+    commits: dict[str, dict[str, Entry]] = field(
+        default_factory=dict
+    )  # commit id -> path -> entry, oldest first
+    messages: dict[str, str] = field(default_factory=dict)
+    branches: dict[str, str] = field(default_factory=dict)
+
+    def commit(self, branch: str, files: dict[str, Entry], message: str) -> str:
+        parent = self.branches.get(branch)
+        oid = hashlib.sha1(f"{self.id}{parent}{sorted(files.items())}{message}".encode()).hexdigest()
+        self.commits[oid], self.messages[oid], self.branches[branch] = files, message, oid
+        return oid
+
+    def files_at(self, rev: str) -> tuple[str, dict[str, Entry]]:
+        """Commit id and files of a branch name or commit id."""
+        oid = self.branches.get(rev, rev)
+        if oid not in self.commits:
+            raise Refuse(404, f"Invalid rev id: {rev}", "RevisionNotFound")
+        return oid, self.commits[oid]
+
+
+class Refuse(Exception):
+    def __init__(self, status: int, message: str, code: str | None = None):
+        self.status, self.message, self.code = status, message, code
+
+
+class Store:
+    """All repositories of a Hub. `lock` guards what must not interleave: creating and committing."""
+
+    def __init__(self) -> None:
+        self.repos: dict[tuple[str, str], Repo] = {}
+        self.blobs: dict[str, bytes] = {}  # sha256 -> content
+        self.lock = threading.RLock()
+
+    def repo(self, repo_id: str, kind: str = "model") -> Repo:
+        if (kind, repo_id) not in self.repos:
+            raise Refuse(404, "Repository not found", "RepoNotFound")
+        return self.repos[kind, repo_id]
+
+    def head(self, repo_id: str, kind: str = "model", branch: str = "main") -> str:
+        return self.repo(repo_id, kind).branches[branch]
+
+    def files(self, repo_id: str, kind: str = "model", revision: str = "main") -> dict[str, bytes]:
+        repo = self.repo(repo_id, kind)
+        entries = repo.commits[repo.branches.get(revision, revision)]
+        return {path: self.blobs[entry.sha256] for path, entry in entries.items()}
+
+    def store(self, content: bytes, is_lfs: bool) -> Entry:
+        sha256 = hashlib.sha256(content).hexdigest()
+        self.blobs[sha256] = content
+        git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        return Entry(sha256, sha256 if is_lfs else git, len(content), is_lfs)
+
+    def create(self, kind: str, repo_id: str, private: bool) -> bool:
+        """Whether the repository is new."""
+        with self.lock:
+            if (kind, repo_id) in self.repos:
+                return False
+            repo = self.repos[kind, repo_id] = Repo(kind, repo_id, private)
+            repo.commit(
+                "main", {".gitattributes": self.store(b"*.safetensors filter=lfs\n", False)}, "initial commit"
+            )
+        return True
+
+    def commit(self, repo: Repo, rev: str, lines: list[dict]) -> str:
+        """Apply the lines of a commit to a branch, all or none of them; returns the commit id."""
+        header = next(line["value"] for line in lines if line["key"] == "header")
+        with self.lock:
+            if rev not in repo.branches:
+                raise Refuse(404, f"Invalid rev id: {rev}", "RevisionNotFound")
+            if header.get("parentCommit") not in (None, repo.branches[rev]):
+                raise Refuse(412, "A commit has happened since. Please refresh and try again.")
+            files = dict(repo.commits[repo.branches[rev]])
+            for line in lines:
+                self.apply(line["key"], line["value"], files)
+            return repo.commit(rev, files, header["summary"])
+
+    def apply(self, operation: str, value: dict, files: dict[str, Entry]) -> None:
+        """One line of a commit, on a copy of the parent's files, so that a refusal leaves the repository alone."""
+        path = value.get("path")
+        if operation == "file":
+            content = (
+                base64.b64decode(value["content"])
+                if value.get("encoding") == "base64"
+                else value["content"].encode()
+            )
+            if path == "README.md" and (errors := card_errors(content.decode())):
+                raise Refuse(400, f"Invalid metadata in README.md: {errors}")
+            files[path] = self.store(content, is_lfs=False)
+        elif operation == "lfsFile":
+            if value["oid"] not in self.blobs:
+                raise Refuse(400, f"LFS pointer of {path} points to an object that was not uploaded")
+            files[path] = Entry(value["oid"], value["oid"], len(self.blobs[value["oid"]]), is_lfs=True)
+        elif operation == "deletedFile":
+            if files.pop(path, None) is None:
+                raise Refuse(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
+        elif operation == "deletedFolder":
+            for name in [name for name in files if name.startswith(path.rstrip("/") + "/")]:
+                del files[name]
+
+
+def card_errors(text: str) -> list[str]:
+    """What the Hub objects to in a card's metadata (the parts of its schema that matter here)."""
+    match = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
+    try:
+        data = yaml.safe_load(match[1]) if match else {}
+    except yaml.YAMLError as error:
+        return [f"invalid YAML: {error}"]
+    if not isinstance(data, dict):
+        return ["metadata must be a mapping"]
+    errors = (
+        [f'"license" {data["license"]!r} is unknown'] if data.get("license", "mit") not in LICENSES else []
+    )
+    errors += [
+        f'"datasets" {name!r} is no repo id'
+        for name in data.get("datasets", [])
+        if not REPO_ID.fullmatch(name)
+    ]
+    for model in data.get("model-index", []):
+        for result in model["results"]:
+            if not (result["task"]["type"] and result["dataset"]["type"] and result["dataset"]["name"]):
+                errors.append('"model-index" result without task or dataset')
+            errors += [
+                '"model-index" metric without type'
+                for m in result["metrics"]
+                if not m["type"] or "value" not in m
+            ]
+    return errors
