@@ -1,8 +1,8 @@
 """GPT-2 under token noise: what wrong targets do to a language model, and how to lose almost nothing to them.
 
-    accelerate launch recipes/gpt2_noise.py                       # embedded text, minutes on 2 cores, no network
+    accelerate launch recipes/gpt2_noise.py                  # embedded text, minutes on 2 cores, no network
     accelerate launch recipes/gpt2_noise.py --scale gpu --source corpus.parquet --tokenizer gpt2
-    accelerate launch recipes/gpt2_noise.py --scale paper --ratio 0.5 --output runs/r0.5 --push_to_hub user/gpt2-owt-r0.5
+    accelerate launch recipes/gpt2_noise.py --scale paper --ratio 0.5 --output runs/r0.5 --push_to_hub user/name
 
 Trains one model per setting, then prints a table and draws `<output>/study.png`. Every setting has a folder with
 its checkpoint, `record.json` and card. Started again, it skips what is finished and goes on where it was killed.
@@ -77,7 +77,7 @@ class Settings:
     bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast, float32 weights"})
     torch_compile: bool = field(default=False, metadata={"help": "compile model and noise"})
     num_processes: int | None = field(default=None, metadata={"help": "stop unless this many processes train together"})
-    push_to_hub: str | None = field(default=None, metadata={"help": "owner/name; several runs get their names appended"})
+    push_to_hub: str | None = field(default=None, metadata={"help": "owner/name; of several runs each adds its name"})
     private: bool = field(default=False, metadata={"help": "make Hub repositories private"})
     dry_run: bool = field(default=False, metadata={"help": "print settings and derived figures, then stop"})
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from transformers import ProgressCallback, TrainingArguments, set_seed
 
 import hf_noise
@@ -23,8 +23,8 @@ from hf_noise.noise import UniformTokens, rates
 from hf_noise.reports.record import RunRecord, write_atomic
 from hf_noise.trainers import CausalLMTrainer
 from hf_noise.trainers.audit import audit_tokens, posterior
-from hf_noise.trainers.checkpoints import discard_incomplete, last_complete_checkpoint
-from hf_noise.trainers.launch import check_disk, check_world, take_back_cores
+from hf_noise.trainers.checkpoints import claim_folder, last_complete_checkpoint
+from hf_noise.trainers.launch import check_disk, check_world, split_batch, take_back_cores
 from hf_noise.trainers.progress import FigureProgress
 from hf_noise.trainers.scoring import score_tokens
 
@@ -41,7 +41,7 @@ NOT_IN_RESULT = (
 
 @dataclass(frozen=True)
 class Run:
-    """One setting: noise ratio r, loss, where e comes from ("none", "known", "learned", or r as misstated), plan, seed."""
+    """One setting; `stated` is where e comes from: "none", "known", "learned", or the ratio r that it is taken from."""
 
     ratio: float
     loss: str
@@ -71,7 +71,7 @@ class Data:
         tokenizer = find_tokenizer(settings.tokenizer)
         with args.main_process_first(desc="packing"):
             splits = hf_noise.load_dataset(
-                "hf_noise/owt-noisy", r=0.0, source=settings.source, validation_source=settings.validation_source,
+                "hf_noise/packed", source=settings.source, validation_source=settings.validation_source,
                 tokenizer=settings.tokenizer, block_size=settings.block_size, num_proc=settings.num_proc,
             )  # fmt: skip
         return cls(PackedRows(splits["train"]), PackedRows(splits["validation"]), tokenizer)
@@ -87,7 +87,9 @@ def train(settings, runs, plans) -> bool:
     data = None
     for number, (run, plan) in enumerate(zip(runs, plans), 1):
         folder = Path(settings.output) / run.name
-        claim(folder, settings, run, args)
+        if args.process_index == 0:
+            claim_folder(folder, {k: v for k, v in asdict(settings).items() if k not in NOT_IN_RESULT} | asdict(run))
+        Accelerator().wait_for_everyone()
         if (folder / "record.json").exists():
             continue
         data = data or Data.load(settings, args)
@@ -98,23 +100,6 @@ def train(settings, runs, plans) -> bool:
             repo = settings.push_to_hub if len(runs) == 1 else f"{settings.push_to_hub}-{run.name}"
             push_checkpoint(Path(settings.output) / run.name, repo, private=settings.private or None)
     return args.process_index == 0
-
-
-def claim(folder: Path, settings, run: Run, args: TrainingArguments) -> None:
-    """Mark a folder as this run's; refuse one that holds a run with other settings."""
-    ours = json.loads(json.dumps({k: v for k, v in asdict(settings).items() if k not in NOT_IN_RESULT} | asdict(run)))
-    file = folder / "run.json"
-    if file.exists() and (theirs := json.loads(file.read_text())) != ours:
-        changed = sorted(k for k in ours | theirs if ours.get(k) != theirs.get(k))
-        raise SystemExit(
-            f"{folder} holds a run with other settings ({', '.join(changed)}); delete it or choose another --output"
-        )
-    if args.process_index == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, json.dumps(ours, indent=2) + "\n")
-        discard_incomplete(folder)
-    if args.world_size > 1:
-        torch.distributed.barrier()
 
 
 def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, title: str) -> None:
@@ -154,8 +139,9 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
             model={"name": settings.model, "parameters": model.num_parameters(), "config": model.config.to_diff_dict()},
             data={
                 "source": settings.source, "tokenizer": settings.tokenizer, "vocab_size": vocab_size,
-                "block_size": settings.block_size, "train_rows": len(data.train), "validation_rows": len(data.validation),
-                "train_tokens": len(data.train) * settings.block_size,
+                "block_size": settings.block_size,
+                "train_rows": len(data.train), "train_tokens": len(data.train) * settings.block_size,
+                "validation_rows": len(data.validation),
                 "validation_tokens": len(data.validation) * settings.block_size,
             },
             noise=noise.to_dict() | {"realised": realised},
@@ -177,17 +163,11 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
     trainer.accelerator.wait_for_everyone()
 
 
-def split_batch(batch_size: int, world: int, micro_batch: int) -> tuple[int, int]:
-    """(rows per process and pass, accumulation) with rows * accumulation * world = batch_size, as few passes as fit."""
-    if batch_size % world:
-        raise SystemExit(f"a batch of {batch_size} rows cannot be shared by {world} processes; change --batch_size")
-    share = batch_size // world
-    rows = next(rows for rows in range(min(micro_batch, share), 0, -1) if share % rows == 0)
-    return rows, share // rows
-
-
 def stated_rate(run: Run) -> str | float:
-    return run.stated if run.stated in ("known", "learned") else rates.error_rate(run.stated) if run.loss != "nll" else "known"
+    """What the trainer is told about e."""
+    if isinstance(run.stated, float):
+        return rates.error_rate(run.stated)
+    return "learned" if run.stated == "learned" else "known"
 
 
 def measure(settings, run: Run, trainer: CausalLMTrainer, data: Data, validation: dict) -> dict[str, dict]:

@@ -58,12 +58,13 @@ class HubServer(Store):
         self.stop()
 
     def fail_next(self, kind: str, after_bytes: int = 0, times: float = float("inf")) -> None:
-        """Cut the next `times` connections of a kind; `heal` ends it. Clients retry a few times by themselves.
+        """Cut the next `times` connections of a kind; `heal` ends it. Clients try uploads several times.
 
         Kinds: "lfs-put" and "commit" break off after that many bytes of the request's body, "commit-answer"
-        stores the commit and never says so, "download" breaks off after that many bytes of the answer.
+        stores the commit and never says so, "download" breaks off after that many bytes of the answer,
+        "resolve" before any of it.
         """
-        assert kind in ("lfs-put", "commit", "commit-answer", "download"), kind
+        assert kind in ("lfs-put", "commit", "commit-answer", "download", "resolve"), kind
         self._faults[kind] = (after_bytes, times)
 
     def heal(self) -> None:
@@ -190,22 +191,17 @@ class _Handler(BaseHTTPRequestHandler):
         if owner != self.hub.user:
             raise Refuse(403, f"You don't have the rights to create a {kind} under the namespace {owner!r}")
         repo_id = f"{owner}/{asked['name']}"
-        answer = {
-            "url": f"{self.hub.url}/{'datasets/' if kind == 'dataset' else ''}{repo_id}",
-            "name": repo_id,
-            "id": repo_id,
-        }
-        if not self.hub.create(
-            kind, repo_id, bool(asked.get("private") or asked.get("visibility") == "private")
-        ):
+        url = f"{self.hub.url}/{'datasets/' if kind == 'dataset' else ''}{repo_id}"
+        answer = {"url": url, "name": repo_id, "id": repo_id}
+        is_private = asked.get("private") or asked.get("visibility") == "private"
+        if not self.hub.create(kind, repo_id, bool(is_private)):
             return self.send(answer | {"error": "You already created this repo"}, 409)
         return self.send(answer)
 
     def delete(self) -> int:
         asked = self.json()
-        repo = self.hub.repo(
-            f"{asked.get('organization') or self.hub.user}/{asked['name']}", asked.get("type") or "model"
-        )
+        owner = asked.get("organization") or self.hub.user
+        repo = self.hub.repo(f"{owner}/{asked['name']}", asked.get("type") or "model")
         del self.hub.repos[repo.kind, repo.id]
         return self.send({})
 
@@ -215,11 +211,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def info(self, repo: Repo, rev: str = "main") -> int:
         oid, files = repo.files_at(rev)
-        return self.send({
-            "_id": "1", "id": repo.id, "modelId": repo.id, "sha": oid, "private": repo.private, "gated": False, "disabled": False,
-            "lastModified": "2025-01-01T00:00:00.000Z", "createdAt": "2025-01-01T00:00:00.000Z", "tags": [], "downloads": 0,
-            "likes": 0, "siblings": [{"rfilename": path} for path in sorted(files)],
-        })  # fmt: skip
+        when = "2025-01-01T00:00:00.000Z"
+        state = {
+            "private": repo.private,
+            "gated": False,
+            "disabled": False,
+            "tags": [],
+            "downloads": 0,
+            "likes": 0,
+        }
+        siblings = [{"rfilename": path} for path in sorted(files)]
+        return self.send({"id": repo.id, "sha": oid, "lastModified": when, "siblings": siblings} | state)
 
     def refs(self, repo: Repo) -> int:
         branches = [
@@ -235,28 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.send({})
 
     def tree(self, repo: Repo, rev: str, folder: str = "") -> int:
-        _, files = repo.files_at(rev)
-        prefix = f"{folder}/" if folder else ""
-        below = {path: entry for path, entry in sorted(files.items()) if path.startswith(prefix)}
-        if folder and not below:
-            raise Refuse(404, f"{folder} does not exist on {rev}", "EntryNotFound")
-        is_recursive = self.query.get("recursive", "").lower() == "true"
-        folders: dict[str, dict] = {}
-        found = []
-        for path, entry in below.items():
-            inner = path[len(prefix) :].split("/")[:-1]
-            for depth in range(1, len(inner) + 1):
-                name = prefix + "/".join(inner[:depth])
-                if depth == 1 or is_recursive:
-                    folders[name] = {
-                        "type": "directory",
-                        "path": name,
-                        "oid": hashlib.sha1(name.encode()).hexdigest(),
-                        "size": 0,
-                    }
-            if not inner or is_recursive:
-                found.append(entry.describe(path))
-        return self.send([*folders.values(), *found])
+        return self.send(repo.tree(rev, folder, self.query.get("recursive", "").lower() == "true"))
 
     def paths_info(self, repo: Repo, rev: str) -> int:
         content = self.body()
@@ -313,6 +294,8 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def resolve(self, repo: Repo, rev: str, path: str) -> int:
+        if self.hub.fault("resolve") is not None:
+            raise Cut
         oid, files = repo.files_at(rev)
         if path not in files:
             raise Refuse(404, "Entry not found", "EntryNotFound")

@@ -63,6 +63,30 @@ class Repo:
             raise Refuse(404, f"Invalid rev id: {rev}", "RevisionNotFound")
         return oid, self.commits[oid]
 
+    def tree(self, rev: str, folder: str, is_recursive: bool) -> list[dict]:
+        """Folders and files below a folder, as the Hub lists them."""
+        _, files = self.files_at(rev)
+        prefix = f"{folder}/" if folder else ""
+        below = {path: entry for path, entry in sorted(files.items()) if path.startswith(prefix)}
+        if folder and not below:
+            raise Refuse(404, f"{folder} does not exist on {rev}", "EntryNotFound")
+        folders: dict[str, dict] = {}
+        found = []
+        for path, entry in below.items():
+            inner = path[len(prefix) :].split("/")[:-1]
+            for depth in range(1, len(inner) + 1):
+                name = prefix + "/".join(inner[:depth])
+                if depth == 1 or is_recursive:
+                    folders[name] = {
+                        "type": "directory",
+                        "path": name,
+                        "oid": hashlib.sha1(name.encode()).hexdigest(),
+                        "size": 0,
+                    }
+            if not inner or is_recursive:
+                found.append(entry.describe(path))
+        return [*folders.values(), *found]
+
 
 class Refuse(Exception):
     def __init__(self, status: int, message: str, code: str | None = None):
@@ -121,7 +145,7 @@ class Store:
             return repo.commit(rev, files, header["summary"])
 
     def apply(self, operation: str, value: dict, files: dict[str, Entry]) -> None:
-        """One line of a commit, on a copy of the parent's files, so that a refusal leaves the repository alone."""
+        """One line of a commit, on a copy of the parent's files: a refusal leaves the repository alone."""
         path = value.get("path")
         if operation == "file":
             content = (

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 # Sample ids: 2^40 rows a shard, 2^20 shards a split, so that no two rows of a data set share their noise.
 _ROW_BITS, _SHARD_BITS = 40, 20
 _SPLIT_NUMBERS = {"train": 0, "validation": 1, "test": 2}
+_OTHER_SPLIT = 3
 
 _CITATION = """\
 @misc{hf_noise, title = {hf_noise: noisy training data for Hugging Face libraries}, note = {Python package}}"""
@@ -83,7 +84,7 @@ class NoisyTokensConfig(BuilderConfig):
         ratio = self.ratio
         for config in ratio_grid(type(self)) if self.name != "default" else ():
             if config.name == self.name and config.r != ratio:
-                raise ValueError(f"configuration {self.name!r} means r={config.r}, not r={ratio}; give r= without a name")
+                raise ValueError(f"configuration {self.name!r} means r={config.r}, not r={ratio}; leave the name out")
         check_seed(self.seed)
         if isinstance(self.epoch, bool) or not isinstance(self.epoch, int) or self.epoch < 0:
             raise ValueError(f"epoch must be an integer >= 0, got {self.epoch!r}")
@@ -124,13 +125,14 @@ def first_sample_id(split: str, shard: int) -> int:
     It is shard * 2^40 in the train split and never depends on processes, streaming or order; other splits are
     numbered so that they share no id, and hence no noise, with it.
     """
-    return ((_SPLIT_NUMBERS.get(split, 3) << _SHARD_BITS) + shard) << _ROW_BITS
+    return ((_SPLIT_NUMBERS.get(split, _OTHER_SPLIT) << _SHARD_BITS) + shard) << _ROW_BITS
 
 
 class NoisyTokensBuilder(ArrowBasedBuilder):
     """Base of the builders in `hf_noise.data.builders`.
 
-    A subclass sets `DESCRIPTION` and `NOISY_COLUMN`, gives `vocab_size()` and the methods of an `ArrowBasedBuilder`.
+    A subclass sets `DESCRIPTION`, gives `vocab_size()`, the methods of an `ArrowBasedBuilder`, and `noisy_column` if it
+    is not "labels"; its `_split_generators` calls `tell_noise()`.
     """
 
     VERSION = Version("1.0.0")
@@ -209,7 +211,8 @@ class NoisyTokensBuilder(ArrowBasedBuilder):
 
 def _batches(folder: Path, prefix: str) -> Iterator[pa.RecordBatch]:
     """The record batches of one split as `datasets` writes it: Arrow streams, or Parquet if asked for."""
-    for file in sorted(folder.glob(f"{prefix}*")):
+    # Not the files of a split whose name goes on after this one.
+    for file in sorted([*folder.glob(f"{prefix}.*"), *folder.glob(f"{prefix}-[0-9]*-of-*")]):
         if file.suffix == ".parquet":
             yield from pq.ParquetFile(file).iter_batches()
         else:

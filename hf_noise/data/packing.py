@@ -75,8 +75,10 @@ class Packing:
             return np.empty(0, dtype=np.int32)
         end = (self.tokenizer.eos_token_id,)
         # verbose=False: rows are cut afterwards, so documents longer than the model's context are no reason to warn.
+        # split_special_tokens: a document that spells out "<|endoftext|>" does not end there.
         encoded = self.tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+            texts, add_special_tokens=False, split_special_tokens=True, verbose=False,
+            return_attention_mask=False, return_token_type_ids=False,
         )["input_ids"]
         ids = np.fromiter(chain.from_iterable(chain.from_iterable((ids, end) for ids in encoded)), dtype=np.int32)
         self.documents += len(texts)
@@ -173,13 +175,15 @@ class _Chunks:
 
 def _matrix(chunk: pa.Array, column: str) -> np.ndarray:
     """The [n, L] view on one chunk of a list column."""
-    if not pa.types.is_fixed_size_list(chunk.type) and not pa.types.is_list(chunk.type):
-        raise ValueError(f"column {column!r} holds {chunk.type}, not lists of tokens")
-    if not pa.types.is_integer(chunk.type.value_type):
-        raise ValueError(f"column {column!r} holds lists of {chunk.type.value_type}, not of integers")
+    kind = chunk.type
+    fixed = pa.types.is_fixed_size_list(kind)
+    if not (fixed or pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        raise ValueError(f"column {column!r} holds {kind}, not lists of tokens")
+    if not pa.types.is_integer(kind.value_type):
+        raise ValueError(f"column {column!r} holds lists of {kind.value_type}, not of integers")
     if chunk.null_count:
         raise ValueError(f"column {column!r} holds rows that are null")
-    if pa.types.is_list(chunk.type):
+    if not fixed:
         lengths = np.diff(chunk.offsets.to_numpy())
         if lengths.min() != lengths.max():
             raise ValueError(

@@ -55,7 +55,7 @@ class Source:
 
     Attributes:
         name: what the user called it.
-        identity: changes when the content does (of files: path, size and time).
+        identity: changes when the content does (of files: path, size and time; of a data set on the Hub: its name).
         path, options: how `datasets.load_dataset` is called for it.
         files: its local files, empty for a data set on the Hub.
     """
@@ -82,15 +82,16 @@ class Source:
             if self.files or isinstance(error, DatasetNotFoundError):
                 raise
             raise ConnectionError(
-                f"the data set {self.name!r} could not be read from the Hub ({type(error).__name__}: {error}); without "
-                f'a network, give source= a local file, glob or folder, or source="{DOCS_TEXT}"'
+                f"{self.name!r} is no local file or folder, and could not be read from the Hub "
+                f"({type(error).__name__}: {error}); without a network, give source= a local file, glob or folder, "
+                f'or source="{DOCS_TEXT}"'
             ) from error
 
     def shards(self, dataset: IterableDataset) -> list[Shard]:
         """One shard per file; local Parquet is cut finer or coarser, at row groups, into shards of about 4 MiB."""
         count = dataset.num_shards
         if self.files and all(file.endswith(".parquet") for file in self.files):
-            dataset = dataset.reshard()
+            dataset = dataset.reshard()  # one shard a row group, from datasets 5.0 on (before, it changed nothing)
             size = sum(Path(file).stat().st_size for file in self.files)
             count = min(dataset.num_shards, max(count, math.ceil(size / _SHARD_BYTES)))
         return [Shard(dataset.shard(num_shards=count, index=index), index) for index in range(count)]

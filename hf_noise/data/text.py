@@ -14,11 +14,12 @@ import pyarrow as pa
 from datasets import DatasetInfo, Features, List, SplitGenerator, Value
 
 from hf_noise.data.builder import CorpusError, NoisyTokensBuilder, NoisyTokensConfig, first_sample_id
+from hf_noise.data.embedded import DOCS_TEXT
 from hf_noise.data.packing import Packing, check_block_size
 from hf_noise.data.sources import Shard, Source, check_column, find_source
 from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity
 
-__all__ = ["PackedTextBuilder", "PackedTextConfig"]
+__all__ = ["PackedTextBuilder", "PackedTextConfig", "token_lists"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class PackedTextConfig(NoisyTokensConfig):
             [0, 1); chosen by a hash of their text, so that equal documents are on one side. 0 for no such split.
     """
 
+    source: str | None = DOCS_TEXT
     block_size: int = 1024
     text_column: str = "text"
     validation_source: str | None = None
@@ -58,14 +60,20 @@ class PackedTextConfig(NoisyTokensConfig):
             changed["validation_source"] = find_source(self.validation_source).identity
         return {**changed, "tokenizer": tokenizer_identity(self.found_tokenizer())}
 
+    def source_choice(self) -> str:
+        """The source that was asked for, or the default of this data set."""
+        return type(self).source if self.source is None else self.source
+
     def found_source(self) -> Source:
-        return find_source(self.source, self.source_config)
+        """The source, looked up again each time: a file may have changed."""
+        return find_source(self.source_choice(), self.source_config)
 
     def tokenizer_choice(self) -> Any:
         """The tokenizer that was asked for, or the default."""
         return "embedded" if self.tokenizer is None else self.tokenizer
 
     def found_tokenizer(self) -> Any:
+        """The tokenizer itself."""
         return find_tokenizer(self.tokenizer_choice())
 
     def held_out(self) -> float:
@@ -112,7 +120,10 @@ class PackedTextBuilder(NoisyTokensBuilder):
         if config.validation_source is not None:
             other = find_source(config.validation_source)
             found = other.splits()
-            parts["validation"] = (found.get("validation", found.get("train")), other, None)
+            chosen = "validation" if "validation" in found else "train"
+            if chosen not in found:
+                raise ValueError(f"{other.name!r} has no validation or train split, only {', '.join(found)}")
+            parts["validation"] = (found[chosen], other, None)
         elif "validation" in splits:
             parts["validation"] = (splits["validation"], source, None)
         elif config.held_out():
@@ -131,10 +142,10 @@ class PackedTextBuilder(NoisyTokensBuilder):
         # One row must exist, which is known before hours of work. A stream is not searched for held-out documents:
         # there may be one in thousands, and each of them is a download.
         if not (is_streaming and held_out) and not any(self._has_row(shard, held_out) for shard in shards):
-            hint = "raise validation_fraction= (0 for no such split)" if held_out else "give more text or a smaller block"
+            remedy = "raise validation_fraction= (0: no such split)" if held_out else "give more text or smaller blocks"
             raise CorpusError(
                 f"the {split} split of {source.name!r} is shorter than one block of {self.config.block_size} tokens in "
-                f"each of its {len(shards)} shards; {hint}"
+                f"each of its {len(shards)} shards; {remedy}"
             )
         return SplitGenerator(name=split, gen_kwargs={"shards": shards, "split": split, "held_out": held_out})
 
@@ -142,22 +153,26 @@ class PackedTextBuilder(NoisyTokensBuilder):
         packing = Packing(self.tokenizer, self.config.block_size)
         return next(packing.rows(self._texts(shard, held_out, batch_size=8)), None) is not None
 
-    def _generate_tables(self, shards: list[Shard], split: str, held_out: bool | None) -> Iterator[tuple[Any, pa.Table]]:
-        noise = self.noise_of(split)
+    def _generate_tables(
+        self, shards: list[Shard], split: str, held_out: bool | None
+    ) -> Iterator[tuple[tuple[int, int], pa.Table]]:
         for shard in shards:
             packing = Packing(self.tokenizer, self.config.block_size)
             sample = first_sample_id(split, shard.index)
             for number, block in enumerate(packing.rows(self._texts(shard, held_out))):
                 ids = np.arange(sample, sample + len(block), dtype=np.int64)
                 sample += len(block)
-                labels, is_noisy = noise(block, sample=ids, epoch=self.config.epoch)
-                clean = _lists(block)
-                columns = {
-                    "input_ids": clean, "labels": _lists(labels), "clean_labels": clean,
-                    "is_noisy": _lists(is_noisy), "sample_id": pa.array(ids),
-                }
-                yield (shard.index, number), pa.table(columns)
+                yield (shard.index, number), pa.table(self.columns(block, ids, split))
             packing.log(f"{split} shard {shard.index}")
+
+    def columns(self, block: np.ndarray, ids: np.ndarray, split: str) -> dict[str, pa.Array]:
+        """The columns of some packed rows: int32 [n, L] and their sample ids, int64 [n]."""
+        labels, is_noisy = self.noise_of(split)(block, sample=ids, epoch=self.config.epoch)
+        clean = token_lists(block)
+        return {
+            "input_ids": clean, "labels": token_lists(labels), "clean_labels": clean,
+            "is_noisy": token_lists(is_noisy), "sample_id": pa.array(ids),
+        }
 
     def _texts(self, shard: Shard, held_out: bool | None, batch_size: int = _BATCH) -> Iterator[list[str]]:
         """The documents of a shard that belong to this side of the split; `held_out` None for all of them."""
@@ -174,5 +189,6 @@ def _is_held_out(text: str, share: float) -> bool:
     return draw < share * 2**64
 
 
-def _lists(rows: np.ndarray) -> pa.FixedSizeListArray:
+def token_lists(rows: np.ndarray) -> pa.FixedSizeListArray:
+    """Rows [n, L] as an Arrow column of lists of fixed length."""
     return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])

@@ -1,1 +1,1 @@
-"""Record -> card, push to the Hub with one atomic commit, and the noise read back from whatever was published."""
+"""Record -> card, pushes to the Hub in one atomic commit each, and the noise read back from either."""

@@ -23,7 +23,7 @@ def as_noise(noise: Noise | Mapping[str, Any]) -> Noise:
 
 
 def noise_of_description(description: str) -> dict[str, Any] | None:
-    """The noise that our builders write as JSON into the last line of `DatasetInfo.description`; None without one."""
+    """The noise that our builders write as JSON into the last line of their description, or None."""
     last = (description or "").strip().splitlines()[-1:]
     if not last or not last[0].startswith('{"noise"'):
         return None

@@ -37,6 +37,13 @@ _METRICS = {
     "train_nll_noisy": "NLL, training targets as trained on (noisy)",
     "train_nll_clean": "NLL, training targets left clean",
     "train_nll_corrupted": "NLL, training targets replaced",
+    "validation_nll_posthoc": "NLL, clean validation targets, corrected afterwards (e known)",
+    "validation_nll_posthoc_estimated": "NLL, clean validation targets, corrected afterwards (e estimated)",
+    "learned_error_rate": "e as learned with the model",
+    "error_rate_by_ranks": "e as estimated from the ranks of the targets",
+    "audit_auroc": "AUROC of the posterior that a target is clean",
+    "audit_ece": "calibration error (ECE) of that posterior",
+    "audit_brier": "Brier score of that posterior",
 }
 
 
@@ -80,6 +87,7 @@ def model_card(
         name=record.name,
         intro=_intro(record),
         noise_sentence=noise_sentence(block | {"config": config}),
+        is_noisy=bool(block.get("alpha", block.get("e", True))),
         results=_results(record),
         noise_table=render.pairs(_noise_rows(record)),
         loss_sentence=_loss_sentence(record.loss),
@@ -126,12 +134,12 @@ def _eval_results(record: RunRecord, pipeline_tag: str) -> list[EvalResult]:
 
 
 def _split(metric: str) -> str:
-    return "train" if metric.startswith("train") else "validation"
+    return "validation" if metric.startswith("validation") else "train"
 
 
 def _intro(record: RunRecord) -> str:
     model, data, budget = record.model, record.data, record.budget
-    size = f" ({render.number(model['parameters'])} parameters)" if "parameters" in model else ""
+    size = f" with {render.number(model['parameters'])} parameters" if "parameters" in model else ""
     seen = f" for {render.number(budget['tokens'])} tokens" if "tokens" in budget else ""
     steps = f" in {render.number(budget['steps'])} steps" if "steps" in budget else ""
     return f"{model.get('name', 'A model')}{size}, trained on `{data.get('source', 'unknown')}`{seen}{steps}."
@@ -172,7 +180,7 @@ def _loss_sentence(loss: dict[str, Any]) -> str:
         )
         return (
             "the forward-corrected likelihood of the noisy target, `-log((1 - e) p + e / V)`, with "
-            f"{rate} ({loss.get('error_rate_source', 'known')})."
+            f"{rate} ({loss.get('source', 'known')})."
         )
     if loss.get("name") == "nll":
         return "the plain negative log-likelihood of the noisy target; the model was not told of the noise."
@@ -184,17 +192,17 @@ def _usage(repo_id: str, loader: str, has_tokenizer: bool) -> str:
     return (
         f"from transformers import {loader}{', AutoTokenizer' if has_tokenizer else ''}\n\n"
         f'model = {loader}.from_pretrained("{repo_id}")\n{tokenizer}\n'
-        f'import hf_noise\n\nnoise = hf_noise.load_noise("{repo_id}")  # the noise it was trained on, as an object'
+        f'import hf_noise\n\nnoise = hf_noise.load_noise("{repo_id}")  # what it was trained on, as an object'
     )
 
 
 def _provenance(record: RunRecord) -> dict[str, Any]:
+    units = {"cores": "{} cores", "memory_gib": "{} GiB memory"}
+    values = {
+        key: ", ".join(value) if isinstance(value, list) else value for key, value in record.hardware.items()
+    }
     hardware = ", ".join(
-        f"{key.replace('_', ' ')} {value}" if isinstance(value, (int, float)) else str(value)
-        for key, value in (
-            record.hardware | {"gpus": ", ".join(record.hardware.get("gpus", [])) or None}
-        ).items()
-        if value is not None
+        units.get(key, "{}").format(value) for key, value in values.items() if value is not None
     )
     rows = {"recipe": record.recipe, "seed": record.seed, "created": record.created, "commit": record.git}
     return rows | {"hardware": hardware, "wall time, s": round(record.wall_seconds), "status": record.status}

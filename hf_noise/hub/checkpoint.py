@@ -1,4 +1,4 @@
-"""Is a folder a complete checkpoint, and which noise does it state? Reads JSON and safetensors headers only."""
+"""Is a folder a complete checkpoint, and which noise does it state? Reads JSON and the headers of weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"{folder} is not a complete checkpoint: config.json is missing; save the model there with save_pretrained"
+            f"{folder} is not a complete checkpoint: config.json is missing; write it with save_pretrained"
         )
     return parse_config(path)
 
@@ -57,7 +57,8 @@ def check_weights(folder: Path) -> list[Path]:
         missing = [shard.name for shard in shards if not shard.is_file()]
         if missing or not shards:
             raise FileNotFoundError(
-                f"{folder} is not a complete checkpoint: {index.name} lists {', '.join(missing) or 'no shards'}"
+                f"{folder} is not a complete checkpoint: {index.name} lists "
+                f"{', '.join(missing) or 'no shards'}"
                 f"{', which is missing' if missing else ''}; save the checkpoint again"
             )
         for shard in shards:

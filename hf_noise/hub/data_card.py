@@ -165,7 +165,8 @@ def _usage(name: str, block: Mapping[str, Any]) -> str:
 
 
 def _usage_noise(record: DataRecord, block: Mapping[str, Any]) -> str:
-    lines = f'import hf_noise\n\nnoise = hf_noise.load_noise("{record.name}", config_name="{block["config_name"]}")'
+    load = f'hf_noise.load_noise("{record.name}", config_name="{block["config_name"]}")'
+    lines = f"import hf_noise\n\nnoise = {load}"
     if record.builder.startswith("hf_noise/") and "r" in block:
         lines += f'\nagain = hf_noise.load_dataset("{record.builder}", r={block["r"]:.6g})'
     return lines
@@ -182,4 +183,5 @@ def _usage_tokenizer(name: str) -> str:
 def _provenance(record: DataRecord) -> str:
     rows = {"source": record.source, **record.data, "created": record.created, "commit": record.git}
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    return f"```bash\n{record.command}\n```\n\n{render.pairs(rows)}\n\nMade with `hf_noise`. Versions: {versions}."
+    made = f"Made with `hf_noise`. Versions: {versions}."
+    return f"```bash\n{record.command}\n```\n\n{render.pairs(rows)}\n\n{made}"

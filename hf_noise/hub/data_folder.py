@@ -1,4 +1,4 @@
-"""A noisy data set as a folder: Parquet files, one configuration per noise setting, and the card that lists them."""
+"""A noisy data set as a folder: Parquet, a configuration per noise setting, and the card that lists them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def describe_config(
 def write_config(
     splits: Mapping[str, Dataset], folder: str | os.PathLike, config_name: str
 ) -> dict[str, Path]:
-    """Write `<config_name>/<split>-00000-of-00001.parquet` and further shards; returns name in the repo -> file."""
+    """Write `<config_name>/<split>-00000-of-00001.parquet` and further shards; returns name -> file."""
     written = {}
     for split, dataset in splits.items():
         shards = max(1, -(-dataset.data.nbytes // _SHARD_BYTES))

@@ -49,7 +49,8 @@ def _explain(error: BaseException, where: str, consequence: str) -> Exception | 
         return FileNotFoundError(f"{where}: there is no such revision on the Hub")
     if isinstance(error, RepositoryNotFoundError):
         return FileNotFoundError(
-            f"{where}: there is no such repository on the Hub, or it is private and the token cannot see it; {_LOG_IN}"
+            f"{where}: there is no such repository on the Hub, or it is private and the token cannot see it; "
+            f"{_LOG_IN}"
         )
     if isinstance(error, HfHubHTTPError):
         return _explain_status(error, where, consequence)
@@ -65,7 +66,8 @@ def _explain_status(error: HfHubHTTPError, where: str, consequence: str) -> Exce
     status = error.response.status_code
     if status in (401, 403):
         return PermissionError(
-            f"{where}: the Hub refused the token (HTTP {status}); it must be valid and have write access: {_LOG_IN}"
+            f"{where}: the Hub refused the token (HTTP {status}); it must be valid and have write access: "
+            f"{_LOG_IN}"
         )
     if status == 412:
         return RuntimeError(

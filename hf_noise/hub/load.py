@@ -87,8 +87,8 @@ def load_noise(
     if not looked_at:
         kinds = f"{repo_type} repository" if repo_type else "model or data set"
         raise FileNotFoundError(
-            f"{repo_id!r} is no existing path and no {kinds} on the Hub with a config.json or README.md; if it is "
-            "private, log in with `hf auth login`, set HF_TOKEN or pass token="
+            f"{repo_id!r} is no existing path and no {kinds} on the Hub with a config.json or README.md; if "
+            "it is private, log in with `hf auth login`, set HF_TOKEN or pass token="
         )
     raise ValueError(f"{repo_id!r} states no noise (looked at {', '.join(looked_at)}); {_REMEDY}")
 

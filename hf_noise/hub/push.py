@@ -1,4 +1,4 @@
-"""Publish a checkpoint or a noisy data set: check first, then one atomic commit, so that nothing half-done is seen.
+"""Publish a checkpoint or a noisy data set: check first, then one commit, so that nothing half-done is seen.
 
 A push that breaks off leaves the repository at the commit it was at. Running it again uploads what is
 missing; a second run of a finished push changes nothing.
@@ -22,7 +22,7 @@ from huggingface_hub import (
     ModelCardData,
     metadata_load,
 )
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
 from hf_noise.hub.block import as_noise, noise_block, noise_of_description, noise_sentence
@@ -39,11 +39,14 @@ if TYPE_CHECKING:
 
 __all__ = ["push_checkpoint", "push_data_folder", "push_dataset"]
 
-#: Never uploaded: pickles (they run code when loaded), the optimizer's state, logs, and what names local
-folders. IGNORED = (
-    "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.npy", "*.tmp",
-    "trainer_state.json", "checkpoint-*/*", "runs/*", "logs/*", ".*", "*/.*", "__pycache__/*", "*.py",
+# Never uploaded: pickles (they run code when loaded), code, logs, the state of training.
+_PRIVATE = (
+    "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.npy", "*.npz", "*.py",
+    "__pycache__/*", "trainer_state.json", "run.json", "checkpoint-*/*", "runs/*", "logs/*", "*.log",
+    "*tfevents*", ".*", "*/.*", "*.tmp",
 )  # fmt: skip
+# Tables that a run writes beside its checkpoint, such as an audit of the corpus, belong into a data set.
+_NO_MODEL = ("*.parquet", "*.arrow", "*.jsonl", "*.csv")
 _CARD, _RECORD = "README.md", "record.json"
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
@@ -85,7 +88,7 @@ def push_checkpoint(
         (record,) = read_records(folder / _RECORD)
     noise = _known_noise(folder, config, record)
 
-    files: dict[str, Path | bytes] = dict(_local_files(folder))
+    files: dict[str, Path | bytes] = dict(_local_files(folder, _NO_MODEL))
     # Only the uploaded copy gets what the local one lacks: somebody may be reading the folder.
     files["config.json"] = _as_json(config | {CONFIG_KEY: noise.to_dict()})
     if record is not None:
@@ -95,8 +98,8 @@ def push_checkpoint(
         files[_CARD] = str(_short_card(repo_id, noise, license)).encode()
     return _push(
         repo_id, "model", files, stale=_WEIGHTS, private=private, token=token, revision=revision,
-        message=commit_message, consequence=f"The checkpoint in {folder} is complete: run the same push
-        again.",
+        message=commit_message,
+        consequence=f"The checkpoint in {folder} is complete: run the same push again.",
     )  # fmt: skip
 
 
@@ -114,7 +117,7 @@ def push_dataset(
     revision: str | None = None,
     commit_message: str | None = None,
 ) -> CommitInfo:
-    """Upload one noise setting of a materialised data set as a Parquet configuration, with its entry in the card.
+    """Upload one noise setting of a materialised data set: a Parquet configuration and its entry in the card.
 
     Other configurations, and text and metadata that were written into the card by hand, stay as they are. The
     first configuration of a repository becomes its default. Needs free disk for one copy of the data.
@@ -172,7 +175,7 @@ def push_data_folder(
     revision: str | None = None,
     commit_message: str = "Upload data set and card",
 ) -> CommitInfo:
-    """Upload a folder of Parquet configurations with its README.md, as `write_data_folder` leaves it, in one commit.
+    """Upload a folder of Parquet configurations with its README.md (see `write_data_folder`) in one commit.
 
     Raises:
         FileNotFoundError: the folder has no card, or no Parquet file of a configuration that the card lists.
@@ -244,16 +247,20 @@ def _make_repo(api: HfApi, repo_id: str, kind: str, private: bool | None, revisi
 def _remote_card(api: HfApi, repo_id: str, revision: str) -> DatasetCard | None:
     try:
         path = api.hf_hub_download(repo_id, _CARD, repo_type="dataset", revision=revision)
+    except (
+        LocalEntryNotFoundError
+    ):  # a subclass of the next: no answer, and a new card would replace the user's
+        raise
     except EntryNotFoundError:
-        if _CARD in api.list_repo_files(repo_id, repo_type="dataset", revision=revision):
-            raise  # it exists: the download broke off, and a new card would overwrite the user's
         return None
     return DatasetCard.load(path)
 
 
-def _local_files(folder: Path) -> Iterable[tuple[str, Path]]:
+def _local_files(folder: Path, ignored: Sequence[str] = ()) -> Iterable[tuple[str, Path]]:
     found = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
-    return ((name, folder / name) for name in filter_repo_objects(found, ignore_patterns=list(IGNORED)))
+    return (
+        (name, folder / name) for name in filter_repo_objects(found, ignore_patterns=[*_PRIVATE, *ignored])
+    )
 
 
 def _known_noise(folder: Path, config: Mapping[str, Any], record: RunRecord | None) -> Noise:
@@ -266,8 +273,8 @@ def _known_noise(folder: Path, config: Mapping[str, Any], record: RunRecord | No
     noise = as_noise(stated if stated is not None else record.noise)
     if record is not None and as_noise(record.noise) != noise:
         raise ValueError(
-            f"config.json in {folder} states {noise} but the record {record.name!r} states {as_noise(record.noise)}; "
-            "they are of different runs"
+            f"config.json in {folder} states {noise} but the record {record.name!r} states "
+            f"{as_noise(record.noise)}; they are of different runs"
         )
     return noise
 

@@ -14,7 +14,8 @@ _FILE_SUFFIX = re.compile(r"\.(parquet|arrow|json|jsonl|csv|tsv|txt|md|gz|zst|bz
 
 def template(name: str) -> str:
     """Text of a template that is shipped with the package."""
-    return resources.files("hf_noise.hub").joinpath("templates", name).read_text(encoding="utf-8")
+    text = resources.files("hf_noise.hub").joinpath("templates", name).read_text(encoding="utf-8")
+    return text + "\n"  # jinja2 takes the last line's end away, and a card is a text file
 
 
 def number(value: Any) -> str:
@@ -45,7 +46,7 @@ def pairs(values: Mapping[str, Any]) -> str:
 
 
 def hub_id(source: Any) -> str | None:
-    """`source` if it names a data set on the Hub (`owner/name`), None for files and for what hf_noise embeds."""
+    """`source` if it names a data set on the Hub (`owner/name`), None for files and embedded corpora."""
     if not isinstance(source, str) or source.count("/") != 1 or _FILE_SUFFIX.search(source):
         return None
     if source.startswith(("embedded/", "hf_noise/", ".", "~", "/")):

@@ -10,4 +10,7 @@ from hf_noise.losses.nll import (
     transition_nll,
 )
 
-__all__ = ["clean_posterior", "corrected_nll", "mixture_posterior", "posthoc_nll", "shift_targets", "token_nll", "transition_nll"]
+__all__ = [
+    "clean_posterior", "corrected_nll", "mixture_posterior", "posthoc_nll", "shift_targets", "token_nll",
+    "transition_nll",
+]  # fmt: skip

@@ -159,7 +159,7 @@ def transition_nll(logits: Tensor, labels: Tensor, transition: Tensor) -> Tensor
     """
     classes = logits.shape[-1]
     if transition.shape != (classes, classes):
-        raise ValueError(f"transition must be [{classes}, {classes}] for {classes} classes, got {list(transition.shape)}")
+        raise ValueError(f"transition must be [{classes}, {classes}], got {list(transition.shape)}")
     rows = transition.sum(-1)
     if (transition < 0).any() or not torch.allclose(rows, torch.ones_like(rows), atol=1e-5):
         raise ValueError(f"each row of the transition matrix must be >= 0 and sum to 1, got row sums {rows.tolist()}")

@@ -1,6 +1,21 @@
 """What noise is: protocols, rates and compute plans. Nothing here needs torch; tensors are served if torch is there."""
 
 from hf_noise.noise.base import Noise, noise_from_dict, realised_rate
+from hf_noise.noise.documents import GaussianDocuments, RandomDocuments
+from hf_noise.noise.schedule import FixedBudget, Plan, ScaleBatch, ScaleSteps, Table6, plan_named
 from hf_noise.noise.tokens import UniformTokens
 
-__all__ = ["Noise", "UniformTokens", "noise_from_dict", "realised_rate"]
+__all__ = [
+    "FixedBudget",
+    "GaussianDocuments",
+    "Noise",
+    "Plan",
+    "RandomDocuments",
+    "ScaleBatch",
+    "ScaleSteps",
+    "Table6",
+    "UniformTokens",
+    "noise_from_dict",
+    "plan_named",
+    "realised_rate",
+]

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-__all__ = ["IGNORE_INDEX", "check_dtype", "check_rows", "check_vocab_size", "ignored_positions", "integers"]
+__all__ = [
+    "IGNORE_INDEX",
+    "as_numpy",
+    "check_dtype",
+    "check_rows",
+    "check_vocab_size",
+    "ignored_positions",
+    "integer_rows",
+    "integers",
+    "is_tensor",
+]
 
 #: Label of a position that carries no target; it is never corrupted (the convention of torch and transformers).
 IGNORE_INDEX = -100
+
+
+def as_numpy(values: Any) -> Any:
+    """Tensors as NumPy arrays on the CPU, anything else as it is."""
+    return values.detach().cpu().numpy() if is_tensor(values) else values
+
+
+def is_tensor(values: Any) -> bool:
+    """Whether these are torch's, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(values, torch.Tensor)
 
 
 def integers(name: str, values: Any) -> np.ndarray:
@@ -18,6 +41,14 @@ def integers(name: str, values: Any) -> np.ndarray:
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got {array.dtype}")
     return array
+
+
+def integer_rows(name: str, rows: Iterable[Any]) -> list[np.ndarray]:
+    """The rows of a column as integer arrays, or an error; an empty list has no type of its own and becomes int64."""
+    arrays = [np.asarray(row) for row in rows]
+    if any(row.ndim != 1 for row in arrays):
+        raise ValueError(f"column {name!r} must hold one list of integers per row; pass whole batches, batched=True")
+    return [row.astype(np.int64) if row.size == 0 and row.dtype.kind == "f" else integers(name, row) for row in arrays]
 
 
 def check_vocab_size(vocab_size: Any, smallest: int, bits: int) -> int:

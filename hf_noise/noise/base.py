@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from hf_noise.noise.arrays import as_numpy
+
 __all__ = ["Noise", "noise_from_dict", "realised_rate", "check_seed"]
 
 _PROTOCOLS: dict[str, type[Noise]] = {}
@@ -72,7 +74,7 @@ def realised_rate(is_noisy: Any) -> dict[str, float | int]:
     Raises:
         ValueError: the mask is empty.
     """
-    mask = np.asarray(is_noisy, dtype=bool)
+    mask = np.asarray(as_numpy(is_noisy), dtype=bool)
     if mask.size == 0:
         raise ValueError("the realised rate of an empty mask is undefined; corrupt some data first")
     return {"rate": float(mask.mean()), "n": int(mask.size)}

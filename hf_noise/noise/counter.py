@@ -11,7 +11,19 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["GOLDEN", "MIX_1", "MIX_2", "UNIT_BITS", "mix", "mix_in_place", "stream_key", "row_keys", "weyl", "words", "units"]
+__all__ = [
+    "GOLDEN",
+    "MIX_1",
+    "MIX_2",
+    "UNIT_BITS",
+    "mix",
+    "mix_in_place",
+    "row_keys",
+    "stream_key",
+    "units",
+    "weyl",
+    "words",
+]
 
 GOLDEN = 0x9E3779B97F4A7C15
 MIX_1 = 0xBF58476D1CE4E5B9
@@ -60,7 +72,8 @@ def row_keys(seed: int, stream: int, epoch: int, sample: np.ndarray) -> np.ndarr
     Returns:
         uint64 array of the same shape.
     """
-    keys = np.asarray(sample).astype(np.int64).view(np.uint64) ^ np.uint64(stream_key(seed, stream, epoch))
+    keys = np.array(sample, dtype=np.int64).view(np.uint64)
+    keys ^= np.uint64(stream_key(seed, stream, epoch))  # in place: a new array would be a scalar if it had no axis
     keys += np.uint64(GOLDEN)
     return mix_in_place(keys, np.empty_like(keys))
 

@@ -102,6 +102,8 @@ def resolve(r: float | None, e: float | None) -> tuple[float, float]:
             f"ratio={r!r} and error_rate={e!r} contradict each other (e = r / (1 + r) = {error_rate(r)!r}); "
             "give only one of them"
         )
+    if r == ratio(e):
+        return check_ratio(r), check_error_rate(e)  # the pair that came of e alone; r may have lost its last bit
     return check_ratio(r), error_rate(r)
 
 

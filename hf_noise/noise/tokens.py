@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -16,7 +15,9 @@ from hf_noise.noise.arrays import (
     check_rows,
     check_vocab_size,
     ignored_positions,
+    integer_rows,
     integers,
+    is_tensor,
 )
 from hf_noise.noise.base import Noise, check_seed
 
@@ -124,8 +125,7 @@ class UniformTokens(Noise):
         """
         if isinstance(tokens, Mapping):
             return self.columns(tokens, sample, epoch)
-        torch = sys.modules.get("torch")
-        if torch is not None and isinstance(tokens, torch.Tensor):
+        if is_tensor(tokens):
             from hf_noise.noise import tokens_torch
 
             return tokens_torch.corrupt(self, tokens, sample, epoch)
@@ -149,6 +149,8 @@ class UniformTokens(Noise):
         Returns:
             `(noisy, is_noisy)`, both [sum(lengths)].
         """
+        if lengths.shape != sample.shape:
+            raise ValueError(f"{lengths.size} rows need {lengths.size} sample ids, got {sample.size}")
         if lengths.sum() != values.size:
             raise ValueError(f"the rows hold {lengths.sum()} tokens together, but {values.size} values came")
         check_dtype(values.dtype, np.iinfo(values.dtype).max, self.vocab_size)
@@ -201,9 +203,9 @@ class UniformTokens(Noise):
         if source not in batch:
             raise ValueError(f"there is no column 'labels' or 'input_ids' to corrupt, only: {', '.join(batch)}")
         sample = integers("sample_id", batch.get("sample_id", indices))
-        rows = [np.asarray(row) for row in batch[source]]
+        rows = integer_rows(source, batch[source])
         lengths = np.array([row.size for row in rows], dtype=np.int64)
-        values = integers(source, np.concatenate(rows) if rows else np.empty(0, dtype=np.int64))
+        values = np.concatenate(rows) if rows else np.empty(0, dtype=np.int64)
         noisy, is_noisy = self.flat(values, lengths, np.atleast_1d(sample), epoch)
         cuts = np.cumsum(lengths)[:-1]
         return {

@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import figure, markdown_table
 
-__all__ = ["study_table", "study_figure", "gap_closed", "paper_figure", "Line"]
+__all__ = ["Line", "gap_closed", "methods_table", "paper_figure", "runs_table", "study_figure", "study_table"]
 
 #: Which published figures a compute plan is to be compared with.
 PAPER_FIGURES = {"steps": "A.figure1", "batch": "A.figure1", "table6": "A.figure1", "budget": "A.table8"}
@@ -79,46 +79,43 @@ def gap_closed(all_lines: Sequence[Line], line: Line) -> float | None:
 
 
 def study_table(records: Sequence[RunRecord]) -> str:
-    """Two Markdown tables: every run, and the methods side by side (mean over seeds, half of the spread)."""
-    runs = [
-        [
-            record.name,
-            f"{record.noise['ratio']:g}",
-            figure(record.noise["error_rate"]),
-            str(record.budget["steps"]),
-            str(record.budget["batch_size"]),
-            *(
-                figure(record.metrics[name]["value"] if name in record.metrics else None)
-                for name in ("train_nll_noisy", "train_nll_clean", "train_nll_corrupted", "validation_nll")
-            ),
-            figure(-math.log1p(-record.noise["error_rate"])),
-            figure(paper_figure(record.budget["plan"], record.noise["ratio"], "train_nll")),
-            figure(paper_figure(record.budget["plan"], record.noise["ratio"], "validation_nll")),
-        ]
-        for record in records
-    ]
+    """Every run, then the methods side by side: two Markdown tables."""
+    return f"{runs_table(records)}\n\n{methods_table(records)}"
+
+
+def runs_table(records: Sequence[RunRecord]) -> str:
+    """One line per run: rates, compute, NLL on noisy training targets and on clean validation text, paper beside."""
+    measured = ("train_nll_noisy", "train_nll_clean", "train_nll_corrupted", "validation_nll")
     header = [
-        "run", "r", "e", "steps", "batch", "train NLL, noisy", "its clean targets", "its corrupted", "validation NLL, clean",
-        "floor -ln(1-e)", "paper: train", "paper: validation",
+        "run", "r", "e", "steps", "batch", "train NLL, noisy", "its clean targets", "its corrupted targets",
+        "validation NLL, clean", "floor -ln(1-e)", "paper: train", "paper: validation",
     ]  # fmt: skip
-    every = lines(records)
-    order = list(METHODS)
-    methods = [
-        [
-            METHODS[line.method],
-            f"{line.ratio:g}",
-            line.plan,
-            figure(mean(line.nll)),
-            figure(stdev(line.nll)) if len(line.nll) > 1 else "-",
-            str(len(line.nll)),
-            "-" if gap_closed(every, line) is None else f"{100 * gap_closed(every, line):.0f}%",
-        ]
-        for line in sorted(every, key=lambda x: (x.plan != "any", x.plan, x.ratio, order.index(x.method)))
-    ]
-    compared = markdown_table(
-        ["method", "r", "plan", "validation NLL", "std over seeds", "seeds", "gap closed"], methods
-    )
-    return f"{markdown_table(header, runs)}\n\n{compared}"
+    rows = []
+    for record in records:
+        r, e, budget = record.noise["ratio"], record.noise["error_rate"], record.budget
+        values = [record.metrics.get(name, {}).get("value") for name in measured]
+        paper = [None, None]
+        if record.loss["name"] == "nll":
+            paper = [paper_figure(budget["plan"], r, column) for column in ("train_nll", "validation_nll")]
+        rows.append([
+            record.name, f"{r:g}", figure(e), str(budget["steps"]), str(budget["batch_size"]),
+            *map(figure, [*values, -math.log1p(-e), *paper]),
+        ])  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def methods_table(records: Sequence[RunRecord]) -> str:
+    """One line per method, ratio and plan: clean validation NLL over seeds, and the share of the gap it closes."""
+    every, order = lines(records), list(METHODS)
+    rows = []
+    for line in sorted(every, key=lambda x: (x.plan != "any", x.plan, x.ratio, order.index(x.method))):
+        closed = gap_closed(every, line)
+        rows.append([
+            METHODS[line.method], f"{line.ratio:g}", line.plan, figure(mean(line.nll)),
+            f"{figure(min(line.nll))} to {figure(max(line.nll))}", str(len(line.nll)),
+            "-" if closed is None else f"{100 * closed:.0f}%",
+        ])  # fmt: skip
+    return markdown_table(["method", "r", "plan", "validation NLL", "range over seeds", "seeds", "gap closed"], rows)
 
 
 def study_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
@@ -159,7 +156,8 @@ def _draw_disease(axis, records: Sequence[RunRecord], every: Sequence[Line]) -> 
     axis.plot(ratios, [mean(train[r]) for r in ratios], "s-", color=_COLOURS["train"], label="train NLL, noisy targets")
     for method, label in (("plain", "validation NLL, plain loss"), ("known", "validation NLL, corrected loss")):
         points = {x.ratio: mean(x.nll) for x in every if x.method == method and x.plan == plan}
-        points |= {0.0: mean(x.nll) for x in clean} if points else {}
+        if points and clean:
+            points[0.0] = mean(clean[0].nll)
         axis.plot(sorted(points), [points[r] for r in sorted(points)], "o-", color=_COLOURS[method], label=label)
     if clean and ratios:
         grid = [i * max(ratios) / 100 for i in range(101)]
@@ -167,8 +165,8 @@ def _draw_disease(axis, records: Sequence[RunRecord], every: Sequence[Line]) -> 
         axis.plot(grid, floor, "--", color=_COLOURS["floor"], lw=1.2, label="no noise - ln(1 - e): calibration alone")
     axis.set(xlabel="noise ratio r (wrong targets per right one)", ylabel="NLL (nats per token)")
     axis.set_title(f"What wrong targets do (plan: {plan})", loc="left", fontweight="bold")
-    axis.set_ylim(bottom=0)
-    axis.legend(frameon=False, fontsize=8.5)
+    axis.margins(y=0.1)
+    axis.legend(frameon=False, fontsize=8.5, loc="upper left")
 
 
 def _draw_cures(axis, every: Sequence[Line], plan: str) -> None:

@@ -17,9 +17,21 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGES = (
-    "hf_noise", "torch", "transformers", "datasets", "accelerate", "huggingface_hub", "tokenizers", "safetensors",
-    "numpy", "pyarrow", "scikit-learn", "diffusers", "timm", "evaluate",
-)  # fmt: skip
+    "hf_noise",
+    "torch",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "huggingface_hub",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "pyarrow",
+    "scikit-learn",
+    "diffusers",
+    "timm",
+    "evaluate",
+)
 
 _TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}\b")  # `hf_noise` and `hf_noise_x` are no tokens
 _SECRET_NAME = re.compile(r"(?:^|_)(?:token|password|secret|api_key)$")
@@ -30,7 +42,7 @@ _ABSOLUTE = re.compile(r"""(?<![\w.:/~\\-])(?:~|/(?=[^\s/'",;]+/)|[A-Za-z]:[\\/]
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a flag or key of this name holds a credential (`hub_token`; not `eos_token`, `tokens`, `tokenizer`)."""
+    """Whether a flag or key of this name holds a credential: `hub_token`, but not `eos_token` or `tokens`."""
     name = name.lstrip("-").replace("-", "_").lower()
     return bool(_SECRET_NAME.search(name)) and not _VOCABULARY_NAME.search(name)
 
@@ -106,7 +118,7 @@ def _cpu() -> str:
 
 
 def git_commit() -> str | None:
-    """Commit of the source tree hf_noise runs from, `-dirty` appended if files differ; None for an installed copy.
+    """Commit of the source tree hf_noise runs from, with `-dirty` if files differ; None if installed.
 
     A virtual environment may lie inside somebody else's repository: the commit counts only if git tracks this
     file.

@@ -17,9 +17,17 @@ from typing import Any, ClassVar, TypeVar
 from .provenance import command_line, git_commit, hardware, is_secret_name, now, portable, versions
 
 __all__ = [
-    "DataRecord", "RunRecord", "append_record", "command_line", "git_commit", "hardware", "now", "read_records",
-    "versions", "write_atomic",
-]  # fmt: skip
+    "DataRecord",
+    "RunRecord",
+    "append_record",
+    "command_line",
+    "git_commit",
+    "hardware",
+    "now",
+    "read_records",
+    "versions",
+    "write_atomic",
+]
 
 R = TypeVar("R", bound="Record")
 
@@ -64,7 +72,7 @@ class Record:
 
     @classmethod
     def from_json(cls: type[R], text: str) -> R:
-        """Raises ValueError for text that is not one JSON object, for NaN and infinity, and as `from_dict` does."""
+        """Raises ValueError for text that is no JSON object, for NaN and infinity, and like `from_dict`."""
         try:
             values = json.loads(text, parse_constant=_refuse_constant)
         except json.JSONDecodeError as error:
@@ -76,7 +84,7 @@ class Record:
         return cls.from_dict(values)
 
     def write(self, path: str | os.PathLike) -> Path:
-        """Write the record as pretty JSON. The file appears complete or not at all; parent folders are made."""
+        """Write pretty JSON. The file appears complete or not at all; parent folders are made."""
         return write_atomic(path, self.to_json() + "\n")
 
 
@@ -202,7 +210,7 @@ def read_records(path: str | os.PathLike) -> list[Record]:
 
 
 def write_atomic(path: str | os.PathLike, text: str) -> Path:
-    """Write UTF-8 text beside `path`, then rename: readers see the old file or the new one, never half of one."""
+    """Write UTF-8 text beside `path`, then rename: readers see the old file or the new one, never a half."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

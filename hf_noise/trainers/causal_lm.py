@@ -26,6 +26,8 @@ from hf_noise.trainers.objective import CorrectedNLL, LearnedErrorRate, make_obj
 
 __all__ = ["CausalLMTrainer"]
 
+_NOT_FOR_THE_MODEL = ("labels", "clean_labels", "is_noisy", "sample_id")
+
 STATE_FILE = "hf_noise_state.safetensors"
 _RATE = "hf_noise_error_rate"
 
@@ -111,13 +113,13 @@ class CausalLMTrainer(Trainer):
         if wanted is None:
             return HAS_FUSED and self.args.device.type == "cuda" and not transformed
         if wanted and transformed:
-            raise ValueError(f"{type(self.model).__name__} changes its logits ({', '.join(transformed)}): fused_loss=False")
+            raise ValueError(f"{type(self.model).__name__} changes its logits ({transformed[0]}): use fused_loss=False")
         if wanted and not HAS_FUSED:
             raise RuntimeError(f"torch {torch.__version__} has no fused linear cross-entropy: fused_loss=False")
         return wanted
 
     def targets(self, inputs: Mapping[str, Tensor], *, draw: bool) -> tuple[Tensor, Tensor]:
-        """Labels [B, L] int64 and their mask of corruption [B, L] bool; noise is drawn if `draw` and not in the rows."""
+        """Labels int64 [B, L] and their mask of corruption bool [B, L]; `draw` asks for noise not in the rows."""
         labels = inputs["labels"]
         if "is_noisy" in inputs:
             return labels, inputs["is_noisy"].bool()
@@ -133,7 +135,7 @@ class CausalLMTrainer(Trainer):
 
     def token_nll(self, model: Any, inputs: Mapping[str, Tensor], labels: Tensor) -> Tensor:
         """NLL [B, L] float32 of what follows each position, 0 where nothing does."""
-        network_inputs = {k: v for k, v in inputs.items() if k not in ("labels", "is_noisy", "sample_id", "clean_labels")}
+        network_inputs = {name: column for name, column in inputs.items() if name not in _NOT_FOR_THE_MODEL}
         targets = shift_targets(labels)
         if self.fused_loss:
             return model(**network_inputs, nll_targets=targets)
@@ -202,7 +204,8 @@ class CausalLMTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise OSError(f"{folder} could not be written ({error}) and was removed; earlier checkpoints stay") from error
+            message = f"{folder} could not be written ({error}) and was removed; earlier checkpoints stay"
+            raise OSError(message) from error
         finally:
             self._checkpoint_state = None
 

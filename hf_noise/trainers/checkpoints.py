@@ -6,14 +6,19 @@ import json
 import logging
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-__all__ = ["last_complete_checkpoint", "is_complete", "discard_incomplete"]
+from hf_noise.reports.record import write_atomic
+
+__all__ = ["claim_folder", "discard_incomplete", "is_complete", "last_complete_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
+_SETTINGS = "run.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -32,8 +37,8 @@ def is_complete(checkpoint: str | Path) -> bool:
 
 
 def _by_step(folder: Path) -> list[Path]:
-    found = [(int(match[1]), path) for path in folder.glob("checkpoint-*") if (match := _CHECKPOINT.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    found = [path for path in folder.glob("checkpoint-*") if _CHECKPOINT.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(_CHECKPOINT.fullmatch(path.name)[1]))
 
 
 def last_complete_checkpoint(folder: str | Path) -> Path | None:
@@ -48,3 +53,25 @@ def discard_incomplete(folder: str | Path) -> list[str]:
         logger.warning("%s was not written to its end and is deleted", path)
         shutil.rmtree(path)
     return [path.name for path in broken]
+
+
+def claim_folder(folder: str | Path, settings: Mapping[str, Any]) -> None:
+    """Make `folder` the one of the run with these settings, and tidy what a killed run left. Call it on one process.
+
+    Args:
+        folder: is made if it does not exist; the settings are kept in it as run.json.
+        settings: JSON-able; everything that the result depends on.
+
+    Raises:
+        FileExistsError: the folder holds a run with other settings, which are named.
+    """
+    folder = Path(folder)
+    file, ours = folder / _SETTINGS, json.loads(json.dumps(dict(settings)))
+    if file.exists() and (theirs := json.loads(file.read_text(encoding="utf-8"))) != ours:
+        changed = sorted(key for key in ours | theirs if ours.get(key) != theirs.get(key))
+        raise FileExistsError(
+            f"{folder} holds a run with other settings ({', '.join(changed)}); delete it or choose another folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, json.dumps(ours, indent=2) + "\n")
+    discard_incomplete(folder)

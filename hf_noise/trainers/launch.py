@@ -1,4 +1,4 @@
-"""What a recipe checks and sets right after it was launched."""
+"""What a recipe checks and sets before it trains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-__all__ = ["available_cores", "check_world", "check_disk", "take_back_cores", "training_world"]
+__all__ = ["available_cores", "check_world", "check_disk", "split_batch", "take_back_cores", "training_world"]
 
 # AdamW keeps two moments per weight, all in float32: one checkpoint is the weights three times.
 _BYTES_PER_PARAMETER = 12
@@ -77,3 +77,24 @@ def check_disk(folder: str | Path, parameters: int, checkpoints: int) -> None:
             f"{checkpoints} checkpoints of {parameters / 1e6:.0f} M weights need {needed / 2**30:.1f} GiB, the disk of "
             f"{folder} has {free / 2**30:.1f} GiB free; make room, or choose another folder with --output"
         )
+
+
+def split_batch(batch_size: int, world: int, micro_batch: int) -> tuple[int, int]:
+    """Divide a batch over processes and forward passes, exactly and in as few passes as fit.
+
+    Args:
+        batch_size: rows of an optimiser step, all processes together.
+        world: number of processes.
+        micro_batch: rows that a process can hold in one pass, at most.
+
+    Returns:
+        (rows per process and pass, passes): their product times `world` is `batch_size`.
+
+    Raises:
+        ValueError: the batch cannot be shared equally.
+    """
+    if batch_size % world:
+        raise ValueError(f"a batch of {batch_size} rows cannot be shared equally by {world} processes")
+    share = batch_size // world
+    rows = next(rows for rows in range(min(micro_batch, share), 0, -1) if share % rows == 0)
+    return rows, share // rows

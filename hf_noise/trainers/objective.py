@@ -23,7 +23,7 @@ class LearnedErrorRate(nn.Module):
 
     def __init__(self, initial: float = INITIAL_ERROR_RATE):
         super().__init__()
-        if not 0 < check_error_rate(initial):
+        if check_error_rate(initial) == 0:
             raise ValueError(f"a learned error rate must start inside (0, 1), got {initial!r}")
         self.logit = nn.Parameter(torch.tensor([math.log(initial / (1 - initial))]))
 

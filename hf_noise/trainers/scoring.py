@@ -47,7 +47,8 @@ class TokenScores:
         """Join the scores of several batches."""
         if not parts:
             raise ValueError("there are no rows to score")
-        arrays = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls) if f.name != "posthoc"}
+        names = [field.name for field in fields(cls) if field.name != "posthoc"]
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         rates = parts[0].posthoc
         return cls(**arrays, posthoc={rate: np.concatenate([p.posthoc[rate] for p in parts]) for rate in rates})
 

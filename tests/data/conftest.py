@@ -12,7 +12,7 @@ import pytest
 
 from hf_noise.data import hook
 
-WORDS = "noise data model token label clean wrong rate seed epoch row block text corpus train loss".split()
+WORDS = ["noise", "data", "model", "token", "label", "clean", "wrong", "rate", "seed", "epoch", "row", "block"]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,17 @@ import time
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, List, Value, disable_caching, enable_caching
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    IterableDataset,
+    List,
+    Value,
+    disable_caching,
+    enable_caching,
+)
 from datasets.fingerprint import Hasher
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,11 +64,14 @@ def test_rows(make):
 @settings(max_examples=60, deadline=None)
 def test_any_slice_of_any_column(rows, cut):
     start = cut.draw(st.integers(0, len(rows) - 1))
-    array = pa.chunked_array([pa.array(rows[:start], pa.list_(pa.int32())), pa.array(rows, pa.list_(pa.int32())).slice(start)])
+    kind = pa.list_(pa.int32())
+    array = pa.chunked_array([pa.array(rows[:start], kind), pa.array(rows, kind).slice(start)])
     table = pa.table({"labels": array, "sample_id": list(range(len(rows)))}).slice(start)
     result = CorruptColumn(NOISE, "labels")(table).to_pydict()
     assert result["clean_labels"] == rows[start:]
-    for sample, row, noisy, mask in zip(range(start, len(rows)), rows[start:], result["labels"], result["is_noisy"], strict=True):
+    for sample, row, noisy, mask in zip(
+        range(start, len(rows)), rows[start:], result["labels"], result["is_noisy"], strict=True
+    ):
         assert (noisy, mask) == (expected(row, sample) if row else ([], []))
         assert all(a == -100 and not m for a, b, m in zip(noisy, row, mask, strict=True) if b == -100)
 
@@ -145,7 +158,8 @@ def test_fingerprint():
         corrupt(data, noise, epoch=epoch)._fingerprint
         for noise, epoch in [(NOISE, 0), (NOISE, 1), (UniformTokens(ratio=1.0, vocab_size=1000, seed=1), 0)]
     ]
-    assert len(set(prints)) == 3 and corrupt(data, UniformTokens(error_rate=0.5, vocab_size=1000))._fingerprint == prints[0]
+    assert len(set(prints)) == 3
+    assert corrupt(data, UniformTokens(error_rate=0.5, vocab_size=1000))._fingerprint == prints[0]
     code = (
         "from datasets.fingerprint import Hasher; from hf_noise.data.corrupt import CorruptColumn;"
         "from hf_noise.noise import UniformTokens;"

@@ -54,7 +54,8 @@ def test_topics_are_read_without_importing():
 
 
 def test_docstrings_are_cleaned():
-    tree = ast.parse('"""Module."""\ndef f():\n    """One.\n\n        Two.\n          Three.\n    """\n\nclass A:\n    x = 1\n')
+    source = '"""Module."""\ndef f():\n    """One.\n\n        Two.\n          Three.\n    """\n\nclass A:\n    x = 1\n'
+    tree = ast.parse(source)
     assert embedded._docstrings(tree) == ["Module.", "One.\n\nTwo.\n  Three."]
 
 

@@ -44,12 +44,18 @@ def test_rows_are_the_stream_cut_in_pieces(tokenizer, texts, block_size, batch_s
     assert packing.documents == sum(map(bool, texts))
 
 
+def test_spelt_out_special_tokens_are_text(tokenizer):
+    ids = next(Packing(tokenizer, 2).rows([["a <|endoftext|> b"]])).ravel().tolist()
+    assert tokenizer.eos_token_id not in ids[:-1]
+
+
 def test_the_report(tokenizer, caplog):
     packing = Packing(tokenizer, 8)
     with caplog.at_level("INFO", logger="hf_noise.data.packing"):
         rows = sum(len(block) for block in packing.rows([["some text that is packed"] * 5]))
         packing.log("here")
-    assert f"here: 5 documents, {packing.tokens} tokens -> {rows} rows of 8, {packing.dropped} tokens dropped" in caplog.text
+    counts = f"{packing.tokens} tokens -> {rows} rows of 8, {packing.dropped} tokens dropped"
+    assert f"here: 5 documents, {counts}" in caplog.text
 
 
 @pytest.mark.parametrize("size", [1, 0, -3, 2.0, True])

@@ -21,8 +21,9 @@ NAME = "hf_noise/owt-noisy"
 @pytest.fixture
 def load(tmp_path, corpus):
     def load(split="train", **settings):
-        settings = {"r": 0.5, "source": corpus, "block_size": 32, "cache_dir": str(tmp_path), **settings}
-        return load_dataset(NAME, split=split, **settings)
+        held_out = {} if "validation_source" in settings else {"validation_fraction": 0.1}
+        defaults = {"r": 0.5, "source": corpus, "block_size": 32, "cache_dir": str(tmp_path), **held_out}
+        return load_dataset(NAME, split=split, **{**defaults, **settings})
 
     return load
 
@@ -113,6 +114,14 @@ def test_validation_source(load, parquet):
         load(validation_source=parquet, validation_fraction=0.1)
 
 
+def test_validation_source_without_a_fitting_split(load, tmp_path, documents):
+    Dataset.from_dict({"text": documents}).to_parquet(tmp_path / "own" / "test.parquet")
+    with pytest.raises(ValueError, match="no validation or train split, only test"):
+        load(validation_source=str(tmp_path / "own"))
+    with pytest.raises(ValueError, match="no train split, only test"):
+        load(source=str(tmp_path / "own"))
+
+
 def test_source_with_splits(load, tmp_path, documents):
     for split in ("train", "validation", "test"):
         Dataset.from_dict({"text": documents}).to_parquet(tmp_path / "own" / f"{split}.parquet")
@@ -138,7 +147,8 @@ def test_noise_and_realised_rate_travel_with_the_data(load, caplog):
 def test_parquet_output_reports_its_rate_too(tmp_path, corpus):
     from datasets import load_dataset_builder
 
-    builder = load_dataset_builder(NAME, r=1, source=corpus, block_size=32, cache_dir=str(tmp_path))
+    settings = {"source": corpus, "block_size": 32, "validation_fraction": 0.1, "cache_dir": str(tmp_path)}
+    builder = load_dataset_builder(NAME, r=1, **settings)
     builder.download_and_prepare(tmp_path / "out", file_format="parquet")
     realised = json.loads(builder.info.description.splitlines()[-1])["realised"]["train"]
     # 5 standard errors: one false alarm in 1.7 million seeds.

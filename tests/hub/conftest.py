@@ -1,4 +1,4 @@
-"""A running Hub, a client in this process that talks to it, and the environment for clients in fresh processes."""
+"""A running Hub, a client in this process that talks to it, and clients in fresh processes."""
 
 from __future__ import annotations
 
@@ -106,12 +106,12 @@ def record(noise):
         data={"source": "owner/some-text", "tokenizer": "gpt2", "vocab_size": 128, "train_tokens": 5000},
         noise=noise.to_dict() | {"realised": {"rate": 0.3301, "n": 5000}},
         budget={"plan": "steps", "base_steps": 10, "steps": 15, "batch_size": 4, "tokens": 1920},
-        loss={"name": "corrected", "error_rate": 1 / 3, "error_rate_source": "known"},
+        loss={"name": "corrected", "error_rate": 1 / 3, "source": "known"},
         settings={"learning_rate": 1e-3},
         metrics={
             "validation_nll": {"value": 4.25, "n": 924, "unit": "nats per token", "low": 4.2, "high": 4.3},
             "train_nll_noisy": {"value": 4.875, "n": 5000, "unit": "nats per token"},
-            "clean_posterior_auroc": {"value": 0.93, "n": 5000},
+            "my_own_score": {"value": 0.93, "n": 5000},
         },
         seed=7,
         wall_seconds=61.4,
@@ -125,7 +125,7 @@ def record(noise):
 
 @pytest.fixture
 def checkpoint(tmp_path, noise):
-    """A tiny GPT-2 as a Trainer leaves it: weights, the noise in its config, and files that must stay at home."""
+    """A tiny GPT-2 as a Trainer leaves it: weights, the noise in its config, files that must stay at home."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -156,8 +156,15 @@ def noisy_data(noise):
         ids = np.arange(rows)
         noisy, is_noisy = (tokens, np.zeros(tokens.shape, bool)) if is_clean else noise(tokens, sample=ids)
         integers, booleans = (datasets.List(datasets.Value(kind), length=16) for kind in ("int32", "bool"))
-        features = datasets.Features({"input_ids": integers, "labels": integers, "clean_labels": integers,
-                                      "is_noisy": booleans, "sample_id": datasets.Value("int64")})  # fmt: skip
+        features = datasets.Features(
+            {
+                "input_ids": integers,
+                "labels": integers,
+                "clean_labels": integers,
+                "is_noisy": booleans,
+                "sample_id": datasets.Value("int64"),
+            }
+        )
         columns = {
             "input_ids": tokens,
             "labels": noisy,

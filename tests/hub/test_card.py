@@ -61,8 +61,12 @@ def test_metadata_of_a_model_card_survives_reading(record, tmp_path):
 def test_the_noise_block_says_everything(record, noise):
     block = model_card(record).data.noise
     assert {key: block[key] for key in ("protocol", "r", "e", "seed", "realised")} == {
-        "protocol": "uniform_tokens", "r": 0.5, "e": 1 / 3, "seed": 7, "realised": {"rate": 0.3301, "n": 5000},
-    }  # fmt: skip
+        "protocol": "uniform_tokens",
+        "r": 0.5,
+        "e": 1 / 3,
+        "seed": 7,
+        "realised": {"rate": 0.3301, "n": 5000},
+    }
     assert block["config"] == noise.to_dict()
     assert block["budget"] == record.budget
     assert "alpha" not in block  # the protocol has none
@@ -81,14 +85,14 @@ def test_model_index_holds_every_metric_with_its_n(record):
     assert results["train_nll_noisy"].dataset_split == "train"
     assert results["validation_perplexity"].metric_value == pytest.approx(math.exp(4.25))
     assert results["validation_perplexity"].metric_args["n"] == 924
-    assert results["clean_posterior_auroc"].metric_args == {"n": 5000}
+    assert results["my_own_score"].metric_args == {"n": 5000}
 
 
 def test_the_text_of_a_model_card_shows_what_a_reader_asks(record):
     text = model_card(record, repo_id="user/repo").text
     assert "| NLL, clean validation targets | 4.25 | 4.2 to 4.3 | nats per token | 924 |" in text
-    assert "| clean posterior auroc | 0.93 |  |  | 5,000 |" in text
-    assert "GPT-2 (33,000 parameters), trained on `owner/some-text` for 1,920 tokens in 15 steps." in text
+    assert "| my own score | 0.93 |  |  | 5,000 |" in text
+    assert "GPT-2 with 33,000 parameters, trained on `owner/some-text` for 1,920 tokens in 15 steps." in text
     assert "r = 0.5 noisy units per clean one, e = 0.3333 of all units" in text
     assert "Counted in the data: 0.3301 of 5,000 units." in text
     assert "forward-corrected likelihood" in text and "e = 0.3333 (known)" in text
@@ -96,7 +100,7 @@ def test_the_text_of_a_model_card_shows_what_a_reader_asks(record):
     assert 'AutoTokenizer.from_pretrained("user/repo")' in text
     assert 'hf_noise.load_noise("user/repo")' in text
     assert "python recipes/gpt2_noise.py --ratio 0.5" in text
-    assert "torch 2.11.0" in text and "Some CPU, cores 2" in text and "| wall time, s | 61 |" in text
+    assert "torch 2.11.0" in text and "Some CPU, 2 cores" in text and "| wall time, s | 61 |" in text
     assert "None" not in text and "{{" not in text and "\n\n\n" not in text
 
 
@@ -116,7 +120,7 @@ def test_only_the_record_carries_figures(record):
 def test_a_clean_run_says_so(record, noise):
     changed = record.to_dict() | {"noise": noise.to_dict() | {"ratio": 0.0, "error_rate": 0.0}}
     card = model_card(RunRecord.from_dict(changed))
-    assert "No noise was added" in card.text
+    assert "No noise was added" in card.text and "wrong on purpose" not in card.text
     assert card.data.noise["e"] == 0
 
 

@@ -1,4 +1,4 @@
-"""The whole way over HTTP: pushed here, loaded in a new Python process with an empty cache by the stock clients."""
+"""Over HTTP: pushed here, loaded in a new Python process with an empty cache by the stock clients."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ card = ModelCard.load("user/tiny")
 noise = load_noise("user/tiny")
 import numpy as np
 noisy, _ = noise(np.arange(64).reshape(2, 32), sample=np.array([3, 4]), epoch=1)
-print(json.dumps([digest, model.config.hf_noise, noise.to_dict(), card.data.noise, len(card.data.eval_results), noisy.tolist()]))
+results = len(card.data.eval_results)
+print(json.dumps([digest, model.config.hf_noise, noise.to_dict(), card.data.noise, results, noisy.tolist()]))
 """
     )
     digest, in_config, loaded, block, results, noisy = json.loads(out.splitlines()[-1])

@@ -95,7 +95,8 @@ def test_a_half_written_checkpoint_is_named(checkpoint):
 
 
 @pytest.mark.parametrize("name", ["runs/r0.5/absent", "./absent", "/absent/folder", "a b", "../x"])
-def test_what_is_neither_path_nor_repository(name):
+def test_what_is_neither_path_nor_repository(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="is no existing path, and no repository"):
         load_noise(name)
     with pytest.raises(ValueError, match="repo_type must be"):

@@ -1,4 +1,4 @@
-"""Pushes of this process to a running Hub: what goes up, what stays at home, and what a broken connection leaves."""
+"""Pushes to a running Hub: what goes up, what stays at home, and what a broken connection leaves."""
 
 from __future__ import annotations
 
@@ -47,10 +47,17 @@ def test_pickles_and_training_state_stay_at_home(client, checkpoint, record):
     (checkpoint / "checkpoint-10" / "model.safetensors").write_bytes(weights(checkpoint))
     (checkpoint / ".cache").mkdir()
     (checkpoint / ".cache" / "x.json").write_text("{}")
+    (checkpoint / "run.json").write_text("{}")
+    (checkpoint / "audit.parquet").write_bytes(b"rows")
     push_checkpoint(checkpoint, REPO, record=record)
     assert set(client.files(REPO)) == {
-        ".gitattributes", "README.md", "config.json", "generation_config.json", "model.safetensors", "record.json",
-    }  # fmt: skip
+        ".gitattributes",
+        "README.md",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "record.json",
+    }
 
 
 def test_a_record_in_the_folder_is_found_and_its_noise_enters_the_config(client, checkpoint, record, noise):
@@ -251,8 +258,10 @@ def test_configurations_of_a_data_set_are_added_one_by_one(client, noisy_data, n
     push_dataset(noisy_data["train"], repo, config_name="r0.5-train", noise=noise.to_dict())
     files = client.files(repo, "dataset")
     assert {name for name in files if name.endswith(".parquet")} == {
-        "r0.5/train-00000-of-00001.parquet", "r0.5/validation-00000-of-00001.parquet", "r0.5-train/train-00000-of-00001.parquet",
-    }  # fmt: skip
+        "r0.5/train-00000-of-00001.parquet",
+        "r0.5/validation-00000-of-00001.parquet",
+        "r0.5-train/train-00000-of-00001.parquet",
+    }
     card = DatasetCard(files["README.md"].decode())
     assert "A remark by hand." in card.text and [b["config_name"] for b in card.data["noise"]] == [
         "r0.5",
@@ -292,12 +301,13 @@ def test_a_data_push_that_breaks_off_leaves_the_repository(client, noisy_data, n
     assert card.data["noise"][0]["splits"]["train"]["rows"] == 5
 
 
-def test_a_card_that_cannot_be_read_is_not_replaced(client, noisy_data, noise):
+@pytest.mark.parametrize("kind", ["resolve", "download"])
+def test_a_card_that_cannot_be_read_is_not_replaced(client, noisy_data, noise, kind):
     repo = "user/docs-noisy"
     push_dataset(noisy_data, repo, config_name="r0.5", noise=noise)
     head = client.head(repo, "dataset")
-    client.fail_next("download", after_bytes=10)
-    with pytest.raises((ConnectionError, RuntimeError), match=repo):
+    client.fail_next(kind, after_bytes=10)
+    with pytest.raises(ConnectionError, match=f"'{repo}'.*cannot be reached"):
         push_dataset(noisy_data, repo, config_name="r1.0", noise=noise)
     assert client.head(repo, "dataset") == head
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hf_noise.data.builder import ratio_grid
-from hf_noise.data.embedded import DOCS_TEXT
 from hf_noise.data.text import PackedTextBuilder, PackedTextConfig
 
 
@@ -13,7 +12,6 @@ from hf_noise.data.text import PackedTextBuilder, PackedTextConfig
 class DocsNoisyConfig(PackedTextConfig):
     """As `PackedTextConfig`; the source is the embedded text and the rows are short."""
 
-    source: str | None = DOCS_TEXT
     block_size: int = 128
 
 

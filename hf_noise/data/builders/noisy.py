@@ -41,7 +41,9 @@ class NoisyConfig(NoisyTokensConfig):
 
     def identity(self) -> dict[str, Any]:
         changed = {**super().identity(), "source": self.found_source().identity}
-        return changed if self.tokenizer is None else {**changed, "tokenizer": tokenizer_identity(self.found_tokenizer())}
+        if self.tokenizer is not None:
+            changed["tokenizer"] = tokenizer_identity(self.found_tokenizer())
+        return changed
 
     def found_source(self) -> Source:
         return find_source(self.source, self.source_config)

@@ -30,7 +30,7 @@ class OwtNoisyConfig(PackedTextConfig):
         return super().tokenizer_choice()
 
     def held_out(self) -> float:
-        if self.validation_source is None and self.validation_fraction is None and self.source == OPENWEBTEXT:
+        if self.validation_source is None and self.validation_fraction is None and self.source_choice() == OPENWEBTEXT:
             return _OPENWEBTEXT_VALIDATION
         return super().held_out()
 

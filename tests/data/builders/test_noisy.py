@@ -15,21 +15,23 @@ NAME = "hf_noise/noisy"
 def source(tmp_path):
     """A folder with ragged tokens [-100 or 0..49], a name and a label; train and test."""
     draw = np.random.default_rng(0)
-    features = Features({"tokens": List(Value("int16")), "name": Value("string"), "label": ClassLabel(names=["a", "b"])})
+    label = ClassLabel(names=["a", "b"])
+    features = Features({"tokens": List(Value("int16")), "name": Value("string"), "label": label})
     for split, rows in {"train": 500, "test": 40}.items():
         tokens = [draw.integers(0, 50, n).astype(np.int16) for n in draw.integers(1, 40, rows)]
         for row in tokens[::7]:
             row[0] = -100
         columns = {"tokens": tokens, "name": [f"{split} {i}" for i in range(rows)], "label": [0] * rows}
-        Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "source" / f"{split}.parquet", batch_size=150)
+        data = Dataset.from_dict(columns, features=features)
+        data.to_parquet(tmp_path / "source" / f"{split}.parquet", batch_size=150)
     return str(tmp_path / "source")
 
 
 @pytest.fixture
 def load(source, tmp_path):
     def load(split="train", **settings):
-        settings = {"r": 1, "source": source, "column": "tokens", "vocab_size": 50, "cache_dir": str(tmp_path), **settings}
-        return load_dataset(NAME, split=split, **settings)
+        defaults = {"r": 1, "source": source, "column": "tokens", "vocab_size": 50, "cache_dir": str(tmp_path)}
+        return load_dataset(NAME, split=split, **{**defaults, **settings})
 
     return load
 

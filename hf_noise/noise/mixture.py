@@ -1,0 +1,246 @@
+"""What the document noises of paper B share: a mixture of clean documents and documents of random tokens.
+
+Unlike token noise (paper A), nothing clean is touched: clean documents stay clean, and a share alpha of the mixture
+carries no information at all. The noise is drawn once: it is the same in every epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+
+from hf_noise.noise import counter, rates
+from hf_noise.noise.arrays import (
+    as_numpy,
+    check_dtype,
+    check_rows,
+    check_vocab_size,
+    ignored_positions,
+    integer_rows,
+    integers,
+    is_tensor,
+)
+from hf_noise.noise.base import Noise, check_seed
+
+__all__ = ["BOOSTED", "DocumentNoise", "cumulative"]
+
+_PLACEMENTS = ("append", "interleave", "replace")
+_VOCAB_BITS = 20  # the distribution is a table over the vocabulary
+
+# Epochs count from 0, so negative ones are free for the draws that belong to no token.
+REPLACED, PLACED, BOOSTED = -1, -2, -3
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentNoise(Noise):
+    """Base of the document noises: how much noise, where it stands, and drawing it from a table of probabilities.
+
+    A subclass adds `protocol`, `stream`, the fields of its distribution and `_weights`, the probabilities of the
+    tokens before the excluded one is left out.
+    """
+
+    alpha: float
+    vocab_size: int
+    seed: int = 0
+    placement: Literal["append", "interleave", "replace"] = "append"
+    exclude: int | None = -1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "alpha", rates.check_alpha(self.alpha))
+        object.__setattr__(self, "seed", check_seed(self.seed))
+        smallest = 1 if self.exclude is None else 2
+        object.__setattr__(self, "vocab_size", check_vocab_size(self.vocab_size, smallest, _VOCAB_BITS))
+        if self.placement not in _PLACEMENTS:
+            raise ValueError(f"placement must be one of {', '.join(_PLACEMENTS)}, got {self.placement!r}")
+        if self.exclude is not None:
+            if isinstance(self.exclude, bool) or not isinstance(self.exclude, int | np.integer):
+                raise TypeError(f"exclude must be a token id or None, got {self.exclude!r}")
+            if not -self.vocab_size <= self.exclude < self.vocab_size:
+                raise ValueError(
+                    f"exclude must be None or a token in [0, {self.vocab_size}), counted from the end if negative, "
+                    f"got {self.exclude!r}"
+                )
+            object.__setattr__(self, "exclude", int(self.exclude) % self.vocab_size)
+
+    @property
+    def error_rate(self) -> float:
+        """Share of the mixture's supervision that is wrong: alpha."""
+        return self.alpha
+
+    @property
+    def ratio(self) -> float:
+        """Noise documents per clean document, alpha / (1 - alpha)."""
+        return rates.ratio(self.alpha)
+
+    def probabilities(self) -> np.ndarray:
+        """The distribution that noise tokens are drawn from, exactly as drawn: float64 [V], multiples of 2^-53."""
+        return np.diff(cumulative(self), prepend=0) * 2.0**-counter.UNIT_BITS
+
+    @property
+    def entropy(self) -> float:
+        """Entropy of a noise token in nats: no model's loss on noise it has not seen before is lower on average."""
+        p = self.probabilities()
+        p = p[p > 0]
+        return float(-(p * np.log(p)).sum())
+
+    def number_of_noise_rows(self, n_clean: int) -> int:
+        """Rows of noise beside `n_clean` clean rows of equal length, so that they are the share alpha of all rows.
+
+        That is round(alpha / (1 - alpha) * n_clean). With placement "replace": how many of `n_clean` are replaced.
+        """
+        if not isinstance(n_clean, int | np.integer) or n_clean < 0:
+            raise ValueError(f"the number of clean rows must be an integer >= 0, got {n_clean!r}")
+        if self.placement == "replace":
+            return int(self.replaced(np.arange(n_clean)).sum())
+        return round(self.ratio * int(n_clean))
+
+    def order(self, n_clean: int) -> np.ndarray:
+        """Where noise stands among `n_clean` clean rows, which keep their order.
+
+        With placement "append" all of it comes last, as in paper B. With "interleave" the rows are cut into stretches
+        of (nearly) equal length, and each holds one row of noise at a random place; so every part of the corpus has
+        the share alpha. With "replace" rows of noise take the places of clean ones.
+
+        Returns:
+            int64 [N], the source of each row of the mixture: a value i < n_clean is the clean row i, and
+            n_clean + k is `rows(k, length)`.
+        """
+        n_noise = self.number_of_noise_rows(n_clean)
+        if self.placement == "replace":
+            row = np.arange(n_clean, dtype=np.int64)
+            return np.where(self.replaced(row), n_clean + row, row)
+        total = n_clean + n_noise
+        is_noise = np.zeros(total, dtype=bool)
+        if self.placement == "append":
+            is_noise[n_clean:] = True
+        elif n_noise:
+            edges = np.arange(n_noise + 1, dtype=np.int64) * total // n_noise
+            place = self._words(PLACED, np.zeros(1, dtype=np.int64), n_noise)[0] >> np.uint64(32)
+            place = place * np.diff(edges).astype(np.uint64) >> np.uint64(32)
+            is_noise[edges[:-1] + place.astype(np.int64)] = True
+        order = np.empty(total, dtype=np.int64)
+        order[~is_noise] = np.arange(n_clean)
+        order[is_noise] = np.arange(n_clean, total)
+        return order
+
+    def rows(self, sample: Any, length: int) -> Any:
+        """Documents of noise.
+
+        Args:
+            sample: integers [...], which documents; each has its own tokens, whatever is asked for beside it.
+            length: L >= 0, tokens of each; a longer one begins with the tokens of a shorter one.
+
+        Returns:
+            int64 [..., L], a NumPy array, or a tensor on the device of `sample` if that is one (drawn on the CPU).
+        """
+        words = self._words(0, integers("sample", as_numpy(sample)), length)
+        units = (words >> np.uint64(64 - counter.UNIT_BITS)).view(np.int64)
+        return _like(sample, np.searchsorted(cumulative(self), units, side="right"))
+
+    def replaced(self, sample: Any) -> np.ndarray:
+        """Which samples [...] are replaced in placement "replace": booleans [...], each True with probability alpha."""
+        words = self._words(REPLACED, integers("sample", sample), 1)[..., 0]
+        return words >> np.uint64(64 - counter.UNIT_BITS) < np.uint64(round(self.alpha * 2**counter.UNIT_BITS))
+
+    def _words(self, epoch: int, sample: np.ndarray, length: int) -> np.ndarray:
+        keys = counter.row_keys(self.seed, self.stream, epoch, sample)
+        return counter.words(keys[..., None], counter.weyl(length))
+
+    def __call__(self, tokens: Any, sample: Any, epoch: int = 0) -> Any:
+        """Replace whole rows by noise, each with probability alpha; needs placement "replace".
+
+        Args:
+            tokens: integers [..., L], array or tensor, values in [0, V) or -100 (left as it is). Inputs and labels
+                of the same samples, given one after the other, get the same noise. Or a batch of columns (a
+                mapping), as `datasets.map` passes it.
+            sample: integers [...], the stable index of each row; row numbers in the form for `datasets.map`.
+            epoch: has no effect, the noise is drawn once.
+
+        Returns:
+            `(noisy, is_noisy)`: same shape, type, dtype and device as `tokens` (drawn on the CPU), and booleans of
+            that shape, equal along a row but for positions with -100. For a mapping: see `columns`.
+
+        Raises:
+            ValueError: another placement, shapes do not fit, or a token is outside [0, V).
+            TypeError: tokens or samples are not integers.
+        """
+        if self.placement != "replace":
+            raise ValueError(
+                f'placement is "{self.placement}", which adds rows: take them from rows() and their places from '
+                'order(), or use placement="replace" to corrupt the rows that are there'
+            )
+        if isinstance(tokens, Mapping):
+            return self.columns(tokens, sample)
+        if is_tensor(tokens):
+            noisy, is_noisy = self(as_numpy(tokens), as_numpy(sample))
+            return _like(tokens, noisy), _like(tokens, is_noisy)
+        tokens, sample = integers("tokens", tokens), integers("sample", sample)
+        check_rows(tokens, sample)
+        check_dtype(tokens.dtype, np.iinfo(tokens.dtype).max, self.vocab_size)
+        ignored = ignored_positions(tokens, self.vocab_size)
+        noisy, is_noisy = tokens.copy(), np.zeros(tokens.shape, dtype=bool)
+        replaced = self.replaced(sample)
+        is_noisy[replaced] = True if ignored is None else ~ignored[replaced]
+        rows = self.rows(sample[replaced], tokens.shape[-1])
+        noisy[replaced] = np.where(is_noisy[replaced], rows, tokens[replaced])
+        return noisy, is_noisy
+
+    def columns(self, batch: Mapping[str, Any], indices: Any) -> dict[str, Any]:
+        """The form for `datasets.map(noise, batched=True, with_indices=True)`.
+
+        Args:
+            batch: columns with `input_ids` and perhaps `labels` of the same lengths; each row is a document, without
+                padding.
+            indices: row numbers, used as sample ids unless the batch has a column `sample_id`.
+
+        Returns:
+            The columns `input_ids` and `labels` (both noise in a replaced row), `clean_input_ids`, `clean_labels`,
+            `is_noisy` (a list for each row) and `sample_id`.
+        """
+        if "input_ids" not in batch:
+            raise ValueError(f"there is no column 'input_ids' to corrupt, only: {', '.join(batch)}")
+        sample = integers("sample_id", batch.get("sample_id", indices))
+        inputs = integer_rows("input_ids", batch["input_ids"])
+        labels = integer_rows("labels", batch["labels"]) if "labels" in batch else inputs
+        # The inputs last: they have no -100, so `is_noisy` is True along all of a replaced row.
+        noisy_labels, _ = self._each(labels, sample)
+        noisy_inputs, is_noisy = self._each(inputs, sample)
+        return {
+            "input_ids": noisy_inputs,
+            "labels": noisy_labels,
+            "clean_input_ids": inputs,
+            "clean_labels": labels,
+            "is_noisy": is_noisy,
+            "sample_id": sample,
+        }
+
+    def _each(self, rows: list[np.ndarray], sample: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        pairs = [self(row, number) for row, number in zip(rows, sample, strict=True)]
+        return [noisy for noisy, _ in pairs], [is_noisy for _, is_noisy in pairs]
+
+
+@lru_cache(maxsize=4)
+def cumulative(noise: DocumentNoise) -> np.ndarray:
+    """Table to draw tokens by: int64 [V], token i has the units (53-bit integers) from entry i - 1 up to entry i."""
+    weights = noise._weights()
+    if noise.exclude is not None:
+        weights[noise.exclude] = 0
+    total = np.cumsum(weights)
+    if not total[-1] > 0:
+        raise ValueError(f"nothing but the excluded token {noise.exclude} could be drawn; give a larger std")
+    table = np.rint(total / total[-1] * 2.0**counter.UNIT_BITS).astype(np.int64)
+    table.setflags(write=False)
+    return table
+
+
+def _like(values: Any, result: np.ndarray) -> Any:
+    """The result as a tensor on the device of `values`, if that is one."""
+    if not is_tensor(values):
+        return result
+    import torch
+
+    return torch.from_numpy(result).to(values.device)

@@ -1,0 +1,108 @@
+import dataclasses
+import json
+import pickle
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from hf_noise.noise import GaussianDocuments, Noise, RandomDocuments, UniformTokens, noise_from_dict, realised_rate
+from hf_noise.noise.base import check_seed
+
+NOISES = [
+    UniformTokens(ratio=0.5, vocab_size=50257),
+    UniformTokens(error_rate=0.05, vocab_size=65, seed=3, exclude_original=True, redraw="never"),
+    UniformTokens(ratio=0, vocab_size=1),
+    RandomDocuments(alpha=0.05, vocab_size=50257),
+    RandomDocuments(alpha=0.2, vocab_size=2048, exclude=0, boost="random", n_boost=7, boost_mass=0.3, seed=1),
+    RandomDocuments(alpha=0.01, vocab_size=50257, boost="low", placement="interleave"),
+    GaussianDocuments(alpha=0.05, vocab_size=50257),
+    GaussianDocuments(alpha=0.05, vocab_size=100, mean=3, std=2.5, exclude=None, placement="replace"),
+]
+
+
+@pytest.mark.parametrize("noise", NOISES, ids=repr)
+def test_comes_back_from_json_and_pickle(noise):
+    stored = json.loads(json.dumps(noise.to_dict()))
+    assert stored["protocol"] == noise.protocol and stored["version"] == noise.version
+    for copy in (noise_from_dict(stored), pickle.loads(pickle.dumps(noise))):
+        assert copy == noise and hash(copy) == hash(noise) and type(copy) is type(noise)
+        assert copy.to_dict() == noise.to_dict()
+
+
+@pytest.mark.parametrize("noise", NOISES, ids=repr)
+def test_is_a_frozen_value_with_readable_rates(noise):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        noise.seed = 1
+    assert len({noise, noise_from_dict(noise.to_dict())}) == 1
+    assert noise.error_rate == pytest.approx(noise.ratio / (1 + noise.ratio))
+
+
+def test_all_noises_differ():
+    assert len(set(NOISES)) == len(NOISES)
+    assert len({noise.stream for noise in NOISES}) == len({noise.protocol for noise in NOISES}) == 3
+
+
+def test_unknown_protocol_names_the_known_ones():
+    with pytest.raises(ValueError, match="unknown noise protocol 'pink'; .*gaussian_documents.*uniform_tokens"):
+        noise_from_dict({"protocol": "pink", "version": 1})
+    with pytest.raises(ValueError, match="unknown noise protocol None"):
+        noise_from_dict({})
+
+
+@pytest.mark.parametrize("version", [0, 2, None])
+def test_another_version_is_refused(version):
+    with pytest.raises(ValueError, match="draws version 1; install the hf_noise that wrote it"):
+        noise_from_dict({**NOISES[0].to_dict(), "version": version})
+
+
+def test_unknown_field_is_refused():
+    with pytest.raises(ValueError, match="the noise 'uniform_tokens' has no field colour, flavour"):
+        noise_from_dict({**NOISES[0].to_dict(), "flavour": 1, "colour": 2})
+
+
+def test_bad_value_is_refused():
+    with pytest.raises(ValueError, match="vocab_size must lie in"):
+        noise_from_dict({**NOISES[0].to_dict(), "vocab_size": 0})
+
+
+def test_from_dict_leaves_its_argument_alone():
+    stored = NOISES[0].to_dict()
+    noise_from_dict(stored)
+    assert stored == NOISES[0].to_dict()
+
+
+def test_two_protocols_cannot_share_a_name():
+    with pytest.raises(TypeError, match="two noises are called 'uniform_tokens': UniformTokens and"):
+
+        class Other(Noise):
+            protocol: ClassVar[str] = "uniform_tokens"
+
+
+def test_realised_rate():
+    assert realised_rate(np.array([[True, False], [False, False]])) == {"rate": 0.25, "n": 4}
+    assert realised_rate(torch.tensor([True, True, False])) == {"rate": pytest.approx(2 / 3), "n": 3}
+    assert realised_rate([True, False]) == {"rate": 0.5, "n": 2}
+
+
+def test_realised_rate_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="empty mask"):
+        realised_rate(np.zeros((0, 5), dtype=bool))
+
+
+@pytest.mark.parametrize("seed", [0, 1, (1 << 63) - 1, np.int32(5)])
+def test_seeds(seed):
+    assert check_seed(seed) == seed and type(check_seed(seed)) is int
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 63])
+def test_seed_out_of_range(seed):
+    with pytest.raises(ValueError, match=r"seed must lie in \[0, 2\^63\)"):
+        check_seed(seed)
+
+
+@pytest.mark.parametrize("seed", [0.0, "1", None, True])
+def test_seed_of_another_type(seed):
+    with pytest.raises(TypeError, match="seed must be an integer"):
+        check_seed(seed)

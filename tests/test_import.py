@@ -1,0 +1,35 @@
+"""`import hf_noise` costs nothing that is not used."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "torch", "transformers", "datasets", "accelerate", "huggingface_hub", "sklearn", "scipy", "matplotlib", "pandas",
+}
+
+
+def loaded_after(code):
+    """Top-level modules in a fresh process after the code ran."""
+    report = f"{code}\nimport sys; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_no_framework():
+    loaded = loaded_after("import hf_noise")
+    assert "hf_noise" in loaded
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "from hf_noise.noise import UniformTokens, GaussianDocuments, plan_named",
+        "from hf_noise.noise import UniformTokens; import numpy as np\n"
+        "UniformTokens(ratio=1, vocab_size=9)(np.zeros((2, 3), int), np.arange(2))",
+    ],
+)
+def test_noise_on_arrays_needs_numpy_alone(use):
+    assert not loaded_after(use) & HEAVY

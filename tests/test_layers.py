@@ -1,0 +1,91 @@
+"""The floors of the package: which part may import which."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "hf_noise"
+
+#: What each floor may import of ours, besides itself. `hf_noise/__init__.py` and the recipes join them all.
+ALLOWED = {
+    "noise": set(),
+    "data": {"noise"},
+    "analysis": {"noise"},
+    "losses": set(),
+    "models": set(),
+    "metrics": set(),
+    "diffusion": {"models"},
+    "trainers": {"noise", "losses", "diffusion", "reports"},
+    "reports": set(),
+    "hub": {"noise", "reports"},
+}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(tree, package):
+    """Names of the modules that code in `package` imports, in functions too, relative ones made absolute."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *filter(None, [node.module])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def floors(names):
+    return {name.split(".")[1] for name in names if name.startswith("hf_noise.")}
+
+
+def package_of(path):
+    return ".".join(path.relative_to(PACKAGE.parent).parent.parts)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent != PACKAGE], ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_only_lower_floors(path):
+    package = package_of(path)
+    floor = package.split(".")[1]
+    ours = floors(imported(ast.parse(path.read_text()), package)) - {floor, "__version__"}
+    assert ours <= ALLOWED[floor], f"hf_noise.{floor} must not import {sorted(ours - ALLOWED[floor])}"
+
+
+def test_every_folder_is_a_known_floor():
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders <= set(ALLOWED)
+    assert len(folders) >= 5 and len(MODULES) > 20, "the package was not found"
+
+
+def test_no_circle():
+    """The floors can be put in an order in which each imports only those before it."""
+    left, before = dict(ALLOWED), set()
+    while ready := {floor for floor, needs in left.items() if needs <= before}:
+        before |= ready
+        left = {floor: needs for floor, needs in left.items() if floor not in ready}
+    assert not left
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "noise").glob("*.py")), ids=lambda p: p.name)
+def test_noise_is_numpy_except_for_its_torch_twins(path):
+    if path.stem.endswith("_torch"):
+        return
+    at_import = ast.Module(
+        [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)], []
+    )
+    outside = {name.split(".")[0] for name in imported(at_import, "hf_noise.noise")}
+    assert not outside & {"torch", "transformers", "datasets"}
+
+
+def test_the_reader_of_imports_sees_all_kinds():
+    code = (
+        "import hf_noise.data.hook\n"
+        "from . import a\nfrom .. import hub\nfrom ..losses import nll\nfrom ...models.gpt2 import x\n"
+        "def f():\n    from hf_noise import trainers\n"
+    )
+    names = set(imported(ast.parse(code), "hf_noise.reports.deep"))
+    assert names == {
+        "hf_noise.data.hook", "hf_noise.reports.deep.a", "hf_noise.reports.hub", "hf_noise.reports.losses.nll",
+        "hf_noise.models.gpt2.x", "hf_noise.trainers",
+    }
+    assert floors(names) == {"data", "reports", "models", "trainers"}
