@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+_FLOORS = ("analysis", "data", "hub", "losses", "metrics", "models", "noise", "reports", "trainers")
+
 # Noises are looked up in hf_noise.noise, so that a new protocol need not be named here.
 _WHERE = {
     "audit_tokens": "hf_noise.trainers.audit",
@@ -33,6 +35,8 @@ _WHERE = {
 def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _FLOORS:
+        return import_module(f"hf_noise.{name}")
     module = import_module(_WHERE.get(name, "hf_noise.noise"))
     if name not in _WHERE and name not in module.__all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

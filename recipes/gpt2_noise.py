@@ -25,9 +25,9 @@ from hf_noise.reports.record import read_records
 
 SCALES: dict[str, dict] = {
     "demo": dict(
-        output="runs/gpt2-demo", source="embedded/docs-text", tokenizer="embedded", block_size=64, model="nano",
+        output="runs/gpt2-demo", source="embedded/docs-text", tokenizer="embedded:1024", block_size=64, model="nano",
         plan=["steps"], ratio=[0.0, 0.1, 0.3, 0.5, 1.0], corrected=[0.5, 1.0],
-        steps=300, batch_size=32, micro_batch=32, learning_rate=3e-3, warmup=0.05, save_steps=100, logging_steps=25,
+        steps=500, batch_size=32, micro_batch=64, learning_rate=4e-3, warmup=0.05, save_steps=200, logging_steps=25,
     ),  # fmt: skip
     # About 25 minutes of one H200: seven runs of 124 M weights, 0.55 G tokens together.
     "gpu": dict(
@@ -62,6 +62,7 @@ class Settings:
     ratio: list[float] = field(default=None, metadata={"help": "noise ratios r for the plain loss; 0 is no noise"})
     corrected: list[float] = field(default=None, metadata={"help": "ratios for the corrected loss, e known"})
     learned: list[float] = field(default_factory=list, metadata={"help": "ratios for the corrected loss, e learned"})
+    estimated: list[float] = field(default_factory=list, metadata={"help": "ratios, e from the ranks of a plain run"})
     misstated: list[float] = field(default_factory=list, metadata={"help": "ratios r for e taken from r/2 and from 2r"})
     seed: list[int] = field(default_factory=lambda: [0], metadata={"help": "of weights, order and noise"})
     steps: int = field(default=None, metadata={"help": "optimiser steps without noise"})
@@ -89,6 +90,8 @@ def parse(argv: list[str] | None = None) -> Settings:
     (settings,) = parser.parse_args_into_dataclasses(argv)
     if settings.source is None:
         parser.error(f"--scale {scale} needs a corpus: --source path/*.parquet")
+    if missing := sorted(set(settings.estimated) - set(settings.ratio)):
+        parser.error(f"--estimated {missing[0]:g} takes e from a run with the plain loss: add it to --ratio")
     return settings
 
 
@@ -102,6 +105,7 @@ def runs_of(settings: Settings) -> list[Run]:
             runs += [Run(r, "nll", "none", plan, seed) for r in settings.ratio if r != 0]
             runs += [Run(r, "corrected", "known", plan, seed) for r in settings.corrected]
             runs += [Run(r, "corrected", "learned", plan, seed) for r in settings.learned]
+            runs += [Run(r, "corrected", "estimated", plan, seed) for r in settings.estimated]
             runs += [Run(r, "corrected", stated, plan, seed) for r in settings.misstated for stated in (r / 2, 2 * r)]
     return runs
 
@@ -118,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     is_main = train(settings, runs, plans)
     if is_main:
-        records = [read_records(Path(settings.output) / run.name / "record.json")[0] for run in runs]
+        records = read_records(settings.output)  # those of earlier commands with this output too
         print(study_table(records))
         print(f"\nfigure: {study_figure(records, Path(settings.output) / 'study.png')}")
 

@@ -20,7 +20,7 @@ from hf_noise.hub.push import push_checkpoint
 from hf_noise.metrics.audit import audit_metrics
 from hf_noise.models.gpt2 import gpt2
 from hf_noise.noise import UniformTokens, rates
-from hf_noise.reports.record import RunRecord, write_atomic
+from hf_noise.reports.record import RunRecord, read_records, write_atomic
 from hf_noise.trainers import CausalLMTrainer
 from hf_noise.trainers.audit import audit_tokens, posterior
 from hf_noise.trainers.checkpoints import claim_folder, last_complete_checkpoint
@@ -34,14 +34,15 @@ CHECKPOINTS_KEPT = 2
 
 # Settings that change nothing in a run's result: a study may go on with other values.
 NOT_IN_RESULT = (
-    "output", "plan", "ratio", "corrected", "learned", "misstated", "seed", "num_proc", "save_steps", "audit",
-    "num_processes", "push_to_hub", "private", "dry_run", "scale",
+    "scale", "output", "plan", "ratio", "corrected", "learned", "estimated", "misstated", "seed", "num_proc",
+    "num_processes", "save_steps", "audit", "push_to_hub", "private", "dry_run",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Run:
-    """One setting; `stated` is where e comes from: "none", "known", "learned", or the ratio r that it is taken from."""
+    """One setting. `stated` says where e comes from: "none", "known", "learned", "estimated" by the ranks of the run
+    with the plain loss, or a ratio r that it is taken from."""
 
     ratio: float
     loss: str
@@ -123,7 +124,7 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
     check_disk(folder, model.num_parameters(), CHECKPOINTS_KEPT + 1)
     noise = UniformTokens(ratio=run.ratio, vocab_size=vocab_size, seed=run.seed)
     trainer = CausalLMTrainer(
-        model, args, noise=noise, loss=run.loss, error_rate=stated_rate(run), train_dataset=data.train,
+        model, args, noise=noise, loss=run.loss, error_rate=stated_rate(run, folder.parent), train_dataset=data.train,
         eval_dataset=data.validation, processing_class=data.tokenizer,
     )  # fmt: skip
     trainer.remove_callback(ProgressCallback)
@@ -149,7 +150,10 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
                 "plan": run.plan, "tokens": plan.tokens(settings.block_size),
                 "clean_tokens": plan.clean_tokens(settings.block_size), "processes": world,
             },
-            loss={"name": run.loss, "error_rate": trainer.objective.error_rate, "source": trainer.objective.source},
+            loss={
+                "name": run.loss, "error_rate": trainer.objective.error_rate,
+                "source": "estimated" if run.stated == "estimated" else trainer.objective.source,
+            },
             metrics=measure(settings, run, trainer, data, validation),
             wall_seconds=time.perf_counter() - started,
         )  # fmt: skip
@@ -163,10 +167,13 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
     trainer.accelerator.wait_for_everyone()
 
 
-def stated_rate(run: Run) -> str | float:
+def stated_rate(run: Run, study: Path) -> str | float:
     """What the trainer is told about e."""
     if isinstance(run.stated, float):
         return rates.error_rate(run.stated)
+    if run.stated == "estimated":
+        plain = Run(run.ratio, "nll", "none", run.plan, run.seed)
+        return read_records(study / plain.name)[0].metrics["error_rate_by_ranks"]["value"]
     return "learned" if run.stated == "learned" else "known"
 
 

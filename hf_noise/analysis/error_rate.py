@@ -39,14 +39,14 @@ def error_rate_from_ranks(
     """Estimate e from ranks.
 
     For a cut-off c the estimate is (share of targets that at least c V tokens outrank) / (1 - c). A larger c lets
-    fewer clean tokens in and counts fewer targets; the one with the least estimated squared error is taken (Storey,
-    Taylor, Siegmund, 2004), its interval is Clopper and Pearson's.
+    fewer clean tokens in, and counts fewer targets. Taken is the smallest one whose estimate still agrees, within a
+    standard error each, with those of all larger ones (Lepski's rule); the interval is Clopper and Pearson's there.
 
     Args:
         above: integers [n] in [0, V), the number of tokens that the model finds more probable than the target.
         vocab_size: V >= 2.
         confidence: of the interval, in (0, 1).
-        cutoffs: number of cut-offs to try, from one half of the vocabulary to its last percent.
+        cutoffs: number of cut-offs to try, from one half of the vocabulary to its last two percent.
 
     Raises:
         ValueError: no targets, or a rank outside [0, V).
@@ -60,13 +60,18 @@ def error_rate_from_ranks(
             "above each target and the vocabulary that they were counted in"
         )
     n = above.size
-    first = np.unique(np.linspace(vocab_size / 2, vocab_size * 0.99, cutoffs).round().astype(int))
+    first = np.unique(np.linspace(vocab_size / 2, vocab_size * 0.98, cutoffs).round().astype(int))
     first = np.minimum(first, vocab_size - 1)
     hits = n - np.searchsorted(np.sort(above), first, side="left")
     width = 1 - first / vocab_size
     estimates = hits / n / width
-    variance = estimates * np.maximum(1 - estimates * width, 0) / (n * width)
-    best = int(np.argmin((estimates - estimates.min()) ** 2 + variance))
+    error = np.sqrt(np.maximum(hits, 1)) / n / width
+    # From the largest cut-off down: the intervals seen so far must have a point in common.
+    highest = np.minimum.accumulate((estimates + error)[::-1])[::-1]
+    lowest = np.maximum.accumulate((estimates - error)[::-1])[::-1]
+    best = len(first) - 1
+    while best > 0 and lowest[best - 1] <= highest[best - 1]:
+        best -= 1
     tail = (1 - confidence) / 2
     k = hits[best]
     low = beta.ppf(tail, k, n - k + 1) if k else 0.0

@@ -77,7 +77,8 @@ def check_dtype(dtype: Any, largest: int, vocab_size: int) -> None:
 
 def ignored_positions(tokens: np.ndarray, vocab_size: int) -> np.ndarray | None:
     """The positions to leave alone (-100), None if there are none; raises if a token is outside [0, vocab_size)."""
-    if tokens.size == 0 or (tokens.min() >= 0 and tokens.max() < vocab_size):
+    # Read as unsigned, negative values are the largest: one pass instead of two finds that all is well.
+    if tokens.size == 0 or tokens.view(tokens.dtype.str.replace("i", "u")).max() < vocab_size:
         return None
     ignored = tokens == IGNORE_INDEX
     outside = tokens[~ignored & ((tokens < 0) | (tokens >= vocab_size))]

@@ -187,7 +187,11 @@ class UniformTokens(Noise):
         replacement = _scale(words, scratch, choices).view(np.int64)
         if exclude:
             replacement += replacement >= tokens
-        np.copyto(tokens, replacement, where=is_noisy, casting="unsafe")
+        # Arithmetic instead of a masked copy: a processor cannot foresee the branches of a random mask.
+        changes = replacement.astype(tokens.dtype, copy=False)
+        changes ^= tokens
+        changes *= is_noisy
+        tokens ^= changes
 
     def columns(self, batch: Mapping[str, Any], indices: Any, epoch: int = 0) -> dict[str, Any]:
         """The form for `datasets.map(noise, batched=True, with_indices=True)`.

@@ -25,6 +25,7 @@ METHODS = {
     "posthoc_estimated": "the same, e estimated",
     "known": "corrected, e known",
     "learned": "corrected, e learned",
+    "estimated": "corrected, e estimated by ranks",
     "low": "corrected, r stated as half",
     "high": "corrected, r stated as double",
 }

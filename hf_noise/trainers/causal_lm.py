@@ -84,6 +84,11 @@ class CausalLMTrainer(Trainer):
         super().__init__(model, args, **kwargs)
         config = self.model.config
         if noise is not None:
+            if not isinstance(noise, UniformTokens):
+                raise TypeError(
+                    f"this trainer draws UniformTokens on its targets, got {type(noise).__name__}; document noise is "
+                    "part of the data, see its rows() and order()"
+                )
             if noise.vocab_size > config.vocab_size:
                 raise ValueError(
                     f"the noise draws ids up to {noise.vocab_size - 1}, the model knows {config.vocab_size} tokens; "

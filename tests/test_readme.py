@@ -1,0 +1,36 @@
+"""The README quotes figures from records only, and its commands are the project's contract."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hf_noise.reports.lm_study import methods_table
+from hf_noise.reports.record import read_records
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def between_marks(name: str) -> str:
+    return re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL)[1].strip()
+
+
+def test_headline_is_rendered_from_its_records():
+    records = read_records(ROOT / "benchmarks" / "results" / "gpt2-headline" / "records.jsonl")
+    assert between_marks("headline") == methods_table(records)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pip install . && accelerate launch recipes/gpt2_noise.py",
+        'pip install ".[test]" && pytest',
+        "accelerate launch recipes/gpt2_noise.py --scale paper --ratio 0.5 --output runs/r0.5 "
+        "--push_to_hub user/gpt2-owt-r0.5",
+    ],
+)
+def test_commands_of_the_contract_stand_in_the_readme(command):
+    assert command in README
