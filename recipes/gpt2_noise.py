@@ -56,6 +56,7 @@ class Settings:
     validation_source: str | None = field(default=None, metadata={"help": "clean text to validate on, else held out"})
     tokenizer: str = field(default=None, metadata={"help": "embedded, embedded:<size>, a folder, or a Hub model"})
     block_size: int = field(default=None, metadata={"help": "tokens per row"})
+    streaming: bool = field(default=False, metadata={"help": "read, tokenise and pack while training, nothing on disk"})
     num_proc: int | None = field(default=None, metadata={"help": "processes that tokenise and pack"})
     model: str = field(default=None, metadata={"help": "size: nano, mini, gpt2 (124M), gpt2-medium, gpt2-large (774M)"})
     plan: list[str] = field(default=None, metadata={"help": "compute at noise r: steps, batch, table6, budget"})
@@ -85,11 +86,16 @@ class Settings:
 
 def parse(argv: list[str] | None = None) -> Settings:
     parser = HfArgumentParser(Settings, description=__doc__.split("\n\n")[0])
+    for action in parser._actions:
+        if action.nargs == "+" and action.dest not in ("plan", "seed"):
+            action.nargs = "*"  # `--corrected` without a value: none of them
     scale = parser.parse_known_args(argv)[0].scale
     parser.set_defaults(**SCALES[scale])
     (settings,) = parser.parse_args_into_dataclasses(argv)
     if settings.source is None:
         parser.error(f"--scale {scale} needs a corpus: --source path/*.parquet")
+    if settings.audit and settings.streaming:
+        parser.error("--audit needs rows that can be read again in order: leave --streaming out")
     if missing := sorted(set(settings.estimated) - set(settings.ratio)):
         parser.error(f"--estimated {missing[0]:g} takes e from a run with the plain loss: add it to --ratio")
     return settings

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from datasets import IterableDataset
 from transformers import ProgressCallback, TrainingArguments, set_seed
 
 import hf_noise
@@ -31,6 +32,7 @@ from hf_noise.trainers.scoring import score_tokens
 # An epoch that no run reaches, so that noisy targets are measured on noise the model has not seen.
 UNSEEN_EPOCH = 1 << 30
 CHECKPOINTS_KEPT = 2
+SHUFFLE_BUFFER = 10_000  # rows of a stream among which the next one is drawn
 
 # Settings that change nothing in a run's result: a study may go on with other values.
 NOT_IN_RESULT = (
@@ -61,21 +63,37 @@ class Run:
 
 @dataclass(frozen=True)
 class Data:
-    """Packed rows and the tokenizer they were made with."""
+    """Packed rows, the tokenizer they were made with, and the first training rows to measure on.
 
-    train: PackedRows
-    validation: PackedRows
+    `train` is a stream with `--streaming`, and then has no length.
+    """
+
+    train: PackedRows | IterableDataset
+    validation: PackedRows | list
+    sample: PackedRows | list
     tokenizer: object
+
+    @property
+    def train_rows(self) -> int | None:
+        return len(self.train) if isinstance(self.train, PackedRows) else None
 
     @classmethod
     def load(cls, settings, args: TrainingArguments) -> Data:
         tokenizer = find_tokenizer(settings.tokenizer)
+        options = dict(
+            path="hf_noise/packed", source=settings.source, validation_source=settings.validation_source,
+            tokenizer=settings.tokenizer, block_size=settings.block_size,
+        )  # fmt: skip
+        if settings.streaming:
+            splits = hf_noise.load_dataset(**options, streaming=True)
+            train, validation = splits["train"], list(splits["validation"])
+            sample = list(train.take(settings.score_rows))
+            return cls(train.shuffle(seed=0, buffer_size=SHUFFLE_BUFFER), validation, sample, tokenizer)
         with args.main_process_first(desc="packing"):
-            splits = hf_noise.load_dataset(
-                "hf_noise/packed", source=settings.source, validation_source=settings.validation_source,
-                tokenizer=settings.tokenizer, block_size=settings.block_size, num_proc=settings.num_proc,
-            )  # fmt: skip
-        return cls(PackedRows(splits["train"]), PackedRows(splits["validation"]), tokenizer)
+            splits = hf_noise.load_dataset(**options, num_proc=settings.num_proc)
+        train = PackedRows(splits["train"])
+        sample = torch.utils.data.Subset(train, range(min(settings.score_rows, len(train))))
+        return cls(train, PackedRows(splits["validation"]), sample, tokenizer)
 
 
 def train(settings, runs, plans) -> bool:
@@ -141,7 +159,8 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
             data={
                 "source": settings.source, "tokenizer": settings.tokenizer, "vocab_size": vocab_size,
                 "block_size": settings.block_size,
-                "train_rows": len(data.train), "train_tokens": len(data.train) * settings.block_size,
+                "train_rows": data.train_rows,
+                "train_tokens": data.train_rows and data.train_rows * settings.block_size,
                 "validation_rows": len(data.validation),
                 "validation_tokens": len(data.validation) * settings.block_size,
             },
@@ -185,8 +204,7 @@ def measure(settings, run: Run, trainer: CausalLMTrainer, data: Data, validation
         "validation_perplexity": {"value": validation["eval_perplexity"], "n": validation["eval_tokens"]},
     }
     model, noise = trainer.accelerator.unwrap_model(trainer.model), trainer.noise
-    some = torch.utils.data.Subset(data.train, range(min(settings.score_rows, len(data.train))))
-    scores = score_tokens(model, some, noise=noise, epoch=UNSEEN_EPOCH, batch_size=settings.micro_batch)
+    scores = score_tokens(model, data.sample, noise=noise, epoch=UNSEEN_EPOCH, batch_size=settings.micro_batch)
     kinds = {"noisy": slice(None), "clean": ~scores.is_noisy, "corrupted": scores.is_noisy}
     for kind, which in kinds.items():
         if len(nll := scores.nll[which]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,16 +70,14 @@ def audit_tokens(
     vocab_size = model.config.vocab_size if noise is None else noise.vocab_size
     batches = score_batches(model, rows, noise=noise, batch_size=batch_size)
     output.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-    os.close(handle)
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         with pq.ParquetWriter(unfinished, _SCHEMA, compression="zstd") as writer:
             for scores in tqdm(batches, total=-(-len(rows) // batch_size), desc="audit", unit="batch"):
                 writer.write_table(_table(scores, error_rate, vocab_size, trained))
         os.replace(unfinished, output)
-    except BaseException:
-        os.unlink(unfinished)
-        raise
+    finally:
+        unfinished.unlink(missing_ok=True)
     return output
 
 

@@ -13,9 +13,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import TrainOutput, get_last_checkpoint, has_length
 
 from hf_noise.losses.nll import HAS_FUSED, IGNORE_INDEX, shift_targets, token_nll
 from hf_noise.noise import UniformTokens
@@ -59,7 +62,8 @@ class CausalLMTrainer(Trainer):
         **kwargs: as for `transformers.Trainer`.
 
     Raises:
-        ValueError: noise and model disagree on the vocabulary, or loss, error rate and noise do not fit together.
+        ValueError: noise and model disagree on the vocabulary, loss, error rate and noise do not fit together, or
+            `model_init` is given.
         RuntimeError: several GPUs without a launcher; `fused_loss=True` where torch has none.
 
     Differs from `Trainer` in its arguments: `remove_unused_columns` is off (sample ids are needed).
@@ -76,12 +80,16 @@ class CausalLMTrainer(Trainer):
         fused_loss: bool | None = None,
         **kwargs: Any,
     ):
-        if args is not None:
-            args.remove_unused_columns = False
-            if args.n_gpu > 1:
-                raise RuntimeError(f"{args.n_gpu} GPUs and one process: start with `accelerate launch`, not `python`")
+        if kwargs.get("model_init") is not None:
+            raise ValueError("model_init makes a second model when training starts, which knows no noise; pass model=")
+        if args is not None and error_rate == "learned" and args.ddp_find_unused_parameters is None:
+            # The learned rate is used outside the model's forward, where DDP's search would take it for unused.
+            args.ddp_find_unused_parameters = False
         kwargs.setdefault("data_collator", collate_rows)
         super().__init__(model, args, **kwargs)
+        self.args.remove_unused_columns = False
+        if self.args.n_gpu > 1:
+            raise RuntimeError(f"{self.args.n_gpu} GPUs and one process: start with `accelerate launch`, not `python`")
         config = self.model.config
         if noise is not None:
             if not isinstance(noise, UniformTokens):
@@ -108,6 +116,9 @@ class CausalLMTrainer(Trainer):
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
                 raise ValueError('error_rate="learned" is for DDP or one device; with sharded weights state it')
             self.model.add_module(_RATE, self.objective.rate.to(self.args.device))
+            # Also by `model.save_pretrained`: a stock model would not know the key.
+            ignored = getattr(self.model, "_keys_to_ignore_on_save", None) or ()
+            self.model._keys_to_ignore_on_save = {*ignored, f"{_RATE}.logit"}
         self.fused_loss = self._choose_fused(fused_loss)
         if self.fused_loss:
             _return_token_nll(self.model)
@@ -122,6 +133,19 @@ class CausalLMTrainer(Trainer):
         if wanted and not HAS_FUSED:
             raise RuntimeError(f"torch {torch.__version__} has no fused linear cross-entropy: fused_loss=False")
         return wanted
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
+        """As `Trainer.train`; but a run that was stopped after its last step makes no step more."""
+        folder = resume_from_checkpoint
+        if folder is True:
+            folder = get_last_checkpoint(self.args.output_dir)
+        if folder and self.args.max_steps > 0:
+            state = TrainerState.load_from_json(os.path.join(folder, TRAINER_STATE_NAME))
+            if state.global_step >= self.args.max_steps:
+                self._load_from_checkpoint(folder)
+                self.state = state
+                return TrainOutput(state.global_step, 0.0, {})
+        return super().train(resume_from_checkpoint, **kwargs)
 
     def targets(self, inputs: Mapping[str, Tensor], *, draw: bool) -> tuple[Tensor, Tensor]:
         """Labels int64 [B, L] and their mask of corruption bool [B, L]; `draw` asks for noise not in the rows."""
@@ -165,6 +189,14 @@ class CausalLMTrainer(Trainer):
             loss = total / num_items_in_batch * shared
         return (loss, {"nll": nll}) if return_outputs else loss
 
+    def get_eval_dataloader(self, *args, **kwargs):
+        # Every row counts in evaluation; `dataloader_drop_last` is there for equal training batches.
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(*args, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Sums per row instead of logits: (None, float64 [B, 2] = NLL and number of targets, [B])."""
         inputs = self._prepare_inputs(inputs)
@@ -202,12 +234,12 @@ class CausalLMTrainer(Trainer):
         return optimizer
 
     def _save_checkpoint(self, model, trial):
-        # A collective call, so it cannot stand in `_save`, which only the main process makes.
+        # A collective call, so it cannot stand in `_save`, which some versions call on the main process alone.
         self._checkpoint_state = self.meter.state(self.accelerator)
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
         try:
             super()._save_checkpoint(model, trial)
-        except OSError as error:
+        except (OSError, RuntimeError, SafetensorError) as error:  # what a full disk makes the three writers raise
             shutil.rmtree(folder, ignore_errors=True)
             message = f"{folder} could not be written ({error}) and was removed; earlier checkpoints stay"
             raise OSError(message) from error
@@ -218,7 +250,7 @@ class CausalLMTrainer(Trainer):
         state_dict = self.model.state_dict() if state_dict is None else state_dict
         own = {k: v.detach().cpu() for k, v in state_dict.items() if k.startswith(_RATE)}
         super()._save(output_dir, {k: v for k, v in state_dict.items() if k not in own})
-        if self._checkpoint_state is not None:
+        if self._checkpoint_state is not None and self.args.should_save:
             save_file(own | self._checkpoint_state, os.path.join(output_dir or self.args.output_dir, STATE_FILE))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -241,6 +273,12 @@ class _EpochOfNoise(TrainerCallback):
         self.started = False
 
     def on_epoch_begin(self, args, state, control, **kwargs):
+        resumed = not self.started and state.global_step > 0
+        if resumed and state.epoch >= 1 and not has_length(self.trainer.train_dataset):
+            raise RuntimeError(
+                f"a stream of unknown length is resumed in its first pass only, and the checkpoint stands in pass "
+                f"{math.floor(state.epoch) + 1}; train on more rows, or on a data set that is stored"
+            )
         self.trainer.epoch = self.trainer.epoch + 1 if self.started else math.floor(state.epoch or 0)
         self.started = True
 

@@ -91,8 +91,10 @@ def split_batch(batch_size: int, world: int, micro_batch: int) -> tuple[int, int
         (rows per process and pass, passes): their product times `world` is `batch_size`.
 
     Raises:
-        ValueError: the batch cannot be shared equally.
+        ValueError: the batch cannot be shared equally, or `micro_batch` is no positive number.
     """
+    if micro_batch < 1:
+        raise ValueError(f"micro_batch must be >= 1, got {micro_batch}")
     if batch_size % world:
         raise ValueError(f"a batch of {batch_size} rows cannot be shared equally by {world} processes")
     share = batch_size // world

@@ -40,7 +40,8 @@ class TokenMeter:
             logs["nll_clean_targets"] = clean / n_clean
         if n_noisy:
             logs["nll_corrupted_targets"] = noisy / n_noisy
-        logs["noise_rate"] = n_noisy / (n_clean + n_noisy)
+        if n_clean or n_noisy:  # a run that was resumed at its last step has nothing new
+            logs["noise_rate"] = n_noisy / (n_clean + n_noisy)
         return logs
 
     def realised(self) -> dict[str, float | int]:

@@ -72,6 +72,9 @@ def score_batches(
         epoch: of the noise.
         error_rates: for each, the NLL after post-hoc correction is computed too.
         batch_size: rows per forward pass; the scores do not depend on it beyond rounding.
+
+    Raises:
+        ValueError: noise is to be drawn and the rows have no `sample_id`.
     """
     was_training = model.training
     model.eval()
@@ -97,6 +100,8 @@ def _score(model, batch, noise, epoch, error_rates, start) -> TokenScores:
     batch = {name: column.to(next(model.parameters()).device) for name, column in batch.items()}
     labels = batch.pop("labels")
     is_noisy = batch.pop("is_noisy", None)
+    if is_noisy is None and noise is not None and "sample_id" not in batch:
+        raise ValueError(f"to draw noise, rows need the column sample_id; they have: {', '.join(batch)}")
     sample = batch.pop("sample_id", torch.arange(start, start + len(labels), device=labels.device))
     batch.pop("clean_labels", None)
     if is_noisy is None and noise is not None:

@@ -1,0 +1,98 @@
+"""Both benchmarks run to their end and find that what they compare is equal; no test depends on how fast they are."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def benchmark(monkeypatch, tmp_path):
+    """Runs a benchmark by name in quick mode; returns the record it writes, its rows by what they measure."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    threads = torch.get_num_threads()
+    # pytest captures all levels, and the compiler of torch writes down every step where somebody listens.
+    logging.disable(logging.INFO)
+
+    def run(name: str, *arguments: str) -> tuple[dict, dict]:
+        output = tmp_path / f"{name}.json"
+        missed = importlib.import_module(name).main(["--quick", "--output", str(output), *arguments])
+        record = json.loads(output.read_text())
+        assert missed == sum(row["passed"] is False for row in record["rows"])
+        return record, {row["what"]: row for row in record["rows"]}
+
+    yield run
+    logging.disable(logging.NOTSET)
+    torch.set_num_threads(threads)
+
+
+def test_noise(benchmark, capsys):
+    record, rows = benchmark("noise")
+    printed = capsys.readouterr().out
+    equal = [what for what, row in rows.items() if row["bar"] == "equal"]
+    assert {"NumPy noise and its definition", "compiled and NumPy noise, 32 x 1024"} <= set(equal)
+    assert sum(what.startswith("columns of the map route") for what in equal) == 4
+    assert {row["bar"] for row in rows.values()} >= {">= 1", ">= 8", ">= 0.75", ">= 5", ">= 0.8"}
+    for what, row in rows.items():
+        assert f"| {what} | {row['text']} |" in printed
+        if isinstance(row["figure"], dict):
+            assert row["figure"]["low"] <= row["figure"]["median"] <= row["figure"]["high"], what
+    assert record["versions"]["torch"] and record["hardware"]["cores"] >= 1
+
+
+def test_gpt2(benchmark):
+    _, rows = benchmark("gpt2")
+    assert rows["weights after the bare loop and the trainer"]["passed"]
+    assert rows["host syncs, stock Trainer"]["figure"] >= 1, "the stock Trainer reads every loss, so the counter works"
+    # Counts, not times: these hold on any machine.
+    for name in ("without noise", "with noise", "corrected loss", "learned e"):
+        assert rows[f"host syncs, trainer {name} - stock"]["figure"] == 0
+    plain, *fused = [row for what, row in rows.items() if "allocations of tokens x vocabulary" in what]
+    assert plain["figure"] >= 1, "the plain loss holds its logits, so the counter works"
+    assert all(row["figure"] == 0 for row in fused)
+
+
+def test_verdicts_and_spread(benchmark, monkeypatch):
+    compare = importlib.import_module("compare")
+    report = compare.Report("verdicts", {})
+    spread = compare.ratio(compare.np.array([2.0, 4.0, 6.0, 8.0, 10.0]), compare.np.full(5, 2.0))
+    assert (spread.low, spread.median, spread.high, spread.n) == (2.0, 3.0, 4.0, 5)
+    report.add("met", spread, at_least=1.0)
+    report.add("missed", spread, at_most=2.5)
+    report.add("for information", spread)
+    assert [(row["passed"], row["close"]) for row in report.rows] == [(True, False), (False, True), (None, False)]
+    with pytest.raises(SystemExit, match="nothing was timed"):
+        report.equal("two things", False, "1 and 2")
+
+
+def test_variants_take_turns(benchmark):
+    interleave = importlib.import_module("compare").interleave
+    calls = []
+    times = interleave({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=2)
+    assert "".join(calls) == "ab" + "ab" + "ba"
+    assert {name: len(seconds) for name, seconds in times.items()} == {"a": 2, "b": 2}
+
+
+def test_the_counters_see_what_they_count(benchmark):
+    observe = importlib.import_module("observe")
+    x = torch.arange(4.0)
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            float(x.sum())  # 1
+            x.tolist()  # 2
+            x[x > 1]  # 3, as its shape depends on values
+            bool((x > 1).any())  # 4
+            x + 1
+
+    assert observe.syncs_per_step(train) == 4
+    _, n, peak = observe.large_allocations(lambda: (torch.ones(1 << 20) + 1).sum(), 4 << 20)
+    assert n == 2 and 8 << 20 <= peak < 9 << 20

@@ -1,0 +1,74 @@
+"""Every test runs offline, with empty caches of its own, on one thread per operation.
+
+The environment is set while this file is imported: the libraries read it once, when they are imported.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[1]
+_CACHE = tempfile.mkdtemp(prefix="hf_noise-tests-")
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+
+os.environ.update(
+    HF_HOME=f"{_CACHE}/hf",
+    HF_NOISE_CACHE=f"{_CACHE}/hf_noise",
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    TOKENIZERS_PARALLELISM="false",
+)
+for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_TOKEN", "HF_ENDPOINT"):
+    os.environ.pop(name, None)
+# Tiny networks: a second thread costs more than it gains, and sums stay in one order.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+class OutsideNetworkError(OSError):
+    """A test tried to leave this machine."""
+
+
+def _check_address(address: object) -> None:
+    if not isinstance(address, tuple):  # a path: a Unix socket
+        return
+    host = str(address[0])
+    try:
+        is_local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_local = host in ("localhost", "")
+    if not is_local:
+        raise OutsideNetworkError(f"tests do not use the network, and this one asked for {host}")
+
+
+def _guarded(connect):
+    def checked(self, address):
+        _check_address(address)
+        return connect(self, address)
+
+    return checked
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_outside_network():
+    """Sockets of this process reach this machine alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", _guarded(socket.socket.connect))
+        patch.setattr(socket.socket, "connect_ex", _guarded(socket.socket.connect_ex))
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with real corpora and tokenizers: HF_NOISE_TEST_DATA, else `../shared/data` beside the repository."""
+    folder = Path(os.environ.get("HF_NOISE_TEST_DATA") or _ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there; HF_NOISE_TEST_DATA names the folder with the test corpora")
+    return folder

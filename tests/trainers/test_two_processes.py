@@ -1,0 +1,65 @@
+"""Two real processes train and evaluate as one process with twice the batch does."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+SCRIPT = Path(__file__).with_name("two_processes.py")
+SPEC = importlib.util.spec_from_file_location("two_processes", SCRIPT)
+one_process = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(one_process)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Results of both processes, started once for all tests here."""
+    folder = tmp_path_factory.mktemp("two")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launch, SCRIPT, folder], env=environment, cwd=folder, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, "\n".join(line for line in done.stderr.splitlines() if "[rank" in line)
+    return folder, [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("error_rate", ["known", "learned"])
+def test_same_figures_noise_and_weights(two, tmp_path, error_rate):
+    folder, ranks = two
+    expected, weights = one_process.train(tmp_path, one_process.BATCH, error_rate)
+    for rank in ranks:
+        found = rank[error_rate]
+        # Seven rows on two processes in batches of two: the last one is padded by a repeated row, which must not count.
+        assert found["evaluation"]["eval_tokens"] == expected["evaluation"]["eval_tokens"]
+        assert found["evaluation"]["eval_nll"] == pytest.approx(expected["evaluation"]["eval_nll"], abs=1e-6)
+        assert found["realised"] == pytest.approx(expected["realised"], rel=1e-12)
+        assert found["learned"] == pytest.approx(expected["learned"], rel=1e-5)
+        for ours, one in zip(found["log"], expected["log"], strict=True):
+            assert ours == pytest.approx(one, rel=1e-5)
+    first, second = (rank[error_rate]["drawn"] for rank in ranks)
+    assert first | second == expected["drawn"]
+    assert not first.keys() & second.keys()
+    for name, weight in load_file(folder / f"{error_rate}.safetensors").items():
+        torch.testing.assert_close(weight, weights[name].cpu(), rtol=0, atol=1e-5)
+
+
+def test_a_smaller_world_than_asked_for_is_an_error(two):
+    _, ranks = two
+    for rank in ranks:
+        assert "asked for 4 processes, the launcher started 2, and 2 train together" in rank["world"]
+
+
+def test_a_checkpoint_of_two_processes_holds_the_totals_of_both(two):
+    folder, ranks = two
+    state = load_file(folder / "known" / "checkpoint-5" / "hf_noise_state.safetensors")
+    _, clean, _, noisy = state["total"].tolist()
+    assert clean + noisy == ranks[0]["known"]["realised"]["n"]

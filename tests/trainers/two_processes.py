@@ -1,0 +1,89 @@
+"""What each of two processes does in `test_two_processes.py`: `torchrun --nproc_per_node 2 two_processes.py folder`.
+
+The test calls `train` itself for the run of one process that this one has to equal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
+
+from hf_noise.noise import UniformTokens
+from hf_noise.trainers import CausalLMTrainer
+from hf_noise.trainers.launch import check_world
+
+VOCABULARY, LENGTH, STEPS, BATCH = 64, 16, 5, 8
+NOISE = UniformTokens(error_rate=0.5, vocab_size=VOCABULARY, seed=3)
+
+
+def rows(n: int, lengths: tuple[int, ...]) -> list[dict]:
+    draw = np.random.default_rng(n)
+    return [
+        {"input_ids": draw.integers(0, VOCABULARY, lengths[i % len(lengths)]), "sample_id": 100 + i} for i in range(n)
+    ]
+
+
+def train(folder: Path, batch_size: int, error_rate: str) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Train with the corrected loss, and evaluate on rows that fill no batch; (figures, weights)."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_positions=LENGTH, n_embd=16, n_layer=1, n_head=2,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    args = TrainingArguments(
+        output_dir=str(folder), use_cpu=True, report_to="none", disable_tqdm=True, max_steps=STEPS, logging_steps=1,
+        per_device_train_batch_size=batch_size, per_device_eval_batch_size=2, optim="sgd", learning_rate=0.1,
+        save_strategy="steps", save_steps=STEPS, dataloader_pin_memory=False,
+        # 20 rows: accelerate would fill the last batch of a second process with rows that were seen already.
+        dataloader_drop_last=True,
+    )  # fmt: skip
+    check_world(args)
+    trainer = CausalLMTrainer(
+        GPT2LMHeadModel(config), args, noise=NOISE, loss="corrected", error_rate=error_rate,
+        train_dataset=rows(20, (16, 9, 12)), eval_dataset=rows(7, (16, 3, 9)),
+    )  # fmt: skip
+    drawn, original = {}, trainer.targets
+
+    def targets(inputs, *, draw):
+        labels, is_noisy = original(inputs, draw=draw)
+        if draw:
+            for sample, row, mask in zip(inputs["sample_id"], labels, inputs["labels"] != -100):
+                drawn[f"{trainer.epoch}/{int(sample)}"] = row[mask].tolist()
+        return labels, is_noisy
+
+    trainer.targets = targets
+    trainer.train()
+    figures = {
+        "evaluation": {k: v for k, v in trainer.evaluate().items() if k in ("eval_nll", "eval_tokens")},
+        "log": [{k: v for k, v in entry.items() if k == "loss" or "nll" in k or "rate" in k}
+                for entry in trainer.state.log_history if "loss" in entry],
+        "realised": trainer.realised_noise(),
+        "learned": trainer.objective.error_rate,
+        "drawn": drawn,
+    }  # fmt: skip
+    return figures, {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
+def main(folder: Path) -> None:
+    world, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
+    results = {}
+    for error_rate in ("known", "learned"):
+        results[error_rate], weights = train(folder / error_rate, BATCH // world, error_rate)
+        if rank == 0:
+            save_file(weights, folder / f"{error_rate}.safetensors")
+    try:
+        check_world(TrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none"), expected=4)
+    except RuntimeError as error:
+        results["world"] = str(error)
+    (folder / f"rank{rank}.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
