@@ -21,7 +21,7 @@ from transformers import HfArgumentParser
 
 from hf_noise.noise.schedule import plan_named
 from hf_noise.reports.lm_study import study_figure, study_table
-from hf_noise.reports.record import read_records
+from hf_noise.reports.record import RunRecord, read_records
 
 SCALES: dict[str, dict] = {
     "demo": dict(
@@ -94,6 +94,10 @@ def parse(argv: list[str] | None = None) -> Settings:
     (settings,) = parser.parse_args_into_dataclasses(argv)
     if settings.source is None:
         parser.error(f"--scale {scale} needs a corpus: --source path/*.parquet")
+    if 0 in settings.corrected + settings.learned + settings.estimated + settings.misstated:
+        parser.error("without noise there is nothing to correct: r = 0 goes with --ratio only")
+    if settings.streaming and settings.validation_source is None and not settings.source.startswith("embedded/"):
+        parser.error("--streaming needs --validation_source: held-out documents are spread over a stream")
     if settings.audit and settings.streaming:
         parser.error("--audit needs rows that can be read again in order: leave --streaming out")
     if missing := sorted(set(settings.estimated) - set(settings.ratio)):
@@ -112,6 +116,7 @@ def runs_of(settings: Settings) -> list[Run]:
             runs += [Run(r, "corrected", "known", plan, seed) for r in settings.corrected]
             runs += [Run(r, "corrected", "learned", plan, seed) for r in settings.learned]
             runs += [Run(r, "corrected", "estimated", plan, seed) for r in settings.estimated]
+            # r, not e, is halved and doubled: at r = 1 twice the error rate would be 1, which no ratio reaches.
             runs += [Run(r, "corrected", stated, plan, seed) for r in settings.misstated for stated in (r / 2, 2 * r)]
     return runs
 
@@ -128,7 +133,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     is_main = train(settings, runs, plans)
     if is_main:
-        records = read_records(settings.output)  # those of earlier commands with this output too
+        # Those of earlier commands with this output too; data sets may have been written there as well.
+        records = [record for record in read_records(settings.output) if isinstance(record, RunRecord)]
         print(study_table(records))
         print(f"\nfigure: {study_figure(records, Path(settings.output) / 'study.png')}")
 

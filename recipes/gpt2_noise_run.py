@@ -21,11 +21,18 @@ from hf_noise.hub.push import push_checkpoint
 from hf_noise.metrics.audit import audit_metrics
 from hf_noise.models.gpt2 import gpt2
 from hf_noise.noise import UniformTokens, rates
+from hf_noise.reports.provenance import portable
 from hf_noise.reports.record import RunRecord, read_records, write_atomic
 from hf_noise.trainers import CausalLMTrainer
 from hf_noise.trainers.audit import audit_tokens, posterior
 from hf_noise.trainers.checkpoints import claim_folder, last_complete_checkpoint
-from hf_noise.trainers.launch import check_disk, check_world, split_batch, take_back_cores
+from hf_noise.trainers.launch import (
+    check_disk,
+    check_world,
+    split_batch,
+    take_back_cores,
+    training_world,
+)
 from hf_noise.trainers.progress import FigureProgress
 from hf_noise.trainers.scoring import score_tokens
 
@@ -73,6 +80,11 @@ class Data:
     sample: PackedRows | list
     tokenizer: object
 
+    def shuffled(self, seed: int) -> PackedRows | IterableDataset:
+        """The training rows; a stream is shuffled in a buffer, stored rows are by the trainer's sampler."""
+        is_stored = isinstance(self.train, PackedRows)
+        return self.train if is_stored else self.train.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
+
     @property
     def train_rows(self) -> int | None:
         return len(self.train) if isinstance(self.train, PackedRows) else None
@@ -88,7 +100,7 @@ class Data:
             splits = hf_noise.load_dataset(**options, streaming=True)
             train, validation = splits["train"], list(splits["validation"])
             sample = list(train.take(settings.score_rows))
-            return cls(train.shuffle(seed=0, buffer_size=SHUFFLE_BUFFER), validation, sample, tokenizer)
+            return cls(train, validation, sample, tokenizer)
         with args.main_process_first(desc="packing"):
             splits = hf_noise.load_dataset(**options, num_proc=settings.num_proc)
         train = PackedRows(splits["train"])
@@ -103,17 +115,20 @@ def train(settings, runs, plans) -> bool:
         take_back_cores()
     args = TrainingArguments(output_dir=settings.output, use_cpu=on_cpu, report_to="none")
     check_world(args, settings.num_processes)
+    for plan in plans:
+        split_batch(plan.batch_size, args.world_size, settings.micro_batch)  # refuses now what would fail hours later
     data = None
     for number, (run, plan) in enumerate(zip(runs, plans), 1):
         folder = Path(settings.output) / run.name
         if args.process_index == 0:
-            claim_folder(folder, {k: v for k, v in asdict(settings).items() if k not in NOT_IN_RESULT} | asdict(run))
+            claim_folder(folder, identity(settings, run))
         Accelerator().wait_for_everyone()
         if (folder / "record.json").exists():
             continue
         data = data or Data.load(settings, args)
         make_run(settings, run, plan, folder, data, on_cpu, f"[{number}/{len(runs)}] {run.name}")
         gc.collect()
+        torch._dynamo.reset()  # each run compiles a model of its own, and the number of versions kept is limited
     if settings.push_to_hub and args.process_index == 0:
         for run in runs:
             repo = settings.push_to_hub if len(runs) == 1 else f"{settings.push_to_hub}-{run.name}"
@@ -121,9 +136,15 @@ def train(settings, runs, plans) -> bool:
     return args.process_index == 0
 
 
+def identity(settings, run: Run) -> dict:
+    """All that the result of a run depends on; without noise every plan is the same."""
+    same = {name: value for name, value in asdict(settings).items() if name not in NOT_IN_RESULT} | asdict(run)
+    return same if run.ratio else same | {"plan": "any"}
+
+
 def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, title: str) -> None:
     started = time.perf_counter()
-    world = TrainingArguments(output_dir=str(folder), use_cpu=on_cpu, report_to="none").world_size
+    world = training_world()
     rows_per_pass, accumulation = split_batch(plan.batch_size, world, settings.micro_batch)
     args = TrainingArguments(
         output_dir=str(folder), max_steps=plan.steps, per_device_train_batch_size=rows_per_pass,
@@ -133,6 +154,10 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
         adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0, bf16=settings.bf16, torch_compile=settings.torch_compile,
         logging_steps=settings.logging_steps, save_steps=settings.save_steps, save_total_limit=CHECKPOINTS_KEPT,
         use_cpu=on_cpu, dataloader_pin_memory=not on_cpu, report_to="none", seed=run.seed,
+        # The last, smaller batch of an epoch would be filled up with other rows on other numbers of processes.
+        dataloader_drop_last=data.train_rows is not None and data.train_rows >= plan.batch_size,
+        # A stream is read by every process for itself, each its own shards.
+        accelerator_config={"dispatch_batches": False} if settings.streaming else None,
     )  # fmt: skip
     set_seed(run.seed)
     vocab_size = len(data.tokenizer)
@@ -142,8 +167,8 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
     check_disk(folder, model.num_parameters(), CHECKPOINTS_KEPT + 1)
     noise = UniformTokens(ratio=run.ratio, vocab_size=vocab_size, seed=run.seed)
     trainer = CausalLMTrainer(
-        model, args, noise=noise, loss=run.loss, error_rate=stated_rate(run, folder.parent), train_dataset=data.train,
-        eval_dataset=data.validation, processing_class=data.tokenizer,
+        model, args, noise=noise, loss=run.loss, error_rate=stated_rate(run, folder.parent),
+        train_dataset=data.shuffled(run.seed), eval_dataset=data.validation, processing_class=data.tokenizer,
     )  # fmt: skip
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(FigureProgress(title))
@@ -178,10 +203,10 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
         )  # fmt: skip
         if settings.audit:
             audit_tokens(
-                trainer.accelerator.unwrap_model(trainer.model), data.train, folder / "audit.parquet", noise=noise,
-                error_rate=noise.mixture_rate, trained=run.loss, batch_size=settings.micro_batch,
+                bare_model(trainer), data.train, folder / "audit.parquet", noise=noise,
+                error_rate=believed_rate(run, trainer), trained=run.loss, batch_size=score_batch(settings),
             )  # fmt: skip
-        write_atomic(folder / "README.md", str(model_card(record)))
+        write_atomic(folder / "README.md", str(model_card(record, repo_id=portable(str(folder)))))
         record.write(folder / "record.json")
     trainer.accelerator.wait_for_everyone()
 
@@ -196,6 +221,21 @@ def stated_rate(run: Run, study: Path) -> str | float:
     return "learned" if run.stated == "learned" else "known"
 
 
+def believed_rate(run: Run, trainer: CausalLMTrainer) -> float:
+    """e as the model has it: what the corrected loss was given or learned; the truth for the plain one."""
+    return trainer.noise.mixture_rate if run.loss == "nll" else trainer.objective.error_rate
+
+
+def bare_model(trainer: CausalLMTrainer):
+    """The model without wrappers, autocast included: ranks need logits that do not tie by rounding."""
+    return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+
+
+def score_batch(settings) -> int:
+    """Rows whose logits are held at once: about 4,096 tokens."""
+    return max(1, 4096 // settings.block_size)
+
+
 def measure(settings, run: Run, trainer: CausalLMTrainer, data: Data, validation: dict) -> dict[str, dict]:
     """The figures of a run, each with the number of tokens behind it."""
     nats = {"unit": "nats per token"}
@@ -203,8 +243,8 @@ def measure(settings, run: Run, trainer: CausalLMTrainer, data: Data, validation
         "validation_nll": {"value": validation["eval_nll"], "n": validation["eval_tokens"], **nats},
         "validation_perplexity": {"value": validation["eval_perplexity"], "n": validation["eval_tokens"]},
     }
-    model, noise = trainer.accelerator.unwrap_model(trainer.model), trainer.noise
-    scores = score_tokens(model, data.sample, noise=noise, epoch=UNSEEN_EPOCH, batch_size=settings.micro_batch)
+    model, noise = bare_model(trainer), trainer.noise
+    scores = score_tokens(model, data.sample, noise=noise, epoch=UNSEEN_EPOCH, batch_size=score_batch(settings))
     kinds = {"noisy": slice(None), "clean": ~scores.is_noisy, "corrupted": scores.is_noisy}
     for kind, which in kinds.items():
         if len(nll := scores.nll[which]):
@@ -215,14 +255,14 @@ def measure(settings, run: Run, trainer: CausalLMTrainer, data: Data, validation
     metrics["error_rate_by_ranks"] = {"value": ranks.value, "low": ranks.low, "high": ranks.high, "n": ranks.n}
     if trainer.objective.source == "learned":
         metrics["learned_error_rate"] = {"value": trainer.objective.error_rate, "n": scores.nll.size}
-    e = noise.mixture_rate if run.loss == "nll" else trainer.objective.error_rate
-    clean = posterior(scores.nll, error_rate=e, vocab_size=noise.vocab_size, trained=run.loss)
+    clean = posterior(scores.nll, error_rate=believed_rate(run, trainer), vocab_size=noise.vocab_size, trained=run.loss)
     audit = audit_metrics(clean, scores.is_noisy)
     metrics |= {f"audit_{name}": {"value": audit[name], "n": audit["n"]} for name in ("auroc", "ece", "brier")}
     if run.loss == "nll":
         after = score_tokens(
-            model, data.validation, error_rates=(noise.mixture_rate, ranks.value), batch_size=settings.micro_batch
-        ).posthoc
+            model, data.validation, error_rates=(noise.mixture_rate, ranks.value), vocab_size=noise.vocab_size,
+            batch_size=score_batch(settings),
+        ).posthoc  # fmt: skip
         for name, rate in (("posthoc", noise.mixture_rate), ("posthoc_estimated", ranks.value)):
             nll = after[rate]
             metrics[f"validation_nll_{name}"] = {

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from hf_noise.noise import rates
 
+# Others of hf_noise have no tokens of their own (noisy) or no noise (packed).
+TEXT_BUILDERS = ("hf_noise/docs-noisy", "hf_noise/owt-noisy")
 # Data sets whose licence and language are known; of other sources the user says them.
 KNOWN = {"embedded/docs-text": {"license": "psf-2.0", "language": "en"}}
 
@@ -24,7 +26,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--name", default="hf_noise/docs-noisy", help="a builder of hf_noise")
+    parser.add_argument("--name", default=TEXT_BUILDERS[0], choices=TEXT_BUILDERS, help="a builder of noisy text")
     parser.add_argument(
         "--ratios", type=float, nargs="+", default=[0.0, 0.1, 0.3, 0.5, 1.0], help="r, noisy per clean token"
     )
@@ -62,10 +64,10 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     import datasets
 
     from hf_noise.data import hook
-    from hf_noise.hub.block import noise_of_description
     from hf_noise.hub.data_card import COLUMNS
     from hf_noise.hub.data_folder import describe_config, write_config, write_data_folder
     from hf_noise.hub.push import push_data_folder
+    from hf_noise.noise.base import noise_of_description
     from hf_noise.reports.record import DataRecord
 
     hook.install()

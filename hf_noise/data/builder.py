@@ -6,7 +6,7 @@ import abc
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 # Sample ids: 2^40 rows a shard, 2^20 shards a split, so that no two rows of a data set share their noise.
 _ROW_BITS, _SHARD_BITS = 40, 20
 _SPLIT_NUMBERS = {"train": 0, "validation": 1, "test": 2}
-_OTHER_SPLIT = 3
+# The numbers left for splits of other names, before ids outgrow int64.
+_OTHER_SPLITS = range(3, 8)
 
 _CITATION = """\
 @misc{hf_noise, title = {hf_noise: noisy training data for Hugging Face libraries}, note = {Python package}}"""
@@ -119,13 +120,33 @@ def ratio_grid(config_class: type[NoisyTokensConfig]) -> list[NoisyTokensConfig]
     ]
 
 
-def first_sample_id(split: str, shard: int) -> int:
+def first_sample_id(split: str, shard: int, splits: Sequence[str] = ()) -> int:
     """The sample id of the first row of a shard; rows of the shard count up from it.
 
     It is shard * 2^40 in the train split and never depends on processes, streaming or order; other splits are
-    numbered so that they share no id, and hence no noise, with it.
+    numbered so that they share no id, and hence no noise, with it or each other.
+
+    Args:
+        split: a name; those other than train, validation and test are numbered in the order of the alphabet.
+        shard: index of the shard in its split, in [0, 2^20).
+        splits: all splits of the data set, needed if several have such other names.
+
+    Raises:
+        CorpusError: the shard has no id, or more than five splits have other names.
     """
-    return ((_SPLIT_NUMBERS.get(split, _OTHER_SPLIT) << _SHARD_BITS) + shard) << _ROW_BITS
+    if not 0 <= shard < 1 << _SHARD_BITS:
+        raise CorpusError(
+            f"shard {shard} of the split {split!r} is outside [0, 2^{_SHARD_BITS}), so its rows have no sample ids; "
+            "put the files of the source together into fewer"
+        )
+    others = sorted({split, *splits} - _SPLIT_NUMBERS.keys())
+    if len(others) > len(_OTHER_SPLITS):
+        raise CorpusError(
+            f"the splits {', '.join(others)} would share sample ids: {len(_OTHER_SPLITS)} may be there besides "
+            f"{', '.join(_SPLIT_NUMBERS)}; give the files of one split as source="
+        )
+    number = {**_SPLIT_NUMBERS, **dict(zip(others, _OTHER_SPLITS, strict=False))}[split]
+    return ((number << _SHARD_BITS) + shard) << _ROW_BITS
 
 
 class NoisyTokensBuilder(ArrowBasedBuilder):
@@ -176,9 +197,11 @@ class NoisyTokensBuilder(ArrowBasedBuilder):
         """Write the noise into the info, so that it stays with the data: JSON in the last line of the description.
 
         `{"noise": {protocol, version, fields, "realised": {"rate", "n"}}, "epoch": 0, "realised": {split: ...}}`,
-        the realised rates only once the data are built.
+        the realised rates only once the data are built. What is written down is drawn once: noise of epoch 0 is said
+        to be drawn never again, so that a trainer does not take it for noise that it has to renew.
         """
-        noise: dict[str, Any] = self.noise.to_dict()
+        drawn = replace(self.noise, redraw="never") if self.config.epoch == 0 else self.noise
+        noise: dict[str, Any] = drawn.to_dict()
         record: dict[str, Any] = {"noise": noise, "epoch": self.config.epoch}
         if realised:
             noise["realised"] = realised.get("train") or next(iter(realised.values()))

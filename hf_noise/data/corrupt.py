@@ -41,6 +41,11 @@ class CorruptColumn:
         if self.sample_id not in table.column_names:
             table = table.append_column(self.sample_id, pa.array(np.asarray(indices, dtype=np.int64)))
         clean = _one_array(table[self.column])
+        if nulls := table[self.sample_id].null_count:
+            raise ValueError(
+                f"the sample ids in column {self.sample_id!r} hold {nulls} null(s), and noise belongs to an id; give "
+                "each row a stable integer, or drop those rows"
+            )
         sample = table[self.sample_id].to_numpy().astype(np.int64, copy=False)
         noisy, is_noisy = self._draw(clean, sample)
         position = table.column_names.index(self.column)

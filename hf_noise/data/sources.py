@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from datasets import Features, IterableDataset, load_dataset
+from datasets import Features, IterableDataset, load_dataset, load_dataset_builder
 from datasets.exceptions import DatasetNotFoundError
 
 from hf_noise.data.embedded import DOCS_TEXT, docs_text_files, docs_text_identity
@@ -32,7 +32,8 @@ _COMPRESSIONS = {".gz", ".bz2", ".xz", ".zst"}
 # What a reader is told. Text: blocks between blank lines are documents, which reads any size in constant memory.
 _PARAGRAPHS = {"sample_by": "paragraph"}
 _OPTIONS = {".txt": _PARAGRAPHS, ".md": _PARAGRAPHS, ".tsv": {"sep": "\t"}}
-# Local Parquet is cut at row groups into shards of about this size on disk: some millions of tokens each.
+# Local files are put together, and Parquet is cut at row groups, into shards of about this size on disk: around a
+# million tokens each, beside which the tokens dropped at the end of a shard (fewer than a row) do not count.
 _SHARD_BYTES = 4 << 20
 
 
@@ -58,6 +59,7 @@ class Source:
         identity: changes when the content does (of files: path, size and time; of a data set on the Hub: its name).
         path, options: how `datasets.load_dataset` is called for it.
         files: its local files, empty for a data set on the Hub.
+        one_shard_a_file: the files were cut into shards when they were made.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Source:
     path: str
     options: dict[str, Any]
     files: tuple[str, ...] = ()
+    one_shard_a_file: bool = False
 
     def splits(self) -> dict[str, IterableDataset]:
         """The splits as streams. Files and globs are one split, "train"; a folder may hold more, by its file names.
@@ -88,12 +91,18 @@ class Source:
             ) from error
 
     def shards(self, dataset: IterableDataset) -> list[Shard]:
-        """One shard per file; local Parquet is cut finer or coarser, at row groups, into shards of about 4 MiB."""
+        """The shards of one split: neighbouring local files together, about 4 MiB; on the Hub, one shard per file.
+
+        Local files that are larger are whole shards, but Parquet is cut at its row groups.
+        """
         count = dataset.num_shards
-        if self.files and all(file.endswith(".parquet") for file in self.files):
-            dataset = dataset.reshard()  # one shard a row group, from datasets 5.0 on (before, it changed nothing)
-            size = sum(Path(file).stat().st_size for file in self.files)
-            count = min(dataset.num_shards, max(count, math.ceil(size / _SHARD_BYTES)))
+        if self.files and not self.one_shard_a_file:
+            # All the pieces there are; one a row group needs datasets 5.0 (before, it was one a file here too).
+            if all(file.endswith(".parquet") for file in self.files):
+                dataset = dataset.reshard()
+            files = load_dataset_builder(self.path, **self.options).config.data_files[str(dataset.split)]
+            size = sum(Path(file).stat().st_size for file in files)
+            count = min(dataset.num_shards, max(1, math.ceil(size / _SHARD_BYTES)))
         return [Shard(dataset.shard(num_shards=count, index=index), index) for index in range(count)]
 
 
@@ -112,7 +121,8 @@ def find_source(source: str | Path, config: str | None = None) -> Source:
     name = str(source)
     if name == DOCS_TEXT:
         files = {split: docs_text_files(split) for split in ("train", "validation")}
-        return Source(name, docs_text_identity(), "parquet", {"data_files": files}, tuple(files["train"]))
+        options = {"data_files": files}
+        return Source(name, docs_text_identity(), "parquet", options, tuple(files["train"]), one_shard_a_file=True)
     if name.startswith("embedded/"):
         raise ValueError(f"there is no embedded text called {name!r}; this version has {DOCS_TEXT!r}")
     files = _local_files(name)

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _BATCH = 256  # documents that are tokenised together
 _LOCAL_VALIDATION_FRACTION = 0.01
+_MOST_DROPPED = 0.01  # of the tokens, without a warning
 
 
 @dataclass
@@ -91,9 +92,14 @@ class PackedTextBuilder(NoisyTokensBuilder):
 
     @cached_property
     def tokenizer(self) -> Any:
-        tokenizer = self.config.found_tokenizer()
-        chosen = "default" if self.config.tokenizer is None else "given"
-        logger.info("%s tokenizer %r with %d tokens", chosen, self.config.tokenizer_choice(), len(tokenizer))
+        config, tokenizer = self.config, self.config.found_tokenizer()
+        chosen = "default" if config.tokenizer is None else "given"
+        what = (chosen, config.tokenizer_choice(), len(tokenizer))
+        if config.tokenizer is None and config.tokenizer_choice() == "embedded" and config.source_choice() != DOCS_TEXT:
+            # It was trained on another text, and few would choose so small a vocabulary for their own.
+            logger.warning("%s tokenizer %r with %d tokens; choose another with tokenizer=", *what)
+        else:
+            logger.info("%s tokenizer %r with %d tokens", *what)
         return tokenizer
 
     def vocab_size(self) -> int:
@@ -139,6 +145,7 @@ class PackedTextBuilder(NoisyTokensBuilder):
     ) -> SplitGenerator:
         check_column(dataset, self.config.text_column, source.name, "text_column")
         shards = source.shards(dataset)
+        first_sample_id(split, len(shards) - 1)  # too many shards are refused before hours of work
         # One row must exist, which is known before hours of work. A stream is not searched for held-out documents:
         # there may be one in thousands, and each of them is a download.
         if not (is_streaming and held_out) and not any(self._has_row(shard, held_out) for shard in shards):
@@ -156,6 +163,7 @@ class PackedTextBuilder(NoisyTokensBuilder):
     def _generate_tables(
         self, shards: list[Shard], split: str, held_out: bool | None
     ) -> Iterator[tuple[tuple[int, int], pa.Table]]:
+        tokens = dropped = 0
         for shard in shards:
             packing = Packing(self.tokenizer, self.config.block_size)
             sample = first_sample_id(split, shard.index)
@@ -164,6 +172,13 @@ class PackedTextBuilder(NoisyTokensBuilder):
                 sample += len(block)
                 yield (shard.index, number), pa.table(self.columns(block, ids, split))
             packing.log(f"{split} shard {shard.index}")
+            tokens, dropped = tokens + packing.tokens, dropped + packing.dropped
+        if dropped > _MOST_DROPPED * tokens:
+            logger.warning(
+                "%s: %d of %d tokens (%.1f%%) are in no row, because each of the %d shards read here drops what is "
+                "left after its last row of %d; a smaller block_size=, or fewer and larger files, lose less",
+                split, dropped, tokens, 100 * dropped / tokens, len(shards), self.config.block_size,
+            )
 
     def columns(self, block: np.ndarray, ids: np.ndarray, split: str) -> dict[str, pa.Array]:
         """The columns of some packed rows: int32 [n, L] and their sample ids, int64 [n]."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,14 +19,6 @@ def as_noise(noise: Noise | Mapping[str, Any]) -> Noise:
     if isinstance(noise, Noise):
         return noise
     return noise_from_dict({key: value for key, value in noise.items() if key not in _MEASURED})
-
-
-def noise_of_description(description: str) -> dict[str, Any] | None:
-    """The noise that our builders write as JSON into the last line of their description, or None."""
-    last = (description or "").strip().splitlines()[-1:]
-    if not last or not last[0].startswith('{"noise"'):
-        return None
-    return json.loads(last[0])["noise"]
 
 
 def noise_block(noise: Noise | Mapping[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,11 @@ def describe_config(
 def write_config(
     splits: Mapping[str, Dataset], folder: str | os.PathLike, config_name: str
 ) -> dict[str, Path]:
-    """Write `<config_name>/<split>-00000-of-00001.parquet` and further shards; returns name -> file."""
+    """Write `<config_name>/<split>-00000-of-00001.parquet` and further shards; returns name -> file.
+
+    Other Parquet files of the configuration, of an earlier run with more shards or splits, are removed: the
+    card finds the files by a pattern and would count their rows twice.
+    """
     written = {}
     for split, dataset in splits.items():
         shards = max(1, -(-dataset.data.nbytes // _SHARD_BYTES))
@@ -74,6 +78,8 @@ def write_config(
             finally:
                 partial.unlink(missing_ok=True)
             written[name] = path
+    for stale in set(Path(folder, config_name).glob("*.parquet")) - set(written.values()):
+        stale.unlink()
     return written
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,12 +15,14 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+# Of the disk at home, not of the network.
+_LOCAL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
 _LOG_IN = "log in with `hf auth login`, set HF_TOKEN, or pass token="
 
 
 @contextmanager
 def explained(repo_id: str, doing: str, consequence: str = "") -> Iterator[None]:
-    """Turn errors of the Hub client into built-in ones.
+    """Turn errors of the Hub client into built-in ones; a full or protected local disk keeps its own OSError.
 
     Raises:
         ConnectionError: no network, offline mode, or a connection that broke off.
@@ -82,7 +85,9 @@ def _explain_status(error: HfHubHTTPError, where: str, consequence: str) -> Exce
 def _is_network(error: BaseException) -> bool:
     # The HTTP library below huggingface_hub was exchanged twice; all three raise their own errors for a lost
     # network.
-    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in (
+    if isinstance(error, OSError):
+        return error.errno not in _LOCAL_ERRNOS
+    return type(error).__module__.split(".")[0] in (
         "httpx",
         "httpx2",
         "requests",

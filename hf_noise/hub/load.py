@@ -12,10 +12,10 @@ from huggingface_hub import hf_hub_download, metadata_load
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
-from hf_noise.hub.block import as_noise, noise_of_description
+from hf_noise.hub.block import as_noise
 from hf_noise.hub.checkpoint import CONFIG_KEY, parse_config, stated_noise
 from hf_noise.hub.errors import explained
-from hf_noise.noise import Noise
+from hf_noise.noise import Noise, noise_from_description
 from hf_noise.reports.record import RunRecord, read_records
 
 __all__ = ["load_noise"]
@@ -53,7 +53,8 @@ def load_noise(
     Raises:
         FileNotFoundError: neither a path nor a repository.
         ValueError: no noise is stated there, several are and `config_name` is not given, or a file is
-        half-written. ConnectionError, PermissionError: see `hf_noise.hub.errors.explained`.
+            half-written.
+        ConnectionError, PermissionError: see `hf_noise.hub.errors.explained`.
     """
     if repo_type not in (None, "model", "dataset"):
         raise ValueError(f'repo_type must be "model", "dataset" or None for both, got {repo_type!r}')
@@ -129,7 +130,7 @@ def _from_file(file: Path, config_name: str | None, where: str) -> Noise | None:
     elif file.name == "config.json":
         stated = stated_noise(parse_config(file))
     elif file.name == "dataset_info.json":
-        stated = noise_of_description(json.loads(file.read_text(encoding="utf-8")).get("description", ""))
+        return noise_from_description(json.loads(file.read_text(encoding="utf-8")).get("description", ""))
     else:
         (record,) = read_records(file)
         stated = record.noise if isinstance(record, RunRecord) else record.configs

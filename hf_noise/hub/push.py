@@ -25,13 +25,14 @@ from huggingface_hub import (
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
-from hf_noise.hub.block import as_noise, noise_block, noise_of_description, noise_sentence
+from hf_noise.hub.block import as_noise, noise_block, noise_sentence
 from hf_noise.hub.card import data_card, model_card
 from hf_noise.hub.checkpoint import CONFIG_KEY, check_weights, read_config, stated_noise
 from hf_noise.hub.data_card import COLUMNS, config_block, with_config
 from hf_noise.hub.data_folder import describe_config, write_config
 from hf_noise.hub.errors import explained
 from hf_noise.noise import Noise
+from hf_noise.noise.base import noise_of_description
 from hf_noise.reports.record import DataRecord, RunRecord, read_records
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def push_checkpoint(
         folder: what `save_pretrained` or a Trainer wrote: config.json and safetensors weights.
         repo_id: "owner/name"; made if it does not exist.
         record: the run, from which the card is written; by default record.json in the folder. Without any
-        record the
-            folder's own README.md goes up, or a short card that states the noise.
+            record the folder's own README.md goes up, or a short card that states the noise.
         license: Hub id of the licence of the weights.
         private: visibility of a repository that is made now.
         token: token or None for the one logged in with.
@@ -124,8 +124,7 @@ def push_dataset(
 
     Args:
         dataset: with the columns of a noisy data set; a `Dataset` counts as the split "train". The realised
-        rate is
-            counted in its column `is_noisy`, where there is one.
+            rate is counted in its column `is_noisy`, where there is one.
         config_name: such as "r0.5"; an existing configuration of this name is replaced.
         noise: the noise that made it; a data set of `load_dataset("hf_noise/...")` knows it without this.
         source, license, language: of the clean data; used when the card is made.

@@ -53,6 +53,10 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | No
     if not HAS_FUSED:
         raise RuntimeError(f"torch {torch.__version__} has no fused linear cross-entropy; use torch >= 2.15")
     flat = hidden.reshape(-1, hidden.shape[-1])
+    if torch.is_autocast_enabled(flat.device.type) and torch.is_grad_enabled():
+        # Unlike F.linear, the fused function takes no part in autocast. Its result has the precision of its input, so
+        # that an evaluation, which is to be exact, stays in float32.
+        flat = flat.to(torch.get_autocast_dtype(flat.device.type))
     nll = F.linear_cross_entropy(
         flat,
         weight.to(flat.dtype),

@@ -1,6 +1,6 @@
 """What noise is: protocols, rates and compute plans. Nothing here needs torch; tensors are served if torch is there."""
 
-from hf_noise.noise.base import Noise, noise_from_dict, realised_rate
+from hf_noise.noise.base import Noise, noise_from_description, noise_from_dict, realised_rate
 from hf_noise.noise.documents import GaussianDocuments, RandomDocuments
 from hf_noise.noise.schedule import FixedBudget, Plan, ScaleBatch, ScaleSteps, Table6, plan_named
 from hf_noise.noise.tokens import UniformTokens
@@ -15,6 +15,7 @@ __all__ = [
     "ScaleSteps",
     "Table6",
     "UniformTokens",
+    "noise_from_description",
     "noise_from_dict",
     "plan_named",
     "realised_rate",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from hf_noise.noise.arrays import as_numpy
 
-__all__ = ["Noise", "noise_from_dict", "realised_rate", "check_seed"]
+__all__ = ["Noise", "check_seed", "noise_from_description", "noise_from_dict", "noise_of_description", "realised_rate"]
 
 _PROTOCOLS: dict[str, type[Noise]] = {}
 
@@ -48,12 +49,12 @@ def noise_from_dict(config: Mapping[str, Any]) -> Noise:
     """Rebuild a noise from `Noise.to_dict()`.
 
     Raises:
-        ValueError: the protocol is unknown, was written by another version of its algorithm, has unknown fields, or
-            a field's value is out of range.
+        ValueError: the protocol is unknown, was written by another version of its algorithm, has unknown fields or
+            lacks one, or a field's value is out of range.
     """
     fields = dict(config)
     protocol, version = fields.pop("protocol", None), fields.pop("version", None)
-    if protocol not in _PROTOCOLS:
+    if not isinstance(protocol, str) or protocol not in _PROTOCOLS:
         known = ", ".join(sorted(_PROTOCOLS))
         raise ValueError(f"unknown noise protocol {protocol!r}; this version of hf_noise knows: {known}")
     cls = _PROTOCOLS[protocol]
@@ -65,7 +66,41 @@ def noise_from_dict(config: Mapping[str, Any]) -> Noise:
     unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(cls)})
     if unknown:
         raise ValueError(f"the noise {protocol!r} has no field {', '.join(unknown)}")
+    missing = [field.name for field in dataclasses.fields(cls) if _is_required(field) and field.name not in fields]
+    if missing:
+        raise ValueError(f"the noise {protocol!r} needs the field {', '.join(missing)}; give all that to_dict() wrote")
     return cls(**fields)
+
+
+def noise_of_description(description: str) -> dict[str, Any] | None:
+    """What `load_dataset("hf_noise/...")` says of its noise in `dataset.info.description`: JSON in the last line.
+
+    Returns:
+        `Noise.to_dict()`, with the realised rate `{"rate", "n"}` under "realised" once the data are built; None if
+        the last line is none of ours.
+    """
+    last = (description or "").strip().splitlines()[-1:]
+    if not last or not last[0].startswith('{"noise"'):
+        return None
+    return json.loads(last[0])["noise"]
+
+
+def noise_from_description(description: str) -> Noise | None:
+    """The noise that a data set of `load_dataset("hf_noise/...")` carries, from its `info.description`.
+
+    Returns None for a description that states no noise.
+
+    Raises:
+        ValueError: the noise is of a protocol, version or field that this hf_noise does not know.
+    """
+    stated = noise_of_description(description)
+    if stated is None:
+        return None
+    return noise_from_dict({key: value for key, value in stated.items() if key != "realised"})
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def realised_rate(is_noisy: Any) -> dict[str, float | int]:

@@ -88,8 +88,8 @@ def runs_table(records: Sequence[RunRecord]) -> str:
     """One line per run: rates, compute, NLL on noisy training targets and on clean validation text, paper beside."""
     measured = ("train_nll_noisy", "train_nll_clean", "train_nll_corrupted", "validation_nll")
     header = [
-        "run", "r", "e", "steps", "batch", "train NLL, noisy", "its clean targets", "its corrupted targets",
-        "validation NLL, clean", "floor -ln(1-e)", "paper: train", "paper: validation",
+        "run", "r", "e", "e in the loss", "e by ranks", "steps", "batch", "train NLL, noisy", "its clean targets",
+        "its corrupted targets", "validation NLL, clean", "floor -ln(1-e)", "paper: train", "paper: validation",
     ]  # fmt: skip
     rows = []
     for record in records:
@@ -99,10 +99,15 @@ def runs_table(records: Sequence[RunRecord]) -> str:
         if record.loss["name"] == "nll":
             paper = [paper_figure(budget["plan"], r, column) for column in ("train_nll", "validation_nll")]
         rows.append([
-            record.name, f"{r:g}", figure(e), str(budget["steps"]), str(budget["batch_size"]),
+            record.name, f"{r:g}", figure(e), figure(record.loss["error_rate"] or None),
+            _interval(record.metrics.get("error_rate_by_ranks")), str(budget["steps"]), str(budget["batch_size"]),
             *map(figure, [*values, -math.log1p(-e), *paper]),
         ])  # fmt: skip
     return markdown_table(header, rows)
+
+
+def _interval(metric: dict | None) -> str:
+    return "-" if metric is None else f"{figure(metric['value'])} [{figure(metric['low'])}, {figure(metric['high'])}]"
 
 
 def methods_table(records: Sequence[RunRecord]) -> str:
@@ -151,7 +156,7 @@ def _draw_disease(axis, records: Sequence[RunRecord], every: Sequence[Line]) -> 
     plan = next((p for p in ("steps", "table6", "batch", "budget") if any(x.plan == p for x in every)), "steps")
     train = defaultdict(list)
     for record in records:
-        if method_of(record) in ("clean", "plain") and record.budget["plan"] in (plan, "any"):
+        if method_of(record) == "clean" or (method_of(record) == "plain" and record.budget["plan"] == plan):
             train[record.noise["ratio"]].append(record.metrics["train_nll_noisy"]["value"])
     ratios = sorted(train)
     axis.plot(ratios, [mean(train[r]) for r in ratios], "s-", color=_COLOURS["train"], label="train NLL, noisy targets")

@@ -21,15 +21,13 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, get_last_checkpoint, has_length
 
 from hf_noise.losses.nll import HAS_FUSED, IGNORE_INDEX, shift_targets, token_nll
-from hf_noise.noise import UniformTokens
+from hf_noise.noise import Noise, UniformTokens, noise_from_description
 from hf_noise.noise.tokens_torch import corrupt
-from hf_noise.trainers.collate import collate_rows
+from hf_noise.trainers.collate import MODEL_INPUTS, collate_rows
 from hf_noise.trainers.meter import TokenMeter
 from hf_noise.trainers.objective import CorrectedNLL, LearnedErrorRate, make_objective
 
 __all__ = ["CausalLMTrainer"]
-
-_NOT_FOR_THE_MODEL = ("labels", "clean_labels", "is_noisy", "sample_id")
 
 STATE_FILE = "hf_noise_state.safetensors"
 _RATE = "hf_noise_error_rate"
@@ -53,7 +51,8 @@ class CausalLMTrainer(Trainer):
 
     Args:
         noise: what the training targets suffer. It is written into the model's config (`hf_noise`) and so into every
-            checkpoint. With rows that have an `is_noisy` column it is only recorded, not drawn again.
+            checkpoint. With rows that have an `is_noisy` column it is only recorded, not drawn again. A data set made
+            by `load_dataset("hf_noise/...")` brings its own.
         loss: "nll", or "corrected" for `hf_noise.losses.corrected_nll`.
         error_rate: for the corrected loss: "known" takes e from the noise, "learned" fits one scalar with the model, a
             number states it.
@@ -91,6 +90,7 @@ class CausalLMTrainer(Trainer):
         if self.args.n_gpu > 1:
             raise RuntimeError(f"{self.args.n_gpu} GPUs and one process: start with `accelerate launch`, not `python`")
         config = self.model.config
+        noise = _agreed_noise(noise, _noise_in(self.train_dataset))
         if noise is not None:
             if not isinstance(noise, UniformTokens):
                 raise TypeError(
@@ -164,7 +164,7 @@ class CausalLMTrainer(Trainer):
 
     def token_nll(self, model: Any, inputs: Mapping[str, Tensor], labels: Tensor) -> Tensor:
         """NLL [B, L] float32 of what follows each position, 0 where nothing does."""
-        network_inputs = {name: column for name, column in inputs.items() if name not in _NOT_FOR_THE_MODEL}
+        network_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
         targets = shift_targets(labels)
         if self.fused_loss:
             return model(**network_inputs, nll_targets=targets)
@@ -260,6 +260,21 @@ class CausalLMTrainer(Trainer):
         rate = getattr(self.model, _RATE, None)
         if rate is not None:
             rate.load_state_dict({"logit": state[f"{_RATE}.logit"]})
+
+
+def _noise_in(rows: Any) -> Noise | None:
+    """The noise that a built data set carries in its description; rows may stand behind a wrapper as PackedRows."""
+    info = getattr(getattr(rows, "dataset", rows), "info", None)
+    return noise_from_description(info.description) if info is not None and info.description else None
+
+
+def _agreed_noise(given: Noise | None, in_data: Noise | None) -> Noise | None:
+    """The noise to record: the given one, unless the data were built with another."""
+    if given is None or in_data is None or in_data.error_rate == 0:
+        return in_data if given is None else given
+    if (given.error_rate, given.vocab_size, given.seed) != (in_data.error_rate, in_data.vocab_size, in_data.seed):
+        raise ValueError(f"the rows were built with {in_data}, and the trainer is given {given}; leave noise= out")
+    return given
 
 
 class _EpochOfNoise(TrainerCallback):

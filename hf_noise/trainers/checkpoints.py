@@ -23,17 +23,19 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
 def is_complete(checkpoint: str | Path) -> bool:
-    """Whether a checkpoint was written to its end: the trainer's state comes last, and the weights can be opened."""
+    """Whether a checkpoint was written to its end: the trainer's state comes last, and what is safetensors opens.
+
+    Weights may also be sharded files of another format, as FSDP writes them.
+    """
     folder = Path(checkpoint)
     try:
         json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-        weights = list(folder.glob("*.safetensors"))
-        for file in weights:
+        for file in folder.glob("*.safetensors"):
             with safe_open(file, framework="np"):
                 pass
     except (OSError, ValueError, SafetensorError):
         return False
-    return any(file.name.startswith(("model", "adapter_model")) for file in weights)
+    return True
 
 
 def _by_step(folder: Path) -> list[Path]:

@@ -10,10 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-__all__ = ["collate_rows"]
+from hf_noise.losses.nll import IGNORE_INDEX
+
+__all__ = ["MODEL_INPUTS", "collate_rows"]
+
+#: Columns that go into the model. Rows may hold more, such as the clean tokens beside noisy ones.
+MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "token_type_ids")
 
 # What fills the end of a shorter row; 0 for every other column.
-_FILL = {"labels": -100, "clean_labels": -100}
+_FILL = {"labels": IGNORE_INDEX, "clean_labels": IGNORE_INDEX}
 
 
 def collate_rows(rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -25,15 +30,17 @@ def collate_rows(rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[
 
     Returns:
         `input_ids`, `labels` (the inputs where rows have none) and the other columns, each [B, L] or [B]. Rows of
-        different lengths are padded on the right, with `attention_mask` 0 and labels -100 there.
+        different lengths are padded on the right, with `attention_mask` 0 and labels -100 there. Columns of text and
+        the like are left out.
 
     Raises:
         ValueError: the rows have no `input_ids`.
     """
     if isinstance(rows, Mapping):
-        batch = {name: _tensor(column) for name, column in rows.items()}
+        batch = {name: _tensor(column) for name, column in rows.items() if _is_numeric(column)}
     else:
-        batch = {name: _column(name, [row[name] for row in rows]) for name in rows[0]}
+        names = [name for name, value in rows[0].items() if _is_numeric(value)]
+        batch = {name: _column(name, [row[name] for row in rows]) for name in names}
         if "input_ids" in batch and "attention_mask" not in batch:
             lengths = torch.tensor([len(row["input_ids"]) for row in rows])
             if lengths.min() != lengths.max():
@@ -45,6 +52,10 @@ def collate_rows(rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[
         mask = batch.get("attention_mask")
         batch["labels"] = labels if mask is None else labels.masked_fill(mask == 0, _FILL["labels"])
     return batch
+
+
+def _is_numeric(values: Any) -> bool:
+    return isinstance(values, Tensor) or np.asarray(values).dtype.kind in "iub"
 
 
 def _tensor(values: Any) -> Tensor:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from hf_noise.losses import posthoc_nll, shift_targets
 from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.noise import UniformTokens
-from hf_noise.trainers.collate import collate_rows
+from hf_noise.trainers.collate import MODEL_INPUTS, collate_rows
 
 __all__ = ["TokenScores", "score_batches", "score_tokens"]
 
-# Logits of this many tokens are held at once, float32 [tokens, V].
+# So many rows of logits are worked on at once; the batch size says how many are held.
 _TOKENS_AT_ONCE = 2048
 
 
@@ -61,6 +61,7 @@ def score_batches(
     noise: UniformTokens | None = None,
     epoch: int = 0,
     error_rates: Sequence[float] = (),
+    vocab_size: int | None = None,
     batch_size: int = 32,
 ) -> Iterator[TokenScores]:
     """Score rows in their order, a batch at a time, in constant memory.
@@ -71,6 +72,7 @@ def score_batches(
         noise: corrupts the targets first (rows need `sample_id`); rows with an `is_noisy` column are taken as they are.
         epoch: of the noise.
         error_rates: for each, the NLL after post-hoc correction is computed too.
+        vocab_size: number of ids that noise draws from, which are those that ranks count; that of `noise`, or all.
         batch_size: rows per forward pass; the scores do not depend on it beyond rounding.
 
     Raises:
@@ -80,7 +82,7 @@ def score_batches(
     model.eval()
     try:
         for start in range(0, len(rows), batch_size):
-            yield _score(model, _batch(rows, start, batch_size), noise, epoch, error_rates, start)
+            yield _score(model, _batch(rows, start, batch_size), noise, epoch, error_rates, vocab_size, start)
     finally:
         model.train(was_training)
 
@@ -96,28 +98,28 @@ def _batch(rows: Any, start: int, size: int) -> dict[str, Tensor]:
     return collate_rows(fetch(indices) if fetch else [rows[i] for i in indices])
 
 
-def _score(model, batch, noise, epoch, error_rates, start) -> TokenScores:
+def _score(model, batch, noise, epoch, error_rates, vocab_size, start) -> TokenScores:
     batch = {name: column.to(next(model.parameters()).device) for name, column in batch.items()}
     labels = batch.pop("labels")
     is_noisy = batch.pop("is_noisy", None)
     if is_noisy is None and noise is not None and "sample_id" not in batch:
         raise ValueError(f"to draw noise, rows need the column sample_id; they have: {', '.join(batch)}")
     sample = batch.pop("sample_id", torch.arange(start, start + len(labels), device=labels.device))
-    batch.pop("clean_labels", None)
+    vocab_size = noise.vocab_size if vocab_size is None and noise is not None else vocab_size
     if is_noisy is None and noise is not None:
         labels, is_noisy = noise(labels, sample, epoch)
     elif is_noisy is None:
         is_noisy = torch.zeros_like(labels, dtype=torch.bool)
     row, column = torch.nonzero(shift_targets(labels) != IGNORE_INDEX, as_tuple=True)
     targets, mask = labels[row, column + 1], is_noisy[row, column + 1].bool()
-    logits = model(**batch).logits
+    logits = model(**{name: batch[name] for name in MODEL_INPUTS if name in batch}).logits
     nll, above, posthoc = [], [], {rate: [] for rate in error_rates}
     for part in torch.arange(len(row), device=row.device).split(_TOKENS_AT_ONCE):
         z, y = logits[row[part], column[part]].float(), targets[part]
         nll.append(F.cross_entropy(z, y, reduction="none"))
-        above.append((z > z.gather(-1, y.unsqueeze(-1))).sum(-1))
+        above.append((z[:, :vocab_size] > z.gather(-1, y.unsqueeze(-1))).sum(-1))
         for rate in error_rates:
-            posthoc[rate].append(posthoc_nll(z, y, error_rate=rate))
+            posthoc[rate].append(posthoc_nll(z, y, error_rate=rate, vocab_size=vocab_size))
     return TokenScores(
         sample_id=sample[row].cpu().numpy(),
         position=(column + 1).cpu().numpy(),

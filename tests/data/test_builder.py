@@ -100,3 +100,14 @@ def test_noisy_split_that_is_not_there():
 def test_sample_ids_never_meet():
     ids = [first_sample_id(split, shard) for split in ("train", "validation", "test") for shard in (0, 1, 2**20 - 1)]
     assert ids[:2] == [0, 2**40] and sorted(set(ids)) == ids and ids[-1] + 2**40 < 2**63
+    names = ("train", *"edcba")
+    firsts = [first_sample_id(split, 0, names) for split in sorted(names)]
+    assert sorted(firsts) == [number << 60 for number in (0, 3, 4, 5, 6, 7)] and first_sample_id("a", 0) == 3 << 60
+
+
+def test_ids_that_would_meet_are_refused():
+    for shard in (-1, 2**20):
+        with pytest.raises(ValueError, match=rf"shard {shard} of the split 'train' is outside \[0, 2\^20\)"):
+            first_sample_id("train", shard)
+    with pytest.raises(ValueError, match="splits a, b, c, d, e, f would share sample ids"):
+        first_sample_id("a", 0, "abcdef")

@@ -57,6 +57,11 @@ def test_rows(make):
         assert (row["labels"], row["is_noisy"]) == expected(row["clean_labels"], row["sample_id"])
 
 
+def test_rows_without_an_id_are_refused():
+    with pytest.raises(ValueError, match="sample ids in column 'sample_id' hold 1 null"):
+        corrupt(Dataset.from_dict({"labels": [[1], [2]], "sample_id": [None, 3]}), NOISE)
+
+
 @given(
     rows=st.lists(st.lists(st.one_of(st.integers(0, 999), st.just(-100)), max_size=6), min_size=1, max_size=12),
     cut=st.data(),

@@ -22,8 +22,29 @@ def texts(source, split="train", column="text", batch_size=7):
     ]
 
 
-def test_glob_is_one_shard_a_file(corpus, documents):
-    assert texts(corpus) == [documents[part::3] for part in range(3)]
+def test_small_files_go_together(corpus, documents, monkeypatch):
+    parts = [documents[part::3] for part in range(3)]
+    assert texts(corpus) == [sum(parts, [])]
+    size = sum(os.path.getsize(file) for file in find_source(corpus).files)
+    monkeypatch.setattr(sources, "_SHARD_BYTES", size // 2 + 1)
+    assert texts(corpus) == [parts[0] + parts[1], parts[2]]
+    monkeypatch.setattr(sources, "_SHARD_BYTES", 1)
+    assert texts(corpus) == parts
+
+
+def test_shards_follow_the_size_of_their_own_split(tmp_path, monkeypatch):
+    files = {"train-0.txt": "a" * 400, "train-1.txt": "b" * 400, "test-0.txt": "c", "test-1.txt": "d"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(sources, "_SHARD_BYTES", 500)
+    assert texts(tmp_path) == [["a" * 400], ["b" * 400]]
+    assert texts(tmp_path, "test") == [["c", "d"]]
+
+
+def test_parquet_files_go_together_too(tmp_path, documents):
+    for part in range(3):
+        Dataset.from_dict({"text": documents[part * 10 : part * 10 + 10]}).to_parquet(tmp_path / f"{part}.parquet")
+    assert texts(tmp_path) == [documents[:30]]
 
 
 def test_parquet_is_cut_at_row_groups(parquet, documents, monkeypatch):
@@ -35,7 +56,8 @@ def test_parquet_is_cut_at_row_groups(parquet, documents, monkeypatch):
     assert [len(part) for part in texts(parquet)] == [50] * 6
 
 
-def test_shards_pickle(corpus):
+def test_shards_pickle(corpus, monkeypatch):
+    monkeypatch.setattr(sources, "_SHARD_BYTES", 1)
     found = find_source(corpus)
     shard = found.shards(found.splits()["train"])[1]
     copy = pickle.loads(pickle.dumps(shard))
@@ -85,7 +107,8 @@ def test_folder_of_text(tmp_path):
 def test_embedded():
     from hf_noise.data.embedded import docs_text
 
-    assert [text for part in texts("embedded/docs-text") for text in part] == docs_text("train")
+    parts = texts("embedded/docs-text")
+    assert len(parts) == 4 and sum(parts, []) == docs_text("train")
     assert texts("embedded/docs-text", "validation") == [docs_text("validation")]
 
 

@@ -11,15 +11,18 @@ from datasets import Dataset, List, Value, load_dataset
 from datasets.distributed import split_dataset_by_node
 from datasets.exceptions import DatasetGenerationError
 
+from hf_noise.data import sources
 from hf_noise.data.embedded import embedded_tokenizer
 from hf_noise.data.packing import Packing
-from hf_noise.noise import UniformTokens, noise_from_dict
+from hf_noise.noise import UniformTokens, noise_from_description
 
 NAME = "hf_noise/owt-noisy"
 
 
 @pytest.fixture
-def load(tmp_path, corpus):
+def load(tmp_path, corpus, monkeypatch):
+    monkeypatch.setattr(sources, "_SHARD_BYTES", 1)  # one shard a file
+
     def load(split="train", **settings):
         held_out = {} if "validation_source" in settings else {"validation_fraction": 0.1}
         defaults = {"r": 0.5, "source": corpus, "block_size": 32, "cache_dir": str(tmp_path), **held_out}
@@ -136,12 +139,44 @@ def test_noise_and_realised_rate_travel_with_the_data(load, caplog):
         rows = load()
     record = json.loads(rows.info.description.splitlines()[-1])
     realised = record["noise"].pop("realised")
-    assert noise_from_dict(record["noise"]) == UniformTokens(ratio=0.5, vocab_size=2048)
+    # Drawn once: whoever trains on it must not take it for noise that is renewed in every epoch.
+    assert noise_from_description(rows.info.description) == UniformTokens(ratio=0.5, vocab_size=2048, redraw="never")
+    assert noise_from_description(load(epoch=1).info.description) == UniformTokens(ratio=0.5, vocab_size=2048)
     mask = np.array(rows["is_noisy"])
     assert realised == {"rate": pytest.approx(mask.mean()), "n": mask.size} and record["epoch"] == 0
     assert record["realised"]["validation"]["rate"] == 0
     assert f"requested rate of noisy tokens 0.333333, realised {mask.mean():.6f} (n = {mask.size})" in caplog.text
-    assert "tokens/s" in caplog.text and "default tokenizer 'embedded' with 2048 tokens" in caplog.text
+    assert "tokens/s" in caplog.text
+
+
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_the_default_tokenizer_is_named_for_a_text_of_ones_own(load, caplog):
+    load()
+    told = [message for message in warnings(caplog) if "tokenizer" in message]
+    assert told == ["default tokenizer 'embedded' with 2048 tokens; choose another with tokenizer="]
+    caplog.clear()
+    load(tokenizer="embedded:300")
+    load(source="embedded/docs-text", validation_fraction=None, streaming=True)
+    assert not any("tokenizer" in message for message in warnings(caplog))
+
+
+def test_small_files_lose_no_text(load, tmp_path, documents, caplog, monkeypatch):
+    for number, text in enumerate(documents):
+        (tmp_path / f"{number:03d}.txt").write_text(text)
+    monkeypatch.undo()
+    rows = load(source=str(tmp_path / "*.txt"), validation_fraction=0)
+    tokens = sum(len(ids) + 1 for ids in embedded_tokenizer()(documents, add_special_tokens=False)["input_ids"])
+    assert rows.num_rows == tokens // 32 and not any("in no row" in message for message in warnings(caplog))
+
+
+def test_text_that_is_lost_at_the_end_of_shards_is_told(load, caplog):
+    rows = load(block_size=1000, validation_fraction=0)
+    (told,) = (message for message in warnings(caplog) if "in no row" in message)
+    dropped, tokens = (int(told.split()[place]) for place in (1, 3))
+    assert told.startswith("train: ") and tokens - dropped == rows.num_rows * 1000 and dropped > 0.01 * tokens
 
 
 def test_parquet_output_reports_its_rate_too(tmp_path, corpus):

@@ -122,3 +122,11 @@ def test_a_dry_run_writes_nothing(publish, tmp_path, capsys):
     assert "e = 0.3333" in capsys.readouterr().out and not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="ratio must be finite and >= 0, got -0.2"):
         publish(["--ratios", "-0.2", "--output", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("name", ["hf_noise/noisy", "hf_noise/packed", "other"])
+def test_builders_without_noisy_text_are_refused(publish, name, capsys):
+    with pytest.raises(SystemExit):
+        publish(["--name", name])
+    # Newer Pythons leave the quotes out.
+    assert "choose from hf_noise/docs-noisy, hf_noise/owt-noisy" in capsys.readouterr().err.replace("'", "")

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from huggingface_hub import HfApi
 
+from hf_noise.hub import data_folder
 from hf_noise.hub.card import model_card
 from hf_noise.hub.data_folder import describe_config, write_config, write_data_folder
 from hf_noise.hub.load import load_noise
@@ -69,6 +70,17 @@ def test_a_data_set_saved_to_disk_keeps_what_its_builder_said(noisy_data, noise,
     noisy_data.save_to_disk(tmp_path / "all")
     noisy_data["train"].save_to_disk(tmp_path / "one")
     assert load_noise(tmp_path / "all") == load_noise(tmp_path / "one") == noise
+
+
+def test_a_configuration_written_again_leaves_no_rows_of_before(noisy_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(data_folder, "_SHARD_BYTES", noisy_data["train"].data.nbytes // 3 + 1)
+    assert len(write_config(noisy_data, tmp_path, "r0.5")) == 5
+    write_config(noisy_data, tmp_path, "r1.0")
+    monkeypatch.undo()
+    del noisy_data["validation"]
+    write_config(noisy_data, tmp_path, "r0.5")
+    assert [file.name for file in (tmp_path / "r0.5").iterdir()] == ["train-00000-of-00001.parquet"]
+    assert len(list((tmp_path / "r1.0").iterdir())) == 5
 
 
 def test_what_has_no_noise_says_what_was_looked_at(tmp_path):

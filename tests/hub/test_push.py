@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import safetensors.numpy
 from huggingface_hub import DatasetCard, HfApi, ModelCard, constants
 from huggingface_hub.errors import HfHubHTTPError
 
+from hf_noise.hub.errors import explained
 from hf_noise.hub.load import load_noise
 from hf_noise.hub.push import push_checkpoint, push_data_folder, push_dataset
 
@@ -232,6 +234,16 @@ def test_errors_of_the_hub_name_the_repository_and_the_remedy(client, checkpoint
         ConnectionError, match=f"'{REPO}'.*cannot be reached.*Check the network and HF_ENDPOINT"
     ):
         push_checkpoint(checkpoint, REPO, record=record)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT])
+def test_a_full_or_protected_disk_is_not_taken_for_the_network(number):
+    error = OSError(number, os.strerror(number))
+    with pytest.raises(OSError) as caught, explained(REPO, "reading"):
+        raise error
+    assert caught.value is error
+    with pytest.raises(ConnectionError, match="cannot be reached"), explained(REPO, "reading"):
+        raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
 
 
 def test_no_token_is_told_as_such(client, checkpoint, record, monkeypatch):

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from hf_noise.noise import GaussianDocuments, Noise, RandomDocuments, UniformTokens, noise_from_dict, realised_rate
+from hf_noise.noise import (
+    GaussianDocuments,
+    Noise,
+    RandomDocuments,
+    UniformTokens,
+    noise_from_description,
+    noise_from_dict,
+    realised_rate,
+)
 from hf_noise.noise.base import check_seed
 
 NOISES = [
@@ -49,6 +57,8 @@ def test_unknown_protocol_names_the_known_ones():
         noise_from_dict({"protocol": "pink", "version": 1})
     with pytest.raises(ValueError, match="unknown noise protocol None"):
         noise_from_dict({})
+    with pytest.raises(ValueError, match=r"unknown noise protocol \['uniform_tokens'\]"):
+        noise_from_dict({"protocol": ["uniform_tokens"], "version": 1})
 
 
 @pytest.mark.parametrize("version", [0, 2, None])
@@ -60,6 +70,25 @@ def test_another_version_is_refused(version):
 def test_unknown_field_is_refused():
     with pytest.raises(ValueError, match="the noise 'uniform_tokens' has no field colour, flavour"):
         noise_from_dict({**NOISES[0].to_dict(), "flavour": 1, "colour": 2})
+
+
+@pytest.mark.parametrize("noise", [NOISES[0], NOISES[3]], ids=repr)
+def test_missing_field_is_refused(noise):
+    stored = noise.to_dict()
+    del stored["vocab_size"]
+    with pytest.raises(ValueError, match=f"the noise '{noise.protocol}' needs the field vocab_size"):
+        noise_from_dict(stored)
+
+
+@pytest.mark.parametrize("noise", NOISES, ids=repr)
+def test_comes_back_from_a_description(noise):
+    said = json.dumps({"noise": noise.to_dict() | {"realised": {"rate": 0.3, "n": 9}}, "epoch": 0})
+    assert noise_from_description(f"Some text.\n\n{said}\n") == noise
+
+
+@pytest.mark.parametrize("description", ["", None, "Some text.", '{"noise": 1}\nSome text.'])
+def test_other_descriptions_state_no_noise(description):
+    assert noise_from_description(description) is None
 
 
 def test_bad_value_is_refused():

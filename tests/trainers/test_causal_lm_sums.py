@@ -95,20 +95,20 @@ def test_accumulated_batches_equal_one_large_batch(make_trainer, stock_trainer, 
 def test_a_short_last_accumulation_is_weighted_by_its_tokens(make_trainer, random_rows, tiny_gpt2, nll_by_hand):
     """Seven rows in batches of 2 x 2: the second update of the epoch has three rows."""
     rows = random_rows(7, RAGGED)
+    by_hand = {row["sample_id"]: nll_by_hand(tiny_gpt2(), row["input_ids"]) for row in rows}
     trainer = make_trainer(rows, per_device_train_batch_size=2, gradient_accumulation_steps=2, learning_rate=0.0)
+    passes, original = [], trainer.targets
+
+    def targets(inputs, *, draw):
+        passes.append(inputs["sample_id"].tolist())
+        return original(inputs, draw=draw)
+
+    trainer.targets = targets
     first, second = losses(trainer)
-    sums = sum(nll_by_hand(tiny_gpt2(), row["input_ids"]).sum().item() for row in rows)
-    tokens = sum(len(row["input_ids"]) - 1 for row in rows)
-    # Which rows come first is the sampler's choice; both updates together hold each row once.
-    seen = []
-    spied = make_trainer(rows, per_device_train_batch_size=2, gradient_accumulation_steps=2, learning_rate=0.0)
-    stock_targets = spied.targets
-    spied.targets = lambda inputs, draw: (seen.append((inputs["labels"][:, 1:] != -100).sum()), stock_targets(
-        inputs, draw=draw))[1]  # fmt: skip
-    spied.train()
-    n_first, n_second = int(sum(seen[:2])), int(sum(seen[2:]))
-    assert n_first + n_second == tokens
-    assert n_first * first + n_second * second == pytest.approx(sums, rel=1e-6)
+    assert [len(ids) for ids in passes] == [2, 2, 2, 1]
+    for loss, update in ((first, passes[:2]), (second, passes[2:])):
+        nll = torch.cat([by_hand[i] for ids in update for i in ids])
+        assert loss == pytest.approx(nll.mean().item(), rel=1e-6)
 
 
 def test_ignored_labels_count_nowhere(make_trainer, random_rows, tiny_gpt2, nll_by_hand):

@@ -41,7 +41,6 @@ BREAKAGES = {
     "half a state": lambda folder: cut(folder / "trainer_state.json"),
     "half the weights": lambda folder: cut(folder / "model.safetensors"),
     "an empty file of weights": lambda folder: cut(folder / "model.safetensors", 0),
-    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
     "half the noise's state": lambda folder: cut(folder / "hf_noise_state.safetensors"),
 }
 
@@ -69,6 +68,9 @@ def test_the_last_is_the_one_with_the_most_steps(tmp_path, checkpoint):
 def test_sharded_weights_and_adapters_are_weights(checkpoint):
     assert is_complete(checkpoint(1, "model-00001-of-00002.safetensors"))
     assert is_complete(checkpoint(2, "adapter_model.safetensors"))
+    sharded = checkpoint(3)
+    (sharded / "model.safetensors").rename(sharded / "__0_0.distcp")  # another format, which FSDP writes
+    assert is_complete(sharded)
 
 
 def test_other_folders_are_left_alone(tmp_path):

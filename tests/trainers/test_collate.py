@@ -42,7 +42,8 @@ def test_shorter_rows_are_padded_on_the_right():
 
 
 def test_a_mask_of_ones_own_says_where_targets_are():
-    batch = collate_rows({"input_ids": torch.tensor([[1, 2], [3, 0]]), "attention_mask": torch.tensor([[1, 1], [1, 0]])})
+    mask = torch.tensor([[1, 1], [1, 0]])
+    batch = collate_rows({"input_ids": torch.tensor([[1, 2], [3, 0]]), "attention_mask": mask})
     assert batch["labels"].tolist() == [[1, 2], [3, -100]]
 
 

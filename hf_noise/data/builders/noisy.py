@@ -89,15 +89,20 @@ vocabulary at rate e = r / (1 + r) (paper A, algorithm 2). The original is in cl
             splits[name] = with_features(dataset)
         self.tell_noise()
         self.info.features = corrupted_features(next(iter(splits.values())).features, column)
-        return [
-            SplitGenerator(name=name, gen_kwargs={"shards": source.shards(dataset), "split": name})
-            for name, dataset in splits.items()
-        ]
+        generators = []
+        for name, dataset in splits.items():
+            shards = source.shards(dataset)
+            first_sample_id(name, len(shards) - 1, splits)  # too many shards or splits are refused at once
+            # A tuple, because `datasets` would deal out the entries of a list to its processes.
+            generators.append(SplitGenerator(name, {"shards": shards, "split": name, "splits": tuple(splits)}))
+        return generators
 
-    def _generate_tables(self, shards: list[Shard], split: str) -> Iterator[tuple[Any, pa.Table]]:
+    def _generate_tables(
+        self, shards: list[Shard], split: str, splits: tuple[str, ...]
+    ) -> Iterator[tuple[Any, pa.Table]]:
         function = CorruptColumn(self.noise_of(split), self.config.column, epoch=self.config.epoch)
         for shard in shards:
-            sample = first_sample_id(split, shard.index)
+            sample = first_sample_id(split, shard.index, splits)
             for number, table in enumerate(shard.tables(_BATCH)):
                 ids = np.arange(sample, sample + len(table))
                 sample += len(table)

@@ -69,6 +69,14 @@ def test_own_sample_ids_are_kept(load, tmp_path):
     assert rows["sample_id"][:] == [7, 9, 7] and rows["tokens"][0] == rows["tokens"][2]
 
 
+def test_splits_of_other_names_share_no_ids(load, tmp_path):
+    for name in ("train", "dev_b", "dev_a"):
+        file = tmp_path / "own" / "data" / f"{name}-00000-of-00001.parquet"  # the pattern that allows any name
+        Dataset.from_dict({"tokens": [[1, 2]] * 3}).to_parquet(file)
+    first = {name: rows["sample_id"][0] for name, rows in load(None, source=str(tmp_path / "own")).items()}
+    assert first == {"train": 0, "dev_a": 3 << 60, "dev_b": 4 << 60}
+
+
 def test_vocabulary_from_a_tokenizer(load):
     rows = load(vocab_size=None, tokenizer="embedded:300")
     assert 200 < max(max(row) for row in rows["tokens"]) < 300
