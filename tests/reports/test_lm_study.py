@@ -88,10 +88,10 @@ def test_runs_table_with_the_papers_figures_beside(study):
     table = runs_table([*study, record(1.0, plan="budget", nll=5.0), record(1.0, nll=5.0)])
     rows = {row[0]: row[1:] for row in (cells(table, i) for i in range(2, len(table.splitlines())))}
     assert rows["r0-nll-none-steps-0"] == [
-        "0", "0.000", "100", "32", "4.900", "-", "-", "3.900", "0.000", "-", "2.870",
+        "0", "0.000", "-", "-", "100", "32", "4.900", "-", "-", "3.900", "0.000", "-", "2.870",
     ]  # fmt: skip
     assert rows["r0.5-nll-none-steps-0"] == [
-        "0.5", "0.333", "100", "32", "5.900", "4.200", "9.000", "4.900", "0.405", "-", "-",
+        "0.5", "0.333", "-", "-", "100", "32", "5.900", "4.200", "9.000", "4.900", "0.405", "-", "-",
     ]  # fmt: skip
     assert rows["r1-nll-none-budget-0"][-3:] == ["0.693", "7.605", "3.652"]
     assert rows["r1-nll-none-steps-0"][-3:] == ["0.693", "-", "3.590"]
