@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def study_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     import matplotlib.pyplot as plt
 
     every = lines(records)
-    plans = sorted({line.plan for line in every if line.plan != "any"})
+    plans = sorted({line.plan for line in every if line.plan != "any"}, key=list(PAPER_FIGURES).index)
     panels = [plan for plan in plans if any(line.method not in ("plain",) for line in every if line.plan == plan)]
     plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
     fig, axes = plt.subplots(
@@ -140,9 +141,12 @@ def study_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     )
     _draw_disease(axes[0, 0], records, every)
     for axis, plan in zip(axes[0, 1:], panels):
+        axis.sharex(axes[0, 1])
         _draw_cures(axis, every, plan)
     path = Path(path)
-    fig.savefig(path, dpi=150)
+    unfinished = path.with_name(f".{path.name}.tmp")
+    fig.savefig(unfinished, dpi=150, format="png")
+    os.replace(unfinished, path)
     plt.close(fig)
     return path
 
@@ -172,7 +176,7 @@ def _draw_disease(axis, records: Sequence[RunRecord], every: Sequence[Line]) -> 
     axis.set(xlabel="noise ratio r (wrong targets per right one)", ylabel="NLL (nats per token)")
     axis.set_title(f"What wrong targets do (plan: {plan})", loc="left", fontweight="bold")
     axis.margins(y=0.1)
-    axis.legend(frameon=False, fontsize=8.5, loc="upper left")
+    axis.legend(frameon=False, fontsize=8.5, loc="best")
 
 
 def _draw_cures(axis, every: Sequence[Line], plan: str) -> None:
