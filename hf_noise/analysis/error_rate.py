@@ -20,9 +20,9 @@ __all__ = ["ErrorRateEstimate", "error_rate_from_ranks"]
 class ErrorRateEstimate:
     """An estimate of the weight of uniform noise with its interval.
 
-    `low` and `high` bound, with the stated confidence, what the lowest ranks hold; clean tokens that the model ranks
-    there push it up, so `high` is an upper bound for e and `value` errs upwards if at all. `cutoff` is the share of
-    the vocabulary above the ranks that were counted, `n` the number of targets.
+    `low` and `high` bound, with the stated confidence, what the lowest ranks hold. Clean tokens that the model ranks
+    there push it up, so `high` is an upper bound for e, and `value` is too high if it is off by more than chance.
+    `cutoff` is the share of the vocabulary above the ranks that were counted, `n` the number of targets.
     """
 
     value: float
