@@ -100,7 +100,8 @@ def runs_table(records: Sequence[RunRecord]) -> str:
         if record.loss["name"] == "nll":
             paper = [paper_figure(budget["plan"], r, column) for column in ("train_nll", "validation_nll")]
         rows.append([
-            record.name, f"{r:g}", figure(e), figure(record.loss["error_rate"] or None),
+            record.name, f"{r:g}", figure(e),
+            figure(None if record.loss["name"] == "nll" else record.loss["error_rate"]),
             _interval(record.metrics.get("error_rate_by_ranks")), str(budget["steps"]), str(budget["batch_size"]),
             *map(figure, [*values, -math.log1p(-e), *paper]),
         ])  # fmt: skip

@@ -121,14 +121,14 @@ def test_figure_has_a_panel_for_the_disease_and_one_for_each_plan(study, tmp_pat
         (figure,) = drawn
         titles = [axis.get_title(loc="left") for axis in figure.axes]
         assert titles == [
-            "What wrong targets do (plan: steps)", "The cure at r = 0.5 (plan: batch)",
-            "The cure at r = 0.5 (plan: steps)",
+            "What wrong targets do (plan: steps)", "The cure at r = 0.5 (plan: steps)",
+            "The cure at r = 0.5 (plan: batch)",
         ]  # fmt: skip
         disease = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
         assert disease["train NLL, noisy targets"] == [[0.0, 5.0], [0.5, 6.0]]
         assert disease["validation NLL, plain loss"] == [[0.0, 4.0], [0.5, 5.0]]
         assert disease["validation NLL, corrected loss"] == [[0.0, 4.0], [0.5, 4.2]]
-        assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == [
+        assert [label.get_text() for label in figure.axes[2].get_yticklabels()] == [
             "corrected, e known", "plain", "no noise",
         ]  # fmt: skip
     finally:
