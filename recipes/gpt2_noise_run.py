@@ -190,10 +190,7 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
                 "validation_tokens": len(data.validation) * settings.block_size,
             },
             noise=noise.to_dict() | {"realised": realised},
-            budget=plan.to_dict() | {
-                "plan": run.plan, "tokens": plan.tokens(settings.block_size),
-                "clean_tokens": plan.clean_tokens(settings.block_size), "processes": world,
-            },
+            budget=plan.to_dict(settings.block_size) | {"processes": world},
             loss={
                 "name": run.loss, "error_rate": trainer.objective.error_rate,
                 "source": "estimated" if run.stated == "estimated" else trainer.objective.source,
