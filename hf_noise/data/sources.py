@@ -32,6 +32,8 @@ _COMPRESSIONS = {".gz", ".bz2", ".xz", ".zst"}
 # What a reader is told. Text: blocks between blank lines are documents, which reads any size in constant memory.
 _PARAGRAPHS = {"sample_by": "paragraph"}
 _OPTIONS = {".txt": _PARAGRAPHS, ".md": _PARAGRAPHS, ".tsv": {"sep": "\t"}}
+# What lies beside the data of a published folder and tells of them.
+_ABOUT_DATA = {"README.md", "LICENSE.md", "LICENSE.txt", "record.json", "dataset_info.json", "dataset_infos.json"}
 # Local files are put together, and Parquet is cut at row groups, into shards of about this size on disk: around a
 # million tokens each, beside which the tokens dropped at the end of a shard (fewer than a row) do not count.
 _SHARD_BYTES = 4 << 20
@@ -133,7 +135,7 @@ def find_source(source: str | Path, config: str | None = None) -> Source:
     identity = hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return Source(name, identity, str(folder), options, files)
+        return Source(name, f"{identity} {config}", str(folder), options | {"name": config}, files)
     return Source(name, identity, reader, {"data_files": {"train": list(files)}, **options}, files)
 
 
@@ -144,6 +146,7 @@ def _local_files(name: str) -> tuple[str, ...]:
         return (str(path),)
     if path.is_dir():
         found = (file for file in path.rglob("*") if file.is_file() and _extension(file) in _READERS)
+        found = (file for file in found if file.name not in _ABOUT_DATA)
         visible = (file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
         files = tuple(sorted(map(str, visible)))
         if not files:

@@ -16,8 +16,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, RepoCard
 
 from hf_noise.hub import render
-from hf_noise.hub.block import noise_block, noise_sentence
 from hf_noise.hub.data_card import data_card
+from hf_noise.noise.block import noise_block, noise_sentence
 from hf_noise.reports.record import DataRecord, Record, RunRecord, read_records, write_atomic
 
 __all__ = ["data_card", "model_card", "render_card"]
@@ -59,7 +59,7 @@ def model_card(
         tags: further tags beside `hf_noise` and the protocol.
 
     Returns:
-        A card whose metadata holds `model-index` and `noise`, see `hf_noise.hub.block.noise_block`.
+        A card whose metadata holds `model-index` and `noise`, see `hf_noise.noise.block.noise_block`.
 
     Raises:
         ValueError: the record's task or noise is unknown to this version of hf_noise.

@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from hf_noise.hub import render
-from hf_noise.hub.block import noise_block
+from hf_noise.noise.block import noise_block
 from hf_noise.reports.record import DataRecord
 
 #: What the columns of a noisy data set hold.

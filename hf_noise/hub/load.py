@@ -12,10 +12,10 @@ from huggingface_hub import hf_hub_download, metadata_load
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
-from hf_noise.hub.block import as_noise
 from hf_noise.hub.checkpoint import CONFIG_KEY, parse_config, stated_noise
 from hf_noise.hub.errors import explained
 from hf_noise.noise import Noise, noise_from_description
+from hf_noise.noise.block import as_noise
 from hf_noise.reports.record import RunRecord, read_records
 
 __all__ = ["load_noise"]

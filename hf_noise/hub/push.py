@@ -25,7 +25,6 @@ from huggingface_hub import (
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
-from hf_noise.hub.block import as_noise, noise_block, noise_sentence
 from hf_noise.hub.card import data_card, model_card
 from hf_noise.hub.checkpoint import CONFIG_KEY, check_weights, read_config, stated_noise
 from hf_noise.hub.data_card import COLUMNS, config_block, with_config
@@ -33,6 +32,7 @@ from hf_noise.hub.data_folder import describe_config, write_config
 from hf_noise.hub.errors import explained
 from hf_noise.noise import Noise
 from hf_noise.noise.base import noise_of_description
+from hf_noise.noise.block import as_noise, noise_block, noise_sentence
 from hf_noise.reports.record import DataRecord, RunRecord, read_records
 
 if TYPE_CHECKING:

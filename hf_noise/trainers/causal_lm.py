@@ -23,6 +23,7 @@ from transformers.trainer_utils import TrainOutput, get_last_checkpoint, has_len
 from hf_noise.losses.nll import HAS_FUSED, IGNORE_INDEX, shift_targets, token_nll
 from hf_noise.noise import Noise, UniformTokens, noise_from_description
 from hf_noise.noise.tokens_torch import corrupt
+from hf_noise.trainers.card import state_noise
 from hf_noise.trainers.collate import MODEL_INPUTS, collate_rows
 from hf_noise.trainers.meter import TokenMeter
 from hf_noise.trainers.objective import CorrectedNLL, LearnedErrorRate, make_objective
@@ -219,6 +220,11 @@ class CausalLMTrainer(Trainer):
         """Share of corrupted targets in all training steps and their number, `{"rate", "n"}` (a collective call)."""
         self.meter.pop(self.accelerator)
         return self.meter.realised()
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        super().create_model_card(*args, **kwargs)
+        if self.noise is not None and self.is_world_process_zero():
+            state_noise(Path(self.args.output_dir, "README.md"), self.noise)
 
     def get_decay_parameter_names(self, model) -> list[str]:
         return [name for name in super().get_decay_parameter_names(model) if not name.startswith(_RATE)]

@@ -9,6 +9,7 @@ import pickle
 
 import pytest
 from datasets import Dataset, Value
+from huggingface_hub import DatasetCard
 
 from hf_noise.data import sources
 from hf_noise.data.sources import check_column, find_source, with_features
@@ -96,6 +97,21 @@ def test_folder_with_splits(tmp_path, documents):
         Dataset.from_dict({"text": part}).to_parquet(tmp_path / f"{split}-00000.parquet")
     assert texts(tmp_path) == [documents[:10]]
     assert texts(tmp_path, "validation") == [documents[10:15]]
+
+
+def test_a_published_folder_with_its_card(tmp_path, documents):
+    configs = {"small": documents[:3], "large": documents[:9]}
+    for config, part in configs.items():
+        (tmp_path / config).mkdir()
+        Dataset.from_dict({"text": part}).to_parquet(tmp_path / config / "train-00000-of-00001.parquet")
+    listed = [{"config_name": name, "data_files": f"{name}/train-*.parquet"} for name in configs]
+    DatasetCard(f"---\nconfigs: {json.dumps(listed)}\n---\n# Text").save(tmp_path / "README.md")
+    (tmp_path / "record.json").write_text("{}")
+    found = {name: find_source(tmp_path, name) for name in configs}
+    for name, part in configs.items():
+        (shard,) = found[name].shards(found[name].splits()["train"])
+        assert [text for table in shard.tables(100) for text in table["text"].to_pylist()] == part
+    assert found["small"].identity != found["large"].identity
 
 
 def test_folder_of_text(tmp_path):

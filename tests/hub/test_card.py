@@ -12,10 +12,10 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from hf_noise.hub import card as card_module
 from hf_noise.hub import render
-from hf_noise.hub.block import noise_block, noise_sentence
 from hf_noise.hub.card import data_card, main, model_card, render_card
 from hf_noise.hub.data_card import COLUMNS, config_block, with_config
 from hf_noise.hub.load import load_noise
+from hf_noise.noise.block import noise_block, noise_sentence
 from hf_noise.reports.record import DataRecord, RunRecord, read_records
 
 HUB_CARDS = Path(card_module.__file__).parents[2] / "hub_cards"

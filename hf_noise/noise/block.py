@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hf_noise.noise import Noise, noise_from_dict
+from hf_noise.noise.base import Noise, noise_from_dict
 
 # What a run adds to `Noise.to_dict()`; the rest rebuilds the noise.
 _MEASURED = ("realised",)

@@ -1,0 +1,44 @@
+"""The card that the stock Trainer writes also states the noise."""
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from hf_noise.hub.load import load_noise
+from hf_noise.noise import UniformTokens
+from hf_noise.trainers import CausalLMTrainer
+
+
+@pytest.fixture
+def trainer(tiny_gpt2, random_rows, arguments):
+    noise = UniformTokens(ratio=0.5, vocab_size=64, seed=3)
+    return CausalLMTrainer(tiny_gpt2(), arguments(), noise=noise, train_dataset=random_rows(8))
+
+
+def test_the_stock_card_states_the_noise(trainer):
+    trainer.train()
+    trainer.create_model_card(model_name="my/model", tags="mine")
+    path = Path(trainer.args.output_dir, "README.md")
+    card = ModelCard.load(path)
+    assert {"mine", "hf_noise", "noisy-data", "uniform_tokens"} <= set(card.data.tags)
+    assert card.data.noise["e"] == pytest.approx(1 / 3) and card.data.noise["seed"] == 3
+    assert "e = 0.3333 of all units" in card.text
+    assert load_noise(path.parent) == trainer.noise
+
+
+def test_a_second_card_says_it_once(trainer):
+    trainer.train()
+    for _ in range(2):
+        trainer.create_model_card()
+    card = ModelCard.load(Path(trainer.args.output_dir, "README.md"))
+    assert card.text.count("## Noise") == 1
+    assert card.data.tags.count("hf_noise") == 1
+
+
+def test_without_noise_the_card_stays_stock(tiny_gpt2, random_rows, arguments):
+    trainer = CausalLMTrainer(tiny_gpt2(), arguments(), train_dataset=random_rows(8))
+    trainer.train()
+    trainer.create_model_card()
+    card = ModelCard.load(Path(trainer.args.output_dir, "README.md"))
+    assert "hf_noise" not in (card.data.tags or []) and "noise" not in card.data.to_dict()
