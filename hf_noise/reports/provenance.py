@@ -89,16 +89,20 @@ def versions() -> dict[str, str]:
     return found
 
 
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def hardware() -> dict[str, object]:
     """CPU model, usable cores, memory in GiB and the names of visible GPUs; no host or user name.
 
     GPUs are asked of torch only if the run has imported it: a record must not be the reason to load torch.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found: dict[str, object] = {
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
-        "cores": cores,
+        "cores": available_cores(),
     }
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found["memory_gib"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)

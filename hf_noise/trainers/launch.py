@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-__all__ = ["available_cores", "check_world", "check_disk", "split_batch", "take_back_cores", "training_world"]
+from hf_noise.reports.provenance import available_cores
+
+__all__ = ["check_world", "check_disk", "split_batch", "take_back_cores", "training_world"]
 
 # AdamW keeps two moments per weight, all in float32: one checkpoint is the weights three times.
 _BYTES_PER_PARAMETER = 12
@@ -18,11 +20,6 @@ _BYTES_PER_PARAMETER = 12
 def training_world() -> int:
     """Number of processes that the launcher started."""
     return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def take_back_cores() -> int:
