@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from types import MethodType
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import TrainOutput, get_last_checkpoint, has_length
 
 from hf_noise.losses.nll import HAS_FUSED, IGNORE_INDEX, shift_targets, token_nll
-from hf_noise.noise import Noise, UniformTokens, noise_from_description
+from hf_noise.noise import UniformTokens
 from hf_noise.noise.tokens_torch import corrupt
-from hf_noise.trainers.card import state_noise
+from hf_noise.trainers.base import NoiseTrainer
 from hf_noise.trainers.collate import MODEL_INPUTS, collate_rows
 from hf_noise.trainers.meter import TokenMeter
 from hf_noise.trainers.objective import CorrectedNLL, LearnedErrorRate, make_objective
 
 __all__ = ["CausalLMTrainer"]
 
-STATE_FILE = "hf_noise_state.safetensors"
 _RATE = "hf_noise_error_rate"
 
 # A learned error rate has to travel far compared with a weight, and Adam moves both by the learning rate at most.
@@ -40,7 +31,7 @@ _RATE_LEARNING_RATE = 10.0
 _LOGIT_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
-class CausalLMTrainer(Trainer):
+class CausalLMTrainer(NoiseTrainer):
     """Train a causal language model on noisy targets, with the plain or the forward-corrected likelihood.
 
     Rows hold `input_ids` and `sample_id` (dynamic noise, drawn on the device for every epoch), or the columns of a
@@ -62,12 +53,13 @@ class CausalLMTrainer(Trainer):
         **kwargs: as for `transformers.Trainer`.
 
     Raises:
-        ValueError: noise and model disagree on the vocabulary, loss, error rate and noise do not fit together, or
-            `model_init` is given.
-        RuntimeError: several GPUs without a launcher; `fused_loss=True` where torch has none.
-
-    Differs from `Trainer` in its arguments: `remove_unused_columns` is off (sample ids are needed).
+        ValueError: noise and model disagree on the vocabulary; loss, error rate and noise do not fit together; and
+            what `NoiseTrainer` refuses.
+        RuntimeError: `fused_loss=True` where torch has none.
     """
+
+    noise_kinds = (UniformTokens,)
+    other_noise = "document noise is part of the data, see its rows() and order()"
 
     def __init__(
         self,
@@ -80,35 +72,12 @@ class CausalLMTrainer(Trainer):
         fused_loss: bool | None = None,
         **kwargs: Any,
     ):
-        if kwargs.get("model_init") is not None:
-            raise ValueError("model_init makes a second model when training starts, which knows no noise; pass model=")
         if args is not None and error_rate == "learned" and args.ddp_find_unused_parameters is None:
             # The learned rate is used outside the model's forward, where DDP's search would take it for unused.
             args.ddp_find_unused_parameters = False
         kwargs.setdefault("data_collator", collate_rows)
-        super().__init__(model, args, **kwargs)
-        self.args.remove_unused_columns = False
-        if self.args.n_gpu > 1:
-            raise RuntimeError(f"{self.args.n_gpu} GPUs and one process: start with `accelerate launch`, not `python`")
-        config = self.model.config
-        noise = _agreed_noise(noise, _noise_in(self.train_dataset))
-        if noise is not None:
-            if not isinstance(noise, UniformTokens):
-                raise TypeError(
-                    f"this trainer draws UniformTokens on its targets, got {type(noise).__name__}; document noise is "
-                    "part of the data, see its rows() and order()"
-                )
-            if noise.vocab_size > config.vocab_size:
-                raise ValueError(
-                    f"the noise draws ids up to {noise.vocab_size - 1}, the model knows {config.vocab_size} tokens; "
-                    "use the same vocab_size"
-                )
-            config.hf_noise = noise.to_dict()
-        self.noise = noise
-        self.objective = make_objective(loss, error_rate, noise, config.vocab_size)
-        self.meter = TokenMeter()
-        self._checkpoint_state: dict[str, Tensor] | None = None
-        self.epoch = 0
+        super().__init__(model, args, noise=noise, meter=TokenMeter(), **kwargs)
+        self.objective = make_objective(loss, error_rate, self.noise, self.model.config.vocab_size)
         # Without these two, the number of targets includes position 0, which no model predicts.
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = True
@@ -123,7 +92,14 @@ class CausalLMTrainer(Trainer):
         self.fused_loss = self._choose_fused(fused_loss)
         if self.fused_loss:
             _return_token_nll(self.model)
-        self.add_callback(_EpochOfNoise(self))
+
+    def check_noise(self, noise: UniformTokens) -> None:
+        known = self.model.config.vocab_size
+        if noise.vocab_size > known:
+            raise ValueError(
+                f"the noise draws ids up to {noise.vocab_size - 1}, the model knows {known} tokens; "
+                "use the same vocab_size"
+            )
 
     def _choose_fused(self, wanted: bool | None) -> bool:
         transformed = [name for name in _LOGIT_TRANSFORMS if getattr(self.model.config, name, None) not in (None, 1.0)]
@@ -134,19 +110,6 @@ class CausalLMTrainer(Trainer):
         if wanted and not HAS_FUSED:
             raise RuntimeError(f"torch {torch.__version__} has no fused linear cross-entropy: fused_loss=False")
         return wanted
-
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
-        """As `Trainer.train`; but a run that was stopped after its last step makes no step more."""
-        folder = resume_from_checkpoint
-        if folder is True:
-            folder = get_last_checkpoint(self.args.output_dir)
-        if folder and self.args.max_steps > 0:
-            state = TrainerState.load_from_json(os.path.join(folder, TRAINER_STATE_NAME))
-            if state.global_step >= self.args.max_steps:
-                self._load_from_checkpoint(folder)
-                self.state = state
-                return TrainOutput(state.global_step, 0.0, {})
-        return super().train(resume_from_checkpoint, **kwargs)
 
     def targets(self, inputs: Mapping[str, Tensor], *, draw: bool) -> tuple[Tensor, Tensor]:
         """Labels int64 [B, L] and their mask of corruption bool [B, L]; `draw` asks for noise not in the rows."""
@@ -182,21 +145,8 @@ class CausalLMTrainer(Trainer):
         if model.training:
             self.meter.add(nll.detach(), valid, is_noisy)
         total = (self.objective(nll) * valid).sum()
-        if num_items_in_batch is None:
-            loss = total / valid.sum()
-        else:
-            # DDP averages gradients, while the divisor already counts the tokens of all processes.
-            shared = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
-            loss = total / num_items_in_batch * shared
+        loss = self.mean_loss(total, valid.sum(), num_items_in_batch)
         return (loss, {"nll": nll}) if return_outputs else loss
-
-    def get_eval_dataloader(self, *args, **kwargs):
-        # Every row counts in evaluation; `dataloader_drop_last` is there for equal training batches.
-        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
-        try:
-            return super().get_eval_dataloader(*args, **kwargs)
-        finally:
-            self.args.dataloader_drop_last = drop_last
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Sums per row instead of logits: (None, float64 [B, 2] = NLL and number of targets, [B])."""
@@ -210,21 +160,9 @@ class CausalLMTrainer(Trainer):
         return None, sums, torch.zeros(len(labels), device=labels.device)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs:
-            logs.update(self.meter.pop(self.accelerator))
-            if isinstance(self.objective, CorrectedNLL) and self.objective.source == "learned":
-                logs["learned_error_rate"] = self.objective.error_rate
+        if "loss" in logs and isinstance(self.objective, CorrectedNLL) and self.objective.source == "learned":
+            logs["learned_error_rate"] = self.objective.error_rate
         super().log(logs, start_time)
-
-    def realised_noise(self) -> dict[str, float | int]:
-        """Share of corrupted targets in all training steps and their number, `{"rate", "n"}` (a collective call)."""
-        self.meter.pop(self.accelerator)
-        return self.meter.realised()
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        super().create_model_card(*args, **kwargs)
-        if self.noise is not None and self.is_world_process_zero():
-            state_noise(Path(self.args.output_dir, "README.md"), self.noise)
 
     def get_decay_parameter_names(self, model) -> list[str]:
         return [name for name in super().get_decay_parameter_names(model) if not name.startswith(_RATE)]
@@ -239,69 +177,10 @@ class CausalLMTrainer(Trainer):
             optimizer.add_param_group({"params": [rate.logit], "lr": learning_rate, "weight_decay": 0.0})
         return optimizer
 
-    def _save_checkpoint(self, model, trial):
-        # A collective call, so it cannot stand in `_save`, which some versions call on the main process alone.
-        self._checkpoint_state = self.meter.state(self.accelerator)
-        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-        try:
-            super()._save_checkpoint(model, trial)
-        except (OSError, RuntimeError, SafetensorError) as error:  # what a full disk makes the three writers raise
-            shutil.rmtree(folder, ignore_errors=True)
-            message = f"{folder} could not be written ({error}) and was removed; earlier checkpoints stay"
-            raise OSError(message) from error
-        finally:
-            self._checkpoint_state = None
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        state_dict = self.model.state_dict() if state_dict is None else state_dict
-        own = {k: v.detach().cpu() for k, v in state_dict.items() if k.startswith(_RATE)}
-        super()._save(output_dir, {k: v for k, v in state_dict.items() if k not in own})
-        if self._checkpoint_state is not None and self.args.should_save:
-            save_file(own | self._checkpoint_state, os.path.join(output_dir or self.args.output_dir, STATE_FILE))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        state = load_file(os.path.join(resume_from_checkpoint, STATE_FILE))
-        self.meter.load(state, self.accelerator)
+    def _load_own(self, state: dict[str, Tensor]) -> None:
         rate = getattr(self.model, _RATE, None)
         if rate is not None:
             rate.load_state_dict({"logit": state[f"{_RATE}.logit"]})
-
-
-def _noise_in(rows: Any) -> Noise | None:
-    """The noise that a built data set carries in its description; rows may stand behind a wrapper as PackedRows."""
-    info = getattr(getattr(rows, "dataset", rows), "info", None)
-    return noise_from_description(info.description) if info is not None and info.description else None
-
-
-def _agreed_noise(given: Noise | None, in_data: Noise | None) -> Noise | None:
-    """The noise to record: the given one, unless the data were built with another."""
-    if given is None or in_data is None or in_data.error_rate == 0:
-        return in_data if given is None else given
-    if (given.error_rate, given.vocab_size, given.seed) != (in_data.error_rate, in_data.vocab_size, in_data.seed):
-        raise ValueError(f"the rows were built with {in_data}, and the trainer is given {given}; leave noise= out")
-    return given
-
-
-class _EpochOfNoise(TrainerCallback):
-    """Tells the trainer which epoch's noise to draw; counts passes, as a stream has no length to divide by."""
-
-    def __init__(self, trainer: CausalLMTrainer):
-        self.trainer = trainer
-        self.started = False
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.started = False
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        resumed = not self.started and state.global_step > 0
-        if resumed and state.epoch >= 1 and not has_length(self.trainer.train_dataset):
-            raise RuntimeError(
-                f"a stream of unknown length is resumed in its first pass only, and the checkpoint stands in pass "
-                f"{math.floor(state.epoch) + 1}; train on more rows, or on a data set that is stored"
-            )
-        self.trainer.epoch = self.trainer.epoch + 1 if self.started else math.floor(state.epoch or 0)
-        self.started = True
 
 
 def exact_nll(prediction: Any) -> dict[str, float]:

@@ -1,59 +1,60 @@
-"""Sums over tokens that stay on the device until they are logged, so that counting costs no synchronisation."""
+"""Sums over units that stay on the device until they are logged, so that counting costs no synchronisation."""
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["TokenMeter"]
+__all__ = ["Meter", "TokenMeter"]
 
 
-class TokenMeter:
-    """Sum of NLL and number of clean and of corrupted tokens, since the last `pop` and since the start of training."""
+class Meter(ABC):
+    """Named sums since the last `pop` and since the start of training, exact over processes and resumes.
+
+    A subclass names its sums, among them the numbers of clean and of corrupted units, and has a method that hands
+    the sums of a batch to `book`.
+    """
+
+    sums: ClassVar[tuple[str, ...]]
 
     def __init__(self) -> None:
         self.recent: Tensor | None = None
         self.total: Tensor | None = None
 
-    @torch.no_grad()
-    def add(self, nll: Tensor, valid: Tensor, is_noisy: Tensor) -> None:
-        """Add a batch: `nll` float [B, L], `valid` bool [B, L] marks targets, `is_noisy` bool [B, L] corrupted ones."""
-        noisy = is_noisy & valid
-        dtype = torch.float32 if nll.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-        total, total_noisy = (nll * valid).sum(dtype=dtype), (nll * noisy).sum(dtype=dtype)
-        n, n_noisy = valid.sum(), noisy.sum()
-        sums = torch.stack([total - total_noisy, (n - n_noisy).to(dtype), total_noisy, n_noisy.to(dtype)])
+    def book(self, sums: Tensor) -> None:
+        """Add the sums of a batch, float64 in the order of their names (float32 where a device has no other)."""
         self.recent = sums if self.recent is None else self.recent + sums
 
+    @abstractmethod
+    def means(self, sums: dict[str, float]) -> dict[str, float]:
+        """What to log of the sums of a window; no key for a kind of unit that did not occur."""
+
     def pop(self, accelerator: Any) -> dict[str, float]:
-        """Means since the last call, over all processes (a collective call); no key for a kind that did not occur."""
+        """Means since the last call, over all processes (a collective call)."""
         if self.recent is None:
             return {}
         sums = accelerator.reduce(self.recent, reduction="sum")
         self.recent = None
         self.total = sums if self.total is None else self.total + sums
-        clean, n_clean, noisy, n_noisy = sums.tolist()
-        logs = {}
-        if n_clean:
-            logs["nll_clean_targets"] = clean / n_clean
-        if n_noisy:
-            logs["nll_corrupted_targets"] = noisy / n_noisy
-        if n_clean or n_noisy:  # a run that was resumed at its last step has nothing new
-            logs["noise_rate"] = n_noisy / (n_clean + n_noisy)
-        return logs
+        named = dict(zip(self.sums, sums.tolist(), strict=True))
+        n = named["clean"] + named["corrupted"]
+        # A run that was resumed at its last step has nothing new.
+        return self.means(named) | {"noise_rate": named["corrupted"] / n} if n else {}
 
     def realised(self) -> dict[str, float | int]:
-        """Share of corrupted targets in all that were popped so far and their number, `{"rate", "n"}`."""
+        """Share of corrupted units in all that were popped so far and their number, `{"rate", "n"}`."""
         if self.total is None:
             raise RuntimeError("no training step was made, so no noise was realised")
-        _, n_clean, _, n_noisy = self.total.tolist()
-        return {"rate": n_noisy / (n_clean + n_noisy), "n": int(n_clean + n_noisy)}
+        named = dict(zip(self.sums, self.total.tolist(), strict=True))
+        n = named["clean"] + named["corrupted"]
+        return {"rate": named["corrupted"] / n, "n": int(n)}
 
     def state(self, accelerator: Any) -> dict[str, Tensor]:
         """What a checkpoint needs (a collective call): the totals of all processes, and what is not logged yet."""
-        zeros = torch.zeros(4, dtype=torch.float64)
+        zeros = torch.zeros(len(self.sums), dtype=torch.float64)
         recent = zeros if self.recent is None else accelerator.reduce(self.recent, reduction="sum").cpu()
         return {"recent": recent, "total": zeros if self.total is None else self.total.cpu()}
 
@@ -65,3 +66,27 @@ class TokenMeter:
         else:
             self.recent = torch.zeros_like(state["recent"]).to(device)
         self.total = state["total"].to(device)
+
+
+class TokenMeter(Meter):
+    """NLL of clean and of corrupted tokens."""
+
+    sums = ("nll_clean", "clean", "nll_corrupted", "corrupted")
+
+    @torch.no_grad()
+    def add(self, nll: Tensor, valid: Tensor, is_noisy: Tensor) -> None:
+        """Add a batch: `nll` float [B, L], `valid` bool [B, L] marks targets, `is_noisy` bool [B, L] corrupted ones."""
+        noisy = is_noisy & valid
+        dtype = sum_dtype(nll)
+        total, total_noisy = (nll * valid).sum(dtype=dtype), (nll * noisy).sum(dtype=dtype)
+        n, n_noisy = valid.sum(), noisy.sum()
+        self.book(torch.stack([total - total_noisy, (n - n_noisy).to(dtype), total_noisy, n_noisy.to(dtype)]))
+
+    def means(self, sums: dict[str, float]) -> dict[str, float]:
+        kinds = {"nll_clean_targets": "clean", "nll_corrupted_targets": "corrupted"}
+        return {key: sums[f"nll_{kind}"] / sums[kind] for key, kind in kinds.items() if sums[kind]}
+
+
+def sum_dtype(values: Tensor) -> torch.dtype:
+    """float64, but float32 on Apple's GPUs, which have no other."""
+    return torch.float32 if values.device.type == "mps" else torch.float64
