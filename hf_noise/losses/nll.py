@@ -15,7 +15,6 @@ from torch import Tensor
 
 __all__ = [
     "clean_posterior", "corrected_nll", "mixture_posterior", "posthoc_nll", "shift_targets", "token_nll",
-    "transition_nll",
 ]  # fmt: skip
 
 IGNORE_INDEX = -100
@@ -165,27 +164,3 @@ def posthoc_nll(
     p[..., :vocab_size] -= share
     log_p = torch.log(torch.clamp(p, min=share * floor))
     return torch.logsumexp(log_p, -1) - log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-
-
-def transition_nll(logits: Tensor, labels: Tensor, transition: Tensor) -> Tensor:
-    """Forward-corrected NLL for class-conditional noise: -log sum_i T[i, y] p(i | x) (Patrini et al., 2017).
-
-    Args:
-        logits: float [..., C].
-        labels: int64 [...], the noisy labels, in [0, C).
-        transition: float [C, C], T[i, j] = p(noisy = j | clean = i), rows sum to 1.
-
-    Returns:
-        Tensor [...]; inf where no class could have produced the label.
-
-    Raises:
-        ValueError: T has another shape or is not row-stochastic.
-    """
-    classes = logits.shape[-1]
-    if transition.shape != (classes, classes):
-        raise ValueError(f"transition must be [{classes}, {classes}], got {list(transition.shape)}")
-    rows = transition.sum(-1)
-    if (transition < 0).any() or not torch.allclose(rows, torch.ones_like(rows), atol=1e-5):
-        raise ValueError(f"each row of the transition matrix must be >= 0 and sum to 1, got row sums {rows.tolist()}")
-    log_column = torch.log(transition.to(logits.dtype)).T[labels]  # [..., C]: log T[i, label]
-    return -torch.logsumexp(F.log_softmax(logits, dim=-1) + log_column, dim=-1)

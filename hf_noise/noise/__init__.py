@@ -2,7 +2,7 @@
 
 from hf_noise.noise.base import Noise, noise_from_description, noise_from_dict, realised_rate
 from hf_noise.noise.documents import GaussianDocuments, RandomDocuments
-from hf_noise.noise.schedule import FixedBudget, Plan, ScaleBatch, ScaleSteps, Table6, plan_named
+from hf_noise.noise.schedule import FixedBudget, Plan, ScaleBatch, ScaleSteps, Table6, Table7, plan_named
 from hf_noise.noise.tokens import UniformTokens
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "ScaleBatch",
     "ScaleSteps",
     "Table6",
+    "Table7",
     "UniformTokens",
     "noise_from_description",
     "noise_from_dict",

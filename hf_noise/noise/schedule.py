@@ -7,6 +7,7 @@ noise makes training unstable it spends them on larger batches. Its second plan 
     ScaleSteps   batch_multiplier * steps = (1 + r) * base    algorithm 1, the principle of table 6
     ScaleBatch   batch * (1 + r), equal steps                 the same exposure without further updates
     Table6       the multipliers that the paper used          table 6
+    Table7       those of its ImageNet classifiers            table 7
     FixedBudget  steps and batch unchanged                    table 8
 """
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from hf_noise.noise import rates
 
-__all__ = ["FixedBudget", "Plan", "ScaleBatch", "ScaleSteps", "Schedule", "Table6", "plan_named"]
+__all__ = ["FixedBudget", "Plan", "ScaleBatch", "ScaleSteps", "Schedule", "Table6", "Table7", "plan_named"]
 
 _SAME_RATIO = 1e-9
 
@@ -31,7 +32,7 @@ class Plan:
     """How long one run takes, beside the run without noise that it is compared with.
 
     Args:
-        name: of the schedule that made it: "steps", "batch", "table6" or "budget".
+        name: of the schedule that made it: "steps", "batch", "table6", "table7" or "budget".
         ratio: r >= 0, noisy units per clean unit.
         steps: optimiser steps, >= 1.
         batch_size: sequences in an optimiser step, over all processes and accumulated micro-batches, >= 1.
@@ -184,13 +185,54 @@ class Table6(Schedule):
     multipliers: ClassVar[dict[float, int]] = {0.0: 1, 0.1: 1, 0.3: 1, 0.5: 2, 1.0: 12}
 
     def _scaled(self, ratio: float, steps: int, batch_size: int) -> tuple[float, float]:
-        for listed, multiplier in self.multipliers.items():
-            # A ratio that was computed from an error rate may miss the listed one by a rounding error.
-            if math.isclose(ratio, listed, abs_tol=_SAME_RATIO):
-                return steps * (1 + listed) / multiplier, batch_size * multiplier
-        ratios = ", ".join(f"{listed:g}" for listed in self.multipliers)
-        others = ", ".join(repr(name) for name in _SCHEDULES if name != self.name)
-        raise ValueError(f"paper A's table 6 has no ratio {ratio!r}, only {ratios}; other plans take any: {others}")
+        listed = _listed(ratio, self.multipliers, "paper A's table 6")
+        multiplier = self.multipliers[listed]
+        return steps * (1 + listed) / multiplier, batch_size * multiplier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table7(Schedule):
+    """Paper A's own plan for ViT-B on ImageNet and its subsets: the batch multipliers and epochs of its table 7.
+
+    The table divides epochs by the batch multiplier m. An epoch covers the data once whatever the batch, so that taken
+    literally some runs see half or a quarter of the correct labels.
+
+    Args:
+        classes: of the data set, 10, 100 or 1000.
+        reading: "principle" keeps what the paper says, (1 + r) times the images, in steps that are m times fewer;
+            "as_printed" takes the printed epochs, and `Plan.exposure` shows what that costs.
+
+    Example:
+        >>> Table7(classes=100).plan(1.0, steps=1000, batch_size=128).exposure
+        1.0
+        >>> Table7(classes=100, reading="as_printed").plan(1.0, steps=1000, batch_size=128).exposure
+        0.25
+    """
+
+    name: ClassVar[str] = "table7"
+    #: Classes -> ratio -> batch multiplier.
+    multipliers: ClassVar[dict[int, dict[float, int]]] = {
+        10: {0.0: 1, 0.1: 1, 0.3: 1, 0.5: 1, 1.0: 2},
+        100: {0.0: 1, 0.1: 1, 0.3: 2, 0.5: 2, 1.0: 4},
+        1000: {0.0: 1, 0.1: 1, 0.3: 1, 0.5: 1, 1.0: 1},
+    }
+    readings: ClassVar[tuple[str, ...]] = ("principle", "as_printed")
+    classes: int = 1000
+    reading: str = "principle"
+
+    def __post_init__(self) -> None:
+        if self.classes not in self.multipliers:
+            raise ValueError(f"paper A's table 7 has 10, 100 or 1000 classes, got {self.classes!r}")
+        if self.reading not in self.readings:
+            raise ValueError(f"reading must be one of {', '.join(map(repr, self.readings))}, got {self.reading!r}")
+
+    def _scaled(self, ratio: float, steps: int, batch_size: int) -> tuple[float, float]:
+        multipliers = self.multipliers[self.classes]
+        listed = _listed(ratio, multipliers, "paper A's table 7")
+        multiplier = multipliers[listed]
+        # The printed epochs are (1 + r) 300 / m, and an epoch in batches m times larger has m times fewer steps.
+        divisor = multiplier if self.reading == "principle" else multiplier**2
+        return steps * (1 + listed) / divisor, batch_size * multiplier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,11 +245,11 @@ class FixedBudget(Schedule):
         return steps, batch_size
 
 
-_SCHEDULES: dict[str, type[Schedule]] = {cls.name: cls for cls in (ScaleSteps, ScaleBatch, Table6, FixedBudget)}
+_SCHEDULES: dict[str, type[Schedule]] = {cls.name: cls for cls in (ScaleSteps, ScaleBatch, Table6, Table7, FixedBudget)}
 
 
 def plan_named(name: str, **settings: Any) -> Schedule:
-    """The schedule of this name, "steps", "batch", "table6" or "budget", as a command line gives it.
+    """The schedule of this name, "steps", "batch", "table6", "table7" or "budget", as a command line gives it.
 
     >>> plan_named("steps", batch_multiplier=2)
     ScaleSteps(batch_multiplier=2)
@@ -215,6 +257,16 @@ def plan_named(name: str, **settings: Any) -> Schedule:
     if name not in _SCHEDULES:
         raise ValueError(f"unknown compute plan {name!r}; choose from {', '.join(map(repr, _SCHEDULES))}")
     return _SCHEDULES[name](**settings)
+
+
+def _listed(ratio: float, table: dict[float, Any], name: str) -> float:
+    """The ratio of a table that this one is, within rounding: it may have been computed from an error rate."""
+    for listed in table:
+        if math.isclose(ratio, listed, abs_tol=_SAME_RATIO):
+            return listed
+    ratios = ", ".join(f"{listed:g}" for listed in table)
+    others = ", ".join(repr(other) for other in _SCHEDULES if not other.startswith("table"))
+    raise ValueError(f"{name} has no ratio {ratio!r}, only {ratios}; other plans take any: {others}")
 
 
 def _count(name: str, value: Any) -> int:

@@ -176,3 +176,5 @@ class _EpochOfNoise(TrainerCallback):
             )
         self.trainer.epoch = self.trainer.epoch + 1 if self.started else math.floor(state.epoch or 0)
         self.started = True
+        if hasattr(self.trainer.train_dataset, "set_epoch"):
+            self.trainer.train_dataset.set_epoch(self.trainer.epoch)

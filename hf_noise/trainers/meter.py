@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-__all__ = ["Meter", "TokenMeter"]
+__all__ = ["LabelMeter", "Meter", "TokenMeter"]
 
 
 class Meter(ABC):
@@ -85,6 +85,32 @@ class TokenMeter(Meter):
     def means(self, sums: dict[str, float]) -> dict[str, float]:
         kinds = {"nll_clean_targets": "clean", "nll_corrupted_targets": "corrupted"}
         return {key: sums[f"nll_{kind}"] / sums[kind] for key, kind in kinds.items() if sums[kind]}
+
+
+class LabelMeter(Meter):
+    """NLL of clean and of wrong labels, and what a classifier's predictions agree with."""
+
+    sums = ("nll_clean", "clean", "nll_corrupted", "corrupted", "as_trained", "as_clean", "memorised")
+
+    @torch.no_grad()
+    def add(self, nll: Tensor, predicted: Tensor, labels: Tensor, clean: Tensor, is_noisy: Tensor) -> None:
+        """Add a batch, all [B]: `nll` float, predictions, labels as trained on, clean labels, where these differ."""
+        as_trained = predicted == labels
+        counted = torch.stack([~is_noisy, is_noisy, as_trained, predicted == clean, as_trained & is_noisy])
+        dtype = sum_dtype(nll)
+        n_clean, n_noisy, *hits = counted.sum(-1, dtype=dtype).unbind()
+        nll_clean, nll_noisy = (counted[:2] * nll).sum(-1, dtype=dtype).unbind()
+        self.book(torch.stack([nll_clean, n_clean, nll_noisy, n_noisy, *hits]))
+
+    def means(self, sums: dict[str, float]) -> dict[str, float]:
+        n = sums["clean"] + sums["corrupted"]
+        logs = {"accuracy_trained_labels": sums["as_trained"] / n, "accuracy_clean_labels": sums["as_clean"] / n}
+        if sums["clean"]:
+            logs["nll_clean_targets"] = sums["nll_clean"] / sums["clean"]
+        if sums["corrupted"]:
+            logs["nll_corrupted_targets"] = sums["nll_corrupted"] / sums["corrupted"]
+            logs["memorised"] = sums["memorised"] / sums["corrupted"]
+        return logs
 
 
 def sum_dtype(values: Tensor) -> torch.dtype:

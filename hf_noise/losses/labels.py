@@ -1,0 +1,78 @@
+"""Negative log-likelihoods of labels: plain, and corrected for a known transition matrix.
+
+Class-conditional noise turns a clean conditional p(. | x) into q(j | x) = sum_i T[i, j] p(i | x). Training p by plain
+cross-entropy on noisy labels fits q; training it by -log q(label | x), the forward-corrected loss, fits p (Patrini et
+al., "Making deep neural networks robust to label noise", CVPR 2017). All NLLs are in nats.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["label_nll", "log_columns", "transition_nll"]
+
+_ROW_SUM_TOLERANCE = 1e-5
+
+
+def log_columns(transition: Tensor) -> Tensor:
+    """Row j holds log T[:, j], what a noisy label j says of each clean class; checked once, looked up in every step.
+
+    Args:
+        transition: float [C, C], T[i, j] = p(noisy = j | clean = i), rows sum to 1.
+
+    Returns:
+        [C, C] of the same dtype, -inf where T is 0.
+
+    Raises:
+        ValueError: T is not square or not row-stochastic.
+    """
+    if transition.ndim != 2 or transition.shape[0] != transition.shape[1]:
+        raise ValueError(f"transition must be [C, C], got {list(transition.shape)}")
+    rows = transition.sum(-1)
+    if not (transition >= 0).all() or not torch.allclose(rows, torch.ones_like(rows), atol=_ROW_SUM_TOLERANCE):
+        raise ValueError(f"each row of the transition matrix must be >= 0 and sum to 1, got row sums {rows.tolist()}")
+    return torch.log(transition).T.contiguous()
+
+
+def label_nll(logits: Tensor, labels: Tensor, columns: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+    """NLL of labels under the softmax of logits, forward-corrected if `columns` are given.
+
+    Args:
+        logits: float [..., C].
+        labels: int64 [...], in [0, C).
+        columns: `log_columns(T)`, on the device of the logits; None for no correction.
+        smoothing: s in [0, 1): (1 - s) times the NLL plus s times its mean over all classes as label.
+
+    Returns:
+        float [...]; inf where no class could have produced the label.
+    """
+    log_p = F.log_softmax(logits, dim=-1)
+    if columns is None:
+        nll = -log_p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        every = log_p
+    else:
+        nll = -torch.logsumexp(log_p + columns[labels], dim=-1)
+        every = (log_p.exp() @ columns.T.exp()).clamp_min(torch.finfo(log_p.dtype).tiny).log() if smoothing else None
+    return (1 - smoothing) * nll - smoothing * every.mean(-1) if smoothing else nll
+
+
+def transition_nll(logits: Tensor, labels: Tensor, transition: Tensor) -> Tensor:
+    """Forward-corrected NLL for class-conditional noise: -log sum_i T[i, y] p(i | x).
+
+    Args:
+        logits: float [..., C].
+        labels: int64 [...], the noisy labels, in [0, C).
+        transition: float [C, C], T[i, j] = p(noisy = j | clean = i), rows sum to 1.
+
+    Returns:
+        Tensor [...]; inf where no class could have produced the label.
+
+    Raises:
+        ValueError: T has another shape or is not row-stochastic.
+    """
+    classes = logits.shape[-1]
+    if transition.shape != (classes, classes):
+        raise ValueError(f"transition must be [{classes}, {classes}], got {list(transition.shape)}")
+    return label_nll(logits, labels, log_columns(transition).to(logits))
