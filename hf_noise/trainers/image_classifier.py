@@ -45,7 +45,7 @@ class ImageClassifierTrainer(NoiseTrainer):
             `NoiseTrainer` refuses.
     """
 
-    noise_kinds = ()
+    noise_kinds = (LabelFlips, HumanLabels)
     other_noise = "see hf_noise.noise for noise on labels"
 
     def __init__(
