@@ -11,13 +11,12 @@ its checkpoint, `record.json` and card. Started again, it skips what is finished
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpt2_noise_run import Run, train
-from transformers import HfArgumentParser
+from study import parse_scaled, print_plans
 
 from hf_noise.noise.schedule import plan_named
 from hf_noise.reports.lm_study import study_figure, study_table
@@ -85,15 +84,9 @@ class Settings:
 
 
 def parse(argv: list[str] | None = None) -> Settings:
-    parser = HfArgumentParser(Settings, description=__doc__.split("\n\n")[0])
-    for action in parser._actions:
-        if action.nargs == "+" and action.dest not in ("plan", "seed"):
-            action.nargs = "*"  # `--corrected` without a value: none of them
-    scale = parser.parse_known_args(argv)[0].scale
-    parser.set_defaults(**SCALES[scale])
-    (settings,) = parser.parse_args_into_dataclasses(argv)
+    parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=("plan", "seed"))
     if settings.source is None:
-        parser.error(f"--scale {scale} needs a corpus: --source path/*.parquet")
+        parser.error(f"--scale {settings.scale} needs a corpus: --source path/*.parquet")
     if 0 in settings.corrected + settings.learned + settings.estimated + settings.misstated:
         parser.error("without noise there is nothing to correct: r = 0 goes with --ratio only")
     if settings.streaming and settings.validation_source is None and not settings.source.startswith("embedded/"):
@@ -126,10 +119,8 @@ def main(argv: list[str] | None = None) -> None:
     runs = runs_of(settings)
     plans = [plan_named(run.plan).plan(run.ratio, steps=settings.steps, batch_size=settings.batch_size) for run in runs]
     if settings.dry_run:
-        print(json.dumps(asdict(settings), indent=2))
-        for run, plan in zip(runs, plans):
-            print(f"{run.name}: e = {plan.error_rate:.4f}, {plan.steps:,} steps x {plan.batch_size} rows = "
-                  f"{plan.tokens(settings.block_size):,} tokens, clean exposure {plan.exposure:.3f}")  # fmt: skip
+        tokens = settings.block_size
+        print_plans(settings, runs, plans, lambda plan: f"rows = {plan.tokens(tokens):,} tokens")
         return
     is_main = train(settings, runs, plans)
     if is_main:

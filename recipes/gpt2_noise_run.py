@@ -2,50 +2,37 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from datasets import IterableDataset
+from study import CHECKPOINTS_KEPT, result_settings, run_all, write_result
 from transformers import ProgressCallback, TrainingArguments, set_seed
 
 import hf_noise
 from hf_noise.analysis.error_rate import error_rate_from_ranks
 from hf_noise.data.packing import PackedRows
 from hf_noise.data.tokenization import find_tokenizer
-from hf_noise.hub.card import model_card
-from hf_noise.hub.push import push_checkpoint
 from hf_noise.metrics.audit import audit_metrics
 from hf_noise.models.gpt2 import gpt2
 from hf_noise.noise import UniformTokens, rates
-from hf_noise.reports.provenance import portable
-from hf_noise.reports.record import RunRecord, read_records, write_atomic
+from hf_noise.reports.record import RunRecord, read_records
 from hf_noise.trainers import CausalLMTrainer
 from hf_noise.trainers.audit import audit_tokens, posterior
-from hf_noise.trainers.checkpoints import claim_folder, last_complete_checkpoint
-from hf_noise.trainers.launch import (
-    check_disk,
-    check_world,
-    split_batch,
-    take_back_cores,
-    training_world,
-)
+from hf_noise.trainers.checkpoints import last_complete_checkpoint
+from hf_noise.trainers.launch import check_disk, split_batch, training_world
 from hf_noise.trainers.progress import FigureProgress
 from hf_noise.trainers.scoring import score_tokens
 
 # An epoch that no run reaches, so that noisy targets are measured on noise the model has not seen.
 UNSEEN_EPOCH = 1 << 30
-CHECKPOINTS_KEPT = 2
 SHUFFLE_BUFFER = 10_000  # rows of a stream among which the next one is drawn
 
-# Settings that change nothing in a run's result: a study may go on with other values.
-NOT_IN_RESULT = (
-    "scale", "output", "plan", "ratio", "corrected", "learned", "estimated", "misstated", "seed", "num_proc",
-    "num_processes", "save_steps", "audit", "push_to_hub", "private", "dry_run",
-)  # fmt: skip
+# Lists of which a run has one value each, and what else changes nothing in its result.
+NOT_IN_A_RUN = ("plan", "ratio", "corrected", "learned", "estimated", "misstated", "num_proc", "audit")
 
 
 @dataclass(frozen=True)
@@ -110,35 +97,15 @@ class Data:
 
 def train(settings, runs, plans) -> bool:
     """Make all runs that are not finished; returns whether this is the main process."""
-    on_cpu = not torch.cuda.is_available()
-    if on_cpu:
-        take_back_cores()
-    args = TrainingArguments(output_dir=settings.output, use_cpu=on_cpu, report_to="none")
-    check_world(args, settings.num_processes)
-    for plan in plans:
-        split_batch(plan.batch_size, args.world_size, settings.micro_batch)  # refuses now what would fail hours later
-    data = None
-    for number, (run, plan) in enumerate(zip(runs, plans), 1):
-        folder = Path(settings.output) / run.name
-        if args.process_index == 0:
-            claim_folder(folder, identity(settings, run))
-        Accelerator().wait_for_everyone()
-        if (folder / "record.json").exists():
-            continue
-        data = data or Data.load(settings, args)
-        make_run(settings, run, plan, folder, data, on_cpu, f"[{number}/{len(runs)}] {run.name}")
-        gc.collect()
-        torch._dynamo.reset()  # each run compiles a model of its own, and the number of versions kept is limited
-    if settings.push_to_hub and args.process_index == 0:
-        for run in runs:
-            repo = settings.push_to_hub if len(runs) == 1 else f"{settings.push_to_hub}-{run.name}"
-            push_checkpoint(Path(settings.output) / run.name, repo, private=settings.private or None)
-    return args.process_index == 0
+    return run_all(
+        settings, runs, plans, load=partial(Data.load, settings), make=partial(make_run, settings),
+        identity=partial(identity, settings),
+    )  # fmt: skip
 
 
 def identity(settings, run: Run) -> dict:
     """All that the result of a run depends on; without noise every plan is the same."""
-    same = {name: value for name, value in asdict(settings).items() if name not in NOT_IN_RESULT} | asdict(run)
+    same = result_settings(settings, run, NOT_IN_A_RUN)
     return same if run.ratio else same | {"plan": "any"}
 
 
@@ -203,8 +170,7 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
                 bare_model(trainer), data.train, folder / "audit.parquet", noise=noise,
                 error_rate=believed_rate(run, trainer), trained=run.loss, batch_size=score_batch(settings),
             )  # fmt: skip
-        write_atomic(folder / "README.md", str(model_card(record, repo_id=portable(str(folder)))))
-        record.write(folder / "record.json")
+        write_result(record, folder)
     trainer.accelerator.wait_for_everyone()
 
 

@@ -1,0 +1,102 @@
+"""What the recipes share: one run after the other, each in a folder of its own, the finished ones skipped."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from transformers import HfArgumentParser, TrainingArguments
+
+from hf_noise.hub.card import model_card
+from hf_noise.hub.push import push_checkpoint
+from hf_noise.reports.provenance import portable
+from hf_noise.reports.record import RunRecord, write_atomic
+from hf_noise.trainers.checkpoints import claim_folder
+from hf_noise.trainers.launch import check_world, split_batch, take_back_cores
+
+# Settings that change nothing in a run's result: a study may go on with other values.
+NOT_IN_RESULT = ("scale", "output", "seed", "num_processes", "save_steps", "push_to_hub", "private", "dry_run")
+CHECKPOINTS_KEPT = 2
+
+
+def parse_scaled(
+    settings: type, scales: dict[str, dict], argv: list[str] | None, description: str, one_or_more: Sequence[str]
+) -> tuple[argparse.ArgumentParser, Any]:
+    """Settings from a command line, on top of those of its `--scale`; lists may be empty unless named here."""
+    parser = HfArgumentParser(settings, description=description)
+    for action in parser._actions:
+        if action.nargs == "+" and action.dest not in one_or_more:
+            action.nargs = "*"
+    scale = parser.parse_known_args(argv)[0].scale
+    parser.set_defaults(**scales[scale])
+    (parsed,) = parser.parse_args_into_dataclasses(argv)
+    return parser, parsed
+
+
+def print_plans(settings: Any, runs: Sequence[Any], plans: Sequence[Any], derived: Callable[[Any], str]) -> None:
+    """What `--dry_run` shows: the settings, then for each run what follows from them."""
+    print(json.dumps(asdict(settings), indent=2))
+    for run, plan in zip(runs, plans):
+        print(f"{run.name}: e = {plan.error_rate:.4f}, {plan.steps:,} steps x {plan.batch_size} {derived(plan)}, "
+              f"clean exposure {plan.exposure:.3f}")  # fmt: skip
+
+
+def run_all(
+    settings: Any,
+    runs: Sequence[Any],
+    plans: Sequence[Any],
+    *,
+    load: Callable[[TrainingArguments], Any],
+    make: Callable[[Any, Any, Path, Any, bool, str], None],
+    identity: Callable[[Any], dict],
+) -> bool:
+    """Make all runs that are not finished, then push what is to be pushed; returns whether this is the main process.
+
+    Args:
+        load: the data, from arguments that know the world; called when the first run needs them.
+        make: trains and records one run: (run, plan, folder, data, on_cpu, title).
+        identity: all that the result of a run depends on; a folder with another one is not touched.
+    """
+    on_cpu = not torch.cuda.is_available()
+    if on_cpu:
+        take_back_cores()
+    args = TrainingArguments(output_dir=settings.output, use_cpu=on_cpu, report_to="none")
+    check_world(args, settings.num_processes)
+    for plan in plans:
+        split_batch(plan.batch_size, args.world_size, settings.micro_batch)  # refuses now what would fail hours later
+    data = None
+    for number, (run, plan) in enumerate(zip(runs, plans), 1):
+        folder = Path(settings.output) / run.name
+        if args.process_index == 0:
+            claim_folder(folder, identity(run))
+        Accelerator().wait_for_everyone()
+        if (folder / "record.json").exists():
+            continue
+        data = data or load(args)
+        make(run, plan, folder, data, on_cpu, f"[{number}/{len(runs)}] {run.name}")
+        gc.collect()
+        torch._dynamo.reset()  # each run compiles a model of its own, and the number of versions kept is limited
+    if settings.push_to_hub and args.process_index == 0:
+        for run in runs:
+            repo = settings.push_to_hub if len(runs) == 1 else f"{settings.push_to_hub}-{run.name}"
+            push_checkpoint(Path(settings.output) / run.name, repo, private=settings.private or None)
+    return args.process_index == 0
+
+
+def result_settings(settings: Any, run: Any, also_left_out: Sequence[str]) -> dict:
+    """The settings that the result of a run depends on, with the run's own values."""
+    left_out = {*NOT_IN_RESULT, *also_left_out}
+    return {name: value for name, value in asdict(settings).items() if name not in left_out} | asdict(run)
+
+
+def write_result(record: RunRecord, folder: Path) -> None:
+    """Card and record; the record comes last, because a folder that has one counts as finished."""
+    write_atomic(folder / "README.md", str(model_card(record, repo_id=portable(str(folder)))))
+    record.write(folder / "record.json")
