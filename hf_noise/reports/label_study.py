@@ -1,0 +1,156 @@
+"""Table and figure of a study of classifiers under label noise, from its records alone."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from hf_noise.reports.paper import paper_table
+from hf_noise.reports.record import RunRecord
+from hf_noise.reports.tables import figure, markdown_table
+
+__all__ = ["Curve", "curves", "label_figure", "label_table", "paper_accuracy"]
+
+#: Which published table a data set and protocol are to be compared with, and its column.
+PAPER_FIGURES = {
+    ("cifar10", "symmetric"): ("A.table2", "cifar10"),
+    ("cifar100", "symmetric"): ("A.table2", "cifar100"),
+    ("cifar10", "cyclic"): ("A.table11", "cifar10"),
+    ("cifar100", "cyclic"): ("A.table11", "cifar100"),
+    ("imagenet10", "symmetric"): ("A.table3", "imagenet10"),
+    ("imagenet100", "symmetric"): ("A.table3", "imagenet100"),
+    ("imagenet1000", "symmetric"): ("A.table3", "imagenet1000"),
+    ("imagenet1000-budget", "symmetric"): ("A.table9", "test_accuracy"),
+}
+LOSSES = {"nll": "cross-entropy", "corrected": "corrected through T"}
+CLEAN = "none"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One protocol and loss: error rate e -> values of a metric, one per seed; the runs without noise at 0."""
+
+    protocol: str
+    loss: str
+    points: dict[float, tuple[float, ...]]
+
+
+def protocol_of(record: RunRecord) -> str:
+    """Kind of the noise: "symmetric", "cyclic", ..., "human:<name>", or "none"."""
+    noise = record.noise
+    if noise["error_rate"] == 0:
+        return CLEAN
+    return noise["kind"] if "kind" in noise else f"human:{noise['name']}"
+
+
+def paper_accuracy(record: RunRecord, protocol: str | None = None) -> float | None:
+    """The published test accuracy, in percent, of a run with the plain loss; None where the papers have none."""
+    if record.loss["name"] != "nll" or record.noise.get("ratio") is None:
+        return None
+    data = str(record.data["builder"]).removeprefix("hf_noise/").removesuffix("-noisy")
+    data += str(record.data["classes"]) if data == "imagenet" else ""
+    data += "-budget" if data == "imagenet1000" and record.budget["plan"] == "budget" else ""
+    protocol = protocol or protocol_of(record)
+    found = PAPER_FIGURES.get((data, "symmetric" if protocol == CLEAN else protocol))
+    return None if found is None else paper_table(found[0]).get(record.noise["ratio"], {}).get(found[1])
+
+
+def label_table(records: Sequence[RunRecord]) -> str:
+    """One line per run: rates, compute, accuracy on test and training images, the marginal of the predictions."""
+    header = [
+        "run", "e", "wrong labels", "epochs", "test accuracy, %", "its 95% interval", "test NLL", "ECE",
+        "predicts y + 1, %", "train: as trained, %", "train: clean labels, %", "memorised, %", "KL of marginal",
+        "its sampling level", "TV", "paper: accuracy, %",
+    ]  # fmt: skip
+    rows = []
+    for record in records:
+        metrics = record.metrics
+        test, kl = metrics["test_accuracy"], metrics["marginal_kl"]
+        shares = ("successor_rate", "train_accuracy_trained_labels", "train_accuracy_clean_labels", "memorised")
+        successor, trained, clean, memorised = (_percent(metrics.get(name, {}).get("value")) for name in shares)
+        rows.append([
+            record.name, figure(record.noise["error_rate"]), figure(record.noise["realised"]["rate"]),
+            figure(record.budget["epochs"], 1), _percent(test["value"]),
+            f"{_percent(test['low'])} to {_percent(test['high'])}", figure(metrics["test_nll"]["value"]),
+            figure(metrics["test_ece"]["value"]), successor, trained, clean, memorised, figure(kl["value"], 5),
+            figure(kl["sampling"], 5), figure(metrics["marginal_tv"]["value"], 4), figure(paper_accuracy(record), 2),
+        ])  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def curves(records: Sequence[RunRecord], metric: str) -> list[Curve]:
+    """The curves of a metric, in the order in which protocols and losses first occur."""
+    found: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        value, rate = record.metrics[metric]["value"], record.noise["error_rate"]
+        found[protocol_of(record), record.loss["name"]][rate].append(value)
+    clean = found.pop((CLEAN, "nll"), {})
+    return [
+        Curve(protocol, loss, {rate: tuple(values) for rate, values in sorted({**clean, **points}.items())})
+        for (protocol, loss), points in found.items()
+    ]
+
+
+_COLOURS = {"symmetric": "#2166ac", "cyclic": "#b2182b", "pairs": "#1b7837", "uniform_resample": "#762a83"}
+_OTHER = "#e08214"
+
+
+def label_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
+    """Draw the study as a PNG: accuracy and the KL divergence of predicted labels against e."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
+    fig, (left, right) = plt.subplots(1, 2, figsize=(11.5, 4.8), layout="constrained")
+    for axis, metric, scale in ((left, "test_accuracy", 100), (right, "marginal_kl", 1)):
+        for curve in curves(records, metric):
+            _draw(axis, curve, scale)
+    _draw_paper(left, records)
+    left.set(ylabel="test accuracy (%)")
+    left.set_title("What wrong labels do to accuracy", loc="left", fontweight="bold")
+    levels = {record.metrics["marginal_kl"]["sampling"] for record in records}
+    for level in levels:
+        right.axhline(level, color="#888888", lw=1, ls=":", label="expected of random draws alone")
+    right.set_yscale("symlog", linthresh=max(levels, default=1e-4))
+    right.set_ylim(bottom=0)
+    right.set(ylabel="KL(predicted || true marginal), nats")
+    right.set_title("... and to the marginal of the predictions", loc="left", fontweight="bold")
+    for axis in (left, right):
+        axis.set_xlabel("error rate e = r / (1 + r)")
+        axis.legend(frameon=False, fontsize=8.5, loc="best")
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.tmp")
+    fig.savefig(unfinished, dpi=150, format="png")
+    os.replace(unfinished, path)
+    plt.close(fig)
+    return path
+
+
+def _draw(axis, curve: Curve, scale: float) -> None:
+    colour = _COLOURS.get(curve.protocol, _OTHER)
+    style, face = {"nll": ("o-", colour), "corrected": ("s--", "white")}[curve.loss]
+    label = f"{curve.protocol}, {LOSSES[curve.loss]}"
+    means = [scale * mean(values) for values in curve.points.values()]
+    axis.plot(list(curve.points), means, style, color=colour, markerfacecolor=face, lw=1.6, ms=5.5, label=label)
+    for rate, values in curve.points.items():
+        if len(values) > 1:
+            axis.plot([rate] * len(values), [scale * value for value in values], ".", color=colour, alpha=0.4)
+
+
+def _draw_paper(axis, records: Sequence[RunRecord]) -> None:
+    for protocol in dict.fromkeys(protocol_of(record) for record in records):
+        shown = [record for record in records if protocol_of(record) in (protocol, CLEAN)]
+        published = {record.noise["error_rate"]: paper_accuracy(record, protocol) for record in shown}
+        points = sorted((rate, value) for rate, value in published.items() if value is not None)
+        if len(points) > 1 and protocol != CLEAN:
+            axis.plot(*zip(*points), ":", color=_COLOURS.get(protocol, _OTHER), lw=1.2, label=f"{protocol}, paper")
+
+
+def _percent(value: float | None) -> str:
+    return figure(None if value is None else 100 * value, 1)

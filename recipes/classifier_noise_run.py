@@ -1,0 +1,279 @@
+"""One run of `classifier_noise.py` after the other: images, training, measurements, record, card."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from study import CHECKPOINTS_KEPT, result_settings, run_all, write_result
+from transformers import ProgressCallback, TrainingArguments, ViTImageProcessor, set_seed
+
+import hf_noise
+from hf_noise.metrics import (
+    accuracy,
+    classifier_calibration,
+    marginal_kl,
+    marginal_tv,
+    per_class_accuracy,
+    successor_rate,
+)
+from hf_noise.models.image import image_classifier
+from hf_noise.noise import HumanLabels, LabelFlips, noise_from_description, realised_rate
+from hf_noise.noise.label_maps import LABEL_MAPS
+from hf_noise.reports.record import RunRecord
+from hf_noise.trainers import ImageClassifierTrainer
+from hf_noise.trainers.checkpoints import last_complete_checkpoint
+from hf_noise.trainers.images import CropFlip, DeviceImages, WorkerImages, channel_statistics, label_columns
+from hf_noise.trainers.launch import check_disk, split_batch, training_world
+from hf_noise.trainers.progress import FigureProgress
+
+# Training images on which accuracy is measured at the end, without augmentation.
+SCORED_ROWS = 10_000
+CLASSES_LISTED = 100  # up to this many, a record holds the accuracy of each class
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+# Lists of which a run has one value each, and what else changes nothing in its result.
+NOT_IN_A_RUN = ("plan", "ratio", "protocol", "loss", "workers", "on_device")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One setting; `ratio` is None for human labels, whose rate is what it is."""
+
+    ratio: float | None
+    protocol: str
+    loss: str
+    plan: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        if self.ratio == 0:
+            return f"r0-seed{self.seed}"
+        noise = self.protocol.replace(":", "-") if self.ratio is None else f"r{self.ratio:g}-{self.protocol}"
+        return f"{noise}-{self.loss}-{self.plan}-seed{self.seed}"
+
+
+@dataclass
+class Data:
+    """Training and test rows, their labels' names, and what images are normalised with."""
+
+    settings: object
+    device: torch.device
+    classes: list[str]
+    num_channels: int
+    image_size: int
+    mean: list[float]
+    std: list[float]
+    train_rows: int
+    train_images: DeviceImages | None
+    test: DeviceImages | WorkerImages
+
+    @staticmethod
+    def read(settings, protocol: str | None = None, split: str = "train"):
+        """Rows of the data set: clean ones, or with the human labels of a protocol."""
+        options = {"source": settings.source, "test_source": settings.test_source, "classes": settings.classes}
+        options = {name: value for name, value in options.items() if value is not None}
+        noise = {"protocol": protocol} if protocol else {"r": 0.0}
+        rows = hf_noise.load_dataset(settings.data, split=split, **noise, **options)
+        if split == "train" and settings.train_rows:
+            if len(rows) < settings.train_rows:
+                raise ValueError(f"--train_rows {settings.train_rows}, but there are {len(rows)} images; leave it out")
+            rows = rows.select(range(settings.train_rows))
+        return rows
+
+    @classmethod
+    def rows(cls, settings) -> int:
+        """Number of training images."""
+        return len(cls.read(settings))
+
+    @classmethod
+    def load(cls, settings, args: TrainingArguments) -> Data:
+        with args.main_process_first(desc="data"):
+            train, test = cls.read(settings), cls.read(settings, split="test")
+        image = train[0]["image"]
+        channels, size = (1 if image.mode == "L" else 3), settings.image_size or max(image.size)
+        common = {
+            "settings": settings, "device": args.device, "classes": train.features["label"].names,
+            "num_channels": channels, "image_size": size, "train_rows": len(train),
+        }  # fmt: skip
+        if not settings.on_device:
+            return cls(**common, mean=IMAGENET_MEAN, std=IMAGENET_STD, train_images=None,
+                       test=WorkerImages(test, transform_of(size, settings, train=False)))  # fmt: skip
+        options = {"num_channels": channels, "pad_to": size, "device": args.device}
+        images = DeviceImages.from_dataset(train, mean=[0.0] * channels, std=[1.0] * channels, **options)
+        mean, std = channel_statistics(images.images)
+        return cls(**common, mean=mean, std=std, train_images=images,
+                   test=DeviceImages.from_dataset(test, mean=mean, std=std, **options))  # fmt: skip
+
+    def training(self, run: Run) -> DeviceImages | WorkerImages:
+        """The rows of a run, with augmentation."""
+        settings = self.settings
+        human = run.protocol if run.ratio is None else None
+        if self.train_images is None:
+            transform = transform_of(self.image_size, settings, train=True)
+            return WorkerImages(self.read(settings, human), transform, seed=run.seed)
+        augment = CropFlip(padding=settings.crop_padding, flip=settings.flip, seed=run.seed)
+        return self.scored(run, augment=augment)
+
+    def scored(self, run: Run, rows: int | None = None, augment: CropFlip | None = None) -> DeviceImages:
+        """The first images of a run on the device, with its labels."""
+        base = self.train_images
+        columns, info = base.columns, base.info
+        if run.ratio is None:
+            read = self.read(self.settings, run.protocol)
+            columns, info = label_columns(read), read.info
+        part = slice(rows)
+        return DeviceImages(
+            base.images[part], {name: column[part] for name, column in columns.items()}, device=self.device,
+            mean=self.mean, std=self.std, augment=augment, info=info if run.ratio is None else None,
+        )  # fmt: skip
+
+
+def transform_of(size: int, settings, *, train: bool):
+    """The usual crops of large images: random ones for training, the middle for a test."""
+    from torchvision.transforms import v2
+
+    if train:
+        crop = [v2.RandomResizedCrop(size, antialias=True)]
+        crop += [v2.RandomHorizontalFlip()] if settings.flip else []
+    else:
+        crop = [v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)]
+    return v2.Compose([
+        v2.ToImage(), *crop, v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+    ])  # fmt: skip
+
+
+def train(settings, runs, plans) -> bool:
+    """Make all runs that are not finished; returns whether this is the main process."""
+    return run_all(
+        settings, runs, plans, load=partial(Data.load, settings), make=partial(make_run, settings),
+        identity=partial(identity, settings),
+    )  # fmt: skip
+
+
+def identity(settings, run: Run) -> dict:
+    """All that the result of a run depends on; without noise every plan is the same."""
+    same = result_settings(settings, run, NOT_IN_A_RUN)
+    return same | {"plan": "any"} if run.ratio == 0 else same
+
+
+def noise_of(run: Run, data: Data, rows) -> LabelFlips | HumanLabels:
+    """The noise of a run: drawn by the trainer, or what came with human labels."""
+    if run.ratio is None:
+        return noise_from_description(rows.info.description)
+    settings, classes = data.settings, len(data.classes)
+    common = {"ratio": run.ratio, "num_classes": classes, "seed": run.seed, "redraw": settings.redraw}
+    if run.protocol == "pairs":
+        return LabelFlips.pairs(LABEL_MAPS[settings.data.removeprefix("hf_noise/").removesuffix("-noisy")], **common)
+    make = {
+        "none": LabelFlips.symmetric, "symmetric": LabelFlips.symmetric, "cyclic": LabelFlips.cyclic,
+        "uniform_resample": LabelFlips.uniform_resample,
+    }  # fmt: skip
+    if run.protocol not in make:
+        known = "symmetric, uniform_resample, cyclic, pairs, human:<name>"
+        raise ValueError(f"unknown --protocol {run.protocol!r}; known: {known}")
+    return make[run.protocol](**common)
+
+
+def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, title: str) -> None:
+    started = time.perf_counter()
+    world = training_world()
+    rows_per_pass, accumulation = split_batch(plan.batch_size, world, settings.micro_batch)
+    optimizer = {"sgd": {"optim": "sgd", "optim_args": "momentum=0.9"}, "adamw": {"optim": "adamw_torch_fused"}}
+    args = TrainingArguments(
+        output_dir=str(folder), max_steps=plan.steps, per_device_train_batch_size=rows_per_pass,
+        gradient_accumulation_steps=accumulation, per_device_eval_batch_size=settings.micro_batch,
+        learning_rate=settings.learning_rate, lr_scheduler_type="cosine", warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay, label_smoothing_factor=settings.label_smoothing, max_grad_norm=0.0,
+        bf16=settings.bf16, torch_compile=settings.torch_compile, logging_steps=settings.logging_steps,
+        save_steps=settings.save_steps, save_total_limit=CHECKPOINTS_KEPT, use_cpu=on_cpu,
+        dataloader_num_workers=0 if settings.on_device else settings.workers, dataloader_pin_memory=not on_cpu,
+        dataloader_drop_last=data.train_rows >= plan.batch_size, report_to="none", seed=run.seed,
+        **optimizer[settings.optimizer],
+    )  # fmt: skip
+    set_seed(run.seed)
+    model = image_classifier(
+        settings.model, labels=data.classes, image_size=data.image_size, num_channels=data.num_channels
+    )
+    check_disk(folder, model.num_parameters(), CHECKPOINTS_KEPT + 1)
+    rows = data.training(run)
+    noise = noise_of(run, data, rows)
+    sized = {"height": data.image_size, "width": data.image_size}
+    trainer = ImageClassifierTrainer(
+        model, args, noise=noise, loss=run.loss, mixup=settings.mixup, train_dataset=rows, eval_dataset=data.test,
+        processing_class=ViTImageProcessor(size=sized, image_mean=data.mean, image_std=data.std),
+    )  # fmt: skip
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(FigureProgress(title))
+    checkpoint = last_complete_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    realised = trainer.realised_noise()
+    metrics = measure(run, trainer, data, noise)
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        record = RunRecord(
+            name=run.name, task="image_classification", recipe="recipes/classifier_noise.py", seed=run.seed,
+            settings=asdict(settings),
+            model={"name": settings.model, "parameters": model.num_parameters(), "config": model.config.to_diff_dict()},
+            data={
+                "builder": settings.data, "source": settings.source or settings.data, "classes": len(data.classes),
+                "image_size": data.image_size, "channels": data.num_channels, "train_rows": data.train_rows,
+                "test_rows": len(data.test), "augmentation": augmentation(settings),
+            },
+            noise=noise.to_dict() | {"realised": realised},
+            budget=plan.to_dict() | {"epochs": plan.sequences / data.train_rows, "processes": world},
+            loss={"name": run.loss, "error_rate": noise.error_rate if run.loss == "corrected" else 0.0,
+                  "source": "known" if run.loss == "corrected" else "none"},
+            metrics=metrics, wall_seconds=time.perf_counter() - started,
+        )  # fmt: skip
+        write_result(record, folder)
+    trainer.accelerator.wait_for_everyone()
+
+
+def augmentation(settings) -> str:
+    """What happens to training images, in words."""
+    crop = f"random crop after padding by {settings.crop_padding} pixels" if settings.crop_padding else None
+    crop = crop if settings.on_device else "random crop of 8% to 100% of the area"
+    mixup = f"mixup {settings.mixup:g}" if settings.mixup else None
+    parts = [crop, "horizontal flip" if settings.flip else None, mixup]
+    return ", ".join(filter(None, parts)) or "none"
+
+
+def measure(run: Run, trainer: ImageClassifierTrainer, data: Data, noise) -> dict[str, dict]:
+    """The figures of a run, each with the number of images behind it."""
+    classes = len(data.classes)
+    logits, labels, _ = trainer.predict(data.test)
+    predicted, n = logits.argmax(-1), len(labels)
+    overall = accuracy(predicted, labels, num_classes=classes)
+    metrics = {
+        "test_accuracy": {"value": overall["accuracy"], **{key: overall[key] for key in ("low", "high", "n")}},
+        "test_nll": {}, "test_ece": {},
+        "marginal_kl": {"value": marginal_kl(predicted, labels, num_classes=classes), "n": n, "unit": "nats",
+                        "sampling": (classes - 1) / (2 * n)},
+        "marginal_tv": {"value": marginal_tv(predicted, labels, num_classes=classes), "n": n},
+    }  # fmt: skip
+    calibration = classifier_calibration(logits, labels)
+    metrics["test_nll"] = {"value": calibration["nll"], "n": n, "unit": "nats"}
+    metrics["test_ece"] = {"value": calibration["ece"], "n": n}
+    successor = successor_rate(predicted, labels, num_classes=classes)
+    metrics["successor_rate"] = {"value": successor["rate"], **{key: successor[key] for key in ("low", "high", "n")}}
+    if classes <= CLASSES_LISTED:
+        by_class = per_class_accuracy(predicted, labels, num_classes=classes)["accuracy"]
+        metrics["test_accuracy"]["per_class"] = dict(zip(data.classes, map(float, by_class)))
+    if data.train_images is None:
+        return metrics
+    scored = data.scored(run, SCORED_ROWS)
+    guess = trainer.predict(scored).predictions.argmax(-1)
+    trained, clean, wrong = (part.cpu().numpy() for part in trainer.targets(scored.columns, draw=True))
+    kinds = {"train_accuracy_clean_labels": guess == clean, "train_accuracy_trained_labels": guess == trained}
+    if np.any(wrong):
+        kinds["memorised"] = (guess == trained)[wrong]
+    for name, hits in kinds.items():
+        hit = realised_rate(hits)
+        metrics[name] = {"value": hit["rate"], "n": hit["n"]}
+    return metrics
