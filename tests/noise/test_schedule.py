@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_noise.noise.schedule import FixedBudget, Plan, ScaleBatch, ScaleSteps, Schedule, Table6, plan_named
+from hf_noise.noise.schedule import FixedBudget, Plan, ScaleBatch, ScaleSteps, Schedule, Table6, Table7, plan_named
 
 PAPER = {"steps": 600_000, "batch_size": 480}
 NAMES = ["steps", "batch", "table6", "budget"]
@@ -26,6 +26,36 @@ def test_table_6_of_paper_a(r, multiplier, iterations):
     assert plan.tokens(1024) == iterations * multiplier * 491_520
     assert plan.exposure == pytest.approx(1, abs=1e-12)
     assert plan == dataclasses.replace(ScaleSteps(batch_multiplier=multiplier).plan(r, **PAPER), name="table6")
+
+
+# Classes -> ratio -> (images per GPU, epochs) as printed; an epoch covers the data once, whatever the batch.
+PRINTED = {
+    10: {0: (128, 300), 0.1: (128, 330), 0.3: (128, 390), 0.5: (128, 450), 1.0: (256, 300)},
+    100: {0: (128, 300), 0.1: (128, 330), 0.3: (256, 195), 0.5: (256, 225), 1.0: (512, 150)},
+    1000: {0: (128, 300), 0.1: (128, 330), 0.3: (128, 390), 0.5: (128, 450), 1.0: (128, 600)},
+}
+TABLE_7 = [(classes, r, *entry) for classes, row in PRINTED.items() for r, entry in row.items()]
+
+
+@pytest.mark.parametrize(("classes", "r", "batch", "epochs"), TABLE_7)
+def test_table_7_of_paper_a_in_both_readings(classes, r, batch, epochs):
+    images = 128_000
+    base = {"steps": 300 * images // 128, "batch_size": 128}
+    printed = Table7(classes=classes, reading="as_printed").plan(r, **base)
+    assert (printed.batch_size, printed.sequences) == (batch, epochs * images)
+    assert printed.exposure == pytest.approx(epochs / 300 / (1 + r))
+    principle = Table7(classes=classes).plan(r, **base)
+    assert principle.batch_size == batch and principle.exposure == pytest.approx(1, abs=1e-6)
+
+
+def test_table_7_has_three_data_sets_and_two_readings():
+    with pytest.raises(ValueError, match="10, 100 or 1000 classes, got 50"):
+        Table7(classes=50)
+    with pytest.raises(ValueError, match="'principle', 'as_printed', got 'literal'"):
+        Table7(reading="literal")
+    with pytest.raises(ValueError, match="table 7 has no ratio 0.2, only 0, 0.1, 0.3, 0.5, 1"):
+        Table7().plan(0.2, steps=10, batch_size=8)
+    assert plan_named("table7", classes=100, reading="as_printed") == Table7(classes=100, reading="as_printed")
 
 
 def test_table_6_knows_a_ratio_with_a_rounding_error():
