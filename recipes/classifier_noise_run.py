@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from datasets import load_dataset_builder
 from study import CHECKPOINTS_KEPT, result_settings, run_all, write_result
 from transformers import ProgressCallback, TrainingArguments, ViTImageProcessor, set_seed
 
@@ -16,8 +17,7 @@ import hf_noise
 from hf_noise.metrics import (
     accuracy,
     classifier_calibration,
-    marginal_kl,
-    marginal_tv,
+    marginal_shift,
     per_class_accuracy,
     successor_rate,
 )
@@ -69,6 +69,7 @@ class Data:
     image_size: int
     mean: list[float]
     std: list[float]
+    source: str
     train_rows: int
     train_images: DeviceImages | None
     test: DeviceImages | WorkerImages
@@ -76,7 +77,10 @@ class Data:
     @staticmethod
     def read(settings, protocol: str | None = None, split: str = "train"):
         """Rows of the data set: clean ones, or with the human labels of a protocol."""
-        options = {"source": settings.source, "test_source": settings.test_source, "classes": settings.classes}
+        source = settings.source
+        if settings.test_source is not None:
+            source = {"train": settings.source, "test": settings.test_source}
+        options = {"source": source, "classes": settings.classes}
         options = {name: value for name, value in options.items() if value is not None}
         noise = {"protocol": protocol} if protocol else {"r": 0.0}
         rows = hf_noise.load_dataset(settings.data, split=split, **noise, **options)
@@ -100,6 +104,7 @@ class Data:
         common = {
             "settings": settings, "device": args.device, "classes": train.features["label"].names,
             "num_channels": channels, "image_size": size, "train_rows": len(train),
+            "source": settings.source or load_dataset_builder(settings.data, r=0.0).config.source,
         }  # fmt: skip
         if not settings.on_device:
             return cls(**common, mean=IMAGENET_MEAN, std=IMAGENET_STD, train_images=None,
@@ -221,7 +226,7 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
             settings=asdict(settings),
             model={"name": settings.model, "parameters": model.num_parameters(), "config": model.config.to_diff_dict()},
             data={
-                "builder": settings.data, "source": settings.source or settings.data, "classes": len(data.classes),
+                "builder": settings.data, "source": data.source, "classes": len(data.classes),
                 "image_size": data.image_size, "channels": data.num_channels, "train_rows": data.train_rows,
                 "test_rows": len(data.test), "augmentation": augmentation(settings),
             },
@@ -250,18 +255,21 @@ def measure(run: Run, trainer: ImageClassifierTrainer, data: Data, noise) -> dic
     logits, labels, _ = trainer.predict(data.test)
     predicted, n = logits.argmax(-1), len(labels)
     overall = accuracy(predicted, labels, num_classes=classes)
+    calibration = classifier_calibration(logits, labels)
+    successor = successor_rate(predicted, labels, num_classes=classes)
+    shift = marginal_shift(predicted, labels, num_classes=classes)
     metrics = {
         "test_accuracy": {"value": overall["accuracy"], **{key: overall[key] for key in ("low", "high", "n")}},
-        "test_nll": {}, "test_ece": {},
-        "marginal_kl": {"value": marginal_kl(predicted, labels, num_classes=classes), "n": n, "unit": "nats",
-                        "sampling": (classes - 1) / (2 * n)},
-        "marginal_tv": {"value": marginal_tv(predicted, labels, num_classes=classes), "n": n},
+        "test_nll": {"value": calibration["nll"], "n": n, "unit": "nats"},
+        "test_ece": {"value": calibration["ece"], "n": n},
+        "successor_rate": {
+            "value": successor["successor_rate"], **{key: successor[key] for key in ("low", "high", "n")},
+        },
+        "marginal_kl": {
+            "value": shift["marginal_kl"], "n": n, "unit": "nats", "of_sampling_alone": shift["sampling_kl"],
+        },
+        "marginal_tv": {"value": shift["marginal_tv"], "n": n, "of_sampling_alone": shift["sampling_tv"]},
     }  # fmt: skip
-    calibration = classifier_calibration(logits, labels)
-    metrics["test_nll"] = {"value": calibration["nll"], "n": n, "unit": "nats"}
-    metrics["test_ece"] = {"value": calibration["ece"], "n": n}
-    successor = successor_rate(predicted, labels, num_classes=classes)
-    metrics["successor_rate"] = {"value": successor["rate"], **{key: successor[key] for key in ("low", "high", "n")}}
     if classes <= CLASSES_LISTED:
         by_class = per_class_accuracy(predicted, labels, num_classes=classes)["accuracy"]
         metrics["test_accuracy"]["per_class"] = dict(zip(data.classes, map(float, by_class)))

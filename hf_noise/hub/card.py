@@ -44,7 +44,21 @@ _METRICS = {
     "audit_auroc": "AUROC of the posterior that a target is clean",
     "audit_ece": "calibration error (ECE) of that posterior",
     "audit_brier": "Brier score of that posterior",
+    "test_accuracy": "accuracy, clean test labels",
+    "test_nll": "NLL, clean test labels",
+    "test_ece": "calibration error (ECE), clean test labels",
+    "successor_rate": "share of predictions equal to (y + 1) mod C",
+    "marginal_kl": "KL of the predicted from the true marginal of labels",
+    "marginal_tv": "total variation of these marginals",
+    "train_accuracy_trained_labels": "accuracy on training images, labels as trained on",
+    "train_accuracy_clean_labels": "accuracy on training images, clean labels",
+    "memorised": "share of the wrong training labels that it gives back",
 }
+
+# Which split a metric was measured on, by the beginning of its name; all others on training data.
+_SPLITS = {"validation": "validation", "test": "test", "successor": "test", "marginal": "test"}
+# What the noise is called with, in the card's code.
+_UNITS = {"image_classification": "labels"}
 
 
 def model_card(
@@ -88,12 +102,14 @@ def model_card(
         intro=_intro(record),
         noise_sentence=noise_sentence(block | {"config": config}),
         is_noisy=bool(block.get("alpha", block.get("e", True))),
+        is_drawn="seed" in block,
         results=_results(record),
         noise_table=render.pairs(_noise_rows(record)),
-        loss_sentence=_loss_sentence(record.loss),
+        loss_sentence=_loss_sentence(record.loss, record.task),
+        units=_UNITS.get(record.task, "tokens"),
         budget=render.pairs(record.budget),
         data=render.pairs(record.data),
-        usage=_usage(repo_id or record.name, loader, bool(record.data.get("tokenizer"))),
+        usage=_usage(repo_id or record.name, loader, record),
         command=record.command,
         provenance=render.pairs(_provenance(record)),
         versions=", ".join(f"{name} {version}" for name, version in record.versions.items()),
@@ -134,7 +150,7 @@ def _eval_results(record: RunRecord, pipeline_tag: str) -> list[EvalResult]:
 
 
 def _split(metric: str) -> str:
-    return "validation" if metric.startswith("validation") else "train"
+    return next((split for beginning, split in _SPLITS.items() if metric.startswith(beginning)), "train")
 
 
 def _intro(record: RunRecord) -> str:
@@ -171,7 +187,14 @@ def _noise_rows(record: RunRecord) -> dict[str, Any]:
     return rows | {f"realised {key}": value for key, value in realised.items()}
 
 
-def _loss_sentence(loss: dict[str, Any]) -> str:
+def _loss_sentence(loss: dict[str, Any], task: str) -> str:
+    if task == "image_classification" and loss.get("name") == "corrected":
+        return (
+            "cross-entropy corrected through the transition matrix T of the noise, `-log sum_i T[i, y] p(i)`, so that "
+            "the model learned the clean labels."
+        )
+    if task == "image_classification" and loss.get("name") == "nll":
+        return "plain cross-entropy on the noisy labels; the model was not told of the noise."
     if loss.get("name") == "corrected":
         rate = (
             f"e = {loss['error_rate']:.4g}"
@@ -187,13 +210,19 @@ def _loss_sentence(loss: dict[str, Any]) -> str:
     return f"`{loss.get('name')}`."
 
 
-def _usage(repo_id: str, loader: str, has_tokenizer: bool) -> str:
-    tokenizer = f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")\n' if has_tokenizer else ""
-    return (
-        f"from transformers import {loader}{', AutoTokenizer' if has_tokenizer else ''}\n\n"
-        f'model = {loader}.from_pretrained("{repo_id}")\n{tokenizer}\n'
-        f'import hf_noise\n\nnoise = hf_noise.load_noise("{repo_id}")  # what it was trained on, as an object'
-    )
+def _usage(repo_id: str, loader: str, record: RunRecord) -> str:
+    lines = [f"from transformers import {loader}", "", f'model = {loader}.from_pretrained("{repo_id}")']
+    if record.data.get("tokenizer"):
+        lines[0] += ", AutoTokenizer"
+        lines.append(f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")')
+    if record.task == "image_classification":
+        lines[0] += ", AutoImageProcessor"
+        lines.append(f'processor = AutoImageProcessor.from_pretrained("{repo_id}")')
+    if record.model.get("config", {}).get("model_type", "").startswith("hf_noise_"):
+        lines[:1] = ["import hf_noise.models.image  # teaches transformers this network", lines[0]]
+    lines += ["", "import hf_noise", ""]
+    lines.append(f'noise = hf_noise.load_noise("{repo_id}")  # what it was trained on, as an object')
+    return "\n".join(lines)
 
 
 def _provenance(record: RunRecord) -> dict[str, Any]:

@@ -77,7 +77,8 @@ def label_table(records: Sequence[RunRecord]) -> str:
             figure(record.budget["epochs"], 1), _percent(test["value"]),
             f"{_percent(test['low'])} to {_percent(test['high'])}", figure(metrics["test_nll"]["value"]),
             figure(metrics["test_ece"]["value"]), successor, trained, clean, memorised, figure(kl["value"], 5),
-            figure(kl["sampling"], 5), figure(metrics["marginal_tv"]["value"], 4), figure(paper_accuracy(record), 2),
+            figure(kl["of_sampling_alone"], 5), figure(metrics["marginal_tv"]["value"], 4),
+            figure(paper_accuracy(record), 2),
         ])  # fmt: skip
     return markdown_table(header, rows)
 
@@ -114,7 +115,7 @@ def label_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     _draw_paper(left, records)
     left.set(ylabel="test accuracy (%)")
     left.set_title("What wrong labels do to accuracy", loc="left", fontweight="bold")
-    levels = {record.metrics["marginal_kl"]["sampling"] for record in records}
+    levels = {record.metrics["marginal_kl"]["of_sampling_alone"] for record in records}
     for level in levels:
         right.axhline(level, color="#888888", lw=1, ls=":", label="expected of random draws alone")
     right.set_yscale("symlog", linthresh=max(levels, default=1e-4))

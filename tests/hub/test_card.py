@@ -120,7 +120,7 @@ def test_only_the_record_carries_figures(record):
 def test_a_clean_run_says_so(record, noise):
     changed = record.to_dict() | {"noise": noise.to_dict() | {"ratio": 0.0, "error_rate": 0.0}}
     card = model_card(RunRecord.from_dict(changed))
-    assert "No noise was added" in card.text and "wrong on purpose" not in card.text
+    assert "No noise was added" in card.text and "known to be wrong" not in card.text
     assert card.data.noise["e"] == 0
 
 

@@ -1,0 +1,156 @@
+"""The classifier recipe from the command line to its table: a few steps on some of the embedded digits."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+from pathlib import Path
+
+import classifier_noise
+import pytest
+import torch
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+import hf_noise
+from hf_noise.noise import LabelFlips
+from hf_noise.reports.record import read_records
+
+
+def main(*arguments) -> str:
+    threads, printed = torch.get_num_threads(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            classifier_noise.main([str(argument) for argument in arguments])
+    finally:
+        torch.set_num_threads(threads)
+    return printed.getvalue()
+
+
+TINY = ["--train_rows", "128", "--epochs", "1", "--batch_size", "16", "--save_steps", "4", "--logging_steps", "4"]
+RUNS = [
+    "r0-seed0", "r1-cyclic-corrected-steps-seed0", "r1-cyclic-nll-steps-seed0", "r1-symmetric-corrected-steps-seed0",
+    "r1-symmetric-nll-steps-seed0",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    return folder, main("--output", folder, *TINY, "--ratio", "0", "1")
+
+
+def test_every_run_has_its_folder_record_card_and_checkpoint(study):
+    folder, _ = study
+    assert sorted(path.name for path in folder.iterdir()) == [*RUNS, "study.png"]
+    for run in RUNS:
+        steps = 8 * (1 + int(run[1]))
+        names = {path.name for path in (folder / run).iterdir()}
+        assert {"record.json", "README.md", "model.safetensors", "preprocessor_config.json", "run.json"} <= names
+        assert f"checkpoint-{steps}" in names
+        model = AutoModelForImageClassification.from_pretrained(folder / run)
+        assert model.config.id2label[3] == "3" and model.config.num_labels == 10
+        assert AutoImageProcessor.from_pretrained(folder / run).size["height"] == 8
+        card = (folder / run / "README.md").read_text()
+        assert "AutoModelForImageClassification" in card and "accuracy, clean test labels" in card
+
+
+def test_the_checkpoint_knows_its_noise(study):
+    folder, _ = study
+    assert hf_noise.load_noise(folder / RUNS[2]) == LabelFlips.cyclic(ratio=1.0, num_classes=10)
+    assert hf_noise.load_noise(folder / RUNS[4]) == LabelFlips.symmetric(ratio=1.0, num_classes=10)
+
+
+def test_records_hold_what_was_measured(study):
+    folder, _ = study
+    records = {record.name: record for record in read_records(folder)}
+    assert sorted(records) == RUNS
+    for name, record in records.items():
+        steps = record.budget["steps"]
+        assert (steps, record.budget["epochs"]) == ((8, 1.0) if name == "r0-seed0" else (16, 2.0))
+        assert record.noise["realised"]["n"] == 16 * steps
+        e = record.noise["error_rate"]
+        # Five standard deviations: a false alarm once in a million seeds.
+        assert abs(record.noise["realised"]["rate"] - e) <= 5 * (e * (1 - e) / (16 * steps)) ** 0.5
+        test = record.metrics["test_accuracy"]
+        assert test["low"] < test["value"] < test["high"] and test["n"] == record.data["test_rows"]
+        assert len(test["per_class"]) == 10
+        assert ("memorised" in record.metrics) == (e > 0)
+        assert record.metrics["train_accuracy_clean_labels"]["n"] == 128
+        assert record.task == "image_classification" and record.data["source"] == "embedded/digits"
+
+
+def test_table_and_figure(study):
+    folder, printed = study
+    for run in RUNS:
+        assert re.search(rf"^\| {run} +\|", printed, re.MULTILINE)
+    assert printed.rstrip().endswith(f"figure: {folder / 'study.png'}")
+    assert (folder / "study.png").stat().st_size > 10_000
+
+
+def test_started_again_it_trains_nothing(study, monkeypatch):
+    folder, printed = study
+    monkeypatch.setattr("classifier_noise_run.make_run", lambda *_: pytest.fail("a finished run was made again"))
+    assert main("--output", folder, *TINY, "--ratio", "0", "1") == printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--scale", "paper"], {"epochs": 200.0, "model": "resnet18-cifar", "batch_size": 128}),
+        (["--scale", "gpu", "--epochs", "2"], {"epochs": 2.0, "ratio": [0.0, 0.5, 1.0]}),
+        (["--scale", "imagenet", "--train_rows", "128000", "--classes", "100"], {"model": "vit_base_patch16_224"}),
+    ],
+)
+def test_a_dry_run_shows_the_settings_of_a_scale(arguments, expected):
+    printed = main(*arguments, "--dry_run")
+    settings = json.loads(printed[: printed.rindex("\n}\n") + 2])
+    assert {name: settings[name] for name in expected} == expected
+
+
+def test_both_readings_of_table_7():
+    base = ["--scale", "imagenet", "--train_rows", "102400", "--classes", "100", "--ratio", "1", "--dry_run"]
+    assert "15,000 steps x 4096 images = 600.0 epochs, clean exposure 1.000" in main(*base)
+    assert "3,750 steps x 4096 images = 150.0 epochs, clean exposure 0.250" in main(*base, "--reading", "as_printed")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--loss", "hinge"], "takes nll and corrected, got hinge"), (["--epochs", "0"], "must be > 0, got 0")],
+)
+def test_wrong_flags_are_refused_at_once(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(*arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_a_protocol_that_there_is_not_is_named(tmp_path):
+    with pytest.raises(ValueError, match="unknown --protocol 'random'; known: symmetric"):
+        main("--output", tmp_path, *TINY, "--protocol", "random", "--ratio", "1", "--loss", "nll")
+    with pytest.raises(ValueError, match="--train_rows 10000, but there are 14"):
+        main("--output", tmp_path, "--train_rows", "10000", "--ratio", "0")
+
+
+def test_killed_between_checkpoints_it_goes_on(tmp_path, study):
+    """A run stopped by its own callback after a checkpoint, started again, ends with the same weights."""
+    folder, _ = study
+    from hf_noise.trainers.image_classifier import ImageClassifierTrainer
+
+    original, calls = ImageClassifierTrainer.compute_loss, []
+
+    def stop(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 11:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    arguments = ["--output", tmp_path, *TINY, "--protocol", "cyclic", "--loss", "corrected", "--ratio", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageClassifierTrainer, "compute_loss", stop)
+        with pytest.raises(KeyboardInterrupt):
+            main(*arguments)
+    run = RUNS[1]
+    assert Path(tmp_path, run, "checkpoint-8").is_dir() and not Path(tmp_path, run, "record.json").exists()
+    main(*arguments)
+    assert Path(tmp_path, run, "model.safetensors").read_bytes() == (folder / run / "model.safetensors").read_bytes()
