@@ -1,6 +1,6 @@
-"""Metrics as functions on arrays.
+"""Metrics as functions on arrays, and as `evaluate.Metric`.
 
-Each name loads its module when it is first used.
+Each name loads its module when it is first used: `evaluate` imports transformers and torch, the functions need neither.
 """
 
 from importlib import import_module
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from hf_noise.metrics.classification import confusion as confusion
     from hf_noise.metrics.classification import per_class_accuracy as per_class_accuracy
     from hf_noise.metrics.classification import successor_rate as successor_rate
+    from hf_noise.metrics.evaluate_metrics import AccuracyWithInterval as AccuracyWithInterval
+    from hf_noise.metrics.evaluate_metrics import Calibration as Calibration
+    from hf_noise.metrics.evaluate_metrics import MarginalKL as MarginalKL
+    from hf_noise.metrics.evaluate_metrics import MarginalTV as MarginalTV
+    from hf_noise.metrics.evaluate_metrics import PerClassAccuracy as PerClassAccuracy
+    from hf_noise.metrics.evaluate_metrics import SuccessorRate as SuccessorRate
     from hf_noise.metrics.intervals import wilson_interval as wilson_interval
     from hf_noise.metrics.marginal import marginal_kl as marginal_kl
     from hf_noise.metrics.marginal import marginal_shift as marginal_shift
@@ -24,6 +30,12 @@ if TYPE_CHECKING:
 
 # No name here may be that of a module beside it: importing the module would put it in the function's place.
 _WHERE = {
+    "AccuracyWithInterval": "evaluate_metrics",
+    "Calibration": "evaluate_metrics",
+    "MarginalKL": "evaluate_metrics",
+    "MarginalTV": "evaluate_metrics",
+    "PerClassAccuracy": "evaluate_metrics",
+    "SuccessorRate": "evaluate_metrics",
     "accuracy": "classification",
     "audit_metrics": "audit",
     "classifier_calibration": "calibration",
