@@ -6,15 +6,8 @@ import sys
 import pytest
 
 HEAVY = {
-    "torch",
-    "transformers",
-    "datasets",
-    "accelerate",
-    "huggingface_hub",
-    "sklearn",
-    "scipy",
-    "matplotlib",
-    "pandas",
+    "torch", "transformers", "datasets", "accelerate", "huggingface_hub", "sklearn", "scipy", "matplotlib", "pandas",
+    "evaluate", "timm",
 }
 
 
@@ -44,3 +37,9 @@ def test_importing_the_package_loads_no_framework():
 )
 def test_noise_on_arrays_needs_numpy_alone(use):
     assert not loaded_after(use) & HEAVY
+
+
+def test_a_metric_on_arrays_needs_scipy_alone():
+    assert not loaded_after("import hf_noise.metrics; dir(hf_noise.metrics)") & HEAVY
+    use = "from hf_noise.metrics import accuracy, classifier_calibration, marginal_kl"
+    assert loaded_after(f"{use}; marginal_kl([0], [0], num_classes=2)") & HEAVY == {"scipy"}

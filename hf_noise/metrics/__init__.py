@@ -1,1 +1,65 @@
-"""Metrics as functions on arrays."""
+"""Metrics as functions on arrays, and as `evaluate.Metric`.
+
+Each name loads its module when it is first used: `evaluate` imports transformers and torch, the functions need neither.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hf_noise.metrics.audit import audit_metrics as audit_metrics
+    from hf_noise.metrics.calibration import classifier_calibration as classifier_calibration
+    from hf_noise.metrics.calibration import classifier_reliability as classifier_reliability
+    from hf_noise.metrics.classification import accuracy as accuracy
+    from hf_noise.metrics.classification import confusion as confusion
+    from hf_noise.metrics.classification import per_class_accuracy as per_class_accuracy
+    from hf_noise.metrics.classification import successor_rate as successor_rate
+    from hf_noise.metrics.evaluate_metrics import AccuracyWithInterval as AccuracyWithInterval
+    from hf_noise.metrics.evaluate_metrics import Calibration as Calibration
+    from hf_noise.metrics.evaluate_metrics import MarginalKL as MarginalKL
+    from hf_noise.metrics.evaluate_metrics import MarginalTV as MarginalTV
+    from hf_noise.metrics.evaluate_metrics import PerClassAccuracy as PerClassAccuracy
+    from hf_noise.metrics.evaluate_metrics import SuccessorRate as SuccessorRate
+    from hf_noise.metrics.intervals import wilson_interval as wilson_interval
+    from hf_noise.metrics.marginal import marginal_kl as marginal_kl
+    from hf_noise.metrics.marginal import marginal_shift as marginal_shift
+    from hf_noise.metrics.marginal import marginal_tv as marginal_tv
+    from hf_noise.metrics.marginal import predicted_marginal as predicted_marginal
+    from hf_noise.metrics.marginal import sampling_kl as sampling_kl
+    from hf_noise.metrics.marginal import sampling_tv as sampling_tv
+
+# No name here may be that of a module beside it: importing the module would put it in the function's place.
+_WHERE = {
+    "AccuracyWithInterval": "evaluate_metrics",
+    "Calibration": "evaluate_metrics",
+    "MarginalKL": "evaluate_metrics",
+    "MarginalTV": "evaluate_metrics",
+    "PerClassAccuracy": "evaluate_metrics",
+    "SuccessorRate": "evaluate_metrics",
+    "accuracy": "classification",
+    "audit_metrics": "audit",
+    "classifier_calibration": "calibration",
+    "classifier_reliability": "calibration",
+    "confusion": "classification",
+    "marginal_kl": "marginal",
+    "marginal_shift": "marginal",
+    "marginal_tv": "marginal",
+    "per_class_accuracy": "classification",
+    "predicted_marginal": "marginal",
+    "sampling_kl": "marginal",
+    "sampling_tv": "marginal",
+    "successor_rate": "classification",
+    "wilson_interval": "intervals",
+}
+
+__all__ = list(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

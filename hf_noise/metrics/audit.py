@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
+from hf_noise.metrics.calibration import calibration_error, stated_and_observed
+
 __all__ = ["audit_metrics", "reliability"]
 
 
@@ -19,16 +21,7 @@ def reliability(clean_posterior: np.ndarray, is_noisy: np.ndarray, bins: int = 1
     Returns:
         For each bin {"stated", "observed", "n"}: the mean posterior, the share that was clean, the number of units.
     """
-    number = np.minimum((clean_posterior * bins).astype(int), bins - 1)
-    rows = []
-    for i in np.unique(number):
-        inside = number == i
-        rows.append({
-            "stated": float(clean_posterior[inside].mean(dtype=np.float64)),
-            "observed": float(1 - is_noisy[inside].mean()),
-            "n": int(inside.sum()),
-        })
-    return rows
+    return stated_and_observed(clean_posterior, ~np.asarray(is_noisy, dtype=bool), bins)
 
 
 def audit_metrics(clean_posterior: np.ndarray, is_noisy: np.ndarray, bins: int = 15) -> dict[str, float | int]:
@@ -53,10 +46,9 @@ def audit_metrics(clean_posterior: np.ndarray, is_noisy: np.ndarray, bins: int =
     if is_noisy.all() or not is_noisy.any():
         raise ValueError("the audit needs clean and corrupted units, and all of these are of one kind")
     rows = reliability(clean_posterior, is_noisy, bins)
-    n = is_noisy.size
     return {
         "auroc": float(roc_auc_score(~is_noisy, clean_posterior)),
-        "ece": sum(row["n"] / n * abs(row["stated"] - row["observed"]) for row in rows),
+        "ece": calibration_error(rows),
         "brier": float(brier_score_loss(~is_noisy, clean_posterior)),
-        "n": n,
+        "n": is_noisy.size,
     }

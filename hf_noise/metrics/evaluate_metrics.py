@@ -1,0 +1,128 @@
+"""The metrics of classifiers for `evaluate`: made directly, without `evaluate.load`, so no network is asked.
+
+    metric = MarginalKL()
+    metric.add_batch(predictions=[3, 1], references=[3, 2])
+    metric.compute(num_classes=10)
+
+Everything added, in one process or in `num_process` of them, is measured at once in process 0. Importing this module
+imports `evaluate`, and with it transformers and torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import evaluate
+import numpy as np
+from datasets import Features, Sequence, Value
+
+from hf_noise.metrics import calibration, classification, marginal
+
+__all__ = ["AccuracyWithInterval", "Calibration", "MarginalKL", "MarginalTV", "PerClassAccuracy", "SuccessorRate"]
+
+_CLASSES = """
+    predictions: integers [n], the predicted classes.
+    references: integers [n], the true classes.
+"""
+
+_LOGITS = """
+    predictions: float [n, C], logits.
+    references: integers [n], the true classes.
+"""
+
+
+class _OfClasses(evaluate.Metric):
+    """A metric of predicted and true class indices; the docstring of a subclass is its description."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        # As int64, evaluate would cut 0.9 down to class 0 without a word; float64 keeps it until _indices looks.
+        return evaluate.MetricInfo(
+            description=self.__doc__,
+            citation="",
+            inputs_description=_CLASSES,
+            features=Features(predictions=Value("float64"), references=Value("float64")),
+        )
+
+
+class AccuracyWithInterval(_OfClasses):
+    """`hf_noise.metrics.accuracy`: {"accuracy", "low", "high", "n"}."""
+
+    def _compute(
+        self, predictions: Any, references: Any, num_classes: int | None = None, confidence: float = 0.95
+    ) -> dict[str, Any]:
+        return classification.accuracy(
+            *_indices(predictions, references), num_classes=num_classes, confidence=confidence
+        )
+
+
+class PerClassAccuracy(_OfClasses):
+    """`hf_noise.metrics.per_class_accuracy`: lists {"accuracy", "low", "high", "n"} by class, and {"missing"}."""
+
+    def _compute(self, predictions: Any, references: Any, num_classes: int, confidence: float = 0.95) -> dict[str, Any]:
+        found = classification.per_class_accuracy(
+            *_indices(predictions, references), num_classes=num_classes, confidence=confidence
+        )
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in found.items()}
+
+
+class SuccessorRate(_OfClasses):
+    """`hf_noise.metrics.successor_rate`: {"successor_rate", "low", "high", "n"}."""
+
+    def _compute(self, predictions: Any, references: Any, num_classes: int, confidence: float = 0.95) -> dict[str, Any]:
+        return classification.successor_rate(
+            *_indices(predictions, references), num_classes=num_classes, confidence=confidence
+        )
+
+
+class MarginalKL(_OfClasses):
+    """`hf_noise.metrics.marginal_kl` against the references: {"marginal_kl", "sampling_kl", "n"}, in nats."""
+
+    def _compute(self, predictions: Any, references: Any, num_classes: int) -> dict[str, Any]:
+        shift = marginal.marginal_shift(*_indices(predictions, references), num_classes=num_classes)
+        return {name: shift[name] for name in ("marginal_kl", "sampling_kl", "n")}
+
+
+class MarginalTV(_OfClasses):
+    """`hf_noise.metrics.marginal_tv` against the references: {"marginal_tv", "sampling_tv", "n"}."""
+
+    def _compute(self, predictions: Any, references: Any, num_classes: int) -> dict[str, Any]:
+        shift = marginal.marginal_shift(*_indices(predictions, references), num_classes=num_classes)
+        return {name: shift[name] for name in ("marginal_tv", "sampling_tv", "n")}
+
+
+class Calibration(evaluate.Metric):
+    """`hf_noise.metrics.classifier_calibration`: {"ece", "nll", "brier", "confidence", "accuracy", "n"}.
+
+    evaluate handles about a million logits per second; call the function where there are many more.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=self.__doc__,
+            citation="",
+            inputs_description=_LOGITS,
+            features=Features(predictions=Sequence(Value("float64")), references=Value("float64")),
+        )
+
+    def _compute(self, predictions: Any, references: Any, bins: int = 15) -> dict[str, Any]:
+        widths = {len(row) for row in predictions}
+        if len(widths) > 1:
+            raise ValueError(f"logits must be [n, C], got rows of {min(widths)} and of {max(widths)} classes")
+        return calibration.classifier_calibration(predictions, _whole("references", references), bins=bins)
+
+
+def _indices(predictions: Any, references: Any) -> tuple[np.ndarray, np.ndarray]:
+    return _whole("predictions", predictions), _whole("references", references)
+
+
+def _whole(name: str, values: Any) -> np.ndarray:
+    """What evaluate stored as float64, as int64 [n]."""
+    stored = np.asarray(values, dtype=np.float64)
+    broken = ~(stored == np.trunc(stored))
+    if broken.any():
+        first = int(broken.argmax())
+        raise ValueError(
+            f"{broken.sum()} of {stored.size} {name} are no integers, the first is {stored[first]:g} at index {first}; "
+            "take argmax(axis=-1) of logits first"
+        )
+    return stored.astype(np.int64)
