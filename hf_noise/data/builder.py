@@ -234,7 +234,7 @@ class NoisyDataBuilder(ArrowBasedBuilder):
         to be drawn never again, so that a trainer does not take it for noise that it has to renew.
         """
         drawn = self.noise
-        if self.config.epoch == 0 and hasattr(drawn, "redraw"):
+        if self.config.epoch == 0 and drawn.redraw != "never":
             drawn = replace(drawn, redraw="never")
         noise: dict[str, Any] = drawn.to_dict()
         record: dict[str, Any] = {"noise": noise, "epoch": self.config.epoch, **self.told()}
