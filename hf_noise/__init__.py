@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from hf_noise.data.hook import load_dataset as load_dataset
     from hf_noise.hub.load import load_noise as load_noise
     from hf_noise.noise import GaussianDocuments as GaussianDocuments
+    from hf_noise.noise import HumanLabels as HumanLabels
+    from hf_noise.noise import LabelFlips as LabelFlips
     from hf_noise.noise import RandomDocuments as RandomDocuments
     from hf_noise.noise import UniformTokens as UniformTokens
     from hf_noise.noise import noise_from_dict as noise_from_dict

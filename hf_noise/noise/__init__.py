@@ -2,12 +2,16 @@
 
 from hf_noise.noise.base import Noise, noise_from_description, noise_from_dict, realised_rate
 from hf_noise.noise.documents import GaussianDocuments, RandomDocuments
+from hf_noise.noise.human import HumanLabels
+from hf_noise.noise.labels import LabelFlips
 from hf_noise.noise.schedule import FixedBudget, Plan, ScaleBatch, ScaleSteps, Table6, plan_named
 from hf_noise.noise.tokens import UniformTokens
 
 __all__ = [
     "FixedBudget",
     "GaussianDocuments",
+    "HumanLabels",
+    "LabelFlips",
     "Noise",
     "Plan",
     "RandomDocuments",

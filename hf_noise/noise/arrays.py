@@ -1,4 +1,4 @@
-"""What the protocols for tokens ask of the arrays they get; nothing here draws anything."""
+"""What the protocols ask of the arrays they get; nothing here draws anything."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ __all__ = [
     "IGNORE_INDEX",
     "as_numpy",
     "check_dtype",
+    "check_num_classes",
+    "check_one_each",
     "check_rows",
     "check_vocab_size",
+    "ignored_labels",
     "ignored_positions",
     "integer_rows",
     "integers",
@@ -53,11 +56,20 @@ def integer_rows(name: str, rows: Iterable[Any]) -> list[np.ndarray]:
 
 def check_vocab_size(vocab_size: Any, smallest: int, bits: int) -> int:
     """Return `vocab_size` as an int, or raise unless it is an integer in [smallest, 2^bits]."""
-    if isinstance(vocab_size, bool) or not isinstance(vocab_size, int | np.integer):
-        raise TypeError(f"vocab_size must be an integer, got {vocab_size!r}")
-    if not smallest <= vocab_size <= 1 << bits:
-        raise ValueError(f"vocab_size must lie in [{smallest}, 2^{bits}], got {vocab_size}; pass len(tokenizer)")
-    return int(vocab_size)
+    return _check_size("vocab_size", vocab_size, smallest, bits, "pass len(tokenizer)")
+
+
+def check_num_classes(num_classes: Any, bits: int) -> int:
+    """Return `num_classes` as an int, or raise unless it is an integer in [2, 2^bits]."""
+    return _check_size("num_classes", num_classes, 2, bits, "pass the number of classes, the largest label plus one")
+
+
+def _check_size(name: str, size: Any, smallest: int, bits: int, remedy: str) -> int:
+    if isinstance(size, bool) or not isinstance(size, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {size!r}")
+    if not smallest <= size <= 1 << bits:
+        raise ValueError(f"{name} must lie in [{smallest}, 2^{bits}], got {size}; {remedy}")
+    return int(size)
 
 
 def check_rows(tokens: Any, sample: Any) -> None:
@@ -69,22 +81,50 @@ def check_rows(tokens: Any, sample: Any) -> None:
         )
 
 
-def check_dtype(dtype: Any, largest: int, vocab_size: int) -> None:
-    """Raise unless the dtype, whose largest value is given, holds every token of the vocabulary."""
-    if vocab_size - 1 > largest:
-        raise ValueError(f"{dtype} cannot hold tokens up to {vocab_size - 1}; widen it first, to int32 or int64")
+def check_one_each(labels: Any, sample: Any) -> None:
+    """Raise unless labels [...] come with sample ids of the same shape, as arrays or as tensors."""
+    if labels.shape != sample.shape:
+        raise ValueError(
+            f"labels need one sample id each: labels have shape {list(labels.shape)}, sample has {list(sample.shape)}"
+        )
+
+
+def check_dtype(dtype: Any, largest: int, size: int, what: str = "tokens") -> None:
+    """Raise unless the dtype, whose largest value is given, holds all of 0 .. size - 1."""
+    if size - 1 > largest:
+        raise ValueError(f"{dtype} cannot hold {what} up to {size - 1}; widen it first, to int32 or int64")
 
 
 def ignored_positions(tokens: np.ndarray, vocab_size: int) -> np.ndarray | None:
     """The positions to leave alone (-100), None if there are none; raises if a token is outside [0, vocab_size)."""
-    # Read as unsigned, negative values are the largest: one pass instead of two finds that all is well.
-    if tokens.size == 0 or tokens.view(tokens.dtype.str.replace("i", "u")).max() < vocab_size:
-        return None
-    ignored = tokens == IGNORE_INDEX
-    outside = tokens[~ignored & ((tokens < 0) | (tokens >= vocab_size))]
-    if outside.size:
+    ignored, outside = _ignored_and_outside(tokens, vocab_size)
+    if outside is not None:
         raise ValueError(
-            f"token {outside[0]} is outside [0, {vocab_size}): vocab_size={vocab_size} is smaller than "
+            f"token {tokens[outside][0]} is outside [0, {vocab_size}): vocab_size={vocab_size} is smaller than "
             "a token seen, or the column holds no token ids; pass len(tokenizer)"
         )
     return ignored
+
+
+def ignored_labels(labels: np.ndarray, num_classes: int) -> np.ndarray | None:
+    """The labels to leave alone (-100), None if there are none; raises if a label is outside [0, num_classes)."""
+    ignored, outside = _ignored_and_outside(labels, num_classes)
+    if outside is not None:
+        first = tuple(int(axis[0]) for axis in np.nonzero(np.atleast_1d(outside)))
+        value = np.atleast_1d(labels)[first]
+        raise ValueError(
+            f"{outside.sum()} of {labels.size} labels are outside [0, {num_classes}), the first at index "
+            f"{first[0] if len(first) == 1 else first}: {value}; give the right num_classes, or drop samples without "
+            f"a label (-1 on the Hub) or mark them with {IGNORE_INDEX}"
+        )
+    return ignored
+
+
+def _ignored_and_outside(values: np.ndarray, size: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Where the values are -100, and where they are neither that nor in [0, size); None for nowhere."""
+    # Read as unsigned, negative values are the largest: one pass instead of two finds that all is well.
+    if values.size == 0 or values.view(values.dtype.str.replace("i", "u")).max() < size:
+        return None, None
+    ignored = values == IGNORE_INDEX
+    outside = ~ignored & ((values < 0) | (values >= size))
+    return ignored, outside if outside.any() else None

@@ -11,7 +11,15 @@ import numpy as np
 
 from hf_noise.noise.arrays import as_numpy
 
-__all__ = ["Noise", "check_seed", "noise_from_description", "noise_from_dict", "noise_of_description", "realised_rate"]
+__all__ = [
+    "Noise",
+    "check_redraw",
+    "check_seed",
+    "noise_from_description",
+    "noise_from_dict",
+    "noise_of_description",
+    "realised_rate",
+]
 
 _PROTOCOLS: dict[str, type[Noise]] = {}
 
@@ -122,3 +130,10 @@ def check_seed(seed: int) -> int:
     if not 0 <= seed < 1 << 63:
         raise ValueError(f"seed must lie in [0, 2^63), got {seed}")
     return int(seed)
+
+
+def check_redraw(redraw: str) -> str:
+    """Return `redraw`, or raise: "epoch" draws fresh noise in every epoch, "never" repeats that of epoch 0."""
+    if redraw not in ("epoch", "never"):
+        raise ValueError(f'redraw must be "epoch" or "never", got {redraw!r}')
+    return redraw

@@ -1,7 +1,9 @@
 """Counter-based randomness: every random word is a hash of (seed, stream, epoch, sample, position).
 
 A row of data (one sample in one epoch) owns a SplitMix64 stream whose start is `row_keys(...)`; position `k` of
-the row reads the stream's k-th output directly. So no generator is carried around, and a word does not depend on
+the row reads the stream's k-th output directly. What needs one word per sample (a label) takes a shorter way: all
+samples of an epoch share the stream that starts at `stream_key(...)`, and each reads the output whose number is its id
+(`words_at`). So no generator is carried around, and a word does not depend on
 batch size, order, workers, processes or resume. `counter_torch` computes the same bits on tensors.
 
 SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014).
@@ -23,6 +25,7 @@ __all__ = [
     "units",
     "weyl",
     "words",
+    "words_at",
 ]
 
 GOLDEN = 0x9E3779B97F4A7C15
@@ -97,6 +100,26 @@ def words(
         uint64 array [..., L] (`out` if given).
     """
     z = np.add(keys, offsets, out=out)
+    return mix_in_place(z, np.empty_like(z) if scratch is None else scratch)
+
+
+def words_at(
+    key: int, position: np.ndarray, out: np.ndarray | None = None, scratch: np.ndarray | None = None
+) -> np.ndarray:
+    """Random 64-bit words at any positions of one stream: those that `words` reads at positions 0, 1, ...
+
+    Args:
+        key: start of the stream in [0, 2^64), from `stream_key`.
+        position: integers of any shape; negative ones count mod 2^64.
+        out, scratch: optional uint64 work space of that shape.
+
+    Returns:
+        uint64 array of the same shape (`out` if given).
+    """
+    z = np.empty(position.shape, dtype=np.uint64) if out is None else out
+    z.view(np.int64)[...] = position
+    z *= np.uint64(GOLDEN)
+    z += np.uint64((key + GOLDEN) & _WORD)
     return mix_in_place(z, np.empty_like(z) if scratch is None else scratch)
 
 

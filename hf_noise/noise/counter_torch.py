@@ -6,11 +6,24 @@ arithmetic one with the copied sign bits masked off.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 
 from hf_noise.noise import counter
 
-__all__ = ["GOLDEN", "stream_key", "row_keys", "weyl", "words", "mix", "upper_half", "LOWER_HALF"]
+__all__ = [
+    "GOLDEN",
+    "LOWER_HALF",
+    "mix",
+    "row_keys",
+    "stream_key",
+    "stream_key_on",
+    "upper_half",
+    "weyl",
+    "words",
+    "words_at",
+]
 
 _SIGN = 1 << 63
 
@@ -47,6 +60,12 @@ def stream_key(seed: int, stream: int, epoch: int) -> torch.Tensor:
     return torch.tensor(_signed(counter.stream_key(seed, stream, epoch)))
 
 
+@lru_cache(maxsize=8)
+def stream_key_on(seed: int, stream: int, epoch: int, device: torch.device) -> torch.Tensor:
+    """`stream_key` on a device; kept, since a copy to a GPU makes the host wait."""
+    return stream_key(seed, stream, epoch).to(device)
+
+
 def row_keys(key: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
     """Start of each sample's stream: `stream_key(...)` and integers of any shape -> int64 of that shape and device."""
     return mix((sample.long() ^ key) + GOLDEN)
@@ -64,3 +83,8 @@ def weyl(length: int, device: torch.device | str = "cpu") -> torch.Tensor:
 def words(keys: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Random 64-bit words as int64: keys [..., 1] and offsets [L] -> [..., L]."""
     return mix(keys + offsets)
+
+
+def words_at(key: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    """`counter.words_at`: `stream_key(...)` and integers of any shape -> int64 of that shape and device."""
+    return mix(position.long() * GOLDEN + (key + GOLDEN))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from hf_noise.noise import counter, rates
+from hf_noise.noise import counter, draws, rates
 from hf_noise.noise.arrays import (
     IGNORE_INDEX,
     check_dtype,
@@ -19,19 +19,12 @@ from hf_noise.noise.arrays import (
     integers,
     is_tensor,
 )
-from hf_noise.noise.base import Noise, check_seed
+from hf_noise.noise.base import Noise, check_redraw, check_seed
 
 __all__ = ["UniformTokens", "IGNORE_INDEX", "MAX_VOCAB_SIZE"]
 
 _VOCAB_BITS = 31
 MAX_VOCAB_SIZE = 1 << _VOCAB_BITS
-
-#: Up to this many ids one half of a random word is enough; larger vocabularies take a second word.
-ONE_WORD_CHOICES = 1 << 20
-_MAX_WORD = np.uint64(2**64 - 1)
-
-# One block of rows passes through all operations while it is in the processor's cache.
-_BLOCK = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +75,8 @@ class UniformTokens(Noise):
         object.__setattr__(self, "seed", check_seed(self.seed))
         smallest = 2 if self.exclude_original else 1
         object.__setattr__(self, "vocab_size", check_vocab_size(self.vocab_size, smallest, _VOCAB_BITS))
-        if e > 0 and self._draw[0] == 0:
-            raise ValueError(f"error_rate {e!r} is below the finest rate that can be drawn, 2^-33; use 0 for no noise")
-        if self.redraw not in ("epoch", "never"):
-            raise ValueError(f'redraw must be "epoch" or "never", got {self.redraw!r}')
+        draws.threshold(e)  # raises for a rate too small to draw
+        check_redraw(self.redraw)
 
     @property
     def mixture_rate(self) -> float:
@@ -100,7 +91,7 @@ class UniformTokens(Noise):
     @property
     def _draw(self) -> tuple[int, int, bool]:
         """(threshold, choices, exclude): noisy if the upper half of the word < threshold; ids are 0 .. choices - 1."""
-        return round(self.error_rate * 2**32), self.vocab_size - self.exclude_original, self.exclude_original
+        return draws.threshold(self.error_rate), self.vocab_size - self.exclude_original, self.exclude_original
 
     def _epoch(self, epoch: int) -> int:
         return int(epoch) if self.redraw == "epoch" else 0
@@ -157,15 +148,15 @@ class UniformTokens(Noise):
         noisy, is_noisy = values.copy(), np.empty(values.shape, dtype=bool)
         keys = counter.row_keys(self.seed, self.stream, self._epoch(epoch), sample)
         equal = lengths.size > 0 and lengths.min() == lengths.max()
-        step = max(1, _BLOCK // int(lengths[0])) if equal and lengths[0] else 1
+        step = max(1, draws.BLOCK // int(lengths[0])) if equal and lengths[0] else 1
         ends = np.cumsum(lengths)
-        work = np.empty(2 * _BLOCK, dtype=np.uint64)
+        work = np.empty(2 * draws.BLOCK, dtype=np.uint64)
         for row in range(0, lengths.size, step):
             length = int(lengths[row])
             first = int(ends[row]) - length
             rows = min(step, lengths.size - row)
-            for start in range(0, length, _BLOCK):
-                stop = min(start + _BLOCK, length)
+            for start in range(0, length, draws.BLOCK):
+                stop = min(start + draws.BLOCK, length)
                 # Either several whole rows, or a piece of one long row.
                 span = slice(first, first + rows * length) if rows > 1 else slice(first + start, first + stop)
                 shape = (rows, stop - start)
@@ -177,21 +168,10 @@ class UniformTokens(Noise):
 
     def _replace(self, tokens, is_noisy, keys, offsets, work) -> None:
         """Corrupt one block [R, L] in place; `work` is space for uint64 [2, R * L]."""
-        threshold, choices, exclude = self._draw
         ignored = ignored_positions(tokens, self.vocab_size)
         words, scratch = work.reshape(2, *tokens.shape)
         counter.words(keys, offsets, out=words, scratch=scratch)
-        np.less(words, np.uint64(threshold << 32) if threshold < 2**32 else _MAX_WORD, out=is_noisy)
-        if ignored is not None:
-            is_noisy &= ~ignored
-        replacement = _scale(words, scratch, choices).view(np.int64)
-        if exclude:
-            replacement += replacement >= tokens
-        # Arithmetic instead of a masked copy: a processor cannot foresee the branches of a random mask.
-        changes = replacement.astype(tokens.dtype, copy=False)
-        changes ^= tokens
-        changes *= is_noisy
-        tokens ^= changes
+        draws.replace_uniformly(tokens, is_noisy, words, scratch, ignored, *self._draw)
 
     def columns(self, batch: Mapping[str, Any], indices: Any, epoch: int = 0) -> dict[str, Any]:
         """The form for `datasets.map(noise, batched=True, with_indices=True)`.
@@ -218,27 +198,3 @@ class UniformTokens(Noise):
             "is_noisy": np.split(is_noisy, cuts),
             "sample_id": sample,
         }
-
-
-def _scale(words: np.ndarray, scratch: np.ndarray, choices: int) -> np.ndarray:
-    """Random ids in [0, choices) from the words, both work spaces are overwritten; returns one of them.
-
-    The lower half of a word gives ids whose probabilities differ by a factor 1 + choices / 2^32. Where that would
-    show, a second word gives 64 bits, and the difference is 1 + choices / 2^64.
-    """
-    v, half, lower = np.uint64(choices), np.uint64(32), np.uint64(2**32 - 1)
-    if choices <= ONE_WORD_CHOICES:
-        words &= lower
-        words *= v
-        words >>= half
-        return words
-    words += np.uint64(counter.GOLDEN)
-    counter.mix_in_place(words, scratch)
-    np.bitwise_and(words, lower, out=scratch)
-    scratch *= v
-    scratch >>= half
-    words >>= half
-    words *= v
-    words += scratch
-    words >>= half
-    return words
