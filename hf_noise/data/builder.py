@@ -216,6 +216,10 @@ class NoisyDataBuilder(ArrowBasedBuilder):
         """The noise of one split."""
         return self.noise if self.is_noisy_split(split) else self.no_noise()
 
+    def requested_rate(self, split: str) -> float:
+        """The share of noisy units that is expected in one split."""
+        return self.noise_of(split).error_rate
+
     def check_noisy_splits(self, splits: Sequence[str]) -> None:
         """Raise ValueError if `noisy_splits` names a split that is not there."""
         unknown = sorted(self.config.extra_noisy_splits - set(splits))
@@ -253,7 +257,7 @@ class NoisyDataBuilder(ArrowBasedBuilder):
         for split, rate in realised.items():
             logger.info(
                 "%s: requested rate of noisy %s %.6f, realised %.6f (n = %d)",
-                split, self.config.UNITS, self.noise_of(split).error_rate, rate["rate"], rate["n"],
+                split, self.config.UNITS, self.requested_rate(split), rate["rate"], rate["n"],
             )
         self.tell_noise(realised)
 
@@ -261,6 +265,10 @@ class NoisyDataBuilder(ArrowBasedBuilder):
         super()._prepare_split(split_generator, *args, **kwargs)
         if not split_generator.split_info.num_examples:
             raise CorpusError(f"the split {split_generator.name!r} of {self.config.source!r} came out empty")
+        self.check_written(split_generator.name)
+
+    def check_written(self, split: str) -> None:
+        """Raise CorpusError if a split that was just written cannot be used."""
 
     def _realised(self, split: str) -> dict[str, Any]:
         """Share of noisy units among all that could be, read back from the files just written."""

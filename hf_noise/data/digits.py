@@ -20,7 +20,7 @@ DIGITS = "embedded/digits"
 # Raised whenever the same digits would come as other pixels or splits.
 _DATA_VERSION = 1
 _BRIGHTEST = 16  # the largest pixel that scikit-learn gives
-# Of each class, in its order: four to train on, one to test. People wrote in turns, so both splits hold every hand.
+# Of each class, in the order of the file, four images to train on and one to test: both splits span the whole file.
 _TEST_EVERY = 5
 _SPLITS = ("train", "test")
 

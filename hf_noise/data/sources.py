@@ -10,6 +10,7 @@ import glob
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,8 @@ _COMPRESSIONS = {".gz", ".bz2", ".xz", ".zst"}
 # Read by `imagefolder`, which takes the class of an image from the name of its folder.
 _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 _IMAGE_FOLDER = "imagefolder"
+_SPLIT_WORD = re.compile(r"(?<![a-z0-9])(train(?:ing)?|test(?:ing)?|val(?:id(?:ation)?)?|dev)(?![a-z0-9])")
+_SPLIT_WORDS = {"train": "train", "test": "test", "val": "validation", "dev": "validation"}
 # What a reader is told. Text: blocks between blank lines are documents, which reads any size in constant memory.
 _PARAGRAPHS = {"sample_by": "paragraph"}
 _OPTIONS = {".txt": _PARAGRAPHS, ".md": _PARAGRAPHS, ".tsv": {"sep": "\t"}}
@@ -109,11 +112,18 @@ class Source:
         return replace(self, options={**self.options, "columns": columns}) if self.is_columnar else self
 
     def apart(self) -> list[Source]:
-        """The source as one for each split where it is a folder of data files, whose columns may differ; else itself."""
-        if not self.files or self.is_image_folder or self.one_shard_a_file or "data_files" in self.options:
+        """One source for each split that the names of its data files tell, because their columns may differ.
+
+        Of a folder, these are the splits that `datasets` sees; of a glob, those that the file names hold as a word
+        ("mnist-train.parquet", "mnist-test.parquet"). Other sources stay whole.
+        """
+        if not self.files or self.is_image_folder or self.one_shard_a_file:
             return [self]
-        files = load_dataset_builder(self.path, **self.options).config.data_files
         reader, options = _reader_of(self.files)
+        if "data_files" not in self.options:
+            files = load_dataset_builder(self.path, **self.options).config.data_files
+        elif len(files := _by_split(self.files)) == 1:
+            return [self]
         return [
             replace(self, path=reader, options={"data_files": {split: list(part)}, **options}, files=tuple(part))
             for split, part in files.items()
@@ -244,6 +254,16 @@ def _reader_of(files: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"files of several kinds ({', '.join(sorted(kinds))}) are no one source; choose by a glob")
     extension = next(iter(kinds))
     return _READERS[extension], _OPTIONS.get(extension, {})
+
+
+def _by_split(files: tuple[str, ...]) -> dict[str, list[str]]:
+    """The files by the split that their names tell, "train" for those that tell none."""
+    found: dict[str, list[str]] = {}
+    for file in files:
+        word = _SPLIT_WORD.search(Path(file).name.lower())
+        split = next(name for name in _SPLIT_WORDS if word[1].startswith(name)) if word else "train"
+        found.setdefault(_SPLIT_WORDS[split], []).append(file)
+    return found
 
 
 def _extension(file: str | Path) -> str:
