@@ -1,4 +1,4 @@
-"""What the builders of noisy token data share: the settings of the noise, stable sample ids, the realised rate."""
+"""What the builders of noisy data share: the settings of the noise, stable sample ids, the realised rate."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import ArrowBasedBuilder, BuilderConfig, DatasetInfo, Features, Version
 from datasets.exceptions import DatasetGenerationError
 
-from hf_noise.noise import UniformTokens, rates
+from hf_noise.noise import Noise, UniformTokens, rates
 from hf_noise.noise.base import check_seed
 from hf_noise.noise.tokens import IGNORE_INDEX
 
-__all__ = ["CorpusError", "NoisyTokensBuilder", "NoisyTokensConfig", "first_sample_id", "ratio_grid"]
+__all__ = [
+    "CorpusError",
+    "NoisyDataBuilder",
+    "NoisyDataConfig",
+    "NoisyTokensBuilder",
+    "NoisyTokensConfig",
+    "first_sample_id",
+    "ratio_grid",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -39,35 +47,34 @@ class CorpusError(DatasetGenerationError, ValueError):
 
 
 @dataclass
-class NoisyTokensConfig(BuilderConfig):
-    """Settings of a noisy token data set: what `load_dataset("hf_noise/...", r=0.5, ...)` takes.
+class NoisyDataConfig(BuilderConfig):
+    """Settings of any noisy data set: what `load_dataset("hf_noise/...", r=0.5, ...)` takes.
 
     Args:
-        r: noise ratio, noisy tokens per clean token, r >= 0. Give this or `error_rate`, never both.
-        error_rate: share of tokens that are replaced, e = r / (1 + r), in [0, 1).
+        r: noise ratio, noisy units (tokens or labels) per clean one, r >= 0. Give this or `error_rate`, never both.
+        error_rate: share of units that are noisy, e = r / (1 + r), in [0, 1).
         seed: of the noise, in [0, 2^63).
         epoch: which epoch's noise to draw, >= 0 (a trainer that draws noise anew starts with epoch 0).
-        exclude_original: replacements always differ from the original token.
         noisy_splits: splits to corrupt besides "train", such as ("validation",).
-        source: "embedded/docs-text", a local file, glob or folder, or a data set on the Hub.
+        source: embedded data, a local file, glob or folder, or a data set on the Hub.
         source_config: configuration of a data set on the Hub that has several.
-        tokenizer: "embedded", "embedded:4096", a folder, a model on the Hub, or a tokenizer object.
     """
+
+    #: What one unit of the noise is called in messages.
+    UNITS: ClassVar[str] = "units"
 
     version: Version | str | None = Version("1.0.0")
     r: float | None = None
     error_rate: float | None = None
     seed: int = 0
     epoch: int = 0
-    exclude_original: bool = False
     noisy_splits: Sequence[str] = ()
     source: str | None = None
     source_config: str | None = None
-    tokenizer: Any = None
 
     @property
-    def ratio(self) -> float:
-        """r, from whichever of `r` and `error_rate` was given."""
+    def ratio(self) -> float | None:
+        """r, from whichever of `r` and `error_rate` was given; None where the noise has a rate of its own."""
         return rates.resolve(self.r, self.error_rate)[0]
 
     def check(self) -> None:
@@ -75,8 +82,17 @@ class NoisyTokensConfig(BuilderConfig):
 
         `datasets` fills named configurations after they were made, so `__post_init__` would come too early.
         """
+        self.check_rate()
+        check_seed(self.seed)
+        if isinstance(self.epoch, bool) or not isinstance(self.epoch, int) or self.epoch < 0:
+            raise ValueError(f"epoch must be an integer >= 0, got {self.epoch!r}")
+
+    def check_rate(self) -> None:
+        """Raise unless exactly one of `r` and `error_rate` is given, and is what the named configuration means."""
         if self.r is None and self.error_rate is None:
-            raise ValueError("say how much noise: r=0.5 (noisy tokens per clean token), or error_rate=1/3; r=0 is none")
+            raise ValueError(
+                f"say how much noise: r=0.5 (noisy {self.UNITS} per clean one), or error_rate=1/3; r=0 is none"
+            )
         if self.r is not None and self.error_rate is not None:
             raise ValueError(
                 f"r={self.r!r} and error_rate={self.error_rate!r} say the same thing twice; give one of them"
@@ -86,9 +102,6 @@ class NoisyTokensConfig(BuilderConfig):
         for config in ratio_grid(type(self)) if self.name != "default" else ():
             if config.name == self.name and config.r != ratio:
                 raise ValueError(f"configuration {self.name!r} means r={config.r}, not r={ratio}; leave the name out")
-        check_seed(self.seed)
-        if isinstance(self.epoch, bool) or not isinstance(self.epoch, int) or self.epoch < 0:
-            raise ValueError(f"epoch must be an integer >= 0, got {self.epoch!r}")
 
     def create_config_id(self, config_kwargs: dict, custom_features: Features | None = None) -> str:
         """Name of the cache folder: settings that mean the same share one, r=1 and r=1.0 and error_rate=0.5."""
@@ -104,7 +117,7 @@ class NoisyTokensConfig(BuilderConfig):
             changed.pop(respelt, None)
         if self.extra_noisy_splits:
             changed["noisy_splits"] = ",".join(sorted(self.extra_noisy_splits))
-        return {**changed, "r": self.ratio}
+        return changed if self.ratio is None else {**changed, "r": self.ratio}
 
     @property
     def extra_noisy_splits(self) -> set[str]:
@@ -112,10 +125,32 @@ class NoisyTokensConfig(BuilderConfig):
         return {self.noisy_splits} if isinstance(self.noisy_splits, str) else set(self.noisy_splits)
 
 
-def ratio_grid(config_class: type[NoisyTokensConfig]) -> list[NoisyTokensConfig]:
+@dataclass
+class NoisyTokensConfig(NoisyDataConfig):
+    """Settings of noisy tokens.
+
+    Args:
+        exclude_original: replacements always differ from the original token.
+        tokenizer: "embedded", "embedded:4096", a folder, a model on the Hub, or a tokenizer object.
+    """
+
+    UNITS: ClassVar[str] = "tokens"
+
+    exclude_original: bool = False
+    tokenizer: Any = None
+
+    def token_noise(self, vocab_size: int) -> UniformTokens:
+        """The noise that these settings mean for a vocabulary of this size."""
+        return UniformTokens(
+            ratio=self.r, error_rate=self.error_rate, vocab_size=vocab_size, seed=self.seed,
+            exclude_original=self.exclude_original,
+        )
+
+
+def ratio_grid(config_class: type[NoisyDataConfig]) -> list[NoisyDataConfig]:
     """Named configurations "r0.0" ... "r1.0": the ratios that paper A studies."""
     return [
-        config_class(name=f"r{ratio}", r=ratio, description=f"{ratio} noisy tokens per clean token")
+        config_class(name=f"r{ratio}", r=ratio, description=f"{ratio} noisy {config_class.UNITS} per clean one")
         for ratio in (0.0, 0.1, 0.3, 0.5, 1.0)
     ]
 
@@ -149,39 +184,41 @@ def first_sample_id(split: str, shard: int, splits: Sequence[str] = ()) -> int:
     return ((number << _SHARD_BITS) + shard) << _ROW_BITS
 
 
-class NoisyTokensBuilder(ArrowBasedBuilder):
+class NoisyDataBuilder(ArrowBasedBuilder):
     """Base of the builders in `hf_noise.data.builders`.
 
-    A subclass sets `DESCRIPTION`, gives `vocab_size()`, the methods of an `ArrowBasedBuilder`, and `noisy_column` if it
-    is not "labels"; its `_split_generators` calls `tell_noise()`.
+    A subclass sets `DESCRIPTION`, gives `noise`, `no_noise()`, the methods of an `ArrowBasedBuilder`, and
+    `noisy_column` if it is not "labels"; its `_split_generators` calls `tell_noise()`.
     """
 
     VERSION = Version("1.0.0")
     DESCRIPTION = ""
 
+    @property
     @abc.abstractmethod
-    def vocab_size(self) -> int:
-        """Number of tokens that replacements are drawn from."""
+    def noise(self) -> Noise:
+        """The noise of the noisy splits."""
+
+    @abc.abstractmethod
+    def no_noise(self) -> Noise:
+        """The same with a rate of 0: the noise of the clean splits, which still checks what it is given."""
 
     @property
     def noisy_column(self) -> str:
         """The column that carries the noise."""
         return "labels"
 
-    @property
-    def noise(self) -> UniformTokens:
-        """The noise of the noisy splits."""
-        config = self.config
-        return UniformTokens(
-            ratio=config.r, error_rate=config.error_rate, vocab_size=self.vocab_size(), seed=config.seed,
-            exclude_original=config.exclude_original,
-        )
+    def is_noisy_split(self, split: str) -> bool:
+        """Whether a split is corrupted: "train" is, validation and test if `noisy_splits` names them."""
+        return split == "train" or split in self.config.extra_noisy_splits
 
-    def noise_of(self, split: str) -> UniformTokens:
-        """The noise of one split: none in validation and test, unless `noisy_splits` names them."""
-        if split == "train" or split in self.config.extra_noisy_splits:
-            return self.noise
-        return UniformTokens(ratio=0.0, vocab_size=self.vocab_size(), seed=self.config.seed)
+    def noise_of(self, split: str) -> Noise:
+        """The noise of one split."""
+        return self.noise if self.is_noisy_split(split) else self.no_noise()
+
+    def requested_rate(self, split: str) -> float:
+        """The share of noisy units that is expected in one split."""
+        return self.noise_of(split).error_rate
 
     def check_noisy_splits(self, splits: Sequence[str]) -> None:
         """Raise ValueError if `noisy_splits` names a split that is not there."""
@@ -200,21 +237,27 @@ class NoisyTokensBuilder(ArrowBasedBuilder):
         the realised rates only once the data are built. What is written down is drawn once: noise of epoch 0 is said
         to be drawn never again, so that a trainer does not take it for noise that it has to renew.
         """
-        drawn = replace(self.noise, redraw="never") if self.config.epoch == 0 else self.noise
+        drawn = self.noise
+        if self.config.epoch == 0 and drawn.redraw != "never":
+            drawn = replace(drawn, redraw="never")
         noise: dict[str, Any] = drawn.to_dict()
-        record: dict[str, Any] = {"noise": noise, "epoch": self.config.epoch}
+        record: dict[str, Any] = {"noise": noise, "epoch": self.config.epoch, **self.told()}
         if realised:
             noise["realised"] = realised.get("train") or next(iter(realised.values()))
             record["realised"] = realised
         self.info.description = f"{self.DESCRIPTION.strip()}\n\n{json.dumps(record)}"
+
+    def told(self) -> dict[str, Any]:
+        """What else a builder has to say in the last line of the description, JSON-able."""
+        return {}
 
     def _download_and_prepare(self, dl_manager: Any, verification_mode: Any, **prepare_split_kwargs: Any) -> None:
         super()._download_and_prepare(dl_manager, verification_mode, **prepare_split_kwargs)
         realised = {split: self._realised(split) for split in self.info.splits}
         for split, rate in realised.items():
             logger.info(
-                "%s: requested rate of noisy tokens %.6f, realised %.6f (n = %d)",
-                split, self.noise_of(split).error_rate, rate["rate"], rate["n"],
+                "%s: requested rate of noisy %s %.6f, realised %.6f (n = %d)",
+                split, self.config.UNITS, self.requested_rate(split), rate["rate"], rate["n"],
             )
         self.tell_noise(realised)
 
@@ -222,22 +265,52 @@ class NoisyTokensBuilder(ArrowBasedBuilder):
         super()._prepare_split(split_generator, *args, **kwargs)
         if not split_generator.split_info.num_examples:
             raise CorpusError(f"the split {split_generator.name!r} of {self.config.source!r} came out empty")
+        self.check_written(split_generator.name)
+
+    def check_written(self, split: str) -> None:
+        """Raise CorpusError if a split that was just written cannot be used."""
 
     def _realised(self, split: str) -> dict[str, Any]:
-        """Share of replaced tokens among all that could be, read back from the files just written."""
+        """Share of noisy units among all that could be, read back from the files just written."""
         noisy = total = 0
-        for batch in _batches(Path(self._output_dir), f"{self.dataset_name}-{split}"):
-            noisy += pc.sum(batch["is_noisy"].flatten()).as_py() or 0
-            total += pc.sum(pc.not_equal(batch[f"clean_{self.noisy_column}"].flatten(), IGNORE_INDEX)).as_py() or 0
+        for is_noisy, clean in self.written(split, ["is_noisy", f"clean_{self.noisy_column}"]):
+            noisy += int(np.count_nonzero(is_noisy))
+            total += int(np.count_nonzero(clean != IGNORE_INDEX))
         return {"rate": noisy / total if total else 0.0, "n": total}
 
+    def written(self, split: str, columns: list[str]) -> Iterator[list[np.ndarray]]:
+        """The values of some columns of a split that was just written, batch by batch; rows of lists one after another.
 
-def _batches(folder: Path, prefix: str) -> Iterator[pa.RecordBatch]:
-    """The record batches of one split as `datasets` writes it: Arrow streams, or Parquet if asked for."""
-    # Not the files of a split whose name goes on after this one.
-    for file in sorted([*folder.glob(f"{prefix}.*"), *folder.glob(f"{prefix}-[0-9]*-of-*")]):
-        if file.suffix == ".parquet":
-            yield from pq.ParquetFile(file).iter_batches()
-        else:
-            with pa.memory_map(str(file)) as mapped:
-                yield from pa.ipc.open_stream(mapped)
+        `datasets` writes Arrow streams, or Parquet if asked for.
+        """
+        folder, prefix = Path(self._output_dir), f"{self.dataset_name}-{split}"
+        # Not the files of a split whose name goes on after this one.
+        for file in sorted([*folder.glob(f"{prefix}.*"), *folder.glob(f"{prefix}-[0-9]*-of-*")]):
+            if file.suffix == ".parquet":
+                for batch in pq.ParquetFile(file).iter_batches(columns=columns):
+                    yield [_values(batch[column]) for column in columns]
+            else:
+                with pa.memory_map(str(file)) as mapped:
+                    for batch in pa.ipc.open_stream(mapped):
+                        yield [_values(batch[column]) for column in columns]
+
+
+class NoisyTokensBuilder(NoisyDataBuilder):
+    """Base of the builders of noisy tokens; a subclass gives `vocab_size()`."""
+
+    @abc.abstractmethod
+    def vocab_size(self) -> int:
+        """Number of tokens that replacements are drawn from."""
+
+    @property
+    def noise(self) -> UniformTokens:
+        return self.config.token_noise(self.vocab_size())
+
+    def no_noise(self) -> UniformTokens:
+        return UniformTokens(ratio=0.0, vocab_size=self.vocab_size(), seed=self.config.seed)
+
+
+def _values(column: pa.Array) -> np.ndarray:
+    while pa.types.is_nested(column.type):
+        column = column.flatten()
+    return column.to_numpy(zero_copy_only=False)

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
 
 from hf_noise.data.sources import with_features
-from hf_noise.noise import Noise
+from hf_noise.noise import HumanLabels, LabelFlips, Noise
 
-__all__ = ["CorruptColumn", "corrupt", "corrupted_features"]
+__all__ = ["CorruptColumn", "corrupt", "corrupted_features", "holds_labels"]
 
 _MASK, _SAMPLE_ID = "is_noisy", "sample_id"
 
@@ -22,8 +22,9 @@ class CorruptColumn:
     """What `datasets.map` calls on Arrow tables: a value, so that its fingerprint is the same in every process.
 
     Args:
-        noise: a token noise.
-        column: a column of integer lists, of equal or different lengths; -100 marks positions without a token.
+        noise: a noise for tokens or for labels.
+        column: for tokens, a column of integer lists, of equal or different lengths; for labels, a column of integers.
+            -100 marks positions without a token, and rows without a label.
         sample_id: integer column with the stable index of each row.
         epoch: which epoch's noise to draw.
     """
@@ -33,10 +34,13 @@ class CorruptColumn:
     sample_id: str = _SAMPLE_ID
     epoch: int = 0
 
-    def __call__(self, table: pa.Table, indices: list[int] | None = None) -> pa.Table:
+    def __call__(
+        self, table: pa.Table, indices: list[int] | None = None, given: np.ndarray | None = None
+    ) -> pa.Table:
         """The table with the noisy column in place, and `clean_<column>` and `is_noisy` (and a sample id) beside it.
 
-        `indices` are the row numbers; they become the sample ids where the table brings none.
+        `indices` are the row numbers; they become the sample ids where the table brings none. `given` are noisy labels
+        [n] to put in place instead of drawing some.
         """
         if self.sample_id not in table.column_names:
             table = table.append_column(self.sample_id, pa.array(np.asarray(indices, dtype=np.int64)))
@@ -47,14 +51,21 @@ class CorruptColumn:
                 "each row a stable integer, or drop those rows"
             )
         sample = table[self.sample_id].to_numpy().astype(np.int64, copy=False)
-        noisy, is_noisy = self._draw(clean, sample)
+        noisy, is_noisy = self._draw(clean, sample, given)
         position = table.column_names.index(self.column)
         table = table.set_column(position, self.column, noisy)
         return table.append_column(f"clean_{self.column}", clean).append_column(_MASK, is_noisy)
 
-    def _draw(self, clean: pa.Array, sample: np.ndarray) -> tuple[pa.Array, pa.Array]:
-        if clean.null_count or clean.flatten().null_count:
+    def _draw(self, clean: pa.Array, sample: np.ndarray, given: np.ndarray | None) -> tuple[pa.Array, pa.Array]:
+        is_label = not pa.types.is_nested(clean.type)
+        if clean.null_count or not is_label and clean.flatten().null_count:
             raise ValueError(f"column {self.column!r} holds nulls; drop those rows, or mark positions with -100")
+        if is_label:
+            labels = clean.to_numpy()
+            noisy, is_noisy = (
+                self.noise(labels, sample=sample, epoch=self.epoch) if given is None else (given, given != labels)
+            )
+            return pa.array(noisy, type=clean.type), pa.array(is_noisy)
         # Views on the Arrow buffers: `values` is what lies between the first and the last offset.
         values = clean.flatten().to_numpy(zero_copy_only=True)
         if pa.types.is_fixed_size_list(clean.type):
@@ -82,13 +93,14 @@ def corrupt(
     num_proc: int | None = None,
     noisy_splits: tuple[str, ...] = (),
 ) -> Any:
-    """Corrupt a token column of a data set; the noisy tokens take its name.
+    """Corrupt a column of tokens or labels of a data set; the noisy ones take its name.
 
     Args:
         dataset: a `Dataset`, an `IterableDataset`, or a dictionary of splits, of which "train" is corrupted and those
             that `noisy_splits` names.
-        noise: which tokens to replace, see `UniformTokens`.
-        column: column of integer lists; positions that hold -100 carry no token and stay as they are.
+        noise: which tokens or labels to replace, see `UniformTokens` and `LabelFlips`.
+        column: column of integer lists for `UniformTokens`; of a `ClassLabel` or integers for `LabelFlips`. Positions
+            that hold -100 carry no token or label and stay as they are.
         sample_id: column with a stable integer for each row, to which its noise belongs. If a `Dataset` has none, the
             row number is taken and kept in such a column; so corrupt before you shuffle or select.
         epoch: which epoch's noise to draw.
@@ -101,14 +113,23 @@ def corrupt(
 
     Raises:
         ValueError: a column is missing or of another kind, the data set is corrupted already, an `IterableDataset`
-            has no sample ids, or a token lies outside [0, vocab_size).
-        TypeError: not a noise for tokens, or not a data set.
+            has no sample ids, or a token lies outside [0, vocab_size), a label outside [0, num_classes).
+        TypeError: not a noise for tokens or labels, or not a data set.
 
     Example:
         >>> noisy = corrupt(dataset, UniformTokens(ratio=0.5, vocab_size=50257), column="labels")
+        >>> noisy = corrupt(dataset, LabelFlips.symmetric(ratio=0.5, num_classes=10), column="label")
     """
-    if not isinstance(noise, Noise) or not hasattr(noise, "flat"):
-        raise TypeError(f"noise must be a noise for tokens, such as UniformTokens(ratio=0.5, ...), got {noise!r}")
+    if isinstance(noise, HumanLabels):
+        raise TypeError(
+            f"the labels {noise.name!r} were given by people, not drawn; put their column in place with "
+            "noise.columns(clean, human), or draw labels at the same rates with noise.as_flips()"
+        )
+    if not isinstance(noise, LabelFlips) and not (isinstance(noise, Noise) and hasattr(noise, "flat")):
+        raise TypeError(
+            "noise must be a noise for tokens or labels, such as UniformTokens(ratio=0.5, ...) or "
+            f"LabelFlips.symmetric(ratio=0.5, ...), got {noise!r}"
+        )
     function = CorruptColumn(noise, column, sample_id, epoch)
     if isinstance(dataset, DatasetDict | IterableDatasetDict):
         chosen = {"train", *noisy_splits}
@@ -123,7 +144,7 @@ def corrupt(
 
 def _corrupt(dataset: Any, function: CorruptColumn, batch_size: int, num_proc: int | None) -> Any:
     if isinstance(dataset, Dataset):
-        features = corrupted_features(dataset.features, function.column, function.sample_id)
+        features = corrupted_features(dataset.features, function.noise, function.column, function.sample_id)
         before = dataset.format
         mapped = dataset.with_format("arrow").map(
             function, with_indices=True, batched=True, batch_size=batch_size, num_proc=num_proc, features=features,
@@ -141,14 +162,14 @@ def _corrupt(dataset: Any, function: CorruptColumn, batch_size: int, num_proc: i
             "numbers change with shuffling and sharding; add it when you write the data, or on one unsharded, "
             f"unshuffled stream: dataset.map(lambda row, i: {{{function.sample_id!r}: i}}, with_indices=True)"
         )
-    features = corrupted_features(dataset.features, function.column, function.sample_id)
+    features = corrupted_features(dataset.features, function.noise, function.column, function.sample_id)
     formatting = dataset._formatting
     mapped = dataset.with_format("arrow").map(function, batched=True, batch_size=batch_size, features=features)
     return mapped.with_format(formatting.format_type if formatting else None)
 
 
-def corrupted_features(features: Features, column: str, sample_id: str = _SAMPLE_ID) -> Features:
-    """The features after `column` was corrupted; raises ValueError if it cannot be."""
+def corrupted_features(features: Features, noise: Noise, column: str, sample_id: str = _SAMPLE_ID) -> Features:
+    """The features after `column` was corrupted by such a noise; raises ValueError if it cannot be."""
     if column not in features:
         raise ValueError(f"there is no column {column!r} to corrupt; the data set has {', '.join(map(repr, features))}")
     taken = [name for name in (f"clean_{column}", _MASK) if name in features]
@@ -157,18 +178,39 @@ def corrupted_features(features: Features, column: str, sample_id: str = _SAMPLE
             f"column {column!r} is corrupted already: there is {' and '.join(map(repr, taken))}; corrupt the clean "
             "data instead, or remove or rename those columns"
         )
-    kind = features[column]
+    mask = _mask_of(features[column], noise, column)
+    if sample_id in features and not pa.types.is_integer(getattr(features[sample_id], "pa_type", pa.null())):
+        raise ValueError(f"sample ids must be integers, but column {sample_id!r} holds {features[sample_id]}")
+    added = {f"clean_{column}": features[column], _MASK: mask}
+    ids = {} if sample_id in features else {sample_id: Value("int64")}
+    return Features({**features, **ids, **added})
+
+
+def holds_labels(kind: Any) -> bool:
+    """Whether a feature holds single labels: a `ClassLabel` or integers."""
+    return isinstance(kind, ClassLabel) or isinstance(kind, Value) and pa.types.is_integer(kind.pa_type)
+
+
+def _mask_of(kind: Any, noise: Noise, column: str) -> Any:
+    """The feature of the mask beside a column of this kind; raises ValueError if the noise is not for it."""
+    if isinstance(noise, LabelFlips | HumanLabels):
+        if not holds_labels(kind):
+            raise ValueError(
+                f"column {column!r} holds {kind}; label noise corrupts single labels, a ClassLabel or integers (text "
+                f"becomes a ClassLabel by dataset.class_encode_column({column!r})) - lists of tokens take UniformTokens"
+            )
+        if isinstance(kind, ClassLabel) and kind.num_classes != noise.num_classes:
+            raise ValueError(
+                f"column {column!r} has {kind.num_classes} classes, and the noise num_classes={noise.num_classes}"
+            )
+        return Value("bool")
     inner = getattr(kind, "feature", None)
     if not isinstance(inner, Value) or not pa.types.is_integer(inner.pa_type):
         raise ValueError(
-            f"column {column!r} holds {kind}; only lists of integer tokens can be corrupted, such as "
-            "List(Value('int32')) - single labels (ClassLabel) and text are not supported here"
+            f"column {column!r} holds {kind}; this noise is for tokens, and only lists of integer tokens can be "
+            "corrupted, such as List(Value('int32')) - single labels (ClassLabel) and integers take LabelFlips"
         )
-    if sample_id in features and not pa.types.is_integer(getattr(features[sample_id], "pa_type", pa.null())):
-        raise ValueError(f"sample ids must be integers, but column {sample_id!r} holds {features[sample_id]}")
-    added = {f"clean_{column}": kind, _MASK: List(Value("bool"), length=getattr(kind, "length", -1))}
-    ids = {} if sample_id in features else {sample_id: Value("int64")}
-    return Features({**features, **ids, **added})
+    return List(Value("bool"), length=getattr(kind, "length", -1))
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:

@@ -1,4 +1,4 @@
-"""What a `source` names (embedded text, local files, a data set on the Hub), read through `datasets`.
+"""What a `source` names (embedded data, local files, a data set on the Hub), read through `datasets`.
 
 A source is cut into shards by a rule that looks at its files alone. Row numbers, and with them sample ids and noise,
 count within a shard, so they do not depend on the number of processes, on streaming or on the order of reading.
@@ -10,8 +10,9 @@ import glob
 import hashlib
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ import pyarrow as pa
 from datasets import Features, IterableDataset, load_dataset, load_dataset_builder
 from datasets.exceptions import DatasetNotFoundError
 
+from hf_noise.data.digits import DIGITS, digits_files, digits_identity
 from hf_noise.data.embedded import DOCS_TEXT, docs_text_files, docs_text_identity
 
-__all__ = ["Shard", "Source", "check_column", "find_source", "with_features"]
+__all__ = ["Shard", "Source", "check_column", "find_source", "find_splits", "source_identity", "with_features"]
 
 # Extensions and the reader of `datasets` for each; a compression suffix may follow.
 _READERS = {
@@ -29,6 +31,11 @@ _READERS = {
     ".json": "json", ".jsonl": "json", ".ndjson": "json", ".txt": "text", ".md": "text",
 }
 _COMPRESSIONS = {".gz", ".bz2", ".xz", ".zst"}
+# Read by `imagefolder`, which takes the class of an image from the name of its folder.
+_IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+_IMAGE_FOLDER = "imagefolder"
+_SPLIT_WORD = re.compile(r"(?<![a-z0-9])(train(?:ing)?|test(?:ing)?|val(?:id(?:ation)?)?|dev)(?![a-z0-9])")
+_SPLIT_WORDS = {"train": "train", "test": "test", "val": "validation", "dev": "validation"}
 # What a reader is told. Text: blocks between blank lines are documents, which reads any size in constant memory.
 _PARAGRAPHS = {"sample_by": "paragraph"}
 _OPTIONS = {".txt": _PARAGRAPHS, ".md": _PARAGRAPHS, ".tsv": {"sep": "\t"}}
@@ -92,29 +99,97 @@ class Source:
                 f'or source="{DOCS_TEXT}"'
             ) from error
 
-    def shards(self, dataset: IterableDataset) -> list[Shard]:
+    @property
+    def is_columnar(self) -> bool:
+        """Whether these are local files of which one column can be read without the others."""
+        return bool(self.files) and all(file.endswith(".parquet") for file in self.files)
+
+    @property
+    def is_image_folder(self) -> bool:
+        """Whether this is a local folder of images in one folder a class."""
+        return self.path == _IMAGE_FOLDER
+
+    def only(self, columns: list[str]) -> Source:
+        """The same source without its other columns, where that spares reading them; else as it is."""
+        return replace(self, options={**self.options, "columns": columns}) if self.is_columnar else self
+
+    def apart(self) -> list[Source]:
+        """One source for each split that the names of its data files tell, because their columns may differ.
+
+        Of a folder, these are the splits that `datasets` sees; of a glob, those that the file names hold as a word
+        ("mnist-train.parquet", "mnist-test.parquet"). Other sources stay whole.
+        """
+        if not self.files or self.is_image_folder or self.one_shard_a_file:
+            return [self]
+        reader, options = _reader_of(self.files)
+        if "data_files" not in self.options:
+            files = load_dataset_builder(self.path, **self.options).config.data_files
+        elif len(files := _by_split(self.files)) == 1:
+            return [self]
+        return [
+            replace(self, path=reader, options={"data_files": {split: list(part)}, **options}, files=tuple(part))
+            for split, part in files.items()
+        ]
+
+    def shards(self, dataset: IterableDataset, shard_bytes: int | None = None) -> list[Shard]:
         """The shards of one split: neighbouring local files together, about 4 MiB; on the Hub, one shard per file.
 
-        Local files that are larger are whole shards, but Parquet is cut at its row groups.
+        Local files that are larger are whole shards, but Parquet is cut at its row groups. `shard_bytes` is another
+        size, for rows of which a shard drops none.
         """
         count = dataset.num_shards
-        if self.files and not self.one_shard_a_file:
+        if self.files and not self.one_shard_a_file and not self.is_image_folder:
             # All the pieces there are; one a row group needs datasets 5.0 (before, it was one a file here too).
-            if all(file.endswith(".parquet") for file in self.files):
+            if self.is_columnar:
                 dataset = dataset.reshard()
             files = load_dataset_builder(self.path, **self.options).config.data_files[str(dataset.split)]
             size = sum(Path(file).stat().st_size for file in files)
-            count = min(dataset.num_shards, max(1, math.ceil(size / _SHARD_BYTES)))
+            count = min(dataset.num_shards, max(1, math.ceil(size / (shard_bytes or _SHARD_BYTES))))
         return [Shard(dataset.shard(num_shards=count, index=index), index) for index in range(count)]
 
 
-def find_source(source: str | Path, config: str | None = None) -> Source:
+def find_splits(
+    source: str | Path | Mapping[str, str | Path], config: str | None = None, images: bool = False
+) -> dict[str, tuple[Source, IterableDataset]]:
+    """The splits of a source, each with the source that it is read from; their columns may differ.
+
+    Args:
+        source: as for `find_source`; or `{split: source}`, where each source has that split or no other one.
+        config, images: as for `find_source`.
+
+    Raises:
+        ValueError: a source of the mapping has several splits, and the one it is named for is not among them.
+    """
+    if not isinstance(source, Mapping):
+        parts = find_source(source, config, images).apart()
+        return {split: (part, dataset) for part in parts for split, dataset in part.splits().items()}
+    found = {}
+    for split, name in source.items():
+        there = find_splits(name, config, images)
+        if split not in there and len(there) > 1:
+            raise ValueError(f"the source {str(name)!r} for the split {split!r} has the splits {', '.join(there)}")
+        found[split] = there[split] if split in there else next(iter(there.values()))
+    return found
+
+
+def source_identity(
+    source: str | Path | Mapping[str, str | Path], config: str | None = None, images: bool = False
+) -> str:
+    """`Source.identity` of a source or of all sources of a mapping."""
+    if not isinstance(source, Mapping):
+        return find_source(source, config, images).identity
+    return json.dumps({split: find_source(source[split], config, images).identity for split in sorted(source)})
+
+
+def find_source(source: str | Path, config: str | None = None, images: bool = False) -> Source:
     """Find out what `source` names, without reading it.
 
     Args:
-        source: "embedded/docs-text"; a local file, glob or folder (parquet, arrow, json, jsonl, csv, tsv, txt, md,
-            each also compressed); or the id of a data set on the Hub. In a text file, blank lines part documents.
+        source: "embedded/docs-text" or "embedded/digits"; a local file, glob or folder (parquet, arrow, json, jsonl,
+            csv, tsv, txt, md, each also compressed); a folder of images, in one folder a class; or the id of a data set
+            on the Hub. In a text file, blank lines part documents.
         config: the configuration of a data set on the Hub that has several.
+        images: what a folder of images and data files is: a folder of images, or by default one of data files.
 
     Raises:
         FileNotFoundError: nothing is there, or a glob matches nothing.
@@ -125,32 +200,41 @@ def find_source(source: str | Path, config: str | None = None) -> Source:
         files = {split: docs_text_files(split) for split in ("train", "validation")}
         options = {"data_files": files}
         return Source(name, docs_text_identity(), "parquet", options, tuple(files["train"]), one_shard_a_file=True)
+    if name == DIGITS:
+        files = {split: digits_files(split) for split in ("train", "test")}
+        options = {"data_files": files}
+        return Source(name, digits_identity(), "parquet", options, tuple(files["train"]), one_shard_a_file=True)
     if name.startswith("embedded/"):
-        raise ValueError(f"there is no embedded text called {name!r}; this version has {DOCS_TEXT!r}")
-    files = _local_files(name)
+        raise ValueError(f"there are no embedded data called {name!r}; this version has {DOCS_TEXT!r} and {DIGITS!r}")
+    files = _local_files(name, images)
     if not files:
         return Source(name, f"{name} {config}", name, {"name": config})
-    reader, options = _reader_of(files)
     stats = [(str(Path(file).absolute()), Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in files]
     identity = hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
     folder = Path(name).expanduser()
+    if folder.is_dir() and _extension(files[0]) in _IMAGES:
+        return Source(name, identity, _IMAGE_FOLDER, {"data_dir": str(folder.absolute())}, files)
+    reader, options = _reader_of(files)
     if folder.is_dir():
         return Source(name, f"{identity} {config}", str(folder), options | {"name": config}, files)
     return Source(name, identity, reader, {"data_files": {"train": list(files)}, **options}, files)
 
 
-def _local_files(name: str) -> tuple[str, ...]:
+def _local_files(name: str, images: bool) -> tuple[str, ...]:
     """The local files that `name` means, none if it can only be the id of a data set on the Hub."""
     path = Path(name).expanduser()
     if path.is_file():
         return (str(path),)
     if path.is_dir():
-        found = (file for file in path.rglob("*") if file.is_file() and _extension(file) in _READERS)
+        found = (file for file in path.rglob("*") if _extension(file) in _READERS.keys() | _IMAGES and file.is_file())
         found = (file for file in found if file.name not in _ABOUT_DATA)
-        visible = (file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
-        files = tuple(sorted(map(str, visible)))
+        visible = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        kinds: dict[bool, list[str]] = {True: [], False: []}
+        for file in visible:
+            kinds[_extension(file) in _IMAGES].append(str(file))
+        files = tuple(sorted(kinds[images] or kinds[not images]))
         if not files:
-            raise FileNotFoundError(f"the folder source={name!r} holds no data files ({', '.join(_READERS)})")
+            raise FileNotFoundError(f"the folder source={name!r} holds no data files ({', '.join(_READERS)}) or images")
         return files
     if glob.has_magic(name):
         files = tuple(sorted(file for file in glob.glob(str(path), recursive=True) if Path(file).is_file()))
@@ -173,6 +257,16 @@ def _reader_of(files: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"files of several kinds ({', '.join(sorted(kinds))}) are no one source; choose by a glob")
     extension = next(iter(kinds))
     return _READERS[extension], _OPTIONS.get(extension, {})
+
+
+def _by_split(files: tuple[str, ...]) -> dict[str, list[str]]:
+    """The files by the split that their names tell, "train" for those that tell none."""
+    found: dict[str, list[str]] = {}
+    for file in files:
+        word = _SPLIT_WORD.search(Path(file).name.lower())
+        split = next(name for name in _SPLIT_WORDS if word[1].startswith(name)) if word else "train"
+        found.setdefault(_SPLIT_WORDS[split], []).append(file)
+    return found
 
 
 def _extension(file: str | Path) -> str:

@@ -1,68 +1,104 @@
-"""`hf_noise/noisy`: any data set with a column of tokens, with noise in that column."""
+"""`hf_noise/noisy`: any data set with a column of tokens or labels, with noise in that column."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from datasets import DatasetInfo, SplitGenerator
+from datasets import ClassLabel, DatasetInfo, IterableDataset, SplitGenerator
 
-from hf_noise.data.builder import CorpusError, NoisyTokensBuilder, NoisyTokensConfig, first_sample_id, ratio_grid
-from hf_noise.data.corrupt import CorruptColumn, corrupted_features
-from hf_noise.data.sources import Shard, Source, check_column, find_source, with_features
+from hf_noise.data.builder import CorpusError, NoisyTokensConfig, first_sample_id, ratio_grid
+from hf_noise.data.corrupt import CorruptColumn, corrupted_features, holds_labels
+from hf_noise.data.labels import SHARD_BYTES, NoisyLabelsBuilder, NoisyLabelsConfig
+from hf_noise.data.sources import Shard, Source, check_column, find_splits, with_features
 from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity
+from hf_noise.noise import Noise, UniformTokens
 
 _BATCH = 1000  # rows
 
 
 @dataclass
-class NoisyConfig(NoisyTokensConfig):
-    """Settings of `hf_noise/noisy`.
+class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
+    """Settings of `hf_noise/noisy`. Its splits and other columns are those of the source.
 
     Args:
-        source: a local file, glob or folder, or a data set on the Hub; its splits and other columns are kept.
-        column: the column to corrupt, lists of integer tokens of any lengths; -100 marks positions without a token.
-        vocab_size: replacements are 0 .. vocab_size - 1. Give this or `tokenizer`, whose size is taken.
+        column: the column to corrupt: lists of integer tokens of any lengths (-100 marks positions without a token), or
+            single labels, a `ClassLabel` or integers.
+        vocab_size: for tokens; replacements are 0 .. vocab_size - 1. Give this or `tokenizer`, whose size is taken.
+        num_classes: for integer labels, which are 0 .. num_classes - 1; a `ClassLabel` brings it.
+        protocol: for labels, "symmetric" by default.
     """
 
+    UNITS: ClassVar[str] = "units"
+
+    protocol: str | None = None
     column: str | None = None
     vocab_size: int | None = None
+    num_classes: int | None = None
 
     def check(self) -> None:
         super().check()
         if self.source is None or self.column is None:
             raise ValueError("say what to corrupt: source= (a file, a folder or a data set on the Hub) and column=")
-        if (self.vocab_size is None) == (self.tokenizer is None):
-            raise ValueError("give vocab_size= (the number of tokens), or the tokenizer= whose size it is")
+
+    def check_kind(self, kind: Any) -> None:
+        """Raise ValueError unless the settings fit the feature `kind` of the column."""
+        own, other = ("vocab_size", "tokenizer", "exclude_original"), ("protocol", "num_classes", *_FOR_LABELS)
+        what = "lists of tokens"
+        if holds_labels(kind):
+            own, other, what = other, own, "single labels"
+        if wrong := [f"{name}={getattr(self, name)!r}" for name in other if getattr(self, name)]:
+            raise ValueError(f"column {self.column!r} holds {kind}, {what}, for which {', '.join(wrong)} means nothing")
+        if not holds_labels(kind):
+            if (self.vocab_size is None) == (self.tokenizer is None):
+                raise ValueError("give vocab_size= (the number of tokens), or the tokenizer= whose size it is")
+        elif isinstance(kind, ClassLabel):
+            if self.num_classes not in (None, kind.num_classes):
+                raise ValueError(f"column {self.column!r} has {kind.num_classes} classes, not {self.num_classes}")
+        elif self.num_classes is None:
+            raise ValueError(f"column {self.column!r} holds {kind}; give num_classes=, the largest label plus one")
 
     def identity(self) -> dict[str, Any]:
-        changed = {**super().identity(), "source": self.found_source().identity}
+        changed = super().identity()
         if self.tokenizer is not None:
             changed["tokenizer"] = tokenizer_identity(self.found_tokenizer())
         return changed
 
-    def found_source(self) -> Source:
-        return find_source(self.source, self.source_config)
+    def found_splits(self) -> dict[str, tuple[Source, IterableDataset]]:
+        found = find_splits(self.source, self.source_config)
+        for source, dataset in found.values():
+            check_column(dataset, self.column, source.name, "column")
+        return {split: (source, with_features(dataset)) for split, (source, dataset) in found.items()}
 
     def found_tokenizer(self) -> Any:
         return find_tokenizer(self.tokenizer)
 
 
-class Noisy(NoisyTokensBuilder):
+_FOR_LABELS = ("pairs", "human_source", "allow_adversarial", "allow_missing_classes")
+
+
+class Noisy(NoisyLabelsBuilder):
     """The columns of the source, of which one is noisy; and `clean_<column>`, `is_noisy` and `sample_id` beside it.
 
     A source with an integer column `sample_id` keeps its own ids.
     """
 
     DESCRIPTION = """
-A data set in which one column of tokens is corrupted: tokens of the train split are replaced by uniform draws from the
-vocabulary at rate e = r / (1 + r) (paper A, algorithm 2). The original is in clean_<column>."""
+A data set in which one column is corrupted: tokens (paper A, algorithm 2) or labels (papers A and C) of the train split
+are replaced at rate e = r / (1 + r), or labels are those that people gave. The original is in clean_<column>."""
     BUILDER_CONFIG_CLASS = NoisyConfig
     BUILDER_CONFIGS = ratio_grid(NoisyConfig)
+
+    @cached_property
+    def kind(self) -> Any:
+        """The feature of the column to corrupt."""
+        _, dataset = next(iter(self.config.found_splits().values()))
+        self.config.check_kind(kind := dataset.features[self.config.column])
+        return kind
 
     @cached_property
     def _vocab_size(self) -> int:
@@ -70,7 +106,27 @@ vocabulary at rate e = r / (1 + r) (paper A, algorithm 2). The original is in cl
         return len(self.config.found_tokenizer()) if size is None else size
 
     def vocab_size(self) -> int:
+        """Number of tokens that replacements are drawn from."""
         return self._vocab_size
+
+    def num_classes(self) -> int:
+        return self.kind.num_classes if isinstance(self.kind, ClassLabel) else self.config.num_classes
+
+    @property
+    def noise(self) -> Noise:
+        return super().noise if holds_labels(self.kind) else self.config.token_noise(self.vocab_size())
+
+    def requested_rate(self, split: str) -> float:
+        return super().requested_rate(split) if holds_labels(self.kind) else self.noise_of(split).error_rate
+
+    def check_written(self, split: str) -> None:
+        if holds_labels(self.kind):
+            super().check_written(split)
+
+    def no_noise(self) -> Noise:
+        if holds_labels(self.kind):
+            return super().no_noise()
+        return UniformTokens(ratio=0.0, vocab_size=self.vocab_size(), seed=self.config.seed)
 
     @property
     def noisy_column(self) -> str:
@@ -81,33 +137,52 @@ vocabulary at rate e = r / (1 + r) (paper A, algorithm 2). The original is in cl
         return self.describe(None)  # the columns are those of the source, which is looked at when it is read
 
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
-        source, column = self.config.found_source(), self.config.column
-        splits = source.splits()
-        self.check_noisy_splits(list(splits))
-        for name, dataset in splits.items():
-            check_column(dataset, column, source.name, "column")
-            splits[name] = with_features(dataset)
+        found, column = self.config.found_splits(), self.config.column
+        self.check_noisy_splits(list(found))
+        self._check_same_columns(found)
+        features = next(iter(found.values()))[1].features
+        self.config.check_kind(features[column])
+        self.kind = features[column]
+        is_label, human = holds_labels(self.kind), {}
+        if is_label:
+            every = np.arange(self.num_classes())
+            self.info.features = corrupted_features(features, self.no_noise(), column)
+            for split, (source, dataset) in found.items():
+                human[split] = self.read_labels(split, source, dataset, column, every.size, every)
         self.tell_noise()
-        self.info.features = corrupted_features(next(iter(splits.values())).features, column)
+        self.info.features = corrupted_features(features, self.noise, column)
         generators = []
-        for name, dataset in splits.items():
-            shards = source.shards(dataset)
-            first_sample_id(name, len(shards) - 1, splits)  # too many shards or splits are refused at once
+        for split, (source, dataset) in found.items():
+            shards = source.shards(dataset, SHARD_BYTES if is_label else None)
+            first_sample_id(split, len(shards) - 1, found)  # too many shards or splits are refused at once
+            given = human.get(split) or [None] * len(shards)
             # A tuple, because `datasets` would deal out the entries of a list to its processes.
-            generators.append(SplitGenerator(name, {"shards": shards, "split": name, "splits": tuple(splits)}))
+            settings = {"split": split, "splits": tuple(found)}
+            generators.append(SplitGenerator(split, {"shards": shards, "human": given, **settings}))
         return generators
 
+    def _check_same_columns(self, found: dict[str, tuple[Source, IterableDataset]]) -> None:
+        columns = {split: set(dataset.features) for split, (_, dataset) in found.items()}
+        first = next(iter(columns))
+        for split, names in columns.items():
+            if names != columns[first]:
+                raise ValueError(
+                    f"the splits {first!r} and {split!r} of {self.config.source!r} have different columns: "
+                    f"{', '.join(map(repr, sorted(names ^ columns[first])))} in one only; load them one by one"
+                )
+
     def _generate_tables(
-        self, shards: list[Shard], split: str, splits: tuple[str, ...]
+        self, shards: list[Shard], human: list[np.ndarray | None], split: str, splits: tuple[str, ...]
     ) -> Iterator[tuple[Any, pa.Table]]:
         function = CorruptColumn(self.noise_of(split), self.config.column, epoch=self.config.epoch)
-        for shard in shards:
-            sample = first_sample_id(split, shard.index, splits)
+        for shard, given in zip(shards, human, strict=True):
+            sample, row = first_sample_id(split, shard.index, splits), 0
             for number, table in enumerate(shard.tables(_BATCH)):
-                ids = np.arange(sample, sample + len(table))
-                sample += len(table)
+                ids = np.arange(sample + row, sample + row + len(table))
+                labels = None if given is None else given[row : row + len(table)]
+                row += len(table)
                 try:
-                    noisy = function(table, ids)
+                    noisy = function(table, ids, labels)
                 except ValueError as error:
                     raise CorpusError(f"{self.config.source!r}, split {split!r}: {error}") from error
                 yield (shard.index, number), noisy

@@ -85,7 +85,9 @@ def test_vocabulary_from_a_tokenizer(load):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"column": "label"}, "column 'label' holds ClassLabel.*only lists of integer tokens"),
+        ({"column": "label"}, "column 'label' holds ClassLabel.*single labels, for which vocab_size=50 means nothing"),
+        ({"protocol": "cyclic"}, "lists of tokens, for which protocol='cyclic' means nothing"),
+        ({"num_classes": 50}, "lists of tokens, for which num_classes=50 means nothing"),
         ({"column": "name"}, "only lists of integer tokens"),
         ({"column": "words"}, "no column 'words'.*choose one with column="),
         ({"column": None}, "say what to corrupt"),
