@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from compare import Report, Spread, arguments, clock, interleave, ratio, start
 from observe import large_allocations, syncs_per_step
+from steps import by_trainer
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import GPT2Config, GPT2LMHeadModel, PrinterCallback, Trainer, TrainingArguments
 from transformers import get_cosine_schedule_with_warmup as cosine_schedule
 from transformers.modeling_outputs import CausalLMOutput
 
@@ -92,32 +93,6 @@ def training_arguments(folder: Path, batch: int, steps: int) -> TrainingArgument
         lr_scheduler_type="cosine", optim="adamw_torch_fused", save_strategy="no", report_to="none", use_cpu=True,
         disable_tqdm=True, logging_steps=10**9, remove_unused_columns=False, seed=0,
     )  # fmt: skip
-
-
-class Steps(TrainerCallback):
-    """Median seconds from the end of one step to the end of the next, so with reading the batch; start-up excluded."""
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.ends: list[float] = []
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.ends.append(clock())
-
-    def median(self) -> float:
-        return float(np.median(np.diff(self.ends)))
-
-
-def by_trainer(make: Callable[..., Trainer]) -> Callable[[], tuple[float, Trainer]]:
-    """A variant: train anew from the same weights; (median seconds per step, trainer)."""
-
-    def run() -> tuple[float, Trainer]:
-        steps = Steps()
-        trainer = make(callbacks=[steps])
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-        return steps.median(), trainer
-
-    return run
 
 
 def bare_loop(model: nn.Module, rows: PackedRows, order: list[list[int]]) -> tuple[float, nn.Module]:

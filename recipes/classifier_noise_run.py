@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -135,7 +136,7 @@ class Data:
         part = slice(rows)
         return DeviceImages(
             base.images[part], {name: column[part] for name, column in columns.items()}, device=self.device,
-            mean=self.mean, std=self.std, augment=augment, info=info if run.ratio is None else None,
+            mean=self.mean, std=self.std, augment=augment, info=info,
         )  # fmt: skip
 
 
@@ -224,7 +225,7 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
         record = RunRecord(
             name=run.name, task="image_classification", recipe="recipes/classifier_noise.py", seed=run.seed,
             settings=asdict(settings),
-            model={"name": settings.model, "parameters": model.num_parameters(), "config": model.config.to_diff_dict()},
+            model={"name": settings.model, "parameters": model.num_parameters(), "config": config_of(model)},
             data={
                 "builder": settings.data, "source": data.source, "classes": len(data.classes),
                 "image_size": data.image_size, "channels": data.num_channels, "train_rows": data.train_rows,
@@ -238,6 +239,12 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
         )  # fmt: skip
         write_result(record, folder)
     trainer.accelerator.wait_for_everyone()
+
+
+def config_of(model) -> dict:
+    """What sets the model apart; the names of the classes stay in the checkpoint."""
+    config = json.loads(model.config.to_json_string(use_diff=True))
+    return {name: value for name, value in config.items() if name not in ("id2label", "label2id", "label_names")}
 
 
 def augmentation(settings) -> str:

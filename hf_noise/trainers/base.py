@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,7 +53,10 @@ class NoiseTrainer(Trainer):
         self.args.remove_unused_columns = False
         if self.args.n_gpu > 1:
             raise RuntimeError(f"{self.args.n_gpu} GPUs and one process: start with `accelerate launch`, not `python`")
-        noise = _agreed_noise(noise, noise_of(self.train_dataset))
+        in_rows = noise_of(self.train_dataset)
+        # Data that were built without noise have the columns of noise all the same.
+        self.draws_over_clean_columns = noise is not None and in_rows is not None and in_rows.error_rate == 0
+        noise = _agreed_noise(noise, in_rows)
         if noise is not None:
             if not isinstance(noise, self.noise_kinds):
                 kinds = " or ".join(kind.__name__ for kind in self.noise_kinds)
@@ -63,6 +68,10 @@ class NoiseTrainer(Trainer):
         self.epoch = 0
         self._checkpoint_state: dict[str, Tensor] | None = None
         self.add_callback(_EpochOfNoise(self))
+
+    def has_noise(self, rows: Mapping[str, Any]) -> bool:
+        """Whether a batch brings noisy targets, and so none are to be drawn."""
+        return "is_noisy" in rows and not self.draws_over_clean_columns
 
     def check_noise(self, noise: Noise) -> None:
         """Raise ValueError if this noise and the model do not fit together."""
@@ -89,10 +98,19 @@ class NoiseTrainer(Trainer):
         return total / num_items_in_batch * shared
 
     def get_eval_dataloader(self, *args, **kwargs):
-        # Every row counts in evaluation; `dataloader_drop_last` is there for equal training batches.
+        with self._every_row():
+            return super().get_eval_dataloader(*args, **kwargs)
+
+    def get_test_dataloader(self, *args, **kwargs):
+        with self._every_row():
+            return super().get_test_dataloader(*args, **kwargs)
+
+    @contextmanager
+    def _every_row(self) -> Iterator[None]:
+        """Every row counts in evaluation; `dataloader_drop_last` is there for equal training batches."""
         drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
         try:
-            return super().get_eval_dataloader(*args, **kwargs)
+            yield
         finally:
             self.args.dataloader_drop_last = drop_last
 

@@ -114,7 +114,7 @@ class CausalLMTrainer(NoiseTrainer):
     def targets(self, inputs: Mapping[str, Tensor], *, draw: bool) -> tuple[Tensor, Tensor]:
         """Labels int64 [B, L] and their mask of corruption bool [B, L]; `draw` asks for noise not in the rows."""
         labels = inputs["labels"]
-        if "is_noisy" in inputs:
+        if self.has_noise(inputs):
             return labels, inputs["is_noisy"].bool()
         if not draw or self.noise is None or self.noise.error_rate == 0:
             return labels, torch.zeros_like(labels, dtype=torch.bool)

@@ -108,7 +108,7 @@ class ImageClassifierTrainer(NoiseTrainer):
     def targets(self, inputs: Mapping[str, Tensor], *, draw: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Labels to train on and clean labels, int64 [B], and where they differ, bool [B]."""
         labels = inputs["labels"]
-        if "is_noisy" in inputs:
+        if self.has_noise(inputs):
             return labels, inputs["clean_labels"], inputs["is_noisy"].bool()
         if not draw or self.noise is None:
             return labels, labels, torch.zeros_like(labels, dtype=torch.bool)

@@ -153,6 +153,14 @@ def test_evaluation_counts_every_image_once(arguments, batch_size):
     assert found["eval_accuracy"] == pytest.approx((logits.argmax(-1) == data.columns["labels"]).double().mean().item())
 
 
+def test_prediction_sees_every_image_even_if_training_drops_the_last_batch(arguments):
+    args = arguments(dataloader_drop_last=True, per_device_eval_batch_size=64)
+    trainer = ImageClassifierTrainer(network(), args, train_dataset=rows(), eval_dataset=rows(13, 1))
+    logits, labels, _ = trainer.predict(rows(13, 1))
+    assert logits.shape == (13, CLASSES) and np.array_equal(labels, rows(13, 1).columns["labels"])
+    assert trainer.evaluate()["eval_images"] == 13
+
+
 @pytest.mark.parametrize("stop", [3, 6])
 def test_resumed_weights_are_bit_identical(arguments, tmp_path, stop):
     settings = {"noise": flips(0.5), "loss": "corrected", "max_steps": 9, "save_strategy": "steps", "save_steps": stop}

@@ -35,6 +35,10 @@ def test_another_noise_than_that_of_the_rows_is_refused(built, tmp_path):
 
 def test_clean_rows_take_the_noise_that_is_given(tmp_path):
     rows = hf_noise.load_dataset("hf_noise/docs-noisy", r=0.0, block_size=64, split="train")
-    rows = rows.select_columns(["input_ids", "sample_id"])
     noise = hf_noise.UniformTokens(ratio=1.0, vocab_size=2048)
-    assert make_trainer(tmp_path, train_dataset=rows, noise=noise).noise is noise
+    # With the columns of noise, which say that there is none, and without them.
+    for part in (rows, rows.select_columns(["input_ids", "sample_id"])):
+        trainer = make_trainer(tmp_path, train_dataset=part, noise=noise)
+        assert trainer.noise is noise
+        trainer.train()
+        assert trainer.realised_noise()["rate"] == pytest.approx(0.5, abs=0.11)  # 5 standard errors of 504 targets

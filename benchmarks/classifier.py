@@ -1,0 +1,194 @@
+"""The image classifier's trainer against a bare PyTorch loop, and augmentation on the device against row by row.
+
+    python benchmarks/classifier.py [--model resnet18-cifar] [--quick] [--output benchmarks/results/classifier.json]
+
+All variants train the same network on the same images in turns. See benchmarks/README.md for what each bar means.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from compare import Report, Spread, arguments, clock, interleave, ratio, start
+from observe import syncs_per_step
+from PIL import Image
+from steps import by_trainer
+from torch import nn
+from torchvision import transforms
+from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import get_cosine_schedule_with_warmup as cosine_schedule
+
+from hf_noise.models.image import image_classifier
+from hf_noise.noise import LabelFlips
+from hf_noise.trainers import ImageClassifierTrainer
+from hf_noise.trainers.image_classifier import collate_images
+from hf_noise.trainers.images import CropFlip, DeviceImages
+
+CLASSES, SIZE, PADDING = 10, 32, 4
+MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Images of a batch, steps of a turn and rounds that take minutes."""
+
+    batch: int
+    steps: int
+    rounds: int
+
+
+SETTINGS = {"resnet10-small": Setting(64, steps=7, rounds=9), "resnet18-cifar": Setting(32, steps=4, rounds=5)}
+
+
+def make_images(n: int, augment: CropFlip | None = None) -> DeviceImages:
+    """Random images of CIFAR's size."""
+    draw = np.random.default_rng(0)
+    images = torch.from_numpy(draw.integers(0, 256, (n, 3, SIZE, SIZE), dtype=np.uint8))
+    columns = {"labels": torch.from_numpy(draw.integers(0, CLASSES, n)), "sample_id": torch.arange(n)}
+    return DeviceImages(images, columns, mean=MEAN, std=STD, augment=augment)
+
+
+def network(name: str) -> nn.Module:
+    """The network, always with the same weights."""
+    torch.manual_seed(0)
+    return image_classifier(name, labels=CLASSES, image_size=SIZE)
+
+
+def training_arguments(folder: Path, batch: int, steps: int) -> TrainingArguments:
+    """What the bare loop does too; nothing is written or shown."""
+    return TrainingArguments(
+        output_dir=str(folder), per_device_train_batch_size=batch, max_steps=steps, learning_rate=LEARNING_RATE,
+        optim="sgd", optim_args=f"momentum={MOMENTUM}", weight_decay=WEIGHT_DECAY, max_grad_norm=0.0,
+        lr_scheduler_type="cosine", save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True,
+        logging_steps=10**9, remove_unused_columns=False, dataloader_pin_memory=False, seed=0,
+    )  # fmt: skip
+
+
+def bare_loop(model: nn.Module, rows: DeviceImages, order: list[list[int]]) -> tuple[float, nn.Module]:
+    """The same training without a trainer, over the batches in `order`; (median seconds per step, model)."""
+    decayed = [p for p in model.parameters() if p.dim() >= 2]
+    others = [p for p in model.parameters() if p.dim() < 2]
+    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=LEARNING_RATE, momentum=MOMENTUM)
+    schedule = cosine_schedule(optimizer, 0, len(order))
+    ends = []
+    model.train()
+    for indices in order:
+        batch = rows.__getitems__(indices)
+        logits = model(pixel_values=batch["pixel_values"]).logits
+        nn.functional.cross_entropy(logits, batch["labels"]).backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        ends.append(clock())
+    return float(np.median(np.diff(ends))), model
+
+
+def time_steps(report: Report, name: str, setting: Setting, rounds: int, folder: Path) -> None:
+    """Seconds per step: bare loop, ours without noise, with noise, with the corrected loss."""
+    rows = make_images(setting.batch * setting.steps, CropFlip(padding=PADDING))
+    noise = LabelFlips.symmetric(error_rate=0.4, num_classes=CLASSES)
+    args = training_arguments(folder, setting.batch, setting.steps)
+
+    def ours(**kwargs) -> Callable[[], tuple[float, Trainer]]:
+        return by_trainer(
+            lambda **more: ImageClassifierTrainer(network(name), args, train_dataset=rows, **kwargs, **more)
+        )
+
+    order = list(itertools.islice(iter(ours()()[1].get_train_dataloader().batch_sampler), setting.steps))
+    variants = {
+        "bare": lambda: bare_loop(network(name), rows, order),
+        "clean": ours(),
+        "noise": ours(noise=noise),
+        "corrected": ours(noise=noise, loss="corrected"),
+    }
+    reference = variants["bare"]()[1].state_dict()
+    trained = variants["clean"]()[1].model.state_dict()
+    weights = [key for key, value in reference.items() if value.is_floating_point()]
+    began = network(name).state_dict()
+    moved = max(float((reference[key] - began[key]).abs().max()) for key in weights)
+    apart = max(float((reference[key] - trained[key]).abs().max()) for key in weights)
+    report.equal("weights after the bare loop and the trainer", apart < 1e-3 * moved, f"{apart:.1e}, moved {moved:.1e}")
+
+    times = interleave(variants, rounds, timer=lambda variant: variant()[0])
+    report.add("bare loop", Spread.of(times["bare"] * 1e3), unit="ms/step")
+    report.add("trainer with noise", Spread.of(setting.batch / times["noise"]), unit="image/s")
+    report.add("trainer without noise / bare loop", ratio(times["clean"], times["bare"]), at_most=1.02)
+    report.add("trainer with noise / bare loop", ratio(times["noise"], times["bare"]), at_most=1.02)
+    report.add("corrected / plain loss, both with noise", ratio(times["corrected"], times["noise"]), at_most=1.02)
+
+
+def augmentation(report: Report, rounds: int, batch: int) -> None:
+    """A batch cropped, mirrored and normalised where it lies, against torchvision's transforms image by image."""
+    rows = make_images(4 * batch, CropFlip(padding=PADDING))
+    index = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:batch].tolist()
+    pictures = [Image.fromarray(rows.images[i].permute(1, 2, 0).numpy()) for i in index]
+    by_row = transforms.Compose([
+        transforms.RandomCrop(SIZE, padding=PADDING), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
+        transforms.Normalize(MEAN, STD),
+    ])  # fmt: skip
+    plain = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    expected = torch.stack([plain(picture) for picture in pictures])
+    apart = float((make_images(4 * batch).__getitems__(index)["pixel_values"] - expected).abs().max())
+    report.equal("normalised images", apart < 1e-5, f"{apart:.1e}")
+    variants = {
+        "device": lambda: rows.__getitems__(index),
+        "rows": lambda: torch.stack([by_row(picture) for picture in pictures]),
+    }
+    times = interleave(variants, rounds, repeats=3)
+    report.add("augmentation on the device", Spread.of(batch / times["device"]), unit="image/s")
+    report.add("on the device / row by row, images per second", ratio(times["rows"], times["device"]), at_least=10)
+
+
+def host_syncs(report: Report, folder: Path) -> None:
+    """Host synchronisations per step of the whole training loop; they do not depend on the size of the network."""
+    rows, noise = make_images(64, CropFlip()), LabelFlips.symmetric(error_rate=0.4, num_classes=CLASSES)
+
+    def count(make: Callable[[TrainingArguments], Trainer]) -> float:
+        def train(steps: int) -> None:
+            trainer = make(training_arguments(folder, 2, steps))
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
+
+        return syncs_per_step(train)
+
+    model = "resnet10-digits"
+    stock = count(lambda args: Trainer(network(model), args, train_dataset=rows, data_collator=_for_stock))
+    report.add("host syncs, stock Trainer", stock, unit="per step")
+    for what, options in {"without noise": {}, "with noise": {"noise": noise},
+                          "corrected loss": {"noise": noise, "loss": "corrected"}}.items():  # fmt: skip
+        n = count(lambda args: ImageClassifierTrainer(network(model), args, train_dataset=rows, **options))  # noqa: B023
+        report.add(f"host syncs, trainer {what} - stock", n - stock, at_most=0.0, unit="per step")
+
+
+def _for_stock(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: column for name, column in collate_images(batch).items() if name != "sample_id"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = arguments(__doc__)
+    parser.add_argument("--model", choices=list(SETTINGS), default="resnet10-small")
+    args = parser.parse_args(argv)
+    start(args)
+    setting = SETTINGS[args.model]
+    if args.quick:
+        setting = replace(setting, batch=4, steps=3, rounds=2)
+    rounds = args.rounds or setting.rounds
+    report = Report(f"Image classifier, {args.model}", {"model": args.model, **vars(setting), "rounds": rounds})
+    with tempfile.TemporaryDirectory() as name:
+        host_syncs(report, Path(name))
+        augmentation(report, rounds, 16 if args.quick else 128)
+        time_steps(report, args.model, setting, rounds, Path(name))
+    return report.finish(args.output)
+
+
+if __name__ == "__main__":
+    sys.exit(min(1, main()))
