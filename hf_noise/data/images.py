@@ -57,7 +57,6 @@ class NoisyImagesConfig(NoisyLabelsConfig):
     LABEL_COLUMNS: ClassVar[tuple[str, ...]] = ("label",)
     #: Splits of the source that the data set has; None for all.
     SPLITS: ClassVar[tuple[str, ...] | None] = None
-    IMAGES: ClassVar[bool] = True
 
     test_source: str | None = None
     image_column: str | None = None
@@ -75,18 +74,18 @@ class NoisyImagesConfig(NoisyLabelsConfig):
     def identity(self) -> dict[str, Any]:
         changed = super().identity()
         if self.test_source is not None:
-            changed["test_source"] = source_identity(self.test_source, images=True)
+            changed["test_source"] = source_identity(self.test_source)
         return changed
 
     def found_splits(self) -> dict[str, tuple[Source, IterableDataset]]:
         """The splits of the source and of `test_source`, looked up again each time: a file may have changed."""
-        found = find_splits(self.source, self.source_config, images=True)
+        found = find_splits(self.source, self.source_config)
         if self.SPLITS is not None:
             found = {split: part for split, part in found.items() if split in self.SPLITS}
         if self.test_source is not None:
             if "test" in found:
                 raise ValueError(f"the source {self.source!r} has a test split already; leave out test_source=")
-            found |= find_splits({"test": self.test_source}, images=True)
+            found |= find_splits({"test": self.test_source})
         if "train" not in found:
             raise ValueError(f"the source {self.source!r} has no train split, only {', '.join(found) or 'none'}")
         return found

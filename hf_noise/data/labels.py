@@ -45,8 +45,6 @@ class NoisyLabelsConfig(NoisyDataConfig):
     UNITS: ClassVar[str] = "labels"
     #: Paper C's wrong classes for this data set.
     PAIRS: ClassVar[Mapping[int, int] | None] = None
-    #: A source of one folder an image class, or else of data files, if a folder holds both.
-    IMAGES: ClassVar[bool] = False
 
     source: str | Mapping[str, str] | None = None
     protocol: str | None = "symmetric"
@@ -113,7 +111,7 @@ class NoisyLabelsConfig(NoisyDataConfig):
         if self.human_source is not None:
             changed["human_source"] = source_identity(self.human_source)
         if self.source is not None:
-            changed["source"] = source_identity(self.source, self.source_config, self.IMAGES)
+            changed["source"] = source_identity(self.source, self.source_config)
         return changed
 
     def flips(self, num_classes: int) -> LabelFlips:

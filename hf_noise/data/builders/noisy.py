@@ -12,7 +12,7 @@ import pyarrow as pa
 from datasets import ClassLabel, DatasetInfo, IterableDataset, SplitGenerator
 
 from hf_noise.data.builder import CorpusError, NoisyTokensConfig, first_sample_id, ratio_grid
-from hf_noise.data.corrupt import CorruptColumn, corrupted_features, holds_labels
+from hf_noise.data.corrupt import CorruptColumn, corrupted_features, holds_labels, holds_tokens
 from hf_noise.data.labels import SHARD_BYTES, NoisyLabelsBuilder, NoisyLabelsConfig
 from hf_noise.data.sources import Shard, Source, check_column, find_splits, with_features
 from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity
@@ -47,6 +47,12 @@ class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
 
     def check_kind(self, kind: Any) -> None:
         """Raise ValueError unless the settings fit the feature `kind` of the column."""
+        if not holds_labels(kind) and not holds_tokens(kind):
+            raise ValueError(
+                f"column {self.column!r} holds {kind}; only lists of integer tokens can be corrupted, such as "
+                "List(Value('int32')), and single labels, a ClassLabel or integers (text becomes a ClassLabel by "
+                f"dataset.class_encode_column({self.column!r}))"
+            )
         own, other = ("vocab_size", "tokenizer", "exclude_original"), ("protocol", "num_classes", *_FOR_LABELS)
         what = "lists of tokens"
         if holds_labels(kind):
