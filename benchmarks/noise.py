@@ -1,6 +1,6 @@
-"""Noise on tokens against the usual ways to make it: draws, batches, `datasets.map`; and packing in constant memory.
+"""Noise on tokens and labels against the usual ways to make it: draws, batches, `datasets.map`; and packing.
 
-    python benchmarks/noise.py [--quick] [--output benchmarks/results/noise.json]
+    python benchmarks/noise.py [--quick] [--only labels] [--output benchmarks/results/noise.json]
 
 Every comparison first checks that both sides do the same thing. See benchmarks/README.md for what each bar means.
 """
@@ -19,6 +19,7 @@ import datasets
 import numpy as np
 import torch
 from compare import Report, Spread, arguments, interleave, ratio, start
+from labels import IMAGENET, measure_labels
 from packing import measure_packing
 
 import hf_noise
@@ -33,17 +34,18 @@ ERROR_RATE, RARE = 0.5, 0.1
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured: rounds, calls per turn, rows of the larger batch, of the data sets and copies of text."""
+    """How much is measured: rounds, calls per turn, rows of the larger batch and of the data sets, copies, labels."""
 
     rounds: int
     repeats: int
     large: int
     rows: int
     copies: int
+    labels: int
 
 
-FULL = Scale(rounds=15, repeats=20, large=256, rows=8000, copies=8)
-QUICK = Scale(rounds=2, repeats=2, large=BATCH, rows=64, copies=1)
+FULL = Scale(rounds=15, repeats=20, large=256, rows=8000, copies=8, labels=IMAGENET)
+QUICK = Scale(rounds=2, repeats=2, large=BATCH, rows=64, copies=1, labels=5000)
 
 
 def recipe(
@@ -236,17 +238,21 @@ def maps(report: Report, scale: Scale, folder: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = arguments(__doc__)
+    parser.add_argument("--only", choices=("tokens", "labels"), help="measure these alone")
     args = parser.parse_args(argv)
     start(args)
     scale = QUICK if args.quick else FULL
     scale = Scale(**{**vars(scale), "rounds": args.rounds or scale.rounds})
-    report = Report("Noise on tokens", {**vars(scale), "error_rate": ERROR_RATE, "vocab_size": VOCAB})
+    report = Report("Noise", {**vars(scale), "only": args.only, "error_rate": ERROR_RATE, "vocab_size": VOCAB})
     datasets.disable_progress_bars()
-    with tempfile.TemporaryDirectory() as folder:
-        draws(report, scale)
-        batches(report, scale, Path(folder))
-        maps(report, scale, Path(folder))
-        measure_packing(report, scale.copies, Path(folder))
+    if args.only != "labels":
+        with tempfile.TemporaryDirectory() as folder:
+            draws(report, scale)
+            batches(report, scale, Path(folder))
+            maps(report, scale, Path(folder))
+            measure_packing(report, scale.copies, Path(folder))
+    if args.only != "tokens":
+        measure_labels(report, scale.rounds, scale.labels)
     return report.finish(args.output)
 
 

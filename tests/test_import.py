@@ -6,7 +6,15 @@ import sys
 import pytest
 
 HEAVY = {
-    "torch", "transformers", "datasets", "accelerate", "huggingface_hub", "sklearn", "scipy", "matplotlib", "pandas",
+    "torch",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "huggingface_hub",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "pandas",
 }
 
 
@@ -29,6 +37,9 @@ def test_importing_the_package_loads_no_framework():
         "from hf_noise.noise import UniformTokens, GaussianDocuments, plan_named",
         "from hf_noise.noise import UniformTokens; import numpy as np\n"
         "UniformTokens(ratio=1, vocab_size=9)(np.zeros((2, 3), int), np.arange(2))",
+        "from hf_noise import LabelFlips; import numpy as np\n"
+        "noise = LabelFlips.from_transition(np.full((3, 3), 1 / 3))\n"
+        "noise(np.arange(3), np.arange(3)), noise.posterior(), noise.condition_number",
     ],
 )
 def test_noise_on_arrays_needs_numpy_alone(use):

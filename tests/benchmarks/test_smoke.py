@@ -1,4 +1,4 @@
-"""Both benchmarks run to their end and find that what they compare is equal; no test depends on how fast they are."""
+"""The benchmarks run to their end and find that what they compare is equal; no test depends on how fast they are."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def benchmark(monkeypatch, tmp_path):
 
 
 def test_noise(benchmark, capsys):
-    record, rows = benchmark("noise")
+    record, rows = benchmark("noise", "--only", "tokens")
     printed = capsys.readouterr().out
     equal = [what for what, row in rows.items() if row["bar"] == "equal"]
     assert {"NumPy noise and its definition", "compiled and NumPy noise, 32 x 1024"} <= set(equal)
@@ -46,6 +46,21 @@ def test_noise(benchmark, capsys):
         if isinstance(row["figure"], dict):
             assert row["figure"]["low"] <= row["figure"]["median"] <= row["figure"]["high"], what
     assert record["versions"]["torch"] and record["hardware"]["cores"] >= 1
+
+
+def test_labels(benchmark):
+    record, rows = benchmark("noise", "--only", "labels")
+    assert record["settings"]["only"] == "labels" and not any("token" in what for what in rows)
+    equal = [what for what, row in rows.items() if row["bar"] == "equal"]
+    assert {"symmetric flips and their definition, 1000 classes", "NumPy and torch, matrix, 1000 classes"} <= set(equal)
+    bars = {what: row["bar"] for what, row in rows.items() if row["text"].endswith("x") and row["bar"]}
+    assert {what: bar for what, bar in bars.items() if "cleanlab" not in what} == {
+        "symmetric / recipe, 10 classes": ">= 0.8", "matrix / recipe, 10 classes": ">= 0.3",
+        "symmetric / recipe, 1000 classes": ">= 0.8",
+    }  # fmt: skip
+    # Figures, not times: these hold on any machine.
+    realised = {what: row for what, row in rows.items() if what.startswith("realised")}
+    assert len(realised) == 9 and all(row["passed"] for row in realised.values())
 
 
 def test_gpt2(benchmark):

@@ -9,6 +9,8 @@ import torch
 
 from hf_noise.noise import (
     GaussianDocuments,
+    HumanLabels,
+    LabelFlips,
     Noise,
     RandomDocuments,
     UniformTokens,
@@ -27,6 +29,10 @@ NOISES = [
     RandomDocuments(alpha=0.01, vocab_size=50257, boost="low", placement="interleave"),
     GaussianDocuments(alpha=0.05, vocab_size=50257),
     GaussianDocuments(alpha=0.05, vocab_size=100, mean=3, std=2.5, exclude=None, placement="replace"),
+    LabelFlips.symmetric(ratio=1.0, num_classes=10),
+    LabelFlips.pairs({2: 0, 3: 5}, error_rate=0.4, num_classes=10, seed=3, redraw="never"),
+    LabelFlips.from_transition([[0.9, 0.1], [0.25, 0.75]]),
+    HumanLabels.from_columns([0, 1, 1], [0, 0, 1], num_classes=2, name="worse"),
 ]
 
 
@@ -49,7 +55,8 @@ def test_is_a_frozen_value_with_readable_rates(noise):
 
 def test_all_noises_differ():
     assert len(set(NOISES)) == len(NOISES)
-    assert len({noise.stream for noise in NOISES}) == len({noise.protocol for noise in NOISES}) == 3
+    drawn = [noise for noise in NOISES if not isinstance(noise, HumanLabels)]
+    assert len({noise.stream for noise in drawn}) == len({noise.protocol for noise in drawn}) == 4
 
 
 def test_unknown_protocol_names_the_known_ones():

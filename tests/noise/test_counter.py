@@ -108,6 +108,31 @@ def test_words_into_given_space():
     np.testing.assert_array_equal(out, counter.words(keys, counter.weyl(6)))
 
 
+def test_words_at_any_position_are_those_of_the_stream():
+    key = counter.stream_key(5, 4, 1)
+    stream = counter.words(np.array([key], dtype=np.uint64), counter.weyl(12))
+    np.testing.assert_array_equal(counter.words_at(key, np.arange(12)), stream)
+    np.testing.assert_array_equal(counter.words_at(key, np.array([[7, 0], [3, 11]])), stream[[[7, 0], [3, 11]]])
+    assert counter.words_at(key, np.array(7)).shape == () and counter.words_at(key, np.array(7)) == stream[7]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, (1 << 63) - 1), st.lists(st.integers(-(1 << 63), (1 << 63) - 1), min_size=1, max_size=5),
+    st.sampled_from(["int64", "int16"]),
+)  # fmt: skip
+def test_numpy_and_torch_words_at_agree(seed, positions, dtype):
+    position = np.array(positions).astype(dtype)
+    key = counter.stream_key(seed, 4, 0)
+    ours = counter.words_at(key, position)
+    np.testing.assert_array_equal(
+        ours, unsigned(counter_torch.words_at(counter_torch.stream_key(seed, 4, 0), torch.from_numpy(position)))
+    )
+    assert ours.tolist() == [counter.mix(key + (int(k) + 1) * counter.GOLDEN) for k in position]
+    out, scratch = np.empty_like(ours), np.empty_like(ours)
+    assert counter.words_at(key, position, out=out, scratch=scratch) is out and (out == ours).all()
+
+
 def test_units_are_uniform_in_the_unit_interval():
     units = counter.units(counter.row_keys(0, 1, 0, np.arange(1000))[:, None], counter.weyl(200))
     assert units.dtype == np.float64 and units.min() >= 0 and units.max() < 1
