@@ -265,12 +265,12 @@ def unreadable(images: pa.Array) -> dict[int, str]:
         return None
 
     examples = images.to_pylist()
-    threads = os.cpu_count() if images.nbytes > _WORTH_A_THREAD * len(images) else 1
-    if threads == 1:
-        reasons = map(reason, examples)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
+    in_files = images.field("bytes").null_count > 0
+    if in_files or images.nbytes > _WORTH_A_THREAD * len(images):
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             reasons = list(pool.map(reason, examples))
+    else:
+        reasons = map(reason, examples)
     return {index: text for index, text in enumerate(reasons) if text is not None}
 
 

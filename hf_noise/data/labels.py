@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -129,9 +130,9 @@ class NoisyLabelsBuilder(NoisyDataBuilder):
 
     _people: HumanLabels | None = None
 
+    @abc.abstractmethod
     def num_classes(self) -> int:
         """Number of classes, C."""
-        raise NotImplementedError
 
     @property
     def noisy_column(self) -> str:
