@@ -83,3 +83,54 @@ def test_labels_of_people_are_not_called_artificial(labelled, tmp_path):
     assert load_noise(tmp_path) == PEOPLE
     both = data_card(record(labelled, {"r1.0": CYCLIC, "worse": PEOPLE})).text
     assert "synthetic" in both and "Where the protocol is human_labels: the noisy labels are those" in both
+
+
+def test_a_source_on_the_hub(client, fresh_python, tmp_path):
+    """Small data sets with the columns of the default ones, read over HTTP by a new process."""
+    import json
+
+    from huggingface_hub import HfApi
+
+    api, pictures = HfApi(), [{"bytes": png(number), "path": None} for number in range(200)]
+    forms = {"user/cifar10": ("img", "label", 10), "user/cifar100": ("img", "fine_label", 100)}
+    for repo, (image, label, classes) in forms.items():
+        api.create_repo(repo, repo_type="dataset")
+        kinds = {image: datasets.Image(), label: datasets.ClassLabel(num_classes=classes)}
+        for split in ("train", "test"):
+            columns = {image: pictures, label: np.arange(200) % classes}
+            file = tmp_path / "part.parquet"
+            datasets.Dataset.from_dict(columns, features=datasets.Features(kinds)).to_parquet(file)
+            name = f"data/{split}-00000-of-00001.parquet"
+            api.upload_file(path_or_fileobj=file.read_bytes(), path_in_repo=name, repo_id=repo, repo_type="dataset")
+    out = fresh_python(
+        """
+import json
+import hf_noise
+from datasets import load_dataset
+found = {}
+for name in ("cifar10", "cifar100"):
+    data = load_dataset(f"hf_noise/{name}-noisy", r=1, source=f"user/{name}")
+    stream = load_dataset(f"hf_noise/{name}-noisy", r=1, source=f"user/{name}", split="train", streaming=True)
+    columns = ["label", "clean_label", "is_noisy", "sample_id"]
+    rows = data["train"].select_columns(columns)
+    assert list(stream.select_columns(columns)) == rows.to_list() and not any(data["test"]["is_noisy"])
+    found[name] = [rows.to_dict(), data["train"][7]["image"].getpixel((0, 0))]
+print(json.dumps(found))
+"""
+    )
+    for name, (rows, pixel) in json.loads(out.splitlines()[-1]).items():
+        classes = {"cifar10": 10, "cifar100": 100}[name]
+        noisy, is_noisy = LabelFlips.symmetric(ratio=1, num_classes=classes)(
+            np.arange(200) % classes, sample=np.arange(200)
+        )
+        assert rows["label"] == noisy.tolist() and rows["is_noisy"] == is_noisy.tolist() and pixel == 7
+
+
+def png(number: int) -> bytes:
+    import io
+
+    import PIL.Image
+
+    stream = io.BytesIO()
+    PIL.Image.new("L", (2, 2), number).save(stream, "PNG")
+    return stream.getvalue()
