@@ -135,7 +135,9 @@ class NoisyImagesBuilder(NoisyLabelsBuilder):
         names = self._names(found, columns)
         of_source, classes = self.choose_classes(names)
         if self.config.human is not None and len(classes) < of_source:
-            raise ValueError(f"protocol={self.config.protocol!r} needs all {of_source} classes, as people do")
+            raise ValueError(
+                f"protocol={self.config.protocol!r} needs all {of_source} classes, because people name any of them"
+            )
         self._check_pairs(names)
         chosen = [names[index] for index in classes] if names else list(self.config.CLASS_NAMES or ())
         label = ClassLabel(names=chosen) if chosen else ClassLabel(num_classes=len(classes))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value, load_dataset
 
+from hf_noise.data.labels import NoisyLabelsBuilder
 from hf_noise.noise import HumanLabels, LabelFlips, UniformTokens, noise_from_description
 
 NAME = "hf_noise/noisy"
@@ -191,6 +192,35 @@ def test_labels_refused(load_labels, tmp_path, settings, message, streaming):
     with pytest.raises(ValueError, match=message):
         next(iter(load_labels(streaming=streaming, **settings)))
     assert not list(tmp_path.rglob("dataset_info.json")) and not list(tmp_path.rglob("*.incomplete"))
+
+
+@pytest.fixture
+def unsupervised(tmp_path):
+    """As IMDB: a split in which no row has a label, under a name of its own."""
+
+    def write(labels):
+        for split, values in {"train": [0, 1, 2, 3] * 500, "unsupervised": labels}.items():
+            file = tmp_path / "imdb" / "data" / f"{split}-00000-of-00001.parquet"
+            features = Features({"topic": ClassLabel(names=TOPICS)})
+            Dataset.from_dict({"topic": values}, features=features).to_parquet(file)
+        return str(tmp_path / "imdb")
+
+    return write
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_clean_split_without_labels_stays(load_labels, unsupervised, monkeypatch, local):
+    if not local:  # as from the Hub: nothing is read before the rows themselves
+        monkeypatch.setattr(NoisyLabelsBuilder, "read_labels", lambda *_: None)
+    source = unsupervised([-1] * 1500)
+    rows = load_labels("unsupervised", source=source)
+    assert set(rows["topic"]) == {-1} and not any(rows["is_noisy"])
+    assert any(load_labels(source=source)["is_noisy"])
+    with pytest.raises(ValueError, match=r"1500 of 1500 labels are outside|1000 of 1000 labels are outside"):
+        load_labels(source=source, noisy_splits="unsupervised")
+    for gaps in ([-1, 0, 1, 2, 3], [-1] * 1000 + [0, 1, 2, 3]):
+        with pytest.raises(ValueError, match=r"labels are outside \[0, 4\)|1000 rows without a label \(-1\) among"):
+            load_labels(source=unsupervised(gaps))
 
 
 def test_splits_of_different_columns_are_named(load_labels, tmp_path):
