@@ -12,7 +12,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset
 from hf_noise.data.sources import with_features
 from hf_noise.noise import HumanLabels, LabelFlips, Noise
 
-__all__ = ["CorruptColumn", "corrupt", "corrupted_features", "holds_labels"]
+__all__ = ["CorruptColumn", "corrupt", "corrupted_features", "holds_labels", "holds_tokens"]
 
 _MASK, _SAMPLE_ID = "is_noisy", "sample_id"
 
@@ -191,6 +191,12 @@ def holds_labels(kind: Any) -> bool:
     return isinstance(kind, ClassLabel) or isinstance(kind, Value) and pa.types.is_integer(kind.pa_type)
 
 
+def holds_tokens(kind: Any) -> bool:
+    """Whether a feature holds lists of integers."""
+    inner = getattr(kind, "feature", None)
+    return isinstance(inner, Value) and pa.types.is_integer(inner.pa_type)
+
+
 def _mask_of(kind: Any, noise: Noise, column: str) -> Any:
     """The feature of the mask beside a column of this kind; raises ValueError if the noise is not for it."""
     if isinstance(noise, LabelFlips | HumanLabels):
@@ -204,8 +210,7 @@ def _mask_of(kind: Any, noise: Noise, column: str) -> Any:
                 f"column {column!r} has {kind.num_classes} classes, and the noise num_classes={noise.num_classes}"
             )
         return Value("bool")
-    inner = getattr(kind, "feature", None)
-    if not isinstance(inner, Value) or not pa.types.is_integer(inner.pa_type):
+    if not holds_tokens(kind):
         raise ValueError(
             f"column {column!r} holds {kind}; this noise is for tokens, and only lists of integer tokens can be "
             "corrupted, such as List(Value('int32')) - single labels (ClassLabel) and integers take LabelFlips"

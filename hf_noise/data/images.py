@@ -57,7 +57,6 @@ class NoisyImagesConfig(NoisyLabelsConfig):
     LABEL_COLUMNS: ClassVar[tuple[str, ...]] = ("label",)
     #: Splits of the source that the data set has; None for all.
     SPLITS: ClassVar[tuple[str, ...] | None] = None
-    IMAGES: ClassVar[bool] = True
 
     test_source: str | None = None
     image_column: str | None = None
@@ -75,18 +74,18 @@ class NoisyImagesConfig(NoisyLabelsConfig):
     def identity(self) -> dict[str, Any]:
         changed = super().identity()
         if self.test_source is not None:
-            changed["test_source"] = source_identity(self.test_source, images=True)
+            changed["test_source"] = source_identity(self.test_source)
         return changed
 
     def found_splits(self) -> dict[str, tuple[Source, IterableDataset]]:
         """The splits of the source and of `test_source`, looked up again each time: a file may have changed."""
-        found = find_splits(self.source, self.source_config, images=True)
+        found = find_splits(self.source, self.source_config)
         if self.SPLITS is not None:
             found = {split: part for split, part in found.items() if split in self.SPLITS}
         if self.test_source is not None:
             if "test" in found:
                 raise ValueError(f"the source {self.source!r} has a test split already; leave out test_source=")
-            found |= find_splits({"test": self.test_source}, images=True)
+            found |= find_splits({"test": self.test_source})
         if "train" not in found:
             raise ValueError(f"the source {self.source!r} has no train split, only {', '.join(found) or 'none'}")
         return found
@@ -136,7 +135,9 @@ class NoisyImagesBuilder(NoisyLabelsBuilder):
         names = self._names(found, columns)
         of_source, classes = self.choose_classes(names)
         if self.config.human is not None and len(classes) < of_source:
-            raise ValueError(f"protocol={self.config.protocol!r} needs all {of_source} classes, as people do")
+            raise ValueError(
+                f"protocol={self.config.protocol!r} needs all {of_source} classes, because people name any of them"
+            )
         self._check_pairs(names)
         chosen = [names[index] for index in classes] if names else list(self.config.CLASS_NAMES or ())
         label = ClassLabel(names=chosen) if chosen else ClassLabel(num_classes=len(classes))
@@ -266,12 +267,12 @@ def unreadable(images: pa.Array) -> dict[int, str]:
         return None
 
     examples = images.to_pylist()
-    threads = os.cpu_count() if images.nbytes > _WORTH_A_THREAD * len(images) else 1
-    if threads == 1:
-        reasons = map(reason, examples)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
+    in_files = images.field("bytes").null_count > 0
+    if in_files or images.nbytes > _WORTH_A_THREAD * len(images):
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             reasons = list(pool.map(reason, examples))
+    else:
+        reasons = map(reason, examples)
     return {index: text for index, text in enumerate(reasons) if text is not None}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,11 +15,22 @@ from hf_noise.data.builder import CorpusError, NoisyDataBuilder, NoisyDataConfig
 from hf_noise.data.sources import Source, check_column, find_splits, source_identity, with_features
 from hf_noise.noise import HumanLabels, LabelFlips
 
-__all__ = ["SHARD_BYTES", "NoisyLabelsBuilder", "NoisyLabelsConfig", "check_labels", "class_names", "one_column"]
+__all__ = [
+    "SHARD_BYTES",
+    "UNLABELLED",
+    "NoisyLabelsBuilder",
+    "NoisyLabelsConfig",
+    "check_labels",
+    "class_names",
+    "one_column",
+]
 
 #: Of local files. Nothing is dropped at the end of a shard, so that it may be large, and sample ids of what fits into
 #: one shard (CIFAR, MNIST) are the row numbers.
 SHARD_BYTES = 64 << 20
+
+#: How `datasets` marks a row that has no label.
+UNLABELLED = -1
 
 _DRAWN = ("symmetric", "uniform_resample", "cyclic", "pairs")
 _HUMAN = "human:"
@@ -45,8 +57,6 @@ class NoisyLabelsConfig(NoisyDataConfig):
     UNITS: ClassVar[str] = "labels"
     #: Paper C's wrong classes for this data set.
     PAIRS: ClassVar[Mapping[int, int] | None] = None
-    #: A source of one folder an image class, or else of data files, if a folder holds both.
-    IMAGES: ClassVar[bool] = False
 
     source: str | Mapping[str, str] | None = None
     protocol: str | None = "symmetric"
@@ -113,7 +123,7 @@ class NoisyLabelsConfig(NoisyDataConfig):
         if self.human_source is not None:
             changed["human_source"] = source_identity(self.human_source)
         if self.source is not None:
-            changed["source"] = source_identity(self.source, self.source_config, self.IMAGES)
+            changed["source"] = source_identity(self.source, self.source_config)
         return changed
 
     def flips(self, num_classes: int) -> LabelFlips:
@@ -129,11 +139,14 @@ class NoisyLabelsBuilder(NoisyDataBuilder):
     """Base of the builders of noisy labels; a subclass gives `num_classes()`, and calls `read_labels` for each split
     before `tell_noise`."""
 
+    #: Whether a clean split may consist of rows without a label.
+    KEEPS_UNLABELLED: ClassVar[bool] = False
+
     _people: HumanLabels | None = None
 
+    @abc.abstractmethod
     def num_classes(self) -> int:
         """Number of classes, C."""
-        raise NotImplementedError
 
     @property
     def noisy_column(self) -> str:
@@ -183,6 +196,8 @@ class NoisyLabelsBuilder(NoisyDataBuilder):
         shards = _read(source, dataset, columns)
         labels = [one_column(table, column) for table in shards]
         everything = np.concatenate(labels)
+        if self.is_unlabelled(split, everything):
+            return None
         where = f"{source.name!r}, split {split!r}"
         check_labels(everything, of_source, where)
         self.check_classes(split, np.bincount(everything, minlength=of_source)[classes])
@@ -224,11 +239,23 @@ class NoisyLabelsBuilder(NoisyDataBuilder):
             "allow_missing_classes=True"
         )
 
+    def is_unlabelled(self, split: str, labels: np.ndarray) -> bool:
+        """Whether these labels of a split may stay as they are because there are none: a clean split of -1 alone."""
+        return self.KEEPS_UNLABELLED and not self.is_noisy_split(split) and bool((labels == UNLABELLED).all())
+
     def check_written(self, split: str) -> None:
-        counts = np.zeros(self.num_classes(), dtype=np.int64)
+        # The first count is of rows without a label.
+        counts = np.zeros(1 + self.num_classes(), dtype=np.int64)
         for (clean,) in self.written(split, [f"clean_{self.noisy_column}"]):
-            counts += np.bincount(clean, minlength=counts.size)
-        self.check_classes(split, counts)
+            counts += np.bincount(clean - UNLABELLED, minlength=counts.size)
+        if counts[0] == counts.sum():
+            return
+        if counts[0]:
+            raise CorpusError(
+                f"the split {split!r} of {self.config.source!r} has {counts[0]} rows without a label ({UNLABELLED}) "
+                f"among {counts.sum()}; drop them"
+            )
+        self.check_classes(split, counts[1:])
 
 
 def class_names(features: Features, column: str, option: str) -> list[str] | None:

@@ -149,47 +149,44 @@ class Source:
 
 
 def find_splits(
-    source: str | Path | Mapping[str, str | Path], config: str | None = None, images: bool = False
+    source: str | Path | Mapping[str, str | Path], config: str | None = None
 ) -> dict[str, tuple[Source, IterableDataset]]:
     """The splits of a source, each with the source that it is read from; their columns may differ.
 
     Args:
         source: as for `find_source`; or `{split: source}`, where each source has that split or no other one.
-        config, images: as for `find_source`.
+        config: as for `find_source`.
 
     Raises:
         ValueError: a source of the mapping has several splits, and the one it is named for is not among them.
     """
     if not isinstance(source, Mapping):
-        parts = find_source(source, config, images).apart()
+        parts = find_source(source, config).apart()
         return {split: (part, dataset) for part in parts for split, dataset in part.splits().items()}
     found = {}
     for split, name in source.items():
-        there = find_splits(name, config, images)
+        there = find_splits(name, config)
         if split not in there and len(there) > 1:
             raise ValueError(f"the source {str(name)!r} for the split {split!r} has the splits {', '.join(there)}")
         found[split] = there[split] if split in there else next(iter(there.values()))
     return found
 
 
-def source_identity(
-    source: str | Path | Mapping[str, str | Path], config: str | None = None, images: bool = False
-) -> str:
+def source_identity(source: str | Path | Mapping[str, str | Path], config: str | None = None) -> str:
     """`Source.identity` of a source or of all sources of a mapping."""
     if not isinstance(source, Mapping):
-        return find_source(source, config, images).identity
-    return json.dumps({split: find_source(source[split], config, images).identity for split in sorted(source)})
+        return find_source(source, config).identity
+    return json.dumps({split: find_source(source[split], config).identity for split in sorted(source)})
 
 
-def find_source(source: str | Path, config: str | None = None, images: bool = False) -> Source:
+def find_source(source: str | Path, config: str | None = None) -> Source:
     """Find out what `source` names, without reading it.
 
     Args:
         source: "embedded/docs-text" or "embedded/digits"; a local file, glob or folder (parquet, arrow, json, jsonl,
-            csv, tsv, txt, md, each also compressed); a folder of images, in one folder a class; or the id of a data set
-            on the Hub. In a text file, blank lines part documents.
+            csv, tsv, txt, md, each also compressed); a folder of images (more of them than data files), in one folder a
+            class; or the id of a data set on the Hub. In a text file, blank lines part documents.
         config: the configuration of a data set on the Hub that has several.
-        images: what a folder of images and data files is: a folder of images, or by default one of data files.
 
     Raises:
         FileNotFoundError: nothing is there, or a glob matches nothing.
@@ -206,7 +203,7 @@ def find_source(source: str | Path, config: str | None = None, images: bool = Fa
         return Source(name, digits_identity(), "parquet", options, tuple(files["train"]), one_shard_a_file=True)
     if name.startswith("embedded/"):
         raise ValueError(f"there are no embedded data called {name!r}; this version has {DOCS_TEXT!r} and {DIGITS!r}")
-    files = _local_files(name, images)
+    files = _local_files(name)
     if not files:
         return Source(name, f"{name} {config}", name, {"name": config})
     stats = [(str(Path(file).absolute()), Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in files]
@@ -220,19 +217,18 @@ def find_source(source: str | Path, config: str | None = None, images: bool = Fa
     return Source(name, identity, reader, {"data_files": {"train": list(files)}, **options}, files)
 
 
-def _local_files(name: str, images: bool) -> tuple[str, ...]:
+def _local_files(name: str) -> tuple[str, ...]:
     """The local files that `name` means, none if it can only be the id of a data set on the Hub."""
     path = Path(name).expanduser()
     if path.is_file():
         return (str(path),)
     if path.is_dir():
         found = (file for file in path.rglob("*") if _extension(file) in _READERS.keys() | _IMAGES and file.is_file())
-        found = (file for file in found if file.name not in _ABOUT_DATA)
-        visible = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-        kinds: dict[bool, list[str]] = {True: [], False: []}
-        for file in visible:
-            kinds[_extension(file) in _IMAGES].append(str(file))
-        files = tuple(sorted(kinds[images] or kinds[not images]))
+        data, images = [], []
+        for file in found:
+            if file.name not in _ABOUT_DATA and not any(part.startswith(".") for part in file.relative_to(path).parts):
+                (images if _extension(file) in _IMAGES else data).append(str(file))
+        files = tuple(sorted(images if len(images) > len(data) else data))
         if not files:
             raise FileNotFoundError(f"the folder source={name!r} holds no data files ({', '.join(_READERS)}) or images")
         return files

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from hf_noise.hub import render
 from hf_noise.noise.block import noise_block
 from hf_noise.reports.record import DataRecord
+
+if TYPE_CHECKING:
+    from datasets import Features
 
 #: What the columns of a noisy data set hold.
 COLUMNS = {
@@ -20,6 +23,16 @@ COLUMNS = {
     "is_noisy": "true where a target was replaced (a uniform replacement may repeat the original)",
     "sample_id": "stable index of the row; with seed and epoch it determines the row's noise",
 }
+
+#: The same where single labels are noisy; other columns are those of the source.
+LABEL_COLUMNS = {
+    "image": "the picture",
+    "label": "the class, NOISY: what a model trains on",
+    "clean_label": "the class, true",
+    "is_noisy": "true where the label is wrong",
+    "sample_id": COLUMNS["sample_id"],
+}
+_HUMAN = "human_labels"
 
 # The table between the marks is ours and is written anew with every configuration; the text around it is the
 # user's.
@@ -63,7 +76,7 @@ def data_card(record: DataRecord) -> DatasetCard:
         data,
         template_str=render.template("data_card.md"),
         name=record.name,
-        intro=f"`{record.source}` with {record.unit} corrupted on purpose.",
+        **_said(record, blocks),
         settings=settings_table(blocks),
         columns=render.table(("column", "holds"), [(f"`{k}`", v) for k, v in record.columns.items()]),
         usage=_usage(record.name, example),
@@ -72,6 +85,13 @@ def data_card(record: DataRecord) -> DatasetCard:
         source=f"`{record.source}`",
         provenance=_provenance(record),
     )
+
+
+def describe_columns(features: Features) -> tuple[str, dict[str, str]]:
+    """What is noisy in a data set with these features ("tokens" or "labels"), and what each column holds."""
+    unit = "labels" if getattr(features.get("is_noisy"), "dtype", None) == "bool" else "tokens"
+    known = LABEL_COLUMNS if unit == "labels" else COLUMNS
+    return unit, {name: known.get(name, str(feature)) for name, feature in features.items()}
 
 
 def config_block(config_name: str, noise: Mapping[str, Any], splits: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +132,7 @@ def settings_table(blocks: Sequence[Mapping[str, Any]]) -> str:
     for block in blocks:
         realised = block.get("realised")
         rows.append((
-            f"`{block['config_name']}`", block["protocol"],
+            f"`{block['config_name']}`", _protocol(block),
             *(render.number(float(block[key])) if key in block else "" for key in ("r", "e", "alpha")),
             f"{realised['rate']:.4f} of {realised['n']:,}" if realised else "not counted",
             str(block.get("seed", "")),
@@ -135,6 +155,37 @@ def settings_table(blocks: Sequence[Mapping[str, Any]]) -> str:
         ],
     )
     return f"{_BEGIN}\n{table}\n{_END}"
+
+
+def _protocol(block: Mapping[str, Any]) -> str:
+    """The protocol as the table shows it: with its kind, or the name of the labels, where it has one."""
+    config = block["config"]
+    more = config.get("name" if block["protocol"] == _HUMAN else "kind")
+    return f"{block['protocol']} ({more})" if more else block["protocol"]
+
+
+def _said(record: DataRecord, blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the card says of noise that was drawn, and of labels that people gave."""
+    clean = "`clean_labels`" if record.unit == "tokens" else f"the true {record.unit}"
+    drawn = [
+        "The noise is synthetic. It says nothing about how often or how the source itself is wrong.",
+        "The noise here is drawn once (epoch 0); training with fresh noise in every epoch needs `hf_noise` "
+        f"and {clean}.",
+    ]
+    human = (
+        "The noisy labels are those that people gave. Their errors depend on the single sample, of which the "
+        "rates of each class say nothing; the labels called true were given by people as well."
+    )
+    by_people = [block["protocol"] == _HUMAN for block in blocks]
+    if not any(by_people):
+        intro, nature, limits = f"{record.unit} corrupted on purpose", "artificial", drawn
+    elif all(by_people):
+        intro, nature, limits = "labels that people gave", "that of real annotators", [human]
+    else:
+        intro, nature = "labels corrupted on purpose, or given by people", "artificial or that of real annotators"
+        limits = [*drawn, f"Where the protocol is {_HUMAN}: {human[0].lower()}{human[1:]}"]
+    limits = "\n".join(f"- {limit}" for limit in limits)
+    return {"intro": f"`{record.source}` with {intro}.", "nature": nature, "limits": limits}
 
 
 def _configs(blocks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -167,8 +218,12 @@ def _usage(name: str, block: Mapping[str, Any]) -> str:
 def _usage_noise(record: DataRecord, block: Mapping[str, Any]) -> str:
     load = f'hf_noise.load_noise("{record.name}", config_name="{block["config_name"]}")'
     lines = f"import hf_noise\n\nnoise = {load}"
-    if record.builder.startswith("hf_noise/") and "r" in block:
-        lines += f'\nagain = hf_noise.load_dataset("{record.builder}", r={block["r"]:.6g})'
+    config = block["config"]
+    if record.builder.startswith("hf_noise/") and block["protocol"] == _HUMAN:
+        lines += f'\nagain = hf_noise.load_dataset("{record.builder}", protocol="human:{config["name"]}")'
+    elif record.builder.startswith("hf_noise/") and "r" in block:
+        protocol = f', protocol="{config["kind"]}"' if "kind" in config else ""
+        lines += f'\nagain = hf_noise.load_dataset("{record.builder}", r={block["r"]:.6g}{protocol})'
     return lines
 
 

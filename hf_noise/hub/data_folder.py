@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["describe_config", "write_config", "write_data_folder"]
 
 _SHARD_BYTES = 500_000_000  # the size that `datasets` and the Hub's viewer work with
+_PICTURES = 100  # in a row group, as `datasets` writes them
 
 
 def describe_config(
@@ -73,7 +74,7 @@ def write_config(
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".tmp")
             try:
-                dataset.shard(shards, index, contiguous=True).to_parquet(partial)
+                _to_parquet(dataset.shard(shards, index, contiguous=True), partial)
                 os.replace(partial, path)
             finally:
                 partial.unlink(missing_ok=True)
@@ -89,6 +90,20 @@ def write_data_folder(folder: str | os.PathLike, record: DataRecord) -> Path:
     record.write(folder / "record.json")
     write_atomic(folder / "README.md", str(data_card(record)))
     return folder
+
+
+def _to_parquet(dataset: Dataset, path: Path) -> None:
+    """Write one file that needs no other: pictures of which the data set only knows the path go into it."""
+    from datasets.arrow_writer import ParquetWriter
+    from datasets.features.features import require_storage_embed
+
+    if not any(map(require_storage_embed, dataset.features.values())):
+        dataset.to_parquet(path)
+        return
+    with ParquetWriter(features=dataset.features, path=str(path), embed_local_files=True) as writer:
+        for table in dataset.with_format("arrow").iter(batch_size=_PICTURES):
+            writer.write_table(table)
+        writer.finalize()
 
 
 def _count_noisy(dataset: Dataset) -> tuple[int, int]:

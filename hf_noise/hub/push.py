@@ -27,7 +27,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from hf_noise.hub.card import data_card, model_card
 from hf_noise.hub.checkpoint import CONFIG_KEY, check_weights, read_config, stated_noise
-from hf_noise.hub.data_card import COLUMNS, config_block, with_config
+from hf_noise.hub.data_card import config_block, describe_columns, with_config
 from hf_noise.hub.data_folder import describe_config, write_config
 from hf_noise.hub.errors import explained
 from hf_noise.noise import Noise
@@ -150,10 +150,9 @@ def push_dataset(
             head = api.repo_info(repo_id, repo_type="dataset", revision=revision).sha
             card = _remote_card(api, repo_id, head)
         if card is None:
-            features = next(iter(splits.values())).features
-            columns = {name: COLUMNS.get(name, str(feature)) for name, feature in features.items()}
+            unit, columns = describe_columns(next(iter(splits.values())).features)
             card = data_card(DataRecord(
-                name=repo_id, builder="hf_noise.push_dataset", source=source or "not stated", data={},
+                name=repo_id, builder="hf_noise.push_dataset", source=source or "not stated", unit=unit, data={},
                 columns=columns, configs=[config], license=license, language=language,
             ))  # fmt: skip
         else:

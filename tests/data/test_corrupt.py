@@ -26,8 +26,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_noise.data.corrupt import CorruptColumn, corrupt
-from hf_noise.noise import UniformTokens
+from hf_noise.noise import HumanLabels, LabelFlips, UniformTokens
 
+FLIPS = LabelFlips.symmetric(ratio=1.0, num_classes=10)
 NOISE = UniformTokens(ratio=1.0, vocab_size=1000)
 
 
@@ -203,9 +204,73 @@ def test_class_labels_are_named_in_the_error():
         corrupt(data, NOISE)
 
 
+def labels(rows=200, kind=None):
+    values = [i % 10 for i in range(rows)]
+    kind = kind or ClassLabel(names=[f"class {i}" for i in range(10)])
+    return Dataset.from_dict({"label": values, "name": list(map(str, values))}).cast_column("label", kind)
+
+
+@pytest.mark.parametrize("kind", [None, Value("int64"), Value("uint8"), Value("int32")])
+def test_labels(kind):
+    clean = labels(kind=kind)
+    rows = corrupt(clean, FLIPS, column="label")
+    assert rows.column_names == ["label", "name", "sample_id", "clean_label", "is_noisy"]
+    assert rows.features["label"] == rows.features["clean_label"] == clean.features["label"]
+    assert rows.features["is_noisy"] == Value("bool")
+    noisy, mask = FLIPS(np.array(clean["label"]), sample=np.arange(200))
+    assert rows["label"][:] == noisy.tolist() and rows["is_noisy"][:] == mask.tolist()
+    assert rows["clean_label"][:] == clean["label"][:] and rows["name"][:] == clean["name"][:]
+
+
+def test_labels_in_any_batch_order_process_and_stream():
+    data = labels().add_column("sample_id", list(range(200)))
+    rows = corrupt(data, FLIPS, column="label")
+    assert corrupt(labels(), FLIPS, column="label", batch_size=7, num_proc=2)["label"][:] == rows["label"][:]
+    shuffled = corrupt(data.shuffle(seed=1), FLIPS, column="label").sort("sample_id")
+    assert shuffled.to_list() == rows.to_list()
+    stream = corrupt(data.to_iterable_dataset(num_shards=3), FLIPS, column="label", batch_size=11)
+    assert list(stream) == rows.to_list() and stream.features == rows.features
+    with pytest.raises(ValueError, match="stable integer for each row"):
+        corrupt(labels().to_iterable_dataset(), FLIPS, column="label")
+    other = corrupt(data, FLIPS, column="label", epoch=1)
+    assert np.mean(np.array(other["label"]) != rows["label"]) > 0.4
+
+
+def test_unlabelled_rows_stay():
+    rows = corrupt(Dataset.from_dict({"label": [-100, 3] * 50}), FLIPS, column="label")
+    assert set(rows["label"][::2]) == {-100} and not any(rows["is_noisy"][::2]) and any(rows["is_noisy"][1::2])
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label": [[1], [2]]}, "label noise corrupts single labels, .* lists of tokens take UniformTokens"),
+        ({"label": ["a", "b"]}, r"holds Value\('string'\).*class_encode_column\('label'\)"),
+        ({"label": [0.0, 1.0]}, "label noise corrupts single labels"),
+        ({"label": [0, None]}, "holds nulls"),
+        ({"label": [0, 11, -1]}, r"2 of 3 labels are outside \[0, 10\), the first at index 1: 11"),
+        ({"label": [0], "is_noisy": [False]}, "corrupted already"),
+    ],
+)
+def test_labels_refused(columns, message):
+    with pytest.raises(ValueError, match=message):
+        corrupt(Dataset.from_dict(columns), FLIPS, column="label")
+
+
+def test_another_number_of_classes():
+    with pytest.raises(ValueError, match="'label' has 10 classes, and the noise num_classes=4"):
+        corrupt(labels(), LabelFlips.cyclic(ratio=0.1, num_classes=4), column="label")
+
+
+def test_labels_of_people_are_not_drawn():
+    people = HumanLabels.from_columns([0, 1], [0, 0], num_classes=2, name="worse")
+    with pytest.raises(TypeError, match=r"'worse' were given by people.*noise.columns\(clean, human\).*as_flips"):
+        corrupt(labels(), people, column="label")
+
+
 @pytest.mark.parametrize("noise", [None, 0.5, {"ratio": 0.5}, lambda x: x])
 def test_not_a_noise(noise):
-    with pytest.raises(TypeError, match="must be a noise for tokens"):
+    with pytest.raises(TypeError, match="must be a noise for tokens or labels"):
         corrupt(fixed(), noise)
 
 

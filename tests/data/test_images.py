@@ -137,6 +137,22 @@ def test_a_folder_of_pictures(load, tmp_path, seen):
     assert seen(load(source=str(tmp_path / "folder"), protocol="pairs", streaming=True)) == rows
 
 
+def test_a_folder_of_pictures_without_a_class(load, tmp_path):
+    from PIL import Image as Picture
+
+    for split, missing in (("train", None), ("test", "4")):
+        for label in DIGITS:
+            if label != missing:
+                (folder := tmp_path / "folder" / split / label).mkdir(parents=True)
+                Picture.new("L", (2, 2)).save(folder / "1.png")
+    with pytest.raises(ValueError, match=r"split 'test' .* no row of 1 of its 10 classes: 4 \(4\)"):
+        load(source=str(tmp_path / "folder"))
+    assert not caches(tmp_path / "cache")
+    (tmp_path / "folder" / "train" / "2" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"row 2 of shard 0 \(.*train/2/1.png\) cannot be read"):
+        load(source=str(tmp_path / "folder"))
+
+
 def test_column_names(load, tmp_path, pictures):
     file = pictures(tmp_path / "a.parquet", np.arange(20) % 10, image="picture", label="digit")
     for settings, message in [

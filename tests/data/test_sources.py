@@ -12,7 +12,7 @@ from datasets import Dataset, Value
 from huggingface_hub import DatasetCard
 
 from hf_noise.data import sources
-from hf_noise.data.sources import check_column, find_source, with_features
+from hf_noise.data.sources import check_column, find_source, find_splits, source_identity, with_features
 
 
 def texts(source, split="train", column="text", batch_size=7):
@@ -114,6 +114,79 @@ def test_a_published_folder_with_its_card(tmp_path, documents):
     assert found["small"].identity != found["large"].identity
 
 
+def columns(found):
+    return {split: dataset.column_names for split, (_, dataset) in found.items()}
+
+
+def test_splits_may_differ_in_their_columns(tmp_path):
+    for name, column in {"some-train": "a", "some-test": "b", "some_dev": "c"}.items():
+        Dataset.from_dict({"x": [1], column: [2]}).to_parquet(tmp_path / f"{name}.parquet")
+    expected = {"train": ["x", "a"], "test": ["x", "b"], "validation": ["x", "c"]}
+    by_name = {split: str(tmp_path / f"some{end}.parquet") for split, end in
+               {"train": "-train", "test": "-test", "validation": "_dev"}.items()}
+    for source in (tmp_path, str(tmp_path / "*.parquet"), by_name):
+        found = find_splits(source)
+        assert columns(found) == expected
+        for split, (part, dataset) in found.items():
+            (shard,) = part.shards(dataset)
+            assert next(shard.tables(5)).column_names == expected[split]
+            assert part.only(["x"]).splits()[str(dataset.split)].column_names == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (["a", "b"], {"train": 2}),
+        (["latest", "strain"], {"train": 2}),  # words inside words
+        (["test-a", "test-b"], {"test": 2}),
+        (["mnist-test", "mnist-train", "mnist_valid.1"], {"test": 1, "train": 1, "validation": 1}),
+        (["Train", "TEST", "extra"], {"train": 2, "test": 1}),
+    ],
+)
+def test_splits_of_a_glob(tmp_path, names, splits):
+    for name in names:
+        (tmp_path / f"{name}.jsonl").write_text('{"x": 1}\n')
+    found = find_splits(str(tmp_path / "*.jsonl"))
+    expected = splits if len(splits) > 1 else {"train": 2}  # one kind of name alone is the train split, as for a file
+    assert {split: sum(1 for _ in dataset) for split, (_, dataset) in found.items()} == expected
+
+
+def test_a_source_for_each_split(tmp_path, corpus):
+    Dataset.from_dict({"x": [1]}).to_parquet(tmp_path / "some" / "train.parquet")
+    Dataset.from_dict({"x": [2]}).to_parquet(tmp_path / "some" / "validation.parquet")
+    found = find_splits({"train": str(tmp_path / "some"), "test": str(tmp_path / "some" / "validation.parquet")})
+    assert {split: next(iter(dataset))["x"] for split, (_, dataset) in found.items()} == {"train": 1, "test": 2}
+    with pytest.raises(ValueError, match="for the split 'test' has the splits train, validation"):
+        find_splits({"test": str(tmp_path / "some")})
+    both = {"train": corpus, "test": str(tmp_path / "some")}
+    assert len({source_identity(source) for source in (both, {"train": corpus}, corpus)}) == 3
+    assert source_identity(both) == source_identity(dict(reversed(both.items())))
+
+
+def test_folder_of_images(tmp_path):
+    import PIL.Image
+
+    for folder in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        (tmp_path / folder).mkdir(parents=True)
+        PIL.Image.new("L", (2, 2)).save(tmp_path / folder / "1.png")
+    found = find_splits(tmp_path)
+    assert columns(found) == {"train": ["image", "label"], "test": ["image", "label"]}
+    source, dataset = found["train"]
+    assert source.is_image_folder and dataset.features["label"].names == ["cat", "dog"]
+    assert [len(table) for shard in source.shards(dataset) for table in shard.tables(5)] == [2]
+    before = source_identity(tmp_path)
+    (tmp_path / "README.md").write_text("About these images.")
+    assert source_identity(tmp_path) == before and columns(find_splits(tmp_path)) == columns(found)
+
+
+def test_folder_of_data_with_an_image(tmp_path):
+    import PIL.Image
+
+    Dataset.from_dict({"x": [1]}).to_parquet(tmp_path / "train.parquet")
+    PIL.Image.new("L", (2, 2)).save(tmp_path / "logo.png")
+    assert columns(find_splits(tmp_path)) == {"train": ["x"]}
+
+
 def test_folder_of_text(tmp_path):
     (tmp_path / "a.txt").write_text("one\n\ntwo")
     (tmp_path / ".hidden.txt").write_text("no")
@@ -170,8 +243,13 @@ def test_unreadable_kinds(tmp_path):
         find_source(tmp_path)
 
 
+def test_embedded_digits():
+    found = find_splits("embedded/digits")
+    assert {split: len(part.shards(dataset)) for split, (part, dataset) in found.items()} == {"train": 1, "test": 1}
+
+
 def test_unknown_embedded():
-    with pytest.raises(ValueError, match="embedded/docs-text"):
+    with pytest.raises(ValueError, match="'embedded/docs-text' and 'embedded/digits'"):
         find_source("embedded/nothing")
 
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 from datasets import ClassLabel, DatasetInfo, IterableDataset, SplitGenerator
 
 from hf_noise.data.builder import CorpusError, NoisyTokensConfig, first_sample_id, ratio_grid
-from hf_noise.data.corrupt import CorruptColumn, corrupted_features, holds_labels
-from hf_noise.data.labels import SHARD_BYTES, NoisyLabelsBuilder, NoisyLabelsConfig
+from hf_noise.data.corrupt import CorruptColumn, corrupted_features, holds_labels, holds_tokens
+from hf_noise.data.labels import SHARD_BYTES, NoisyLabelsBuilder, NoisyLabelsConfig, check_labels, one_column
 from hf_noise.data.sources import Shard, Source, check_column, find_splits, with_features
 from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity
 from hf_noise.noise import Noise, UniformTokens
@@ -47,6 +47,12 @@ class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
 
     def check_kind(self, kind: Any) -> None:
         """Raise ValueError unless the settings fit the feature `kind` of the column."""
+        if not holds_labels(kind) and not holds_tokens(kind):
+            raise ValueError(
+                f"column {self.column!r} holds {kind}; only lists of integer tokens can be corrupted, such as "
+                "List(Value('int32')), and single labels, a ClassLabel or integers (text becomes a ClassLabel by "
+                f"dataset.class_encode_column({self.column!r}))"
+            )
         own, other = ("vocab_size", "tokenizer", "exclude_original"), ("protocol", "num_classes", *_FOR_LABELS)
         what = "lists of tokens"
         if holds_labels(kind):
@@ -84,7 +90,8 @@ _FOR_LABELS = ("pairs", "human_source", "allow_adversarial", "allow_missing_clas
 class Noisy(NoisyLabelsBuilder):
     """The columns of the source, of which one is noisy; and `clean_<column>`, `is_noisy` and `sample_id` beside it.
 
-    A source with an integer column `sample_id` keeps its own ids.
+    A source with an integer column `sample_id` keeps its own ids. A clean split in which no row has a label (-1, as the
+    "unsupervised" one of IMDB) stays as it is.
     """
 
     DESCRIPTION = """
@@ -92,6 +99,7 @@ A data set in which one column is corrupted: tokens (paper A, algorithm 2) or la
 are replaced at rate e = r / (1 + r), or labels are those that people gave. The original is in clean_<column>."""
     BUILDER_CONFIG_CLASS = NoisyConfig
     BUILDER_CONFIGS = ratio_grid(NoisyConfig)
+    KEEPS_UNLABELLED = True
 
     @cached_property
     def kind(self) -> Any:
@@ -175,14 +183,28 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
         self, shards: list[Shard], human: list[np.ndarray | None], split: str, splits: tuple[str, ...]
     ) -> Iterator[tuple[Any, pa.Table]]:
         function = CorruptColumn(self.noise_of(split), self.config.column, epoch=self.config.epoch)
+        where = f"{self.config.source!r}, split {split!r}"
         for shard, given in zip(shards, human, strict=True):
             sample, row = first_sample_id(split, shard.index, splits), 0
             for number, table in enumerate(shard.tables(_BATCH)):
                 ids = np.arange(sample + row, sample + row + len(table))
-                labels = None if given is None else given[row : row + len(table)]
+                if given is not None:
+                    labels = given[row : row + len(table)]
+                else:
+                    labels = self._kept(table, split, f"{where}, shard {shard.index}", row)
                 row += len(table)
                 try:
                     noisy = function(table, ids, labels)
                 except ValueError as error:
-                    raise CorpusError(f"{self.config.source!r}, split {split!r}: {error}") from error
+                    raise CorpusError(f"{where}: {error}") from error
                 yield (shard.index, number), noisy
+
+    def _kept(self, table: pa.Table, split: str, where: str, row: int) -> np.ndarray | None:
+        """The labels of rows that have none, which stay; None for others, once they are known to be in range."""
+        if not holds_labels(self.kind):
+            return None
+        clean = one_column(table, self.config.column)
+        if self.is_unlabelled(split, clean):
+            return clean
+        check_labels(clean, self.num_classes(), where, row)
+        return None

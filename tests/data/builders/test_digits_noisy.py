@@ -33,7 +33,7 @@ def test_named_configurations():
     assert record["noise"]["error_rate"] == pytest.approx(0.3 / 1.3)
 
 
-def test_streaming_has_the_same_rows(seen):
+def test_streaming_has_the_same_rows():
     rows = load_dataset(NAME, r=0.5, protocol="pairs", split="train")
     stream = load_dataset(NAME, r=0.5, protocol="pairs", split="train", streaming=True)
     columns = ["label", "clean_label", "is_noisy", "sample_id"]

@@ -82,7 +82,7 @@ def test_a_source_of_just_these_classes(load, tmp_path, pictures, caplog):
     with caplog.at_level(logging.WARNING, logger="hf_noise"):
         load("train", source=other, classes=10)
     assert "ten classes are not those of Imagenette" in caplog.text
-    with pytest.raises(ValueError, match="has? 10 classes; classes=100 takes a source of all 1000 or of just those"):
+    with pytest.raises(ValueError, match="have 10 classes; classes=100 takes a source of all 1000 or of just those"):
         load(source=file, classes=100)
 
 

@@ -1,4 +1,4 @@
-"""Noise in the token column of any data set."""
+"""Noise in the column of tokens or labels of any data set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value, load_dataset
 
-from hf_noise.noise import UniformTokens
+from hf_noise.data.labels import NoisyLabelsBuilder
+from hf_noise.noise import HumanLabels, LabelFlips, UniformTokens, noise_from_description
 
 NAME = "hf_noise/noisy"
 
@@ -103,3 +104,145 @@ def test_refused(load, tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         load(**settings)
     assert not list(tmp_path.rglob("dataset_info.json")) and not list(tmp_path.rglob("*.incomplete"))
+
+
+# --- labels ---
+
+TOPICS = ["sports", "science", "art", "trade"]
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """A folder with texts, their topics as a ClassLabel and as integers, and what people said; train and test."""
+    label = ClassLabel(names=TOPICS)
+    features = Features({"text": Value("string"), "topic": label, "stars": Value("int8"), "human_some": label})
+    for split, rows in {"train": 600, "test": 40}.items():
+        topics = [i % 4 for i in range(rows)]
+        columns = {
+            "text": [f"{split} {i}" for i in range(rows)], "topic": topics, "stars": topics,
+            "human_some": [(i + (i % 3 == 0)) % 4 for i in range(rows)],
+        }  # fmt: skip
+        Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "texts" / f"{split}.parquet")
+    return str(tmp_path / "texts")
+
+
+@pytest.fixture
+def load_labels(texts, tmp_path):
+    def load(split="train", **settings):
+        defaults = {"r": 1, "source": texts, "column": "topic", "cache_dir": str(tmp_path)}
+        return load_dataset(NAME, split=split, **{**defaults, **settings})
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("settings", "noise"),
+    [
+        ({}, LabelFlips.symmetric(ratio=1, num_classes=4)),
+        ({"protocol": "uniform_resample", "seed": 3}, LabelFlips.uniform_resample(ratio=1, num_classes=4, seed=3)),
+        ({"protocol": "cyclic", "epoch": 2}, LabelFlips.cyclic(ratio=1, num_classes=4)),
+        ({"protocol": "pairs", "pairs": {0: 3}}, LabelFlips.pairs({0: 3}, ratio=1, num_classes=4)),
+    ],
+)
+@pytest.mark.parametrize("column", ["topic", "stars"])
+def test_labels(load_labels, settings, noise, column):
+    sized = {"num_classes": 4} if column == "stars" else {}
+    rows = load_labels(column=column, **sized, **settings)
+    assert rows.column_names == ["text", "topic", "stars", "human_some", "sample_id", f"clean_{column}", "is_noisy"]
+    assert rows.features[column] == rows.features[f"clean_{column}"] and rows.features["is_noisy"] == Value("bool")
+    sample = np.array(rows["sample_id"])
+    noisy, mask = noise(np.array(rows[f"clean_{column}"]), sample=sample, epoch=settings.get("epoch", 0))
+    assert rows[column][:] == noisy.tolist() and rows["is_noisy"][:] == mask.tolist() and mask.any()
+    assert sample.tolist() == list(range(600))
+    assert list(load_labels(column=column, streaming=True, **sized, **settings)) == rows.to_list()
+    assert not np.any(load_labels("test", column=column, **sized, **settings)["is_noisy"])
+
+
+def test_a_class_label_brings_its_size(load_labels):
+    assert load_labels(num_classes=4)["topic"][:] == load_labels()["topic"][:]
+
+
+def test_labels_that_people_gave(load_labels):
+    rows = load_labels(r=None, protocol="human:some")
+    assert rows["topic"][:] == rows["human_some"][:] and abs(np.mean(rows["is_noisy"]) - 1 / 3) < 1e-3
+    noise = noise_from_description(rows.info.description)
+    assert isinstance(noise, HumanLabels) and noise.error_rate == pytest.approx(1 / 3)
+    assert list(load_labels(r=None, protocol="human:some", streaming=True)) == rows.to_list()
+    assert not np.any(load_labels("test", r=None, protocol="human:some")["is_noisy"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"column": "stars"}, "column 'stars' holds Value.*give num_classes="),
+        ({"column": "stars", "num_classes": 3}, r"150 of 600 labels are outside \[0, 3\), the first at index 3: 3"),
+        ({"column": "stars", "num_classes": 5}, r"'train' .* no row of 1 of its 5 classes: 4; .*allow_missing_classes"),
+        ({"num_classes": 5}, "'topic' has 4 classes, not 5"),
+        ({"column": "text"}, "column 'text' holds.*only lists of integer tokens can be corrupted.*ClassLabel"),
+        ({"vocab_size": 4}, "single labels, for which vocab_size=4 means nothing"),
+        ({"exclude_original": True}, "exclude_original=True means nothing"),
+        ({"protocol": "pairs"}, 'no map of similar classes is known for these data; give pairs='),
+        ({"protocol": "human:some"}, "leave out r=1"),
+        ({"r": None, "protocol": "human:none"}, "no column 'human_none'"),
+        ({"r": 4}, r"past \(C - 1\)/C = 0.75"),
+    ],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_labels_refused(load_labels, tmp_path, settings, message, streaming):
+    with pytest.raises(ValueError, match=message):
+        next(iter(load_labels(streaming=streaming, **settings)))
+    assert not list(tmp_path.rglob("dataset_info.json")) and not list(tmp_path.rglob("*.incomplete"))
+
+
+@pytest.fixture
+def unsupervised(tmp_path):
+    """As IMDB: a split in which no row has a label, under a name of its own."""
+
+    def write(labels):
+        for split, values in {"train": [0, 1, 2, 3] * 500, "unsupervised": labels}.items():
+            file = tmp_path / "imdb" / "data" / f"{split}-00000-of-00001.parquet"
+            features = Features({"topic": ClassLabel(names=TOPICS)})
+            Dataset.from_dict({"topic": values}, features=features).to_parquet(file)
+        return str(tmp_path / "imdb")
+
+    return write
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_clean_split_without_labels_stays(load_labels, unsupervised, monkeypatch, local):
+    if not local:  # as from the Hub: nothing is read before the rows themselves
+        monkeypatch.setattr(NoisyLabelsBuilder, "read_labels", lambda *_: None)
+    source = unsupervised([-1] * 1500)
+    rows = load_labels("unsupervised", source=source)
+    assert set(rows["topic"]) == {-1} and not any(rows["is_noisy"])
+    assert any(load_labels(source=source)["is_noisy"])
+    with pytest.raises(ValueError, match=r"1500 of 1500 labels are outside|1000 of 1000 labels are outside"):
+        load_labels(source=source, noisy_splits="unsupervised")
+    for gaps in ([-1, 0, 1, 2, 3], [-1] * 1000 + [0, 1, 2, 3]):
+        with pytest.raises(ValueError, match=r"labels are outside \[0, 4\)|1000 rows without a label \(-1\) among"):
+            load_labels(source=unsupervised(gaps))
+
+
+def test_splits_of_different_columns_are_named(load_labels, tmp_path):
+    for split, columns in {"train": ["topic", "stars"], "test": ["topic", "counts"]}.items():
+        Dataset.from_dict({name: [0, 1] for name in columns}).to_parquet(tmp_path / "two" / f"{split}.parquet")
+    with pytest.raises(ValueError, match="'train' and 'test' .* different columns: 'counts', 'stars' in one only"):
+        load_labels(source=str(tmp_path / "two"), num_classes=2)
+    rows = load_labels(source=str(tmp_path / "two" / "train.parquet"), num_classes=2)
+    assert rows.num_rows == 2
+
+
+def test_lines_of_json(load_labels, tmp_path):
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"x": "{i}", "y": {i % 3}}}\n' for i in range(300)))
+    rows = load_labels(source=str(tmp_path / "a.jsonl"), column="y", num_classes=3)
+    noisy, _ = LabelFlips.symmetric(ratio=1, num_classes=3)(np.arange(300) % 3, sample=np.arange(300))
+    assert rows["y"][:] == noisy.tolist()
+
+
+def test_questions_by_their_kind(load_labels, shared_data):
+    file = shared_data / "trec-train.parquet"
+    if not file.is_file():
+        pytest.skip(f"{file} is not there")
+    rows = load_labels(source=str(file), column="label", r=1)
+    # 5 standard errors: one false alarm in 1.7 million seeds.
+    assert abs(np.mean(rows["is_noisy"]) - 0.5) < 5 * (0.25 / rows.num_rows) ** 0.5
