@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from classifier_noise_run import Data, Run, train
+from classifier_noise_run import DRAWN, Data, Run, similar_classes, train
 from study import parse_scaled, print_plans
 
 from hf_noise.noise.schedule import Table7, plan_named
@@ -25,8 +25,8 @@ from hf_noise.reports.record import RunRecord, read_records
 
 # Papers A and C say ResNet-18 and 200 epochs and leave the rest open; these are the usual settings for it.
 CIFAR = dict(
-    data="hf_noise/cifar10-noisy", model="resnet18-cifar", epochs=200.0, train_rows=50_000, batch_size=128,
-    micro_batch=512, optimizer="sgd", learning_rate=0.1, warmup=0.0, weight_decay=5e-4, crop_padding=4, flip=True,
+    data="hf_noise/cifar10-noisy", model="resnet18-cifar", epochs=200.0, batch_size=128, micro_batch=512,
+    optimizer="sgd", learning_rate=0.1, warmup=0.0, weight_decay=5e-4, crop_padding=4, flip=True,
     loss=["nll"], save_steps=5000, logging_steps=100, bf16=True, torch_compile=True,
 )  # fmt: skip
 RATIOS = [0.0, 0.1, 0.3, 0.5, 1.0]
@@ -62,9 +62,10 @@ class Settings:
 
     scale: str = field(default="demo", metadata={"help": "demo | gpu | paper | imagenet", "choices": list(SCALES)})
     output: str = field(default=None, metadata={"help": "folder of the study"})
-    data: str = field(default=None, metadata={"help": "hf_noise/cifar10-noisy, ...; or hf_noise/noisy with --source"})
+    data: str = field(default=None, metadata={"help": "hf_noise/cifar10-noisy, cifar100-noisy, mnist-noisy, ..."})
     source: str | None = field(default=None, metadata={"help": "Parquet, image folder or Hub data set to read instead"})
     test_source: str | None = field(default=None, metadata={"help": "test images, if the source has none"})
+    human_source: str | None = field(default=None, metadata={"help": "human labels, if the source has none"})
     classes: int | None = field(default=None, metadata={"help": "10, 100 or 1000 classes of ImageNet"})
     train_rows: int | None = field(default=None, metadata={"help": "how many of the images; all if not set"})
     model: str = field(default=None, metadata={"help": "a small network of ours, or any name of timm"})
@@ -104,6 +105,11 @@ def parse(argv: list[str] | None = None) -> Settings:
     parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=lists)
     if unknown := sorted(set(settings.loss) - {"nll", "corrected"}):
         parser.error(f"--loss takes nll and corrected, got {unknown[0]}")
+    for protocol in settings.protocol:
+        if protocol not in DRAWN and not protocol.startswith("human:"):
+            parser.error(f"unknown --protocol {protocol}; known: {', '.join(DRAWN)}, human:<name>")
+    if "pairs" in settings.protocol and similar_classes(settings) is None:
+        parser.error(f"--protocol pairs: no map of similar classes is known for {settings.data}")
     if settings.epochs <= 0:
         parser.error(f"--epochs must be > 0, got {settings.epochs:g}")
     return settings
@@ -127,14 +133,14 @@ def runs_of(settings: Settings) -> list[Run]:
 def plan_of(settings: Settings, run: Run, train_rows: int):
     """Steps and batch of a run; human labels, whose rate is what it is, get what the run without noise gets."""
     options = {"classes": settings.classes, "reading": settings.reading} if run.plan == "table7" else {}
-    steps = max(1, round(settings.epochs * train_rows / settings.batch_size))
+    steps = max(1, round(settings.epochs * max(1, train_rows // settings.batch_size)))
     return plan_named(run.plan, **options).plan(run.ratio or 0.0, steps=steps, batch_size=settings.batch_size)
 
 
 def main(argv: list[str] | None = None) -> None:
     settings = parse(argv)
     runs = runs_of(settings)
-    train_rows = settings.train_rows or Data.rows(settings)
+    train_rows = Data.rows(settings)
     plans = [plan_of(settings, run, train_rows) for run in runs]
     if settings.dry_run:
         print_plans(settings, runs, plans, lambda plan: f"images = {plan.sequences / train_rows:.1f} epochs")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 import torch
 from datasets import load_dataset_builder
 from study import CHECKPOINTS_KEPT, result_settings, run_all, write_result
-from transformers import ProgressCallback, TrainingArguments, ViTImageProcessor, set_seed
+from transformers import BitImageProcessor, ProgressCallback, TrainingArguments, set_seed
 
 import hf_noise
 from hf_noise.metrics import (
@@ -34,11 +36,18 @@ from hf_noise.trainers.progress import FigureProgress
 
 # Training images on which accuracy is measured at the end, without augmentation.
 SCORED_ROWS = 10_000
+# Training images of data sets that need not be read to know them.
+KNOWN_ROWS = {"hf_noise/cifar10-noisy": 50_000, "hf_noise/cifar100-noisy": 50_000, "hf_noise/mnist-noisy": 60_000}
+IMAGENET_ROWS = 1_281_167
+DRAWN = {
+    "symmetric": LabelFlips.symmetric, "cyclic": LabelFlips.cyclic, "uniform_resample": LabelFlips.uniform_resample,
+    "pairs": LabelFlips.pairs,
+}  # fmt: skip
 CLASSES_LISTED = 100  # up to this many, a record holds the accuracy of each class
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 # Lists of which a run has one value each, and what else changes nothing in its result.
-NOT_IN_A_RUN = ("plan", "ratio", "protocol", "loss", "workers", "on_device")
+NOT_IN_A_RUN = ("plan", "ratio", "protocol", "loss", "workers")
 
 
 @dataclass(frozen=True)
@@ -76,32 +85,34 @@ class Data:
     test: DeviceImages | WorkerImages
 
     @staticmethod
-    def read(settings, protocol: str | None = None, split: str = "train"):
-        """Rows of the data set: clean ones, or with the human labels of a protocol."""
-        source = settings.source
-        if settings.test_source is not None:
-            source = {"train": settings.source, "test": settings.test_source}
-        options = {"source": source, "classes": settings.classes}
+    def read(settings, protocol: str | None = None):
+        """Training and test rows: clean ones, or with the human labels of a protocol."""
+        options = {name: getattr(settings, name) for name in ("source", "test_source", "classes")}
+        options |= {"protocol": protocol, "human_source": settings.human_source} if protocol else {"r": 0.0}
         options = {name: value for name, value in options.items() if value is not None}
-        noise = {"protocol": protocol} if protocol else {"r": 0.0}
-        rows = hf_noise.load_dataset(settings.data, split=split, **noise, **options)
-        if split == "train" and settings.train_rows:
-            if len(rows) < settings.train_rows:
-                raise ValueError(f"--train_rows {settings.train_rows}, but there are {len(rows)} images; leave it out")
-            rows = rows.select(range(settings.train_rows))
-        return rows
+        splits = hf_noise.load_dataset(settings.data, **options)
+        train, test = splits["train"], splits["test" if "test" in splits else "validation"]
+        if settings.train_rows:
+            if len(train) < settings.train_rows:
+                raise ValueError(f"--train_rows {settings.train_rows}, but there are {len(train)} images; leave it out")
+            train = train.select(range(settings.train_rows))
+        return train, test
 
     @classmethod
     def rows(cls, settings) -> int:
-        """Number of training images."""
-        return len(cls.read(settings))
+        """Number of training images, without reading any where it is known."""
+        known = KNOWN_ROWS.get(settings.data) if settings.source is None else None
+        if settings.data == "hf_noise/imagenet-noisy" and settings.classes == 1000 and settings.source is None:
+            known = IMAGENET_ROWS
+        return settings.train_rows or known or len(cls.read(settings)[0])
 
     @classmethod
     def load(cls, settings, args: TrainingArguments) -> Data:
         with args.main_process_first(desc="data"):
-            train, test = cls.read(settings), cls.read(settings, split="test")
+            train, test = cls.read(settings)
         image = train[0]["image"]
-        channels, size = (1 if image.mode == "L" else 3), settings.image_size or max(image.size)
+        channels = 1 if settings.on_device and image.mode == "L" else 3
+        size = settings.image_size or max(image.size)
         common = {
             "settings": settings, "device": args.device, "classes": train.features["label"].names,
             "num_channels": channels, "image_size": size, "train_rows": len(train),
@@ -122,16 +133,22 @@ class Data:
         human = run.protocol if run.ratio is None else None
         if self.train_images is None:
             transform = transform_of(self.image_size, settings, train=True)
-            return WorkerImages(self.read(settings, human), transform, seed=run.seed)
+            return WorkerImages(self.read(settings, human)[0], transform, seed=run.seed)
         augment = CropFlip(padding=settings.crop_padding, flip=settings.flip, seed=run.seed)
         return self.scored(run, augment=augment)
 
-    def scored(self, run: Run, rows: int | None = None, augment: CropFlip | None = None) -> DeviceImages:
-        """The first images of a run on the device, with its labels."""
+    def scored(
+        self, run: Run, rows: int | None = None, augment: CropFlip | None = None
+    ) -> DeviceImages | WorkerImages:
+        """The first training images of a run, with its labels."""
         base = self.train_images
+        if base is None:
+            read, _ = self.read(self.settings, run.protocol if run.ratio is None else None)
+            part = read.select(range(min(rows or len(read), len(read))))
+            return WorkerImages(part, transform_of(self.image_size, self.settings, train=False))
         columns, info = base.columns, base.info
         if run.ratio is None:
-            read = self.read(self.settings, run.protocol)
+            read, _ = self.read(self.settings, run.protocol)
             columns, info = label_columns(read), read.info
         part = slice(rows)
         return DeviceImages(
@@ -175,15 +192,25 @@ def noise_of(run: Run, data: Data, rows) -> LabelFlips | HumanLabels:
     settings, classes = data.settings, len(data.classes)
     common = {"ratio": run.ratio, "num_classes": classes, "seed": run.seed, "redraw": settings.redraw}
     if run.protocol == "pairs":
-        return LabelFlips.pairs(LABEL_MAPS[settings.data.removeprefix("hf_noise/").removesuffix("-noisy")], **common)
-    make = {
-        "none": LabelFlips.symmetric, "symmetric": LabelFlips.symmetric, "cyclic": LabelFlips.cyclic,
-        "uniform_resample": LabelFlips.uniform_resample,
-    }  # fmt: skip
-    if run.protocol not in make:
-        known = "symmetric, uniform_resample, cyclic, pairs, human:<name>"
-        raise ValueError(f"unknown --protocol {run.protocol!r}; known: {known}")
-    return make[run.protocol](**common)
+        return LabelFlips.pairs(similar_classes(settings), **common)
+    return DRAWN.get(run.protocol, LabelFlips.symmetric)(**common)
+
+
+def similar_classes(settings) -> Mapping[int, int] | None:
+    """Paper C's map of a data set; digits of either kind share theirs."""
+    name = settings.data.removeprefix("hf_noise/").removesuffix("-noisy")
+    return LABEL_MAPS.get("mnist" if name == "digits" else name)
+
+
+def processor_of(settings, data: Data) -> BitImageProcessor:
+    """What makes a picture what the network was tested on; padding with zeros is left to the caller."""
+    normalised = {"image_mean": data.mean, "image_std": data.std}
+    size, crop = data.image_size, {"height": data.image_size, "width": data.image_size}
+    if settings.on_device:
+        exact = settings.image_size is None
+        return BitImageProcessor(size=crop, do_resize=exact, do_center_crop=False, do_convert_rgb=False, **normalised)
+    shortest = {"shortest_edge": round(size * 256 / 224)}
+    return BitImageProcessor(size=shortest, crop_size=crop, do_center_crop=True, **normalised)
 
 
 def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, title: str) -> None:
@@ -209,10 +236,9 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
     check_disk(folder, model.num_parameters(), CHECKPOINTS_KEPT + 1)
     rows = data.training(run)
     noise = noise_of(run, data, rows)
-    sized = {"height": data.image_size, "width": data.image_size}
     trainer = ImageClassifierTrainer(
         model, args, noise=noise, loss=run.loss, mixup=settings.mixup, train_dataset=rows, eval_dataset=data.test,
-        processing_class=ViTImageProcessor(size=sized, image_mean=data.mean, image_std=data.std),
+        processing_class=processor_of(settings, data),
     )  # fmt: skip
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(FigureProgress(title))
@@ -232,7 +258,10 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
                 "test_rows": len(data.test), "augmentation": augmentation(settings),
             },
             noise=noise.to_dict() | {"realised": realised},
-            budget=plan.to_dict() | {"epochs": plan.sequences / data.train_rows, "processes": world},
+            # What people got wrong counts as any noise does: at a fixed budget the clean exposure is 1 - e.
+            budget=replace(plan, ratio=noise.ratio).to_dict() | {
+                "epochs": plan.sequences / data.train_rows, "processes": world,
+            },
             loss={"name": run.loss, "error_rate": noise.error_rate if run.loss == "corrected" else 0.0,
                   "source": "known" if run.loss == "corrected" else "none"},
             metrics=metrics, wall_seconds=time.perf_counter() - started,
@@ -280,9 +309,9 @@ def measure(run: Run, trainer: ImageClassifierTrainer, data: Data, noise) -> dic
     if classes <= CLASSES_LISTED:
         by_class = per_class_accuracy(predicted, labels, num_classes=classes)["accuracy"]
         metrics["test_accuracy"]["per_class"] = dict(zip(data.classes, map(float, by_class)))
-    if data.train_images is None:
-        return metrics
     scored = data.scored(run, SCORED_ROWS)
+    # The labels of the last epoch that was trained to its end.
+    trainer.draw_epoch(max(0, math.floor(trainer.state.epoch or 0) - 1))
     guess = trainer.predict(scored).predictions.argmax(-1)
     trained, clean, wrong = (part.cpu().numpy() for part in trainer.targets(scored.columns, draw=True))
     kinds = {"train_accuracy_clean_labels": guess == clean, "train_accuracy_trained_labels": guess == trained}

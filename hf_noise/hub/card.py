@@ -105,7 +105,7 @@ def model_card(
         is_drawn="seed" in block,
         results=_results(record),
         noise_table=render.pairs(_noise_rows(record)),
-        loss_sentence=_loss_sentence(record.loss, record.task),
+        loss_sentence=_loss_sentence(record),
         units=_UNITS.get(record.task, "tokens"),
         budget=render.pairs(record.budget),
         data=render.pairs(record.data),
@@ -187,7 +187,10 @@ def _noise_rows(record: RunRecord) -> dict[str, Any]:
     return rows | {f"realised {key}": value for key, value in realised.items()}
 
 
-def _loss_sentence(loss: dict[str, Any], task: str) -> str:
+def _loss_sentence(record: RunRecord) -> str:
+    loss, task = record.loss, record.task
+    if record.noise.get("error_rate") == 0 and loss.get("name") == "nll":
+        return "the plain negative log-likelihood; there was no noise to be told of."
     if task == "image_classification" and loss.get("name") == "corrected":
         return (
             "cross-entropy corrected through the transition matrix T of the noise, `-log sum_i T[i, y] p(i)`, so that "

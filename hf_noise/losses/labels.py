@@ -53,7 +53,8 @@ def label_nll(logits: Tensor, labels: Tensor, columns: Tensor | None = None, smo
         nll = -log_p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
         every = log_p
     else:
-        nll = -torch.logsumexp(log_p + columns[labels], dim=-1)
+        said = columns.index_select(0, labels.flatten()).view(log_p.shape)  # unlike columns[labels], refuses -1
+        nll = -torch.logsumexp(log_p + said, dim=-1)
         every = (log_p.exp() @ columns.T.exp()).clamp_min(torch.finfo(log_p.dtype).tiny).log() if smoothing else None
     return (1 - smoothing) * nll - smoothing * every.mean(-1) if smoothing else nll
 

@@ -48,6 +48,11 @@ class Noise:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {"protocol": self.protocol, "version": self.version, **fields}
 
+    @property
+    def summary(self) -> str:
+        """What this noise does, in a few words, for cards and tables."""
+        return (type(self).__doc__ or self.protocol).strip().splitlines()[0].rstrip(".")
+
     def __reduce__(self):
         # Pickles, and with them the fingerprints of `datasets`, depend on the values and the version alone.
         return noise_from_dict, (self.to_dict(),)

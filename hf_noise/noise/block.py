@@ -40,15 +40,16 @@ def noise_sentence(block: Mapping[str, Any]) -> str:
     rate = block.get("alpha", block.get("e"))
     if rate == 0:
         return "No noise was added: this is the clean reference of its family."
-    does = (type(as_noise(block["config"])).__doc__ or block["protocol"]).strip().splitlines()[0].rstrip(".")
-    rates = []
+    noise, rates = as_noise(block["config"]), []
     if "alpha" in block:
         rates.append(f"alpha = {block['alpha']:.4g} of the mixture is noise")
     if "r" in block:
         rates.append(f"r = {block['r']:.4g} noisy units per clean one")
     if "e" in block:
-        rates.append(f"e = {block['e']:.4g} of all units")
-    sentence = f"{does}: {', '.join(rates)}."
+        overall = noise.overall_error_rate() if hasattr(noise, "overall_error_rate") else block["e"]
+        differs = abs(overall - block["e"]) > 1e-6
+        rates.append(f"e = {block['e']:.4g}" + (f", which makes {overall:.4g} wrong" if differs else " of all units"))
+    sentence = f"{noise.summary}: {', '.join(rates)}."
     realised = block.get("realised")
     if realised:
         sentence += f" Counted in the data: {realised['rate']:.4f} of {realised['n']:,} units."

@@ -100,6 +100,14 @@ class HumanLabels(ClassConditional, Noise):
         for name, value in given.items():
             object.__setattr__(self, name, value)
 
+    def overall_error_rate(self, prior: Any = None) -> float:
+        """Share of wrong labels: `error_rates` averaged over p(clean) [C], by default that of the data."""
+        return super().overall_error_rate(self.prior if prior is None else prior)
+
+    @property
+    def summary(self) -> str:
+        return f"Labels that people gave ({self.name})"
+
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to rebuild this value, as JSON-able values under the keys of its fields."""
         fields = super().to_dict() | {"counts": [list(row) for row in self.counts]}

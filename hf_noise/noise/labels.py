@@ -22,6 +22,13 @@ _CLASS_BITS = 20
 _UNIFORM = ("symmetric", "uniform_resample")
 _KINDS = (*_UNIFORM, "cyclic", "pairs", "transition")
 _SAME_RATE = 1e-9
+_SUMMARIES = {
+    "symmetric": "Labels become any other class, all alike",
+    "uniform_resample": "Labels are drawn anew from all classes, the true one among them",
+    "cyclic": "Labels become the next class, (y + 1) mod C",
+    "pairs": "Labels of some classes become those of a similar class",
+    "transition": "Labels are drawn from the row of their class in a transition matrix",
+}
 
 Redraw: TypeAlias = Literal["epoch", "never"]
 
@@ -125,8 +132,8 @@ class LabelFlips(ClassConditional, Noise):
     ) -> LabelFlips:  # fmt: skip
         """Turn a label y with probability e into (y + 1) mod C (paper A, appendix L).
 
-        Arguments as for `symmetric`. Nothing is refused past the breakdown point 1/2, on which the paper's r = 1 sits;
-        for even C the matrix has no inverse there. `allow_adversarial` has no effect.
+        Arguments as for `symmetric`. Nothing is refused at the breakdown point 1/2, on which the paper's r = 1 sits;
+        for even C the matrix has no inverse there. Only e > (C - 1)/C needs `allow_adversarial`.
         """
         return cls(
             kind="cyclic", ratio=ratio, error_rate=error_rate, num_classes=num_classes, seed=seed, redraw=redraw,
@@ -145,7 +152,7 @@ class LabelFlips(ClassConditional, Noise):
             mapping: class -> the class it is mistaken for; `hf_noise.noise.label_maps` has those of paper C.
             ratio, error_rate: the rate among samples of the listed classes; `overall_error_rate` is lower.
             num_classes, seed, redraw: see the class.
-            allow_adversarial: has no effect, as for `cyclic`.
+            allow_adversarial: needed for e > (C - 1)/C, as for `cyclic`.
 
         Raises:
             ValueError: as for `symmetric`; the mapping is empty, leaves [0, C), names a class twice or maps it to
@@ -207,12 +214,12 @@ class LabelFlips(ClassConditional, Noise):
 
     def _check_limit(self) -> None:
         limit = (self.num_classes - 1) / self.num_classes
-        past = self.kind in _UNIFORM and self.error_rate > limit + _SAME_RATE
+        past = self.kind != "transition" and self.error_rate > limit + _SAME_RATE
         if past and not self.allow_adversarial:
             why = {
                 "symmetric": "the true class would be the least likely label",
                 "uniform_resample": "a larger share of labels would be redrawn than chance gets wrong",
-            }[self.kind]
+            }.get(self.kind, "the label would name the wrong class almost always")
             raise ValueError(
                 f"error_rate {self.error_rate:.6g} (ratio {self.ratio:.6g}) is past (C - 1)/C = {limit:.6g} for "
                 f"{self.num_classes} classes: {why}; give a ratio up to C - 1 = {self.num_classes - 1}, or "
@@ -280,6 +287,10 @@ class LabelFlips(ClassConditional, Noise):
 
     def _epoch(self, epoch: int) -> int:
         return int(epoch) if self.redraw == "epoch" else 0
+
+    @property
+    def summary(self) -> str:
+        return _SUMMARIES[self.kind]
 
     def __call__(self, labels: Any, sample: Any, epoch: int = 0) -> Any:
         """Corrupt labels.

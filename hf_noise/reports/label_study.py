@@ -32,10 +32,11 @@ CLEAN = "none"
 
 @dataclass(frozen=True)
 class Curve:
-    """One protocol and loss: error rate e -> values of a metric, one per seed; the runs without noise at 0."""
+    """One protocol, loss and compute plan: e -> values of a metric, one per seed; the runs without noise at 0."""
 
     protocol: str
     loss: str
+    plan: str
     points: dict[float, tuple[float, ...]]
 
 
@@ -55,6 +56,8 @@ def paper_accuracy(record: RunRecord, protocol: str | None = None) -> float | No
     data += str(record.data["classes"]) if data == "imagenet" else ""
     data += "-budget" if data == "imagenet1000" and record.budget["plan"] == "budget" else ""
     protocol = protocol or protocol_of(record)
+    if record.budget["plan"] == "budget" and not data.endswith("-budget") and protocol != CLEAN:
+        return None  # of constant clean exposure
     found = PAPER_FIGURES.get((data, "symmetric" if protocol == CLEAN else protocol))
     return None if found is None else paper_table(found[0]).get(record.noise["ratio"], {}).get(found[1])
 
@@ -64,7 +67,7 @@ def label_table(records: Sequence[RunRecord]) -> str:
     header = [
         "run", "e", "wrong labels", "epochs", "test accuracy, %", "its 95% interval", "test NLL", "ECE",
         "predicts y + 1, %", "train: as trained, %", "train: clean labels, %", "memorised, %", "KL of marginal",
-        "its sampling level", "TV", "paper: accuracy, %",
+        "its sampling level", "TV", "paper: accuracy, %", "paper: KL", "paper: TV",
     ]  # fmt: skip
     rows = []
     for record in records:
@@ -78,21 +81,23 @@ def label_table(records: Sequence[RunRecord]) -> str:
             f"{_percent(test['low'])} to {_percent(test['high'])}", figure(metrics["test_nll"]["value"]),
             figure(metrics["test_ece"]["value"]), successor, trained, clean, memorised, figure(kl["value"], 5),
             figure(kl["of_sampling_alone"], 5), figure(metrics["marginal_tv"]["value"], 4),
-            figure(paper_accuracy(record), 2),
+            figure(paper_accuracy(record), 2), *_paper_marginal(record),
         ])  # fmt: skip
     return markdown_table(header, rows)
 
 
 def curves(records: Sequence[RunRecord], metric: str) -> list[Curve]:
     """The curves of a metric, in the order in which protocols and losses first occur."""
-    found: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[tuple[str, str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    clean: dict[float, list[float]] = defaultdict(list)
     for record in records:
         value, rate = record.metrics[metric]["value"], record.noise["error_rate"]
-        found[protocol_of(record), record.loss["name"]][rate].append(value)
-    clean = found.pop((CLEAN, "nll"), {})
+        protocol = protocol_of(record)
+        key = (protocol, record.loss["name"], record.budget["plan"])
+        (clean if protocol == CLEAN else found[key])[rate].append(value)
     return [
-        Curve(protocol, loss, {rate: tuple(values) for rate, values in sorted({**clean, **points}.items())})
-        for (protocol, loss), points in found.items()
+        Curve(*key, {rate: tuple(values) for rate, values in sorted({**clean, **points}.items())})
+        for key, points in found.items()
     ]
 
 
@@ -110,8 +115,11 @@ def label_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
     fig, (left, right) = plt.subplots(1, 2, figsize=(11.5, 4.8), layout="constrained")
     for axis, metric, scale in ((left, "test_accuracy", 100), (right, "marginal_kl", 1)):
-        for curve in curves(records, metric):
-            _draw(axis, curve, scale)
+        drawn = curves(records, metric)
+        plans = list(dict.fromkeys(curve.plan for curve in drawn if not curve.protocol.startswith("human:")))
+        for curve in drawn:
+            _draw(axis, curve, scale, f", {curve.plan}" if len(plans) > 1 else "", 1 / (1 + plans.index(curve.plan))
+                  if curve.plan in plans else 1.0)
     _draw_paper(left, records)
     left.set(ylabel="test accuracy (%)")
     left.set_title("What wrong labels do to accuracy", loc="left", fontweight="bold")
@@ -124,7 +132,8 @@ def label_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     right.set_title("... and to the marginal of the predictions", loc="left", fontweight="bold")
     for axis in (left, right):
         axis.set_xlabel("error rate e = r / (1 + r)")
-        axis.legend(frameon=False, fontsize=8.5, loc="best")
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, fontsize=8.5, loc="best")
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.tmp")
     fig.savefig(unfinished, dpi=150, format="png")
@@ -133,12 +142,13 @@ def label_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     return path
 
 
-def _draw(axis, curve: Curve, scale: float) -> None:
+def _draw(axis, curve: Curve, scale: float, note: str, alpha: float) -> None:
     colour = _COLOURS.get(curve.protocol, _OTHER)
     style, face = {"nll": ("o-", colour), "corrected": ("s--", "white")}[curve.loss]
-    label = f"{curve.protocol}, {LOSSES[curve.loss]}"
+    label = f"{curve.protocol}, {LOSSES[curve.loss]}{note}"
     means = [scale * mean(values) for values in curve.points.values()]
-    axis.plot(list(curve.points), means, style, color=colour, markerfacecolor=face, lw=1.6, ms=5.5, label=label)
+    look = {"color": colour, "markerfacecolor": face, "lw": 1.6, "ms": 5.5, "alpha": alpha}
+    axis.plot(list(curve.points), means, style, label=label, **look)
     for rate, values in curve.points.items():
         if len(values) > 1:
             axis.plot([rate] * len(values), [scale * value for value in values], ".", color=colour, alpha=0.4)
@@ -147,10 +157,18 @@ def _draw(axis, curve: Curve, scale: float) -> None:
 def _draw_paper(axis, records: Sequence[RunRecord]) -> None:
     for protocol in dict.fromkeys(protocol_of(record) for record in records):
         shown = [record for record in records if protocol_of(record) in (protocol, CLEAN)]
-        published = {record.noise["error_rate"]: paper_accuracy(record, protocol) for record in shown}
-        points = sorted((rate, value) for rate, value in published.items() if value is not None)
+        published = ((record.noise["error_rate"], paper_accuracy(record, protocol)) for record in shown)
+        points = sorted({rate: value for rate, value in published if value is not None}.items())
         if len(points) > 1 and protocol != CLEAN:
             axis.plot(*zip(*points), ":", color=_COLOURS.get(protocol, _OTHER), lw=1.2, label=f"{protocol}, paper")
+
+
+def _paper_marginal(record: RunRecord) -> tuple[str, str]:
+    """KL and TV of A.table13: CIFAR-10, symmetric noise, plain loss."""
+    fits = (record.data["builder"], record.loss["name"]) == ("hf_noise/cifar10-noisy", "nll")
+    fits = fits and protocol_of(record) in (CLEAN, "symmetric") and record.budget["plan"] != "budget"
+    published = paper_table("A.table13").get(record.noise["ratio"], {}) if fits else {}
+    return figure(published.get("kl"), 5), figure(published.get("tv"), 4)
 
 
 def _percent(value: float | None) -> str:

@@ -86,8 +86,15 @@ class NoiseTrainer(Trainer):
             if state.global_step >= self.args.max_steps:
                 self._load_from_checkpoint(folder)
                 self.state = state
+                self.draw_epoch(max(0, math.ceil(state.epoch or 0) - 1))
                 return TrainOutput(state.global_step, 0.0, {})
         return super().train(resume_from_checkpoint, **kwargs)
+
+    def draw_epoch(self, epoch: int) -> None:
+        """Draw the noise of this epoch from now on, and the augmentation of rows that have one."""
+        self.epoch = epoch
+        if hasattr(self.train_dataset, "set_epoch"):
+            self.train_dataset.set_epoch(epoch)
 
     def mean_loss(self, total: Tensor, units: Tensor | int, num_items_in_batch: Tensor | int | None) -> Tensor:
         """Sum of losses over units of this micro-batch -> its share of the mean over the units of the whole batch."""
@@ -166,13 +173,13 @@ def noise_of(rows: Any) -> Noise | None:
 
 
 def _agreed_noise(given: Noise | None, in_data: Noise | None) -> Noise | None:
-    """The noise to record: the given one, unless the data were built with another."""
+    """The noise to record: that of the rows, unless they are clean or do not tell; then the given one."""
     if given is None or in_data is None or in_data.error_rate == 0:
         return in_data if given is None else given
     settings = [{**noise.to_dict(), "redraw": None, "ratio": None} for noise in (given, in_data)]
     if settings[0] != settings[1]:
         raise ValueError(f"the rows were built with {in_data}, and the trainer is given {given}; leave noise= out")
-    return given
+    return in_data
 
 
 class _EpochOfNoise(TrainerCallback):
@@ -192,7 +199,5 @@ class _EpochOfNoise(TrainerCallback):
                 f"a stream of unknown length is resumed in its first pass only, and the checkpoint stands in pass "
                 f"{math.floor(state.epoch) + 1}; train on more rows, or on a data set that is stored"
             )
-        self.trainer.epoch = self.trainer.epoch + 1 if self.started else math.floor(state.epoch or 0)
+        self.trainer.draw_epoch(self.trainer.epoch + 1 if self.started else math.floor(state.epoch or 0))
         self.started = True
-        if hasattr(self.trainer.train_dataset, "set_epoch"):
-            self.trainer.train_dataset.set_epoch(self.trainer.epoch)

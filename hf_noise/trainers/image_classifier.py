@@ -36,7 +36,8 @@ class ImageClassifierTrainer(NoiseTrainer):
             `load_dataset("hf_noise/...")` brings its own.
         loss: "nll" (cross-entropy), or "corrected" for the forward-corrected one (Patrini et al., 2017).
         transition: T [C, C] float for the corrected loss, rows clean; by default that of the noise.
-        mixup: alpha > 0 of the Beta distribution that images are mixed with; 0 for none.
+        mixup: alpha > 0 of the Beta distribution that images are mixed with; 0 for none. Logged accuracies then compare
+            the prediction for a mixed image with the first of its two labels.
         channels_last: memory layout of model and images; by default on a GPU.
         **kwargs: as for `transformers.Trainer`; `args.label_smoothing_factor` smooths the labels.
 
@@ -66,10 +67,9 @@ class ImageClassifierTrainer(NoiseTrainer):
         super().__init__(model, args, noise=noise, meter=LabelMeter(), **kwargs)
         self.columns = self._log_columns(loss, transition)
         self.mixup = torch.distributions.Beta(mixup, mixup) if mixup else None
-        # Ours, because a corrected loss has to be smoothed before it is corrected.
-        self.smoothing, self.args.label_smoothing_factor, self.label_smoother = (
-            self.args.label_smoothing_factor, 0.0, None,
-        )  # fmt: skip
+        self.label_smoother = None  # of transformers; a corrected loss is smoothed in `label_nll`
+        for rows in (self.train_dataset, self.eval_dataset):
+            check_labels(getattr(rows, "columns", {}), self.model.config.num_labels)
         self.model_accepts_loss_kwargs = True
         self.label_names = ["labels"]
         self.compute_metrics = self.compute_metrics or exact_accuracy
@@ -146,7 +146,7 @@ class ImageClassifierTrainer(NoiseTrainer):
 
     def nll(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of each label, float32 [B]."""
-        return label_nll(logits, labels, self.columns, self.smoothing)
+        return label_nll(logits, labels, self.columns, self.args.label_smoothing_factor)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """(None, logits float32 [B, C], clean labels [B])."""
@@ -154,6 +154,19 @@ class ImageClassifierTrainer(NoiseTrainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = self.logits(model, inputs["pixel_values"])
         return None, logits, inputs.get("clean_labels", inputs["labels"])
+
+
+def check_labels(columns: Mapping[str, Tensor], num_classes: int) -> None:
+    """Raise ValueError for labels outside [0, C), with their number and the first one, before anything is trained."""
+    for name in ("labels", "clean_labels"):
+        if name in columns:
+            wrong = ((columns[name] < 0) | (columns[name] >= num_classes)).nonzero().flatten()
+            if len(wrong):
+                first = int(wrong[0])
+                raise ValueError(
+                    f"{len(wrong)} of {len(columns[name])} {name} are outside [0, {num_classes}), the first is "
+                    f"{int(columns[name][first])} in row {first}; correct them, or make a model with more classes"
+                )
 
 
 def collate_images(rows: Any) -> dict[str, Tensor]:
@@ -166,5 +179,6 @@ def exact_accuracy(prediction: Any) -> dict[str, float]:
     logits, labels = np.asarray(prediction.predictions, dtype=np.float64), np.asarray(prediction.label_ids)
     nll = -log_softmax(logits, axis=-1)[np.arange(len(labels)), labels]
     return {
-        "accuracy": float((logits.argmax(-1) == labels).mean()), "nll": float(nll.mean()), "images": len(labels),
+        "loss": float(nll.mean()), "nll": float(nll.mean()), "accuracy": float((logits.argmax(-1) == labels).mean()),
+        "images": len(labels),
     }  # fmt: skip

@@ -114,6 +114,8 @@ class DeviceImages(Dataset):
         """
         images = decode_images(dataset, image_column, num_channels)
         if pad_to is not None:
+            if pad_to < max(images.shape[-2:]):
+                raise ValueError(f"pad_to={pad_to}, but the images are {list(images.shape[-2:])} pixels; none is cut")
             missing = [pad_to - images.shape[-1], pad_to - images.shape[-2]]
             images = F.pad(images, [part for all_ in missing for part in (all_ // 2, all_ - all_ // 2)])
         columns = label_columns(dataset, label_column)
@@ -180,7 +182,7 @@ class WorkerImages(Dataset):
         except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for files it cannot read
             raise ValueError(f"image {index} (sample_id {int(sample)}) cannot be read: {error}") from error
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(key) & _MASK_31)
+            torch.random.default_generator.manual_seed(int(key) & _MASK_31)  # that of the CPU alone
             return {"pixel_values": self.transform(image), **row}
 
 

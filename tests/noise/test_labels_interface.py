@@ -235,8 +235,8 @@ def test_rates_past_the_limit_need_permission(kind, num_classes):
 
 
 def test_other_kinds_need_no_permission():
-    assert LabelFlips.cyclic(error_rate=0.95, num_classes=10).is_adversarial
-    assert LabelFlips.pairs({1: 0}, error_rate=0.95, num_classes=10).is_adversarial
+    assert LabelFlips.cyclic(error_rate=0.95, num_classes=10, allow_adversarial=True).is_adversarial
+    assert LabelFlips.pairs({1: 0}, error_rate=0.95, num_classes=10, allow_adversarial=True).is_adversarial
     assert LabelFlips.from_transition(SWAPPED).is_adversarial
 
 

@@ -48,6 +48,7 @@ def cells(table, row):
 
 
 def test_curves_start_at_the_runs_without_noise(study):
+    assert {curve.plan for curve in curves(study, "test_accuracy")} == {"steps"}
     found = {(curve.protocol, curve.loss): curve.points for curve in curves(study, "test_accuracy")}
     clean = {0.0: (0.95, 0.93)}
     assert found == {
@@ -58,6 +59,14 @@ def test_curves_start_at_the_runs_without_noise(study):
     }
 
 
+def test_runs_of_two_plans_are_two_curves(study):
+    study.append(record(1.0, accuracy=0.7, plan="budget"))
+    found = {curve.plan: curve.points[0.5] for curve in curves(study, "test_accuracy")
+             if (curve.protocol, curve.loss) == ("symmetric", "nll")}  # fmt: skip
+    assert found == {"steps": (0.8, 0.82), "budget": (0.7,)}
+    assert paper_accuracy(study[-1]) is None
+
+
 def test_a_line_of_the_table(study):
     table = label_table(study)
     line = dict(zip(cells(table, 0), cells(table, 2 + 2)))
@@ -66,7 +75,7 @@ def test_a_line_of_the_table(study):
         "test accuracy, %": "90.0", "its 95% interval": "80.0 to 100.0", "test NLL": "0.500", "ECE": "0.125",
         "predicts y + 1, %": "5.0", "train: as trained, %": "60.0", "train: clean labels, %": "90.0",
         "memorised, %": "2.0", "KL of marginal": "0.00100", "its sampling level": "0.00045", "TV": "0.0100",
-        "paper: accuracy, %": "89.19",
+        "paper: accuracy, %": "89.19", "paper: KL": "0.00015", "paper: TV": "0.0076",
     }  # fmt: skip
     assert cells(table, 2)[11] == "-"  # nothing to memorise without noise
 
