@@ -59,6 +59,14 @@ def test_gradients_stay_finite_where_the_matrix_has_zeros():
     assert torch.allclose(logits.grad, torch.tensor([[1.0, -1.0, 0.0]]), atol=1e-6)
 
 
+@pytest.mark.parametrize("label", [-1, -100, 4])
+@pytest.mark.parametrize("corrected", [False, True])
+def test_labels_outside_the_classes_are_refused(label, corrected):
+    columns = log_columns(torch.eye(4)) if corrected else None
+    with pytest.raises((IndexError, RuntimeError)):
+        label_nll(torch.zeros(2, 4), torch.tensor([0, label]), columns)
+
+
 @pytest.mark.parametrize(
     ("transition", "message"),
     [

@@ -9,8 +9,10 @@ import re
 from pathlib import Path
 
 import classifier_noise
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 import hf_noise
@@ -154,3 +156,32 @@ def test_killed_between_checkpoints_it_goes_on(tmp_path, study):
     assert Path(tmp_path, run, "checkpoint-8").is_dir() and not Path(tmp_path, run, "record.json").exists()
     main(*arguments)
     assert Path(tmp_path, run, "model.safetensors").read_bytes() == (folder / run / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder as ImageNet's: train and validation, one folder a class, pictures of several sizes, some grey."""
+    folder, draw = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for split, n in (("train", 4), ("validation", 2)):
+        for label in range(10):
+            place = folder / split / f"class-{label}"
+            place.mkdir(parents=True)
+            for number in range(n):
+                pixels = draw.integers(0, 256, (40 + 3 * number, 48, 3), dtype=np.uint8)
+                Image.fromarray(pixels).convert("L" if number == 0 else "RGB").save(place / f"{number}.png")
+    return folder
+
+
+def test_large_images_come_through_workers(tmp_path, pictures):
+    main(
+        "--scale", "imagenet", "--output", tmp_path, "--source", pictures, "--classes", "10", "--model", "resnet10t",
+        "--image_size", "32", "--batch_size", "8", "--epochs", "1", "--workers", "0", "--ratio", "1", "--bf16", "False",
+        "--torch_compile", "False", "--logging_steps", "2", "--save_steps", "5",
+    )  # fmt: skip
+    (record,) = read_records(tmp_path)
+    # Table 7 doubles the batch for ten classes at r = 1: 5 steps x 2 / 2, batches of 16.
+    assert (record.budget["steps"], record.budget["batch_size"]) == (5, 16)
+    assert (record.metrics["test_accuracy"]["n"], record.metrics["train_accuracy_clean_labels"]["n"]) == (20, 40)
+    assert record.data["channels"] == 3 and record.noise["realised"]["n"] == 80
+    processor = AutoImageProcessor.from_pretrained(tmp_path / record.name)
+    assert processor.crop_size["height"] == 32 and processor.do_center_crop

@@ -240,6 +240,40 @@ def test_human_labels_have_to_be_in_the_rows(arguments):
         train(arguments, noise=human())
 
 
+@pytest.mark.parametrize("name", ["labels", "clean_labels"])
+def test_labels_outside_the_classes_are_counted_before_training(arguments, name):
+    labels = rows().columns["labels"].clone()
+    labels[[3, 7, 9]] = torch.tensor([4, -1, -100])
+    columns = {"labels": rows().columns["labels"], "clean_labels": rows().columns["labels"], name: labels}
+    with pytest.raises(ValueError, match=rf"3 of 32 {name} are outside \[0, 4\), the first is 4 in row 3"):
+        ImageClassifierTrainer(network(), arguments(), train_dataset=rows(**columns))
+
+
+def test_arguments_stay_as_the_user_made_them(arguments):
+    args = arguments(label_smoothing_factor=0.1, max_steps=1)
+    losses = []
+    for _ in range(2):
+        trainer = ImageClassifierTrainer(network(), args, train_dataset=rows(8))
+        trainer.train()
+        losses.append(trainer.state.log_history[0]["loss"])
+    assert args.label_smoothing_factor == 0.1 and losses[0] == losses[1]
+
+
+def test_a_run_that_was_finished_knows_the_epoch_it_ended_in(arguments, tmp_path):
+    settings = {"noise": flips(0.5), "max_steps": 10, "save_strategy": "steps", "save_steps": 10}
+    whole = train(arguments, data=rows(augment=CropFlip(padding=1)), **settings)
+    last = str(tmp_path / "run" / "checkpoint-10")
+    again = train(arguments, data=rows(augment=CropFlip(padding=1)), resume=last, **settings)
+    assert again.epoch == whole.epoch == 2  # 4 steps an epoch, so the third one was begun
+    assert again.train_dataset.epoch == whole.train_dataset.epoch == 2
+
+
+def test_the_best_checkpoint_can_be_kept(arguments):
+    settings = {"eval_strategy": "steps", "save_strategy": "steps", "load_best_model_at_end": True}
+    trainer = train(arguments, max_steps=4, save_steps=2, eval_steps=2, **settings)
+    assert trainer.state.best_metric == pytest.approx(trainer.evaluate()["eval_nll"])
+
+
 def test_workers_cannot_read_what_is_on_the_device(arguments):
     with pytest.raises(ValueError, match="dataloader_num_workers must be 0"):
         ImageClassifierTrainer(network(), arguments(dataloader_num_workers=1), train_dataset=rows())

@@ -118,6 +118,8 @@ def test_small_images_are_padded_with_zeros_around():
     found = DeviceImages.from_dataset(rows, num_channels=1, pad_to=9, mean=[0.0], std=[1.0]).images
     assert found.shape == (2, 1, 9, 9) and torch.equal(found[:, :, 1:7, 1:7], images)
     assert found.long().sum() == images.long().sum()
+    with pytest.raises(ValueError, match=r"pad_to=5, but the images are \[6, 6\] pixels"):
+        DeviceImages.from_dataset(rows, num_channels=1, pad_to=5, mean=[0.0], std=[1.0])
 
 
 def test_images_of_two_sizes_and_broken_files_are_named():

@@ -33,6 +33,11 @@ def test_another_noise_than_that_of_the_rows_is_refused(built, tmp_path):
         make_trainer(tmp_path, train_dataset=built, noise=hf_noise.UniformTokens(ratio=1.0, vocab_size=2048))
 
 
+def test_noise_that_is_in_the_rows_is_recorded_as_static(built, tmp_path):
+    same = hf_noise.UniformTokens(ratio=0.5, vocab_size=2048)
+    assert same.redraw == "epoch" and make_trainer(tmp_path, train_dataset=built, noise=same).noise.redraw == "never"
+
+
 def test_clean_rows_take_the_noise_that_is_given(tmp_path):
     rows = hf_noise.load_dataset("hf_noise/docs-noisy", r=0.0, block_size=64, split="train")
     noise = hf_noise.UniformTokens(ratio=1.0, vocab_size=2048)
