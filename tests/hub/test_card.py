@@ -10,7 +10,6 @@ import yaml
 from hub_store import card_errors
 from huggingface_hub import DatasetCard, ModelCard
 
-from hf_noise.hub import card as card_module
 from hf_noise.hub import render
 from hf_noise.hub.card import data_card, main, model_card, render_card
 from hf_noise.hub.data_card import COLUMNS, config_block, with_config
@@ -18,7 +17,7 @@ from hf_noise.hub.load import load_noise
 from hf_noise.noise.block import noise_block, noise_sentence
 from hf_noise.reports.record import DataRecord, RunRecord, read_records
 
-HUB_CARDS = Path(card_module.__file__).parents[2] / "hub_cards"
+HUB_CARDS = Path(__file__).parents[2] / "hub_cards"
 
 
 def data_record(noise, names=("r0.5", "r0.5-again"), **changes) -> DataRecord:

@@ -31,10 +31,10 @@ def random_matrix(num_classes, seed=0, sparse=0.3):
 def make(kind, num_classes=10, error_rate=0.5, **settings):
     if kind == "transition":
         return LabelFlips.from_transition(random_matrix(num_classes), **settings)
+    settings = {"allow_adversarial": True, **settings}
     if kind == "pairs":
         mapping = {i: i // 2 for i in range(1, num_classes, 2)} | {0: num_classes - 1}
         return LabelFlips.pairs(mapping, error_rate=error_rate, num_classes=num_classes, **settings)
-    settings = {"allow_adversarial": True, **settings}
     return getattr(LabelFlips, kind)(error_rate=error_rate, num_classes=num_classes, **settings)
 
 
@@ -293,7 +293,7 @@ def test_cyclic_wraps_around():
 
 
 def test_pairs_leave_other_classes_alone():
-    noise = LabelFlips.pairs(CIFAR10, error_rate=1 - 2**-40, num_classes=10)
+    noise = LabelFlips.pairs(CIFAR10, error_rate=1 - 2**-40, num_classes=10, allow_adversarial=True)
     noisy, is_noisy = noise(np.arange(10), np.arange(10))
     assert noisy.tolist() == [0, 1, 0, 5, 7, 3, 6, 7, 8, 1]
     assert np.flatnonzero(is_noisy).tolist() == [2, 3, 4, 5, 9]
