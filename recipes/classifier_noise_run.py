@@ -7,13 +7,12 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from datasets import load_dataset_builder
-from study import CHECKPOINTS_KEPT, result_settings, run_all, write_result
+from study import CHECKPOINTS_KEPT, run_all, write_result
 from transformers import BitImageProcessor, ProgressCallback, TrainingArguments, set_seed
 
 import hf_noise
@@ -25,7 +24,7 @@ from hf_noise.metrics import (
     successor_rate,
 )
 from hf_noise.models.image import image_classifier
-from hf_noise.noise import HumanLabels, LabelFlips, noise_from_description, realised_rate
+from hf_noise.noise import HumanLabels, LabelFlips, noise_from_description
 from hf_noise.noise.label_maps import LABEL_MAPS
 from hf_noise.reports.record import RunRecord
 from hf_noise.trainers import ImageClassifierTrainer
@@ -173,16 +172,7 @@ def transform_of(size: int, settings, *, train: bool):
 
 def train(settings, runs, plans) -> bool:
     """Make all runs that are not finished; returns whether this is the main process."""
-    return run_all(
-        settings, runs, plans, load=partial(Data.load, settings), make=partial(make_run, settings),
-        identity=partial(identity, settings),
-    )  # fmt: skip
-
-
-def identity(settings, run: Run) -> dict:
-    """All that the result of a run depends on; without noise every plan is the same."""
-    same = result_settings(settings, run, NOT_IN_A_RUN)
-    return same | {"plan": "any"} if run.ratio == 0 else same
+    return run_all(settings, runs, plans, load=Data.load, make=make_run, left_out=NOT_IN_A_RUN)
 
 
 def noise_of(run: Run, data: Data, rows) -> LabelFlips | HumanLabels:
@@ -318,6 +308,5 @@ def measure(run: Run, trainer: ImageClassifierTrainer, data: Data, noise) -> dic
     if np.any(wrong):
         kinds["memorised"] = (guess == trained)[wrong]
     for name, hits in kinds.items():
-        hit = realised_rate(hits)
-        metrics[name] = {"value": hit["rate"], "n": hit["n"]}
+        metrics[name] = {"value": float(hits.mean()), "n": hits.size}
     return metrics

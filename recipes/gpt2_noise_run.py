@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 from datasets import IterableDataset
-from study import CHECKPOINTS_KEPT, result_settings, run_all, write_result
+from study import CHECKPOINTS_KEPT, run_all, write_result
 from transformers import ProgressCallback, TrainingArguments, set_seed
 
 import hf_noise
@@ -97,16 +96,7 @@ class Data:
 
 def train(settings, runs, plans) -> bool:
     """Make all runs that are not finished; returns whether this is the main process."""
-    return run_all(
-        settings, runs, plans, load=partial(Data.load, settings), make=partial(make_run, settings),
-        identity=partial(identity, settings),
-    )  # fmt: skip
-
-
-def identity(settings, run: Run) -> dict:
-    """All that the result of a run depends on; without noise every plan is the same."""
-    same = result_settings(settings, run, NOT_IN_A_RUN)
-    return same if run.ratio else same | {"plan": "any"}
+    return run_all(settings, runs, plans, load=Data.load, make=make_run, left_out=NOT_IN_A_RUN)
 
 
 def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, title: str) -> None:

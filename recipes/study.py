@@ -53,16 +53,17 @@ def run_all(
     runs: Sequence[Any],
     plans: Sequence[Any],
     *,
-    load: Callable[[TrainingArguments], Any],
-    make: Callable[[Any, Any, Path, Any, bool, str], None],
-    identity: Callable[[Any], dict],
+    load: Callable[[Any, TrainingArguments], Any],
+    make: Callable[[Any, Any, Any, Path, Any, bool, str], None],
+    left_out: Sequence[str],
 ) -> bool:
     """Make all runs that are not finished, then push what is to be pushed; returns whether this is the main process.
 
     Args:
-        load: the data, from arguments that know the world; called when the first run needs them.
-        make: trains and records one run: (run, plan, folder, data, on_cpu, title).
-        identity: all that the result of a run depends on; a folder with another one is not touched.
+        load: the data, from settings and arguments that know the world; called when the first run needs them.
+        make: trains and records one run: (settings, run, plan, folder, data, on_cpu, title).
+        left_out: settings that a run's result does not depend on, besides those of every recipe; a folder with a run
+            of other settings is not touched.
     """
     on_cpu = not torch.cuda.is_available()
     if on_cpu:
@@ -75,12 +76,12 @@ def run_all(
     for number, (run, plan) in enumerate(zip(runs, plans), 1):
         folder = Path(settings.output) / run.name
         if args.process_index == 0:
-            claim_folder(folder, identity(run))
+            claim_folder(folder, identity(settings, run, left_out))
         Accelerator().wait_for_everyone()
         if (folder / "record.json").exists():
             continue
-        data = data or load(args)
-        make(run, plan, folder, data, on_cpu, f"[{number}/{len(runs)}] {run.name}")
+        data = data or load(settings, args)
+        make(settings, run, plan, folder, data, on_cpu, f"[{number}/{len(runs)}] {run.name}")
         gc.collect()
         torch._dynamo.reset()  # each run compiles a model of its own, and the number of versions kept is limited
     if settings.push_to_hub and args.process_index == 0:
@@ -90,10 +91,10 @@ def run_all(
     return args.process_index == 0
 
 
-def result_settings(settings: Any, run: Any, also_left_out: Sequence[str]) -> dict:
-    """The settings that the result of a run depends on, with the run's own values."""
-    left_out = {*NOT_IN_RESULT, *also_left_out}
-    return {name: value for name, value in asdict(settings).items() if name not in left_out} | asdict(run)
+def identity(settings: Any, run: Any, left_out: Sequence[str]) -> dict:
+    """All that the result of a run depends on, with the run's own values; without noise every plan is the same."""
+    kept = {name: value for name, value in asdict(settings).items() if name not in {*NOT_IN_RESULT, *left_out}}
+    return kept | asdict(run) | ({"plan": "any"} if run.ratio == 0 else {})
 
 
 def write_result(record: RunRecord, folder: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
+from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import figure, markdown_table
@@ -107,19 +107,15 @@ _OTHER = "#e08214"
 
 def label_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     """Draw the study as a PNG: accuracy and the KL divergence of predicted labels against e."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
+    plt = start_figure()
     fig, (left, right) = plt.subplots(1, 2, figsize=(11.5, 4.8), layout="constrained")
     for axis, metric, scale in ((left, "test_accuracy", 100), (right, "marginal_kl", 1)):
         drawn = curves(records, metric)
         plans = list(dict.fromkeys(curve.plan for curve in drawn if not curve.protocol.startswith("human:")))
         for curve in drawn:
-            _draw(axis, curve, scale, f", {curve.plan}" if len(plans) > 1 else "", 1 / (1 + plans.index(curve.plan))
-                  if curve.plan in plans else 1.0)
+            note = f", {curve.plan}" if len(plans) > 1 else ""
+            alpha = 1 / (1 + plans.index(curve.plan)) if curve.plan in plans else 1.0
+            _draw(axis, curve, scale, note, alpha)
     _draw_paper(left, records)
     left.set(ylabel="test accuracy (%)")
     left.set_title("What wrong labels do to accuracy", loc="left", fontweight="bold")
@@ -134,12 +130,7 @@ def label_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
         axis.set_xlabel("error rate e = r / (1 + r)")
         if axis.get_legend_handles_labels()[0]:
             axis.legend(frameon=False, fontsize=8.5, loc="best")
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    fig.savefig(unfinished, dpi=150, format="png")
-    os.replace(unfinished, path)
-    plt.close(fig)
-    return path
+    return save_figure(fig, path)
 
 
 def _draw(axis, curve: Curve, scale: float, note: str, alpha: float) -> None:

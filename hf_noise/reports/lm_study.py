@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
+from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import figure, markdown_table
@@ -128,15 +128,10 @@ def methods_table(records: Sequence[RunRecord]) -> str:
 
 def study_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     """Draw the study as a PNG: NLL against r as in paper A, figure 1, and the cures side by side."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     every = lines(records)
     plans = sorted({line.plan for line in every if line.plan != "any"}, key=list(PAPER_FIGURES).index)
     panels = [plan for plan in plans if any(line.method not in ("plain",) for line in every if line.plan == plan)]
-    plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
+    plt = start_figure()
     fig, axes = plt.subplots(
         1, 1 + len(panels), figsize=(6.2 + 4.4 * len(panels), 4.6), layout="constrained", squeeze=False
     )
@@ -144,12 +139,7 @@ def study_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     for axis, plan in zip(axes[0, 1:], panels):
         axis.sharex(axes[0, 1])
         _draw_cures(axis, every, plan)
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    fig.savefig(unfinished, dpi=150, format="png")
-    os.replace(unfinished, path)
-    plt.close(fig)
-    return path
+    return save_figure(fig, path)
 
 
 _COLOURS = {"train": "#b2182b", "plain": "#2166ac", "known": "#1b7837", "floor": "#888888"}
