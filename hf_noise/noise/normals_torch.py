@@ -1,0 +1,50 @@
+"""Normal and uniform numbers from the counter, as tensors: what a diffusion model adds to an image.
+
+Like the noise of labels they are a pure function of (seed, stream, epoch, sample, position), so a loss does not depend
+on how samples are spread over batches and processes. The words are the same bits on every device; the logarithm and
+the sine of these words may differ in the last place between a CPU and a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from hf_noise.noise import counter_torch
+
+__all__ = ["normals", "uniforms"]
+
+_PER_WORD = 2.0**-32
+
+
+def normals(seed: int, stream: int, epoch: int, sample: torch.Tensor, length: int) -> torch.Tensor:
+    """Standard normal numbers, two from each word (Box and Muller, 1958).
+
+    Args:
+        seed: in [0, 2^63).
+        stream: keeps apart what shares a seed.
+        epoch: of the draw.
+        sample: integers [B], the stable index of each sample; the numbers are on its device.
+        length: numbers per sample.
+
+    Returns:
+        float32 [B, length]; none is further from 0 than 6.67.
+    """
+    words = _words(seed, stream, epoch, sample, (length + 1) // 2)
+    # + 1 keeps the logarithm finite: the share is in (0, 1].
+    radius = torch.sqrt(-2 * torch.log((counter_torch.upper_half(words) + 1).float() * _PER_WORD))
+    angle = (words & counter_torch.LOWER_HALF).float() * (2 * math.pi * _PER_WORD)
+    return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], -1).flatten(1)[:, :length]
+
+
+def uniforms(seed: int, stream: int, epoch: int, sample: torch.Tensor, length: int) -> torch.Tensor:
+    """Uniform numbers, float32 [B, length] in [0, 1); arguments as for `normals`."""
+    words = _words(seed, stream, epoch, sample, length)
+    return (counter_torch.upper_half(words) >> 8).float() * 2.0**-24  # 24 bits: all that float32 holds below 1
+
+
+def _words(seed: int, stream: int, epoch: int, sample: torch.Tensor, length: int) -> torch.Tensor:
+    key = counter_torch.stream_key_on(seed, stream, epoch, sample.device)
+    offsets = counter_torch.weyl(length, sample.device)
+    return counter_torch.words(counter_torch.row_keys(key, sample)[:, None], offsets)
