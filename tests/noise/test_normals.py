@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -27,6 +27,7 @@ def test_neighbours_are_uncorrelated():
         assert abs(float(r)) < stats.norm.isf(ALPHA / 2) / n**0.5
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**63 - 1), st.integers(0, 1000), st.lists(st.integers(0, 2**40), min_size=1, max_size=8))
 def test_a_sample_does_not_depend_on_its_batch(seed, epoch, ids):
     for draw in (normals, uniforms):
