@@ -25,6 +25,8 @@ KNOWN = {
     "embedded/docs-text": {"license": "psf-2.0", "language": "en"},
     "embedded/digits": {"license": "cc-by-4.0", "language": None},
 }
+TEXT_BUILDERS = ("hf_noise/docs-noisy", "hf_noise/owt-noisy")
+PROTOCOLS = ("symmetric", "uniform_resample", "cyclic", "pairs")
 OF_THE_BUILDER = ("source", "test_source", "human_source", "classes", "tokenizer", "block_size")
 DEFAULT_RATIOS = [0.0, 0.1, 0.3, 0.5, 1.0]
 
@@ -50,25 +52,35 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dry_run", action="store_true", help="print the settings and stop")
     args = parser.parse_args(argv)
     args.output = args.output or Path("runs", args.name.split("/")[1])
-    drawn = [protocol for protocol in args.protocol or [None] if not (protocol or "").startswith("human:")]
+    if args.protocol and args.name in TEXT_BUILDERS:
+        parser.error(f"--protocol is for labels, and {args.name} has noisy tokens; leave it out")
+    drawn = drawn_protocols(args)
     if args.ratios and not drawn:
         parser.error("--ratios: the labels of people have the rate that they have; leave it out")
+    if unknown := sorted(set(drawn) - {None, *PROTOCOLS}):
+        parser.error(f"unknown --protocol {unknown[0]}; known: {', '.join(PROTOCOLS)}, human:<name>")
     args.ratios = [rates.check_ratio(ratio) for ratio in dict.fromkeys(args.ratios or DEFAULT_RATIOS)] if drawn else []
     return args
 
 
+def drawn_protocols(args: argparse.Namespace) -> list[str | None]:
+    """The protocols that take a ratio; None is the builder's own."""
+    return [p for p in dict.fromkeys(args.protocol or [None]) if p is None or not p.startswith("human:")]
+
+
 def settings_of(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and noise of each configuration; of several protocols, all but the first stand in the names."""
-    protocols = list(dict.fromkeys(args.protocol or [None]))
-    for protocol in protocols:
-        if protocol and protocol.startswith("human:"):
-            yield protocol.replace(":", "-"), {"protocol": protocol}
-            continue
+    """Name and noise of each configuration; of several drawn protocols, all but the first stand in the names."""
+    drawn = drawn_protocols(args)
+    for protocol in drawn:
         chosen = {"protocol": protocol} if protocol else {}
         for ratio in args.ratios:
-            if ratio or protocol == protocols[0]:
-                name = f"r{ratio}" if protocol == protocols[0] else f"{protocol}-r{ratio}"
-                yield name, {"r": ratio, "seed": args.seed, **chosen}
+            if protocol == drawn[0]:
+                yield f"r{ratio}", {"r": ratio, "seed": args.seed, **chosen}
+            elif ratio:  # rows without noise are the same for all
+                yield f"{protocol}-r{ratio}", {"r": ratio, "seed": args.seed, **chosen}
+    for protocol in dict.fromkeys(args.protocol or []):
+        if protocol not in drawn:
+            yield protocol.replace(":", "-"), {"protocol": protocol}
 
 
 def main(argv: Sequence[str] | None = None) -> Path | None:

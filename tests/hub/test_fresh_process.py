@@ -197,3 +197,17 @@ def test_the_labels_of_people_take_no_ratio(publish, capsys):
     assert "have the rate that they have" in capsys.readouterr().err
     assert publish([*name, "--dry_run"]) is None
     assert "human-worse    e as it is" in capsys.readouterr().out
+    assert publish([*name, "cyclic", "pairs", "--ratios", "0", "1", "--dry_run"]) is None
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert names == ["r0.0", "r1.0", "pairs-r1.0", "human-worse"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--name", "hf_noise/digits-noisy", "--protocol", "symmetrc"], "unknown --protocol symmetrc; known: symmetric"),
+     (["--protocol", "cyclic"], "hf_noise/docs-noisy has noisy tokens")],
+)
+def test_what_cannot_be_published_is_refused_at_once(publish, arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        publish([*arguments, "--dry_run"])
+    assert message in capsys.readouterr().err
