@@ -4,6 +4,7 @@
     accelerate launch recipes/classifier_noise.py --scale gpu --source 'cifar10/*.parquet'
     accelerate launch recipes/classifier_noise.py --scale paper --data hf_noise/cifar100-noisy --protocol cyclic
     accelerate launch recipes/classifier_noise.py --scale imagenet --classes 100 --plan table7 --reading as_printed
+    accelerate launch recipes/classifier_noise.py --scale imagenet --plan budget    # paper A, table 9
 
 Trains one model per setting, then prints a table and draws `<output>/study.png`. Every setting has a folder with
 its checkpoint, `record.json` and card. Started again, it skips what is finished and goes on where it was killed.
@@ -37,7 +38,7 @@ SCALES: dict[str, dict] = {
         micro_batch=512, optimizer="sgd", learning_rate=0.05, warmup=0.0, weight_decay=5e-4, crop_padding=1,
         flip=False, save_steps=1000, logging_steps=50,
     ),  # fmt: skip
-    # About 25 minutes of one H200: nine settings, 30 epochs without noise.
+    # Meant for 25 minutes of one H200: nine settings, 30 epochs without noise.
     "gpu": CIFAR | dict(
         output="runs/classifier-gpu", plan=["steps"], ratio=[0.0, 0.5, 1.0], protocol=["symmetric", "cyclic"],
         loss=["nll", "corrected"], epochs=30.0,
@@ -75,6 +76,7 @@ class Settings:
     protocol: list[str] = field(default=None, metadata={"help": "symmetric, cyclic, uniform_resample, pairs, human:x"})
     ratio: list[float] = field(default=None, metadata={"help": "noise ratios r; human labels have their own"})
     loss: list[str] = field(default=None, metadata={"help": "nll, corrected (through the known transition matrix)"})
+    allow_adversarial: bool = field(default=False, metadata={"help": "accept e above (C - 1)/C"})
     redraw: str = field(default="epoch", metadata={"help": "draw wrong labels every epoch, or never again"})
     plan: list[str] = field(default=None, metadata={"help": "compute at noise r: steps, batch, table7, budget"})
     reading: str = field(default="principle", metadata={"help": "of table 7", "choices": list(Table7.readings)})

@@ -24,10 +24,11 @@ from hf_noise.metrics import (
     successor_rate,
 )
 from hf_noise.models.image import image_classifier
-from hf_noise.noise import HumanLabels, LabelFlips, noise_from_description
+from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.label_maps import LABEL_MAPS
 from hf_noise.reports.record import RunRecord
 from hf_noise.trainers import ImageClassifierTrainer
+from hf_noise.trainers.base import noise_of as noise_in_rows
 from hf_noise.trainers.checkpoints import last_complete_checkpoint
 from hf_noise.trainers.images import CropFlip, DeviceImages, WorkerImages, channel_statistics, label_columns
 from hf_noise.trainers.launch import check_disk, split_batch, training_world
@@ -94,7 +95,13 @@ class Data:
         if settings.train_rows:
             if len(train) < settings.train_rows:
                 raise ValueError(f"--train_rows {settings.train_rows}, but there are {len(train)} images; leave it out")
-            train = train.select(range(settings.train_rows))
+            train = train.select(some_rows(len(train), settings.train_rows))
+            classes = train.features["label"].num_classes
+            if absent := sorted(set(range(classes)) - set(train["label" if protocol is None else "clean_label"])):
+                raise ValueError(
+                    f"--train_rows {settings.train_rows} leaves no image of class {absent[0]}"
+                    + (f" and of {len(absent) - 1} others" if absent[1:] else "") + "; take more"
+                )
         return train, test
 
     @classmethod
@@ -139,21 +146,28 @@ class Data:
     def scored(
         self, run: Run, rows: int | None = None, augment: CropFlip | None = None
     ) -> DeviceImages | WorkerImages:
-        """The first training images of a run, with its labels."""
+        """Training images of a run with its labels: all, or some on which to measure."""
         base = self.train_images
         if base is None:
             read, _ = self.read(self.settings, run.protocol if run.ratio is None else None)
-            part = read.select(range(min(rows or len(read), len(read))))
+            part = read.select(some_rows(len(read), rows))
             return WorkerImages(part, transform_of(self.image_size, self.settings, train=False))
         columns, info = base.columns, base.info
         if run.ratio is None:
             read, _ = self.read(self.settings, run.protocol)
             columns, info = label_columns(read), read.info
-        part = slice(rows)
+        part = torch.from_numpy(some_rows(len(base), rows)).to(self.device)
         return DeviceImages(
             base.images[part], {name: column[part] for name, column in columns.items()}, device=self.device,
             mean=self.mean, std=self.std, augment=augment, info=info,
         )  # fmt: skip
+
+
+def some_rows(n: int, wanted: int | None = None) -> np.ndarray:
+    """Indices of so many of n rows in their order, always the same; a source may be sorted by class."""
+    if wanted is None or wanted >= n:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).permutation(n)[:wanted])
 
 
 def transform_of(size: int, settings, *, train: bool):
@@ -172,15 +186,23 @@ def transform_of(size: int, settings, *, train: bool):
 
 def train(settings, runs, plans) -> bool:
     """Make all runs that are not finished; returns whether this is the main process."""
-    return run_all(settings, runs, plans, load=Data.load, make=make_run, left_out=NOT_IN_A_RUN)
+
+    def load(settings, args) -> Data:
+        data = Data.load(settings, args)
+        for run in runs:  # now, and not when the runs before it have been trained
+            noise_of(run, data, data.read(settings, run.protocol)[0] if run.ratio is None else None)
+        return data
+
+    return run_all(settings, runs, plans, load=load, make=make_run, left_out=NOT_IN_A_RUN)
 
 
 def noise_of(run: Run, data: Data, rows) -> LabelFlips | HumanLabels:
     """The noise of a run: drawn by the trainer, or what came with human labels."""
     if run.ratio is None:
-        return noise_from_description(rows.info.description)
+        return noise_in_rows(rows)
     settings, classes = data.settings, len(data.classes)
-    common = {"ratio": run.ratio, "num_classes": classes, "seed": run.seed, "redraw": settings.redraw}
+    common = {"ratio": run.ratio, "num_classes": classes, "seed": run.seed, "redraw": settings.redraw,
+              "allow_adversarial": settings.allow_adversarial}  # fmt: skip
     if run.protocol == "pairs":
         return LabelFlips.pairs(similar_classes(settings), **common)
     return DRAWN.get(run.protocol, LabelFlips.symmetric)(**common)

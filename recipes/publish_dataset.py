@@ -1,7 +1,7 @@
-"""Materialise a noisy data set at several rates: Parquet, one configuration per rate, with a data card.
+"""Materialise a noisy data set at several rates: Parquet, one configuration per setting, with a data card.
 
-    python recipes/publish_dataset.py --name hf_noise/docs-noisy --ratios 0 0.1 0.3 0.5 1.0 --output
-    runs/docs-noisy
+    python recipes/publish_dataset.py --name hf_noise/docs-noisy --ratios 0 0.1 0.3 0.5 1.0 --output runs/docs-noisy
+    python recipes/publish_dataset.py --name hf_noise/digits-noisy --protocol symmetric cyclic --output runs/digits
 
 Offline, half a minute on two cores. Add `--push_to_hub user/docs-noisy` to publish it; people load it without
 hf_noise: `load_dataset("user/docs-noisy", "r0.5")`. Started again, it takes what is built already from the
@@ -11,52 +11,84 @@ cache of `datasets`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from hf_noise.data.hook import builder_names
 from hf_noise.noise import rates
 
-# Others of hf_noise have no tokens of their own (noisy) or no noise (packed).
-TEXT_BUILDERS = ("hf_noise/docs-noisy", "hf_noise/owt-noisy")
+# These have no data of their own (noisy) or no noise (packed).
+BUILDERS = [name for name in builder_names() if name not in ("hf_noise/noisy", "hf_noise/packed")]
 # Data sets whose licence and language are known; of other sources the user says them.
-KNOWN = {"embedded/docs-text": {"license": "psf-2.0", "language": "en"}}
+KNOWN = {
+    "embedded/docs-text": {"license": "psf-2.0", "language": "en"},
+    "embedded/digits": {"license": "cc-by-4.0", "language": None},
+}
+TEXT_BUILDERS = ("hf_noise/docs-noisy", "hf_noise/owt-noisy")
+PROTOCOLS = ("symmetric", "uniform_resample", "cyclic", "pairs")
+OF_THE_BUILDER = ("source", "test_source", "human_source", "classes", "tokenizer", "block_size")
+DEFAULT_RATIOS = [0.0, 0.1, 0.3, 0.5, 1.0]
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--name", default=TEXT_BUILDERS[0], choices=TEXT_BUILDERS, help="a builder of noisy text")
-    parser.add_argument(
-        "--ratios", type=float, nargs="+", default=[0.0, 0.1, 0.3, 0.5, 1.0], help="r, noisy per clean token"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("runs/docs-noisy"), help="folder to write, new or of this recipe"
-    )
-    parser.add_argument(
-        "--source", help="corpus: local file, glob, folder or Hub id (default: the builder's)"
-    )
-    parser.add_argument("--tokenizer", help="name or folder of a tokenizer (default: the builder's)")
-    parser.add_argument("--block_size", type=int, help="tokens per row (default: the builder's)")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", default="hf_noise/docs-noisy", choices=BUILDERS, help="a builder of noisy data")
+    parser.add_argument("--ratios", type=float, nargs="+", help="r, noisy per clean unit (default: 0 0.1 0.3 0.5 1)")
+    parser.add_argument("--protocol", nargs="+", help="of labels: symmetric, cyclic, ..., human:<name> (no ratio)")
+    parser.add_argument("--output", type=Path, help="folder to write, new or of this recipe (default: runs/<name>)")
+    parser.add_argument("--source", help="local file, glob, folder or Hub id (default: the builder's)")
+    parser.add_argument("--test_source", help="of images: where the test split is, if not in the source")
+    parser.add_argument("--human_source", help="of images: where the labels of people are, if not in the source")
+    parser.add_argument("--classes", type=int, help="10, 100 or 1000 classes of ImageNet")
+    parser.add_argument("--tokenizer", help="of text: name or folder of a tokenizer (default: the builder's)")
+    parser.add_argument("--block_size", type=int, help="of text: tokens per row (default: the builder's)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument(
-        "--num_proc", type=int, help="processes that build; the result is the same for any number"
-    )
+    parser.add_argument("--num_proc", type=int, help="processes that build; the result is the same for any number")
     parser.add_argument("--license", help="Hub id of the licence of the source, such as cc0-1.0")
     parser.add_argument("--language", help="language of the source, such as en")
     parser.add_argument("--push_to_hub", metavar="REPO", help="owner/name of a data set on the Hub")
     parser.add_argument("--private", action="store_true", help="make the repository private if it is new")
     parser.add_argument("--dry_run", action="store_true", help="print the settings and stop")
     args = parser.parse_args(argv)
-    args.ratios = list(dict.fromkeys(rates.check_ratio(ratio) for ratio in args.ratios))
+    args.output = args.output or Path("runs", args.name.split("/")[1])
+    if args.protocol and args.name in TEXT_BUILDERS:
+        parser.error(f"--protocol is for labels, and {args.name} has noisy tokens; leave it out")
+    drawn = drawn_protocols(args)
+    if args.ratios and not drawn:
+        parser.error("--ratios: the labels of people have the rate that they have; leave it out")
+    if unknown := sorted(set(drawn) - {None, *PROTOCOLS}):
+        parser.error(f"unknown --protocol {unknown[0]}; known: {', '.join(PROTOCOLS)}, human:<name>")
+    args.ratios = [rates.check_ratio(ratio) for ratio in dict.fromkeys(args.ratios or DEFAULT_RATIOS)] if drawn else []
     return args
+
+
+def drawn_protocols(args: argparse.Namespace) -> list[str | None]:
+    """The protocols that take a ratio; None is the builder's own."""
+    return [p for p in dict.fromkeys(args.protocol or [None]) if p is None or not p.startswith("human:")]
+
+
+def settings_of(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and noise of each configuration; of several drawn protocols, all but the first stand in the names."""
+    drawn = drawn_protocols(args)
+    for protocol in drawn:
+        chosen = {"protocol": protocol} if protocol else {}
+        for ratio in args.ratios:
+            if protocol == drawn[0]:
+                yield f"r{ratio}", {"r": ratio, "seed": args.seed, **chosen}
+            elif ratio:  # rows without noise are the same for all
+                yield f"{protocol}-r{ratio}", {"r": ratio, "seed": args.seed, **chosen}
+    for protocol in dict.fromkeys(args.protocol or []):
+        if protocol not in drawn:
+            yield protocol.replace(":", "-"), {"protocol": protocol}
 
 
 def main(argv: Sequence[str] | None = None) -> Path | None:
     args = parse(argv)
+    settings = dict(settings_of(args))
     print(f"{args.name} -> {args.output}, seed {args.seed}")
-    for ratio in args.ratios:
-        print(f"  r{ratio:<6g} e = {rates.error_rate(ratio):.4f}")
+    for name, noise in settings.items():
+        print(f"  {name:<14} " + (f"e = {rates.error_rate(noise['r']):.4f}" if "r" in noise else "e as it is"))
     if args.dry_run:
         return None
 
@@ -64,43 +96,43 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     import datasets
 
     from hf_noise.data import hook
-    from hf_noise.hub.data_card import COLUMNS
+    from hf_noise.hub.data_card import describe_columns
     from hf_noise.hub.data_folder import describe_config, write_config, write_data_folder
     from hf_noise.hub.push import push_data_folder
     from hf_noise.noise.base import noise_of_description
     from hf_noise.reports.record import DataRecord
 
     hook.install()
-    asked = {name: getattr(args, name) for name in ("source", "tokenizer", "block_size")}
-    asked = {name: value for name, value in asked.items() if value is not None}
+    asked = {name: getattr(args, name) for name in OF_THE_BUILDER if getattr(args, name) is not None}
     configs = []
-    for ratio in args.ratios:
-        builder = datasets.load_dataset_builder(args.name, r=ratio, seed=args.seed, **asked)
+    for name, noise in settings.items():
+        builder = datasets.load_dataset_builder(args.name, **noise, **asked)
         builder.download_and_prepare(num_proc=args.num_proc)
         splits = builder.as_dataset()
-        config_name = f"r{ratio}"
-        write_config(splits, args.output, config_name)
-        configs.append(describe_config(splits, config_name, noise_of_description(builder.info.description)))
-        print(f"  {config_name}: realised {configs[-1]['noise']['realised']}")
-    builder.tokenizer.save_pretrained(args.output / "tokenizer")
+        write_config(splits, args.output, name)
+        configs.append(describe_config(splits, name, noise_of_description(builder.info.description)))
+        print(f"  {name}: realised {configs[-1]['noise']['realised']}")
 
+    unit, columns = describe_columns(builder.info.features)
+    data: dict[str, Any] = {"seed": args.seed, "epoch": 0}
+    if unit == "tokens":
+        builder.tokenizer.save_pretrained(args.output / "tokenizer")
+        data |= {"vocab_size": builder.vocab_size(), "block_size": builder.config.block_size}
+    else:
+        data |= {"classes": builder.num_classes(), "task_categories": ["image-classification"]}
     source = builder.config.source
     stated = KNOWN.get(source, {"license": None, "language": None})
     record = DataRecord(
         name=args.push_to_hub or args.output.name,
         builder=args.name,
         source=source,
-        data={
-            "vocab_size": builder.vocab_size(),
-            "block_size": builder.config.block_size,
-            "seed": args.seed,
-            "epoch": 0,
-        },
-        columns=COLUMNS,
+        unit=unit,
+        data=data,
+        columns=columns,
         configs=configs,
         license=args.license or stated["license"],
         language=args.language or stated["language"],
-        has_tokenizer=True,
+        has_tokenizer=unit == "tokens",
     )
     write_data_folder(args.output, record)
     print(f"wrote {args.output / 'README.md'}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_noise.reports.label_study import accuracy_table
 from hf_noise.reports.lm_study import methods_table
 from hf_noise.reports.record import read_records
 
@@ -18,9 +19,13 @@ def between_marks(name: str) -> str:
     return re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL)[1].strip()
 
 
-def test_headline_is_rendered_from_its_records():
-    records = read_records(ROOT / "benchmarks" / "results" / "gpt2-headline" / "records.jsonl")
-    assert between_marks("headline") == methods_table(records)
+@pytest.mark.parametrize(
+    ("marks", "study", "table"),
+    [("headline", "gpt2-headline", methods_table), ("digits", "classifier-demo", accuracy_table)],
+)
+def test_tables_are_rendered_from_their_records(marks, study, table):
+    records = read_records(ROOT / "benchmarks" / "results" / study / "records.jsonl")
+    assert between_marks(marks) == table(records)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +33,7 @@ def test_headline_is_rendered_from_its_records():
     [
         "pip install . && accelerate launch recipes/gpt2_noise.py",
         'pip install ".[test]" && pytest',
+        "accelerate launch recipes/classifier_noise.py",
         "accelerate launch recipes/gpt2_noise.py --scale paper --ratio 0.5 --output runs/r0.5 "
         "--push_to_hub user/gpt2-owt-r0.5",
     ],

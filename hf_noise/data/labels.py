@@ -128,11 +128,11 @@ class NoisyLabelsConfig(NoisyDataConfig):
 
     def flips(self, num_classes: int) -> LabelFlips:
         """The noise that these settings mean for so many classes; not for labels that people gave."""
-        settings = {"ratio": self.r, "error_rate": self.error_rate, "num_classes": num_classes, "seed": self.seed}
+        settings = {"ratio": self.r, "error_rate": self.error_rate, "num_classes": num_classes, "seed": self.seed,
+                    "allow_adversarial": self.allow_adversarial}  # fmt: skip
         if self.protocol == "pairs":
             return LabelFlips.pairs(self.pairs or self.PAIRS, **settings)
-        make = getattr(LabelFlips, self.protocol or "symmetric")
-        return make(**settings, allow_adversarial=self.allow_adversarial)
+        return getattr(LabelFlips, self.protocol or "symmetric")(**settings)
 
 
 class NoisyLabelsBuilder(NoisyDataBuilder):
@@ -287,8 +287,8 @@ def check_labels(labels: np.ndarray, num_classes: int, where: str, first: int = 
     if outside.size:
         raise CorpusError(
             f"{where}: {outside.size} of {labels.size} labels are outside [0, {num_classes}), the first at index "
-            f"{first + outside[0]}: {labels[outside[0]]}; rows without a label (-1 on the Hub) have to go, and a "
-            "source with other classes is no source for these data"
+            f"{first + outside[0]}: {labels[outside[0]]} (counted in rows {first} to {first + labels.size - 1}); rows "
+            "without a label (-1 on the Hub) have to go, and a source with other classes is no source for these data"
         )
 
 

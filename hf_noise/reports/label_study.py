@@ -13,7 +13,7 @@ from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import figure, markdown_table
 
-__all__ = ["Curve", "curves", "label_figure", "label_table", "paper_accuracy"]
+__all__ = ["Curve", "accuracy_table", "curves", "label_figure", "label_table", "paper_accuracy"]
 
 #: Which published table a data set and protocol are to be compared with, and its column.
 PAPER_FIGURES = {
@@ -63,7 +63,10 @@ def paper_accuracy(record: RunRecord, protocol: str | None = None) -> float | No
 
 
 def label_table(records: Sequence[RunRecord]) -> str:
-    """One line per run: rates, compute, accuracy on test and training images, the marginal of the predictions."""
+    """One line per run: rates, compute, accuracy on test and training images, the marginal of the predictions.
+
+    A column that no run has a figure for is left out, such as those of the papers for data that they do not have.
+    """
     header = [
         "run", "e", "wrong labels", "epochs", "test accuracy, %", "its 95% interval", "test NLL", "ECE",
         "predicts y + 1, %", "train: as trained, %", "train: clean labels, %", "memorised, %", "KL of marginal",
@@ -83,7 +86,21 @@ def label_table(records: Sequence[RunRecord]) -> str:
             figure(kl["of_sampling_alone"], 5), figure(metrics["marginal_tv"]["value"], 4),
             figure(paper_accuracy(record), 2), *_paper_marginal(record),
         ])  # fmt: skip
-    return markdown_table(header, rows)
+    measured = [i for i in range(len(header)) if any(row[i] != figure(None) for row in rows)]
+    return markdown_table([header[i] for i in measured], [[row[i] for i in measured] for row in rows])
+
+
+def accuracy_table(records: Sequence[RunRecord]) -> str:
+    """Test accuracy in percent: a line per protocol, loss and plan, a column per e; the mean over seeds."""
+    drawn = curves(records, "test_accuracy")
+    rates = sorted({rate for curve in drawn for rate in curve.points})
+    plans = len({curve.plan for curve in drawn}) > 1
+    rows = [
+        [f"{curve.protocol}, {LOSSES[curve.loss]}" + (f", {curve.plan}" if plans else "")]
+        + [_percent(mean(curve.points[rate]) if rate in curve.points else None) for rate in rates]
+        for curve in drawn
+    ]
+    return markdown_table(["labels and loss", *(f"e = {figure(rate)}" for rate in rates)], rows)
 
 
 def curves(records: Sequence[RunRecord], metric: str) -> list[Curve]:

@@ -12,6 +12,8 @@ from huggingface_hub import DatasetCard
 
 from hf_noise.hub.load import load_noise
 from hf_noise.hub.push import push_checkpoint, push_dataset
+from hf_noise.models.image import image_classifier
+from hf_noise.noise import LabelFlips
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "publish_dataset.py"
 
@@ -47,6 +49,37 @@ print(json.dumps([digest, model.config.hf_noise, noise.to_dict(), card.data.nois
 
     here, _ = noise(np.arange(64).reshape(2, 32), sample=np.array([3, 4]), epoch=1)
     assert here.tolist() == noisy
+
+
+def test_a_pushed_classifier_comes_back_with_weights_noise_and_card(client, fresh_python, tmp_path):
+    import torch
+
+    torch.manual_seed(0)
+    noise = LabelFlips.cyclic(ratio=1, num_classes=3, seed=4)
+    model = image_classifier("resnet10-digits", labels=["a", "b", "c"], image_size=8, num_channels=1)
+    model.config.hf_noise = noise.to_dict()
+    model.save_pretrained(tmp_path / "model")
+    push_checkpoint(tmp_path / "model", "user/digits")
+    out = fresh_python(
+        """
+import json
+import torch
+import hf_noise.models.image
+from huggingface_hub import ModelCard
+from transformers import AutoModelForImageClassification
+model = AutoModelForImageClassification.from_pretrained("user/digits").eval()
+noise = hf_noise.load_noise("user/digits")
+card = ModelCard.load("user/digits")
+with torch.no_grad():
+    logits = model(torch.arange(64.0).view(1, 1, 8, 8) / 64).logits
+print(json.dumps([logits.tolist(), model.config.id2label, noise.to_dict(), card.data.noise]))
+"""
+    )
+    logits, names, loaded, block = json.loads(out.splitlines()[-1])
+    with torch.no_grad():
+        here = model.eval()(torch.arange(64.0).view(1, 1, 8, 8) / 64).logits
+    torch.testing.assert_close(torch.tensor(logits), here, rtol=0, atol=1e-6)
+    assert names == {"0": "a", "1": "b", "2": "c"} and loaded == block["config"] == noise.to_dict()
 
 
 def test_a_pushed_data_set_is_read_without_hf_noise(client, noisy_data, noise, fresh_python):
@@ -125,8 +158,56 @@ def test_a_dry_run_writes_nothing(publish, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["hf_noise/noisy", "hf_noise/packed", "other"])
-def test_builders_without_noisy_text_are_refused(publish, name, capsys):
+def test_builders_without_noisy_data_of_their_own_are_refused(publish, name, capsys):
     with pytest.raises(SystemExit):
         publish(["--name", name])
     # Newer Pythons leave the quotes out.
-    assert "choose from hf_noise/docs-noisy, hf_noise/owt-noisy" in capsys.readouterr().err.replace("'", "")
+    message = capsys.readouterr().err.replace("'", "")
+    assert "choose from hf_noise/cifar10-noisy" in message and "hf_noise/owt-noisy" in message
+
+
+def test_labels_of_several_protocols_are_published(client, publish, tmp_path, fresh_python):
+    out = tmp_path / "digits"
+    arguments = ["--name", "hf_noise/digits-noisy", "--protocol", "symmetric", "cyclic", "--ratios", "0", "1"]
+    publish([*arguments, "--output", str(out), "--push_to_hub", "user/digits"])
+    assert load_noise("user/digits", config_name="cyclic-r1.0").kind == "cyclic"
+    card = DatasetCard.load(out / "README.md")
+    assert card.data.license == "cc-by-4.0" and card.data["task_categories"] == ["image-classification"]
+    assert [config["config_name"] for config in card.data["configs"]] == ["r0.0", "r1.0", "cyclic-r1.0"]
+    rates = [block["realised"]["rate"] for block in card.data["noise"]]
+    assert rates[0] == 0 and 0.4 < rates[1] < 0.6 and "the class, NOISY" in card.text
+    found = fresh_python(
+        """
+import json
+from datasets import load_dataset
+rows = load_dataset("user/digits", "cyclic-r1.0", split="train")
+print(json.dumps([rows["label"][:], rows["clean_label"][:], rows["is_noisy"][:], rows[0]["image"].size]))
+""",
+        PYTHONPATH="",
+    )
+    noisy, clean, wrong, size = json.loads(found.splitlines()[-1])
+    assert [(a + b) % 10 for a, b in zip(clean, wrong)] == noisy and size == [8, 8]
+    assert sum(wrong) / len(wrong) == rates[2]
+
+
+def test_the_labels_of_people_take_no_ratio(publish, capsys):
+    name = ["--name", "hf_noise/cifar10-noisy", "--protocol", "human:worse"]
+    with pytest.raises(SystemExit):
+        publish([*name, "--ratios", "0.5"])
+    assert "have the rate that they have" in capsys.readouterr().err
+    assert publish([*name, "--dry_run"]) is None
+    assert "human-worse    e as it is" in capsys.readouterr().out
+    assert publish([*name, "cyclic", "pairs", "--ratios", "0", "1", "--dry_run"]) is None
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert names == ["r0.0", "r1.0", "pairs-r1.0", "human-worse"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--name", "hf_noise/digits-noisy", "--protocol", "symmetrc"], "unknown --protocol symmetrc; known: symmetric"),
+     (["--protocol", "cyclic"], "hf_noise/docs-noisy has noisy tokens")],
+)
+def test_what_cannot_be_published_is_refused_at_once(publish, arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        publish([*arguments, "--dry_run"])
+    assert message in capsys.readouterr().err

@@ -12,6 +12,8 @@ import classifier_noise
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
+from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
@@ -132,6 +134,60 @@ def test_wrong_flags_are_refused_at_once(arguments, message, capsys):
 def test_more_rows_than_there_are_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="--train_rows 10000, but there are 14"):
         main("--output", tmp_path, "--train_rows", "10000", "--ratio", "0")
+
+
+def test_what_cannot_be_drawn_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr("classifier_noise_run.make_run", lambda *_: pytest.fail("a run was made"))
+    with pytest.raises(ValueError, match=r"0.9523.*allow_adversarial"):
+        main("--output", tmp_path, *TINY, "--ratio", "0", "20")
+    with pytest.raises((ValueError, DatasetGenerationError), match="human_worse"):
+        main("--output", tmp_path, *TINY, "--ratio", "0", "--protocol", "human:worse")
+
+
+def test_past_the_limit_if_asked_for(tmp_path):
+    main("--output", tmp_path, *TINY, "--ratio", "20", "--protocol", "symmetric", "--loss", "nll", "--plan", "budget",
+         "--redraw", "never", "--allow_adversarial", "True", "--seed", "1", "2")  # fmt: skip
+    records = read_records(tmp_path)
+    assert [record.seed for record in records] == [1, 2]
+    assert all(record.budget["steps"] == 8 and record.noise["redraw"] == "never" for record in records)
+    assert all(record.noise["realised"]["rate"] > 0.8 for record in records)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """Labels that people gave to the digits: every fifth one names the next class."""
+    clean = np.array(hf_noise.load_dataset("hf_noise/digits-noisy", r=0.0, split="train")["label"])
+    given = np.where(np.arange(clean.size) % 5 == 0, (clean + 1) % 10, clean)
+    path = tmp_path_factory.mktemp("people") / "people.parquet"
+    Dataset.from_dict({"clean_label": clean, "human_worse": given}).to_parquet(path)
+    return path, clean, given
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+def test_labels_of_people(tmp_path, people, on_device):
+    path, clean, given = people
+    small = [] if on_device else ["--image_size", "32", "--train_rows", "128", "--epochs", "1"]
+    main("--output", tmp_path, *TINY, "--protocol", "human:worse", "--human_source", path, "--ratio", "--loss",
+         "corrected", "--on_device", on_device, *small)  # fmt: skip
+    (record,) = read_records(tmp_path)
+    noise = record.noise
+    assert record.name == "human-worse-corrected-budget-seed0"
+    assert noise["error_rate"] == pytest.approx(np.mean(clean != given))
+    transition = np.array(hf_noise.load_noise(tmp_path / record.name).transition)
+    assert transition[3, 4] == pytest.approx(np.mean(given[clean == 3] == 4)) and transition[3, 4] > 0.1
+    assert record.metrics["memorised"]["n"] > 0 and record.loss["source"] == "known"
+
+
+def test_some_of_the_rows_are_of_all_classes(tmp_path, pictures):
+    """A folder is sorted by class: its first rows are of one."""
+    settings = classifier_noise.parse(["--source", str(pictures), "--data", "hf_noise/imagenet-noisy", "--classes",
+                                       "10", "--train_rows", "36"])  # fmt: skip
+    train, _ = classifier_noise.Data.read(settings)
+    assert len(train) == 36 and set(train["label"]) == set(range(10))
+    assert train["sample_id"] == sorted(train["sample_id"])
+    settings.train_rows = 12
+    with pytest.raises(ValueError, match=r"--train_rows 12 leaves no image of class \d"):
+        classifier_noise.Data.read(settings)
 
 
 def test_killed_between_checkpoints_it_goes_on(tmp_path, study):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from hf_noise.reports.label_study import curves, label_figure, label_table, paper_accuracy
+from hf_noise.reports.label_study import accuracy_table, curves, label_figure, label_table, paper_accuracy
 from hf_noise.reports.record import RunRecord
 
 
@@ -78,6 +78,20 @@ def test_a_line_of_the_table(study):
         "paper: accuracy, %": "89.19", "paper: KL": "0.00015", "paper: TV": "0.0076",
     }  # fmt: skip
     assert cells(table, 2)[11] == "-"  # nothing to memorise without noise
+
+
+def test_columns_without_a_figure_are_left_out():
+    header = cells(label_table([record(0.0, data="digits"), record(1.0, data="digits")]), 0)
+    assert "memorised, %" in header and not any(name.startswith("paper") for name in header)
+
+
+def test_accuracies_stand_in_a_grid(study):
+    table = accuracy_table(study)
+    assert cells(table, 0) == ["labels and loss", "e = 0.000", "e = 0.333", "e = 0.400", "e = 0.500"]
+    lines = {line[0]: line[1:] for line in (cells(table, row) for row in range(2, 6))}
+    assert lines["symmetric, cross-entropy"] == ["94.0", "90.0", "-", "81.0"]
+    assert lines["cyclic, corrected through T"] == ["94.0", "-", "-", "45.0"]
+    assert lines["human:worse, cross-entropy"] == ["94.0", "-", "70.0", "-"]
 
 
 @pytest.mark.parametrize(

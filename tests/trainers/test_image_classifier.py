@@ -196,8 +196,21 @@ def test_smoothing_and_mixup_change_the_loss_as_stated(arguments):
         trainer = train(arguments, data=rows(8), max_steps=1, label_smoothing_factor=smoothing)
         expected = F.cross_entropy(logits, data.columns["labels"], label_smoothing=smoothing).item()
         assert trainer.state.log_history[0]["loss"] == pytest.approx(expected, rel=1e-5)
-    mixed = train(arguments, data=rows(8), max_steps=1, mixup=1.0).state.log_history[0]["loss"]
-    assert mixed != pytest.approx(trainer.state.log_history[0]["loss"], rel=1e-4)
+
+
+def test_mixup_mixes_images_and_losses_by_the_same_share(arguments, monkeypatch):
+    data, share, read = rows(8), 0.3, []
+    by_index = DeviceImages.__getitems__
+    monkeypatch.setattr(DeviceImages, "__getitems__", lambda self, index: read.append(index) or by_index(self, index))
+    monkeypatch.setattr(torch.distributions.Beta, "sample", lambda *_: torch.tensor(share))
+    trainer = train(arguments, data=data, max_steps=1, mixup=1.0)
+    batch = data.__getitems__(read[0])
+    images, labels = batch["pixel_values"], batch["labels"]
+    logits = network().train()(share * images + (1 - share) * images.flip(0)).logits
+    first, second = F.cross_entropy(logits, labels), F.cross_entropy(logits, labels.flip(0))
+    expected = share * first + (1 - share) * second
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(expected.item(), rel=1e-5)
+    assert abs(first - second) > 1e-3  # so that swapped shares would show
 
 
 def test_a_checkpoint_tells_its_noise_and_loads_as_any_other(arguments, tmp_path):

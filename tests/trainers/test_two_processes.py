@@ -52,6 +52,18 @@ def test_same_figures_noise_and_weights(two, tmp_path, error_rate):
         torch.testing.assert_close(weight, weights[name].cpu(), rtol=0, atol=1e-5)
 
 
+def test_a_classifier_learns_the_same(two, tmp_path):
+    folder, ranks = two
+    expected, weights = one_process.train_classifier(tmp_path, one_process.BATCH)
+    for found in (rank["classifier"] for rank in ranks):
+        assert found["evaluation"] == pytest.approx(expected["evaluation"], rel=1e-5)
+        assert found["realised"] == pytest.approx(expected["realised"], rel=1e-12)
+        for ours, one in zip(found["log"], expected["log"], strict=True):
+            assert ours == pytest.approx(one, rel=1e-5)
+    for name, weight in load_file(folder / "classifier.safetensors").items():
+        torch.testing.assert_close(weight, weights[name].cpu(), rtol=0, atol=1e-5)
+
+
 def test_a_smaller_world_than_asked_for_is_an_error(two):
     _, ranks = two
     for rank in ranks:

@@ -15,8 +15,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
 
-from hf_noise.noise import UniformTokens
-from hf_noise.trainers import CausalLMTrainer
+from hf_noise.models.image import image_classifier
+from hf_noise.noise import LabelFlips, UniformTokens
+from hf_noise.trainers import CausalLMTrainer, ImageClassifierTrainer
+from hf_noise.trainers.images import CropFlip, DeviceImages
 from hf_noise.trainers.launch import check_world
 
 VOCABULARY, LENGTH, STEPS, BATCH = 64, 16, 5, 8
@@ -71,6 +73,37 @@ def train(folder: Path, batch_size: int, error_rate: str) -> tuple[dict, dict[st
     return figures, {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
 
 
+def images(n: int) -> DeviceImages:
+    draw = np.random.default_rng(n)
+    pixels = torch.from_numpy(draw.integers(0, 256, (n, 1, 32, 32), dtype=np.uint8))
+    columns = {"labels": torch.from_numpy(draw.integers(0, 3, n)), "sample_id": torch.arange(100, 100 + n)}
+    return DeviceImages(pixels, columns, mean=[0.5], std=[0.3], augment=CropFlip(seed=1))
+
+
+def train_classifier(folder: Path, batch_size: int) -> tuple[dict, dict[str, torch.Tensor]]:
+    """The same of a classifier that has no batch normalisation, whose statistics would be those of each process."""
+    torch.manual_seed(0)
+    args = TrainingArguments(
+        output_dir=str(folder), use_cpu=True, report_to="none", disable_tqdm=True, max_steps=STEPS, logging_steps=1,
+        per_device_train_batch_size=batch_size, per_device_eval_batch_size=2, optim="sgd", learning_rate=0.01,
+        save_strategy="no", dataloader_drop_last=True,
+    )  # fmt: skip
+    trainer = ImageClassifierTrainer(
+        image_classifier("test_vit", labels=3, image_size=32, num_channels=1), args, loss="corrected",
+        noise=LabelFlips.cyclic(error_rate=0.4, num_classes=3, seed=3), train_dataset=images(20),
+        eval_dataset=images(7),
+    )  # fmt: skip
+    trainer.train()
+    evaluation = trainer.evaluate()
+    figures = {
+        "evaluation": {name: evaluation[f"eval_{name}"] for name in ("nll", "accuracy", "images")},
+        "log": [{k: v for k, v in entry.items() if k == "loss" or "nll" in k or "rate" in k or "accuracy" in k}
+                for entry in trainer.state.log_history if "loss" in entry],
+        "realised": trainer.realised_noise(),
+    }  # fmt: skip
+    return figures, {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
 def main(folder: Path) -> None:
     world, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     results = {}
@@ -78,6 +111,9 @@ def main(folder: Path) -> None:
         results[error_rate], weights = train(folder / error_rate, BATCH // world, error_rate)
         if rank == 0:
             save_file(weights, folder / f"{error_rate}.safetensors")
+    results["classifier"], weights = train_classifier(folder / "classifier", BATCH // world)
+    if rank == 0:
+        save_file(weights, folder / "classifier.safetensors")
     try:
         check_world(TrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none"), expected=4)
     except RuntimeError as error:
