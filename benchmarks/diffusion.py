@@ -31,18 +31,19 @@ from hf_noise.noise import LabelFlips
 from hf_noise.trainers import EDMTrainer
 from hf_noise.trainers.images import DeviceImages
 
-SIZE, CHANNELS = 32, 3
+CHANNELS = 3
 ERROR_RATE, TAU = 0.4, 0.01
 P_MEAN, P_STD = -1.2, 1.2
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Images of a batch, batches of a turn, rounds, the networks, steps of the sampler and of the trainer."""
+    """Size and number of the images of a batch, batches of a turn, rounds, networks, steps of sampler and trainer."""
 
+    size: int = 32
     batch: int = 16
     batches: int = 2
-    rounds: int = 7
+    rounds: int = 5
     unet: str = "edm-small"
     classifier: str = "resnet18"
     sampler_steps: int = 18
@@ -50,8 +51,10 @@ class Setting:
 
 
 FULL = Setting()
-QUICK = replace(FULL, batch=4, batches=1, rounds=2, unet="edm-digits", classifier="cnn-mnist", sampler_steps=4,
-                trainer_steps=3)  # fmt: skip
+QUICK = replace(
+    FULL, size=8, batch=4, batches=1, rounds=2, unet="edm-digits", classifier="cnn-digits", sampler_steps=4,
+    trainer_steps=3,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,12 @@ class Batch:
 def make_unet(setting: Setting, classes: int, device: str) -> UNet2DModel:
     """The network, always with the same weights, and an output that depends on the class as if it had learned."""
     torch.manual_seed(0)
-    unet = edm_unet(setting.unet, num_classes=classes, image_size=SIZE, num_channels=CHANNELS)
+    unet = edm_unet(setting.unet, num_classes=classes, image_size=setting.size, num_channels=CHANNELS)
     unet.conv_out.reset_parameters()
     return unet.to(device)
 
 
-def make_batches(regime: Regime, n: int, batch: int, device: str) -> list[Batch]:
+def make_batches(regime: Regime, n: int, setting: Setting, device: str) -> list[Batch]:
     """Random images with 40 % symmetric label noise.
 
     A typical classifier of noisy images: the logit of the clean class stands 8 / (1 + 2 sigma) above the others, and
@@ -98,9 +101,9 @@ def make_batches(regime: Regime, n: int, batch: int, device: str) -> list[Batch]
     """
     generator = torch.Generator().manual_seed(0)
     flips = LabelFlips.symmetric(error_rate=ERROR_RATE, num_classes=regime.classes)
-    batches = []
+    batches, batch = [], setting.batch
     for number in range(n):
-        images, noise = (torch.randn(batch, CHANNELS, SIZE, SIZE, generator=generator) for _ in range(2))
+        images, noise = torch.randn(2, batch, CHANNELS, setting.size, setting.size, generator=generator)
         sigma = torch.exp(P_STD * torch.randn(batch, generator=generator) + P_MEAN)
         clean = torch.randint(regime.classes, (batch,), generator=generator)
         labels = flips(clean, sample=torch.arange(batch) + number * batch)[0]
@@ -176,8 +179,9 @@ def measure_tdsm(report: Report, regime: Regime, setting: Setting, device: str) 
     flips = LabelFlips.symmetric(error_rate=ERROR_RATE, num_classes=regime.classes)
     checked = LabelTransition(flips.transition, device=device)
     matrix = torch.from_numpy(flips.transition).float().to(device)
-    batches = make_batches(regime, setting.batches, setting.batch, device)
-    classifier = NoisyClassifier(regime.classes, SIZE, CHANNELS, setting.classifier).eval().to(device)
+    n = 1 if regime.name == "untrained" else setting.batches  # there every step has the same work
+    batches = make_batches(regime, n, setting, device)
+    classifier = NoisyClassifier(regime.classes, setting.size, CHANNELS, setting.classifier).eval().to(device)
     losses = {
         "plain": plain,
         "loop": lambda denoiser, batch: class_by_class(denoiser, batch, matrix),
@@ -279,8 +283,8 @@ def host_syncs(report: Report, device: str) -> None:
         flips = LabelFlips.symmetric(error_rate=ERROR_RATE, num_classes=classes)
         checked = LabelTransition(flips.transition, device=device)
         matrix = torch.from_numpy(flips.transition).float().to(device)
-        batch = make_batches(regime, 1, QUICK.batch, device)[0]
-        classifier = NoisyClassifier(classes, SIZE, CHANNELS, QUICK.classifier).eval().to(device)
+        batch = make_batches(regime, 1, QUICK, device)[0]
+        classifier = NoisyClassifier(classes, QUICK.size, CHANNELS, QUICK.classifier).eval().to(device)
 
         def count(loss: Callable, classifier: nn.Module | None) -> float:
             step = Step(make_unet(QUICK, classes, device), loss, classifier)  # noqa: B023
@@ -343,11 +347,11 @@ def measure_trainer(report: Report, setting: Setting) -> None:
     """A step of the DSM trainer, all of it, against the network's forward and backward alone."""
     generator = torch.Generator().manual_seed(0)
     n = setting.batch * setting.trainer_steps
-    images = torch.randint(256, (n, CHANNELS, SIZE, SIZE), generator=generator, dtype=torch.uint8)
+    images = torch.randint(256, (n, CHANNELS, setting.size, setting.size), generator=generator, dtype=torch.uint8)
     columns = {"labels": torch.randint(10, (n,), generator=generator), "sample_id": torch.arange(n)}
     rows = DeviceImages(images, columns, mean=[0.5] * CHANNELS, std=[0.5] * CHANNELS)
     noise = LabelFlips.symmetric(error_rate=ERROR_RATE, num_classes=10)
-    batch = make_batches(REGIMES[0], 1, setting.batch, "cpu")[0]
+    batch = make_batches(REGIMES[0], 1, setting, "cpu")[0]
     _, _, c_in, c_noise = scalings(batch.sigma)
     seen = c_in.view(-1, 1, 1, 1) * (batch.images + batch.sigma.view(-1, 1, 1, 1) * batch.noise)
 
