@@ -75,6 +75,17 @@ def test_gpt2(benchmark):
     assert all(row["figure"] == 0 for row in fused)
 
 
+def test_diffusion(benchmark):
+    _, rows = benchmark("diffusion")
+    equal = [what for what, row in rows.items() if row["bar"] == "equal"]
+    assert len(equal) == 8 and {"network calls of the sampler", "images of a float32 and a float64 state"} <= set(equal)
+    assert {row["bar"] for row in rows.values()} >= {"<= 1", "<= 0.85", "<= 1.1", "<= 1.02", "<= 4"}
+    # Counts, not times: these hold on any machine.
+    for classes in (10, 100):
+        assert rows[f"host syncs, TDSM - plain step, {classes} classes"]["passed"]
+        assert rows[f"host syncs, loop - plain step, {classes} classes"]["figure"] > classes, "so the counter works"
+
+
 def test_verdicts_and_spread(benchmark, monkeypatch):
     compare = importlib.import_module("compare")
     report = compare.Report("verdicts", {})
