@@ -223,7 +223,7 @@ def network_name(folder: str) -> str:
 
 
 def read(settings: Any, images: ImageSet, data: Data) -> tuple[Tensor, Tensor, dict]:
-    """Images uint8 [N, C, H, W], labels int64 [N] and noise of a set; raises ValueError if they are of other classes."""
+    """Images uint8 [N, C, H, W], labels int64 [N] and noise of a set; ValueError if they are of other classes."""
     if images.name == REAL:
         return data.test.images, data.test.columns["labels"], {"protocol": "none"}
     path = folder_of(settings, images)
@@ -232,7 +232,7 @@ def read(settings: Any, images: ImageSet, data: Data) -> tuple[Tensor, Tensor, d
         raise ValueError(f"{path} was drawn for the classes {classes[:3]}..., the data have {data.classes[:3]}...")
     if labels.min() < 0 or labels.max() >= len(data.classes):
         raise ValueError(f"labels of {path} must lie in [0, {len(data.classes)}), got {labels.min()} to {labels.max()}")
-    return read_images(path, data.num_channels), torch.from_numpy(labels), noise or {"protocol": "unknown"}
+    return read_images(path, data.num_channels).contiguous(), torch.from_numpy(labels), noise or {"protocol": "unknown"}
 
 
 def folder_of(settings: Any, images: ImageSet) -> Path:

@@ -83,8 +83,8 @@ def test_only_the_classwise_distance_sees_wrong_labels(study):
     _, _, _, records = study
     same = ("frechet_distance", "density", "coverage", "judge_score")
     for name in same:
-        assert value(records["noisy"], name) == pytest.approx(value(records["clean"], name), rel=1e-9)
-        assert value(records["real-test"], name) == pytest.approx(value(records["clean"], name), rel=1e-9)
+        for other in ("noisy", "real-test"):
+            assert value(records[other], name) == pytest.approx(value(records["clean"], name), rel=1e-5)
     for name, sign in (("cw_frechet_distance", 1), ("cw_density", -1), ("cw_coverage", -1), ("cas", -1)):
         assert sign * value(records["noisy"], name) > sign * value(records["clean"], name)
     copies = records["copies"]
