@@ -232,7 +232,10 @@ def read(settings: Any, images: ImageSet, data: Data) -> tuple[Tensor, Tensor, d
         raise ValueError(f"{path} was drawn for the classes {classes[:3]}..., the data have {data.classes[:3]}...")
     if labels.min() < 0 or labels.max() >= len(data.classes):
         raise ValueError(f"labels of {path} must lie in [0, {len(data.classes)}), got {labels.min()} to {labels.max()}")
-    return read_images(path, data.num_channels).contiguous(), torch.from_numpy(labels), noise or {"protocol": "unknown"}
+    pixels = read_images(path, data.num_channels)
+    if len(pixels) != len(labels):
+        raise ValueError(f"{path} has {len(pixels)} images and {len(labels)} labels; draw the images again")
+    return pixels.reshape(-1).view(pixels.shape), torch.from_numpy(labels), noise or {"protocol": "unknown"}
 
 
 def folder_of(settings: Any, images: ImageSet) -> Path:
