@@ -40,7 +40,7 @@ def test_features_are_what_the_head_sees(judge):
     torch.testing.assert_close(whole, features, rtol=1e-5, atol=1e-5)
     assert not judge.training and not any(module._forward_pre_hooks for module in judge.modules())
     # The same pixels in another layout of memory, as images read from files have, give the same bits.
-    strided = torch.from_numpy(IMAGES.permute(0, 2, 3, 1).contiguous().numpy()).permute(0, 3, 1, 2)
+    strided = IMAGES.reshape(11, 8, 8, 1).permute(0, 3, 1, 2)
     assert strided.stride() != IMAGES.stride()
     torch.testing.assert_close(extractor(strided, batch_size=4, progress=False)[0], features, rtol=0, atol=0)
     streamed = list(extractor.batches(IMAGES, batch_size=4, progress=False))
