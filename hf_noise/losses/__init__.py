@@ -9,8 +9,9 @@ from hf_noise.losses.nll import (
     shift_targets,
     token_nll,
 )
+from hf_noise.losses.volume import VolumeMinimisation
 
 __all__ = [
-    "clean_posterior", "corrected_nll", "label_nll", "log_columns", "mixture_posterior", "posthoc_nll",
-    "shift_targets", "token_nll", "transition_nll",
+    "VolumeMinimisation", "clean_posterior", "corrected_nll", "label_nll", "log_columns", "mixture_posterior",
+    "posthoc_nll", "shift_targets", "token_nll", "transition_nll",
 ]  # fmt: skip
