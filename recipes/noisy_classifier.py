@@ -81,6 +81,7 @@ class Settings:
     torch_compile: bool = field(default=False, metadata={"help": "compile the model"})
     num_processes: int | None = field(default=None, metadata={"help": "stop unless this many processes train together"})
     dry_run: bool = field(default=False, metadata={"help": "print settings and derived figures, then stop"})
+    on_device = True  # no field: sigma and noise are added there
 
 
 def parse(argv: list[str] | None = None) -> Settings:

@@ -177,7 +177,7 @@ def measure(trainer: NoisyClassifierTrainer, noise: LabelFlips | HumanLabels) ->
     metrics = {name.removeprefix("eval_"): {"value": value, "n": n} for name, value in found.items()
                if name.startswith(("eval_accuracy", "eval_nll"))}  # fmt: skip
     if trainer.transition is not None:
-        error = transition_error(trainer.transition / trainer.transition.sum(1, keepdims=True), noise.transition)
+        error = transition_error(trainer.transition, noise.transition)
         entries = noise.num_classes**2
         metrics |= {
             "transition_mean_absolute_error": {"value": error.mean_absolute, "n": entries, "largest": error.largest},

@@ -121,13 +121,12 @@ class NoisyClassifierTrainer(LabelTrainer):
 
     def _objective(self, transition: Any) -> tuple[Tensor | None, VolumeMinimisation | None]:
         """Columns of a fixed T, or the module that learns one."""
-        self.source = None
+        self.source = self._fixed = None
         if isinstance(transition, str) and transition == "estimated":
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
                 raise ValueError('transition="estimated" is for DDP or one device; with sharded weights give T')
             self.source, volume = "estimated", VolumeMinimisation(self.num_classes).to(self.args.device)
             self.model.add_module(_VOLUME, volume)
-            self.model._keys_to_ignore_on_save = {f"{_VOLUME}.A"}  # the Trainer asks when a checkpoint lacks a key
             return None, volume
         if transition is None:
             write_config(self.model, transition=None, transition_source=None)
@@ -143,15 +142,14 @@ class NoisyClassifierTrainer(LabelTrainer):
                 )
             self.source, transition = "known", self.noise.transition
         columns = self.log_columns(transition)
-        write_config(self.model, transition=columns.exp().T.tolist(), transition_source=self.source)
+        self._fixed = torch.as_tensor(transition, dtype=torch.float64).cpu().numpy()
+        write_config(self.model, transition=self._fixed.tolist(), transition_source=self.source)
         return columns, None
 
     @property
     def transition(self) -> np.ndarray | None:
         """T that the classifier is trained through, as it stands now: float64 [C, C], None for none."""
-        if self.volume is not None:
-            return self.volume.transition.detach().double().cpu().numpy()
-        return None if self.columns is None else self.columns.exp().T.double().cpu().numpy()
+        return self._fixed if self.volume is None else self.volume.transition.detach().double().cpu().numpy()
 
     def levels(self, sample: Tensor, stream: int, epoch: int) -> Tensor:
         """sigma float32 [B] of samples int64 [B], drawn by the law of the model's config."""
@@ -250,6 +248,11 @@ class NoisyClassifierTrainer(LabelTrainer):
             folder = output_dir or self.args.output_dir
             os.replace(os.path.join(folder, SAFE_WEIGHTS_NAME), os.path.join(folder, _WEIGHTS))
             self.model.save_config(folder)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # The matrix is not in the file of the weights; it is read from the checkpoint's state right after.
+        load_result.missing_keys[:] = [key for key in load_result.missing_keys if not key.startswith(_VOLUME)]
+        super()._issue_warnings_after_load(load_result)
 
     def _load_own(self, state: Mapping[str, Tensor]) -> None:
         if self.volume is not None:
