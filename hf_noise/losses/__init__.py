@@ -1,5 +1,6 @@
 """Losses as pure functions on tensors."""
 
+from hf_noise.losses.dsm import dsm_loss, edm_weight
 from hf_noise.losses.labels import label_nll, log_columns, transition_nll
 from hf_noise.losses.nll import (
     clean_posterior,
@@ -11,6 +12,6 @@ from hf_noise.losses.nll import (
 )
 
 __all__ = [
-    "clean_posterior", "corrected_nll", "label_nll", "log_columns", "mixture_posterior", "posthoc_nll",
-    "shift_targets", "token_nll", "transition_nll",
+    "clean_posterior", "corrected_nll", "dsm_loss", "edm_weight", "label_nll", "log_columns", "mixture_posterior",
+    "posthoc_nll", "shift_targets", "token_nll", "transition_nll",
 ]  # fmt: skip
