@@ -59,5 +59,5 @@ class Denoiser(nn.Module):
         # The network may hold weights of another precision, or run under autocast; neither goes beyond this call: at
         # small sigma the clean image is the small difference between x and its noise.
         dtype = next((p.dtype for p in self.unet.parameters()), x.dtype)
-        raw = self.unet((c_in * x).to(dtype), c_noise.to(dtype), class_labels, return_dict=False)[0]
+        raw = self.unet((c_in * x).to(dtype), c_noise, class_labels, return_dict=False)[0]
         return torch.addcmul(c_skip * x, c_out, raw.to(x.dtype))

@@ -21,7 +21,11 @@ from hf_noise.reports.record import RunRecord, read_records
 __all__ = ["load_noise"]
 
 # Where a folder may state its noise; the last two are of `save_to_disk`.
-_LOCAL = ("config.json", "README.md", "record.json", "dataset_info.json", "train/dataset_info.json")
+_LOCAL = (
+    "config.json", "model_index.json", "README.md", "record.json", "dataset_info.json", "train/dataset_info.json",
+)  # fmt: skip
+# Where a repository may: a model's configuration, that of a pipeline, the card.
+_REMOTE = ("config.json", "model_index.json", "README.md")
 _REMEDY = (
     f"record it with model.config.{CONFIG_KEY} = noise.to_dict() before save_pretrained, or push with "
     "hf_noise.hub.push, which writes it into config and card"
@@ -39,10 +43,10 @@ def load_noise(
 ) -> Noise:
     """The noise that a checkpoint was trained on or a data set was made with.
 
-    Looks at config.json (key "hf_noise"), then at the `noise` block of README.md, then, in a folder, at
-    record.json and at what `save_to_disk` wrote. A path that exists is read; anything else is a repository on
-    the Hub, of a model or else of a data set. Of the Hub's files only config.json and README.md are
-    downloaded.
+    Looks at config.json (key "hf_noise"), for a pipeline at model_index.json, then at the `noise` block of
+    README.md, then, in a folder, at record.json and at what `save_to_disk` wrote. A path that exists is read;
+    anything else is a repository on the Hub, of a model or else of a data set. Of the Hub's files only those
+    three are downloaded.
 
     Args:
         path_or_repo: folder of a checkpoint or data set, a card or record file, or "owner/name".
@@ -72,7 +76,7 @@ def load_noise(
     looked_at = []
     for kind in [repo_type] if repo_type else ["model", "dataset"]:
         files = {}
-        for name in ("config.json", "README.md"):
+        for name in _REMOTE:
             try:
                 with explained(repo_id, "reading the noise of"):
                     files[name] = _download(repo_id, name, kind, revision, token, cache_dir)
@@ -127,7 +131,7 @@ def _from_file(file: Path, config_name: str | None, where: str) -> Noise | None:
     """The noise that one file states, None if it states none."""
     if file.suffix == ".md":
         stated = (metadata_load(file) or {}).get("noise")
-    elif file.name == "config.json":
+    elif file.name in ("config.json", "model_index.json"):
         stated = stated_noise(parse_config(file))
     elif file.name == "dataset_info.json":
         return noise_from_description(json.loads(file.read_text(encoding="utf-8")).get("description", ""))

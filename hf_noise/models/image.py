@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import timm
-from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -21,6 +20,8 @@ from transformers import (
     TimmWrapperForImageClassification,
 )
 from transformers.modeling_outputs import ImageClassifierOutput
+
+from hf_noise.models.resnet import small_resnet
 
 __all__ = ["SMALL", "Shape", "SmallResNetConfig", "SmallResNetForImageClassification", "image_classifier"]
 
@@ -68,15 +69,7 @@ class SmallResNetForImageClassification(PreTrainedModel):
 
     def __init__(self, config: SmallResNetConfig):
         super().__init__(config)
-        width = config.channels[0]
-        # Of timm's stems, the deep one alone hands on another number of channels than 64; it is replaced at once.
-        self.network = ResNet(
-            BasicBlock, tuple(config.layers), num_classes=config.num_labels, in_chans=config.num_channels,
-            stem_type="deep", stem_width=width // 2, channels=tuple(config.channels), zero_init_last=False,
-        )  # fmt: skip
-        self.network.conv1 = nn.Conv2d(config.num_channels, width, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(self.network.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.network.maxpool = nn.Identity()
+        self.network = small_resnet(config.layers, config.channels, config.num_channels, config.num_labels)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:

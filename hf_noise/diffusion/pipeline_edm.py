@@ -1,0 +1,273 @@
+"""Sampling from a class-conditional EDM network: one stream of random numbers per image, any EDM scheduler.
+
+The module's path is written into `model_index.json` of every saved pipeline and must not change.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin, UNet2DModel
+from diffusers.utils.torch_utils import randn_tensor
+from huggingface_hub import snapshot_download
+from torch import Tensor
+
+__all__ = ["EDMPipeline", "image_generators"]
+
+# All that is read of a repository: no pickle and no code is even downloaded.
+_FILES = ["model_index.json", "*/*.json", "*/*.safetensors"]
+_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
+
+
+class EDMPipeline(DiffusionPipeline):
+    """Images from a `UNet2DModel` that was trained under EDM's preconditioning.
+
+        pipeline = EDMPipeline.from_pretrained("user/edm-cifar10")
+        pipeline(class_labels=[3, 3, 5], seed=0).images
+
+    Args:
+        unet: the raw network F; its class embeddings, if it has any, are those of the classes, then perhaps one more for
+            the unconditional class.
+        scheduler: `EDMHeunScheduler`, or diffusers' `EDMEulerScheduler` or `EDMDPMSolverMultistepScheduler`.
+        num_classes: classes of the data, by default one less than the network has embeddings of.
+        has_unconditional: whether the unconditional class was trained, by leaving labels out; without it there is no
+            guidance and no image without a class.
+        hf_noise: `noise.to_dict()` of the noise the network was trained on; kept in `model_index.json`, where
+            `hf_noise.load_noise` finds it.
+
+    Raises:
+        TypeError: hf_noise is not a dictionary.
+        ValueError: num_classes does not fit the network's embeddings.
+    """
+
+    model_cpu_offload_seq = "unet"
+
+    def __init__(
+        self,
+        unet: UNet2DModel,
+        scheduler: SchedulerMixin,
+        num_classes: int | None = None,
+        has_unconditional: bool = True,
+        hf_noise: dict | None = None,
+    ):
+        super().__init__()
+        embeddings = unet.config.num_class_embeds or 0
+        if num_classes is None:
+            num_classes = max(0, embeddings - 1)
+        if num_classes not in {embeddings, max(0, embeddings - 1)}:
+            raise ValueError(
+                f"num_classes must be {embeddings} or, with an unconditional class, {max(0, embeddings - 1)}, got "
+                f"{num_classes}; the network has {embeddings} class embeddings"
+            )
+        if hf_noise is not None and not isinstance(hf_noise, Mapping):
+            raise TypeError(f"hf_noise must be a dictionary, got {type(hf_noise).__name__}; pass noise.to_dict()")
+        self.register_modules(unet=unet, scheduler=scheduler)
+        self.register_to_config(
+            num_classes=num_classes,
+            has_unconditional=has_unconditional and num_classes < embeddings,
+            hf_noise=None if hf_noise is None else dict(hf_noise),
+        )
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> EDMPipeline:
+        """Load from a folder of `save_pretrained` or from the Hub; safetensors only.
+
+        diffusers refuses repositories with components of another package, but loads a folder with them; so the
+        repository is fetched first. Arguments are those of `DiffusionPipeline.from_pretrained`.
+
+        Raises:
+            ValueError: use_safetensors=False, or a custom pipeline.
+        """
+        if kwargs.pop("use_safetensors", True) is False or kwargs.get("custom_pipeline") is not None:
+            raise ValueError("EDMPipeline loads safetensors and its own code only; weights in pickle form can run code")
+        folder = os.path.expanduser(os.fspath(pretrained_model_name_or_path))
+        if not os.path.isdir(folder):
+            of_hub = {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
+            folder = snapshot_download(os.fspath(pretrained_model_name_or_path), allow_patterns=_FILES, **of_hub)
+        return super().from_pretrained(folder, use_safetensors=True, **kwargs)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        class_labels: int | Sequence[int] | Tensor | None = None,
+        batch_size: int | None = None,
+        num_inference_steps: int = 18,
+        guidance_scale: float = 1.0,
+        seed: int | Sequence[int] | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        first_index: int = 0,
+        s_churn: float = 0.0,
+        s_tmin: float = 0.0,
+        s_tmax: float = float("inf"),
+        s_noise: float = 1.0,
+        state_dtype: torch.dtype = torch.float32,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> ImagePipelineOutput | tuple:
+        """Draw images.
+
+        Image i of the call has its own stream of random numbers, so it is the same in a batch of any size, in any
+        order and on any process, up to the rounding of the network.
+
+        Args:
+            class_labels: class of each image, in [0, num_classes), or one for all; None for the unconditional class, or
+                for a network without classes.
+            batch_size: number of images, by default that of the labels or of the seeds, else 1.
+            num_inference_steps: N steps; Heun's scheduler calls the network 2N - 1 times, the others N times.
+            guidance_scale: w >= 1 in D = D_uncond + w (D_class - D_uncond), classifier-free guidance; 1 is none.
+            seed: an int s gives image i the stream (s, first_index + i); a list gives image i the stream (seed[i], 0).
+                None: torch's own generator.
+            generator: torch's, instead of a seed: one for the batch, or a list of one per image.
+            first_index: number of the first image, when many images of one seed are drawn in several calls.
+            s_churn, s_tmin, s_tmax, s_noise: see `EDMHeunScheduler.set_timesteps`.
+            state_dtype: of the sample between network calls, torch.float32 or torch.float64.
+            output_type: "pil", "np" for float32 [B, H, W, C] in [0, 1], or "pt" for a tensor [B, C, H, W] in [0, 1].
+            return_dict: False for a tuple.
+
+        Returns:
+            An `ImagePipelineOutput` with `images`.
+
+        Raises:
+            ValueError: a label, seed or option is out of its range, or lists differ in length.
+            FloatingPointError: the network returned NaN or infinity.
+        """
+        if output_type not in ("pil", "np", "pt"):
+            raise ValueError(f'output_type must be "pil", "np" or "pt", got {output_type!r}')
+        if state_dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"state_dtype must be torch.float32 or torch.float64, got {state_dtype}")
+        if not 1 <= guidance_scale < math.inf:
+            raise ValueError(f"guidance_scale must be finite and >= 1, got {guidance_scale}; 1 is no guidance")
+        size = _batch_size(class_labels, batch_size, seed, generator)
+        labels = self._labels(class_labels, size, guidance_scale > 1)
+        if seed is not None:
+            if generator is not None:
+                raise ValueError("pass seed or generator, not both")
+            generator = image_generators(seed, size, first_index)
+
+        scheduler, device = self.scheduler, self._execution_device
+        has_churn = hasattr(scheduler, "add_churn")
+        if not has_churn and s_churn:
+            raise ValueError(
+                f"s_churn={s_churn} needs EDMHeunScheduler; {type(scheduler).__name__} adds its noise after the network "
+                "was called, or not at all"
+            )
+        churn = dict(s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise) if has_churn else {}
+        scheduler.set_timesteps(num_inference_steps, device=device, **churn)
+        scheduler.set_begin_index(0)  # a scheduler that has to search the first timestep waits for the device
+
+        height, width = _pair(self.unet.config.sample_size)
+        shape = (size, self.unet.config.in_channels, height, width)
+        # Drawn in float32 always, so that a seed means the same image in either state.
+        noise = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+        sample = noise.to(state_dtype) * scheduler.init_noise_sigma
+        labels = labels if labels is None else labels.to(device)
+
+        was_training = self.unet.training
+        self.unet.eval()
+        try:
+            for timestep in self.progress_bar(scheduler.timesteps):
+                if s_churn:
+                    sample = scheduler.add_churn(sample, timestep, generator)
+                raw = self._network(scheduler.scale_model_input(sample, timestep), timestep, labels, guidance_scale)
+                sample = scheduler.step(raw.to(state_dtype), timestep, sample, return_dict=False)[0]
+        finally:
+            self.unet.train(was_training)
+        self.maybe_free_model_hooks()
+
+        images = (sample.float() / 2 + 0.5).clamp(0, 1)  # NaN passes through clamp
+        if not torch.isfinite(images).all():
+            raise FloatingPointError("the network returned NaN or infinity; its weights are broken, or float16 too narrow")
+        if output_type != "pt":
+            images = images.permute(0, 2, 3, 1).cpu().numpy()
+        if output_type == "pil":
+            images = self.numpy_to_pil(images)
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def _network(self, scaled: Tensor, timestep: Tensor, labels: Tensor | None, guidance_scale: float) -> Tensor:
+        """Raw output F, guided: D is linear in F at one x and sigma, so that guiding F guides D."""
+        seen = scaled.to(self.unet.dtype)
+        if guidance_scale == 1:
+            return self.unet(seen, timestep, labels, return_dict=False)[0]
+        pairs = torch.cat([labels, torch.full_like(labels, self.config.num_classes)])
+        both = self.unet(torch.cat([seen, seen]), timestep, pairs, return_dict=False)[0]
+        raw, raw_uncond = both.to(scaled.dtype).chunk(2)  # their difference is small, and is multiplied
+        return raw_uncond + guidance_scale * (raw - raw_uncond)
+
+    def _labels(self, class_labels: int | Sequence[int] | Tensor | None, size: int, is_guided: bool) -> Tensor | None:
+        """int64 [size] on the host, None for a network without classes."""
+        classes, has_classes = self.config.num_classes, bool(self.unet.config.num_class_embeds)
+        if is_guided and (class_labels is None or not self.config.has_unconditional):
+            raise ValueError("guidance_scale > 1 needs class_labels and a network trained with an unconditional class")
+        if class_labels is None:
+            if has_classes and not self.config.has_unconditional:
+                raise ValueError(f"the network knows no unconditional class; pass class_labels in [0, {classes - 1}]")
+            return torch.full((size,), classes) if has_classes else None
+        if not has_classes:
+            raise ValueError(f"the network has no classes, got class_labels={class_labels!r}; leave them out")
+        labels = torch.as_tensor(class_labels).cpu()
+        if labels.dtype == torch.bool or labels.is_floating_point():
+            raise ValueError(f"class_labels must be integers, got {labels.dtype}")
+        outside = labels[(labels < 0) | (labels >= classes)]
+        if outside.numel():
+            raise ValueError(f"class_labels must lie in [0, {classes - 1}], got {outside.flatten()[0]}")
+        return labels.to(torch.int64).expand(size).contiguous()
+
+
+def image_generators(seed: int | Sequence[int], size: int, first_index: int = 0) -> list[torch.Generator]:
+    """One generator on the CPU per image, the same whatever device, batch or process draws the image.
+
+    Args:
+        seed: an int s, for the streams (s, first_index + i); or `size` ints, for the streams (seed[i], 0).
+        size: number of images.
+        first_index: number of the first image, >= 0; 0 with a list of seeds.
+
+    Raises:
+        ValueError: a seed or first_index is negative, or first_index is given with a list.
+    """
+    first_index = operator.index(first_index)
+    if isinstance(seed, int | np.integer):
+        streams = [(int(seed), first_index + i) for i in range(size)]
+    else:
+        streams = [(operator.index(one), 0) for one in seed]
+        if first_index:
+            raise ValueError(f"first_index counts the images of one seed; got {first_index} with a list of seeds")
+    if first_index < 0 or any(one < 0 for one, _ in streams):
+        raise ValueError(f"seed and first_index must be >= 0, got {seed} and {first_index}")
+    # Hashed, because the streams (0, 1) and (1, 0), or (0, 1) and (0, 2), must have nothing in common.
+    words = (np.random.SeedSequence(stream).generate_state(1, np.uint64)[0] for stream in streams)
+    return [torch.Generator().manual_seed(int(word)) for word in words]
+
+
+def _batch_size(
+    class_labels: int | Sequence[int] | Tensor | None,
+    batch_size: int | None,
+    seed: int | Sequence[int] | None,
+    generator: torch.Generator | list[torch.Generator] | None,
+) -> int:
+    """Number of images that all arguments agree on."""
+    labels = None if class_labels is None else np.shape(torch.as_tensor(class_labels))
+    if labels is not None and len(labels) > 1:
+        raise ValueError(f"class_labels must be one class or a list of them, got the shape {tuple(labels)}")
+    said = {
+        "batch_size": None if batch_size is None else operator.index(batch_size),
+        "class_labels": labels[0] if labels else None,
+        "seed": None if seed is None or isinstance(seed, int | np.integer) else len(seed),
+        "generator": len(generator) if isinstance(generator, list) else None,
+    }
+    said = {name: count for name, count in said.items() if count is not None}
+    if len(set(said.values())) > 1:
+        counts = ", ".join(f"{name} says {count}" for name, count in said.items())
+        raise ValueError(f"the number of images is not clear: {counts}")
+    size = next(iter(said.values()), 1)
+    if size < 1:
+        raise ValueError(f"the number of images must be >= 1, got {size}")
+    return size
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)

@@ -1,0 +1,221 @@
+"""Classifiers of noisy images at every noise level: what tells the transition-aware weights of TDSM the clean class.
+
+From paper C (TDSM): the image x_t = x_0 + sigma n is scaled by c_in = 1 / sqrt(sigma^2 + sigma_data^2), the network
+is told ln(sigma) / 4 as 128 sines and cosines behind two linear layers, and adds what it makes of them after each stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DModel
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from hf_noise.models.resnet import small_resnet
+
+__all__ = ["ARCHITECTURES", "NoisyClassifier"]
+
+#: Sines and cosines of the noise level, their frequencies geometric from 1 to 1/10000; width of their embedding.
+FREQUENCIES, EMBEDDING = 128, 512
+#: Numbers that describe EDM's augmentation of an image.
+AUGMENTATION = 9
+
+#: Convolutions of the small networks: (channels, kernel, pooling) each.
+CONVOLUTIONS = {
+    "cnn-digits": ((32, 3, 1), (64, 3, 2), (64, 3, 1)),  # for 8 x 8
+    "cnn-mnist": ((16, 5, 2), (32, 5, 2)),  # paper C's for 32 x 32: 2048 features
+}
+#: Residual blocks per stage of paper C's networks for CIFAR-10 and CIFAR-100.
+RESNETS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+ARCHITECTURES = (*CONVOLUTIONS, *RESNETS, "unet-encoder")
+
+_WIDTHS = (64, 128, 256, 512)
+
+
+class NoisyClassifier(ModelMixin, ConfigMixin):
+    """p(class | x_t) for an image x_t under Gaussian noise of any level sigma.
+
+    Trained through a transition matrix its softmax estimates the CLEAN class, which is what
+    `hf_noise.losses.transition_aware_weights(clean_posterior=...)` takes; trained without one it gives the class of
+    the labels it saw (`noisy_posterior=`). The attribute `predicts` says which.
+
+    Args:
+        num_classes: C >= 2.
+        image_size: height and width in pixels.
+        num_channels: 1 for grey images, 3 for colour.
+        architecture: one of `ARCHITECTURES`: small convolutional networks for 8 x 8 ("cnn-digits") and 32 x 32
+            ("cnn-mnist"), residual ones, or the encoder half of the EDM U-Net ("unet-encoder").
+        block_out_channels, layers_per_block, attention_resolutions: of the encoder half; other networks have their own.
+        augmentation: whether the network is told how an image was augmented.
+        sigma_data: standard deviation of the clean images in [-1, 1].
+        P_mean, P_std: ln sigma ~ N(P_mean, P_std^2) while it was trained.
+        class_names: of the classes.
+        transition: T [C, C] that it was trained through, rows clean; None for none.
+        transition_source: "known" (of the noise), "estimated" (by volume minimisation), "given", or None without T.
+        hf_noise: `noise.to_dict()` of the noise that the training labels had.
+
+    Raises:
+        ValueError: an unknown architecture, an image size it cannot take, or names or a matrix of other classes.
+    """
+
+    main_input_name = "noisy_images"
+
+    @register_to_config
+    def __init__(
+        self,
+        num_classes: int = 10,
+        image_size: int = 32,
+        num_channels: int = 3,
+        architecture: str = "resnet18",
+        block_out_channels: Sequence[int] = (64, 128, 256),
+        layers_per_block: int = 2,
+        attention_resolutions: Sequence[int] = (8,),
+        augmentation: bool = False,
+        sigma_data: float = 0.5,
+        P_mean: float = -1.2,
+        P_std: float = 1.2,
+        class_names: Sequence[str] | None = None,
+        transition: Sequence[Sequence[float]] | None = None,
+        transition_source: Literal["known", "estimated", "given"] | None = None,
+        hf_noise: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be >= 2, got {num_classes}")
+        for name, given in (("class_names", class_names), ("transition", transition)):
+            if given is not None and len(given) != num_classes:
+                raise ValueError(f"{name} has {len(given)} entries for {num_classes} classes; use the same number")
+        self.time_proj = Timesteps(FREQUENCIES, flip_sin_to_cos=True, downscale_freq_shift=1)
+        self.time_embedding = TimestepEmbedding(
+            FREQUENCIES, EMBEDDING, post_act_fn="silu", cond_proj_dim=AUGMENTATION if augmentation else None
+        )
+        self.network = _network(self.config)
+
+    @property
+    def predicts(self) -> Literal["clean", "noisy"]:
+        """Whether the softmax estimates the clean class, or that of labels with noise, which it was fitted to as is."""
+        fitted_as_is = self.config.hf_noise is not None and self.config.transition is None
+        return "noisy" if fitted_as_is else "clean"
+
+    def forward(self, noisy_images: Tensor, sigma: Tensor, augment: Tensor | None = None) -> Tensor:
+        """Logits of the classes.
+
+        Args:
+            noisy_images: float [B, channels, H, W], x_t = x_0 + sigma n with x_0 in [-1, 1].
+            sigma: float [B] or [], > 0.
+            augment: float [B, 9], how each image was augmented; None says that it was not, or keeps it quiet.
+
+        Returns:
+            float32 [B, C], under autocast too.
+
+        Raises:
+            ValueError: `augment` is given, and the network was made without `augmentation`.
+        """
+        sigma = sigma.float().expand(len(noisy_images))
+        embedded = self.time_proj(sigma.log() / 4)
+        if self.config.augmentation and augment is None:
+            augment = embedded.new_zeros(len(noisy_images), AUGMENTATION)
+        elif augment is not None and not self.config.augmentation:
+            raise ValueError("this classifier takes no augment=; make it with augmentation=True")
+        dtype = self.dtype
+        embedded = self.time_embedding(embedded.to(dtype), None if augment is None else augment.to(dtype))
+        c_in = torch.rsqrt(sigma**2 + self.config.sigma_data**2)
+        return self.network((noisy_images.float() * c_in[:, None, None, None]).to(dtype), embedded).float()
+
+    def log_posterior(self, noisy_images: Tensor, sigma: Tensor, temperature: float = 1.0) -> Tensor:
+        """log p(class | x_t), float32 [B, C], of the logits divided by `temperature` > 0; arguments as for `forward`."""
+        if not temperature > 0:
+            raise ValueError(f"temperature must be > 0, got {temperature}; 1 leaves the posterior as it is")
+        return F.log_softmax(self(noisy_images, sigma) / temperature, dim=-1)
+
+
+def _network(config: Any) -> nn.Module:
+    name = config.architecture
+    if name in CONVOLUTIONS:
+        return _ConvNet(config.num_channels, config.image_size, config.num_classes, CONVOLUTIONS[name])
+    if name in RESNETS:
+        return _ResNet(config.num_channels, config.num_classes, RESNETS[name])
+    if name == "unet-encoder":
+        return _UNetEncoder(config)
+    raise ValueError(f"unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
+
+
+def _added(maps: Tensor, bias: Tensor) -> Tensor:
+    """Maps [B, channels, H, W] plus one number [B, channels] for each."""
+    return maps + bias[:, :, None, None]
+
+
+class _ConvNet(nn.Module):
+    """Convolutions with ReLU and pooling, after each what the noise level adds to every channel."""
+
+    def __init__(self, num_channels: int, size: int, num_classes: int, convolutions: Sequence[tuple[int, int, int]]):
+        super().__init__()
+        widths = [width for width, _, _ in convolutions]
+        self.pooling = [pool for _, _, pool in convolutions]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(before, width, kernel, padding=kernel // 2)
+            for before, (width, kernel, _) in zip([num_channels, *widths], convolutions)
+        )
+        self.biases = nn.ModuleList(nn.Linear(EMBEDDING, width) for width in widths)
+        for pool in self.pooling:
+            if size % pool:
+                raise ValueError(f"images of {size} pixels cannot be halved {self.pooling.count(2)} times; pad them")
+            size //= pool
+        self.head = nn.Linear(widths[-1] * size**2, num_classes)
+
+    def forward(self, images: Tensor, embedded: Tensor) -> Tensor:
+        maps, embedded = images, F.silu(embedded)
+        for convolution, bias, pool in zip(self.convolutions, self.biases, self.pooling):
+            maps = F.max_pool2d(F.relu(convolution(maps)), pool)
+            maps = _added(maps, bias(embedded))
+        return self.head(maps.flatten(1))
+
+
+class _ResNet(nn.Module):
+    """timm's ResNet with the CIFAR stem, after each stage what the noise level adds to every channel."""
+
+    def __init__(self, num_channels: int, num_classes: int, layers: Sequence[int]):
+        super().__init__()
+        self.resnet = small_resnet(layers, _WIDTHS, num_channels, num_classes)
+        self.biases = nn.ModuleList(nn.Linear(EMBEDDING, width) for width in _WIDTHS)
+
+    def forward(self, images: Tensor, embedded: Tensor) -> Tensor:
+        net, embedded = self.resnet, F.silu(embedded)
+        maps = net.maxpool(net.act1(net.bn1(net.conv1(images))))
+        for stage, bias in zip((net.layer1, net.layer2, net.layer3, net.layer4), self.biases):
+            maps = _added(stage(maps), bias(embedded))
+        return net.forward_head(maps)
+
+
+class _UNetEncoder(nn.Module):
+    """Down blocks and middle block of a diffusers U-Net, the mean over all pixels, one linear layer."""
+
+    def __init__(self, config: Any):
+        super().__init__()
+        widths, size = tuple(config.block_out_channels), config.image_size
+        if size % 2 ** (len(widths) - 1):
+            raise ValueError(f"images of {size} pixels cannot be halved {len(widths) - 1} times; give fewer blocks")
+        attends = [size >> level in tuple(config.attention_resolutions) for level in range(len(widths))]
+        unet = UNet2DModel(
+            sample_size=size, in_channels=config.num_channels, out_channels=config.num_channels,
+            block_out_channels=widths, layers_per_block=config.layers_per_block, time_embedding_dim=EMBEDDING,
+            down_block_types=tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends),
+            up_block_types=("UpBlock2D",) * len(widths), attention_head_dim=None,
+            norm_num_groups=min(32, widths[0] // 4), norm_eps=1e-6,
+        )  # fmt: skip
+        self.conv_in, self.down_blocks, self.mid_block = unet.conv_in, unet.down_blocks, unet.mid_block
+        self.norm = nn.GroupNorm(min(32, widths[0] // 4), widths[-1], eps=1e-6)
+        self.head = nn.Linear(widths[-1], config.num_classes)
+
+    def forward(self, images: Tensor, embedded: Tensor) -> Tensor:
+        maps = self.conv_in(images)
+        for block in self.down_blocks:
+            maps, _ = block(maps, temb=embedded)
+        maps = F.silu(self.norm(self.mid_block(maps, embedded)))
+        return self.head(maps.mean((2, 3)))
