@@ -31,11 +31,11 @@ _LOGITS = """
 """
 
 
-class _OfClasses(evaluate.Metric):
+class OfClasses(evaluate.Metric):
     """A metric of predicted and true class indices; the docstring of a subclass is its description."""
 
     def _info(self) -> evaluate.MetricInfo:
-        # As int64, evaluate would cut 0.9 down to class 0 without a word; float64 keeps it until _indices looks.
+        # As int64, evaluate would cut 0.9 down to class 0 without a word; float64 keeps it until it is looked at.
         return evaluate.MetricInfo(
             description=self.__doc__,
             citation="",
@@ -44,49 +44,49 @@ class _OfClasses(evaluate.Metric):
         )
 
 
-class AccuracyWithInterval(_OfClasses):
+class AccuracyWithInterval(OfClasses):
     """`hf_noise.metrics.accuracy`: {"accuracy", "low", "high", "n"}."""
 
     def _compute(
         self, predictions: Any, references: Any, num_classes: int | None = None, confidence: float = 0.95
     ) -> dict[str, Any]:
         return classification.accuracy(
-            *_indices(predictions, references), num_classes=num_classes, confidence=confidence
+            *class_indices_of(predictions, references), num_classes=num_classes, confidence=confidence
         )
 
 
-class PerClassAccuracy(_OfClasses):
+class PerClassAccuracy(OfClasses):
     """`hf_noise.metrics.per_class_accuracy`: lists {"accuracy", "low", "high", "n"} by class, and {"missing"}."""
 
     def _compute(self, predictions: Any, references: Any, num_classes: int, confidence: float = 0.95) -> dict[str, Any]:
         found = classification.per_class_accuracy(
-            *_indices(predictions, references), num_classes=num_classes, confidence=confidence
+            *class_indices_of(predictions, references), num_classes=num_classes, confidence=confidence
         )
         return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in found.items()}
 
 
-class SuccessorRate(_OfClasses):
+class SuccessorRate(OfClasses):
     """`hf_noise.metrics.successor_rate`: {"successor_rate", "low", "high", "n"}."""
 
     def _compute(self, predictions: Any, references: Any, num_classes: int, confidence: float = 0.95) -> dict[str, Any]:
         return classification.successor_rate(
-            *_indices(predictions, references), num_classes=num_classes, confidence=confidence
+            *class_indices_of(predictions, references), num_classes=num_classes, confidence=confidence
         )
 
 
-class MarginalKL(_OfClasses):
+class MarginalKL(OfClasses):
     """`hf_noise.metrics.marginal_kl` against the references: {"marginal_kl", "sampling_kl", "n"}, in nats."""
 
     def _compute(self, predictions: Any, references: Any, num_classes: int) -> dict[str, Any]:
-        shift = marginal.marginal_shift(*_indices(predictions, references), num_classes=num_classes)
+        shift = marginal.marginal_shift(*class_indices_of(predictions, references), num_classes=num_classes)
         return {name: shift[name] for name in ("marginal_kl", "sampling_kl", "n")}
 
 
-class MarginalTV(_OfClasses):
+class MarginalTV(OfClasses):
     """`hf_noise.metrics.marginal_tv` against the references: {"marginal_tv", "sampling_tv", "n"}."""
 
     def _compute(self, predictions: Any, references: Any, num_classes: int) -> dict[str, Any]:
-        shift = marginal.marginal_shift(*_indices(predictions, references), num_classes=num_classes)
+        shift = marginal.marginal_shift(*class_indices_of(predictions, references), num_classes=num_classes)
         return {name: shift[name] for name in ("marginal_tv", "sampling_tv", "n")}
 
 
@@ -111,7 +111,7 @@ class Calibration(evaluate.Metric):
         return calibration.classifier_calibration(predictions, _whole("references", references), bins=bins)
 
 
-def _indices(predictions: Any, references: Any) -> tuple[np.ndarray, np.ndarray]:
+def class_indices_of(predictions: Any, references: Any) -> tuple[np.ndarray, np.ndarray]:
     return _whole("predictions", predictions), _whole("references", references)
 
 

@@ -138,3 +138,35 @@ def test_each_says_what_it_returns(name):
     assert "hf_noise.metrics." in metric.description and '"n"' in metric.description
     assert set(metric.features) == {"predictions", "references"}
     assert "references: integers" in metric.compute.__doc__
+
+
+FAKE = DRAW.normal(size=(60, 4))
+REAL = DRAW.normal(size=(90, 4)) + 0.5
+
+
+def test_features_of_another_number_of_real_images():
+    """One batch after the other; real features come with compute, as arrays or statistics."""
+    metric = metrics.FrechetDistance()
+    for start in (0, 40):
+        metric.add_batch(predictions=FAKE[start : start + 40])
+    expected = {"frechet_distance": metrics.frechet_distance(REAL, FAKE), "n": 60}
+    assert metric.compute(real=metrics.FeatureStatistics(REAL)) == expected
+    assert metric.compute(predictions=FAKE, real=REAL) == expected
+    found = metrics.DensityCoverage().compute(predictions=FAKE, real=REAL, k=3)
+    assert found == metrics.density_coverage(REAL, FAKE, 3)
+    with pytest.raises(ValueError, match="got rows of 1 and of 2 numbers"):
+        metrics.DensityCoverage().compute(predictions=[[0.0], [0.0, 1.0]], real=REAL)
+
+
+def test_label_consistency_is_plain_json():
+    found = metrics.LabelConsistency().compute(predictions=PREDICTIONS, references=REFERENCES, num_classes=10)
+    assert json.loads(json.dumps(found)) == found
+    expected = metrics.label_consistency(PREDICTIONS, REFERENCES, num_classes=10)
+    assert found["label_consistency"] == expected["label_consistency"]
+    assert found["per_class"]["n"] == expected["per_class"]["n"].tolist()
+
+
+@pytest.mark.parametrize("name", ["FrechetDistance", "DensityCoverage", "LabelConsistency"])
+def test_each_of_generation_says_what_it_returns(name):
+    metric = getattr(metrics, name)()
+    assert "hf_noise.metrics." in metric.description and '"n"' in metric.description

@@ -1,0 +1,286 @@
+"""Features of images, and what a metric of them may be called: FID and IS of Inception, all else says of what.
+
+extractor = inception_extractor(device="cuda") if find_inception_weights() else judge_extractor(judge, ...)
+features, logits = extractor(images)        # uint8 [N, C, H, W]
+metric_name("frechet", extractor)           # "FID", or "Frechet distance in judge features (resnet10-digits)"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+__all__ = [
+    "Extractor",
+    "find_inception_weights",
+    "inception_extractor",
+    "judge_extractor",
+    "metric_name",
+]
+
+#: File of the pytorch-fid release; its ending is the beginning of its SHA-256.
+INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
+_HUB_FILES = ("model.safetensors", Path(INCEPTION_FILE).with_suffix(".safetensors").name, INCEPTION_FILE)
+_INCEPTION = "Inception"
+# What a metric is called of Inception, and of anything else.
+_NAMES = {
+    "frechet": ("FID", "Frechet distance in {}"),
+    "classwise_frechet": ("CW-FID", "class-wise Frechet distance in {}"),
+    "inception_score": ("IS", "score exp(KL) of {}"),
+    "density": ("density in Inception features", "density in {}"),
+    "coverage": ("coverage in Inception features", "coverage in {}"),
+    "classwise_density": ("CW-density in Inception features", "class-wise density in {}"),
+    "classwise_coverage": ("CW-coverage in Inception features", "class-wise coverage in {}"),
+}
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Turns uint8 images into features and logits; made by `inception_extractor` and `judge_extractor`.
+
+    Attributes:
+        name: what the features are of, "Inception" or such as "judge features (resnet10-digits)".
+        device: where it computes.
+        image_size: height and width that images must have, None for any.
+        num_channels: channels that images must have; images of one channel are repeated if it is 3.
+        weights: SHA-256 of the weights' file, None where they did not come as one.
+    """
+
+    name: str
+    device: torch.device
+    image_size: int | None
+    num_channels: int
+    weights: str | None
+    _network: nn.Module = field(repr=False)
+    _forward: Callable[[Tensor], tuple[Tensor, Tensor]] = field(repr=False)
+
+    @property
+    def is_inception(self) -> bool:
+        """Whether these are the features that FID and IS are made of."""
+        return self.name == _INCEPTION
+
+    def __call__(self, images: Tensor, *, batch_size: int = 256, progress: bool = True) -> tuple[Tensor, Tensor]:
+        """Features float32 [N, D] and logits float32 [N, C] on the CPU.
+
+        Args:
+            images: uint8 [N, channels, H, W] in [0, 255], on any device.
+            batch_size: images per forward pass.
+            progress: show a bar.
+
+        Raises:
+            TypeError: images are not uint8.
+            ValueError: there are none, or they have another shape than the network takes; NaN or inf come out.
+        """
+        parts = list(self.batches(images, batch_size=batch_size, progress=progress))
+        return torch.cat([features for features, _ in parts]), torch.cat([logits for _, logits in parts])
+
+    def batches(
+        self, images: Tensor, *, batch_size: int = 256, progress: bool = True
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same batch by batch, in order, so that statistics of any number of images take constant memory."""
+        self._check(images)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        starts = range(0, len(images), batch_size)
+        for start in tqdm(starts, desc=self.name, unit="batch", disable=not progress, leave=False):
+            batch = images[start : start + batch_size].to(self.device)
+            if batch.shape[1] != self.num_channels:
+                batch = batch.expand(-1, self.num_channels, -1, -1)
+            with torch.inference_mode():
+                features, logits = (part.float().cpu() for part in self._forward(batch))
+            if not (torch.isfinite(features).all() and torch.isfinite(logits).all()):
+                raise ValueError(f"{self.name} gives NaN or inf for images {start} to {start + len(batch) - 1}")
+            yield features, logits
+
+    def _check(self, images: Tensor) -> None:
+        if images.dtype != torch.uint8:
+            raise TypeError(f"images must be uint8 in [0, 255], got {images.dtype}; round and clamp them first")
+        if images.ndim != 4 or not len(images):
+            raise ValueError(f"images must be [N, channels, H, W] with N >= 1, got shape {list(images.shape)}")
+        channels, size = images.shape[1], images.shape[2:]
+        if channels not in (1, self.num_channels):
+            raise ValueError(f"images have {channels} channels, {self.name} takes {self.num_channels}")
+        if self.image_size is not None and tuple(size) != (self.image_size, self.image_size):
+            raise ValueError(
+                f"images are {list(size)} pixels, {self.name} was trained on {self.image_size} x {self.image_size}; "
+                "pad or resize them as its training images were"
+            )
+
+
+def metric_name(metric: str, extractor: Extractor) -> str:
+    """What a metric of these features is called: FID, CW-FID and IS of Inception only.
+
+    Raises ValueError: the metric is none of frechet, classwise_frechet, inception_score, density, coverage,
+        classwise_density, classwise_coverage.
+    """
+    if metric not in _NAMES:
+        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(_NAMES)}")
+    of_inception, of_other = _NAMES[metric]
+    return of_inception if extractor.is_inception else of_other.format(extractor.name)
+
+
+def find_inception_weights(where: str | os.PathLike | None = None) -> Path | None:
+    """The file of Inception's weights, None if there is none at hand. Nothing is downloaded unless `where` is a Hub id.
+
+    Args:
+        where: a file (.safetensors or .pth), a folder that has one, or a Hub id "owner/name"; None looks where
+            pytorch-fid keeps its own, in torch.hub's cache.
+
+    Raises:
+        FileNotFoundError: `where` is given and there are no weights.
+    """
+    if where is None:
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+        return next((path for path in (cached.with_suffix(".safetensors"), cached) if path.is_file()), None)
+    path = Path(where)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        found = next((path / name for name in _HUB_FILES if (path / name).is_file()), None)
+        if found is None:
+            raise FileNotFoundError(f"{path} has none of {', '.join(_HUB_FILES)}")
+        return found
+    if str(where).count("/") != 1 or path.suffix in (".safetensors", ".pth"):
+        raise FileNotFoundError(f"{where} is neither a file nor a folder nor a Hub id (owner/name)")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    missing: Exception | None = None
+    for name in _HUB_FILES:
+        try:
+            return Path(hf_hub_download(str(where), name))
+        except (EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError) as error:
+            missing = error
+    raise FileNotFoundError(f"{where}: none of {', '.join(_HUB_FILES)} can be had from the Hub") from missing
+
+
+def inception_extractor(weights: str | os.PathLike | None = None, *, device: torch.device | str = "cpu") -> Extractor:
+    """pytorch-fid's Inception: features are its 2048 pool features; logits are of its 1008 classes, without the bias.
+
+    The score of Salimans et al. (2016) is of those logits: their network leaves the bias out.
+
+    Args:
+        weights: as for `find_inception_weights`. A .pth file is read without running anything in it.
+        device: where to compute.
+
+    Raises:
+        ImportError: pytorch-fid is not installed.
+        FileNotFoundError: there are no weights.
+        ValueError: the file holds other weights, or is broken.
+    """
+    try:
+        from pytorch_fid import inception
+    except ImportError as error:
+        raise ImportError("Inception features take pytorch-fid; pip install pytorch-fid") from error
+    path = find_inception_weights(weights)
+    if path is None:
+        raise FileNotFoundError(
+            f"no Inception weights in torch.hub's cache ({INCEPTION_FILE}); pass a file or a Hub id, or use the "
+            "features of a judge"
+        )
+    state = _read(path)
+    try:
+        with _instead_of_download(inception, state):
+            network = inception.InceptionV3([inception.InceptionV3.DEFAULT_BLOCK_INDEX])
+    except RuntimeError as error:  # of load_state_dict: missing, unexpected or misshapen
+        raise ValueError(f"{path.name} does not hold pytorch-fid's Inception weights: {error}") from error
+    device = torch.device(device)
+    network.eval().to(device)
+    head = state["fc.weight"].float().to(device)
+
+    def forward(images: Tensor) -> tuple[Tensor, Tensor]:
+        # pytorch-fid resizes to 299 x 299 and scales to [-1, 1] itself.
+        features = network(images.float() / 255)[0].flatten(1)
+        return features, features @ head.T
+
+    return Extractor(_INCEPTION, device, None, 3, _sha256(path), network, forward)
+
+
+def judge_extractor(
+    model: nn.Module, *, name: str, mean: Sequence[float], std: Sequence[float], device: torch.device | str = "cpu"
+) -> Extractor:
+    """The features that a classifier's last linear layer sees, and its logits.
+
+    Args:
+        model: takes `pixel_values` float [B, channels, H, W] and returns an output with `.logits`, as the classifiers
+            of transformers do (`hf_noise.models.image`, timm's through transformers); it is put into evaluation mode.
+        name: of the judge, such as "resnet10-digits"; it stands in the name of every metric.
+        mean, std: what its training images were normalised with, in units where 255 is 1; one number per channel.
+        device: where to compute; the model is moved there.
+
+    Raises:
+        ValueError: mean and std do not fit together, or the model has no linear layer with its number of classes.
+    """
+    if len(mean) != len(std) or not len(mean):
+        raise ValueError(f"mean and std need one number per channel each, got {len(mean)} and {len(std)}")
+    device = torch.device(device)
+    model.eval().to(device)
+    head = classification_head(model)
+    shift = torch.tensor(mean, device=device).view(-1, 1, 1) * 255
+    scale = 1 / (torch.tensor(std, device=device).view(-1, 1, 1) * 255)
+    dtype = next(model.parameters()).dtype
+
+    def forward(images: Tensor) -> tuple[Tensor, Tensor]:
+        seen: list[Tensor] = []
+        hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            # As `DeviceImages` normalises, so that the judge answers as it did in its own test.
+            logits = model(pixel_values=images.float().sub_(shift).mul_(scale).to(dtype)).logits
+        finally:
+            hook.remove()
+        return seen[-1].flatten(1), logits
+
+    size = getattr(getattr(model, "config", None), "image_size", None)
+    return Extractor(f"judge features ({name})", device, size, len(mean), None, model, forward)
+
+
+def classification_head(model: nn.Module) -> nn.Linear:
+    """The last linear layer that gives one number per class; raises ValueError if there is none."""
+    classes = getattr(getattr(model, "config", None), "num_labels", None)
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    fitting = [layer for layer in layers if classes in (None, layer.out_features)]
+    if not fitting:
+        raise ValueError(
+            f"{type(model).__name__} has no linear layer that gives {classes} classes, whose input would be its "
+            "features; use another judge"
+        )
+    return fitting[-1]
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Weights of a file; nothing in it is run."""
+    import pickle
+
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path.name} cannot be read as weights: {error}") from error
+
+
+@contextmanager
+def _instead_of_download(inception: Any, state: dict[str, Tensor]) -> Iterator[None]:
+    """pytorch-fid fetches its weights while it builds the network, and unpickles them; it gets ours instead."""
+    download = inception.load_state_dict_from_url
+    inception.load_state_dict_from_url = lambda *_, **__: state
+    try:
+        yield
+    finally:
+        inception.load_state_dict_from_url = download
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
