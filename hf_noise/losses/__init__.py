@@ -11,9 +11,10 @@ from hf_noise.losses.nll import (
     token_nll,
 )
 from hf_noise.losses.tdsm import LabelTransition, tdsm_loss, transition_aware_weights
+from hf_noise.losses.volume import VolumeMinimisation
 
 __all__ = [
-    "LabelTransition", "clean_posterior", "corrected_nll", "dsm_loss", "edm_weight", "label_nll", "log_columns",
-    "mixture_posterior", "posthoc_nll", "shift_targets", "tdsm_loss", "token_nll", "transition_aware_weights",
-    "transition_nll",
+    "LabelTransition", "VolumeMinimisation", "clean_posterior", "corrected_nll", "dsm_loss", "edm_weight", "label_nll",
+    "log_columns", "mixture_posterior", "posthoc_nll", "shift_targets", "tdsm_loss", "token_nll",
+    "transition_aware_weights", "transition_nll",
 ]  # fmt: skip

@@ -1,7 +1,8 @@
 """Classifiers of noisy images at every noise level: what tells the transition-aware weights of TDSM the clean class.
 
-From paper C (TDSM): the image x_t = x_0 + sigma n is scaled by c_in = 1 / sqrt(sigma^2 + sigma_data^2), the network
-is told ln(sigma) / 4 as 128 sines and cosines behind two linear layers, and adds what it makes of them after each stage.
+From paper C (TDSM): the image x_t = x_0 + sigma n is scaled by c_in = 1 / sqrt(sigma^2 + sigma_data^2); the network
+is told ln(sigma) / 4 as 128 sines and cosines behind two linear layers, and adds what it makes of them to each channel
+after each stage.
 """
 
 from __future__ import annotations
@@ -123,13 +124,13 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
             augment = embedded.new_zeros(len(noisy_images), AUGMENTATION)
         elif augment is not None and not self.config.augmentation:
             raise ValueError("this classifier takes no augment=; make it with augmentation=True")
-        dtype = self.dtype
+        dtype = self.time_embedding.linear_1.weight.dtype
         embedded = self.time_embedding(embedded.to(dtype), None if augment is None else augment.to(dtype))
         c_in = torch.rsqrt(sigma**2 + self.config.sigma_data**2)
         return self.network((noisy_images.float() * c_in[:, None, None, None]).to(dtype), embedded).float()
 
     def log_posterior(self, noisy_images: Tensor, sigma: Tensor, temperature: float = 1.0) -> Tensor:
-        """log p(class | x_t), float32 [B, C], of the logits divided by `temperature` > 0; arguments as for `forward`."""
+        """log p(class | x_t), float32 [B, C], of logits divided by `temperature` > 0; arguments as for `forward`."""
         if not temperature > 0:
             raise ValueError(f"temperature must be > 0, got {temperature}; 1 leaves the posterior as it is")
         return F.log_softmax(self(noisy_images, sigma) / temperature, dim=-1)

@@ -2,5 +2,6 @@
 
 from hf_noise.trainers.causal_lm import CausalLMTrainer
 from hf_noise.trainers.image_classifier import ImageClassifierTrainer
+from hf_noise.trainers.noisy_classifier import NoisyClassifierTrainer
 
-__all__ = ["CausalLMTrainer", "ImageClassifierTrainer"]
+__all__ = ["CausalLMTrainer", "ImageClassifierTrainer", "NoisyClassifierTrainer"]

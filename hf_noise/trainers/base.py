@@ -21,7 +21,7 @@ from hf_noise.noise import Noise, noise_from_description
 from hf_noise.trainers.card import state_noise
 from hf_noise.trainers.meter import Meter
 
-__all__ = ["NoiseTrainer", "STATE_FILE", "noise_of"]
+__all__ = ["NoiseTrainer", "STATE_FILE", "noise_of", "write_config"]
 
 STATE_FILE = "hf_noise_state.safetensors"
 
@@ -62,7 +62,7 @@ class NoiseTrainer(Trainer):
                 kinds = " or ".join(kind.__name__ for kind in self.noise_kinds)
                 raise TypeError(f"this trainer takes {kinds}, got {type(noise).__name__}; {self.other_noise}")
             self.check_noise(noise)
-            self.model.config.hf_noise = noise.to_dict()
+            write_config(self.model, hf_noise=noise.to_dict())
         self.noise = noise
         self.meter = meter
         self.epoch = 0
@@ -164,6 +164,15 @@ class NoiseTrainer(Trainer):
 
     def _load_own(self, state: dict[str, Tensor]) -> None:
         """Take up parameters of one's own from a checkpoint's state."""
+
+
+def write_config(model: Any, **values: Any) -> None:
+    """Set values in the config of a model of transformers or diffusers, which checkpoints take along."""
+    if hasattr(model, "register_to_config"):
+        model.register_to_config(**values)
+    else:
+        for name, value in values.items():
+            setattr(model.config, name, value)
 
 
 def noise_of(rows: Any) -> Noise | None:

@@ -1,0 +1,254 @@
+"""The time-dependent classifier of paper C: clean classes of noisy images, learned from noisy labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from hf_noise.losses import VolumeMinimisation, label_nll
+from hf_noise.noise import HumanLabels, LabelFlips
+from hf_noise.noise.normals_torch import normals
+from hf_noise.trainers.base import write_config
+from hf_noise.trainers.labels import LabelTrainer, sample_ids
+from hf_noise.trainers.meter import LabelMeter, sum_dtype
+
+__all__ = ["NoisyClassifierTrainer", "VolumePlan"]
+
+# Streams of the levels and of the noise. An evaluation is the same whenever it is made, so it has draws of its own.
+TRAINING, EVALUATION = (84, 85), (86, 87)
+_VOLUME = "hf_noise_volume"
+# The name under which diffusers looks for weights.
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumePlan:
+    """How a transition matrix is learned beside the classifier.
+
+    Args:
+        phases: (until which share of the steps, factor on every learning rate). After the last one the matrix stays
+            as it is and the factor is 1 again.
+        matrix_rate: learning rate of the matrix as a multiple of the classifier's.
+        weight: of log |det T|.
+
+    Raises:
+        ValueError: shares that do not rise within (0, 1].
+    """
+
+    phases: tuple[tuple[float, float], ...] = ((0.5, 1.0), (0.6, 0.1), (0.7, 0.01))
+    matrix_rate: float = 30.0
+    weight: float = 1e-4
+
+    def __post_init__(self) -> None:
+        shares = [0.0, *(share for share, _ in self.phases)]
+        if not self.phases or sorted(set(shares)) != shares or shares[-1] > 1:
+            raise ValueError(f"the shares of phases must rise within (0, 1], got {shares[1:]}")
+
+    @classmethod
+    def paper(cls) -> VolumePlan:
+        """Paper C's for 200M images: 1x until 1.5M, 0.1x until 3M, 0.01x until 7.5M images, then frozen."""
+        return cls(phases=((0.0075, 1.0), (0.015, 0.1), (0.0375, 0.01)), matrix_rate=1.0)
+
+    def factors(self, done: float) -> tuple[float, float]:
+        """Factors on the learning rates of classifier and matrix when this share of the steps is done."""
+        for share, factor in self.phases:
+            if done < share:
+                return factor, factor
+        return 1.0, 0.0
+
+
+class NoisyClassifierTrainer(LabelTrainer):
+    """Train a `NoisyClassifier` on noisy labels, at noise levels ln sigma ~ N(P_mean, P_std^2) of its config.
+
+    Rows are as for `LabelTrainer`, `pixel_values` in [-1, 1], always with `sample_id`: levels and noise of an image are
+    a pure function of (args.seed, epoch, sample_id), so they do not depend on batches, processes and resumes.
+
+    Logs tell accuracy against the labels that were trained on from accuracy against the clean ones. `evaluate` gives
+    accuracy and NLL on clean labels, at levels as in training (`eval_accuracy`, `eval_nll`) and at each fixed one
+    (`eval_accuracy_sigma0.3`). The config of the saved model states the noise, T, and where T is from.
+
+    Args:
+        model: `hf_noise.models.noisy_classifier.NoisyClassifier`.
+        noise: `LabelFlips`, drawn here unless the rows have `is_noisy`, or `HumanLabels`, which are in the rows.
+        transition: what the classifier is trained through. "known": T of the noise; "estimated": T is learned by volume
+            minimisation; a matrix [C, C] with rows clean; None: nothing, so that it predicts the labels as they are.
+        volume: how T is estimated.
+        augment: (images, sample ids, epoch) -> (images, description float [B, 9]) for training images, such as EDM's
+            augmentation; its description is given to a model that takes one.
+        eval_sigmas: the fixed levels, > 0.
+        **kwargs: as for `transformers.Trainer`.
+
+    Raises:
+        ValueError: noise, T and model disagree on the classes, T is to be known and there is no noise, or levels are
+            not > 0; and what `LabelTrainer` refuses.
+    """
+
+    own_prefix = _VOLUME
+
+    def __init__(
+        self,
+        model: Any = None,
+        args: Any = None,
+        *,
+        noise: LabelFlips | HumanLabels | None = None,
+        transition: Literal["known", "estimated"] | np.ndarray | Tensor | None = "known",
+        volume: VolumePlan | None = None,
+        augment: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] | None = None,
+        eval_sigmas: Sequence[float] = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0),
+        **kwargs: Any,
+    ):
+        if args is not None and args.ddp_find_unused_parameters is None:
+            # A learned matrix is used outside the model's forward, where DDP's search would take it for unused.
+            args.ddp_find_unused_parameters = False
+        if not all(sigma > 0 for sigma in eval_sigmas):
+            raise ValueError(f"eval_sigmas must be > 0, got {list(eval_sigmas)}; a level of 0 has no logarithm")
+        super().__init__(model, args, noise=noise, meter=LabelMeter(), **kwargs)
+        self.eval_sigmas, self.augment, self.plan = tuple(eval_sigmas), augment, volume or VolumePlan()
+        self.columns, self.volume = self._objective(transition)
+        self.compute_metrics = self.compute_metrics or self._exact_by_level
+
+    @property
+    def num_classes(self) -> int:
+        return self.model.config.num_classes
+
+    def _objective(self, transition: Any) -> tuple[Tensor | None, VolumeMinimisation | None]:
+        """Columns of a fixed T, or the module that learns one."""
+        self.source = None
+        if isinstance(transition, str) and transition == "estimated":
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise ValueError('transition="estimated" is for DDP or one device; with sharded weights give T')
+            self.source, volume = "estimated", VolumeMinimisation(self.num_classes).to(self.args.device)
+            self.model.add_module(_VOLUME, volume)
+            return None, volume
+        if transition is None:
+            write_config(self.model, transition=None, transition_source=None)
+            return None, None
+        self.source = "given"
+        if isinstance(transition, str):
+            if transition != "known":
+                raise ValueError(f'transition must be "known", "estimated", a matrix or None, got {transition!r}')
+            if self.noise is None:
+                raise ValueError(
+                    'transition="known" takes T from the noise, and the trainer was given none; pass noise=, a matrix '
+                    '[C, C] with rows clean, "estimated", or None for labels that are taken as they are'
+                )
+            self.source, transition = "known", self.noise.transition
+        columns = self.log_columns(transition)
+        write_config(self.model, transition=columns.exp().T.tolist(), transition_source=self.source)
+        return columns, None
+
+    @property
+    def transition(self) -> np.ndarray | None:
+        """T that the classifier is trained through, as it stands now: float64 [C, C], None for none."""
+        if self.volume is not None:
+            return self.volume.transition.detach().double().cpu().numpy()
+        return None if self.columns is None else self.columns.exp().T.double().cpu().numpy()
+
+    def levels(self, sample: Tensor, stream: int, epoch: int) -> Tensor:
+        """sigma float32 [B] of samples int64 [B], drawn by the law of the model's config."""
+        config = self.model.config
+        return torch.exp(config.P_mean + config.P_std * normals(self.args.seed, stream, epoch, sample, 1)[:, 0])
+
+    def noised(self, images: Tensor, sigma: Tensor, sample: Tensor, stream: int, epoch: int) -> Tensor:
+        """x_t = x_0 + sigma n, float32 [B, C, H, W]."""
+        noise = normals(self.args.seed, stream, epoch, sample, images[0].numel()).view_as(images)
+        return self.laid_out(images + sigma[:, None, None, None] * noise)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels, clean, is_noisy = self.targets(inputs, draw=model.training)
+        images, sample, described = inputs["pixel_values"], sample_ids(inputs), None
+        if self.augment is not None and model.training:
+            images, described = self.augment(images, sample, self.epoch)
+        if not self.model.config.augmentation:
+            described = None
+        sigma = self.levels(sample, TRAINING[0], self.epoch)
+        logits = model(self.noised(images, sigma, sample, TRAINING[1], self.epoch), sigma, described)
+        nll = label_nll(logits, labels, self.columns) if self.volume is None else self.volume(logits, labels)
+        if model.training:
+            self.meter.add(nll.detach(), logits.detach().argmax(-1), labels, clean, is_noisy)
+        total = nll.sum()
+        if self.volume is not None:
+            total = total + self.plan.weight * len(labels) * self.volume.log_volume()
+        loss = self.mean_loss(total, len(labels), num_items_in_batch)
+        return (loss, {"logits": logits}) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Sums per row instead of logits: (None, float64 [B, 2, 1 + levels] = NLL and hits on clean labels, [B])."""
+        inputs = self._prepare_inputs(inputs)
+        labels = inputs.get("clean_labels", inputs["labels"])
+        images, sample = inputs["pixel_values"], sample_ids(inputs)
+        nll, hits = [], []
+        with torch.no_grad(), self.compute_loss_context_manager():
+            as_trained = self.levels(sample, EVALUATION[0], 0)
+            fixed = [torch.full_like(as_trained, level) for level in self.eval_sigmas]
+            for number, sigma in enumerate([as_trained, *fixed]):
+                logits = model(self.noised(images, sigma, sample, EVALUATION[1], number), sigma)
+                nll.append(label_nll(logits, labels))
+                hits.append(logits.argmax(-1) == labels)
+        nll = torch.stack(nll, -1)
+        sums = torch.stack([nll.to(sum_dtype(nll)), torch.stack(hits, -1).to(sum_dtype(nll))], 1)
+        return None, sums, labels
+
+    def _exact_by_level(self, prediction: Any) -> dict[str, float]:
+        """Means over rows [N, 2, 1 + levels]."""
+        sums = np.asarray(prediction.predictions, dtype=np.float64)
+        (nll, *nlls), (accuracy, *accuracies) = sums.mean(0).tolist()
+        figures = {"loss": nll, "nll": nll, "accuracy": accuracy, "images": len(sums)}
+        for level, n, a in zip(self.eval_sigmas, nlls, accuracies, strict=True):
+            figures |= {f"nll_sigma{level:g}": n, f"accuracy_sigma{level:g}": a}
+        return figures
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self.volume is not None and self.noise is not None:
+            logs["transition_error"] = float(np.abs(self.transition - self.noise.transition).mean())
+        super().log(logs, start_time)
+
+    def get_decay_parameter_names(self, model) -> list[str]:
+        return [name for name in super().get_decay_parameter_names(model) if not name.startswith(_VOLUME)]
+
+    def create_optimizer(self, *args, **kwargs):
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self.volume is not None:
+            for group in optimizer.param_groups:
+                group["params"] = [p for p in group["params"] if p is not self.volume.A]
+            rate = self.plan.matrix_rate * self.args.learning_rate
+            optimizer.add_param_group({"params": [self.volume.A], "lr": rate, "weight_decay": 0.0})
+        return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        if self.volume is None:
+            return scheduler
+        if not isinstance(scheduler, LambdaLR):
+            raise ValueError(f"an estimated T needs a schedule of lambdas, got {type(scheduler).__name__}; use linear")
+        matrix = len(scheduler.lr_lambdas) - 1
+
+        def planned(usual: Callable[[int], float], part: int) -> Callable[[int], float]:
+            return lambda step: usual(step) * self.plan.factors(step / num_training_steps)[part]
+
+        scheduler.lr_lambdas = [planned(usual, int(i == matrix)) for i, usual in enumerate(scheduler.lr_lambdas)]
+        for group, base, of_step in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas):
+            group["lr"] = base * of_step(0)
+        return scheduler
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        if self.volume is not None:
+            write_config(self.model, transition=self.transition.tolist(), transition_source=self.source)
+        super()._save(output_dir, state_dict)
+        if self.args.should_save and self._checkpoint_state is None:
+            # A model to use, not a checkpoint to go on from: as diffusers names its files.
+            folder = output_dir or self.args.output_dir
+            os.replace(os.path.join(folder, SAFE_WEIGHTS_NAME), os.path.join(folder, _WEIGHTS))
+            self.model.save_config(folder)
+
+    def _load_own(self, state: Mapping[str, Tensor]) -> None:
+        if self.volume is not None:
+            self.volume.load_state_dict({"A": state[f"{_VOLUME}.A"]})

@@ -1,0 +1,121 @@
+"""The classifier of noisy images: its networks, what the noise level does to them, and that a saved one comes back."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from hf_noise.models.noisy_classifier import ARCHITECTURES, NoisyClassifier
+
+SIZES = {"cnn-digits": (8, 1), "cnn-mnist": (32, 1), "resnet18": (32, 3), "resnet34": (32, 3), "unet-encoder": (16, 3)}
+
+
+def classifier(architecture="cnn-digits", classes=5, **options):
+    torch.manual_seed(0)
+    size, channels = SIZES[architecture]
+    options = {"block_out_channels": (16, 32), "layers_per_block": 1} | options
+    return NoisyClassifier(
+        num_classes=classes, image_size=size, num_channels=channels, architecture=architecture, **options
+    ).eval()
+
+
+def images(architecture="cnn-digits", batch=3):
+    size, channels = SIZES[architecture]
+    return torch.randn(batch, channels, size, size, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_network_sees_the_image_and_its_level(architecture):
+    model, x = classifier(architecture), images(architecture).requires_grad_()
+    logits = model(x, torch.tensor([0.1, 1.0, 10.0]))
+    assert logits.shape == (3, 5) and logits.dtype == torch.float32
+    logits.square().sum().backward()
+    assert (x.grad != 0).any() and not any(p.grad is None for p in model.parameters())
+    # c_in x_t is the same for x and sigma as for 2 x and this level: only the time input differs.
+    same_input = torch.full((3,), math.sqrt(4 * (0.3**2 + 0.5**2) - 0.5**2))
+    with torch.no_grad():
+        apart = model(2 * x, same_input) - model(x, torch.full((3,), 0.3))
+    assert apart.abs().max() > 1e-4
+
+
+def test_the_networks_of_the_paper():
+    """11,173,962 weights of ResNet-18 for CIFAR, the embedding of the level, one layer for each stage's bias."""
+    embedding = 128 * 512 + 512 + 512 * 512 + 512
+    biases = sum(512 * width + width for width in (64, 128, 256, 512))
+    assert classifier("resnet18", 10).num_parameters() == 11_173_962 + embedding + biases
+    assert classifier("cnn-mnist", 10).network.head.in_features == 2048
+
+
+def test_input_is_scaled_and_the_level_is_embedded_as_stated():
+    model, x, sigma = classifier(), images(), torch.tensor([0.05, 0.5, 20.0])
+    frequencies = torch.logspace(0, -4, 64)
+    angles = (sigma.log() / 4)[:, None] * frequencies
+    seen = {}
+    model.network.register_forward_hook(lambda module, inputs, output: seen.update(image=inputs[0]))
+    model.time_embedding.register_forward_hook(lambda module, inputs, output: seen.update(level=inputs[0]))
+    model(x, sigma)
+    torch.testing.assert_close(seen["image"], x / (sigma**2 + 0.25).sqrt()[:, None, None, None])
+    torch.testing.assert_close(seen["level"], torch.cat([angles.cos(), angles.sin()], -1))
+
+
+@pytest.mark.parametrize("architecture", ["cnn-digits", "unet-encoder"])
+def test_saved_and_loaded_it_says_the_same(tmp_path, architecture):
+    noise = {"protocol": "label_flips", "num_classes": 2}
+    facts = {"class_names": ["cat", "dog"], "transition": [[0.9, 0.1], [0.2, 0.8]], "transition_source": "estimated"}
+    model = classifier(architecture, 2, P_mean=-1.0, hf_noise=noise, **facts)
+    model.save_pretrained(tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
+    loaded = NoisyClassifier.from_pretrained(tmp_path).eval()
+    x, sigma = images(architecture), torch.tensor([0.1, 0.3, 2.0])
+    assert torch.equal(loaded(x, sigma), model(x, sigma))
+    assert {name: loaded.config[name] for name in facts} == facts
+    assert loaded.config.P_mean == -1.0 and loaded.config.hf_noise == noise and loaded.predicts == "clean"
+
+
+def test_what_it_predicts():
+    assert classifier().predicts == "clean"
+    assert classifier(hf_noise={"protocol": "label_flips"}).predicts == "noisy"
+    assert classifier(hf_noise={}, transition=[[1.0] * 5] * 5).predicts == "clean"
+
+
+def test_temperature_divides_the_logits():
+    model, x, sigma = classifier(), images(), torch.ones(3)
+    logits = model(x, sigma)
+    torch.testing.assert_close(model.log_posterior(x, sigma, 2.0), torch.log_softmax(logits / 2, -1))
+    torch.testing.assert_close(model.log_posterior(x, torch.tensor(1.0)).exp().sum(-1), torch.ones(3))
+
+
+def test_augmentation_is_told_or_kept_quiet():
+    model, x, sigma = classifier(augmentation=True), images(), torch.ones(3)
+    assert torch.equal(model(x, sigma), model(x, sigma, torch.zeros(3, 9)))
+    assert not torch.allclose(model(x, sigma), model(x, sigma, torch.ones(3, 9)))
+    with pytest.raises(ValueError, match="takes no augment="):
+        classifier()(x, sigma, torch.zeros(3, 9))
+
+
+def test_logits_stay_float32_under_autocast():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert classifier()(images(), torch.ones(3)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"architecture": "resnet19"}, "unknown architecture 'resnet19'; known: cnn-digits"),
+        ({"architecture": "cnn-digits", "image_size": 9}, "9 pixels cannot be halved 1 times"),
+        ({"architecture": "unet-encoder", "image_size": 10}, "10 pixels cannot be halved 2 times"),
+        ({"num_classes": 1}, "num_classes must be >= 2, got 1"),
+        ({"class_names": ["a"]}, "class_names has 1 entries for 10 classes"),
+        ({"transition": [[1.0]]}, "transition has 1 entries for 10 classes"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        NoisyClassifier(**options)
+
+
+def test_a_temperature_of_zero_is_refused():
+    with pytest.raises(ValueError, match="temperature must be > 0, got 0"):
+        classifier().log_posterior(images(), torch.ones(3), 0)
