@@ -71,7 +71,7 @@ def test_a_distance(first, second, scale, shift):
     assert frechet_distance(a, a + shift) == pytest.approx(a.shape[1] * shift**2, rel=1e-9, abs=1e-12 * size)
 
 
-@pytest.mark.filterwarnings("ignore:Frechet distance of")
+@pytest.mark.filterwarnings("ignore:Frechet distance of", "ignore:Matrix is singular")
 @pytest.mark.parametrize("n", [2, 5, 19, 20, 21, 60])
 def test_singular_covariances_stay_real(n):
     """Up to 20 rows the factor is the rows, beyond that eigenvalues; a column that never varies, one that is a copy."""

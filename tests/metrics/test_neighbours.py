@@ -63,8 +63,8 @@ def test_ties_on_a_grid_count_as_inside(seed, k):
     real, fake = draw.integers(0, 4, size=(30, 3)), draw.integers(0, 4, size=(25, 3))
     found = density_coverage(real, fake, k)
     assert (found["density"], found["coverage"]) == pytest.approx(plain(real, fake, k))
-    # Moved to where whole numbers are no longer exact in the product of matrices.
-    moved = density_coverage(real / 7 + 1e3, fake / 7 + 1e3, k)
+    # Scaled so that no distance is exact any more: equal ones now differ in their last digits.
+    moved = density_coverage(real / 7 + 1, fake / 7 + 1, k)
     assert (moved["density"], moved["coverage"]) == (found["density"], found["coverage"])
 
 

@@ -1,0 +1,101 @@
+"""Generated images against the classes they were asked for: label consistency, distances to real images, CAS.
+
+    python recipes/evaluate_generation.py --images runs/edm-demo/r0 runs/edm-demo/r1       # digits, minutes on 2 cores
+    accelerate launch recipes/evaluate_generation.py --scale paper --images samples/r0 samples/r1 --inception owner/name
+    accelerate launch recipes/evaluate_generation.py --scale paper --pipeline user/edm-cifar10-r1.0 --num_images 50000
+
+`--images` are folders with `000000.png`, ... and `labels.json` ({"labels": [...], "classes": [...], "noise": {...}}),
+or .npz files with `images` uint8 [N, H, W, C] and `labels`. A judge that is not given is trained first, on clean
+images. Every set has a folder with its `record.json`; started again, the recipe skips what is finished. Without
+Inception's weights, distances are in the judge's features, and are called so: only Inception's is FID.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+
+from classifier_noise import parse as classifier_settings
+from evaluate_generation_run import evaluate, generation_table, image_sets, judge_training
+from study import parse_scaled
+
+from hf_noise.metrics import find_inception_weights
+from hf_noise.reports.record import RunRecord, read_records
+
+SCALES: dict[str, dict] = {
+    "demo": dict(output="runs/evaluation-demo", data="hf_noise/digits-noisy", num_images=1000),
+    "gpu": dict(output="runs/evaluation-gpu", data="hf_noise/cifar10-noisy", num_images=10_000),
+    "paper": dict(output="runs/evaluation-paper", data="hf_noise/cifar10-noisy", num_images=50_000),
+}
+
+
+@dataclass
+class Settings:
+    """Settings of the evaluation; the judge's training is that of `classifier_noise.py` at the same scale."""
+
+    scale: str = field(default="demo", metadata={"help": "demo | gpu | paper", "choices": list(SCALES)})
+    output: str = field(default=None, metadata={"help": "folder of the evaluation"})
+    images: list[str] = field(default_factory=list, metadata={"help": "folders or .npz files of generated images"})
+    pipeline: list[str] = field(default_factory=list, metadata={"help": "EDM pipelines to draw images from first"})
+    num_images: int = field(default=None, metadata={"help": "images per pipeline, as many of every class"})
+    steps: int = field(default=18, metadata={"help": "sampling steps of a pipeline"})
+    data: str = field(default=None, metadata={"help": "real images: hf_noise/digits-noisy, cifar10-noisy, ..."})
+    source: str | None = field(default=None, metadata={"help": "Parquet, image folder or Hub data set to read instead"})
+    test_source: str | None = field(default=None, metadata={"help": "test images, if the source has none"})
+    classes: int | None = field(default=None, metadata={"help": "10, 100 or 1000 classes of ImageNet"})
+    train_rows: int | None = field(default=None, metadata={"help": "how many of the real images; all if not set"})
+    image_size: int | None = field(default=None, metadata={"help": "pixels; smaller real images are padded with zeros"})
+    judge: str | None = field(default=None, metadata={"help": "classifier, folder or Hub id; trained if not given"})
+    judge_model: str | None = field(default=None, metadata={"help": "network of the judge and of CAS, if trained here"})
+    judge_epochs: float | None = field(default=None, metadata={"help": "passes of the judge and of CAS over images"})
+    inception: str | None = field(default=None, metadata={"help": "its weights: file, folder, Hub id, or `none`"})
+    k: int = field(default=5, metadata={"help": "neighbours of density and coverage"})
+    splits: int = field(default=10, metadata={"help": "of the inception score"})
+    cas: bool = field(default=True, metadata={"help": "train a classifier on the generated images, test it on real"})
+    batch_size: int = field(default=256, metadata={"help": "images per forward pass and process"})
+    seed: int = field(default=0, metadata={"help": "of the judge, of CAS and of sampling"})
+    num_processes: int | None = field(default=None, metadata={"help": "stop unless this many processes work together"})
+    dry_run: bool = field(default=False, metadata={"help": "print settings and what would be measured, then stop"})
+
+
+def parse(argv: list[str] | None = None) -> Settings:
+    parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=())
+    if not settings.images and not settings.pipeline:
+        parser.error("nothing to evaluate; name --images or a --pipeline")
+    if settings.num_images < 1 or settings.batch_size < 1:
+        parser.error(f"--num_images and --batch_size must be >= 1, got {settings.num_images}, {settings.batch_size}")
+    return settings
+
+
+def classifier_of(settings: Settings):
+    """Settings of `classifier_noise.py` for the judge: one run on clean labels."""
+    given = {
+        "scale": settings.scale, "output": f"{settings.output}/judge", "data": settings.data, "ratio": 0,
+        "seed": settings.seed, "source": settings.source, "test_source": settings.test_source,
+        "classes": settings.classes, "train_rows": settings.train_rows, "image_size": settings.image_size,
+        "model": settings.judge_model, "epochs": settings.judge_epochs, "num_processes": settings.num_processes,
+    }  # fmt: skip
+    return classifier_settings([f"--{name}={value}" for name, value in given.items() if value is not None])
+
+
+def main(argv: list[str] | None = None) -> None:
+    settings = parse(argv)
+    classifier, sets = classifier_of(settings), image_sets(settings)
+    weights = None if settings.inception == "none" else find_inception_weights(settings.inception)
+    if settings.dry_run:
+        print(json.dumps(asdict(settings), indent=2))
+        run, plan = judge_training(classifier)
+        trained = f"{classifier.model}, {plan.steps:,} steps x {plan.batch_size}, seed {run.seed}"
+        print(f"judge: {settings.judge or trained}")
+        print(f"distances in: {'Inception features (FID)' if weights else 'judge features'}")
+        for images in sets:
+            print(f"{images.name}: {images.describe()}")
+        return
+    if evaluate(settings, classifier, sets, weights):
+        records = [record for record in read_records(settings.output) if isinstance(record, RunRecord)]
+        print(generation_table(records))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
