@@ -7,7 +7,7 @@ import pytest
 
 HEAVY = {
     "torch", "transformers", "datasets", "accelerate", "huggingface_hub", "sklearn", "scipy", "matplotlib", "pandas",
-    "evaluate", "timm",
+    "evaluate", "timm", "diffusers",
 }
 
 

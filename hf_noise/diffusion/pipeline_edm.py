@@ -15,7 +15,11 @@ import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin, UNet2DModel
 from diffusers.utils.torch_utils import randn_tensor
 from huggingface_hub import snapshot_download
+from huggingface_hub.utils import validate_repo_id
 from torch import Tensor
+
+# diffusers loads a component of another package only if its module is imported already.
+from hf_noise.diffusion.scheduling_edm_heun import EDMHeunScheduler
 
 __all__ = ["EDMPipeline", "image_generators"]
 
@@ -81,6 +85,7 @@ class EDMPipeline(DiffusionPipeline):
         repository is fetched first. Arguments are those of `DiffusionPipeline.from_pretrained`.
 
         Raises:
+            FileNotFoundError: neither a folder nor a name that a repository can have.
             ValueError: use_safetensors=False, or a custom pipeline.
         """
         if kwargs.pop("use_safetensors", True) is False or kwargs.get("custom_pipeline") is not None:
@@ -88,7 +93,12 @@ class EDMPipeline(DiffusionPipeline):
         folder = os.path.expanduser(os.fspath(pretrained_model_name_or_path))
         if not os.path.isdir(folder):
             of_hub = {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
-            folder = snapshot_download(os.fspath(pretrained_model_name_or_path), allow_patterns=_FILES, **of_hub)
+            repo_id = os.fspath(pretrained_model_name_or_path)
+            try:
+                validate_repo_id(repo_id)
+            except ValueError as error:
+                raise FileNotFoundError(f"{repo_id!r} is no existing folder, and no repository: {error}") from None
+            folder = snapshot_download(repo_id, allow_patterns=_FILES, **of_hub)
         return super().from_pretrained(folder, use_safetensors=True, **kwargs)
 
     @torch.no_grad()
@@ -150,7 +160,7 @@ class EDMPipeline(DiffusionPipeline):
             generator = image_generators(seed, size, first_index)
 
         scheduler, device = self.scheduler, self._execution_device
-        has_churn = hasattr(scheduler, "add_churn")
+        has_churn = isinstance(scheduler, EDMHeunScheduler)
         if not has_churn and s_churn:
             raise ValueError(
                 f"s_churn={s_churn} needs EDMHeunScheduler; {type(scheduler).__name__} adds its noise after the network "
