@@ -35,8 +35,8 @@ class EDMPipeline(DiffusionPipeline):
         pipeline(class_labels=[3, 3, 5], seed=0).images
 
     Args:
-        unet: the raw network F; its class embeddings, if it has any, are those of the classes, then perhaps one more for
-            the unconditional class.
+        unet: the raw network F; its class embeddings, if it has any, are those of the classes, then perhaps one more
+            for the unconditional class.
         scheduler: `EDMHeunScheduler`, or diffusers' `EDMEulerScheduler` or `EDMDPMSolverMultistepScheduler`.
         num_classes: classes of the data, by default one less than the network has embeddings of.
         has_unconditional: whether the unconditional class was trained, by leaving labels out; without it there is no
@@ -163,8 +163,8 @@ class EDMPipeline(DiffusionPipeline):
         has_churn = isinstance(scheduler, EDMHeunScheduler)
         if not has_churn and s_churn:
             raise ValueError(
-                f"s_churn={s_churn} needs EDMHeunScheduler; {type(scheduler).__name__} adds its noise after the network "
-                "was called, or not at all"
+                f"s_churn={s_churn} needs EDMHeunScheduler; {type(scheduler).__name__} adds its noise after the "
+                "network was called, or not at all"
             )
         churn = dict(s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise) if has_churn else {}
         scheduler.set_timesteps(num_inference_steps, device=device, **churn)
@@ -191,7 +191,9 @@ class EDMPipeline(DiffusionPipeline):
 
         images = (sample.float() / 2 + 0.5).clamp(0, 1)  # NaN passes through clamp
         if not torch.isfinite(images).all():
-            raise FloatingPointError("the network returned NaN or infinity; its weights are broken, or float16 too narrow")
+            raise FloatingPointError(
+                "the network returned NaN or infinity; its weights are broken, or float16 too narrow"
+            )
         if output_type != "pt":
             images = images.permute(0, 2, 3, 1).cpu().numpy()
         if output_type == "pil":

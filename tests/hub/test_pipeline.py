@@ -48,7 +48,7 @@ print(json.dumps([images.tolist(), noise.to_dict(), noise.transition.tolist(), p
     drawn, noise, transition, rho = json.loads(out.splitlines()[-1])
     here = {"pipeline": pipeline}
     exec(DRAW, here)
-    torch.testing.assert_close(torch.tensor(drawn), here["images"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(drawn), here["images"], rtol=0, atol=1e-5)
     assert noise == NOISE.to_dict() and transition == NOISE.transition.tolist() and rho == 6
     assert load_noise("user/edm") == NOISE
     asked = {path.split("/")[-1] for _, path, status in client.requests if status == 200 and "/resolve/" in path}

@@ -1,0 +1,138 @@
+"""Draw images from a trained EDM pipeline: PNG files with their classes, the same for any batch and process count.
+
+    python recipes/sample_edm.py --model runs/edm-demo/dsm-r0.0 --num_images 500 --output runs/samples
+    accelerate launch recipes/sample_edm.py --model user/edm-cifar10 --output runs/samples --bf16
+
+Writes `<output>/images/0000017.png` and, when all are there, `metadata.jsonl` with the class of each, so that
+`load_dataset("imagefolder", data_dir=output)` reads them. Started again, with any number of processes, it draws what is
+missing. Image i depends on the model, the seed, i and its class alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+# What the images depend on; a folder holds images of one choice of these.
+KEPT = ("model", "seed", "classes", "num_inference_steps", "guidance_scale", "bf16")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="folder of a pipeline, or its name on the Hub")
+    parser.add_argument("--output", type=Path, default=Path("runs/samples"), help="new folder, or one of this recipe")
+    parser.add_argument("--num_images", type=int, default=50_000, help="images in all")
+    parser.add_argument("--batch_size", type=int, default=256, help="images per process and call")
+    parser.add_argument("--seed", type=int, default=0, help="of images and of uniform classes")
+    parser.add_argument(
+        "--classes", nargs="+", default=["uniform"], help="uniform (drawn), or numbers of classes, taken in turns"
+    )
+    parser.add_argument("--num_inference_steps", type=int, default=18, help="18 are 35 network calls")
+    parser.add_argument("--guidance_scale", type=float, default=1.0, help="classifier-free guidance, 1 for none")
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast; the sample stays in float32")
+    parser.add_argument("--dry_run", action="store_true", help="print the settings and stop")
+    args = parser.parse_args(argv)
+    for name in ("num_images", "batch_size", "num_inference_steps"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be >= 1, got {getattr(args, name)}")
+    if args.seed < 0:
+        parser.error(f"--seed must be >= 0, got {args.seed}")
+    if args.classes != ["uniform"]:
+        if unknown := [name for name in args.classes if not name.isdecimal()]:
+            parser.error(f"--classes takes uniform, or numbers of classes, got {unknown[0]}")
+        args.classes = [int(name) for name in args.classes]
+    return args
+
+
+def labels_of(args: argparse.Namespace, num_classes: int) -> np.ndarray | None:
+    """Class of each image, int64 [num_images]; the first n are the same for any larger number of images."""
+    if not num_classes:
+        return None
+    if args.classes == ["uniform"]:
+        return np.random.default_rng(args.seed).integers(num_classes, size=args.num_images)
+    return np.resize(args.classes, args.num_images)
+
+
+def check_folder(args: argparse.Namespace) -> None:
+    """Refuse to mix images of two settings.
+
+    Raises:
+        ValueError: the folder's images were drawn otherwise; the message names the setting.
+    """
+    path, asked = args.output / "settings.json", {name: getattr(args, name) for name in KEPT}
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else asked
+    for name in KEPT:
+        if found[name] != asked[name]:
+            raise ValueError(
+                f"{args.output} holds images drawn with {name} = {found[name]}, asked for {asked[name]}; choose "
+                "another --output"
+            )
+
+
+def main(argv: Sequence[str] | None = None) -> Path | None:
+    args = parse(argv)
+    check_folder(args)
+    calls = 2 * args.num_inference_steps - 1
+    print(f"{args.num_images} images of {args.model}, seed {args.seed}, up to {calls} network calls each")
+    if args.dry_run:
+        return None
+
+    # After the dry run: these imports take seconds.
+    import torch
+    from accelerate import PartialState
+    from tqdm.auto import tqdm
+
+    from hf_noise.diffusion import EDMPipeline
+    from hf_noise.diffusion.pipeline_edm import image_generators
+    from hf_noise.reports.record import write_atomic
+    from hf_noise.trainers.launch import take_back_cores
+
+    take_back_cores()
+    state = PartialState(cpu=not torch.cuda.is_available())
+    with state.main_process_first():  # it downloads, the others find it in the cache
+        pipeline = EDMPipeline.from_pretrained(args.model).to(state.device)
+    pipeline.set_progress_bar_config(disable=True)
+    labels = labels_of(args, pipeline.config.num_classes)
+    folder = args.output / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    if state.is_main_process:
+        kept = {name: getattr(args, name) for name in KEPT}
+        write_atomic(args.output / "settings.json", json.dumps(kept, indent=2) + "\n")
+
+    def path_of(index: int) -> Path:
+        return folder / f"{index:07d}.png"
+
+    missing = [index for index in range(args.num_images) if not path_of(index).is_file()]
+    state.wait_for_everyone()  # all have looked before anyone writes, so all share out the same images
+    own = missing[state.process_index :: state.num_processes]
+    with tqdm(total=len(own), unit="image", disable=not state.is_main_process) as bar:
+        for begin in range(0, len(own), args.batch_size):
+            batch = own[begin : begin + args.batch_size]
+            generators = [image_generators(args.seed, 1, index)[0] for index in batch]
+            with torch.autocast(state.device.type, torch.bfloat16, enabled=args.bf16):
+                pictures = pipeline(
+                    None if labels is None else labels[batch], len(batch), args.num_inference_steps,
+                    args.guidance_scale, generator=generators,
+                ).images  # fmt: skip
+            for index, picture in zip(batch, pictures):
+                partial = folder / f".{index:07d}.{os.getpid()}.tmp"
+                picture.save(partial, format="PNG")
+                os.replace(partial, path_of(index))
+            bar.update(len(batch))
+    state.wait_for_everyone()
+    if state.is_main_process:
+        rows = [{"file_name": f"images/{path_of(index).name}"} for index in range(args.num_images)]
+        if labels is not None:
+            rows = [row | {"label": int(label)} for row, label in zip(rows, labels)]
+        write_atomic(args.output / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        print(f"wrote {args.output}")
+    return args.output
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""recipes/sample_edm.py in one process, killed and started again, and in two."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sample_edm
+import torch
+from datasets import load_dataset
+from diffusers import UNet2DModel
+from PIL import Image
+
+from hf_noise.diffusion import EDMHeunScheduler, EDMPipeline
+
+RECIPE = Path(sample_edm.__file__)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, num_class_embeds=4, block_out_channels=(8, 16),
+        layers_per_block=1, norm_num_groups=4, down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("model")
+    EDMPipeline(unet, EDMHeunScheduler()).save_pretrained(folder)
+    return folder
+
+
+def arguments(model, output, *more):
+    return ["--model", str(model), "--output", str(output), "--num_images", "7", "--num_inference_steps", "3", *more]
+
+
+def pixels(folder):
+    return {path.name: np.asarray(Image.open(path)).astype(int) for path in sorted((folder / "images").glob("*.png"))}
+
+
+def assert_same(folder, other):
+    """Equal up to one step of 256: rounding depends on the batch."""
+    assert list(pixels(folder)) == list(pixels(other)) == [f"{i:07d}.png" for i in range(7)]
+    for one, two in zip(pixels(folder).values(), pixels(other).values()):
+        assert np.abs(one - two).max() <= 1
+    assert (folder / "metadata.jsonl").read_text() == (other / "metadata.jsonl").read_text()
+
+
+def test_any_batch_any_process_count_and_after_a_stop(model, tmp_path, monkeypatch):
+    whole = sample_edm.main(arguments(model, tmp_path / "whole"))
+    rows = [json.loads(line) for line in (whole / "metadata.jsonl").read_text().splitlines()]
+    assert [row["file_name"] for row in rows] == [f"images/{i:07d}.png" for i in range(7)]
+    assert [row["label"] for row in rows] == np.random.default_rng(0).integers(3, size=7).tolist()
+    data = load_dataset("imagefolder", data_dir=str(whole), split="train", cache_dir=str(tmp_path / "cache"))
+    assert data["label"] == [row["label"] for row in rows] and data[0]["image"].size == (8, 8)
+    pipeline = EDMPipeline.from_pretrained(model)
+    expected = pipeline([row["label"] for row in rows], seed=0, num_inference_steps=3).images
+    for picture, drawn in zip(expected, pixels(whole).values()):
+        assert np.abs(np.asarray(picture).astype(int) - drawn).max() <= 1
+
+    # Stopped while the fifth file is written: four are there, none is half-written; the rest is drawn later.
+    replace, left = os.replace, iter(range(6))  # settings.json is one
+
+    def until_full(*paths):
+        if str(paths[1]).endswith(".png") and next(left) == 4:
+            raise OSError("the disk is full")
+        replace(*paths)
+
+    monkeypatch.setattr("os.replace", until_full)
+    with pytest.raises(OSError, match="disk is full"):
+        sample_edm.main(arguments(model, tmp_path / "parts", "--batch_size", "2"))
+    monkeypatch.undo()
+    assert len(pixels(tmp_path / "parts")) == 4 and not (tmp_path / "parts" / "metadata.jsonl").exists()
+    assert_same(sample_edm.main(arguments(model, tmp_path / "parts", "--batch_size", "2")), whole)
+
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(RECIPE)]
+    command = [*launch, *arguments(model, tmp_path / "two", "--batch_size", "3")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same(tmp_path / "two", whole)
+
+
+def test_classes_in_turns_and_another_setting(model, tmp_path, capsys):
+    out = sample_edm.main(arguments(model, tmp_path / "out", "--classes", "2", "0"))
+    assert [json.loads(line)["label"] for line in (out / "metadata.jsonl").open()] == [2, 0, 2, 0, 2, 0, 2]
+    with pytest.raises(ValueError, match="holds images drawn with seed = 0, asked for 1; choose another --output"):
+        sample_edm.main(arguments(model, tmp_path / "out", "--classes", "2", "0", "--seed", "1"))
+    with pytest.raises(ValueError, match=r"class_labels must lie in \[0, 2\], got 3"):
+        sample_edm.main(arguments(model, tmp_path / "other", "--classes", "3"))
+    assert sample_edm.main(arguments(model, tmp_path / "dry", "--dry_run")) is None
+    assert "5 network calls" in capsys.readouterr().out and not (tmp_path / "dry").exists()
+    for wrong in (["--num_images", "0"], ["--classes", "cat"], ["--seed", "-1"]):
+        with pytest.raises(SystemExit):
+            sample_edm.main(arguments(model, tmp_path / "dry", *wrong))
