@@ -84,7 +84,7 @@ def run_all(
         make(settings, run, plan, folder, data, on_cpu, f"[{number}/{len(runs)}] {run.name}")
         gc.collect()
         torch._dynamo.reset()  # each run compiles a model of its own, and the number of versions kept is limited
-    if settings.push_to_hub and args.process_index == 0:
+    if getattr(settings, "push_to_hub", None) and args.process_index == 0:
         for run in runs:
             repo = settings.push_to_hub if len(runs) == 1 else f"{settings.push_to_hub}-{run.name}"
             push_checkpoint(Path(settings.output) / run.name, repo, private=settings.private or None)

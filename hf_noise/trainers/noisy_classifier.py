@@ -127,6 +127,7 @@ class NoisyClassifierTrainer(LabelTrainer):
                 raise ValueError('transition="estimated" is for DDP or one device; with sharded weights give T')
             self.source, volume = "estimated", VolumeMinimisation(self.num_classes).to(self.args.device)
             self.model.add_module(_VOLUME, volume)
+            self.model._keys_to_ignore_on_save = {f"{_VOLUME}.A"}  # the Trainer asks when a checkpoint lacks a key
             return None, volume
         if transition is None:
             write_config(self.model, transition=None, transition_source=None)
@@ -227,15 +228,16 @@ class NoisyClassifierTrainer(LabelTrainer):
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         if self.volume is None:
             return scheduler
-        if not isinstance(scheduler, LambdaLR):
-            raise ValueError(f"an estimated T needs a schedule of lambdas, got {type(scheduler).__name__}; use linear")
-        matrix = len(scheduler.lr_lambdas) - 1
+        groups = self.optimizer.param_groups
+        if not isinstance(scheduler, LambdaLR) or len(scheduler.lr_lambdas) != len(groups):
+            raise ValueError("to estimate T, the learning rate follows a schedule of transformers; pass no scheduler")
 
-        def planned(usual: Callable[[int], float], part: int) -> Callable[[int], float]:
-            return lambda step: usual(step) * self.plan.factors(step / num_training_steps)[part]
+        def planned(schedule: Callable[[int], float], part: int) -> Callable[[int], float]:
+            return lambda step: schedule(step) * self.plan.factors(step / num_training_steps)[part]
 
-        scheduler.lr_lambdas = [planned(usual, int(i == matrix)) for i, usual in enumerate(scheduler.lr_lambdas)]
-        for group, base, of_step in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas):
+        *usual, of_matrix = scheduler.lr_lambdas
+        scheduler.lr_lambdas = [*(planned(one, 0) for one in usual), planned(of_matrix, 1)]
+        for group, base, of_step in zip(groups, scheduler.base_lrs, scheduler.lr_lambdas):
             group["lr"] = base * of_step(0)
         return scheduler
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +79,7 @@ def test_the_first_loss_by_hand(arguments, transition):
 
 def test_evaluation_by_hand_does_not_depend_on_the_batch(arguments):
     found = [
-        make(arguments, noise=flips(), per_device_eval_batch_size=size, eval_sigmas=[0.3]).evaluate() for size in (2, 13)
+        make(arguments, noise=flips(), per_device_eval_batch_size=n, eval_sigmas=[0.3]).evaluate() for n in (2, 13)
     ]
     for name in ("eval_nll", "eval_accuracy", "eval_nll_sigma0.3", "eval_accuracy_sigma0.3"):
         assert found[0][name] == pytest.approx(found[1][name], rel=1e-6)
@@ -92,7 +88,9 @@ def test_evaluation_by_hand_does_not_depend_on_the_batch(arguments):
     noised = images + 0.3 * normals(7, 87, 1, sample, SIZE**2).view(images.shape)
     with torch.no_grad():
         log_p = network().eval().log_posterior(noised, torch.full((13,), 0.3))
-    assert found[0]["eval_nll_sigma0.3"] == pytest.approx(-log_p[range(13), data.columns["labels"]].mean(), rel=1e-5)
+    assert found[0]["eval_nll_sigma0.3"] == pytest.approx(
+        -log_p[range(13), data.columns["labels"]].mean().item(), rel=1e-5
+    )
     assert found[0]["eval_images"] == 13
 
 
@@ -113,13 +111,13 @@ def test_correction_learns_the_clean_posterior_and_cross_entropy_the_noisy_one(a
 def test_volume_minimisation_recovers_a_matrix_that_is_not_symmetric(arguments):
     noise = LabelFlips.pairs({0: 1, 2: 3}, error_rate=0.35, num_classes=CLASSES, seed=1)
     trainer = train(
-        arguments, noise=noise, transition="estimated", data=rows(512), max_steps=240, logging_steps=10,
+        arguments, noise=noise, transition="estimated", data=rows(512), max_steps=160, logging_steps=10,
         per_device_train_batch_size=128, learning_rate=3e-3, weight_decay=0.1,
     )  # fmt: skip
     errors = [log["transition_error"] for log in trainer.state.log_history if "transition_error" in log]
     print(f"mean absolute error of T: {errors[0]:.3f} at first, {errors[-1]:.3f} at last")
     assert errors[0] > 0.08 and errors[-1] < 0.03
-    after = int(VolumePlan().phases[-1][0] * 240) // 10 + 1
+    after = int(VolumePlan().phases[-1][0] * 160) // 10 + 1
     assert len(set(errors[after:])) == 1 != len(set(errors[:after])), "the matrix stays as it is after the last phase"
     assert trainer.evaluate()["eval_accuracy_sigma0.1"] == 1
 
@@ -164,20 +162,6 @@ def test_augmentation_is_handed_on_in_training_alone(arguments):
     assert len(seen) == 2 and not any(told[2:])
 
 
-def test_two_processes_equal_one(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run([*launch, SCRIPT, tmp_path], env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, "\n".join(line for line in done.stderr.splitlines() if "[rank" in line)
-    expected, _ = shared.train(tmp_path / "one", 8, "estimated")
-    for rank in (0, 1):
-        found = json.loads((tmp_path / f"rank{rank}.json").read_text())
-        assert found["evaluation"] == pytest.approx(expected["evaluation"], abs=1e-5)
-        for ours, one in zip(found["log"], expected["log"], strict=True):
-            assert ours == pytest.approx(one, rel=1e-5)
-        np.testing.assert_allclose(found["transition"], expected["transition"], atol=1e-5)
-
-
 def human():
     clean = np.arange(40) % CLASSES
     return HumanLabels.from_columns(clean, np.where(np.arange(40) % 5 == 0, (clean + 1) % CLASSES, clean),
@@ -206,12 +190,19 @@ def test_the_matrix_of_human_labels_is_counted(arguments):
         ({"transition": np.ones((4, 4))}, ValueError, "sum to 1"),
         ({"transition": "other"}, ValueError, 'transition must be "known", "estimated", a matrix or None'),
         ({"transition": None, "eval_sigmas": [0.1, 0]}, ValueError, "eval_sigmas must be > 0"),
-        ({"transition": "estimated", "lr_scheduler_type": "reduce_lr_on_plateau"}, ValueError, "schedule of lambdas"),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, options, error, message):
     with pytest.raises(error, match=message):
         train(arguments, **options)
+
+
+def test_a_scheduler_of_ones_own_cannot_plan_the_matrix(arguments):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    optimizers = (optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 2))
+    with pytest.raises(ValueError, match="pass no scheduler"):
+        train(arguments, model=model, transition="estimated", optimizers=optimizers)
 
 
 def test_labels_outside_the_classes_are_counted_before_training(arguments):
