@@ -1,8 +1,9 @@
-"""One run of `edm_noise.py` after the other: images, judge, classifier, training, samples, measurements, record, card."""
+"""One run of `edm_noise.py` after the other: judge, classifier, training, samples, measurements, record, card."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,8 +13,10 @@ import torch
 from accelerate.utils import gather_object
 from classifier_noise import parse as judge_settings
 from classifier_noise_run import DRAWN, Data, noise_of
-from evaluate_generation_run import judge_training, load_judge
 from classifier_noise_run import train as train_classifiers
+from evaluate_generation_run import judge_training, load_judge
+from noisy_classifier import parse as classifier_settings
+from noisy_classifier_run import in_unit_range, train_noisy_classifier
 from study import CHECKPOINTS_KEPT, run_all, write_result
 from torch import Tensor
 from transformers import ProgressCallback, TrainingArguments, set_seed
@@ -33,10 +36,10 @@ from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.reports.generation_study import SAMPLES_FILE, TASK
 from hf_noise.reports.provenance import portable
 from hf_noise.reports.record import RunRecord
-from hf_noise.trainers import EDMTrainer, NoisyClassifierTrainer
+from hf_noise.trainers import EDMTrainer
 from hf_noise.trainers.checkpoints import claim_folder, last_complete_checkpoint
 from hf_noise.trainers.edm_augment import EDMAugment
-from hf_noise.trainers.images import CropFlip, DeviceImages, label_columns
+from hf_noise.trainers.images import CropFlip, DeviceImages
 from hf_noise.trainers.launch import check_disk, split_batch, training_world
 from hf_noise.trainers.progress import FigureProgress
 
@@ -46,6 +49,9 @@ __all__ = ["DRAWN", "Run", "train"]
 KEPT_PER_CLASS = 8
 # The average of the weights is kept beside them in each checkpoint, and the pipeline at the end.
 COPIES = CHECKPOINTS_KEPT + 2
+
+# Scales of the recipes that train judge and classifier.
+_STUDIES = {"demo": "demo", "gpu": "gpu", "paper": "paper", "paper_c": "paper"}
 
 # Lists of which a run has one value each, and what else changes nothing in its result.
 NOT_IN_A_RUN = ("ratio", "protocol", "loss", "sample_batch")
@@ -65,7 +71,7 @@ class Run:
         """Which labels it trains on, in a word that can name a folder."""
         if self.ratio == 0:
             return "r0"
-        return self.protocol.replace(":", "-") if self.ratio is None else f"r{self.ratio:g}-{self.protocol}"
+        return self.protocol.replace(":", "-") if self.ratio is None else f"r{self.ratio:.3g}-{self.protocol}"
 
     @property
     def name(self) -> str:
@@ -87,7 +93,7 @@ class Study:
         folder = settings.judge
         if folder is None:
             given = {
-                "scale": {"paper_c": "paper"}.get(settings.scale, settings.scale), "output": f"{settings.output}/judge",
+                "scale": _STUDIES[settings.scale], "output": f"{settings.output}/judge",
                 "ratio": 0, "epochs": settings.judge_epochs,
             }  # fmt: skip
             common = ("data", "source", "test_source", "classes", "train_rows", "image_size", "num_processes")
@@ -109,17 +115,8 @@ class Study:
 
     def rows(self, run: Run | None, flip: bool = False) -> DeviceImages:
         """Training images in [-1, 1] with the labels of a run, or the test images."""
-        data = self.data
-        base = data.test if run is None else data.train_images
-        columns, info = base.columns, base.info
-        if run is not None and run.ratio is None:
-            read, _ = data.read(data.settings, run.protocol)
-            columns, info = label_columns(read), read.info
-        half = [0.5] * data.num_channels
         augment = CropFlip(padding=0, flip=True, seed=run.seed) if flip else None
-        return DeviceImages(
-            base.images, columns, device=data.device, mean=half, std=half, augment=augment, info=info
-        )
+        return in_unit_range(self.data.test if run is None else self.data.scored(run), augment)
 
 
 def train(settings, runs, plans) -> bool:
@@ -127,53 +124,30 @@ def train(settings, runs, plans) -> bool:
     return run_all(settings, runs, plans, load=Study.load, make=make_run, left_out=NOT_IN_A_RUN)
 
 
-def arguments(settings, folder: Path, seed: int, steps: int, batch_size: int, on_cpu: bool, **more) -> TrainingArguments:
-    """What network and classifier are both trained with: Adam without decay of weights."""
-    rows_per_pass, accumulation = split_batch(batch_size, training_world(), settings.micro_batch)
-    return TrainingArguments(
-        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=rows_per_pass,
-        gradient_accumulation_steps=accumulation, per_device_eval_batch_size=settings.micro_batch,
-        lr_scheduler_type=settings.schedule, weight_decay=0.0, bf16=settings.bf16,
-        torch_compile=settings.torch_compile, logging_steps=settings.logging_steps, save_steps=settings.save_steps,
-        save_total_limit=CHECKPOINTS_KEPT, use_cpu=on_cpu, report_to="none", seed=seed, **more,
-    )  # fmt: skip
-
-
-def run_trainer(trainer, folder: Path, title: str) -> None:
-    """Train to the end, from the last complete checkpoint if there is one."""
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(FigureProgress(title))
-    checkpoint = last_complete_checkpoint(folder)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
-
 def classifier_for(settings, run: Run, study: Study, noise: LabelFlips | HumanLabels, on_cpu: bool) -> NoisyClassifier:
     """The classifier of noisy images that was given, or one trained through T on the labels of this run."""
     if settings.classifier is not None:
         return NoisyClassifier.from_pretrained(settings.classifier)
-    data, folder = study.data, Path(settings.output) / f"classifier-{run.labels}-seed{run.seed}"
+    folder = Path(settings.output) / f"classifier-{run.labels}-seed{run.seed}"
+    given = {
+        "scale": _STUDIES[settings.scale], "data": settings.data, "model": settings.classifier_model,
+        "epochs": settings.classifier_epochs, "redraw": settings.redraw, "flip": settings.flip,
+        "bf16": settings.bf16, "torch_compile": settings.torch_compile, "save_steps": settings.save_steps,
+        "logging_steps": settings.logging_steps, "source": settings.source, "train_rows": settings.train_rows,
+    }  # fmt: skip
+    classifier = classifier_settings([f"--{name}={value}" for name, value in given.items() if value is not None])
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # no process may find the folder finished while another still writes it
     if not (folder / "config.json").exists():
+        if not int(os.environ.get("RANK", 0)):
+            left_out = ("output", "ratio", "transition", "seed", "save_steps", "logging_steps", "dry_run")
+            claim_folder(folder, {k: v for k, v in asdict(classifier).items() if k not in left_out})
         rows = study.rows(run, settings.flip)
-        steps = max(1, round(settings.classifier_epochs * len(rows) / settings.classifier_batch))
-        args = arguments(
-            settings, folder, run.seed, steps, settings.classifier_batch, on_cpu,
-            learning_rate=settings.classifier_rate, warmup_steps=settings.classifier_warmup,
-            dataloader_drop_last=len(rows) >= settings.classifier_batch,
+        steps = max(1, round(classifier.epochs * len(rows) / classifier.batch_size))
+        trainer = train_noisy_classifier(
+            rows, study.rows(None), noise=noise, folder=folder, settings=classifier, class_names=study.data.classes,
+            steps=steps, seed=run.seed, on_cpu=on_cpu, title=folder.name, augment=augmentation(settings, run),
         )  # fmt: skip
-        if args.process_index == 0:
-            kept = ("data", "source", "train_rows", "image_size", "redraw", "flip", "augment", "schedule")
-            kept += tuple(name for name in asdict(settings) if name.startswith("classifier_"))
-            claim_folder(folder, {name: getattr(settings, name) for name in kept})
-        set_seed(run.seed)
-        model = NoisyClassifier(
-            len(data.classes), data.image_size, data.num_channels, settings.classifier_model, class_names=data.classes
-        )
-        trainer = NoisyClassifierTrainer(
-            model, args, noise=noise, train_dataset=rows, eval_dataset=study.rows(None),
-            augment=augmentation(settings, run),
-        )  # fmt: skip
-        run_trainer(trainer, folder, folder.name)
-        trainer.save_model()
         trainer.accelerator.wait_for_everyone()
     return NoisyClassifier.from_pretrained(folder)
 
@@ -188,9 +162,15 @@ def make_run(settings, run: Run, plan, folder: Path, study: Study, on_cpu: bool,
     data, rows = study.data, study.rows(run, settings.flip)
     noise = noise_of(run, data, rows)
     classifier = classifier_for(settings, run, study, noise, on_cpu) if run.loss == "tdsm" else None
-    args = arguments(
-        settings, folder, run.seed, plan.steps, plan.batch_size, on_cpu, learning_rate=settings.learning_rate,
-        warmup_steps=settings.warmup, dataloader_drop_last=len(rows) >= plan.batch_size,
+    rows_per_pass, accumulation = split_batch(plan.batch_size, training_world(), settings.micro_batch)
+    args = TrainingArguments(
+        output_dir=str(folder), max_steps=plan.steps, per_device_train_batch_size=rows_per_pass,
+        gradient_accumulation_steps=accumulation, per_device_eval_batch_size=settings.micro_batch,
+        learning_rate=settings.learning_rate, lr_scheduler_type=settings.schedule, warmup_steps=settings.warmup,
+        weight_decay=0.0, bf16=settings.bf16, torch_compile=settings.torch_compile,
+        logging_steps=settings.logging_steps, save_steps=settings.save_steps, save_total_limit=CHECKPOINTS_KEPT,
+        use_cpu=on_cpu, dataloader_pin_memory=False, dataloader_drop_last=len(rows) >= plan.batch_size,
+        report_to="none", seed=run.seed,
     )  # fmt: skip
     set_seed(run.seed)
     model = edm_unet(
@@ -203,7 +183,10 @@ def make_run(settings, run: Run, plan, folder: Path, study: Study, on_cpu: bool,
         label_dropout=settings.label_dropout, augment=augmentation(settings, run), train_dataset=rows,
         eval_dataset=study.rows(None),
     )  # fmt: skip
-    run_trainer(trainer, folder, title)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(FigureProgress(title))
+    checkpoint = last_complete_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     realised, evaluated = trainer.realised_noise(), trainer.evaluate()
     images, labels = draw(settings, run, trainer, len(data.classes))
     trainer.save_model()
@@ -240,7 +223,7 @@ def in_words(settings) -> str:
 
 
 def draw(settings, run: Run, trainer: EDMTrainer, classes: int) -> tuple[Tensor, np.ndarray]:
-    """Images uint8 [N, channels, H, W] under the averaged weights, and the class asked for in each, by all processes."""
+    """Images uint8 [N, channels, H, W] under the averaged weights, drawn by all processes, and their classes."""
     pipeline = trainer.pipeline()
     pipeline.set_progress_bar_config(disable=True)
     labels = np.arange(settings.num_images) % classes

@@ -47,8 +47,9 @@ def generation_table(
     a0 = clean_consistency(records)
     names = {key: metric["name"] for record in records for key, metric in record.metrics.items() if "name" in metric}
     header = [
-        "run", "loss", "e", "wrong labels", "epochs", "consistency, %", "its 95% interval", "fits the labels exactly, %",
-        "judge on real test images, %", *names.values(), "loss on test images", "paper: consistency, %",
+        "run", "loss", "e", "wrong labels", "epochs", "consistency, %", "its 95% interval",
+        "fits the labels exactly, %", "judge on real test images, %", *names.values(), "loss on test images",
+        "paper: consistency, %",
     ]  # fmt: skip
     rows = []
     for record in records:
@@ -94,7 +95,8 @@ def generation_figure(records: Sequence[RunRecord], folders: Sequence[str | Path
             axis = axes[row, column]
             shown = images[labels == label][:_SHOWN_PER_CLASS]
             if len(shown):
-                strip = np.concatenate(list(np.pad(shown, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=255)), axis=1)
+                framed = np.pad(shown, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=255)
+                strip = np.concatenate(list(framed), axis=1)
                 axis.imshow(strip.squeeze(-1) if strip.shape[-1] == 1 else strip, cmap="gray", vmin=0, vmax=255)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)

@@ -1,4 +1,4 @@
-"""Class-conditional diffusion under EDM's noise, trained on wrong labels: plainly, or through their transition matrix."""
+"""Class-conditional diffusion under EDM's noise, trained on wrong labels: plainly, or through their matrix T."""
 
 from __future__ import annotations
 
@@ -316,8 +316,8 @@ class EDMTrainer(LabelTrainer):
             return torch.func.functional_call(denoiser, averaged, given)
 
         with torch.no_grad(), self.compute_loss_context_manager():
-            losses = [dsm_loss(one, images, sigma, noise, labels, sigma_data=self.sigma_data) for one in (denoiser, ema)]
-        losses = torch.stack(losses, -1)
+            both = [dsm_loss(one, images, sigma, noise, labels, sigma_data=self.sigma_data) for one in (denoiser, ema)]
+        losses = torch.stack(both, -1)
         return None, losses.to(sum_dtype(losses)), labels
 
     def pipeline(self, ema: bool = True) -> EDMPipeline:

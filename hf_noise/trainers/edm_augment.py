@@ -62,8 +62,8 @@ class EDMAugment:
         """Float images [B, C, H, W] of equal sides, sample ids int64 [B] -> images, descriptions float32 [B, 9].
 
         A description is: flipped horizontally, vertically (0 or 1 each), normal number of the scale, cos - 1 and sin of
-        the rotation, half-normal number of the stretch times cos and sin of its axis, normal numbers of the shifts; 0 for
-        whatever was not done.
+        the rotation, half-normal number of the stretch times cos and sin of its axis, normal numbers of the shifts; 0
+        for whatever was not done.
 
         Raises:
             ValueError: images whose sides differ.
