@@ -43,7 +43,7 @@ SCALES: dict[str, dict] = {
     # About 25 minutes of one H200: three networks and one classifier.
     "gpu": CIFAR | dict(
         output="runs/edm-gpu", ratio=[0.0, 1.0], loss=["dsm", "tdsm"], epochs=20.0, batch_size=512, learning_rate=5e-4,
-        warmup=500, dropout=0.0, augment=0.0, num_images=10_000,
+        warmup=500, dropout=0.0, augment=0.0, classifier_epochs=60.0, num_images=10_000,
     ),  # fmt: skip
     # Paper A, tables 1 and 12. It states neither duration nor dropout nor augmentation, and a warm-up of 200 epochs:
     # read as part of 300, with the usual 5,000 steps of warm-up.

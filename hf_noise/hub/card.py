@@ -197,8 +197,8 @@ def _loss_sentence(record: RunRecord) -> str:
     if task == "class_conditional_generation":
         if loss.get("name") == "tdsm":
             return (
-                "transition-aware denoising score matching (TDSM): at the noisy label the network is fitted to the image "
-                "together with its answers at the other classes, each with the probability that the image is of this "
+                "transition-aware denoising score matching (TDSM): at a noisy label the network is fitted to the image "
+                "together with its answers at other classes, each with the probability that the image is of this "
                 f"class; T is {loss.get('transition', 'known')}."
             )
         return "plain denoising score matching under EDM's noise, on the labels as they are."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -214,10 +215,10 @@ class EDMTrainer(LabelTrainer):
         plain = Denoiser(model, self.sigma_data)
         if self.augment is None:
             return plain
-        described = getattr(self.model, _AUGMENT)
+        layer = getattr(self.model, _AUGMENT)
 
         def told(x: Tensor, sigma: Tensor, class_labels: Tensor, augment: Tensor | None = None) -> Tensor:
-            with described.of(augment):
+            with layer.telling(augment):
                 return plain(x, sigma, class_labels)
 
         return told
@@ -376,7 +377,7 @@ class _Average(TrainerCallback):
 
 
 class _Description(nn.Linear):
-    """Adds what an image's augmentation was, [B, 9], to the network's embedding of the noise level while `of` it."""
+    """Adds what an image's augmentation was, [B, 9], to the network's embedding of the noise level, while `telling` it."""
 
     def __init__(self, unet: UNet2DModel):
         super().__init__(9, unet.time_embedding.linear_2.out_features, bias=False)
@@ -384,15 +385,13 @@ class _Description(nn.Linear):
         self.told: Tensor | None = None
         unet.time_embedding.register_forward_hook(self._add)
 
-    def of(self, described: Tensor | None) -> _Description:
+    @contextmanager
+    def telling(self, described: Tensor | None) -> Iterator[None]:
         self.told = described
-        return self
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: Any) -> None:
-        self.told = None
+        try:
+            yield
+        finally:
+            self.told = None
 
     def _add(self, module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
         return embedded if self.told is None else embedded + self(self.told.to(embedded.dtype))
