@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from classifier_noise_run import Data, noise_of
 from study import CHECKPOINTS_KEPT, run_all
+from torch import Tensor
 from transformers import ProgressCallback, TrainingArguments, set_seed
 
 from hf_noise.analysis.transition import anchor_transition, transition_error
@@ -107,6 +108,7 @@ def train_noisy_classifier(
     seed: int = 0,
     on_cpu: bool = False,
     title: str = "classifier",
+    augment: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] | None = None,
 ) -> NoisyClassifierTrainer:
     """Train a classifier of noisy images and save it in `folder`, going on from its last checkpoint if it has one.
 
@@ -118,6 +120,7 @@ def train_noisy_classifier(
         transition: one of `TRANSITIONS`; "human" and "known" both take T of the noise, "none" corrects nothing.
         class_names: of the C classes.
         steps: of the optimiser.
+        augment: of training images, see `NoisyClassifierTrainer`.
 
     Returns:
         The trainer; its `model` is the classifier, its `transition` what that was trained through.
@@ -127,7 +130,7 @@ def train_noisy_classifier(
     if transition == "anchor":
         plain = train_noisy_classifier(
             rows, test, noise=noise, folder=folder / "plain", settings=settings, transition="none",
-            class_names=class_names, steps=steps, seed=seed, on_cpu=on_cpu, title=f"{title}, plain",
+            class_names=class_names, steps=steps, seed=seed, on_cpu=on_cpu, title=f"{title}, plain", augment=augment,
         )  # fmt: skip
         given = anchor_transition(noisy_posterior(plain, rows), settings.anchor_quantile)
     args = TrainingArguments(
@@ -146,8 +149,8 @@ def train_noisy_classifier(
     )  # fmt: skip
     check_disk(folder, model.num_parameters(), CHECKPOINTS_KEPT + 1)
     trainer = NoisyClassifierTrainer(
-        model, args, noise=noise, transition=given, volume=PLANS[settings.matrix_phases], train_dataset=rows,
-        eval_dataset=test,
+        model, args, noise=noise, transition=given, volume=PLANS[settings.matrix_phases], augment=augment,
+        train_dataset=rows, eval_dataset=test,
     )  # fmt: skip
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(FigureProgress(title))

@@ -28,6 +28,7 @@ _TASKS = {
     "masked_lm": ("transformers", "fill-mask", "AutoModelForMaskedLM"),
     "seq2seq": ("transformers", "text2text-generation", "AutoModelForSeq2SeqLM"),
     "image_classification": ("transformers", "image-classification", "AutoModelForImageClassification"),
+    "class_conditional_generation": ("diffusers", "unconditional-image-generation", "EDMPipeline"),
 }
 
 # Metrics with a name of their own; any other is shown under its key. Order is the order of the card.
@@ -52,13 +53,17 @@ _METRICS = {
     "marginal_tv": "total variation of these marginals",
     "train_accuracy_trained_labels": "accuracy on training images, labels as trained on",
     "train_accuracy_clean_labels": "accuracy on training images, clean labels",
+    "label_consistency": "share of generated images that a judge gives the class they were asked for",
+    "judge_test_accuracy": "accuracy of that judge, clean real test images",
+    "test_loss": "EDM loss on test images with clean labels, averaged weights",
+    "test_loss_raw": "EDM loss on test images with clean labels, raw weights",
     "memorised": "share of the wrong training labels that it gives back",
 }
 
 # Which split a metric was measured on, by the beginning of its name; all others on training data.
 _SPLITS = {"validation": "validation", "test": "test", "successor": "test", "marginal": "test"}
 # What the noise is called with, in the card's code.
-_UNITS = {"image_classification": "labels"}
+_UNITS = {"image_classification": "labels", "class_conditional_generation": "labels"}
 
 
 def model_card(
@@ -141,7 +146,7 @@ def _eval_results(record: RunRecord, pipeline_tag: str) -> list[EvalResult]:
             dataset_name=source,
             dataset_split=_split(name),
             metric_type=name,
-            metric_name=_METRICS.get(name, name.replace("_", " ")),
+            metric_name=_METRICS.get(name, metric.get("name", name.replace("_", " "))),
             metric_value=metric["value"],
             metric_args={key: value for key, value in metric.items() if key != "value"},
         )
@@ -167,7 +172,7 @@ def _results(record: RunRecord) -> str:
         spread = (
             f"{render.number(metric['low'])} to {render.number(metric['high'])}" if "low" in metric else ""
         )
-        label = _METRICS.get(name, name.replace("_", " "))
+        label = _METRICS.get(name, metric.get("name", name.replace("_", " ")))
         value = render.number(float(metric["value"]))
         rows.append((label, value, spread, str(metric.get("unit", "")), render.number(metric["n"])))
     columns = ("metric", "value", "interval", "unit", "n")
@@ -189,6 +194,14 @@ def _noise_rows(record: RunRecord) -> dict[str, Any]:
 
 def _loss_sentence(record: RunRecord) -> str:
     loss, task = record.loss, record.task
+    if task == "class_conditional_generation":
+        if loss.get("name") == "tdsm":
+            return (
+                "transition-aware denoising score matching (TDSM): at a noisy label the network is fitted to the image "
+                "together with its answers at other classes, each with the probability that the image is of this "
+                f"class; T is {loss.get('transition', 'known')}."
+            )
+        return "plain denoising score matching under EDM's noise, on the labels as they are."
     if record.noise.get("error_rate") == 0 and loss.get("name") == "nll":
         return "the plain negative log-likelihood; there was no noise to be told of."
     if task == "image_classification" and loss.get("name") == "corrected":
@@ -214,6 +227,14 @@ def _loss_sentence(record: RunRecord) -> str:
 
 
 def _usage(repo_id: str, loader: str, record: RunRecord) -> str:
+    if record.task == "class_conditional_generation":
+        classes = record.data["classes"] - 1
+        return "\n".join([
+            f"from hf_noise.diffusion import {loader}", "", f'pipeline = {loader}.from_pretrained("{repo_id}")',
+            f"images = pipeline(class_labels=[0, {classes}], seed=0).images  # classes are 0 to {classes}", "",
+            "import hf_noise", "",
+            f'noise = hf_noise.load_noise("{repo_id}")  # what it was trained on, as an object',
+        ])  # fmt: skip
     lines = [f"from transformers import {loader}", "", f'model = {loader}.from_pretrained("{repo_id}")']
     if record.data.get("tokenizer"):
         lines[0] += ", AutoTokenizer"

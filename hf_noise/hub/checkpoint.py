@@ -7,12 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-#: Key of config.json under which a trainer stores `noise.to_dict()`.
+#: Key of config.json, or of a pipeline's model_index.json, under which `noise.to_dict()` is stored.
 CONFIG_KEY = "hf_noise"
+_CONFIG, _PIPELINE = "config.json", "model_index.json"
+
+
+def config_name(folder: Path) -> str:
+    """File that describes a checkpoint: model_index.json for a pipeline of diffusers, config.json for a model."""
+    return _PIPELINE if (folder / _PIPELINE).is_file() and not (folder / _CONFIG).is_file() else _CONFIG
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a checkpoint.
+    """config.json of a checkpoint, model_index.json of a pipeline.
 
     Raises:
         FileNotFoundError: the folder, or config.json in it, is missing.
@@ -20,7 +26,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; pass the folder that save_pretrained wrote")
-    path = folder / "config.json"
+    path = folder / config_name(folder)
     if not path.is_file():
         raise FileNotFoundError(
             f"{folder} is not a complete checkpoint: config.json is missing; write it with save_pretrained"
@@ -46,10 +52,24 @@ def parse_config(path: Path) -> dict[str, Any]:
 def check_weights(folder: Path) -> list[Path]:
     """The weight files of a checkpoint, after their headers were read and their lengths compared with them.
 
+    Those of a pipeline lie in the folders of its components; one that has none, as a scheduler, has no config.json.
+
     Raises:
         FileNotFoundError: there are no safetensors weights, or a shard that the index lists is missing.
         ValueError: a file is cut off or unreadable, or lacks a tensor that the index puts there.
     """
+    if config_name(folder) == _PIPELINE:
+        components = sorted(path.parent for path in folder.glob(f"*/{_CONFIG}"))
+        found = [path for component in components for path in sorted(component.glob("*.safetensors"))]
+        empty = [component.name for component in components if not any(component.glob("*.safetensors"))]
+        if empty or not found:
+            raise FileNotFoundError(
+                f"{folder} is not a complete pipeline: no safetensors weights in {', '.join(empty) or 'any folder'}; "
+                "save it again"
+            )
+        for path in found:
+            _tensor_names(path)
+        return found
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if index.is_file():
         weight_map = parse_config(index).get("weight_map") or {}

@@ -26,7 +26,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
 from hf_noise.hub.card import data_card, model_card
-from hf_noise.hub.checkpoint import CONFIG_KEY, check_weights, read_config, stated_noise
+from hf_noise.hub.checkpoint import CONFIG_KEY, check_weights, config_name, read_config, stated_noise
 from hf_noise.hub.data_card import config_block, describe_columns, with_config
 from hf_noise.hub.data_folder import describe_config, write_config
 from hf_noise.hub.errors import explained
@@ -90,7 +90,7 @@ def push_checkpoint(
 
     files: dict[str, Path | bytes] = dict(_local_files(folder, _NO_MODEL))
     # Only the uploaded copy gets what the local one lacks: somebody may be reading the folder.
-    files["config.json"] = _as_json(config | {CONFIG_KEY: noise.to_dict()})
+    files[config_name(folder)] = _as_json(config | {CONFIG_KEY: noise.to_dict()})
     if record is not None:
         files[_CARD] = str(model_card(record, repo_id=repo_id, license=license)).encode()
         files[_RECORD] = (record.to_json() + "\n").encode()

@@ -1,7 +1,8 @@
 """Trainers that know the noise of their data."""
 
 from hf_noise.trainers.causal_lm import CausalLMTrainer
+from hf_noise.trainers.edm import EDMTrainer
 from hf_noise.trainers.image_classifier import ImageClassifierTrainer
 from hf_noise.trainers.noisy_classifier import NoisyClassifierTrainer
 
-__all__ = ["CausalLMTrainer", "ImageClassifierTrainer", "NoisyClassifierTrainer"]
+__all__ = ["CausalLMTrainer", "EDMTrainer", "ImageClassifierTrainer", "NoisyClassifierTrainer"]

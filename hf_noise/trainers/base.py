@@ -62,7 +62,7 @@ class NoiseTrainer(Trainer):
                 kinds = " or ".join(kind.__name__ for kind in self.noise_kinds)
                 raise TypeError(f"this trainer takes {kinds}, got {type(noise).__name__}; {self.other_noise}")
             self.check_noise(noise)
-            write_config(self.model, hf_noise=noise.to_dict())
+            self.write_noise(noise)
         self.noise = noise
         self.meter = meter
         self.epoch = 0
@@ -75,6 +75,10 @@ class NoiseTrainer(Trainer):
 
     def check_noise(self, noise: Noise) -> None:
         """Raise ValueError if this noise and the model do not fit together."""
+
+    def write_noise(self, noise: Noise) -> None:
+        """State the noise in what will be saved: by default in the model's config."""
+        write_config(self.model, hf_noise=noise.to_dict())
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
         """As `Trainer.train`; but a run that was stopped after its last step makes no step more."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-__all__ = ["LabelMeter", "Meter", "TokenMeter"]
+__all__ = ["LabelMeter", "LossMeter", "Meter", "TokenMeter"]
 
 
 class Meter(ABC):
@@ -111,6 +111,26 @@ class LabelMeter(Meter):
             logs["nll_corrupted_targets"] = sums["nll_corrupted"] / sums["corrupted"]
             logs["memorised"] = sums["memorised"] / sums["corrupted"]
         return logs
+
+
+class LossMeter(Meter):
+    """Any loss, on images with clean labels and on those with wrong ones."""
+
+    sums = ("loss_clean", "clean", "loss_corrupted", "corrupted")
+
+    @torch.no_grad()
+    def add(self, losses: Tensor, is_noisy: Tensor) -> None:
+        """Add a batch, both [B]: losses float, and where the label is wrong, bool."""
+        counted = torch.stack([~is_noisy, is_noisy])
+        dtype = sum_dtype(losses)
+        n_clean, n_noisy = counted.sum(-1, dtype=dtype).unbind()
+        # Not a product: a loss that is not finite must not spoil the sum that it is no part of.
+        clean, noisy = losses.where(counted, 0).sum(-1, dtype=dtype).unbind()
+        self.book(torch.stack([clean, n_clean, noisy, n_noisy]))
+
+    def means(self, sums: dict[str, float]) -> dict[str, float]:
+        kinds = {"loss_clean_labels": "clean", "loss_wrong_labels": "corrupted"}
+        return {key: sums[f"loss_{kind}"] / sums[kind] for key, kind in kinds.items() if sums[kind]}
 
 
 def sum_dtype(values: Tensor) -> torch.dtype:

@@ -10,6 +10,8 @@ _SHOWN = {
     "loss": "loss",
     "nll_clean_targets": "clean",
     "nll_corrupted_targets": "corrupted",
+    "loss_clean_labels": "clean",
+    "loss_wrong_labels": "wrong",
     "learned_error_rate": "e",
     "eval_nll": "validation",
 }

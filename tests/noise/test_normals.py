@@ -43,7 +43,7 @@ def test_a_longer_row_begins_with_the_shorter_one():
 
 def test_uniform_numbers_stay_below_one():
     numbers = uniforms(0, 1, 0, SAMPLES, 5000)
-    assert 0 <= float(numbers.min()) and float(numbers.max()) < 1
+    assert float(numbers.min()) >= 0 and float(numbers.max()) < 1
 
 
 def test_seed_stream_and_epoch_matter():

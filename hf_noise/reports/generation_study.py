@@ -1,0 +1,110 @@
+"""Table and figure of a study of generated images under label noise, from its records and a few of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hf_noise.reports.figures import save_figure, start_figure
+from hf_noise.reports.paper import paper_table
+from hf_noise.reports.record import RunRecord
+from hf_noise.reports.tables import figure, markdown_table
+
+__all__ = ["SAMPLES_FILE", "TASK", "clean_consistency", "generation_figure", "generation_table", "paper_consistency"]
+
+TASK = "class_conditional_generation"
+#: Arrays `images` uint8 [N, H, W, channels] and `labels` [N] beside a record: some images of each class.
+SAMPLES_FILE = "samples.npz"
+_LOSSES = {"dsm": "DSM", "tdsm": "TDSM"}
+_SHOWN_PER_CLASS = 4
+
+
+def paper_consistency(record: RunRecord) -> float | None:
+    """The label consistency, in percent, of A.table1; None where the papers have none."""
+    data = str(record.data["builder"]).removeprefix("hf_noise/").removesuffix("-noisy")
+    if record.loss["name"] != "dsm" or record.noise.get("kind") != "symmetric":
+        return None
+    return paper_table("A.table1").get(record.noise.get("ratio"), {}).get(f"{data}_consistency")
+
+
+def clean_consistency(records: Sequence[RunRecord]) -> float | None:
+    """Mean label consistency of the runs without noise."""
+    found = [record.metrics["label_consistency"]["value"] for record in records if record.noise["error_rate"] == 0]
+    return float(np.mean(found)) if found else None
+
+
+def generation_table(
+    records: Sequence[RunRecord], reference: Callable[[float, float, int], float] | None = None
+) -> str:
+    """One line per run: rates, compute, consistency beside the judge's own accuracy, distances.
+
+    Args:
+        records: of the task `TASK`.
+        reference: (consistency without noise, e, number of classes) -> that of a network that fits the labels exactly.
+    """
+    a0 = clean_consistency(records)
+    names = {key: metric["name"] for record in records for key, metric in record.metrics.items() if "name" in metric}
+    header = [
+        "run", "loss", "e", "wrong labels", "epochs", "consistency, %", "its 95% interval",
+        "fits the labels exactly, %", "judge on real test images, %", *names.values(), "loss on test images",
+        "paper: consistency, %",
+    ]  # fmt: skip
+    rows = []
+    for record in records:
+        metrics, noise = record.metrics, record.noise
+        found = metrics["label_consistency"]
+        exact = None
+        if reference is not None and a0 is not None and noise.get("kind") in ("symmetric", "cyclic"):
+            exact = reference(a0, noise["error_rate"], record.data["classes"])
+        rows.append([
+            record.name, _LOSSES.get(record.loss["name"], record.loss["name"]), figure(noise["error_rate"]),
+            figure(noise["realised"]["rate"]), figure(record.budget["epochs"], 1), _percent(found["value"]),
+            f"{_percent(found['low'])} to {_percent(found['high'])}", _percent(exact),
+            _percent(metrics["judge_test_accuracy"]["value"]),
+            *(figure(metrics.get(key, {}).get("value")) for key in names), figure(metrics["test_loss"]["value"], 4),
+            figure(paper_consistency(record), 2),
+        ])  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def generation_figure(records: Sequence[RunRecord], folders: Sequence[str | Path], path: str | Path) -> Path:
+    """Draw the images of a study as a PNG: a row for each class that was asked for, a column for each run.
+
+    Args:
+        records: one for each column.
+        folders: of these runs, each with a `samples.npz`.
+    """
+    plt = start_figure()
+    columns = []
+    for folder in folders:
+        with np.load(Path(folder) / SAMPLES_FILE, allow_pickle=False) as kept:
+            columns.append((kept["images"], kept["labels"]))
+    classes = np.unique(np.concatenate([labels for _, labels in columns]))
+    shape = (len(classes), len(columns))
+    size = (1.5 + 1.9 * shape[1], 0.9 + 0.52 * shape[0])
+    fig, axes = plt.subplots(*shape, figsize=size, layout="constrained", squeeze=False)
+    for column, (record, (images, labels)) in enumerate(zip(records, columns, strict=True)):
+        found = record.metrics["label_consistency"]
+        loss = _LOSSES.get(record.loss["name"], record.loss["name"])
+        axes[0, column].set_title(
+            f"e = {record.noise['error_rate']:.2f}, {loss}\n{_percent(found['value'])}% as asked for", fontsize=9
+        )
+        for row, label in enumerate(classes):
+            axis = axes[row, column]
+            shown = images[labels == label][:_SHOWN_PER_CLASS]
+            if len(shown):
+                framed = np.pad(shown, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=255)
+                strip = np.concatenate(list(framed), axis=1)
+                axis.imshow(strip.squeeze(-1) if strip.shape[-1] == 1 else strip, cmap="gray", vmin=0, vmax=255)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            if column == 0:
+                axis.set_ylabel(str(label), rotation=0, ha="right", va="center")
+    fig.supylabel("class asked for", fontsize=10)
+    return save_figure(fig, path)
+
+
+def _percent(value: float | None) -> str:
+    return figure(None if value is None else 100 * value, 1)

@@ -1,0 +1,416 @@
+"""Class-conditional diffusion under EDM's noise, trained on wrong labels: plainly, or through their matrix T."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import TrainerCallback
+
+from hf_noise.diffusion.preconditioning import SIGMA_DATA, Denoiser
+from hf_noise.losses import LabelTransition, dsm_loss, tdsm_loss, transition_aware_weights
+from hf_noise.noise import HumanLabels, LabelFlips
+from hf_noise.noise.normals_torch import normals, uniforms
+from hf_noise.reports.record import write_atomic
+from hf_noise.trainers.images import DeviceImages
+from hf_noise.trainers.labels import LabelTrainer, sample_ids
+from hf_noise.trainers.meter import LossMeter, sum_dtype
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
+
+    from hf_noise.diffusion import EDMPipeline
+
+__all__ = ["EDMTrainer", "EMA_FILE", "FAILURE_FILE"]
+
+SIGMA_STREAM, IMAGE_STREAM, DROPPED_STREAM = 80, 81, 83
+# An evaluation is the same whenever it is made, so it has draws of its own.
+EVALUATION_STREAM = 87
+EMA_FILE = "ema.safetensors"
+FAILURE_FILE = "non_finite_loss.json"
+_STEPS = "optimization_step"
+_AUGMENT = "hf_noise_augment"
+# A transition matrix in a config went through float32.
+_SAME = 1e-6
+
+
+class EDMTrainer(LabelTrainer):
+    """Train a diffusers `UNet2DModel` as EDM's denoiser D(x, sigma, class) on images with noisy labels.
+
+    Rows are as for `LabelTrainer`, `pixel_values` in [-1, 1], always with `sample_id`: wrong labels, noise levels
+    ln sigma ~ N(P_mean, P_std^2), noise of the images and dropped labels are a pure function of (args.seed, epoch,
+    sample_id), so they do not depend on batches, processes and resumes.
+
+    Logs tell the loss on images with clean labels from that on images with wrong ones. `evaluate` gives the plain
+    loss on clean labels under the raw weights (`eval_loss`) and under their moving average (`eval_ema_loss`), on noise
+    that is always the same. `save_model` and `pipeline` give an `EDMPipeline`, whose network is the stock UNet2DModel.
+
+    A loss that is NaN or infinite stops the run at the next log entry or checkpoint, whichever is first, so that no
+    checkpoint holds it; `non_finite_loss.json` in the run's folder then says which images it came from.
+
+    Args:
+        unet: with K + 1 class embeddings, the last one for images without a label; see `hf_noise.models.edm_unet`.
+        noise: `LabelFlips`, drawn here unless the rows have `is_noisy`, or `HumanLabels`, which are in the rows.
+        loss: "dsm", or "tdsm" through the transition matrix.
+        classifier: `NoisyClassifier` for "tdsm", trained at the same noise levels on the same classes. It is frozen,
+            and no part of any checkpoint.
+        transition: T [C, C] for "tdsm", rows clean; by default what the classifier was trained through, else that of
+            the noise. T = I needs no classifier, and is "dsm" exactly.
+        weights: "bayes" for a classifier that predicts clean classes (trained through T), "inverse" for one that
+            predicts noisy labels.
+        tau, renormalise, grad_classes, chunk: see `hf_noise.losses.tdsm_loss`.
+        temperature: of the classifier, > 0.
+        ema_decay: of the moving average, in [0, 1). It starts lower: step k uses at most k / (k + 9).
+        label_dropout: share of labels that are left out in training, in [0, 1); > 0 for classifier-free guidance.
+        sigma_data, P_mean, P_std: of EDM.
+        augment: (images, sample ids, epoch) -> (images, description float [B, 9]) for training images, such as
+            `EDMAugment()`. The network is told the description through a layer that is left out afterwards.
+        **kwargs: as for `transformers.Trainer`.
+
+    Raises:
+        ValueError: noise, transition, classifier and network disagree on classes, images or noise levels; T is
+            singular or badly conditioned in the inverse form; an option is out of range; and what `LabelTrainer`
+            refuses.
+        FloatingPointError: in training, a loss that is not finite.
+    """
+
+    own_prefix = _AUGMENT
+
+    def __init__(
+        self,
+        unet: UNet2DModel = None,
+        args: Any = None,
+        *,
+        noise: LabelFlips | HumanLabels | None = None,
+        loss: Literal["dsm", "tdsm"] = "dsm",
+        classifier: nn.Module | None = None,
+        transition: np.ndarray | Tensor | None = None,
+        weights: Literal["bayes", "inverse"] = "bayes",
+        tau: float = 0.01,
+        temperature: float = 1.0,
+        renormalise: bool = False,
+        grad_classes: Literal["observed", "all"] = "observed",
+        chunk: int | None = None,
+        ema_decay: float = 0.9993,
+        label_dropout: float = 0.0,
+        sigma_data: float = SIGMA_DATA,
+        P_mean: float = -1.2,
+        P_std: float = 1.2,
+        augment: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] | None = None,
+        **kwargs: Any,
+    ):
+        from diffusers.training_utils import EMAModel
+
+        for name, value in (("ema_decay", ema_decay), ("label_dropout", label_dropout), ("tau", tau)):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {value}")
+        for name, value in (("temperature", temperature), ("sigma_data", sigma_data), ("P_std", P_std)):
+            if not value > 0:
+                raise ValueError(f"{name} must be > 0, got {value}")
+        if not (unet.config.num_class_embeds or 0) > 1:
+            raise ValueError("the network has no classes; make it with num_class_embeds = K + 1, see edm_unet")
+        if args is not None:
+            # The Trainer's own filter would hide the loss, and make a GPU wait in every step.
+            args.logging_nan_inf_filter = False
+            if args.ddp_find_unused_parameters is None:
+                args.ddp_find_unused_parameters = False  # all have a gradient
+        if augment is not None:
+            unet.add_module(_AUGMENT, _Description(unet))
+        super().__init__(unet, args, noise=noise, meter=LossMeter(), **kwargs)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError("the moving average is kept on each device as a whole: use DDP, not FSDP or DeepSpeed")
+        for rows in (self.train_dataset, self.eval_dataset):
+            check_range(rows)
+        self.sigma_data, self.P_mean, self.P_std, self.augment = sigma_data, P_mean, P_std, augment
+        self.label_dropout, self.temperature, self.weights = label_dropout, temperature, weights
+        self.mixing = {"tau": tau, "renormalise": renormalise, "grad_classes": grad_classes, "chunk": chunk}
+        self.classifier, self.transition = self._through(loss, classifier, transition)
+        self.names = [name for name, _ in self.model.named_parameters() if not name.startswith(self.own_prefix)]
+        self.ema = EMAModel(self._published(), decay=ema_decay, foreach=True)
+        self.compute_metrics = self.compute_metrics or _mean_losses
+        self._failure: dict[str, Tensor] | None = None
+        self.add_callback(_Average(self))
+
+    @property
+    def num_classes(self) -> int:
+        return self.model.config.num_class_embeds - 1
+
+    def write_noise(self, noise: LabelFlips | HumanLabels) -> None:
+        """Nothing: `EDMPipeline` states the noise, and the network's config stays one of diffusers."""
+
+    def _published(self) -> list[nn.Parameter]:
+        """Parameters of the network itself, without the layer for augmentation."""
+        named = dict(self.model.named_parameters())
+        return [named[name] for name in self.names]
+
+    def _through(self, loss: str, classifier: Any, transition: Any) -> tuple[Any, LabelTransition | None]:
+        """The classifier, frozen and on the device, and T for "tdsm"; (None, None) for plain matching."""
+        if loss == "dsm":
+            if classifier is not None or transition is not None:
+                raise ValueError('classifier= and transition= are for loss="tdsm"')
+            return None, None
+        if loss != "tdsm":
+            raise ValueError(f'loss must be "dsm" or "tdsm", got {loss!r}')
+        if self.weights not in ("bayes", "inverse"):
+            raise ValueError(f'weights must be "bayes" or "inverse", got {self.weights!r}')
+        if transition is None and classifier is not None:
+            transition = classifier.config.transition
+        if transition is None and self.noise is not None:
+            transition = self.noise.transition
+        if transition is None:
+            raise ValueError('loss="tdsm" needs T: pass transition= [C, C] with rows clean, noise=, or a classifier '
+                             "that was trained through one")  # fmt: skip
+        transition = LabelTransition(transition, device=self.args.device)
+        if len(transition) != self.num_classes:
+            raise ValueError(f"transition has {len(transition)} classes, the network {self.num_classes}")
+        if torch.equal(transition.matrix, torch.eye(self.num_classes, dtype=torch.float64)):
+            return None, None
+        if classifier is None:
+            raise ValueError('loss="tdsm" needs classifier=, see hf_noise.trainers.NoisyClassifierTrainer')
+        self._check_classifier(classifier.config, classifier.predicts)
+        if self.weights == "inverse":  # refuses a matrix without a usable inverse now, not in the first step
+            even = torch.full((1, self.num_classes), 1 / self.num_classes, device=self.args.device)
+            transition_aware_weights(even.argmax(-1), transition, noisy_posterior=even)
+        return classifier.to(self.args.device).eval().requires_grad_(False), transition
+
+    def _check_classifier(self, theirs: Any, predicts: str) -> None:
+        ours, noise = self.model.config, self.noise
+        facts = [
+            ("classes", theirs.num_classes, self.num_classes), ("image_size", theirs.image_size, ours.sample_size),
+            ("num_channels", theirs.num_channels, ours.in_channels),
+            ("sigma_data", theirs.sigma_data, self.sigma_data), ("P_mean", theirs.P_mean, self.P_mean),
+            ("P_std", theirs.P_std, self.P_std),
+        ]  # fmt: skip
+        for name, of_theirs, of_ours in facts:
+            if of_theirs != of_ours:
+                raise ValueError(
+                    f"the classifier has {name} = {of_theirs}, this run {of_ours}; train one for the same images, "
+                    "classes and noise levels"
+                )
+        needed = {"bayes": "clean", "inverse": "noisy"}[self.weights]
+        if predicts != needed:
+            other = {"bayes": "inverse", "inverse": "bayes"}[self.weights]
+            raise ValueError(
+                f'weights="{self.weights}" takes a classifier of {needed} labels, this one predicts {predicts} ones; '
+                f'use weights="{other}", or train it {"through T" if needed == "clean" else "with transition=None"}'
+            )
+        if theirs.transition_source == "known" and noise is not None:
+            apart = float(np.abs(np.asarray(theirs.transition) - noise.transition).max())
+            if apart > _SAME:
+                raise ValueError(
+                    f"the classifier was trained through the T of other noise (entries differ by up to {apart:.3g}); "
+                    "train one on the labels of this run"
+                )
+
+    def denoiser(self, model: nn.Module) -> Callable[..., Tensor]:
+        """D(x, sigma, class_labels, augment=None) of the network, wrapped or not, in training with its augmentation."""
+        plain = Denoiser(model, self.sigma_data)
+        if self.augment is None:
+            return plain
+        layer = getattr(self.model, _AUGMENT)
+
+        def told(x: Tensor, sigma: Tensor, class_labels: Tensor, augment: Tensor | None = None) -> Tensor:
+            with layer.telling(augment):
+                return plain(x, sigma, class_labels)
+
+        return told
+
+    def levels(self, sample: Tensor, stream: int, epoch: int) -> Tensor:
+        """Noise levels float32 [B], from the counter."""
+        return torch.exp(self.P_mean + self.P_std * normals(self.args.seed, stream, epoch, sample, 1)[:, 0])
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels, _, is_noisy = self.targets(inputs, draw=True)
+        images, sample, told = inputs["pixel_values"], sample_ids(inputs), {}
+        if self.augment is not None:
+            images, told["augment"] = self.augment(images, sample, self.epoch)
+        sigma = self.levels(sample, SIGMA_STREAM, self.epoch)
+        noise = normals(self.args.seed, IMAGE_STREAM, self.epoch, sample, images[0].numel()).view(images.shape)
+        images = self.laid_out(images)
+        weights = self._weights(images, sigma, noise, labels)
+        if self.label_dropout:
+            dropped = uniforms(self.args.seed, DROPPED_STREAM, self.epoch, sample, 1)[:, 0] < self.label_dropout
+            labels = torch.where(dropped, self.num_classes, labels)
+        denoiser, options = self.denoiser(model), {"sigma_data": self.sigma_data, **told}
+        if weights is None:
+            losses = dsm_loss(denoiser, images, sigma, noise, labels, **options)
+        else:
+            losses = tdsm_loss(denoiser, images, sigma, noise, labels, weights, **self.mixing, **options)
+        self.meter.add(losses.detach(), is_noisy)
+        self._watch(losses.detach(), sample)
+        loss = self.mean_loss(losses.sum(), len(labels), num_items_in_batch)
+        return (loss, {"losses": losses}) if return_outputs else loss
+
+    @torch.no_grad()
+    def _weights(self, images: Tensor, sigma: Tensor, noise: Tensor, labels: Tensor) -> Tensor | None:
+        """Transition-aware weights [B, C], None for plain matching."""
+        if self.transition is None:
+            return None
+        logits = self.classifier(images + sigma[:, None, None, None] * noise, sigma)
+        given = {"bayes": "clean_posterior", "inverse": "noisy_posterior"}[self.weights]
+        return transition_aware_weights(
+            labels, self.transition, logits=True, temperature=self.temperature, **{given: logits}
+        )
+
+    def _watch(self, losses: Tensor, sample: Tensor) -> None:
+        """Keep what the first loss that is not finite came from, on the device: reading it would make it wait."""
+        now = {"step": torch.full_like(sample[:1], self.state.global_step), "sample_id": sample, "loss": losses.float()}
+        kept = self._failure
+        if kept is None or len(kept["sample_id"]) < len(sample):
+            if kept is not None:
+                self._stop_if_broken(local=True)
+            self._failure = kept = {**now, "broken": torch.zeros_like(now["step"], dtype=torch.bool)}
+        elif len(kept["sample_id"]) > len(sample):  # the last batch of an epoch
+            missing = len(kept["sample_id"]) - len(sample)
+            now["sample_id"] = nn.functional.pad(sample, (0, missing), value=-1)
+            now["loss"] = nn.functional.pad(now["loss"], (0, missing))
+        broken = ~torch.isfinite(losses).all().view(1)
+        self._failure = {name: torch.where(kept["broken"], kept[name], value) for name, value in now.items()}
+        self._failure["broken"] = kept["broken"] | broken
+
+    def _stop_if_broken(self, local: bool = False) -> None:
+        """Raise FloatingPointError if a loss since the start was not finite (a collective call, unless local)."""
+        if self._failure is None:
+            return
+        ours = self._failure["broken"]
+        if not bool(ours if local else self.accelerator.gather(ours).any()):
+            return
+        if not bool(ours):
+            raise FloatingPointError("the loss of another process is NaN or infinite; its message says where")
+        loss, sample = self._failure["loss"].tolist(), self._failure["sample_id"].tolist()
+        wrong = [one for one, value in zip(sample, loss) if not np.isfinite(value)]
+        step = int(self._failure["step"]) + 1
+        batch = [{"sample_id": one, "loss": repr(value)} for one, value in zip(sample, loss) if one >= 0]
+        rank = self.args.process_index
+        file = Path(self.args.output_dir, FAILURE_FILE if rank == 0 else f"{rank}-{FAILURE_FILE}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, json.dumps({"step": step, "epoch": self.epoch, "process": rank, "batch": batch}) + "\n")
+        raise FloatingPointError(
+            f"the loss is NaN or infinite in step {step} for {len(wrong)} of {len(batch)} images (sample_id "
+            f"{', '.join(map(str, wrong[:8]))}{', ...' if len(wrong) > 8 else ''}); the batch is in {file}, earlier "
+            "checkpoints stay. Look at these images, or lower the learning rate; float16 may be too narrow"
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        self._stop_if_broken()
+        super().log(logs, start_time)
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """(None, float64 [B, 2] = loss under the raw and the averaged weights, labels [B])."""
+        inputs = self._prepare_inputs(inputs)
+        labels, sample = inputs.get("clean_labels", inputs["labels"]), sample_ids(inputs)
+        images = self.laid_out(inputs["pixel_values"])
+        sigma = self.levels(sample, EVALUATION_STREAM, 0)
+        noise = normals(self.args.seed, EVALUATION_STREAM, 1, sample, images[0].numel()).view(images.shape)
+        denoiser = Denoiser(self.model, self.sigma_data)
+        averaged = {f"unet.{name}": value for name, value in zip(self.names, self.ema.shadow_params)}
+
+        def ema(*given: Tensor) -> Tensor:
+            return torch.func.functional_call(denoiser, averaged, given)
+
+        with torch.no_grad(), self.compute_loss_context_manager():
+            both = [dsm_loss(one, images, sigma, noise, labels, sigma_data=self.sigma_data) for one in (denoiser, ema)]
+        losses = torch.stack(both, -1)
+        return None, losses.to(sum_dtype(losses)), labels
+
+    def pipeline(self, ema: bool = True) -> EDMPipeline:
+        """Sampler with a copy of the network as it stands: the moving average of its weights, or the raw ones."""
+        from hf_noise.diffusion import EDMHeunScheduler, EDMPipeline
+
+        with torch.random.fork_rng(devices=[]):  # training goes on as if no network had been made
+            unet = type(self.model).from_config(self.model.config).to(self.args.device)
+        weights = self.ema.shadow_params if ema else self._published()
+        with torch.no_grad():
+            for parameter, value in zip(unet.parameters(), weights, strict=True):
+                parameter.copy_(value)
+        return EDMPipeline(
+            unet.eval(), EDMHeunScheduler(sigma_data=self.sigma_data), num_classes=self.num_classes,
+            has_unconditional=self.label_dropout > 0, hf_noise=None if self.noise is None else self.noise.to_dict(),
+        )  # fmt: skip
+
+    def _save_checkpoint(self, model, trial):
+        self._stop_if_broken()
+        super()._save_checkpoint(model, trial)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        folder = output_dir or self.args.output_dir
+        if self._checkpoint_state is None:  # a model to use, not a checkpoint to go on from
+            if self.args.should_save:
+                self.pipeline().save_pretrained(folder)
+            return
+        state_dict = self.model.state_dict() if state_dict is None else state_dict
+        super()._save(output_dir, {name: value.contiguous() for name, value in state_dict.items()})
+        if self.args.should_save:
+            average = {name: value.cpu().contiguous() for name, value in zip(self.names, self.ema.shadow_params)}
+            save_file(average | {_STEPS: torch.tensor(self.ema.optimization_step)}, os.path.join(folder, EMA_FILE))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        average = load_file(os.path.join(resume_from_checkpoint, EMA_FILE))
+        self.ema.optimization_step = int(average[_STEPS])
+        for name, value in zip(self.names, self.ema.shadow_params):
+            value.copy_(average[name])
+
+    def _load_own(self, state: Mapping[str, Tensor]) -> None:
+        if self.augment is not None:
+            getattr(self.model, _AUGMENT).load_state_dict(
+                {name.removeprefix(f"{_AUGMENT}."): v for name, v in state.items() if name.startswith(_AUGMENT)}
+            )
+
+
+class _Average(TrainerCallback):
+    """Takes the weights of each optimiser step into the moving average."""
+
+    def __init__(self, trainer: EDMTrainer):
+        self.trainer = trainer
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.trainer.ema.step(self.trainer._published())
+
+
+class _Description(nn.Linear):
+    """Adds what an image's augmentation was, [B, 9], to the network's embedding of the noise level, while `telling` it."""
+
+    def __init__(self, unet: UNet2DModel):
+        super().__init__(9, unet.time_embedding.linear_2.out_features, bias=False)
+        nn.init.zeros_(self.weight)
+        self.told: Tensor | None = None
+        unet.time_embedding.register_forward_hook(self._add)
+
+    @contextmanager
+    def telling(self, described: Tensor | None) -> Iterator[None]:
+        self.told = described
+        try:
+            yield
+        finally:
+            self.told = None
+
+    def _add(self, module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
+        return embedded if self.told is None else embedded + self(self.told.to(embedded.dtype))
+
+
+def check_range(rows: Any) -> None:
+    """Raise ValueError unless the images, where they are `DeviceImages`, come in [-1, 1]."""
+    if not isinstance(rows, DeviceImages):
+        return
+    low, high = ((level - rows.mean) * rows.scale for level in (0, 255))
+    if not (torch.allclose(low, -torch.ones_like(low)) and torch.allclose(high, torch.ones_like(high))):
+        raise ValueError(
+            f"images must lie in [-1, 1], these do in [{float(low.min()):.3g}, {float(high.max()):.3g}]; make "
+            "DeviceImages with a mean and a std of 0.5 for each channel"
+        )
+
+
+def _mean_losses(prediction: Any) -> dict[str, float]:
+    """Means over rows [N, 2]."""
+    losses = np.asarray(prediction.predictions, dtype=np.float64)
+    raw, averaged = losses.mean(0).tolist()
+    return {"loss": raw, "ema_loss": averaged, "images": len(losses)}

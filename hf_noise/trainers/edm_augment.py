@@ -1,0 +1,109 @@
+"""EDM's non-leaking augmentation of images, drawn on their device from the counter."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hf_noise.noise.normals_torch import uniforms
+
+__all__ = ["EDMAugment"]
+
+_DRAWS = 14
+_HALF_WORD = 2.0**-25  # puts a draw of 24 bits in the middle of its interval, so that no normal number is infinite
+
+
+@dataclass(frozen=True, kw_only=True)
+class EDMAugment:
+    """Flips, scaling, rotation, stretching and shifts of training images, and what was done to each.
+
+    A network that is told what was done need not show it in what it generates. Every kind is drawn for an image with
+    `probability`, but the horizontal flip for each image: it falls on half of them. What lies outside an image is its
+    reflection; pixels are interpolated linearly.
+
+    Args:
+        probability: in [0, 1].
+        flip: whether images are flipped, horizontally and vertically; False for digits.
+        scale, stretch: standard deviation of log2 of the factor on both sides, and of that on one side and its inverse
+            on the other.
+        rotation: largest angle as a share of half a turn, in [0, 1].
+        shift: standard deviation, as a share of the image's side.
+        seed: of the draws, in [0, 2^63).
+
+    Raises:
+        ValueError: a number outside its range.
+
+    Source: Karras et al. 2022, appendix F.2 and table 6; without their filtered resampling.
+    """
+
+    probability: float = 0.12
+    flip: bool = True
+    scale: float = 0.2
+    rotation: float = 1.0
+    stretch: float = 0.2
+    shift: float = 0.125
+    seed: int = 0
+    stream: ClassVar[int] = 82
+
+    def __post_init__(self) -> None:
+        for name in ("probability", "rotation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        for name in ("scale", "stretch", "shift"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}; 0 switches it off")
+
+    def __call__(self, images: Tensor, sample: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Float images [B, C, H, W] of equal sides, sample ids int64 [B] -> images, descriptions float32 [B, 9].
+
+        A description is: flipped horizontally, vertically (0 or 1 each), normal number of the scale, cos - 1 and sin of
+        the rotation, half-normal number of the stretch times cos and sin of its axis, normal numbers of the shifts; 0
+        for whatever was not done.
+
+        Raises:
+            ValueError: images whose sides differ.
+        """
+        if images.shape[-1] != images.shape[-2]:
+            raise ValueError(f"rotations need images of equal sides, got {list(images.shape[-2:])} pixels; crop them")
+        described, angle, axis = self.draw(sample, epoch)
+        flat = F.affine_grid(self._sources(described, angle, axis), list(images.shape), align_corners=False)
+        moved = F.grid_sample(images, flat, mode="bilinear", padding_mode="reflection", align_corners=False)
+        return moved, described
+
+    def draw(self, sample: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Descriptions [B, 9], angles of rotation [B] and of the stretched axis [B]."""
+        u = uniforms(self.seed, self.stream, epoch, sample, _DRAWS).unbind(-1)
+        does = [(value < self.probability).float() for value in u[:5]]
+        across, down = ((value < 0.5).float() * self.flip for value in u[5:7])
+        scale, stretch, right, below = (math.sqrt(2) * torch.erfinv(2 * (v + _HALF_WORD) - 1) for v in u[7:11])
+        angle = (2 * u[11] - 1) * math.pi * self.rotation * does[2]
+        axis = (2 * u[12] - 1) * math.pi
+        # Without a sign: a narrower side is a stretched other one, and the description would not tell the two apart.
+        stretch = stretch.abs() * does[3]
+        return torch.stack([
+            across, down * does[0], scale * does[1], angle.cos() - 1, angle.sin(), stretch * axis.cos(),
+            stretch * axis.sin(), right * does[4], below * does[4],
+        ], -1), angle, axis  # fmt: skip
+
+    def _sources(self, described: Tensor, angle: Tensor, axis: Tensor) -> Tensor:
+        """Where each pixel of the result comes from: affine maps [B, 2, 3] in units of half a side."""
+        across, down, scale = described[:, :3].unbind(-1)
+        stretch = described[:, 5:7].norm(dim=-1)
+        # The inverse of flip, scale, rotation, stretch, shift, in this order.
+        factor = torch.exp2(-self.scale * scale)
+        flip = torch.diag_embed(torch.stack([1 - 2 * across, 1 - 2 * down], -1) * factor[:, None])
+        narrow = torch.exp2(-self.stretch * stretch)
+        stretched = _turn(axis) @ torch.diag_embed(torch.stack([narrow, 1 / narrow], -1)) @ _turn(-axis)
+        linear = flip @ _turn(-angle) @ stretched
+        return torch.cat([linear, linear @ (-2 * self.shift * described[:, 7:, None])], -1)
+
+
+def _turn(angle: Tensor) -> Tensor:
+    """Rotations [B, 2, 2] by angles [B]."""
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)

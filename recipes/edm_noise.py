@@ -1,0 +1,165 @@
+"""Diffusion models under label noise: what wrong labels do to the images of a class, and TDSM that learns through them.
+
+    accelerate launch recipes/edm_noise.py                   # handwritten digits, minutes on 2 cores, no network
+    accelerate launch recipes/edm_noise.py --scale gpu --source 'cifar10/*.parquet'
+    accelerate launch recipes/edm_noise.py --scale paper --data hf_noise/cifar100-noisy --ratio 0 1 --loss dsm
+    accelerate launch recipes/edm_noise.py --scale paper_c --loss tdsm --classifier user/cifar10-classifier
+
+Trains one network per setting and has a judge, trained on clean labels, look at the images it draws; then prints a
+table and draws `<output>/study.png`, where each row is a class that was asked for. Every setting has a folder with a
+pipeline, `record.json` and card. Started again, it skips what is finished and goes on where it was killed.
+`--dry_run` prints the settings and what follows from them. Any flag overrides the scale's preset.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from classifier_noise_run import Data
+from edm_noise_run import DRAWN, Run, train
+from study import parse_scaled, print_plans
+
+from hf_noise.metrics import mixture_reference
+from hf_noise.models.edm_unet import EDM_UNETS
+from hf_noise.noise.schedule import plan_named
+from hf_noise.reports.generation_study import generation_figure, generation_table
+from hf_noise.reports.record import RunRecord, read_records
+
+CIFAR = dict(
+    data="hf_noise/cifar10-noisy", model="edm-cifar", protocol=["symmetric"], plan="steps", redraw="epoch",
+    schedule="constant_with_warmup", ema_decay=0.9993, flip=True, micro_batch=512, sample_batch=1000,
+    save_steps=10_000, logging_steps=100, bf16=True, torch_compile=True,
+)  # fmt: skip
+SCALES: dict[str, dict] = {
+    "demo": dict(
+        output="runs/edm-demo", data="hf_noise/digits-noisy", model="edm-digits", protocol=["symmetric"],
+        ratio=[0.0, 0.5, 1.0], loss=["dsm", "tdsm"], plan="steps", redraw="epoch", epochs=30.0,
+        batch_size=64, micro_batch=256, learning_rate=3e-3, warmup=50, schedule="cosine", ema_decay=0.99, dropout=0.0,
+        flip=False, augment=0.0, num_images=1000, sample_batch=250, save_steps=400, logging_steps=100,
+    ),  # fmt: skip
+    # About 25 minutes of one H200: three networks and one classifier.
+    "gpu": CIFAR | dict(
+        output="runs/edm-gpu", ratio=[0.0, 1.0], loss=["dsm", "tdsm"], epochs=20.0, batch_size=512, learning_rate=5e-4,
+        warmup=500, dropout=0.0, augment=0.0, classifier_epochs=60.0, num_images=10_000,
+    ),  # fmt: skip
+    # Paper A, tables 1 and 12. It states neither duration nor dropout nor augmentation, and a warm-up of 200 epochs:
+    # read as part of 300, with the usual 5,000 steps of warm-up.
+    "paper": CIFAR | dict(
+        output="runs/edm-paper", ratio=[0.0, 0.1, 0.3, 0.5, 1.0], loss=["dsm"], epochs=300.0, batch_size=128,
+        learning_rate=1e-4, warmup=5000, dropout=0.1, augment=0.0, num_images=50_000,
+    ),  # fmt: skip
+    # Paper C: 200M images for network and classifier, ramp-up over 10M, 40% symmetric noise that is drawn once.
+    "paper_c": CIFAR | dict(
+        output="runs/edm-paper-c", model="edm-ddpmpp", ratio=[0.0, 2 / 3], loss=["dsm", "tdsm"], plan="budget",
+        redraw="never", epochs=4000.0, batch_size=512, learning_rate=1e-3, warmup=19_531, dropout=0.13, flip=False,
+        augment=0.12, num_images=50_000, bf16=False,
+    ),  # fmt: skip
+}
+
+
+@dataclass
+class Settings:
+    """Settings of the study; the defaults of most are those of the scale."""
+
+    on_device: ClassVar[bool] = True
+
+    scale: str = field(default="demo", metadata={"help": "demo | gpu | paper | paper_c", "choices": list(SCALES)})
+    output: str = field(default=None, metadata={"help": "folder of the study"})
+    data: str = field(default=None, metadata={"help": "hf_noise/cifar10-noisy, cifar100-noisy, mnist-noisy, ..."})
+    source: str | None = field(default=None, metadata={"help": "Parquet, image folder or Hub data set to read instead"})
+    test_source: str | None = field(default=None, metadata={"help": "test images, if the source has none"})
+    human_source: str | None = field(default=None, metadata={"help": "human labels, if the source has none"})
+    classes: int | None = field(default=None, metadata={"help": "10, 100 or 1000 classes of ImageNet"})
+    train_rows: int | None = field(default=None, metadata={"help": "how many of the images; all if not set"})
+    image_size: int | None = field(default=None, metadata={"help": "pixels; smaller images are padded with zeros"})
+    model: str = field(default=None, metadata={"help": "network", "choices": list(EDM_UNETS)})
+    protocol: list[str] = field(default=None, metadata={"help": "symmetric, cyclic, uniform_resample, pairs, human:x"})
+    ratio: list[float] = field(default=None, metadata={"help": "noise ratios r; human labels have their own"})
+    loss: list[str] = field(default=None, metadata={"help": "dsm, tdsm (through the transition matrix)"})
+    redraw: str = field(default=None, metadata={"help": "draw wrong labels every epoch, or never again"})
+    plan: str = field(default=None, metadata={"help": "compute at noise r: steps, batch, budget"})
+    seed: list[int] = field(default_factory=lambda: [0], metadata={"help": "of weights, order, noise, samples"})
+    epochs: float = field(default=None, metadata={"help": "passes over the training images without noise"})
+    batch_size: int = field(default=None, metadata={"help": "images per step without noise, all processes together"})
+    micro_batch: int = field(default=None, metadata={"help": "images per process and forward pass, at most"})
+    learning_rate: float = field(default=None, metadata={"help": "peak, of Adam"})
+    warmup: int = field(default=None, metadata={"help": "steps"})
+    schedule: str = field(default=None, metadata={"help": "cosine (to 0), or constant_with_warmup"})
+    ema_decay: float = field(default=None, metadata={"help": "of the moving average, per step"})
+    dropout: float = field(default=None, metadata={"help": "in the network"})
+    label_dropout: float = field(default=0.0, metadata={"help": "share of labels left out, for guidance"})
+    flip: bool = field(default=None, metadata={"help": "mirror half of the images"})
+    augment: float = field(default=None, metadata={"help": "probability of EDM's augmentation, 0 for none"})
+    tau: float = field(default=0.01, metadata={"help": "tdsm: classes of less weight are left out"})
+    classifier: str | None = field(default=None, metadata={"help": "tdsm: folder or Hub id; trained if not given"})
+    classifier_model: str | None = field(default=None, metadata={"help": "its network, see noisy_classifier.py"})
+    classifier_epochs: float | None = field(default=None, metadata={"help": "its passes over the training images"})
+    judge: str | None = field(default=None, metadata={"help": "classifier, folder or Hub id; trained if not given"})
+    judge_epochs: float | None = field(default=None, metadata={"help": "its passes over the clean training images"})
+    num_images: int = field(default=None, metadata={"help": "images to draw and to judge, as many of every class"})
+    sampling_steps: int = field(default=18, metadata={"help": "of Heun's method; N steps take 2N - 1 network calls"})
+    sample_batch: int = field(default=None, metadata={"help": "images drawn at a time"})
+    save_steps: int = field(default=None, metadata={"help": "optimiser steps between checkpoints"})
+    logging_steps: int = field(default=None, metadata={"help": "optimiser steps between log entries"})
+    bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast, float32 weights"})
+    torch_compile: bool = field(default=False, metadata={"help": "compile the model"})
+    num_processes: int | None = field(default=None, metadata={"help": "stop unless this many processes train together"})
+    push_to_hub: str | None = field(default=None, metadata={"help": "owner/name; of several runs each adds its name"})
+    private: bool = field(default=False, metadata={"help": "make Hub repositories private"})
+    dry_run: bool = field(default=False, metadata={"help": "print settings and derived figures, then stop"})
+
+
+def parse(argv: list[str] | None = None) -> Settings:
+    lists = ("protocol", "loss", "seed")
+    parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=lists)
+    if unknown := sorted(set(settings.loss) - {"dsm", "tdsm"}):
+        parser.error(f"--loss takes dsm and tdsm, got {unknown[0]}")
+    for protocol in settings.protocol:
+        if protocol not in DRAWN and not protocol.startswith("human:"):
+            parser.error(f"unknown --protocol {protocol}; known: {', '.join(DRAWN)}, human:<name>")
+    for name in ("epochs", "num_images", "sample_batch"):
+        if not getattr(settings, name) > 0:
+            parser.error(f"--{name} must be > 0, got {getattr(settings, name):g}")
+    return settings
+
+
+def runs_of(settings: Settings) -> list[Run]:
+    """The runs of a study: without noise once per seed, all others once per protocol, loss and seed."""
+    runs = []
+    for seed in settings.seed:
+        if 0 in settings.ratio:
+            runs.append(Run(0.0, "none", "dsm", seed))
+        for protocol in settings.protocol:
+            ratios = [None] if protocol.startswith("human:") else [r for r in settings.ratio if r]
+            runs += [Run(r, protocol, loss, seed) for r in ratios for loss in settings.loss]
+    return runs
+
+
+def plan_of(settings: Settings, run: Run, train_rows: int):
+    """Steps and batch of a run; human labels, whose rate is what it is, get what the run without noise gets."""
+    steps = max(1, round(settings.epochs * train_rows / settings.batch_size))
+    plan = plan_named("budget" if run.ratio is None else settings.plan)
+    return plan.plan(run.ratio or 0.0, steps=steps, batch_size=settings.batch_size)
+
+
+def main(argv: list[str] | None = None) -> None:
+    settings = parse(argv)
+    runs = runs_of(settings)
+    train_rows = Data.rows(settings)
+    plans = [plan_of(settings, run, train_rows) for run in runs]
+    if settings.dry_run:
+        print_plans(settings, runs, plans, lambda plan: f"images = {plan.sequences / train_rows:.1f} epochs")
+        return
+    if train(settings, runs, plans):
+        folders = [Path(settings.output) / run.name for run in runs]
+        records = [record for folder in folders for record in read_records(folder / "record.json")]
+        records = [record for record in records if isinstance(record, RunRecord)]
+        print(generation_table(records, reference=mixture_reference))
+        print(f"\nfigure: {generation_figure(records, folders, Path(settings.output) / 'study.png')}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

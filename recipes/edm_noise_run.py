@@ -1,0 +1,275 @@
+"""One run of `edm_noise.py` after the other: judge, classifier, training, samples, measurements, record, card."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from classifier_noise import parse as judge_settings
+from classifier_noise_run import DRAWN, Data, noise_of
+from classifier_noise_run import train as train_classifiers
+from evaluate_generation_run import judge_training, load_judge
+from noisy_classifier import parse as classifier_settings
+from noisy_classifier_run import in_unit_range, train_noisy_classifier
+from study import CHECKPOINTS_KEPT, run_all, write_result
+from torch import Tensor
+from transformers import ProgressCallback, TrainingArguments, set_seed
+
+from hf_noise.metrics import (
+    Extractor,
+    accuracy,
+    classwise_frechet,
+    density_coverage,
+    frechet_distance,
+    label_consistency,
+    metric_name,
+)
+from hf_noise.models.edm_unet import edm_unet
+from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.noise import HumanLabels, LabelFlips
+from hf_noise.reports.generation_study import SAMPLES_FILE, TASK
+from hf_noise.reports.provenance import portable
+from hf_noise.reports.record import RunRecord
+from hf_noise.trainers import EDMTrainer
+from hf_noise.trainers.checkpoints import claim_folder, last_complete_checkpoint
+from hf_noise.trainers.edm_augment import EDMAugment
+from hf_noise.trainers.images import CropFlip, DeviceImages
+from hf_noise.trainers.launch import check_disk, split_batch, training_world
+from hf_noise.trainers.progress import FigureProgress
+
+__all__ = ["DRAWN", "Run", "train"]
+
+# Images of each class that are kept for the figure.
+KEPT_PER_CLASS = 8
+# The average of the weights is kept beside them in each checkpoint, and the pipeline at the end.
+COPIES = CHECKPOINTS_KEPT + 2
+
+# Scales of the recipes that train judge and classifier.
+_STUDIES = {"demo": "demo", "gpu": "gpu", "paper": "paper", "paper_c": "paper"}
+
+# Lists of which a run has one value each, and what else changes nothing in its result.
+NOT_IN_A_RUN = ("ratio", "protocol", "loss", "sample_batch")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One setting; `ratio` is None for human labels, whose rate is what it is."""
+
+    ratio: float | None
+    protocol: str
+    loss: str
+    seed: int
+
+    @property
+    def labels(self) -> str:
+        """Which labels it trains on, in a word that can name a folder."""
+        if self.ratio == 0:
+            return "r0"
+        return self.protocol.replace(":", "-") if self.ratio is None else f"r{self.ratio:.3g}-{self.protocol}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.labels}-{self.loss}-seed{self.seed}"
+
+
+@dataclass
+class Study:
+    """What all runs share: images, the judge, and what it sees in real ones."""
+
+    data: Data
+    judge: Extractor
+    judge_accuracy: dict
+    real_features: Tensor
+
+    @classmethod
+    def load(cls, settings, args: TrainingArguments) -> Study:
+        """Read the images and the judge, which is trained on clean labels first if none is given."""
+        folder = settings.judge
+        if folder is None:
+            given = {
+                "scale": _STUDIES[settings.scale], "output": f"{settings.output}/judge",
+                "ratio": 0, "epochs": settings.judge_epochs,
+            }  # fmt: skip
+            common = ("data", "source", "test_source", "classes", "train_rows", "image_size", "num_processes")
+            given |= {name: getattr(settings, name) for name in common}
+            given |= {"bf16": settings.bf16, "torch_compile": settings.torch_compile}
+            classifier = judge_settings([f"--{name}={value}" for name, value in given.items() if value is not None])
+            run, plan = judge_training(classifier)
+            train_classifiers(classifier, [run], [plan])
+            folder = str(Path(classifier.output) / run.name)
+        data = Data.load(settings, args)
+        judge = load_judge(folder, data, args.device)
+        labels = data.test.columns["labels"].cpu().numpy()
+        seen = judge(data.test.images, progress=False)[1].argmax(-1).numpy()
+        found = accuracy(seen, labels, num_classes=len(data.classes))
+        return cls(
+            data, judge, {"value": found["accuracy"], **{name: found[name] for name in ("low", "high", "n")}},
+            judge(data.train_images.images, progress=False)[0],
+        )  # fmt: skip
+
+    def rows(self, run: Run | None, flip: bool = False) -> DeviceImages:
+        """Training images in [-1, 1] with the labels of a run, or the test images."""
+        augment = CropFlip(padding=0, flip=True, seed=run.seed) if flip else None
+        return in_unit_range(self.data.test if run is None else self.data.scored(run), augment)
+
+
+def train(settings, runs, plans) -> bool:
+    """Make all runs that are not finished; returns whether this is the main process."""
+    return run_all(settings, runs, plans, load=Study.load, make=make_run, left_out=NOT_IN_A_RUN)
+
+
+def classifier_for(settings, run: Run, study: Study, noise: LabelFlips | HumanLabels, on_cpu: bool) -> NoisyClassifier:
+    """The classifier of noisy images that was given, or one trained through T on the labels of this run."""
+    if settings.classifier is not None:
+        return NoisyClassifier.from_pretrained(settings.classifier)
+    folder = Path(settings.output) / f"classifier-{run.labels}-seed{run.seed}"
+    given = {
+        "scale": _STUDIES[settings.scale], "data": settings.data, "model": settings.classifier_model,
+        "epochs": settings.classifier_epochs, "redraw": settings.redraw, "flip": settings.flip,
+        "bf16": settings.bf16, "torch_compile": settings.torch_compile, "save_steps": settings.save_steps,
+        "logging_steps": settings.logging_steps, "source": settings.source, "train_rows": settings.train_rows,
+    }  # fmt: skip
+    classifier = classifier_settings([f"--{name}={value}" for name, value in given.items() if value is not None])
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # no process may find the folder finished while another still writes it
+    if not (folder / "config.json").exists():
+        if not int(os.environ.get("RANK", 0)):
+            left_out = ("output", "ratio", "transition", "seed", "save_steps", "logging_steps", "dry_run")
+            claim_folder(folder, {k: v for k, v in asdict(classifier).items() if k not in left_out})
+        rows = study.rows(run, settings.flip)
+        steps = max(1, round(classifier.epochs * len(rows) / classifier.batch_size))
+        trainer = train_noisy_classifier(
+            rows, study.rows(None), noise=noise, folder=folder, settings=classifier, class_names=study.data.classes,
+            steps=steps, seed=run.seed, on_cpu=on_cpu, title=folder.name, augment=augmentation(settings, run),
+        )  # fmt: skip
+        trainer.accelerator.wait_for_everyone()
+    return NoisyClassifier.from_pretrained(folder)
+
+
+def augmentation(settings, run: Run) -> EDMAugment | None:
+    flips = not settings.data.endswith(("digits-noisy", "mnist-noisy"))
+    return EDMAugment(probability=settings.augment, flip=flips, seed=run.seed) if settings.augment else None
+
+
+def make_run(settings, run: Run, plan, folder: Path, study: Study, on_cpu: bool, title: str) -> None:
+    started = time.perf_counter()
+    data, rows = study.data, study.rows(run, settings.flip)
+    noise = noise_of(run, data, rows)
+    classifier = classifier_for(settings, run, study, noise, on_cpu) if run.loss == "tdsm" else None
+    rows_per_pass, accumulation = split_batch(plan.batch_size, training_world(), settings.micro_batch)
+    args = TrainingArguments(
+        output_dir=str(folder), max_steps=plan.steps, per_device_train_batch_size=rows_per_pass,
+        gradient_accumulation_steps=accumulation, per_device_eval_batch_size=settings.micro_batch,
+        learning_rate=settings.learning_rate, lr_scheduler_type=settings.schedule, warmup_steps=settings.warmup,
+        weight_decay=0.0, bf16=settings.bf16, torch_compile=settings.torch_compile,
+        logging_steps=settings.logging_steps, save_steps=settings.save_steps, save_total_limit=CHECKPOINTS_KEPT,
+        use_cpu=on_cpu, dataloader_pin_memory=False, dataloader_drop_last=len(rows) >= plan.batch_size,
+        report_to="none", seed=run.seed,
+    )  # fmt: skip
+    set_seed(run.seed)
+    model = edm_unet(
+        settings.model, num_classes=len(data.classes), image_size=data.image_size, num_channels=data.num_channels,
+        dropout=settings.dropout,
+    )  # fmt: skip
+    check_disk(folder, model.num_parameters(), COPIES)
+    trainer = EDMTrainer(
+        model, args, noise=noise, loss=run.loss, classifier=classifier, tau=settings.tau, ema_decay=settings.ema_decay,
+        label_dropout=settings.label_dropout, augment=augmentation(settings, run), train_dataset=rows,
+        eval_dataset=study.rows(None),
+    )  # fmt: skip
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(FigureProgress(title))
+    checkpoint = last_complete_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    realised, evaluated = trainer.realised_noise(), trainer.evaluate()
+    images, labels = draw(settings, run, trainer, len(data.classes))
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        keep_some(images, labels, folder / SAMPLES_FILE)
+        record = RunRecord(
+            name=run.name, task=TASK, recipe="recipes/edm_noise.py", seed=run.seed, settings=asdict(settings),
+            model={"name": settings.model, "parameters": sum(p.numel() for p in trainer._published()),
+                   "config": json.loads(model.to_json_string())},
+            data={
+                "builder": settings.data, "source": data.source, "classes": len(data.classes),
+                "image_size": data.image_size, "channels": data.num_channels, "train_rows": data.train_rows,
+                "test_rows": len(data.test), "augmentation": in_words(settings),
+            },
+            noise=noise.to_dict() | {"realised": realised},
+            # What people got wrong counts as any noise does: at a fixed budget the clean exposure is 1 - e.
+            budget=replace(plan, ratio=noise.ratio).to_dict() | {
+                "epochs": plan.sequences / data.train_rows, "processes": training_world(),
+            },
+            loss={"name": run.loss} | ({} if classifier is None else {
+                "tau": settings.tau, "transition": classifier.config.transition_source or "known",
+                "classifier": portable(settings.classifier or classifier.name_or_path),
+            }),
+            metrics=measure(study, images, labels, evaluated), wall_seconds=time.perf_counter() - started,
+        )  # fmt: skip
+        write_result(record, folder)
+    trainer.accelerator.wait_for_everyone()
+
+
+def in_words(settings) -> str:
+    """What happens to training images."""
+    edm = f"EDM's with probability {settings.augment:g}" if settings.augment else None
+    return ", ".join(filter(None, ["horizontal flip" if settings.flip else None, edm])) or "none"
+
+
+def draw(settings, run: Run, trainer: EDMTrainer, classes: int) -> tuple[Tensor, np.ndarray]:
+    """Images uint8 [N, channels, H, W] under the averaged weights, drawn by all processes, and their classes."""
+    pipeline = trainer.pipeline()
+    pipeline.set_progress_bar_config(disable=True)
+    labels = np.arange(settings.num_images) % classes
+    starts = range(0, settings.num_images, settings.sample_batch)
+    parts = []
+    for start in starts[trainer.args.process_index :: trainer.args.world_size]:
+        asked = labels[start : start + settings.sample_batch].tolist()
+        drawn = pipeline(
+            asked, seed=run.seed, first_index=start, num_inference_steps=settings.sampling_steps, output_type="pt"
+        ).images
+        parts.append((start, (drawn * 255).round().to(torch.uint8).cpu()))
+    if trainer.args.world_size > 1:
+        parts = gather_object(parts)
+    return torch.cat([part for _, part in sorted(parts, key=lambda part: part[0])]), labels
+
+
+def keep_some(images: Tensor, labels: np.ndarray, path: Path) -> None:
+    """Write the first images of each class, for the figure: arrays `images` uint8 [N, H, W, channels] and `labels`."""
+    kept = np.concatenate([np.flatnonzero(labels == label)[:KEPT_PER_CLASS] for label in np.unique(labels)])
+    np.savez_compressed(path, images=images[kept].permute(0, 2, 3, 1).numpy(), labels=labels[kept])
+
+
+def measure(study: Study, images: Tensor, labels: np.ndarray, evaluated: dict) -> dict[str, dict]:
+    """The figures of a run, each with the number of images behind it."""
+    n, judge, data = len(images), study.judge, study.data
+    features, logits = judge(images, progress=False)
+    found = label_consistency(logits.argmax(-1).numpy(), labels, num_classes=len(data.classes))
+    per_class = zip(data.classes, found["per_class"]["label_consistency"])
+    real, fake = study.real_features.numpy(), features.numpy()
+    near = density_coverage(real, fake, device=judge.device)
+    metrics = {
+        "label_consistency": {
+            "value": found["label_consistency"], **{name: found[name] for name in ("low", "high", "n")},
+            "per_class": {name: float(value) for name, value in per_class if np.isfinite(value)},
+        },
+        "judge_test_accuracy": study.judge_accuracy | {"judge": judge.name},
+        "frechet_distance": {"value": frechet_distance(real, fake), "n": n, "name": metric_name("frechet", judge)},
+        "density": {"value": near["density"], "n": n, "name": metric_name("density", judge)},
+        "coverage": {"value": near["coverage"], "n": n, "name": metric_name("coverage", judge)},
+    }  # fmt: skip
+    clean = data.train_images.columns["labels"].cpu().numpy()
+    if min(np.bincount(side, minlength=len(data.classes)).min() for side in (clean, labels)) >= 2:
+        metrics["cw_frechet_distance"] = {
+            "value": classwise_frechet(real, clean, fake, labels)["classwise_frechet"], "n": n,
+            "name": metric_name("classwise_frechet", judge),
+        }  # fmt: skip
+    for name, key in (("test_loss", "eval_ema_loss"), ("test_loss_raw", "eval_loss")):
+        metrics[name] = {"value": evaluated[key], "n": evaluated["eval_images"]}
+    return metrics

@@ -1,0 +1,129 @@
+"""The diffusion recipe from the command line to its grid of images: a few steps on some of the embedded digits."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+
+import edm_noise
+import numpy as np
+import pytest
+import torch
+
+import hf_noise
+from hf_noise.diffusion import EDMPipeline
+from hf_noise.noise import LabelFlips
+from hf_noise.reports.record import read_records
+
+TINY = [
+    "--train_rows", "128", "--epochs", "1", "--batch_size", "16", "--classifier_epochs", "1", "--judge_epochs", "1",
+    "--num_images", "40", "--sample_batch", "16", "--sampling_steps", "2", "--save_steps", "4", "--logging_steps", "4",
+]  # fmt: skip
+RUNS = ["r0-dsm-seed0", "r1-symmetric-dsm-seed0", "r1-symmetric-tdsm-seed0"]
+
+
+def main(*arguments) -> str:
+    threads, printed = torch.get_num_threads(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            edm_noise.main([str(argument) for argument in arguments])
+    finally:
+        torch.set_num_threads(threads)
+    return printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    return folder, main("--output", folder, *TINY, "--ratio", "0", "1")
+
+
+def test_every_run_is_a_pipeline_with_record_and_card(study):
+    folder, _ = study
+    others = ["classifier-r1-symmetric-seed0", "judge", "study.png"]
+    assert {path.name for path in folder.iterdir()} == {*others, *RUNS}
+    for run in RUNS:
+        names = {path.name for path in (folder / run).iterdir()}
+        assert {"record.json", "README.md", "model_index.json", "unet", "scheduler", "samples.npz"} <= names
+        assert "model.safetensors" not in names and (folder / run / f"checkpoint-{8 * (1 + int(run[1]))}").is_dir()
+        card = (folder / run / "README.md").read_text()
+        assert "EDMPipeline.from_pretrained" in card and "Frechet distance in judge features" in card
+        assert "transition-aware" in card if "tdsm" in run else "plain denoising score matching" in card
+        with np.load(folder / run / "samples.npz") as kept:
+            assert kept["images"].shape == (40, 8, 8, 1) and kept["images"].dtype == np.uint8
+    assert hf_noise.load_noise(folder / RUNS[2]) == LabelFlips.symmetric(ratio=1.0, num_classes=10)
+
+
+def test_the_kept_images_are_those_of_the_saved_pipeline(study):
+    folder, _ = study
+    pipeline = EDMPipeline.from_pretrained(folder / RUNS[1])
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = pipeline(list(range(10)), seed=0, num_inference_steps=2, output_type="np").images
+    with np.load(folder / RUNS[1] / "samples.npz") as kept:
+        first = np.stack([kept["images"][kept["labels"] == label][0] for label in range(10)])
+    assert np.abs(first - 255 * drawn).max() <= 1  # rounding of another batch
+
+
+def test_records_hold_what_was_measured(study):
+    folder, _ = study
+    for run in RUNS:
+        (record,) = read_records(folder / run / "record.json")
+        metrics, steps = record.metrics, record.budget["steps"]
+        assert steps == (8 if run.startswith("r0") else 16)
+        assert record.noise["realised"]["n"] == 16 * steps
+        assert metrics["label_consistency"]["n"] == 40 and 0 <= metrics["label_consistency"]["value"] <= 1
+        assert metrics["judge_test_accuracy"]["n"] == metrics["test_loss"]["n"] == record.data["test_rows"]
+        assert metrics["frechet_distance"]["value"] > 0
+        assert record.model["parameters"] == 265_849
+        assert record.loss.get("transition") == ("known" if "-tdsm-" in run else None)
+
+
+def test_table_and_figure(study):
+    folder, printed = study
+    for run in RUNS:
+        assert re.search(rf"^\| {run} +\|", printed, re.MULTILINE)
+    assert printed.rstrip().endswith(f"figure: {folder / 'study.png'}")
+    assert (folder / "study.png").stat().st_size > 10_000
+
+
+def test_started_again_it_trains_nothing(study, monkeypatch):
+    folder, printed = study
+    monkeypatch.setattr("edm_noise_run.make_run", lambda *_: pytest.fail("a finished run was made again"))
+    assert main("--output", folder, *TINY, "--ratio", "0", "1") == printed
+
+
+def test_a_given_classifier_is_taken(study, tmp_path):
+    folder, _ = study
+    given = ["--classifier", folder / "classifier-r1-symmetric-seed0", "--judge", folder / "judge" / "r0-seed0"]
+    main("--output", tmp_path, *TINY, "--ratio", "1", "--loss", "tdsm", *given)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RUNS[2], "study.png"]
+    (record,) = read_records(tmp_path / RUNS[2] / "record.json")
+    (before,) = read_records(folder / RUNS[2] / "record.json")
+    assert record.metrics["test_loss"] == before.metrics["test_loss"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--scale", "paper"], {"model": "edm-cifar", "batch_size": 128, "learning_rate": 1e-4, "ema_decay": 0.9993}),
+        (["--scale", "paper_c"], {"model": "edm-ddpmpp", "batch_size": 512, "dropout": 0.13, "redraw": "never"}),
+        (["--scale", "gpu", "--epochs", "2"], {"epochs": 2.0, "num_images": 10_000}),
+    ],
+)
+def test_a_dry_run_shows_the_settings_of_a_scale(arguments, expected):
+    printed = main(*arguments, "--dry_run")
+    settings = json.loads(printed[: printed.rindex("\n}\n") + 2])
+    assert {name: settings[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--loss", "mse"], "takes dsm and tdsm, got mse"), (["--epochs", "0"], "--epochs must be > 0, got 0"),
+     (["--protocol", "random"], "unknown --protocol random; known: symmetric")],
+)  # fmt: skip
+def test_wrong_flags_are_refused_at_once(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(*arguments)
+    assert message in capsys.readouterr().err

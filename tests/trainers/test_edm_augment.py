@@ -1,0 +1,94 @@
+"""EDM's augmentation: what each number of a description does, how often, and that draws depend on the image alone."""
+
+import math
+
+import pytest
+import torch
+
+from hf_noise.trainers.edm_augment import EDMAugment
+
+SAMPLE = torch.arange(4000)
+
+
+def image(size=16):
+    """One bright spot, off the middle and off both diagonals."""
+    pixels = torch.full((1, 1, size, size), -1.0)
+    pixels[0, 0, 3, 6] = 1.0
+    return pixels
+
+
+def place(pixels):
+    """Centre of brightness, (right, down) in pixels from the middle of the image."""
+    mass = (pixels[0, 0] + 1).clamp_min(0)
+    at = torch.arange(mass.shape[0]) - (mass.shape[0] - 1) / 2
+    return ((mass.sum(0) @ at) / mass.sum()).item(), ((mass.sum(1) @ at) / mass.sum()).item()
+
+
+def moved(pixels, **numbers):
+    """The image after the transformation with these numbers of the description, and angles."""
+    names = ["across", "down", "scale", "cos", "sin", "stretch_cos", "stretch_sin", "right", "below"]
+    angle, axis = (torch.tensor([numbers.pop(name, 0.0)]) for name in ("angle", "axis"))
+    described = torch.tensor([[numbers.get(name, 0.0) for name in names]])
+    grid = EDMAugment()._sources(described, angle, axis)
+    grid = torch.nn.functional.affine_grid(grid, list(pixels.shape), align_corners=False)
+    return torch.nn.functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+
+
+def test_nothing_done_is_the_image_itself():
+    pixels = torch.rand(5, 3, 8, 8) * 2 - 1
+    still = EDMAugment(probability=0.0, flip=False)
+    result, described = still(pixels, torch.arange(5), 0)
+    torch.testing.assert_close(result, pixels, rtol=0, atol=1e-5)
+    assert described.shape == (5, 9) and not described.any()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ({"across": 1.0}, (1.5, -4.5)), ({"down": 1.0}, (-1.5, 4.5)),
+        ({"angle": math.pi / 2}, (4.5, -1.5)),  # clockwise, as the y axis points down
+        ({"right": 1.0}, (0.5, -4.5)), ({"below": 2.0}, (-1.5, -0.5)),  # an eighth of 16 pixels each
+        ({"scale": -5.0}, (-0.75, -2.25)), ({"stretch_cos": 5.0}, (-3.0, -2.25)),
+    ],
+)  # fmt: skip
+def test_where_a_spot_goes(numbers, expected):
+    assert place(moved(image(), **numbers)) == pytest.approx(expected, abs=0.35)
+
+
+def test_shares_and_spreads():
+    """Five standard deviations: a false alarm in 10^5 for all of these."""
+    described, angle, _ = EDMAugment(probability=0.3, seed=2).draw(SAMPLE, 0)
+    n = len(SAMPLE)
+
+    def near(share, expected):
+        return abs(share - expected) < 5 * math.sqrt(expected * (1 - expected) / n)
+
+    assert near(described[:, 0].mean(), 0.5) and near(described[:, 1].mean(), 0.15)
+    for column in (2, 4, 5, 7):
+        assert near((described[:, column] != 0).float().mean(), 0.3)
+    assert ((described[:, 7] != 0) == (described[:, 8] != 0)).all()
+    torch.testing.assert_close(described[:, 3], angle.cos() - 1)
+    for column in (2, 7, 8):
+        drawn = described[:, column][described[:, column] != 0]
+        assert abs(drawn.mean()) < 5 / math.sqrt(len(drawn)) and abs(drawn.std() - 1) < 5 / math.sqrt(2 * len(drawn))
+    assert not EDMAugment(flip=False).draw(SAMPLE, 0)[0][:, :2].any()
+
+
+def test_draws_depend_on_seed_epoch_and_sample_alone():
+    augment = EDMAugment(probability=0.9, seed=1)
+    pixels = torch.rand(6, 1, 8, 8)
+    result, described = augment(pixels, SAMPLE[:6], 3)
+    order = torch.tensor([4, 0, 5])
+    again, told = augment(pixels[order], SAMPLE[order], 3)
+    assert torch.equal(result[order], again) and torch.equal(described[order], told)
+    assert not torch.equal(described, augment.draw(SAMPLE[:6], 4)[0])
+    assert not torch.equal(described, EDMAugment(probability=0.9, seed=2).draw(SAMPLE[:6], 3)[0])
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match=r"probability must lie in \[0, 1\], got 1.5"):
+        EDMAugment(probability=1.5)
+    with pytest.raises(ValueError, match="shift must be >= 0, got -1"):
+        EDMAugment(shift=-1)
+    with pytest.raises(ValueError, match=r"equal sides, got \[8, 6\]"):
+        EDMAugment()(torch.zeros(1, 1, 8, 6), SAMPLE[:1], 0)
