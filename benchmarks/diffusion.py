@@ -7,6 +7,7 @@ All variants use the same network and the same random numbers, in turns. See ben
 
 from __future__ import annotations
 
+import gc
 import sys
 import tempfile
 import time
@@ -288,7 +289,7 @@ def host_syncs(report: Report, device: str) -> None:
 
         def count(loss: Callable, classifier: nn.Module | None) -> float:
             step = Step(make_unet(QUICK, classes, device), loss, classifier)  # noqa: B023
-            return syncs_per_step(lambda n: [step(batch) for _ in range(n)])  # noqa: B023
+            return syncs_per_step(lambda n: [step(batch) for _ in range(n)], steps=1)  # noqa: B023
 
         none = count(plain, None)
         ours = count(lambda denoiser, batch: in_one_batch(denoiser, batch, checked), classifier)  # noqa: B023
@@ -389,6 +390,7 @@ def main(argv: list[str] | None = None) -> int:
         args.threads = max(2, args.threads)  # the clock of one thread is the CPU's time, and a GPU's work is not in it
         torch.backends.cudnn.allow_tf32 = False
     start(args)
+    gc.freeze()  # to look through what the imports made, at every turn, would take a quarter of a second
     setting = QUICK if args.quick else FULL
     setting = replace(setting, rounds=args.rounds or setting.rounds)
     settings = {**vars(setting), "error_rate": ERROR_RATE, "tau": TAU, "device": args.device, "only": args.only}
@@ -402,6 +404,7 @@ def main(argv: list[str] | None = None) -> int:
         measure_sampler(report, setting, args.device)
     if args.only in (None, "trainer") and args.device == "cpu":  # the time of a step on a GPU has no end to take
         measure_trainer(report, setting)
+    gc.unfreeze()
     return report.finish(args.output)
 
 
