@@ -19,6 +19,14 @@ from hf_noise.diffusion import EDMHeunScheduler, EDMPipeline
 RECIPE = Path(sample_edm.__file__)
 
 
+@pytest.fixture(autouse=True)
+def threads():
+    """The recipe takes all cores; the tests after it run on one thread again."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     torch.manual_seed(0)
