@@ -128,7 +128,7 @@ def classifier_for(settings, run: Run, study: Study, noise: LabelFlips | HumanLa
     """The classifier of noisy images that was given, or one trained through T on the labels of this run."""
     if settings.classifier is not None:
         return NoisyClassifier.from_pretrained(settings.classifier)
-    folder = Path(settings.output) / f"classifier-{run.labels}-seed{run.seed}"
+    folder = Path(settings.output) / classifier_name(run)
     given = {
         "scale": _STUDIES[settings.scale], "data": settings.data, "model": settings.classifier_model,
         "epochs": settings.classifier_epochs, "redraw": settings.redraw, "flip": settings.flip,
@@ -150,6 +150,11 @@ def classifier_for(settings, run: Run, study: Study, noise: LabelFlips | HumanLa
         )  # fmt: skip
         trainer.accelerator.wait_for_everyone()
     return NoisyClassifier.from_pretrained(folder)
+
+
+def classifier_name(run: Run) -> str:
+    """Folder of the classifier that is trained on the labels of a run."""
+    return f"classifier-{run.labels}-seed{run.seed}"
 
 
 def augmentation(settings, run: Run) -> EDMAugment | None:
@@ -208,7 +213,7 @@ def make_run(settings, run: Run, plan, folder: Path, study: Study, on_cpu: bool,
             },
             loss={"name": run.loss} | ({} if classifier is None else {
                 "tau": settings.tau, "transition": classifier.config.transition_source or "known",
-                "classifier": portable(settings.classifier or classifier.name_or_path),
+                "classifier": portable(settings.classifier or classifier_name(run)),
             }),
             metrics=measure(study, images, labels, evaluated), wall_seconds=time.perf_counter() - started,
         )  # fmt: skip
@@ -265,7 +270,7 @@ def measure(study: Study, images: Tensor, labels: np.ndarray, evaluated: dict) -
         "coverage": {"value": near["coverage"], "n": n, "name": metric_name("coverage", judge)},
     }  # fmt: skip
     clean = data.train_images.columns["labels"].cpu().numpy()
-    if min(np.bincount(side, minlength=len(data.classes)).min() for side in (clean, labels)) >= 2:
+    if min(np.bincount(side, minlength=len(data.classes)).min() for side in (clean, labels)) > real.shape[1]:
         metrics["cw_frechet_distance"] = {
             "value": classwise_frechet(real, clean, fake, labels)["classwise_frechet"], "n": n,
             "name": metric_name("classwise_frechet", judge),

@@ -124,6 +124,7 @@ class EDMTrainer(LabelTrainer):
                 args.ddp_find_unused_parameters = False  # all have a gradient
         if augment is not None:
             unet.add_module(_AUGMENT, _Description(unet))
+            unet._keys_to_ignore_on_save = None  # the Trainer asks for it when it finds this layer in no checkpoint
         super().__init__(unet, args, noise=noise, meter=LossMeter(), **kwargs)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError("the moving average is kept on each device as a whole: use DDP, not FSDP or DeepSpeed")
@@ -377,7 +378,7 @@ class _Average(TrainerCallback):
 
 
 class _Description(nn.Linear):
-    """Adds what an image's augmentation was, [B, 9], to the network's embedding of the noise level, while `telling` it."""
+    """Adds what an image's augmentation was, [B, 9], to the network's embedding of the noise level while `telling`."""
 
     def __init__(self, unet: UNet2DModel):
         super().__init__(9, unet.time_embedding.linear_2.out_features, bias=False)

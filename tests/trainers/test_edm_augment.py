@@ -11,17 +11,15 @@ SAMPLE = torch.arange(4000)
 
 
 def image(size=16):
-    """One bright spot, off the middle and off both diagonals."""
-    pixels = torch.full((1, 1, size, size), -1.0)
-    pixels[0, 0, 3, 6] = 1.0
-    return pixels
+    """A soft spot of height 1 at (-1.5, -4.5), in pixels to the right and down from the middle."""
+    at = torch.arange(size) - (size - 1) / 2
+    return torch.exp(-((at[None, :] + 1.5) ** 2 + (at[:, None] + 4.5) ** 2) / 4.5)[None, None]
 
 
-def place(pixels):
-    """Centre of brightness, (right, down) in pixels from the middle of the image."""
-    mass = (pixels[0, 0] + 1).clamp_min(0)
-    at = torch.arange(mass.shape[0]) - (mass.shape[0] - 1) / 2
-    return ((mass.sum(0) @ at) / mass.sum()).item(), ((mass.sum(1) @ at) / mass.sum()).item()
+def brightness(pixels, right, down):
+    """Of the pixels around a place, interpolated."""
+    at = torch.tensor([[[[right, down]]]]) / (pixels.shape[-1] / 2)
+    return torch.nn.functional.grid_sample(pixels, at, align_corners=False).item()
 
 
 def moved(pixels, **numbers):
@@ -52,7 +50,9 @@ def test_nothing_done_is_the_image_itself():
     ],
 )  # fmt: skip
 def test_where_a_spot_goes(numbers, expected):
-    assert place(moved(image(), **numbers)) == pytest.approx(expected, abs=0.35)
+    result = moved(image(), **numbers)
+    assert brightness(result, *expected) > 0.65  # linear interpolation takes some off where it shrinks
+    assert brightness(result, -1.5, -4.5) < 0.7 or numbers == {"right": 1.0}
 
 
 def test_shares_and_spreads():
