@@ -1,13 +1,15 @@
 """Generated images against the classes they were asked for: label consistency, distances to real images, CAS.
 
-    python recipes/evaluate_generation.py --images runs/edm-demo/r0 runs/edm-demo/r1       # digits, minutes on 2 cores
+    python recipes/evaluate_generation.py --pipeline runs/edm-demo/r1-symmetric-tdsm-seed0  # digits, minutes on 2 cores
     accelerate launch recipes/evaluate_generation.py --scale paper --images samples/r0 samples/r1 --inception owner/name
     accelerate launch recipes/evaluate_generation.py --scale paper --pipeline user/edm-cifar10-r1.0 --num_images 50000
 
-`--images` are folders with `000000.png`, ... and `labels.json` ({"labels": [...], "classes": [...], "noise": {...}}),
-or .npz files with `images` uint8 [N, H, W, C] and `labels`. A judge that is not given is trained first, on clean
-images. Every set has a folder with its `record.json`; started again, the recipe skips what is finished. Without
-Inception's weights, distances are in the judge's features, and are called so: only Inception's is FID.
+`--images` are folders of `sample_edm.py`, or any with a `metadata.jsonl` ({"file_name": ..., "label": ...} for each
+image), or .npz files with `images` uint8 [N, H, W, C] and `labels`. What `--pipeline` names is drawn by `sample_edm.py`
+first. A judge that is not given is trained, on clean images. CAS trains a network like the judge's unless `--cas_model`
+names another; paper C takes `--cas_model resnet50`. Every set has a folder with its `record.json`; started again, the
+recipe skips what is finished. Without Inception's weights, distances are in the judge's features, and are called so:
+only Inception's is FID.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ import json
 import sys
 from dataclasses import asdict, dataclass, field
 
+import timm
 from classifier_noise import parse as classifier_settings
 from evaluate_generation_run import evaluate, generation_table, image_sets, judge_training
 from study import parse_scaled
 
 from hf_noise.metrics import find_inception_weights
+from hf_noise.models.image import SMALL
 from hf_noise.reports.record import RunRecord, read_records
 
 SCALES: dict[str, dict] = {
@@ -47,12 +51,13 @@ class Settings:
     train_rows: int | None = field(default=None, metadata={"help": "how many of the real images; all if not set"})
     image_size: int | None = field(default=None, metadata={"help": "pixels; smaller real images are padded with zeros"})
     judge: str | None = field(default=None, metadata={"help": "classifier, folder or Hub id; trained if not given"})
-    judge_model: str | None = field(default=None, metadata={"help": "network of the judge and of CAS, if trained here"})
+    judge_model: str | None = field(default=None, metadata={"help": "network of the judge, if trained here"})
     judge_epochs: float | None = field(default=None, metadata={"help": "passes of the judge and of CAS over images"})
     inception: str | None = field(default=None, metadata={"help": "its weights: file, folder, Hub id, or `none`"})
     k: int = field(default=5, metadata={"help": "neighbours of density and coverage"})
     splits: int = field(default=10, metadata={"help": "of the inception score"})
     cas: bool = field(default=True, metadata={"help": "train a classifier on the generated images, test it on real"})
+    cas_model: str | None = field(default=None, metadata={"help": "network of CAS, ours or timm's (resnet50)"})
     batch_size: int = field(default=256, metadata={"help": "images per forward pass and process"})
     seed: int = field(default=0, metadata={"help": "of the judge, of CAS and of sampling"})
     num_processes: int | None = field(default=None, metadata={"help": "stop unless this many processes work together"})
@@ -65,6 +70,8 @@ def parse(argv: list[str] | None = None) -> Settings:
         parser.error("nothing to evaluate; name --images or a --pipeline")
     if settings.num_images < 1 or settings.batch_size < 1:
         parser.error(f"--num_images and --batch_size must be >= 1, got {settings.num_images}, {settings.batch_size}")
+    if settings.cas_model not in (None, *SMALL) and not timm.is_model(settings.cas_model):
+        parser.error(f"unknown --cas_model {settings.cas_model}; known: {', '.join(SMALL)}, timm.list_models()")
     return settings
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sample_edm
 import torch
 from accelerate import Accelerator
 from classifier_noise import plan_of
 from classifier_noise_run import Data, Run, make_run
 from classifier_noise_run import train as train_classifiers
 from PIL import Image
+from sample_edm import SETTINGS_FILE
 from scipy.special import softmax
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForImageClassification, TrainingArguments
@@ -38,7 +40,7 @@ from hf_noise.metrics import (
     mixture_reference,
 )
 from hf_noise.reports.provenance import portable
-from hf_noise.reports.record import RunRecord, write_atomic
+from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import figure, markdown_table
 from hf_noise.trainers.checkpoints import claim_folder
 from hf_noise.trainers.images import DeviceImages
@@ -68,7 +70,7 @@ class ImageSet:
         """In words, for `--dry_run`."""
         if self.path is None:
             return f"to be drawn from {self.pipeline}"
-        labels, _, noise = read_labels(Path(self.path))
+        labels, noise = read_labels(Path(self.path))[1:]
         return f"{len(labels):,} images of {len(np.unique(labels))} classes, noise {noise.get('error_rate', 'unknown')}"
 
 
@@ -85,7 +87,9 @@ class Looked:
 
 def image_sets(settings: Any) -> list[ImageSet]:
     """The sets that a command line names. Raises ValueError: two of one name, FileNotFoundError: nothing there."""
-    sets = [ImageSet(Path(path).stem, path=path) for path in settings.images]
+    paths = map(Path, settings.images)
+    # The folder r0.5 is no r0, and no file.
+    sets = [ImageSet(path.stem if path.suffix == ".npz" else path.name, path=str(path)) for path in paths]
     sets += [ImageSet(Path(name).name, pipeline=name) for name in settings.pipeline]
     names = [images.name for images in sets]
     if twice := sorted({name for name in names if names.count(name) > 1 or name in (REAL, "judge")}):
@@ -96,23 +100,33 @@ def image_sets(settings: Any) -> list[ImageSet]:
     return sets
 
 
-def read_labels(path: Path) -> tuple[np.ndarray, list[str] | None, dict]:
-    """Labels int64 [N] of a folder or .npz file, names of the classes and noise where it states them."""
+def read_labels(path: Path) -> tuple[list[Path], np.ndarray, dict]:
+    """Files of a folder (of an .npz file that one), labels int64 [N], and noise where `settings.json` states it."""
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
-            return arrays["labels"].astype(np.int64), None, {}
-    file = path / "labels.json"
+            return [path], arrays["labels"].astype(np.int64), {}
+    file = path / "metadata.jsonl"
     if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing; images need a folder of PNG files with it, or one .npz file")
-    stated = json.loads(file.read_text(encoding="utf-8"))
-    labels, files = np.asarray(stated["labels"], dtype=np.int64), len(list(path.glob("*.png")))
-    if files != len(labels):
-        raise ValueError(f"{path} has {files} PNG files and {len(labels)} labels; draw the images again")
-    return labels, stated.get("classes"), stated.get("noise") or {}
+        raise FileNotFoundError(f"{file} is missing; images need a folder that sample_edm.py has finished, any other "
+                                'with a line {"file_name": ..., "label": ...} for each, or one .npz file')  # fmt: skip
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if bare := [number for number, row in enumerate(rows, 1) if not {"file_name", "label"} <= row.keys()]:
+        raise ValueError(f"{file}, line {bare[0]}: no file_name or no label; without classes there is nothing to judge")
+    files = [path / row["file_name"] for row in rows]
+    if lost := [name for name in files if not name.is_file()]:
+        raise FileNotFoundError(f"{len(lost)} of {len(files)} images of {path} are missing, first {lost[0].name}; draw "
+                                "the images again")  # fmt: skip
+    return files, np.array([row["label"] for row in rows], dtype=np.int64), told(path).get("noise") or {}
 
 
-def read_images(path: Path, channels: int) -> Tensor:
-    """All images of a folder or .npz file as uint8 [N, channels, H, W], in the order of their names."""
+def told(path: Path) -> dict:
+    """`settings.json` of a folder, empty without one."""
+    file = path / SETTINGS_FILE
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def read_images(path: Path, files: Sequence[Path], channels: int) -> Tensor:
+    """All images of a folder's files or of an .npz file, as uint8 [N, channels, H, W]."""
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
             images = arrays["images"]
@@ -123,7 +137,7 @@ def read_images(path: Path, channels: int) -> Tensor:
             raise ValueError(f"{path}: images have {images.shape[-1]} channels, the real ones {channels}")
         return torch.from_numpy(images).permute(0, 3, 1, 2).expand(-1, channels, -1, -1)
     pixels = []
-    for file in sorted(path.glob("*.png")):
+    for file in files:
         try:
             with Image.open(file) as image:
                 pixels.append(np.array(image.convert({1: "L", 3: "RGB"}[channels])))
@@ -133,11 +147,12 @@ def read_images(path: Path, channels: int) -> Tensor:
 
 
 def content_of(path: Path) -> str:
-    """A hash that changes when the images do: of names and sizes, and of the labels."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    listed = json.dumps([(file.name, file.stat().st_size) for file in files if file.suffix in (".png", ".npz")])
-    labels = (path / "labels.json").read_bytes() if path.is_dir() else b""
-    return hashlib.sha256(listed.encode() + labels).hexdigest()[:16]
+    """A hash that changes when images, labels or the stated noise do."""
+    files, labels, noise = read_labels(path)
+    digest = hashlib.sha256(json.dumps([labels.tolist(), noise], sort_keys=True).encode())
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def judge_training(classifier: Any):
@@ -227,12 +242,13 @@ def read(settings: Any, images: ImageSet, data: Data) -> tuple[Tensor, Tensor, d
     if images.name == REAL:
         return data.test.images, data.test.columns["labels"], {"protocol": "none"}
     path = folder_of(settings, images)
-    labels, classes, noise = read_labels(path)
-    if classes is not None and list(map(str, classes)) != data.classes:
-        raise ValueError(f"{path} was drawn for the classes {classes[:3]}..., the data have {data.classes[:3]}...")
+    files, labels, noise = read_labels(path)
+    known = told(path).get("num_classes", len(data.classes))
+    if known != len(data.classes):
+        raise ValueError(f"{path} was drawn for {known} classes, the data have {len(data.classes)}")
     if labels.min() < 0 or labels.max() >= len(data.classes):
         raise ValueError(f"labels of {path} must lie in [0, {len(data.classes)}), got {labels.min()} to {labels.max()}")
-    pixels = read_images(path, data.num_channels)
+    pixels = read_images(path, files, data.num_channels)
     if len(pixels) != len(labels):
         raise ValueError(f"{path} has {len(pixels)} images and {len(labels)} labels; draw the images again")
     return pixels.reshape(-1).view(pixels.shape), torch.from_numpy(labels), noise or {"protocol": "unknown"}
@@ -240,7 +256,7 @@ def read(settings: Any, images: ImageSet, data: Data) -> tuple[Tensor, Tensor, d
 
 def folder_of(settings: Any, images: ImageSet) -> Path:
     """Where the images of a set lie, or will."""
-    return Path(images.path) if images.path is not None else Path(settings.output) / images.name / "images"
+    return Path(images.path) if images.path is not None else Path(settings.output) / images.name / "samples"
 
 
 def draw_first(settings: Any, images: ImageSet, data: Data, accelerator: Accelerator) -> str:
@@ -248,31 +264,17 @@ def draw_first(settings: Any, images: ImageSet, data: Data, accelerator: Acceler
     if images.name == REAL:
         return "test split"
     path = folder_of(settings, images)
-    if images.pipeline is not None and not (path / "labels.json").is_file():
+    if images.pipeline is not None:
         from hf_noise.diffusion import EDMPipeline  # diffusers takes seconds to import
 
-        pipeline = EDMPipeline.from_pretrained(images.pipeline).to(accelerator.device)
-        pipeline.set_progress_bar_config(disable=not accelerator.is_main_process)
-        labels = np.arange(settings.num_images) % len(data.classes)
-        path.mkdir(parents=True, exist_ok=True)
-        starts = range(0, settings.num_images, settings.batch_size)
-        for start in starts[accelerator.process_index :: accelerator.num_processes]:
-            part = labels[start : start + settings.batch_size]
-            files = [path / f"{start + i:06d}.png" for i in range(len(part))]
-            if all(file.is_file() for file in files):
-                continue
-            # Image i has the stream (seed, i): any batch and any process draw the same one.
-            drawn = pipeline(
-                class_labels=part.tolist(), seed=settings.seed, first_index=start, num_inference_steps=settings.steps
-            )
-            for file, picture in zip(files, drawn.images):
-                unfinished = file.with_suffix(".tmp")
-                picture.save(unfinished, format="PNG")
-                unfinished.replace(file)
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            stated = {"labels": labels.tolist(), "classes": data.classes, "noise": pipeline.config.hf_noise}
-            write_atomic(path / "labels.json", json.dumps(stated))
+        known = EDMPipeline.load_config(images.pipeline)["num_classes"]
+        if known != len(data.classes):
+            raise ValueError(f"{images.pipeline} draws {known} classes, the data have {len(data.classes)}")
+        sample_edm.main([
+            f"--model={images.pipeline}", f"--output={path}", f"--num_images={settings.num_images}",
+            f"--batch_size={settings.batch_size}", f"--seed={settings.seed}",
+            f"--num_inference_steps={settings.steps}", "--classes", *map(str, range(known)),
+        ])  # fmt: skip
     accelerator.wait_for_everyone()
     return content_of(path)
 
@@ -372,6 +374,7 @@ def accuracy_of_cas(
 ) -> dict[str, dict]:  # fmt: skip
     """Classification accuracy score (Ravuri and Vinyals 2019): trained on generated images, tested on real ones."""
     run = Run(0.0, "none", "nll", classifier.plan[0], settings.seed)
+    classifier = replace(classifier, model=settings.cas_model or classifier.model)
     plan = plan_of(classifier, run, len(pixels))
     folder = folder / "cas"
     accelerator = Accelerator(cpu=on_cpu)

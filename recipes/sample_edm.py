@@ -1,25 +1,33 @@
 """Draw images from a trained EDM pipeline: PNG files with their classes, the same for any batch and process count.
 
-    python recipes/sample_edm.py --model runs/edm-demo/dsm-r0.0 --num_images 500 --output runs/samples
+    python recipes/sample_edm.py --model runs/edm-demo/r0-dsm-seed0 --num_images 500 --output runs/samples
     accelerate launch recipes/sample_edm.py --model user/edm-cifar10 --output runs/samples --bf16
 
 Writes `<output>/images/0000017.png` and, when all are there, `metadata.jsonl` with the class of each, so that
-`load_dataset("imagefolder", data_dir=output)` reads them. Started again, with any number of processes, it draws what is
-missing. Image i depends on the model, the seed, i and its class alone.
+`load_dataset("imagefolder", data_dir=output)` and `evaluate_generation.py --images` read them; `settings.json` says
+what they were drawn from, and what noise that was trained on. Started again, with any number of processes, it draws
+what is missing, and refuses to mix images of other weights or settings. Image i depends on the weights, the seed, i and
+its class alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-# What the images depend on; a folder holds images of one choice of these.
+if TYPE_CHECKING:
+    from hf_noise.diffusion import EDMPipeline
+
+# What the images depend on, besides the weights; a folder holds images of one choice of these.
 KEPT = ("model", "seed", "classes", "num_inference_steps", "guidance_scale", "bf16")
+SETTINGS_FILE = "settings.json"
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -58,25 +66,38 @@ def labels_of(args: argparse.Namespace, num_classes: int) -> np.ndarray | None:
     return np.resize(args.classes, args.num_images)
 
 
-def check_folder(args: argparse.Namespace) -> None:
+def check_folder(folder: Path, asked: Mapping[str, Any]) -> None:
     """Refuse to mix images of two settings.
 
     Raises:
         ValueError: the folder's images were drawn otherwise; the message names the setting.
     """
-    path, asked = args.output / "settings.json", {name: getattr(args, name) for name in KEPT}
+    path = folder / SETTINGS_FILE
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else asked
-    for name in KEPT:
-        if found[name] != asked[name]:
+    for name, value in asked.items():
+        if found.get(name) != value:
             raise ValueError(
-                f"{args.output} holds images drawn with {name} = {found[name]}, asked for {asked[name]}; choose "
-                "another --output"
+                f"{folder} holds images drawn with {name} = {found.get(name)}, asked for {value}; choose another "
+                "--output"
             )
+
+
+def weights_of(pipeline: EDMPipeline) -> str:
+    """A hash of all that makes an image out of its random numbers: the weights, what the network and scheduler are."""
+    from safetensors.torch import save
+
+    digest = hashlib.sha256(save({name: value.contiguous() for name, value in pipeline.unet.state_dict().items()}))
+    for part in (pipeline.unet, pipeline.scheduler):
+        # Names with an underscore are versions and paths.
+        config = {name: value for name, value in part.config.items() if not name.startswith("_")}
+        digest.update(f"{type(part).__name__} {json.dumps(config, sort_keys=True, default=str)}".encode())
+    return digest.hexdigest()[:16]
 
 
 def main(argv: Sequence[str] | None = None) -> Path | None:
     args = parse(argv)
-    check_folder(args)
+    asked = {name: getattr(args, name) for name in KEPT}
+    check_folder(args.output, asked)
     calls = 2 * args.num_inference_steps - 1
     print(f"{args.num_images} images of {args.model}, seed {args.seed}, up to {calls} network calls each")
     if args.dry_run:
@@ -95,14 +116,19 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     take_back_cores()
     state = PartialState(cpu=not torch.cuda.is_available())
     with state.main_process_first():  # it downloads, the others find it in the cache
-        pipeline = EDMPipeline.from_pretrained(args.model).to(state.device)
+        pipeline = EDMPipeline.from_pretrained(args.model)
+    asked["weights"] = weights_of(pipeline)
+    check_folder(args.output, asked)  # a network trained again has the name it had
+    pipeline.to(state.device)
     pipeline.set_progress_bar_config(disable=True)
     labels = labels_of(args, pipeline.config.num_classes)
     folder = args.output / "images"
     folder.mkdir(parents=True, exist_ok=True)
     if state.is_main_process:
-        kept = {name: getattr(args, name) for name in KEPT}
-        write_atomic(args.output / "settings.json", json.dumps(kept, indent=2) + "\n")
+        told = {"num_classes": pipeline.config.num_classes, "noise": pipeline.config.hf_noise}
+        write_atomic(args.output / SETTINGS_FILE, json.dumps(asked | told, indent=2) + "\n")
+        for left in folder.glob(".*.tmp"):  # of a run that was killed
+            left.unlink()
 
     def path_of(index: int) -> Path:
         return folder / f"{index:07d}.png"

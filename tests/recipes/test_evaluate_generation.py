@@ -13,11 +13,14 @@ from pathlib import Path
 import evaluate_generation
 import numpy as np
 import pytest
+import sample_edm
 import torch
 from PIL import Image
 
 from hf_noise.data.digits import digits
+from hf_noise.diffusion import EDMHeunScheduler, EDMPipeline
 from hf_noise.metrics import mixture_reference
+from hf_noise.models.edm_unet import edm_unet
 from hf_noise.noise import LabelFlips
 from hf_noise.reports.record import RunRecord, read_records
 
@@ -37,10 +40,13 @@ def main(*arguments) -> str:
 
 def write(folder: Path, images: np.ndarray, labels: np.ndarray, **stated) -> Path:
     folder.mkdir(parents=True)
-    for i, image in enumerate(images):
-        Image.fromarray(image).save(folder / f"{i:06d}.png")
-    stated = {"labels": labels.tolist(), "classes": DIGITS} | stated
-    (folder / "labels.json").write_text(json.dumps(stated))
+    rows = []
+    for i, (image, label) in enumerate(zip(images, labels.tolist())):
+        Image.fromarray(image).save(folder / f"{i}.png")  # 10 comes after 9 in the rows, not in the folder
+        rows.append(json.dumps({"file_name": f"{i}.png", "label": label}) + "\n")
+    (folder / "metadata.jsonl").write_text("".join(rows))
+    if stated:
+        (folder / "settings.json").write_text(json.dumps(stated))
     return folder
 
 
@@ -142,22 +148,65 @@ def test_what_is_refused(study, tmp_path):
     folder, arguments, _, _ = study
     with pytest.raises(SystemExit):
         main("--output", tmp_path)
-    with pytest.raises(FileNotFoundError, match="labels.json is missing"):
+    with pytest.raises(FileNotFoundError, match="metadata.jsonl is missing"):
         main("--output", tmp_path, "--images", tmp_path)
     images, labels = digits("test")
-    few = write(tmp_path / "few", images[:3], labels[:4])
-    with pytest.raises(ValueError, match="has 3 PNG files and 4 labels"):
+    few = write(tmp_path / "few", images[:4], labels[:4])
+    (few / "3.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of 4 images of .*few are missing, first 3.png"):
         main("--output", tmp_path, "--images", few)
+    (few / "metadata.jsonl").write_text('{"file_name": "0.png", "label": 0}\n{"file_name": "1.png"}\n')
+    with pytest.raises(ValueError, match=r"metadata.jsonl, line 2: no file_name or no label"):
+        main("--output", tmp_path, "--images", few)
+    with pytest.raises(SystemExit):
+        main("--output", tmp_path, "--images", folder / "clean", "--cas_model", "resnet-50")
     with pytest.raises(ValueError, match="names of their own, got 'clean'"):
         main("--output", tmp_path, "--images", folder / "clean", folder / "clean")
     judge = folder / "out" / "judge" / "r0-seed0"
-    other = write(tmp_path / "other", images[:20], labels[:20], classes=["cat", "dog"])
-    with pytest.raises(ValueError, match="drawn for the classes .'cat', 'dog'."):
+    other = write(tmp_path / "other", images[:20], labels[:20], num_classes=2)
+    with pytest.raises(ValueError, match="other was drawn for 2 classes, the data have 10"):
         main("--output", tmp_path / "out", "--images", other, "--judge", judge)
-    # Other images under the name of a finished set.
+    # Other images under the name of a finished set, with the same labels in a file of the same size.
+    train, train_labels = digits("train")
+    np.savez(tmp_path / "copies.npz", images=train[::-1, ..., None], labels=train_labels)
+    with pytest.raises(FileExistsError, match=r"other settings \(content\)"):
+        main("--output", folder / "out", "--images", tmp_path / "copies.npz", "--judge_epochs", 2)
     moved = write(tmp_path / "clean", images[::-1], labels[::-1])
     with pytest.raises(FileExistsError, match=r"other settings \(content\)"):
         main("--output", folder / "out", "--images", moved, "--judge_epochs", 2)
+
+
+def test_from_a_pipeline_by_way_of_a_folder_and_directly(study, tmp_path):
+    folder, _, _, _ = study
+    torch.manual_seed(0)
+    unet = edm_unet("edm-digits", num_classes=10, image_size=8, num_channels=1)
+    saved = tmp_path / "r0.5"
+    EDMPipeline(unet, EDMHeunScheduler(), has_unconditional=False, hf_noise=NOISE.to_dict()).save_pretrained(saved)
+    in_turns = ["--classes", *DIGITS]
+    common = ["--num_images", "60", "--batch_size", "60"]
+    drawn = tmp_path / "drawn" / "r0.5"
+    sample_edm.main(["--model", str(saved), "--output", str(drawn), "--num_inference_steps", "3", *common, *in_turns])
+    judge = ["--judge", folder / "out" / "judge" / "r0-seed0", "--judge_epochs", 2, "--cas_model", "test_resnet"]
+    main("--output", tmp_path / "a", "--images", drawn, *judge)
+    given = ["--output", tmp_path / "b", "--pipeline", saved, "--steps", 3, *common, *judge]
+    printed = main(*given)
+    records = [
+        next(one for one in read_records(tmp_path / where / "r0.5") if one.task.startswith("class_cond"))
+        for where in "ab"
+    ]
+    for record in records:
+        assert record.noise == NOISE.to_dict()
+        assert record.metrics["label_consistency"]["n"] == 60 and record.metrics["cas"]["name"] == "CAS (test_resnet)"
+    assert records[0].data["content"] == records[1].data["content"]  # of every file, byte by byte
+    assert records[0].metrics.keys() == records[1].metrics.keys()
+    for name, found in records[0].metrics.items():
+        assert found["value"] == pytest.approx(records[1].metrics[name]["value"], rel=1e-9), name
+    assert next(line for line in printed.splitlines() if line.startswith("| r0.5")).split("|")[2].strip() == "0.500"
+    # Trained again: the images that are there are not those of these weights.
+    unet.conv_out.weight.data += 0.1
+    EDMPipeline(unet, EDMHeunScheduler(), has_unconditional=False, hf_noise=NOISE.to_dict()).save_pretrained(saved)
+    with pytest.raises(ValueError, match="holds images drawn with weights = "):
+        main(*given)
 
 
 def test_dry_run(study, tmp_path, capsys):

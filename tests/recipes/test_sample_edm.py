@@ -81,7 +81,10 @@ def test_any_batch_any_process_count_and_after_a_stop(model, tmp_path, monkeypat
         sample_edm.main(arguments(model, tmp_path / "parts", "--batch_size", "2"))
     monkeypatch.undo()
     assert len(pixels(tmp_path / "parts")) == 4 and not (tmp_path / "parts" / "metadata.jsonl").exists()
+    # One that is killed cannot tidy up.
+    (tmp_path / "parts" / "images" / ".0000004.1.tmp").write_bytes(b"half a file")
     assert_same(sample_edm.main(arguments(model, tmp_path / "parts", "--batch_size", "2")), whole)
+    assert not list(tmp_path.rglob("*.tmp"))
 
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(RECIPE)]
     command = [*launch, *arguments(model, tmp_path / "two", "--batch_size", "3")]
@@ -95,6 +98,15 @@ def test_classes_in_turns_and_another_setting(model, tmp_path, capsys):
     assert [json.loads(line)["label"] for line in (out / "metadata.jsonl").open()] == [2, 0, 2, 0, 2, 0, 2]
     with pytest.raises(ValueError, match="holds images drawn with seed = 0, asked for 1; choose another --output"):
         sample_edm.main(arguments(model, tmp_path / "out", "--classes", "2", "0", "--seed", "1"))
+    again = EDMPipeline.from_pretrained(model)
+    again.unet.conv_in.bias.data += 1e-3
+    again.save_pretrained(tmp_path / "model")
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["num_classes"] == 3 and settings["noise"] is None
+    settings["model"] = str(tmp_path / "model")  # the name of a network that was trained again stays
+    (out / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=f"drawn with weights = {settings['weights']}, asked for"):
+        sample_edm.main(arguments(tmp_path / "model", tmp_path / "out", "--classes", "2", "0"))
     with pytest.raises(ValueError, match=r"class_labels must lie in \[0, 2\], got 3"):
         sample_edm.main(arguments(model, tmp_path / "other", "--classes", "3"))
     assert sample_edm.main(arguments(model, tmp_path / "dry", "--dry_run")) is None
