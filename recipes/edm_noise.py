@@ -30,15 +30,16 @@ from hf_noise.reports.record import RunRecord, read_records
 
 CIFAR = dict(
     data="hf_noise/cifar10-noisy", model="edm-cifar", protocol=["symmetric"], plan="steps", redraw="epoch",
-    schedule="constant_with_warmup", ema_decay=0.9993, flip=True, micro_batch=512, sample_batch=1000,
+    schedule="constant_with_warmup", ema_decay=0.9993, max_grad_norm=0.0, flip=True, micro_batch=512, sample_batch=1000,
     save_steps=10_000, logging_steps=100, bf16=True, torch_compile=True,
 )  # fmt: skip
 SCALES: dict[str, dict] = {
     "demo": dict(
         output="runs/edm-demo", data="hf_noise/digits-noisy", model="edm-digits", protocol=["symmetric"],
         ratio=[0.0, 0.5, 1.0], loss=["dsm", "tdsm"], plan="steps", redraw="epoch", epochs=30.0,
-        batch_size=64, micro_batch=256, learning_rate=3e-3, warmup=50, schedule="cosine", ema_decay=0.99, dropout=0.0,
-        flip=False, augment=0.0, num_images=1000, sample_batch=250, save_steps=400, logging_steps=100,
+        batch_size=64, micro_batch=256, learning_rate=3e-3, warmup=50, schedule="cosine", ema_decay=0.99,
+        max_grad_norm=1.0, dropout=0.0, flip=False, augment=0.0, num_images=1000, sample_batch=250, save_steps=400,
+        logging_steps=100,
     ),  # fmt: skip
     # About 25 minutes of one H200: three networks and one classifier.
     "gpu": CIFAR | dict(
@@ -80,6 +81,7 @@ class Settings:
     ratio: list[float] = field(default=None, metadata={"help": "noise ratios r; human labels have their own"})
     loss: list[str] = field(default=None, metadata={"help": "dsm, tdsm (through the transition matrix)"})
     redraw: str = field(default=None, metadata={"help": "draw wrong labels every epoch, or never again"})
+    allow_adversarial: bool = field(default=False, metadata={"help": "accept e above (C - 1)/C"})
     plan: str = field(default=None, metadata={"help": "compute at noise r: steps, batch, budget"})
     seed: list[int] = field(default_factory=lambda: [0], metadata={"help": "of weights, order, noise, samples"})
     epochs: float = field(default=None, metadata={"help": "passes over the training images without noise"})
@@ -89,6 +91,7 @@ class Settings:
     warmup: int = field(default=None, metadata={"help": "steps"})
     schedule: str = field(default=None, metadata={"help": "cosine (to 0), or constant_with_warmup"})
     ema_decay: float = field(default=None, metadata={"help": "of the moving average, per step"})
+    max_grad_norm: float = field(default=None, metadata={"help": "longer gradients are cut to this; 0 for none"})
     dropout: float = field(default=None, metadata={"help": "in the network"})
     label_dropout: float = field(default=0.0, metadata={"help": "share of labels left out, for guidance"})
     flip: bool = field(default=None, metadata={"help": "mirror half of the images"})

@@ -172,10 +172,10 @@ def make_run(settings, run: Run, plan, folder: Path, study: Study, on_cpu: bool,
         output_dir=str(folder), max_steps=plan.steps, per_device_train_batch_size=rows_per_pass,
         gradient_accumulation_steps=accumulation, per_device_eval_batch_size=settings.micro_batch,
         learning_rate=settings.learning_rate, lr_scheduler_type=settings.schedule, warmup_steps=settings.warmup,
-        weight_decay=0.0, bf16=settings.bf16, torch_compile=settings.torch_compile,
-        logging_steps=settings.logging_steps, save_steps=settings.save_steps, save_total_limit=CHECKPOINTS_KEPT,
-        use_cpu=on_cpu, dataloader_pin_memory=False, dataloader_drop_last=len(rows) >= plan.batch_size,
-        report_to="none", seed=run.seed,
+        weight_decay=0.0, max_grad_norm=settings.max_grad_norm, bf16=settings.bf16,
+        torch_compile=settings.torch_compile, logging_steps=settings.logging_steps, save_steps=settings.save_steps,
+        save_total_limit=CHECKPOINTS_KEPT, use_cpu=on_cpu, dataloader_pin_memory=False,
+        dataloader_drop_last=len(rows) >= plan.batch_size, report_to="none", seed=run.seed,
     )  # fmt: skip
     set_seed(run.seed)
     model = edm_unet(

@@ -10,7 +10,9 @@ from diffusers import UNet2DModel
 
 from hf_noise.diffusion import EDMHeunScheduler, EDMPipeline
 from hf_noise.hub.load import load_noise
+from hf_noise.hub.push import push_checkpoint
 from hf_noise.noise import LabelFlips
+from hf_noise.reports.record import RunRecord
 
 NOISE = LabelFlips.symmetric(ratio=1.0, num_classes=3, seed=4)
 DRAW = "images = pipeline([0, 1, 2], seed=[3, 1, 4], num_inference_steps=4, output_type='pt').images"
@@ -68,3 +70,39 @@ def test_only_safetensors_and_json_are_fetched(client, pipeline, tmp_path):
     fetched = [path for _, path, _ in client.requests if "/resolve/" in path]
     assert fetched and not [path for path in fetched if path.endswith((".bin", ".py"))]
     assert list((tmp_path / "here").rglob("model_index.json"))
+
+
+def test_a_run_of_the_recipe_is_pushed_with_its_card(client, pipeline, tmp_path):
+    """The folder also holds checkpoints and images for the figure, which stay at home."""
+    folder = tmp_path / "run"
+    pipeline.save_pretrained(folder)
+    (folder / "checkpoint-4").mkdir()
+    (folder / "checkpoint-4" / "ema.safetensors").write_bytes(b"x")
+    (folder / "samples.npz").write_bytes(b"x")
+    shares = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 100}
+    RunRecord(
+        name="r1-tdsm", task="class_conditional_generation", recipe="recipes/edm_noise.py", seed=0, settings={},
+        model={"name": "edm-digits", "parameters": 10}, data={"source": "embedded/digits", "classes": 3},
+        budget={"steps": 4}, loss={"name": "tdsm", "transition": "estimated"}, wall_seconds=1.0,
+        noise=NOISE.to_dict() | {"realised": {"rate": 0.5, "n": 64}},
+        metrics={"label_consistency": shares, "frechet_distance": {"value": 2.0, "n": 100, "name": "distance in x"}},
+    ).write(folder / "record.json")  # fmt: skip
+    push_checkpoint(folder, "user/edm-run")
+    files = client.files("user/edm-run")
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    assert {"model_index.json", "unet/config.json", weights, "README.md", "record.json"} <= set(files)
+    assert not {"config.json", "samples.npz", "checkpoint-4/ema.safetensors"} & set(files)
+    assert json.loads(files["model_index.json"])["hf_noise"] == NOISE.to_dict()
+    card = files["README.md"].decode()
+    assert 'EDMPipeline.from_pretrained("user/edm-run")' in card and "distance in x" in card
+    assert "T is estimated" in card and "library_name: diffusers" in card
+    loaded = EDMPipeline.from_pretrained("user/edm-run", cache_dir=tmp_path / "here")
+    assert all(torch.equal(a, b) for a, b in zip(loaded.unet.parameters(), pipeline.unet.parameters(), strict=True))
+    assert load_noise("user/edm-run") == NOISE
+
+
+def test_a_pipeline_without_its_weights_is_not_pushed(client, pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="not a complete pipeline: no safetensors weights in unet"):
+        push_checkpoint(tmp_path, "user/edm-run")
