@@ -78,6 +78,7 @@ class Settings:
     save_steps: int = field(default=None, metadata={"help": "optimiser steps between checkpoints"})
     logging_steps: int = field(default=None, metadata={"help": "optimiser steps between log entries"})
     bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast, float32 weights"})
+    fp16: bool = field(default=False, metadata={"help": "float16 autocast, float32 weights; for GPUs without bfloat16"})
     torch_compile: bool = field(default=False, metadata={"help": "compile the model"})
     num_processes: int | None = field(default=None, metadata={"help": "stop unless this many processes train together"})
     dry_run: bool = field(default=False, metadata={"help": "print settings and derived figures, then stop"})
@@ -96,6 +97,8 @@ def parse(argv: list[str] | None = None) -> Settings:
         parser.error("--transition human counts T in human labels: give --protocol human:<name> too")
     if settings.epochs <= 0:
         parser.error(f"--epochs must be > 0, got {settings.epochs:g}")
+    if settings.bf16 and settings.fp16:
+        parser.error("--fp16 and --bf16 exclude each other; give --bf16 False with --fp16")
     return settings
 
 
