@@ -80,6 +80,7 @@ class Settings:
     ratio: list[float] = field(default=None, metadata={"help": "noise ratios r; human labels have their own"})
     loss: list[str] = field(default=None, metadata={"help": "dsm, tdsm (through the transition matrix)"})
     redraw: str = field(default=None, metadata={"help": "draw wrong labels every epoch, or never again"})
+    allow_adversarial: bool = field(default=False, metadata={"help": "accept e above (C - 1)/C"})
     plan: str = field(default=None, metadata={"help": "compute at noise r: steps, batch, budget"})
     seed: list[int] = field(default_factory=lambda: [0], metadata={"help": "of weights, order, noise, samples"})
     epochs: float = field(default=None, metadata={"help": "passes over the training images without noise"})

@@ -64,6 +64,7 @@ class Settings:
     protocol: str = field(default="symmetric", metadata={"help": f"{', '.join(DRAWN)}, or human:<name>"})
     ratio: list[float] = field(default=None, metadata={"help": "noise ratios r; human labels have their own"})
     redraw: str = field(default="epoch", metadata={"help": "draw wrong labels every epoch, or never again"})
+    allow_adversarial: bool = field(default=False, metadata={"help": "accept e above (C - 1)/C"})
     transition: list[str] = field(default=None, metadata={"help": "what is trained through: " + ", ".join(TRANSITIONS)})
     matrix_phases: str = field(default=None, metadata={"help": "plan of the estimate", "choices": ["short", "paper"]})
     anchor_quantile: float = field(default=0.97, metadata={"help": "of anchor points; closer to 1 for more classes"})
