@@ -108,6 +108,7 @@ class Settings:
     save_steps: int = field(default=None, metadata={"help": "optimiser steps between checkpoints"})
     logging_steps: int = field(default=None, metadata={"help": "optimiser steps between log entries"})
     bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast, float32 weights"})
+    fp16: bool = field(default=False, metadata={"help": "float16 autocast, float32 weights; for GPUs without bfloat16"})
     torch_compile: bool = field(default=False, metadata={"help": "compile the model"})
     num_processes: int | None = field(default=None, metadata={"help": "stop unless this many processes train together"})
     push_to_hub: str | None = field(default=None, metadata={"help": "owner/name; of several runs each adds its name"})
@@ -126,6 +127,8 @@ def parse(argv: list[str] | None = None) -> Settings:
     for name in ("epochs", "num_images", "sample_batch"):
         if not getattr(settings, name) > 0:
             parser.error(f"--{name} must be > 0, got {getattr(settings, name):g}")
+    if settings.bf16 and settings.fp16:
+        parser.error("--fp16 and --bf16 exclude each other; give --bf16 False with --fp16")
     return settings
 
 

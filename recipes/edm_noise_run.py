@@ -132,16 +132,19 @@ def classifier_for(settings, run: Run, study: Study, noise: LabelFlips | HumanLa
     given = {
         "scale": _STUDIES[settings.scale], "data": settings.data, "model": settings.classifier_model,
         "epochs": settings.classifier_epochs, "redraw": settings.redraw, "flip": settings.flip,
-        "bf16": settings.bf16, "torch_compile": settings.torch_compile, "save_steps": settings.save_steps,
-        "logging_steps": settings.logging_steps, "source": settings.source, "train_rows": settings.train_rows,
+        "bf16": settings.bf16, "fp16": settings.fp16, "torch_compile": settings.torch_compile,
+        "save_steps": settings.save_steps, "logging_steps": settings.logging_steps, "source": settings.source,
+        "train_rows": settings.train_rows,
     }  # fmt: skip
     classifier = classifier_settings([f"--{name}={value}" for name, value in given.items() if value is not None])
     if torch.distributed.is_initialized():
         torch.distributed.barrier()  # no process may find the folder finished while another still writes it
+    if not int(os.environ.get("RANK", 0)):  # a finished one too must be that of these settings
+        left_out = ("output", "ratio", "transition", "seed", "save_steps", "logging_steps", "dry_run")
+        of_study = ("test_source", "human_source", "classes", "image_size", "augment")
+        own = {name: value for name, value in asdict(classifier).items() if name not in left_out}
+        claim_folder(folder, own | {name: getattr(settings, name) for name in of_study} | {"ratio": run.ratio})
     if not (folder / "config.json").exists():
-        if not int(os.environ.get("RANK", 0)):
-            left_out = ("output", "ratio", "transition", "seed", "save_steps", "logging_steps", "dry_run")
-            claim_folder(folder, {k: v for k, v in asdict(classifier).items() if k not in left_out})
         rows = study.rows(run, settings.flip)
         steps = max(1, round(classifier.epochs * len(rows) / classifier.batch_size))
         trainer = train_noisy_classifier(
@@ -172,7 +175,7 @@ def make_run(settings, run: Run, plan, folder: Path, study: Study, on_cpu: bool,
         output_dir=str(folder), max_steps=plan.steps, per_device_train_batch_size=rows_per_pass,
         gradient_accumulation_steps=accumulation, per_device_eval_batch_size=settings.micro_batch,
         learning_rate=settings.learning_rate, lr_scheduler_type=settings.schedule, warmup_steps=settings.warmup,
-        weight_decay=0.0, max_grad_norm=settings.max_grad_norm, bf16=settings.bf16,
+        weight_decay=0.0, max_grad_norm=settings.max_grad_norm, bf16=settings.bf16, fp16=settings.fp16,
         torch_compile=settings.torch_compile, logging_steps=settings.logging_steps, save_steps=settings.save_steps,
         save_total_limit=CHECKPOINTS_KEPT, use_cpu=on_cpu, dataloader_pin_memory=False,
         dataloader_drop_last=len(rows) >= plan.batch_size, report_to="none", seed=run.seed,

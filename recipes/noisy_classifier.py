@@ -64,6 +64,7 @@ class Settings:
     protocol: str = field(default="symmetric", metadata={"help": f"{', '.join(DRAWN)}, or human:<name>"})
     ratio: list[float] = field(default=None, metadata={"help": "noise ratios r; human labels have their own"})
     redraw: str = field(default="epoch", metadata={"help": "draw wrong labels every epoch, or never again"})
+    allow_adversarial: bool = field(default=False, metadata={"help": "accept e above (C - 1)/C"})
     transition: list[str] = field(default=None, metadata={"help": "what is trained through: " + ", ".join(TRANSITIONS)})
     matrix_phases: str = field(default=None, metadata={"help": "plan of the estimate", "choices": ["short", "paper"]})
     anchor_quantile: float = field(default=0.97, metadata={"help": "of anchor points; closer to 1 for more classes"})
@@ -78,6 +79,7 @@ class Settings:
     save_steps: int = field(default=None, metadata={"help": "optimiser steps between checkpoints"})
     logging_steps: int = field(default=None, metadata={"help": "optimiser steps between log entries"})
     bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast, float32 weights"})
+    fp16: bool = field(default=False, metadata={"help": "float16 autocast, float32 weights; for GPUs without bfloat16"})
     torch_compile: bool = field(default=False, metadata={"help": "compile the model"})
     num_processes: int | None = field(default=None, metadata={"help": "stop unless this many processes train together"})
     dry_run: bool = field(default=False, metadata={"help": "print settings and derived figures, then stop"})
@@ -96,6 +98,8 @@ def parse(argv: list[str] | None = None) -> Settings:
         parser.error("--transition human counts T in human labels: give --protocol human:<name> too")
     if settings.epochs <= 0:
         parser.error(f"--epochs must be > 0, got {settings.epochs:g}")
+    if settings.bf16 and settings.fp16:
+        parser.error("--fp16 and --bf16 exclude each other; give --bf16 False with --fp16")
     return settings
 
 

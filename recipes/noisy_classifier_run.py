@@ -137,7 +137,7 @@ def train_noisy_classifier(
         output_dir=str(folder), max_steps=steps, per_device_train_batch_size=rows_per_pass,
         gradient_accumulation_steps=accumulation, per_device_eval_batch_size=settings.micro_batch,
         learning_rate=settings.learning_rate, lr_scheduler_type=settings.schedule, warmup_steps=settings.warmup,
-        max_grad_norm=0.0, bf16=settings.bf16, torch_compile=settings.torch_compile,
+        max_grad_norm=0.0, bf16=settings.bf16, fp16=settings.fp16, torch_compile=settings.torch_compile,
         logging_steps=settings.logging_steps, save_steps=settings.save_steps, save_total_limit=CHECKPOINTS_KEPT,
         use_cpu=on_cpu, dataloader_pin_memory=False, dataloader_drop_last=len(rows) >= settings.batch_size,
         report_to="none", seed=seed,

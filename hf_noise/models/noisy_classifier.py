@@ -7,6 +7,7 @@ after each stage.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -42,9 +43,9 @@ _WIDTHS = (64, 128, 256, 512)
 class NoisyClassifier(ModelMixin, ConfigMixin):
     """p(class | x_t) for an image x_t under Gaussian noise of any level sigma.
 
-    Trained through a transition matrix its softmax estimates the CLEAN class, which is what
-    `hf_noise.losses.transition_aware_weights(clean_posterior=...)` takes; trained without one it gives the class of
-    the labels it saw (`noisy_posterior=`). The attribute `predicts` says which.
+    Trained through a transition matrix, or on labels known to be clean, its softmax estimates the CLEAN class, which is
+    what `hf_noise.losses.transition_aware_weights(clean_posterior=...)` takes; else it gives the class of the labels it
+    saw (`noisy_posterior=`). The attribute `predicts` says which.
 
     Args:
         num_classes: C >= 2.
@@ -60,9 +61,11 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         transition: T [C, C] that it was trained through, rows clean; None for none.
         transition_source: "known" (of the noise), "estimated" (by volume minimisation), "given", or None without T.
         hf_noise: `noise.to_dict()` of the noise that the training labels had.
+        predicts: "clean" or "noisy"; `NoisyClassifierTrainer` sets it. None: "clean" with a transition, else "noisy".
 
     Raises:
-        ValueError: an unknown architecture, an image size it cannot take, or names or a matrix of other classes.
+        ValueError: an unknown architecture, an image size it cannot take, names or a matrix of other classes, or
+            predicts="noisy" with a transition.
     """
 
     main_input_name = "noisy_images"
@@ -85,6 +88,7 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         transition: Sequence[Sequence[float]] | None = None,
         transition_source: Literal["known", "estimated", "given"] | None = None,
         hf_noise: dict[str, Any] | None = None,
+        predicts: Literal["clean", "noisy"] | None = None,
     ):
         super().__init__()
         if num_classes < 2:
@@ -92,6 +96,10 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         for name, given in (("class_names", class_names), ("transition", transition)):
             if given is not None and len(given) != num_classes:
                 raise ValueError(f"{name} has {len(given)} entries for {num_classes} classes; use the same number")
+        if predicts not in (None, "clean", "noisy"):
+            raise ValueError(f'predicts must be "clean", "noisy" or None, got {predicts!r}')
+        if predicts == "noisy" and transition is not None:
+            raise ValueError('predicts="noisy", but training through a transition matrix gives clean classes')
         self.time_proj = Timesteps(FREQUENCIES, flip_sin_to_cos=True, downscale_freq_shift=1)
         self.time_embedding = TimestepEmbedding(
             FREQUENCIES, EMBEDDING, post_act_fn="silu", cond_proj_dim=AUGMENTATION if augmentation else None
@@ -100,9 +108,22 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
 
     @property
     def predicts(self) -> Literal["clean", "noisy"]:
-        """Whether the softmax estimates the clean class, or that of labels with noise, which it was fitted to as is."""
-        fitted_as_is = self.config.hf_noise is not None and self.config.transition is None
-        return "noisy" if fitted_as_is else "clean"
+        """Whether the softmax estimates the clean class, or that of labels that may be wrong, fitted to as they are."""
+        return self.config.predicts or ("noisy" if self.config.transition is None else "clean")
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> NoisyClassifier:
+        """Load from a folder of `save_pretrained` or from the Hub; safetensors only.
+
+        Arguments are those of `ModelMixin.from_pretrained`.
+
+        Raises:
+            ValueError: use_safetensors=False.
+            OSError: there are no weights in safetensors.
+        """
+        if kwargs.pop("use_safetensors", True) is False:
+            raise ValueError("NoisyClassifier loads safetensors only; weights in pickle form can run code")
+        return super().from_pretrained(pretrained_model_name_or_path, use_safetensors=True, **kwargs)
 
     def forward(self, noisy_images: Tensor, sigma: Tensor, augment: Tensor | None = None) -> Tensor:
         """Logits of the classes.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,9 +17,9 @@ from hf_noise.diffusion.preconditioning import SIGMA_DATA, Denoiser
 from hf_noise.losses import LabelTransition, dsm_loss, tdsm_loss, transition_aware_weights
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.normals_torch import normals, uniforms
-from hf_noise.reports.record import write_atomic
+from hf_noise.trainers.finite import FiniteTrainer
 from hf_noise.trainers.images import DeviceImages
-from hf_noise.trainers.labels import LabelTrainer, sample_ids
+from hf_noise.trainers.labels import LabelTrainer, check_class_names, sample_ids
 from hf_noise.trainers.meter import LossMeter, sum_dtype
 
 if TYPE_CHECKING:
@@ -29,20 +27,19 @@ if TYPE_CHECKING:
 
     from hf_noise.diffusion import EDMPipeline
 
-__all__ = ["EDMTrainer", "EMA_FILE", "FAILURE_FILE"]
+__all__ = ["EDMTrainer", "EMA_FILE"]
 
 SIGMA_STREAM, IMAGE_STREAM, DROPPED_STREAM = 80, 81, 83
 # An evaluation is the same whenever it is made, so it has draws of its own.
 EVALUATION_STREAM = 87
 EMA_FILE = "ema.safetensors"
-FAILURE_FILE = "non_finite_loss.json"
 _STEPS = "optimization_step"
 _AUGMENT = "hf_noise_augment"
 # A transition matrix in a config went through float32.
 _SAME = 1e-6
 
 
-class EDMTrainer(LabelTrainer):
+class EDMTrainer(FiniteTrainer, LabelTrainer):
     """Train a diffusers `UNet2DModel` as EDM's denoiser D(x, sigma, class) on images with noisy labels.
 
     Rows are as for `LabelTrainer`, `pixel_values` in [-1, 1], always with `sample_id`: wrong labels, noise levels
@@ -53,8 +50,8 @@ class EDMTrainer(LabelTrainer):
     loss on clean labels under the raw weights (`eval_loss`) and under their moving average (`eval_ema_loss`), on noise
     that is always the same. `save_model` and `pipeline` give an `EDMPipeline`, whose network is the stock UNet2DModel.
 
-    A loss that is NaN or infinite stops the run at the next log entry or checkpoint, whichever is first, so that no
-    checkpoint holds it; `non_finite_loss.json` in the run's folder then says which images it came from.
+    A loss that is NaN or infinite stops the run at the next log entry or checkpoint, weights that are stop it before
+    they are saved, so that no checkpoint holds them; see `hf_noise.trainers.finite.FiniteTrainer`.
 
     Args:
         unet: with K + 1 class embeddings, the last one for images without a label; see `hf_noise.models.edm_unet`.
@@ -79,7 +76,7 @@ class EDMTrainer(LabelTrainer):
         ValueError: noise, transition, classifier and network disagree on classes, images or noise levels; T is
             singular or badly conditioned in the inverse form; an option is out of range; and what `LabelTrainer`
             refuses.
-        FloatingPointError: in training, a loss that is not finite.
+        FloatingPointError: in training or when saving, a loss or a weight that is not finite.
     """
 
     own_prefix = _AUGMENT
@@ -117,11 +114,8 @@ class EDMTrainer(LabelTrainer):
                 raise ValueError(f"{name} must be > 0, got {value}")
         if not (unet.config.num_class_embeds or 0) > 1:
             raise ValueError("the network has no classes; make it with num_class_embeds = K + 1, see edm_unet")
-        if args is not None:
-            # The Trainer's own filter would hide the loss, and make a GPU wait in every step.
-            args.logging_nan_inf_filter = False
-            if args.ddp_find_unused_parameters is None:
-                args.ddp_find_unused_parameters = False  # all have a gradient
+        if args is not None and args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = False  # all have a gradient
         if augment is not None:
             unet.add_module(_AUGMENT, _Description(unet))
             unet._keys_to_ignore_on_save = None  # the Trainer asks for it when it finds this layer in no checkpoint
@@ -137,7 +131,6 @@ class EDMTrainer(LabelTrainer):
         self.names = [name for name, _ in self.model.named_parameters() if not name.startswith(self.own_prefix)]
         self.ema = EMAModel(self._published(), decay=ema_decay, foreach=True)
         self.compute_metrics = self.compute_metrics or _mean_losses
-        self._failure: dict[str, Tensor] | None = None
         self.add_callback(_Average(self))
 
     @property
@@ -196,6 +189,7 @@ class EDMTrainer(LabelTrainer):
                     f"the classifier has {name} = {of_theirs}, this run {of_ours}; train one for the same images, "
                     "classes and noise levels"
                 )
+        check_class_names(theirs.class_names, self.train_dataset, "the classifier")
         needed = {"bayes": "clean", "inverse": "noisy"}[self.weights]
         if predicts != needed:
             other = {"bayes": "inverse", "inverse": "bayes"}[self.weights]
@@ -246,7 +240,7 @@ class EDMTrainer(LabelTrainer):
         else:
             losses = tdsm_loss(denoiser, images, sigma, noise, labels, weights, **self.mixing, **options)
         self.meter.add(losses.detach(), is_noisy)
-        self._watch(losses.detach(), sample)
+        self.watch(losses, sample)
         loss = self.mean_loss(losses.sum(), len(labels), num_items_in_batch)
         return (loss, {"losses": losses}) if return_outputs else loss
 
@@ -255,54 +249,12 @@ class EDMTrainer(LabelTrainer):
         """Transition-aware weights [B, C], None for plain matching."""
         if self.transition is None:
             return None
+        # Paper C: the classifier sees the augmented image and is not told how it was augmented.
         logits = self.classifier(images + sigma[:, None, None, None] * noise, sigma)
         given = {"bayes": "clean_posterior", "inverse": "noisy_posterior"}[self.weights]
         return transition_aware_weights(
             labels, self.transition, logits=True, temperature=self.temperature, **{given: logits}
         )
-
-    def _watch(self, losses: Tensor, sample: Tensor) -> None:
-        """Keep what the first loss that is not finite came from, on the device: reading it would make it wait."""
-        now = {"step": torch.full_like(sample[:1], self.state.global_step), "sample_id": sample, "loss": losses.float()}
-        kept = self._failure
-        if kept is None or len(kept["sample_id"]) < len(sample):
-            if kept is not None:
-                self._stop_if_broken(local=True)
-            self._failure = kept = {**now, "broken": torch.zeros_like(now["step"], dtype=torch.bool)}
-        elif len(kept["sample_id"]) > len(sample):  # the last batch of an epoch
-            missing = len(kept["sample_id"]) - len(sample)
-            now["sample_id"] = nn.functional.pad(sample, (0, missing), value=-1)
-            now["loss"] = nn.functional.pad(now["loss"], (0, missing))
-        broken = ~torch.isfinite(losses).all().view(1)
-        self._failure = {name: torch.where(kept["broken"], kept[name], value) for name, value in now.items()}
-        self._failure["broken"] = kept["broken"] | broken
-
-    def _stop_if_broken(self, local: bool = False) -> None:
-        """Raise FloatingPointError if a loss since the start was not finite (a collective call, unless local)."""
-        if self._failure is None:
-            return
-        ours = self._failure["broken"]
-        if not bool(ours if local else self.accelerator.gather(ours).any()):
-            return
-        if not bool(ours):
-            raise FloatingPointError("the loss of another process is NaN or infinite; its message says where")
-        loss, sample = self._failure["loss"].tolist(), self._failure["sample_id"].tolist()
-        wrong = [one for one, value in zip(sample, loss) if not np.isfinite(value)]
-        step = int(self._failure["step"]) + 1
-        batch = [{"sample_id": one, "loss": repr(value)} for one, value in zip(sample, loss) if one >= 0]
-        rank = self.args.process_index
-        file = Path(self.args.output_dir, FAILURE_FILE if rank == 0 else f"{rank}-{FAILURE_FILE}")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, json.dumps({"step": step, "epoch": self.epoch, "process": rank, "batch": batch}) + "\n")
-        raise FloatingPointError(
-            f"the loss is NaN or infinite in step {step} for {len(wrong)} of {len(batch)} images (sample_id "
-            f"{', '.join(map(str, wrong[:8]))}{', ...' if len(wrong) > 8 else ''}); the batch is in {file}, earlier "
-            "checkpoints stay. Look at these images, or lower the learning rate; float16 may be too narrow"
-        )
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        self._stop_if_broken()
-        super().log(logs, start_time)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """(None, float64 [B, 2] = loss under the raw and the averaged weights, labels [B])."""
@@ -337,9 +289,9 @@ class EDMTrainer(LabelTrainer):
             has_unconditional=self.label_dropout > 0, hf_noise=None if self.noise is None else self.noise.to_dict(),
         )  # fmt: skip
 
-    def _save_checkpoint(self, model, trial):
-        self._stop_if_broken()
-        super()._save_checkpoint(model, trial)
+    def saved_values(self) -> Iterator[tuple[str, Tensor]]:
+        yield from super().saved_values()
+        yield from ((f"average of {name}", value) for name, value in zip(self.names, self.ema.shadow_params))
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         folder = output_dir or self.args.output_dir

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
@@ -14,7 +16,7 @@ from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.trainers.base import NoiseTrainer
 from hf_noise.trainers.images import DeviceImages
 
-__all__ = ["LabelTrainer", "check_labels", "collate_images", "sample_ids"]
+__all__ = ["LabelTrainer", "check_class_names", "check_labels", "class_names", "collate_images", "sample_ids"]
 
 
 class LabelTrainer(NoiseTrainer):
@@ -27,8 +29,8 @@ class LabelTrainer(NoiseTrainer):
         channels_last: memory layout of model and images; by default on a GPU.
 
     Raises:
-        ValueError: noise or labels do not fit the model's classes, or `DeviceImages` are to be read by workers; and
-            what `NoiseTrainer` refuses.
+        ValueError: noise or labels do not fit the model's classes (in training, where labels are in no column that
+            can be read before), or `DeviceImages` are to be read by workers; and what `NoiseTrainer` refuses.
     """
 
     noise_kinds = (LabelFlips, HumanLabels)
@@ -38,7 +40,9 @@ class LabelTrainer(NoiseTrainer):
         kwargs.setdefault("data_collator", collate_images)
         super().__init__(model, args, **kwargs)
         for rows in (self.train_dataset, self.eval_dataset):
-            check_labels(getattr(rows, "columns", {}), self.num_classes)
+            check_labels(_stored_labels(rows), self.num_classes)
+        # What cannot be read now is looked at batch by batch, on the CPU: no device has to wait for it.
+        self.data_collator = _InRange(self.data_collator, self.num_classes)
         self.label_smoother = None  # of transformers, which knows no corrected loss
         self.model_accepts_loss_kwargs = True
         self.label_names = ["labels"]
@@ -106,6 +110,57 @@ def check_labels(columns: Mapping[str, Tensor], num_classes: int) -> None:
                     f"{len(wrong)} of {len(columns[name])} {name} are outside [0, {num_classes}), the first is "
                     f"{int(columns[name][first])} in row {first}; correct them, or make a model with more classes"
                 )
+
+
+def _stored_labels(rows: Any) -> dict[str, Tensor]:
+    """The columns `labels` and `clean_labels` as far as they are stored, int64 [N] each."""
+    if hasattr(rows, "columns"):
+        return rows.columns
+    layout = getattr(rows, "format", None)  # of a datasets.Dataset; a stream has none, and no column to read
+    if not isinstance(layout, Mapping) or layout["type"] == "custom":  # a transform may make other labels of a column
+        return {}
+    names = [name for name in ("labels", "clean_labels") if name in rows.column_names]
+    table = rows.with_format("numpy", columns=names)
+    columns = {name: np.asarray(table[name][:]) for name in names}
+    return {name: torch.from_numpy(column) for name, column in columns.items() if column.dtype.kind == "i"}
+
+
+@dataclass(frozen=True)
+class _InRange:
+    """Batches of a collator whose labels lie in [0, C); those on a device were read before."""
+
+    collator: Callable[[Any], Any]
+    num_classes: int
+
+    def __call__(self, rows: Any) -> Any:
+        batch = self.collator(rows)
+        labels = {name: batch[name] for name in ("labels", "clean_labels") if isinstance(batch.get(name), Tensor)}
+        check_labels({name: values for name, values in labels.items() if values.device.type == "cpu"}, self.num_classes)
+        return batch
+
+
+def class_names(rows: Any) -> list[str] | None:
+    """Names of the classes that a data set, or what wraps it, states for its labels; None if it states none."""
+    info = getattr(getattr(rows, "dataset", rows), "info", None)
+    for column in ("label", "labels", "clean_label", "clean_labels"):
+        names = getattr((getattr(info, "features", None) or {}).get(column), "names", None)
+        if names:
+            return list(names)
+    return None
+
+
+def check_class_names(named: Sequence[str] | None, rows: Any, owner: str) -> None:
+    """Raise ValueError if a model, here called `owner`, and rows both name their classes, and not in the same way."""
+    of_rows = class_names(rows)
+    if named is None or of_rows is None or list(named) == of_rows:
+        return
+    if len(named) != len(of_rows):
+        raise ValueError(f"{owner} names {len(named)} classes, the data {len(of_rows)}; use one for these classes")
+    first = next(i for i, (one, other) in enumerate(zip(named, of_rows)) if one != other)
+    raise ValueError(
+        f"{owner} calls class {first} {named[first]!r}, the data {of_rows[first]!r}; use one for these classes in "
+        "this order"
+    )
 
 
 def collate_images(rows: Any) -> dict[str, Tensor]:

@@ -17,7 +17,8 @@ from hf_noise.losses import VolumeMinimisation, label_nll
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.normals_torch import normals
 from hf_noise.trainers.base import write_config
-from hf_noise.trainers.labels import LabelTrainer, sample_ids
+from hf_noise.trainers.finite import FiniteTrainer
+from hf_noise.trainers.labels import LabelTrainer, check_class_names, class_names, sample_ids
 from hf_noise.trainers.meter import LabelMeter, sum_dtype
 
 __all__ = ["NoisyClassifierTrainer", "VolumePlan"]
@@ -65,7 +66,7 @@ class VolumePlan:
         return 1.0, 0.0
 
 
-class NoisyClassifierTrainer(LabelTrainer):
+class NoisyClassifierTrainer(FiniteTrainer, LabelTrainer):
     """Train a `NoisyClassifier` on noisy labels, at noise levels ln sigma ~ N(P_mean, P_std^2) of its config.
 
     Rows are as for `LabelTrainer`, `pixel_values` in [-1, 1], always with `sample_id`: levels and noise of an image are
@@ -73,13 +74,18 @@ class NoisyClassifierTrainer(LabelTrainer):
 
     Logs tell accuracy against the labels that were trained on from accuracy against the clean ones. `evaluate` gives
     accuracy and NLL on clean labels, at levels as in training (`eval_accuracy`, `eval_nll`) and at each fixed one
-    (`eval_accuracy_sigma0.3`). The config of the saved model states the noise, T, and where T is from.
+    (`eval_accuracy_sigma0.3`). The config of the saved model states the noise, T, where T is from, and whether it
+    predicts clean or noisy labels.
+
+    A loss that is NaN or infinite stops the run at the next log entry or checkpoint, weights that are stop it before
+    they are saved; see `hf_noise.trainers.finite.FiniteTrainer`.
 
     Args:
         model: `hf_noise.models.noisy_classifier.NoisyClassifier`.
         noise: `LabelFlips`, drawn here unless the rows have `is_noisy`, or `HumanLabels`, which are in the rows.
         transition: what the classifier is trained through. "known": T of the noise; "estimated": T is learned by volume
-            minimisation; a matrix [C, C] with rows clean; None: nothing, so that it predicts the labels as they are.
+            minimisation; a matrix [C, C] with rows clean; None: nothing, so that it predicts the labels as they are:
+            "noisy" ones unless `noise` is given and its rate is 0.
         volume: how T is estimated.
         augment: (images, sample ids, epoch) -> (images, description float [B, 9]) for training images, such as EDM's
             augmentation; its description is given to a model that takes one.
@@ -87,8 +93,9 @@ class NoisyClassifierTrainer(LabelTrainer):
         **kwargs: as for `transformers.Trainer`.
 
     Raises:
-        ValueError: noise, T and model disagree on the classes, T is to be known and there is no noise, or levels are
-            not > 0; and what `LabelTrainer` refuses.
+        ValueError: noise, T, model and data disagree on the classes, T is to be known and there is no noise, or levels
+            are not > 0; and what `LabelTrainer` refuses.
+        FloatingPointError: in training or when saving, a loss or a weight that is not finite.
     """
 
     own_prefix = _VOLUME
@@ -111,8 +118,14 @@ class NoisyClassifierTrainer(LabelTrainer):
         if not all(sigma > 0 for sigma in eval_sigmas):
             raise ValueError(f"eval_sigmas must be > 0, got {list(eval_sigmas)}; a level of 0 has no logarithm")
         super().__init__(model, args, noise=noise, meter=LabelMeter(), **kwargs)
+        check_class_names(self.model.config.class_names, self.train_dataset, "the model")
+        if self.model.config.class_names is None:
+            write_config(self.model, class_names=class_names(self.train_dataset))
         self.eval_sigmas, self.augment, self.plan = tuple(eval_sigmas), augment, volume or VolumePlan()
         self.columns, self.volume = self._objective(transition)
+        # Labels of which nothing is known may be wrong: only T, or noise that is stated to be none, makes them clean.
+        is_clean = self.source is not None or (self.noise is not None and self.noise.error_rate == 0)
+        write_config(self.model, predicts="clean" if is_clean else "noisy")
         self.compute_metrics = self.compute_metrics or self._exact_by_level
 
     @property
@@ -173,6 +186,7 @@ class NoisyClassifierTrainer(LabelTrainer):
         nll = label_nll(logits, labels, self.columns) if self.volume is None else self.volume(logits, labels)
         if model.training:
             self.meter.add(nll.detach(), logits.detach().argmax(-1), labels, clean, is_noisy)
+            self.watch(nll, sample)
         total = nll.sum()
         if self.volume is not None:
             total = total + self.plan.weight * len(labels) * self.volume.log_volume()

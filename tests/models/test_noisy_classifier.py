@@ -75,9 +75,21 @@ def test_saved_and_loaded_it_says_the_same(tmp_path, architecture):
 
 
 def test_what_it_predicts():
-    assert classifier().predicts == "clean"
-    assert classifier(hf_noise={"protocol": "label_flips"}).predicts == "noisy"
+    assert classifier().predicts == "noisy"
+    assert classifier(predicts="clean").predicts == "clean"
     assert classifier(hf_noise={}, transition=[[1.0] * 5] * 5).predicts == "clean"
+
+
+def test_weights_in_pickle_form_are_not_loaded(tmp_path):
+    model = classifier()
+    model.save_pretrained(tmp_path)
+    (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "diffusion_pytorch_model.bin")
+    for options in ({}, {"use_safetensors": None}):
+        with pytest.raises(OSError, match="safetensors"):
+            NoisyClassifier.from_pretrained(tmp_path, **options)
+    with pytest.raises(ValueError, match="loads safetensors only"):
+        NoisyClassifier.from_pretrained(tmp_path, use_safetensors=False)
 
 
 def test_temperature_divides_the_logits():
@@ -109,6 +121,8 @@ def test_logits_stay_float32_under_autocast():
         ({"num_classes": 1}, "num_classes must be >= 2, got 1"),
         ({"class_names": ["a"]}, "class_names has 1 entries for 10 classes"),
         ({"transition": [[1.0]]}, "transition has 1 entries for 10 classes"),
+        ({"predicts": "both"}, "must be \"clean\", \"noisy\" or None, got 'both'"),
+        ({"transition": [[1.0] * 10] * 10, "predicts": "noisy"}, "through a transition matrix gives clean classes"),
     ],
 )
 def test_what_cannot_be_built_is_refused(options, message):

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 
 import edm_noise
 import numpy as np
@@ -104,6 +105,20 @@ def test_a_given_classifier_is_taken(study, tmp_path):
     assert record.metrics["test_loss"] == before.metrics["test_loss"]
 
 
+def test_a_classifier_of_other_settings_is_not_taken_up(study, tmp_path):
+    folder, _ = study
+    name = "classifier-r1-symmetric-seed0"
+    shutil.copytree(folder / name, tmp_path / name)
+    given = ["--output", tmp_path, *TINY, "--ratio", "1", "--loss", "tdsm", "--judge", folder / "judge" / "r0-seed0"]
+    with pytest.raises(FileExistsError, match=r"other settings \(epochs\)"):
+        main(*given, "--classifier_epochs", "2")
+
+
+@pytest.mark.parametrize(("scale", "bound"), [("demo", 1.0), ("gpu", 0.0), ("paper", 0.0), ("paper_c", 0.0)])
+def test_the_papers_cut_no_gradients(scale, bound):
+    assert edm_noise.parse(["--scale", scale]).max_grad_norm == bound
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -121,6 +136,7 @@ def test_a_dry_run_shows_the_settings_of_a_scale(arguments, expected):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["--loss", "mse"], "takes dsm and tdsm, got mse"), (["--epochs", "0"], "--epochs must be > 0, got 0"),
+     (["--bf16", "--fp16"], "--fp16 and --bf16 exclude each other"),
      (["--protocol", "random"], "unknown --protocol random; known: symmetric")],
 )  # fmt: skip
 def test_wrong_flags_are_refused_at_once(arguments, message, capsys):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from datasets import ClassLabel, DatasetInfo, Features
 from safetensors.torch import load_file
 from transformers import TrainingArguments
 
@@ -17,7 +18,7 @@ from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.noisy_classifier import NoisyClassifier
 from hf_noise.noise import LabelFlips
 from hf_noise.noise.normals_torch import normals
-from hf_noise.trainers import EDMTrainer
+from hf_noise.trainers import EDMTrainer, NoisyClassifierTrainer
 from hf_noise.trainers.edm_augment import EDMAugment
 from hf_noise.trainers.images import DeviceImages
 
@@ -239,6 +240,24 @@ def test_a_loss_that_is_not_finite_stops_the_run(arguments, tmp_path):
     assert all(torch.isfinite(value).all() for value in state.values())
 
 
+def test_weights_that_are_not_finite_are_never_saved(arguments, tmp_path):
+    """The gradient of step 4 is NaN, its loss is not: checkpoint-4 and the model after it would hold NaN."""
+    trainer = build(arguments, save_strategy="steps", save_steps=2, max_steps=4)
+    weight = trainer.model.conv_in.weight
+    weight.register_hook(lambda gradient: gradient * (float("nan") if trainer.state.global_step == 3 else 1))
+    with pytest.raises(FloatingPointError, match=r"weights are NaN or infinite after step 4 \(conv_in.weight"):
+        trainer.train()
+    with pytest.raises(FloatingPointError, match="weights are NaN or infinite"):
+        trainer.save_model()
+    failure = json.loads((tmp_path / "run" / "non_finite_loss.json").read_text())
+    assert failure["step"] == 4 and {"conv_in.weight", "average of conv_in.weight"} <= set(failure["weights"])
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-2"]
+    assert not (tmp_path / "run" / "unet").exists()
+    for file in ("model.safetensors", "ema.safetensors"):
+        kept = load_file(tmp_path / "run" / "checkpoint-2" / file)
+        assert all(torch.isfinite(value).all() for value in kept.values() if value.is_floating_point())
+
+
 def test_labels_that_are_noisy_already_are_not_drawn_again(arguments):
     clean = rows().columns["labels"]
     wrong = torch.arange(32) % 4 == 0
@@ -266,6 +285,28 @@ def test_the_inverse_form_with_a_classifier_of_noisy_labels(arguments):
     trainer = build(arguments, noise=noise, loss="tdsm", weights="inverse", classifier=helper)
     trainer.train()
     assert np.isfinite(losses(trainer)).all()
+
+
+def test_a_classifier_of_labels_of_unknown_noise(arguments):
+    """Labels that someone brings, without `noise`: the classifier predicts noisy ones, and the inverse form fits."""
+    transition, data = flips(ratio=0.3).transition, rows(sample_id=torch.arange(32))
+    helper = NoisyClassifierTrainer(classifier(), arguments(), train_dataset=data, transition=None).model
+    options = {"loss": "tdsm", "classifier": helper, "transition": transition}
+    with pytest.raises(ValueError, match='weights="bayes" takes a classifier of clean labels, this one predicts noisy'):
+        build(arguments, data, **options)
+    trainer = build(arguments, data, weights="inverse", **options)
+    trainer.train()
+    assert np.isfinite(losses(trainer)).all()
+
+
+def test_classes_have_the_same_names_in_classifier_and_data(arguments):
+    noise, names = flips(), ["cat", "dog", "owl", "yak"]
+    data = rows()
+    data.info = DatasetInfo(features=Features(label=ClassLabel(names=names)))
+    options = {"noise": noise, "loss": "tdsm"}
+    build(arguments, data, classifier=classifier(noise, class_names=names), **options)
+    with pytest.raises(ValueError, match="the classifier calls class 2 'yak', the data 'owl'"):
+        build(arguments, data, classifier=classifier(noise, class_names=["cat", "dog", "yak", "owl"]), **options)
 
 
 SINGULAR = np.full((CLASSES, CLASSES), 1 / CLASSES)
@@ -305,5 +346,10 @@ def test_data_that_do_not_fit_are_refused(arguments):
         build(arguments, DeviceImages(data.images, data.columns, mean=[0.0], std=[1.0]))
     with pytest.raises(ValueError, match=r"1 of 32 labels are outside \[0, 4\), the first is 4 in row 7"):
         build(arguments, rows(labels=torch.where(torch.arange(32) == 7, 4, 0)))
+    batch = rows().__getitems__(range(32))  # rows of any data set: the label 4 is that of images without a label
+    batch["labels"][7] = 4
+    listed = [{name: values[i] for name, values in batch.items()} for i in range(32)]
+    with pytest.raises(ValueError, match=r"1 of 32 labels are outside \[0, 4\), the first is 4"):
+        build(arguments, listed, per_device_train_batch_size=32).train()
     with pytest.raises(ValueError, match="the noise has 5 classes, the model 4"):
         build(arguments, noise=LabelFlips.symmetric(ratio=1.0, num_classes=5))

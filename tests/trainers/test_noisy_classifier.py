@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from transformers import TrainingArguments
 
 from hf_noise.hub.load import load_noise
@@ -210,6 +212,43 @@ def test_labels_outside_the_classes_are_counted_before_training(arguments):
     labels[[3, 7]] = torch.tensor([4, -1])
     with pytest.raises(ValueError, match=r"2 of 32 labels are outside \[0, 4\), the first is 4 in row 3"):
         make(arguments, data=rows(labels=labels), noise=flips())
+
+
+def test_stored_labels_outside_the_classes_are_found_before_training(arguments):
+    stored = Dataset.from_dict({"labels": [0, 4, 2], "sample_id": [0, 1, 2]})
+    with pytest.raises(ValueError, match=r"1 of 3 labels are outside \[0, 4\), the first is 4 in row 1"):
+        make(arguments, data=stored, transition=None)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(arguments, tmp_path):
+    """Images with an even id break step 3; logs come every 4 steps, checkpoints every 2."""
+    trainer = make(arguments, noise=flips(), save_strategy="steps", save_steps=2, logging_steps=4, max_steps=8)
+    draw = trainer.levels
+
+    def levels(sample, stream, epoch):
+        breaks = (sample % 2 == 0) & (trainer.state.global_step == 2)
+        return draw(sample, stream, epoch).masked_fill(breaks, float("nan"))
+
+    trainer.levels = levels
+    with pytest.raises(FloatingPointError, match=r"NaN or infinite in step 3 for \d of 8 images \(sample_id \d+"):
+        trainer.train()
+    failure = json.loads((tmp_path / "run" / "non_finite_loss.json").read_text())
+    broken = [row["sample_id"] for row in failure["batch"] if row["loss"] == "nan"]
+    assert failure["step"] == 3 and broken and all(sample % 2 == 0 for sample in broken)
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-2"]
+    with pytest.raises(FloatingPointError, match="weights are NaN or infinite"):
+        trainer.save_model()
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("noise", "transition", "predicts"),
+    [(None, None, "noisy"), (flips(0.0), None, "clean"), (flips(), None, "noisy"), (None, flips().transition, "clean"),
+     (flips(), "estimated", "clean")],
+)  # fmt: skip
+def test_the_config_says_which_labels_are_predicted(arguments, noise, transition, predicts):
+    model = make(arguments, noise=noise, transition=transition).model
+    assert model.config.predicts == model.predicts == predicts
 
 
 def test_rows_without_ids_are_refused(arguments):
