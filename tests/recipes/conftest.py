@@ -1,5 +1,6 @@
 """Recipes are scripts: they are imported as Python would import them when it runs one."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,12 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
 
 @pytest.fixture(scope="session", autouse=True)
 def one_core():
-    """Tests run beside each other, so a recipe must not take all cores for its tiny network."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("study.take_back_cores", lambda: 1)
+    """A recipe takes all cores it finds; beside other tests that is one for it and for the processes it starts."""
+    if not hasattr(os, "sched_setaffinity"):  # only Linux has it
         yield
+        return
+    before = sorted(os.sched_getaffinity(0))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    os.sched_setaffinity(0, {before[worker % len(before)]})
+    yield
+    os.sched_setaffinity(0, before)

@@ -119,6 +119,9 @@ def main(folder: Path) -> None:
     except RuntimeError as error:
         results["world"] = str(error)
     (folder / f"rank{rank}.json").write_text(json.dumps(results))
+    # A process that leaves first would break the connection under the other one.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
