@@ -17,7 +17,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from classifier_noise_run import DRAWN, Data, Run, similar_classes, train
+from classifier_noise_run import Data, Run, train
+from image_settings import ImageSettings
 from study import parse_scaled, print_plans
 
 from hf_noise.noise.schedule import Table7, plan_named
@@ -58,48 +59,24 @@ SCALES: dict[str, dict] = {
 
 
 @dataclass
-class Settings:
+class Settings(ImageSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
     scale: str = field(default="demo", metadata={"help": "demo | gpu | paper | imagenet", "choices": list(SCALES)})
-    output: str = field(default=None, metadata={"help": "folder of the study"})
-    data: str = field(default=None, metadata={"help": "hf_noise/cifar10-noisy, cifar100-noisy, mnist-noisy, ..."})
-    source: str | None = field(default=None, metadata={"help": "Parquet, image folder or Hub data set to read instead"})
-    test_source: str | None = field(default=None, metadata={"help": "test images, if the source has none"})
-    human_source: str | None = field(default=None, metadata={"help": "human labels, if the source has none"})
-    classes: int | None = field(default=None, metadata={"help": "10, 100 or 1000 classes of ImageNet"})
-    train_rows: int | None = field(default=None, metadata={"help": "how many of the images; all if not set"})
     model: str = field(default=None, metadata={"help": "a small network of ours, or any name of timm"})
-    image_size: int | None = field(default=None, metadata={"help": "pixels; smaller images are padded with zeros"})
     on_device: bool = field(default=True, metadata={"help": "keep all images there"})
     workers: int = field(default=0, metadata={"help": "processes that read and augment images not on the device"})
     protocol: list[str] = field(default=None, metadata={"help": "symmetric, cyclic, uniform_resample, pairs, human:x"})
-    ratio: list[float] = field(default=None, metadata={"help": "noise ratios r; human labels have their own"})
     loss: list[str] = field(default=None, metadata={"help": "nll, corrected (through the known transition matrix)"})
-    allow_adversarial: bool = field(default=False, metadata={"help": "accept e above (C - 1)/C"})
-    redraw: str = field(default="epoch", metadata={"help": "draw wrong labels every epoch, or never again"})
     plan: list[str] = field(default=None, metadata={"help": "compute at noise r: steps, batch, table7, budget"})
     reading: str = field(default="principle", metadata={"help": "of table 7", "choices": list(Table7.readings)})
-    seed: list[int] = field(default_factory=lambda: [0], metadata={"help": "of weights, order, noise, augmentation"})
-    epochs: float = field(default=None, metadata={"help": "passes over the training images without noise"})
-    batch_size: int = field(default=None, metadata={"help": "images per step without noise, all processes together"})
-    micro_batch: int = field(default=None, metadata={"help": "images per process and forward pass, at most"})
     optimizer: str = field(default=None, metadata={"help": "sgd (momentum 0.9) or adamw", "choices": ["sgd", "adamw"]})
     learning_rate: float = field(default=None, metadata={"help": "peak; cosine to 0"})
     warmup: float = field(default=None, metadata={"help": "steps, or below 1 a share of them"})
     weight_decay: float = field(default=None, metadata={"help": "on matrices and filters only"})
     crop_padding: int = field(default=None, metadata={"help": "random crops after padding by so many pixels"})
-    flip: bool = field(default=None, metadata={"help": "mirror half of the images"})
     label_smoothing: float = field(default=0.0, metadata={"help": "share of the loss that goes to all classes alike"})
     mixup: float = field(default=0.0, metadata={"help": "alpha of mixup, 0 for none"})
-    save_steps: int = field(default=None, metadata={"help": "optimiser steps between checkpoints"})
-    logging_steps: int = field(default=None, metadata={"help": "optimiser steps between log entries"})
-    bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast, float32 weights"})
-    torch_compile: bool = field(default=False, metadata={"help": "compile the model"})
-    num_processes: int | None = field(default=None, metadata={"help": "stop unless this many processes train together"})
-    push_to_hub: str | None = field(default=None, metadata={"help": "owner/name; of several runs each adds its name"})
-    private: bool = field(default=False, metadata={"help": "make Hub repositories private"})
-    dry_run: bool = field(default=False, metadata={"help": "print settings and derived figures, then stop"})
 
 
 def parse(argv: list[str] | None = None) -> Settings:
@@ -107,13 +84,7 @@ def parse(argv: list[str] | None = None) -> Settings:
     parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=lists)
     if unknown := sorted(set(settings.loss) - {"nll", "corrected"}):
         parser.error(f"--loss takes nll and corrected, got {unknown[0]}")
-    for protocol in settings.protocol:
-        if protocol not in DRAWN and not protocol.startswith("human:"):
-            parser.error(f"unknown --protocol {protocol}; known: {', '.join(DRAWN)}, human:<name>")
-    if "pairs" in settings.protocol and similar_classes(settings) is None:
-        parser.error(f"--protocol pairs: no map of similar classes is known for {settings.data}")
-    if settings.epochs <= 0:
-        parser.error(f"--epochs must be > 0, got {settings.epochs:g}")
+    settings.check(parser, settings.protocol)
     return settings
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from hf_noise.metrics import (
 )
 from hf_noise.models.image import image_classifier
 from hf_noise.noise import HumanLabels, LabelFlips
-from hf_noise.noise.label_maps import LABEL_MAPS
 from hf_noise.reports.record import RunRecord
 from hf_noise.trainers import ImageClassifierTrainer
 from hf_noise.trainers.base import noise_of as noise_in_rows
@@ -39,10 +37,6 @@ SCORED_ROWS = 10_000
 # Training images of data sets that need not be read to know them.
 KNOWN_ROWS = {"hf_noise/cifar10-noisy": 50_000, "hf_noise/cifar100-noisy": 50_000, "hf_noise/mnist-noisy": 60_000}
 IMAGENET_ROWS = 1_281_167
-DRAWN = {
-    "symmetric": LabelFlips.symmetric, "cyclic": LabelFlips.cyclic, "uniform_resample": LabelFlips.uniform_resample,
-    "pairs": LabelFlips.pairs,
-}  # fmt: skip
 CLASSES_LISTED = 100  # up to this many, a record holds the accuracy of each class
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -204,14 +198,8 @@ def noise_of(run: Run, data: Data, rows) -> LabelFlips | HumanLabels:
     common = {"ratio": run.ratio, "num_classes": classes, "seed": run.seed, "redraw": settings.redraw,
               "allow_adversarial": settings.allow_adversarial}  # fmt: skip
     if run.protocol == "pairs":
-        return LabelFlips.pairs(similar_classes(settings), **common)
-    return DRAWN.get(run.protocol, LabelFlips.symmetric)(**common)
-
-
-def similar_classes(settings) -> Mapping[int, int] | None:
-    """Paper C's map of a data set; digits of either kind share theirs."""
-    name = settings.data.removeprefix("hf_noise/").removesuffix("-noisy")
-    return LABEL_MAPS.get("mnist" if name == "digits" else name)
+        return LabelFlips.pairs(settings.similar_classes(), **common)
+    return getattr(LabelFlips, run.protocol if run.ratio else "symmetric")(**common)
 
 
 def processor_of(settings, data: Data) -> BitImageProcessor:

@@ -16,11 +16,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 from classifier_noise_run import Data
-from edm_noise_run import DRAWN, Run, train
-from study import parse_scaled, print_plans
+from edm_noise_run import Run, train
+from image_settings import ImageSettings
+from study import check_model, parse_scaled, print_plans
 
 from hf_noise.metrics import mixture_reference
 from hf_noise.models.edm_unet import EDM_UNETS
@@ -36,7 +36,7 @@ CIFAR = dict(
 SCALES: dict[str, dict] = {
     "demo": dict(
         output="runs/edm-demo", data="hf_noise/digits-noisy", model="edm-digits", protocol=["symmetric"],
-        ratio=[0.0, 0.5, 1.0], loss=["dsm", "tdsm"], plan="steps", redraw="epoch", epochs=30.0,
+        ratio=[0.0, 0.5, 1.0], loss=["dsm", "tdsm"], plan="steps", redraw="epoch", epochs=26.0,
         batch_size=64, micro_batch=256, learning_rate=3e-3, warmup=50, schedule="cosine", ema_decay=0.99,
         max_grad_norm=1.0, dropout=0.0, flip=False, augment=0.0, num_images=1000, sample_batch=250, save_steps=400,
         logging_steps=100,
@@ -62,31 +62,14 @@ SCALES: dict[str, dict] = {
 
 
 @dataclass
-class Settings:
+class Settings(ImageSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
-    on_device: ClassVar[bool] = True
-
     scale: str = field(default="demo", metadata={"help": "demo | gpu | paper | paper_c", "choices": list(SCALES)})
-    output: str = field(default=None, metadata={"help": "folder of the study"})
-    data: str = field(default=None, metadata={"help": "hf_noise/cifar10-noisy, cifar100-noisy, mnist-noisy, ..."})
-    source: str | None = field(default=None, metadata={"help": "Parquet, image folder or Hub data set to read instead"})
-    test_source: str | None = field(default=None, metadata={"help": "test images, if the source has none"})
-    human_source: str | None = field(default=None, metadata={"help": "human labels, if the source has none"})
-    classes: int | None = field(default=None, metadata={"help": "10, 100 or 1000 classes of ImageNet"})
-    train_rows: int | None = field(default=None, metadata={"help": "how many of the images; all if not set"})
-    image_size: int | None = field(default=None, metadata={"help": "pixels; smaller images are padded with zeros"})
     model: str = field(default=None, metadata={"help": "network", "choices": list(EDM_UNETS)})
     protocol: list[str] = field(default=None, metadata={"help": "symmetric, cyclic, uniform_resample, pairs, human:x"})
-    ratio: list[float] = field(default=None, metadata={"help": "noise ratios r; human labels have their own"})
     loss: list[str] = field(default=None, metadata={"help": "dsm, tdsm (through the transition matrix)"})
-    redraw: str = field(default=None, metadata={"help": "draw wrong labels every epoch, or never again"})
-    allow_adversarial: bool = field(default=False, metadata={"help": "accept e above (C - 1)/C"})
     plan: str = field(default=None, metadata={"help": "compute at noise r: steps, batch, budget"})
-    seed: list[int] = field(default_factory=lambda: [0], metadata={"help": "of weights, order, noise, samples"})
-    epochs: float = field(default=None, metadata={"help": "passes over the training images without noise"})
-    batch_size: int = field(default=None, metadata={"help": "images per step without noise, all processes together"})
-    micro_batch: int = field(default=None, metadata={"help": "images per process and forward pass, at most"})
     learning_rate: float = field(default=None, metadata={"help": "peak, of Adam"})
     warmup: int = field(default=None, metadata={"help": "steps"})
     schedule: str = field(default=None, metadata={"help": "cosine (to 0), or constant_with_warmup"})
@@ -94,7 +77,6 @@ class Settings:
     max_grad_norm: float = field(default=None, metadata={"help": "longer gradients are cut to this; 0 for none"})
     dropout: float = field(default=None, metadata={"help": "in the network"})
     label_dropout: float = field(default=0.0, metadata={"help": "share of labels left out, for guidance"})
-    flip: bool = field(default=None, metadata={"help": "mirror half of the images"})
     augment: float = field(default=None, metadata={"help": "probability of EDM's augmentation, 0 for none"})
     tau: float = field(default=0.01, metadata={"help": "tdsm: classes of less weight are left out"})
     classifier: str | None = field(default=None, metadata={"help": "tdsm: folder or Hub id; trained if not given"})
@@ -105,15 +87,7 @@ class Settings:
     num_images: int = field(default=None, metadata={"help": "images to draw and to judge, as many of every class"})
     sampling_steps: int = field(default=18, metadata={"help": "of Heun's method; N steps take 2N - 1 network calls"})
     sample_batch: int = field(default=None, metadata={"help": "images drawn at a time"})
-    save_steps: int = field(default=None, metadata={"help": "optimiser steps between checkpoints"})
-    logging_steps: int = field(default=None, metadata={"help": "optimiser steps between log entries"})
-    bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast, float32 weights"})
     fp16: bool = field(default=False, metadata={"help": "float16 autocast, float32 weights; for GPUs without bfloat16"})
-    torch_compile: bool = field(default=False, metadata={"help": "compile the model"})
-    num_processes: int | None = field(default=None, metadata={"help": "stop unless this many processes train together"})
-    push_to_hub: str | None = field(default=None, metadata={"help": "owner/name; of several runs each adds its name"})
-    private: bool = field(default=False, metadata={"help": "make Hub repositories private"})
-    dry_run: bool = field(default=False, metadata={"help": "print settings and derived figures, then stop"})
 
 
 def parse(argv: list[str] | None = None) -> Settings:
@@ -121,14 +95,9 @@ def parse(argv: list[str] | None = None) -> Settings:
     parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=lists)
     if unknown := sorted(set(settings.loss) - {"dsm", "tdsm"}):
         parser.error(f"--loss takes dsm and tdsm, got {unknown[0]}")
-    for protocol in settings.protocol:
-        if protocol not in DRAWN and not protocol.startswith("human:"):
-            parser.error(f"unknown --protocol {protocol}; known: {', '.join(DRAWN)}, human:<name>")
-    for name in ("epochs", "num_images", "sample_batch"):
-        if not getattr(settings, name) > 0:
-            parser.error(f"--{name} must be > 0, got {getattr(settings, name):g}")
-    if settings.bf16 and settings.fp16:
-        parser.error("--fp16 and --bf16 exclude each other; give --bf16 False with --fp16")
+    settings.check(parser, settings.protocol, positive=("num_images", "sample_batch"))
+    for name in ("classifier", "judge"):
+        check_model(parser, name, getattr(settings, name))
     return settings
 
 

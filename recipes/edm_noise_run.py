@@ -12,26 +12,25 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from classifier_noise import parse as judge_settings
-from classifier_noise_run import DRAWN, Data, noise_of
+from classifier_noise_run import Data, noise_of
 from classifier_noise_run import train as train_classifiers
-from evaluate_generation_run import judge_training, load_judge
+from judging import accuracy_of_judge, consistency, judge_training, load_judge
 from noisy_classifier import parse as classifier_settings
 from noisy_classifier_run import in_unit_range, train_noisy_classifier
-from study import CHECKPOINTS_KEPT, run_all, write_result
+from study import CHECKPOINTS_KEPT, reading, run_all, write_result
 from torch import Tensor
 from transformers import ProgressCallback, TrainingArguments, set_seed
 
+from hf_noise.losses.dsm import P_MEAN, P_STD, SIGMA_DATA
 from hf_noise.metrics import (
     Extractor,
-    accuracy,
     classwise_frechet,
     density_coverage,
     frechet_distance,
-    label_consistency,
     metric_name,
 )
 from hf_noise.models.edm_unet import edm_unet
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.noisy_classifier import NoisyClassifier, check_classifier
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.reports.generation_study import SAMPLES_FILE, TASK
 from hf_noise.reports.provenance import portable
@@ -42,8 +41,6 @@ from hf_noise.trainers.edm_augment import EDMAugment
 from hf_noise.trainers.images import CropFlip, DeviceImages
 from hf_noise.trainers.launch import check_disk, split_batch, training_world
 from hf_noise.trainers.progress import FigureProgress
-
-__all__ = ["DRAWN", "Run", "train"]
 
 # Images of each class that are kept for the figure.
 KEPT_PER_CLASS = 8
@@ -86,37 +83,47 @@ class Study:
     judge: Extractor
     judge_accuracy: dict
     real_features: Tensor
+    classifier: NoisyClassifier | None
 
     @classmethod
     def load(cls, settings, args: TrainingArguments) -> Study:
         """Read the images and the judge, which is trained on clean labels first if none is given."""
-        folder = settings.judge
-        if folder is None:
-            given = {
-                "scale": _STUDIES[settings.scale], "output": f"{settings.output}/judge",
-                "ratio": 0, "epochs": settings.judge_epochs,
-            }  # fmt: skip
-            common = ("data", "source", "test_source", "classes", "train_rows", "image_size", "num_processes")
-            given |= {name: getattr(settings, name) for name in common}
-            given |= {"bf16": settings.bf16, "torch_compile": settings.torch_compile}
-            classifier = judge_settings([f"--{name}={value}" for name, value in given.items() if value is not None])
-            run, plan = judge_training(classifier)
-            train_classifiers(classifier, [run], [plan])
-            folder = str(Path(classifier.output) / run.name)
         data = Data.load(settings, args)
-        judge = load_judge(folder, data, args.device)
-        labels = data.test.columns["labels"].cpu().numpy()
-        seen = judge(data.test.images, progress=False)[1].argmax(-1).numpy()
-        found = accuracy(seen, labels, num_classes=len(data.classes))
-        return cls(
-            data, judge, {"value": found["accuracy"], **{name: found[name] for name in ("low", "high", "n")}},
-            judge(data.train_images.images, progress=False)[0],
-        )  # fmt: skip
+        classifier = None if settings.classifier is None else given_classifier(settings.classifier, data)
+        judge = load_judge(settings.judge or trained_judge(settings), data, args.device)
+        judged = judge(data.test.images, progress=False)[1].argmax(-1).numpy()
+        seen = accuracy_of_judge(judge, judged, data.test.columns["labels"].cpu().numpy(), data.classes)
+        return cls(data, judge, seen, judge(data.train_images.images, progress=False)[0], classifier)
 
     def rows(self, run: Run | None, flip: bool = False) -> DeviceImages:
         """Training images in [-1, 1] with the labels of a run, or the test images."""
         augment = CropFlip(padding=0, flip=True, seed=run.seed) if flip else None
         return in_unit_range(self.data.test if run is None else self.data.scored(run), augment)
+
+
+def given_classifier(name: str, data: Data) -> NoisyClassifier:
+    """The classifier in a folder or on the Hub. Raises ValueError: it is for other images, classes or noise levels."""
+    with reading("the classifier", name):
+        classifier = NoisyClassifier.from_pretrained(name)
+    check_classifier(
+        classifier.config, num_classes=len(data.classes), image_size=data.image_size, num_channels=data.num_channels,
+        sigma_data=SIGMA_DATA, P_mean=P_MEAN, P_std=P_STD,
+    )  # fmt: skip
+    return classifier
+
+
+def trained_judge(settings) -> str:
+    """Folder of a judge for these images, trained on their clean labels unless it is there already."""
+    given = {
+        "scale": _STUDIES[settings.scale], "output": f"{settings.output}/judge", "ratio": 0,
+        "epochs": settings.judge_epochs, "bf16": settings.bf16, "torch_compile": settings.torch_compile,
+    }  # fmt: skip
+    common = ("data", "source", "test_source", "classes", "train_rows", "image_size", "num_processes")
+    given |= {name: getattr(settings, name) for name in common}
+    judge = judge_settings([f"--{name}={value}" for name, value in given.items() if value is not None])
+    run, plan = judge_training(judge)
+    train_classifiers(judge, [run], [plan])
+    return str(Path(judge.output) / run.name)
 
 
 def train(settings, runs, plans) -> bool:
@@ -126,8 +133,8 @@ def train(settings, runs, plans) -> bool:
 
 def classifier_for(settings, run: Run, study: Study, noise: LabelFlips | HumanLabels, on_cpu: bool) -> NoisyClassifier:
     """The classifier of noisy images that was given, or one trained through T on the labels of this run."""
-    if settings.classifier is not None:
-        return NoisyClassifier.from_pretrained(settings.classifier)
+    if study.classifier is not None:
+        return study.classifier
     folder = Path(settings.output) / classifier_name(run)
     given = {
         "scale": _STUDIES[settings.scale], "data": settings.data, "model": settings.classifier_model,
@@ -258,16 +265,11 @@ def measure(study: Study, images: Tensor, labels: np.ndarray, evaluated: dict) -
     """The figures of a run, each with the number of images behind it."""
     n, judge, data = len(images), study.judge, study.data
     features, logits = judge(images, progress=False)
-    found = label_consistency(logits.argmax(-1).numpy(), labels, num_classes=len(data.classes))
-    per_class = zip(data.classes, found["per_class"]["label_consistency"])
     real, fake = study.real_features.numpy(), features.numpy()
     near = density_coverage(real, fake, device=judge.device)
     metrics = {
-        "label_consistency": {
-            "value": found["label_consistency"], **{name: found[name] for name in ("low", "high", "n")},
-            "per_class": {name: float(value) for name, value in per_class if np.isfinite(value)},
-        },
-        "judge_test_accuracy": study.judge_accuracy | {"judge": judge.name},
+        "label_consistency": consistency(logits.argmax(-1).numpy(), labels, data.classes),
+        "judge_test_accuracy": study.judge_accuracy,
         "frechet_distance": {"value": frechet_distance(real, fake), "n": n, "name": metric_name("frechet", judge)},
         "density": {"value": near["density"], "n": n, "name": metric_name("density", judge)},
         "coverage": {"value": near["coverage"], "n": n, "name": metric_name("coverage", judge)},

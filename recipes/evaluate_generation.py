@@ -20,8 +20,9 @@ from dataclasses import asdict, dataclass, field
 
 import timm
 from classifier_noise import parse as classifier_settings
-from evaluate_generation_run import evaluate, generation_table, image_sets, judge_training
-from study import parse_scaled
+from evaluate_generation_run import evaluate, generation_table, image_sets
+from judging import judge_training
+from study import check_model, parse_scaled
 
 from hf_noise.metrics import find_inception_weights
 from hf_noise.models.image import SMALL
@@ -72,6 +73,7 @@ def parse(argv: list[str] | None = None) -> Settings:
         parser.error(f"--num_images and --batch_size must be >= 1, got {settings.num_images}, {settings.batch_size}")
     if settings.cas_model not in (None, *SMALL) and not timm.is_model(settings.cas_model):
         parser.error(f"unknown --cas_model {settings.cas_model}; known: {', '.join(SMALL)}, timm.list_models()")
+    check_model(parser, "judge", settings.judge)
     return settings
 
 

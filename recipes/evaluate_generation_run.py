@@ -17,36 +17,33 @@ from accelerate import Accelerator
 from classifier_noise import plan_of
 from classifier_noise_run import Data, Run, make_run
 from classifier_noise_run import train as train_classifiers
+from judging import accuracy_of_judge, consistency, judge_training, load_judge, with_interval
 from PIL import Image
 from sample_edm import SETTINGS_FILE
 from scipy.special import softmax
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModelForImageClassification, TrainingArguments
+from transformers import TrainingArguments
 
-import hf_noise.models.image  # noqa: F401  teaches transformers the judge's network
 from hf_noise.metrics import (
     Extractor,
     FeatureStatistics,
-    accuracy,
     classwise_density_coverage,
     classwise_frechet,
     density_coverage,
     frechet_distance,
     inception_extractor,
     inception_score,
-    judge_extractor,
-    label_consistency,
     metric_name,
     mixture_reference,
 )
+from hf_noise.reports.generation_study import TASK
 from hf_noise.reports.provenance import portable
 from hf_noise.reports.record import RunRecord
-from hf_noise.reports.tables import figure, markdown_table
+from hf_noise.reports.tables import figure, markdown_table, percent
 from hf_noise.trainers.checkpoints import claim_folder
 from hf_noise.trainers.images import DeviceImages
 from hf_noise.trainers.launch import check_world, take_back_cores
 
-TASK = "class_conditional_generation"
 REAL = "real-test"  # the real test images, measured as if they had been generated
 # Key of a metric in the record, of Inception and of any other extractor.
 KEYS = {
@@ -155,12 +152,6 @@ def content_of(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def judge_training(classifier: Any):
-    """The one run that trains the judge, and its steps and batch."""
-    run = Run(0.0, "none", "nll", classifier.plan[0], classifier.seed[0])
-    return run, plan_of(classifier, run, Data.rows(classifier))
-
-
 def evaluate(settings: Any, classifier: Any, sets: Sequence[ImageSet], weights: Path | None) -> bool:
     """Measure all sets that have no record yet; returns whether this is the main process."""
     on_cpu = not torch.cuda.is_available()
@@ -199,7 +190,7 @@ def evaluate(settings: Any, classifier: Any, sets: Sequence[ImageSet], weights: 
         if settings.cas and images.name != REAL:
             metrics |= accuracy_of_cas(settings, classifier, data, images, pixels, labels, folder, on_cpu)
         if accelerator.is_main_process:
-            metrics["judge_test_accuracy"] = accuracy_of_judge(test, data) | {"judge": judge.name}
+            metrics["judge_test_accuracy"] = accuracy_of_judge(judge, test.judged, test.labels, data.classes)
             RunRecord(
                 name=images.name, task=TASK, recipe="recipes/evaluate_generation.py", seed=settings.seed,
                 settings=asdict(settings), model={"name": images.pipeline or images.path or REAL}, noise=noise,
@@ -213,28 +204,6 @@ def evaluate(settings: Any, classifier: Any, sets: Sequence[ImageSet], weights: 
             ).write(folder / "record.json")  # fmt: skip
         accelerator.wait_for_everyone()
     return accelerator.is_main_process
-
-
-def load_judge(name: str, data: Data, device: torch.device) -> Extractor:
-    """The judge as an extractor. Raises ValueError: it knows other classes than the data."""
-    model = AutoModelForImageClassification.from_pretrained(name)
-    known = [model.config.id2label[i] for i in range(model.config.num_labels)]
-    if known != data.classes and (len(known) != len(data.classes) or not known[0].startswith("LABEL_")):
-        raise ValueError(f"the judge {name} tells {len(known)} classes ({known[0]}, ...), the data {len(data.classes)} "
-                         f"({data.classes[0]}, ...); use one that was trained on these data")  # fmt: skip
-    processor = AutoImageProcessor.from_pretrained(name)
-    channels = getattr(model.config, "num_channels", None) or len(processor.image_mean)
-    kind = getattr(model.config, "architecture", None) or network_name(name)
-    statistics = {"mean": processor.image_mean[:channels], "std": processor.image_std[:channels]}
-    return judge_extractor(model, name=kind, **statistics, device=device)
-
-
-def network_name(folder: str) -> str:
-    """What a judge's record calls its network; the name of its folder without a record."""
-    record = Path(folder) / "record.json"
-    if record.is_file():
-        return RunRecord.from_json(record.read_text(encoding="utf-8")).model["name"]
-    return Path(folder).name
 
 
 def read(settings: Any, images: ImageSet, data: Data) -> tuple[Tensor, Tensor, dict]:
@@ -327,14 +296,7 @@ def measure(settings: Any, data: Data, real: Looked, fake: Looked, extractor: Ex
     """The figures of one set against the real training images, each with its name and number of images."""
     n, classes = len(fake.labels), len(data.classes)
     device = extractor.device
-    found = label_consistency(fake.judged, fake.labels, num_classes=classes)
-    per_class = zip(data.classes, found["per_class"]["label_consistency"])
-    metrics = {
-        "label_consistency": {
-            "value": found["label_consistency"], **{name: found[name] for name in ("low", "high", "n")},
-            "per_class": {name: float(value) for name, value in per_class if np.isfinite(value)},
-        },
-    }  # fmt: skip
+    metrics = {"label_consistency": consistency(fake.judged, fake.labels, data.classes)}
 
     def add(metric: str, value: float, **extra: Any) -> None:
         key = KEYS[metric][0 if extractor.is_inception else 1]
@@ -362,12 +324,6 @@ def measure(settings: Any, data: Data, real: Looked, fake: Looked, extractor: Ex
     return metrics
 
 
-def accuracy_of_judge(test: Looked, data: Data) -> dict[str, Any]:
-    """Share of the real test images that the judge gets right, with its interval."""
-    found = accuracy(test.judged, test.labels, num_classes=len(data.classes))
-    return {"value": found["accuracy"], **{name: found[name] for name in ("low", "high", "n")}}
-
-
 def accuracy_of_cas(
     settings: Any, classifier: Any, data: Data, images: ImageSet, pixels: Tensor, labels: Tensor, folder: Path,
     on_cpu: bool,
@@ -388,8 +344,7 @@ def accuracy_of_cas(
         make_run(classifier, run, plan, folder, generated, on_cpu, f"CAS {images.name}")
     record = RunRecord.from_json((folder / "record.json").read_text(encoding="utf-8"))
     test = record.metrics["test_accuracy"]
-    kept = {name: test[name] for name in ("value", "low", "high", "n")}
-    return {"cas": kept | {"name": f"CAS ({classifier.model})"}}
+    return {"cas": with_interval(test, "value") | {"name": f"CAS ({classifier.model})"}}
 
 
 def generation_table(records: Sequence[RunRecord]) -> str:
@@ -417,7 +372,3 @@ def generation_table(records: Sequence[RunRecord]) -> str:
             percent(metrics.get("cas", {}).get("value")),
         ])  # fmt: skip
     return markdown_table(header, rows)
-
-
-def percent(share: float | None) -> str:
-    return figure(None if share is None else 100 * share, 2)

@@ -16,11 +16,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 
-from classifier_noise_run import DRAWN, Data
+from classifier_noise_run import Data
+from image_settings import ImageSettings
 from noisy_classifier_run import TRANSITIONS, Run, table, train
 from study import parse_scaled, print_plans
 
 from hf_noise.models.noisy_classifier import ARCHITECTURES
+from hf_noise.noise.labels import LABEL_PROTOCOLS
 from hf_noise.noise.schedule import plan_named
 from hf_noise.reports.record import read_records
 
@@ -33,7 +35,7 @@ SCALES: dict[str, dict] = {
     "demo": dict(
         output="runs/noisy-classifier-demo", data="hf_noise/digits-noisy", model="cnn-digits", ratio=[1.0],
         transition=["known", "estimated", "anchor"], epochs=40.0, batch_size=128, micro_batch=512, learning_rate=2e-3,
-        schedule="cosine", warmup=0.05, matrix_phases="short", save_steps=1000, logging_steps=50,
+        schedule="cosine", warmup=0.05, matrix_phases="short", flip=False, save_steps=1000, logging_steps=50,
     ),  # fmt: skip
     # 10M images, a few minutes of one H200 for each matrix.
     "gpu": CIFAR | dict(
@@ -42,64 +44,35 @@ SCALES: dict[str, dict] = {
     ),  # fmt: skip
     "paper": CIFAR | dict(
         output="runs/noisy-classifier-paper", ratio=[2 / 3], transition=["known"], epochs=4000.0,
-        schedule="constant_with_warmup", matrix_phases="paper",
+        flip=False, schedule="constant_with_warmup", matrix_phases="paper",
     ),  # fmt: skip
 }
 
 
 @dataclass
-class Settings:
+class Settings(ImageSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
     scale: str = field(default="demo", metadata={"help": "demo | gpu | paper", "choices": list(SCALES)})
-    output: str = field(default=None, metadata={"help": "folder of the study"})
-    data: str = field(default=None, metadata={"help": "hf_noise/cifar10-noisy, cifar100-noisy, mnist-noisy, ..."})
-    source: str | None = field(default=None, metadata={"help": "Parquet, image folder or Hub data set to read instead"})
-    test_source: str | None = field(default=None, metadata={"help": "test images, if the source has none"})
-    human_source: str | None = field(default=None, metadata={"help": "human labels, if the source has none"})
-    classes: int | None = field(default=None, metadata={"help": "10, 100 or 1000 classes of ImageNet"})
-    train_rows: int | None = field(default=None, metadata={"help": "how many of the images; all if not set"})
-    image_size: int | None = field(default=None, metadata={"help": "pixels; smaller images are padded with zeros"})
     model: str = field(default=None, metadata={"help": "network", "choices": list(ARCHITECTURES)})
-    protocol: str = field(default="symmetric", metadata={"help": f"{', '.join(DRAWN)}, or human:<name>"})
-    ratio: list[float] = field(default=None, metadata={"help": "noise ratios r; human labels have their own"})
-    redraw: str = field(default="epoch", metadata={"help": "draw wrong labels every epoch, or never again"})
-    allow_adversarial: bool = field(default=False, metadata={"help": "accept e above (C - 1)/C"})
+    protocol: str = field(default="symmetric", metadata={"help": f"{', '.join(LABEL_PROTOCOLS)}, or human:<name>"})
     transition: list[str] = field(default=None, metadata={"help": "what is trained through: " + ", ".join(TRANSITIONS)})
     matrix_phases: str = field(default=None, metadata={"help": "plan of the estimate", "choices": ["short", "paper"]})
     anchor_quantile: float = field(default=0.97, metadata={"help": "of anchor points; closer to 1 for more classes"})
-    seed: list[int] = field(default_factory=lambda: [0], metadata={"help": "of weights, order, noise, noise levels"})
-    epochs: float = field(default=None, metadata={"help": "passes over the training images"})
-    batch_size: int = field(default=None, metadata={"help": "images per step, all processes together"})
-    micro_batch: int = field(default=None, metadata={"help": "images per process and forward pass, at most"})
     learning_rate: float = field(default=None, metadata={"help": "peak, of Adam"})
     schedule: str = field(default=None, metadata={"help": "of the learning rate, by its name in transformers"})
     warmup: float = field(default=None, metadata={"help": "steps, or below 1 a share of them"})
-    flip: bool = field(default=False, metadata={"help": "mirror half of the images; not digits"})
-    save_steps: int = field(default=None, metadata={"help": "optimiser steps between checkpoints"})
-    logging_steps: int = field(default=None, metadata={"help": "optimiser steps between log entries"})
-    bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast, float32 weights"})
     fp16: bool = field(default=False, metadata={"help": "float16 autocast, float32 weights; for GPUs without bfloat16"})
-    torch_compile: bool = field(default=False, metadata={"help": "compile the model"})
-    num_processes: int | None = field(default=None, metadata={"help": "stop unless this many processes train together"})
-    dry_run: bool = field(default=False, metadata={"help": "print settings and derived figures, then stop"})
-    on_device = True  # no field: sigma and noise are added there
 
 
 def parse(argv: list[str] | None = None) -> Settings:
     lists = ("transition", "seed", "ratio")
     parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=lists)
-    human = settings.protocol.startswith("human:")
-    if settings.protocol not in DRAWN and not human:
-        parser.error(f"unknown --protocol {settings.protocol}; known: {', '.join(DRAWN)}, human:<name>")
+    settings.check(parser, [settings.protocol])
     if unknown := sorted(set(settings.transition) - set(TRANSITIONS)):
         parser.error(f"unknown --transition {unknown[0]}; known: {', '.join(TRANSITIONS)}")
-    if "human" in settings.transition and not human:
+    if "human" in settings.transition and not settings.protocol.startswith("human:"):
         parser.error("--transition human counts T in human labels: give --protocol human:<name> too")
-    if settings.epochs <= 0:
-        parser.error(f"--epochs must be > 0, got {settings.epochs:g}")
-    if settings.bf16 and settings.fp16:
-        parser.error("--fp16 and --bf16 exclude each other; give --bf16 False with --fp16")
     return settings
 
 

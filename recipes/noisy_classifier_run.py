@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from classifier_noise_run import Data, noise_of
-from study import CHECKPOINTS_KEPT, run_all
+from study import CHECKPOINTS_KEPT, run_all, write_result
 from torch import Tensor
 from transformers import ProgressCallback, TrainingArguments, set_seed
 
@@ -77,7 +77,7 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
     metrics = measure(trainer, noise)
     if trainer.is_world_process_zero():
         model = trainer.model
-        RunRecord(
+        record = RunRecord(
             name=run.name, task="noisy_classification", recipe="recipes/noisy_classifier.py", seed=run.seed,
             settings=asdict(settings),
             model={"name": settings.model, "parameters": model.num_parameters(), "config": dict(model.config)},
@@ -91,7 +91,8 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
             loss={"name": "nll" if run.transition == "none" else "corrected", "error_rate": noise.error_rate,
                   "source": run.transition},
             metrics=metrics, wall_seconds=time.perf_counter() - started,
-        ).write(folder / "record.json")  # fmt: skip
+        )  # fmt: skip
+        write_result(record, folder)
     trainer.accelerator.wait_for_everyone()
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from hf_noise.data.hook import builder_names
 from hf_noise.noise import rates
+from hf_noise.noise.labels import LABEL_PROTOCOLS
 
 # These have no data of their own (noisy) or no noise (packed).
 BUILDERS = [name for name in builder_names() if name not in ("hf_noise/noisy", "hf_noise/packed")]
@@ -26,7 +27,6 @@ KNOWN = {
     "embedded/digits": {"license": "cc-by-4.0", "language": None},
 }
 TEXT_BUILDERS = ("hf_noise/docs-noisy", "hf_noise/owt-noisy")
-PROTOCOLS = ("symmetric", "uniform_resample", "cyclic", "pairs")
 OF_THE_BUILDER = ("source", "test_source", "human_source", "classes", "tokenizer", "block_size")
 DEFAULT_RATIOS = [0.0, 0.1, 0.3, 0.5, 1.0]
 
@@ -57,8 +57,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     drawn = drawn_protocols(args)
     if args.ratios and not drawn:
         parser.error("--ratios: the labels of people have the rate that they have; leave it out")
-    if unknown := sorted(set(drawn) - {None, *PROTOCOLS}):
-        parser.error(f"unknown --protocol {unknown[0]}; known: {', '.join(PROTOCOLS)}, human:<name>")
+    if unknown := sorted(set(drawn) - {None, *LABEL_PROTOCOLS}):
+        parser.error(f"unknown --protocol {unknown[0]}; known: {', '.join(LABEL_PROTOCOLS)}, human:<name>")
     args.ratios = [rates.check_ratio(ratio) for ratio in dict.fromkeys(args.ratios or DEFAULT_RATIOS)] if drawn else []
     return args
 

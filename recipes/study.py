@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers import HfArgumentParser, TrainingArguments
 
 from hf_noise.hub.card import model_card
 from hf_noise.hub.push import push_checkpoint
 from hf_noise.reports.provenance import portable
 from hf_noise.reports.record import RunRecord, write_atomic
-from hf_noise.trainers.checkpoints import claim_folder
+from hf_noise.trainers.checkpoints import claim_folder, release_folder
 from hf_noise.trainers.launch import check_world, split_batch, take_back_cores
 
 # Settings that change nothing in a run's result: a study may go on with other values.
@@ -38,6 +41,26 @@ def parse_scaled(
     parser.set_defaults(**scales[scale])
     (parsed,) = parser.parse_args_into_dataclasses(argv)
     return parser, parsed
+
+
+def check_model(parser: argparse.ArgumentParser, flag: str, name: str | None) -> None:
+    """Stop at a model that is no folder and cannot be a repository either, before anything is trained."""
+    if name is None or Path(name).is_dir():
+        return
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        parser.error(f"--{flag} {name}: there is no such folder; give that of a checkpoint, or owner/name on the Hub")
+
+
+@contextmanager
+def reading(what: str, name: str) -> Iterator[None]:
+    """Say which model could not be read, and that its name was taken for one on the Hub if it is no folder."""
+    try:
+        yield
+    except OSError as error:
+        place = "cannot be read" if Path(name).is_dir() else "is no folder here and cannot be read from the Hub"
+        raise OSError(f"{what} {name} {place}: {error}") from error
 
 
 def print_plans(settings: Any, runs: Sequence[Any], plans: Sequence[Any], derived: Callable[[Any], str]) -> None:
@@ -80,7 +103,12 @@ def run_all(
         Accelerator().wait_for_everyone()
         if (folder / "record.json").exists():
             continue
-        data = data or load(settings, args)
+        try:
+            data = data or load(settings, args)
+        except BaseException:
+            if args.process_index == 0:
+                release_folder(folder)
+            raise
         make(settings, run, plan, folder, data, on_cpu, f"[{number}/{len(runs)}] {run.name}")
         gc.collect()
         torch._dynamo.reset()  # each run compiles a model of its own, and the number of versions kept is limited

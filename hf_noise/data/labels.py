@@ -14,6 +14,7 @@ from datasets import ClassLabel, Features, IterableDataset, Value
 from hf_noise.data.builder import CorpusError, NoisyDataBuilder, NoisyDataConfig
 from hf_noise.data.sources import Source, check_column, find_splits, source_identity, with_features
 from hf_noise.noise import HumanLabels, LabelFlips
+from hf_noise.noise.labels import LABEL_PROTOCOLS
 
 __all__ = [
     "SHARD_BYTES",
@@ -32,7 +33,6 @@ SHARD_BYTES = 64 << 20
 #: How `datasets` marks a row that has no label.
 UNLABELLED = -1
 
-_DRAWN = ("symmetric", "uniform_resample", "cyclic", "pairs")
 _HUMAN = "human:"
 _BATCH = 10_000  # labels
 
@@ -77,9 +77,9 @@ class NoisyLabelsConfig(NoisyDataConfig):
 
     def check(self) -> None:
         super().check()
-        if self.protocol not in (None, *_DRAWN) and not self.human:
+        if self.protocol not in (None, *LABEL_PROTOCOLS) and not self.human:
             raise ValueError(
-                f"protocol must be one of {', '.join(_DRAWN)}, or human:<name> for the labels in a column "
+                f"protocol must be one of {', '.join(LABEL_PROTOCOLS)}, or human:<name> for the labels in a column "
                 f"human_<name>, got {self.protocol!r}"
             )
         if self.pairs is not None:

@@ -29,6 +29,7 @@ _TASKS = {
     "seq2seq": ("transformers", "text2text-generation", "AutoModelForSeq2SeqLM"),
     "image_classification": ("transformers", "image-classification", "AutoModelForImageClassification"),
     "class_conditional_generation": ("diffusers", "unconditional-image-generation", "EDMPipeline"),
+    "noisy_classification": ("hf_noise", "image-classification", "NoisyClassifier"),
 }
 
 # Metrics with a name of their own; any other is shown under its key. Order is the order of the card.
@@ -57,13 +58,20 @@ _METRICS = {
     "judge_test_accuracy": "accuracy of that judge, clean real test images",
     "test_loss": "EDM loss on test images with clean labels, averaged weights",
     "test_loss_raw": "EDM loss on test images with clean labels, raw weights",
+    "accuracy": "accuracy on noised test images, clean labels, all noise levels of training",
+    "nll": "NLL on noised test images, clean labels, all noise levels of training",
+    "transition_mean_absolute_error": "mean absolute error of T",
+    "transition_worst_row": "total variation between true and used T, worst row",
     "memorised": "share of the wrong training labels that it gives back",
 }
 
 # Which split a metric was measured on, by the beginning of its name; all others on training data.
-_SPLITS = {"validation": "validation", "test": "test", "successor": "test", "marginal": "test"}
+_SPLITS = {
+    "validation": "validation", "test": "test", "successor": "test", "marginal": "test", "judge_test": "test",
+    "accuracy": "test", "nll": "test",
+}  # fmt: skip
 # What the noise is called with, in the card's code.
-_UNITS = {"image_classification": "labels", "class_conditional_generation": "labels"}
+_UNITS = dict.fromkeys(("image_classification", "class_conditional_generation", "noisy_classification"), "labels")
 
 
 def model_card(
@@ -202,6 +210,16 @@ def _loss_sentence(record: RunRecord) -> str:
                 f"class; T is {loss.get('transition', 'known')}."
             )
         return "plain denoising score matching under EDM's noise, on the labels as they are."
+    if task == "noisy_classification" and loss.get("name") == "corrected":
+        return (
+            "cross-entropy on images under Gaussian noise of every level, corrected through the transition matrix T "
+            f"(T is {loss.get('source', 'known')}), so that it gives the probabilities of the clean labels."
+        )
+    if task == "noisy_classification":
+        return (
+            "cross-entropy on images under Gaussian noise of every level, on the noisy labels as they are: it gives "
+            "the probabilities of the noisy labels."
+        )
     if record.noise.get("error_rate") == 0 and loss.get("name") == "nll":
         return "the plain negative log-likelihood; there was no noise to be told of."
     if task == "image_classification" and loss.get("name") == "corrected":
@@ -233,6 +251,15 @@ def _usage(repo_id: str, loader: str, record: RunRecord) -> str:
             f"from hf_noise.diffusion import {loader}", "", f'pipeline = {loader}.from_pretrained("{repo_id}")',
             f"images = pipeline(class_labels=[0, {classes}], seed=0).images  # classes are 0 to {classes}", "",
             "import hf_noise", "",
+            f'noise = hf_noise.load_noise("{repo_id}")  # what it was trained on, as an object',
+        ])  # fmt: skip
+    if record.task == "noisy_classification":
+        size, channels = record.data["image_size"], record.data["channels"]
+        return "\n".join([
+            "import torch", "", "import hf_noise", f"from hf_noise.models.noisy_classifier import {loader}", "",
+            f'classifier = {loader}.from_pretrained("{repo_id}")',
+            f"images, sigma = torch.rand(1, {channels}, {size}, {size}) * 2 - 1, torch.tensor([0.5])",
+            "probabilities = classifier.log_posterior(images + sigma * torch.randn_like(images), sigma).exp()", "",
             f'noise = hf_noise.load_noise("{repo_id}")  # what it was trained on, as an object',
         ])  # fmt: skip
     lines = [f"from transformers import {loader}", "", f'model = {loader}.from_pretrained("{repo_id}")']

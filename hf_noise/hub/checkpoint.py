@@ -10,6 +10,8 @@ from typing import Any
 #: Key of config.json, or of a pipeline's model_index.json, under which `noise.to_dict()` is stored.
 CONFIG_KEY = "hf_noise"
 _CONFIG, _PIPELINE = "config.json", "model_index.json"
+# Names of the weights without their ending: of transformers, of diffusers.
+_WEIGHTS = ("model", "diffusion_pytorch_model")
 
 
 def config_name(folder: Path) -> str:
@@ -70,7 +72,8 @@ def check_weights(folder: Path) -> list[Path]:
         for path in found:
             _tensor_names(path)
         return found
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    stem = next((stem for stem in _WEIGHTS if any(folder.glob(f"{stem}.safetensors*"))), _WEIGHTS[0])
+    single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if index.is_file():
         weight_map = parse_config(index).get("weight_map") or {}
         shards = sorted({folder / name for name in weight_map.values()})

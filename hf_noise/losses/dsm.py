@@ -15,6 +15,8 @@ from torch import Tensor
 __all__ = ["dsm_loss", "edm_weight"]
 
 SIGMA_DATA = 0.5
+#: EDM's noise levels in training: ln sigma ~ N(P_MEAN, P_STD^2).
+P_MEAN, P_STD = -1.2, 1.2
 
 
 def edm_weight(sigma: Tensor, sigma_data: float = SIGMA_DATA) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from hf_noise.models.resnet import small_resnet
 
-__all__ = ["ARCHITECTURES", "NoisyClassifier"]
+__all__ = ["ARCHITECTURES", "NoisyClassifier", "check_classifier"]
 
 #: Sines and cosines of the noise level, their frequencies geometric from 1 to 1/10000; width of their embedding.
 FREQUENCIES, EMBEDDING = 128, 512
@@ -155,6 +155,24 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         if not temperature > 0:
             raise ValueError(f"temperature must be > 0, got {temperature}; 1 leaves the posterior as it is")
         return F.log_softmax(self(noisy_images, sigma) / temperature, dim=-1)
+
+
+def check_classifier(theirs: Any, **ours: Any) -> None:
+    """Refuse a classifier of other images, classes or noise levels.
+
+    Args:
+        theirs: its `config`.
+        **ours: what it must be made for, under the names of `NoisyClassifier`'s arguments, such as num_classes=10.
+
+    Raises:
+        ValueError: they differ; the message names the first that does.
+    """
+    for name, value in ours.items():
+        if getattr(theirs, name) != value:
+            raise ValueError(
+                f"the classifier has {name} = {getattr(theirs, name)}, this run {value}; train one for the same "
+                "images, classes and noise levels"
+            )
 
 
 def _network(config: Any) -> nn.Module:

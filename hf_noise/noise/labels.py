@@ -16,11 +16,14 @@ from hf_noise.noise.base import Noise, check_redraw, check_seed
 from hf_noise.noise.label_maps import check_label_map
 from hf_noise.noise.transition import ClassConditional, check_transition, rates_of
 
-__all__ = ["LabelFlips"]
+__all__ = ["LABEL_PROTOCOLS", "LabelFlips"]
+
+#: Kinds of `LabelFlips` that a noise ratio and a number of classes, for pairs also a map, make up.
+LABEL_PROTOCOLS = ("symmetric", "uniform_resample", "cyclic", "pairs")
 
 _CLASS_BITS = 20
 _UNIFORM = ("symmetric", "uniform_resample")
-_KINDS = (*_UNIFORM, "cyclic", "pairs", "transition")
+_KINDS = (*LABEL_PROTOCOLS, "transition")
 _SAME_RATE = 1e-9
 _SUMMARIES = {
     "symmetric": "Labels become any other class, all alike",

@@ -10,9 +10,12 @@ import numpy as np
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
-from hf_noise.reports.tables import figure, markdown_table
+from hf_noise.reports.tables import figure, markdown_table, percent
 
-__all__ = ["SAMPLES_FILE", "TASK", "clean_consistency", "generation_figure", "generation_table", "paper_consistency"]
+__all__ = [
+    "SAMPLES_FILE", "TASK", "clean_consistency", "consistency_table", "generation_figure", "generation_table",
+    "paper_consistency",
+]  # fmt: skip
 
 TASK = "class_conditional_generation"
 #: Arrays `images` uint8 [N, H, W, channels] and `labels` [N] beside a record: some images of each class.
@@ -60,12 +63,28 @@ def generation_table(
             exact = reference(a0, noise["error_rate"], record.data["classes"])
         rows.append([
             record.name, _LOSSES.get(record.loss["name"], record.loss["name"]), figure(noise["error_rate"]),
-            figure(noise["realised"]["rate"]), figure(record.budget["epochs"], 1), _percent(found["value"]),
-            f"{_percent(found['low'])} to {_percent(found['high'])}", _percent(exact),
-            _percent(metrics["judge_test_accuracy"]["value"]),
+            figure(noise["realised"]["rate"]), figure(record.budget["epochs"], 1), percent(found["value"]),
+            f"{percent(found['low'])} to {percent(found['high'])}", percent(exact),
+            percent(metrics["judge_test_accuracy"]["value"]),
             *(figure(metrics.get(key, {}).get("value")) for key in names), figure(metrics["test_loss"]["value"], 4),
             figure(paper_consistency(record), 2),
         ])  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def consistency_table(records: Sequence[RunRecord]) -> str:
+    """The short form: for each run what it trained on, its label consistency, and both Frechet distances."""
+    names = {key: metric["name"] for record in records for key, metric in record.metrics.items() if "name" in metric}
+    distances = [key for key in ("fid", "frechet_distance", "cw_fid", "cw_frechet_distance") if key in names]
+    rows = []
+    for record in records:
+        found = record.metrics["label_consistency"]
+        rows.append([
+            f"e = {figure(record.noise['error_rate'])}, {_LOSSES.get(record.loss['name'], record.loss['name'])}",
+            percent(found["value"]), f"{percent(found['low'])} to {percent(found['high'])}",
+            *(figure(record.metrics.get(key, {}).get("value"), 2) for key in distances),
+        ])  # fmt: skip
+    header = ["wrong labels and loss", "consistency, %", "its 95% interval", *(names[key] for key in distances)]
     return markdown_table(header, rows)
 
 
@@ -89,7 +108,7 @@ def generation_figure(records: Sequence[RunRecord], folders: Sequence[str | Path
         found = record.metrics["label_consistency"]
         loss = _LOSSES.get(record.loss["name"], record.loss["name"])
         axes[0, column].set_title(
-            f"e = {record.noise['error_rate']:.2f}, {loss}\n{_percent(found['value'])}% as asked for", fontsize=9
+            f"e = {record.noise['error_rate']:.2f}, {loss}\n{percent(found['value'])}% as asked for", fontsize=9
         )
         for row, label in enumerate(classes):
             axis = axes[row, column]
@@ -104,7 +123,3 @@ def generation_figure(records: Sequence[RunRecord], folders: Sequence[str | Path
                 axis.set_ylabel(str(label), rotation=0, ha="right", va="center")
     fig.supylabel("class asked for", fontsize=10)
     return save_figure(fig, path)
-
-
-def _percent(value: float | None) -> str:
-    return figure(None if value is None else 100 * value, 1)

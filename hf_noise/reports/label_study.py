@@ -11,7 +11,7 @@ from statistics import mean
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
-from hf_noise.reports.tables import figure, markdown_table
+from hf_noise.reports.tables import figure, markdown_table, percent
 
 __all__ = ["Curve", "accuracy_table", "curves", "label_figure", "label_table", "paper_accuracy"]
 
@@ -77,11 +77,11 @@ def label_table(records: Sequence[RunRecord]) -> str:
         metrics = record.metrics
         test, kl = metrics["test_accuracy"], metrics["marginal_kl"]
         shares = ("successor_rate", "train_accuracy_trained_labels", "train_accuracy_clean_labels", "memorised")
-        successor, trained, clean, memorised = (_percent(metrics.get(name, {}).get("value")) for name in shares)
+        successor, trained, clean, memorised = (percent(metrics.get(name, {}).get("value")) for name in shares)
         rows.append([
             record.name, figure(record.noise["error_rate"]), figure(record.noise["realised"]["rate"]),
-            figure(record.budget["epochs"], 1), _percent(test["value"]),
-            f"{_percent(test['low'])} to {_percent(test['high'])}", figure(metrics["test_nll"]["value"]),
+            figure(record.budget["epochs"], 1), percent(test["value"]),
+            f"{percent(test['low'])} to {percent(test['high'])}", figure(metrics["test_nll"]["value"]),
             figure(metrics["test_ece"]["value"]), successor, trained, clean, memorised, figure(kl["value"], 5),
             figure(kl["of_sampling_alone"], 5), figure(metrics["marginal_tv"]["value"], 4),
             figure(paper_accuracy(record), 2), *_paper_marginal(record),
@@ -97,7 +97,7 @@ def accuracy_table(records: Sequence[RunRecord]) -> str:
     plans = len({curve.plan for curve in drawn}) > 1
     rows = [
         [f"{curve.protocol}, {LOSSES[curve.loss]}" + (f", {curve.plan}" if plans else "")]
-        + [_percent(mean(curve.points[rate]) if rate in curve.points else None) for rate in rates]
+        + [percent(mean(curve.points[rate]) if rate in curve.points else None) for rate in rates]
         for curve in drawn
     ]
     return markdown_table(["labels and loss", *(f"e = {figure(rate)}" for rate in rates)], rows)
@@ -177,7 +177,3 @@ def _paper_marginal(record: RunRecord) -> tuple[str, str]:
     fits = fits and protocol_of(record) in (CLEAN, "symmetric") and record.budget["plan"] != "budget"
     published = paper_table("A.table13").get(record.noise["ratio"], {}) if fits else {}
     return figure(published.get("kl"), 5), figure(published.get("tv"), 4)
-
-
-def _percent(value: float | None) -> str:
-    return figure(None if value is None else 100 * value, 1)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["markdown_table", "figure"]
+__all__ = ["figure", "markdown_table", "percent"]
 
 
 def figure(value: float | None, digits: int = 3) -> str:
     """A number with a fixed number of digits, or a dash where nothing was measured."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def percent(share: float | None) -> str:
+    """A share in [0, 1] in percent with one digit, or a dash where nothing was measured."""
+    return figure(None if share is None else 100 * share, 1)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from hf_noise.reports.record import write_atomic
 
-__all__ = ["claim_folder", "discard_incomplete", "is_complete", "last_complete_checkpoint"]
+__all__ = ["claim_folder", "discard_incomplete", "is_complete", "last_complete_checkpoint", "release_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,3 +77,11 @@ def claim_folder(folder: str | Path, settings: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(file, json.dumps(ours, indent=2) + "\n")
     discard_incomplete(folder)
+
+
+def release_folder(folder: str | Path) -> None:
+    """Undo `claim_folder` where nothing was written since, so that a run that never began blocks no other."""
+    folder = Path(folder)
+    if [path.name for path in folder.glob("*")] == [_SETTINGS]:
+        (folder / _SETTINGS).unlink()
+        folder.rmdir()

@@ -15,6 +15,8 @@ from transformers import TrainerCallback
 
 from hf_noise.diffusion.preconditioning import SIGMA_DATA, Denoiser
 from hf_noise.losses import LabelTransition, dsm_loss, tdsm_loss, transition_aware_weights
+from hf_noise.losses.dsm import P_MEAN, P_STD
+from hf_noise.models.noisy_classifier import check_classifier
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.normals_torch import normals, uniforms
 from hf_noise.trainers.finite import FiniteTrainer
@@ -99,8 +101,8 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
         ema_decay: float = 0.9993,
         label_dropout: float = 0.0,
         sigma_data: float = SIGMA_DATA,
-        P_mean: float = -1.2,
-        P_std: float = 1.2,
+        P_mean: float = P_MEAN,
+        P_std: float = P_STD,
         augment: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] | None = None,
         **kwargs: Any,
     ):
@@ -177,18 +179,10 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
 
     def _check_classifier(self, theirs: Any, predicts: str) -> None:
         ours, noise = self.model.config, self.noise
-        facts = [
-            ("classes", theirs.num_classes, self.num_classes), ("image_size", theirs.image_size, ours.sample_size),
-            ("num_channels", theirs.num_channels, ours.in_channels),
-            ("sigma_data", theirs.sigma_data, self.sigma_data), ("P_mean", theirs.P_mean, self.P_mean),
-            ("P_std", theirs.P_std, self.P_std),
-        ]  # fmt: skip
-        for name, of_theirs, of_ours in facts:
-            if of_theirs != of_ours:
-                raise ValueError(
-                    f"the classifier has {name} = {of_theirs}, this run {of_ours}; train one for the same images, "
-                    "classes and noise levels"
-                )
+        check_classifier(
+            theirs, num_classes=self.num_classes, image_size=ours.sample_size, num_channels=ours.in_channels,
+            sigma_data=self.sigma_data, P_mean=self.P_mean, P_std=self.P_std,
+        )  # fmt: skip
         check_class_names(theirs.class_names, self.train_dataset, "the classifier")
         needed = {"bayes": "clean", "inverse": "noisy"}[self.weights]
         if predicts != needed:

@@ -9,6 +9,7 @@ import noisy_classifier
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 import hf_noise
 from hf_noise.models.noisy_classifier import NoisyClassifier
@@ -47,6 +48,8 @@ def test_every_way_to_a_matrix_gives_a_classifier_and_a_line(study):
         error = np.abs(np.asarray(model.config.transition) - truth.transition).mean()
         assert record.metrics["transition_mean_absolute_error"]["value"] == pytest.approx(error, abs=1e-6)
         assert (error < 1e-6) == (transition == "known")
+        card = ModelCard.load(folder / name / "README.md")
+        assert card.data.noise["e"] == 0.5 and f"(T is {transition})" in card.content.replace("\n", " ")
         assert record.metrics["accuracy_sigma0.1"]["n"] == record.data["test_rows"]
         assert f"| {name} " in printed
     assert not records

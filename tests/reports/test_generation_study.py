@@ -9,6 +9,7 @@ from hf_noise.reports.generation_study import (
     SAMPLES_FILE,
     TASK,
     clean_consistency,
+    consistency_table,
     generation_figure,
     generation_table,
     paper_consistency,
@@ -41,6 +42,13 @@ def test_table_holds_the_figures_and_the_reference_line():
     assert found["fits the labels exactly, %"] == "47.3"  # 0.5 * 94 + 0.5 * 6 / 9
     assert found["paper: consistency, %"] == "40.63" and dict(zip(header, cured))["paper: consistency, %"] == "-"
     assert dict(zip(header, clean))["distance"] == "2.500" and found["judge on real test images, %"] == "95.0"
+
+
+def test_the_short_table_has_a_line_for_each_run():
+    header, _, clean, cured = consistency_table([record(0.0, 0.94), record(1.0, 0.8, loss="tdsm")]).splitlines()
+    assert header.split("|")[-2].strip() == "distance"
+    assert [cell.strip() for cell in clean.split("|")[1:-1]] == ["e = 0.000, DSM", "94.0", "93.0 to 95.0", "2.50"]
+    assert "e = 0.500, TDSM" in cured and "80.0" in cured
 
 
 def test_paper_figures_are_those_of_the_same_setting():

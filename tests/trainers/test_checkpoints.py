@@ -13,6 +13,7 @@ from hf_noise.trainers.checkpoints import (
     discard_incomplete,
     is_complete,
     last_complete_checkpoint,
+    release_folder,
 )
 
 
@@ -89,6 +90,16 @@ def test_a_folder_belongs_to_one_setting(tmp_path, checkpoint):
     with pytest.raises(FileExistsError, match=r"other settings \(ratio, seed\); delete it or choose another folder"):
         claim_folder(folder, {"ratio": 1.0, "layers": [1, 2], "seed": 0})
     assert (folder / "run.json").read_text() == before
+
+
+def test_a_claim_is_given_back_unless_something_was_written(tmp_path, checkpoint):
+    claim_folder(tmp_path / "empty", {"ratio": 0.5})
+    release_folder(tmp_path / "empty")
+    assert not (tmp_path / "empty").exists()
+    claim_folder(tmp_path, {"ratio": 0.5})
+    checkpoint(5)
+    release_folder(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "checkpoint-5"}
 
 
 def test_claiming_tidies_up(tmp_path, checkpoint):

@@ -318,7 +318,7 @@ SINGULAR = np.full((CLASSES, CLASSES), 1 / CLASSES)
         ({"loss": "sm"}, "loss must be \"dsm\" or \"tdsm\", got 'sm'"),
         ({"loss": "tdsm"}, "needs classifier="),
         ({"classifier": classifier()}, 'are for loss="tdsm"'),
-        ({"loss": "tdsm", "classifier": classifier(num_classes=5, transition=None)}, "classes = 5, this run 4"),
+        ({"loss": "tdsm", "classifier": classifier(num_classes=5, transition=None)}, "num_classes = 5, this run 4"),
         ({"loss": "tdsm", "classifier": classifier(sigma_data=0.4)}, "sigma_data = 0.4, this run 0.5"),
         ({"loss": "tdsm", "classifier": classifier(P_std=1.0)}, "P_std = 1.0, this run 1.2"),
         ({"loss": "tdsm", "classifier": classifier(image_size=16)}, "image_size = 16, this run 8"),

@@ -1,0 +1,62 @@
+"""Settings that all recipes on images with labels share, and what is refused in them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from hf_noise.noise.label_maps import LABEL_MAPS
+from hf_noise.noise.labels import LABEL_PROTOCOLS
+
+
+@dataclass
+class ImageSettings:
+    """Data, noise, duration and what a machine can do; what is None here comes from the scale."""
+
+    # Where images become noisy or wrong, they are kept; a recipe that can do without makes a field of it.
+    on_device: ClassVar[bool] = True
+
+    output: str = field(default=None, metadata={"help": "folder of the study"})
+    data: str = field(default=None, metadata={"help": "hf_noise/cifar10-noisy, cifar100-noisy, mnist-noisy, ..."})
+    source: str | None = field(default=None, metadata={"help": "Parquet, image folder or Hub data set to read instead"})
+    test_source: str | None = field(default=None, metadata={"help": "test images, if the source has none"})
+    human_source: str | None = field(default=None, metadata={"help": "human labels, if the source has none"})
+    classes: int | None = field(default=None, metadata={"help": "10, 100 or 1000 classes of ImageNet"})
+    train_rows: int | None = field(default=None, metadata={"help": "how many of the images; all if not set"})
+    image_size: int | None = field(default=None, metadata={"help": "pixels; smaller images are padded with zeros"})
+    ratio: list[float] = field(default=None, metadata={"help": "noise ratios r; human labels have their own"})
+    redraw: str = field(default="epoch", metadata={"help": "draw wrong labels every epoch, or never again"})
+    allow_adversarial: bool = field(default=False, metadata={"help": "accept e above (C - 1)/C"})
+    seed: list[int] = field(default_factory=lambda: [0], metadata={"help": "of weights, order and all that is drawn"})
+    epochs: float = field(default=None, metadata={"help": "passes over the training images without noise"})
+    batch_size: int = field(default=None, metadata={"help": "images per step without noise, all processes together"})
+    micro_batch: int = field(default=None, metadata={"help": "images per process and forward pass, at most"})
+    flip: bool = field(default=None, metadata={"help": "mirror half of the images; not digits"})
+    save_steps: int = field(default=None, metadata={"help": "optimiser steps between checkpoints"})
+    logging_steps: int = field(default=None, metadata={"help": "optimiser steps between log entries"})
+    bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast, float32 weights"})
+    torch_compile: bool = field(default=False, metadata={"help": "compile the model"})
+    num_processes: int | None = field(default=None, metadata={"help": "stop unless this many processes train together"})
+    push_to_hub: str | None = field(default=None, metadata={"help": "owner/name; of several runs each adds its name"})
+    private: bool = field(default=False, metadata={"help": "make Hub repositories private"})
+    dry_run: bool = field(default=False, metadata={"help": "print settings and derived figures, then stop"})
+
+    def check(self, parser: argparse.ArgumentParser, protocols: Sequence[str], positive: Sequence[str] = ()) -> None:
+        """Stop with the parser's message at an unknown protocol, or a number that must be above 0."""
+        for protocol in protocols:
+            if protocol not in LABEL_PROTOCOLS and not protocol.startswith("human:"):
+                parser.error(f"unknown --protocol {protocol}; known: {', '.join(LABEL_PROTOCOLS)}, human:<name>")
+        if "pairs" in protocols and self.similar_classes() is None:
+            parser.error(f"--protocol pairs: no map of similar classes is known for {self.data}")
+        for name in ("epochs", *positive):
+            if not getattr(self, name) > 0:
+                parser.error(f"--{name} must be > 0, got {getattr(self, name):g}")
+        if self.bf16 and getattr(self, "fp16", False):
+            parser.error("--fp16 and --bf16 exclude each other; give --bf16 False with --fp16")
+
+    def similar_classes(self) -> Mapping[int, int] | None:
+        """Paper C's map of the data set; digits of either kind share theirs."""
+        name = self.data.removeprefix("hf_noise/").removesuffix("-noisy")
+        return LABEL_MAPS.get("mnist" if name == "digits" else name)
