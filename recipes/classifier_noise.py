@@ -28,7 +28,7 @@ from hf_noise.reports.record import RunRecord, read_records
 # Papers A and C say ResNet-18 and 200 epochs and leave the rest open; these are the usual settings for it.
 CIFAR = dict(
     data="hf_noise/cifar10-noisy", model="resnet18-cifar", epochs=200.0, batch_size=128, micro_batch=512,
-    optimizer="sgd", learning_rate=0.1, warmup=0.0, weight_decay=5e-4, crop_padding=4, flip=True,
+    optimizer="sgd", learning_rate=0.1, warmup=0.0, weight_decay=5e-4, crop_padding=4,
     loss=["nll"], save_steps=5000, logging_steps=100, bf16=True, torch_compile=True,
 )  # fmt: skip
 RATIOS = [0.0, 0.1, 0.3, 0.5, 1.0]
@@ -37,7 +37,7 @@ SCALES: dict[str, dict] = {
         output="runs/classifier-demo", data="hf_noise/digits-noisy", model="resnet10-digits", plan=["steps"],
         ratio=RATIOS, protocol=["symmetric", "cyclic"], loss=["nll", "corrected"], epochs=15.0, batch_size=64,
         micro_batch=512, optimizer="sgd", learning_rate=0.05, warmup=0.0, weight_decay=5e-4, crop_padding=1,
-        flip=False, save_steps=1000, logging_steps=50,
+        save_steps=1000, logging_steps=50,
     ),  # fmt: skip
     # Meant for 25 minutes of one H200: nine settings, 30 epochs without noise.
     "gpu": CIFAR | dict(
@@ -52,7 +52,7 @@ SCALES: dict[str, dict] = {
         output="runs/classifier-imagenet", data="hf_noise/imagenet-noisy", classes=1000, model="vit_base_patch16_224",
         image_size=224, on_device=False, workers=8, plan=["table7"], ratio=RATIOS, protocol=["symmetric"],
         loss=["nll"], epochs=300.0, batch_size=1024, micro_batch=128, optimizer="adamw", learning_rate=1e-3,
-        warmup=0.03, weight_decay=0.1, crop_padding=0, flip=True, save_steps=5000, logging_steps=100, bf16=True,
+        warmup=0.03, weight_decay=0.1, crop_padding=0, save_steps=5000, logging_steps=100, bf16=True,
         torch_compile=True,
     ),  # fmt: skip
 }
@@ -84,7 +84,9 @@ def parse(argv: list[str] | None = None) -> Settings:
     parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=lists)
     if unknown := sorted(set(settings.loss) - {"nll", "corrected"}):
         parser.error(f"--loss takes nll and corrected, got {unknown[0]}")
-    settings.check(parser, settings.protocol)
+    settings.complete(parser, settings.protocol, shares=("label_smoothing",))
+    if not runs_of(settings):
+        parser.error("--ratio is empty: nothing would be trained")
     return settings
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import load_dataset_builder
+from datasets import Dataset, load_dataset_builder
 from study import CHECKPOINTS_KEPT, run_all, write_result
 from transformers import BitImageProcessor, ProgressCallback, TrainingArguments, set_seed
 
@@ -77,6 +77,7 @@ class Data:
     train_rows: int
     train_images: DeviceImages | None
     test: DeviceImages | WorkerImages
+    human: dict[str, Dataset] = field(default_factory=dict)
 
     @staticmethod
     def read(settings, protocol: str | None = None):
@@ -127,15 +128,24 @@ class Data:
         return cls(**common, mean=mean, std=std, train_images=images,
                    test=DeviceImages.from_dataset(test, mean=mean, std=std, **options))  # fmt: skip
 
+    def labelled(self, protocol: str) -> Dataset:
+        """Training rows with the labels that people gave them, read once."""
+        if protocol not in self.human:
+            self.human[protocol] = self.read(self.settings, protocol)[0]
+        return self.human[protocol]
+
     def training(self, run: Run) -> DeviceImages | WorkerImages:
         """The rows of a run, with augmentation."""
         settings = self.settings
-        human = run.protocol if run.ratio is None else None
         if self.train_images is None:
             transform = transform_of(self.image_size, settings, train=True)
-            return WorkerImages(self.read(settings, human)[0], transform, seed=run.seed)
+            return WorkerImages(self.pictures(run), transform, seed=run.seed)
         augment = CropFlip(padding=settings.crop_padding, flip=settings.flip, seed=run.seed)
         return self.scored(run, augment=augment)
+
+    def pictures(self, run: Run) -> Dataset:
+        """Training rows as they are read, with human labels if the run has them."""
+        return self.read(self.settings)[0] if run.ratio is not None else self.labelled(run.protocol)
 
     def scored(
         self, run: Run, rows: int | None = None, augment: CropFlip | None = None
@@ -143,12 +153,12 @@ class Data:
         """Training images of a run with its labels: all, or some on which to measure."""
         base = self.train_images
         if base is None:
-            read, _ = self.read(self.settings, run.protocol if run.ratio is None else None)
+            read = self.pictures(run)
             part = read.select(some_rows(len(read), rows))
             return WorkerImages(part, transform_of(self.image_size, self.settings, train=False))
         columns, info = base.columns, base.info
         if run.ratio is None:
-            read, _ = self.read(self.settings, run.protocol)
+            read = self.labelled(run.protocol)
             columns, info = label_columns(read), read.info
         part = torch.from_numpy(some_rows(len(base), rows)).to(self.device)
         return DeviceImages(
@@ -183,11 +193,16 @@ def train(settings, runs, plans) -> bool:
 
     def load(settings, args) -> Data:
         data = Data.load(settings, args)
-        for run in runs:  # now, and not when the runs before it have been trained
-            noise_of(run, data, data.read(settings, run.protocol)[0] if run.ratio is None else None)
+        check_noise(runs, data)
         return data
 
     return run_all(settings, runs, plans, load=load, make=make_run, left_out=NOT_IN_A_RUN)
+
+
+def check_noise(runs, data: Data) -> None:
+    """Refuse noise that cannot be now, and not when the runs before it have been trained."""
+    for run in runs:
+        noise_of(run, data, data.labelled(run.protocol) if run.ratio is None else None)
 
 
 def noise_of(run: Run, data: Data, rows) -> LabelFlips | HumanLabels:

@@ -30,7 +30,7 @@ from hf_noise.reports.record import RunRecord, read_records
 
 CIFAR = dict(
     data="hf_noise/cifar10-noisy", model="edm-cifar", protocol=["symmetric"], plan="steps", redraw="epoch",
-    schedule="constant_with_warmup", ema_decay=0.9993, max_grad_norm=0.0, flip=True, micro_batch=512, sample_batch=1000,
+    schedule="constant_with_warmup", ema_decay=0.9993, max_grad_norm=0.0, micro_batch=512, sample_batch=1000,
     save_steps=10_000, logging_steps=100, bf16=True, torch_compile=True,
 )  # fmt: skip
 SCALES: dict[str, dict] = {
@@ -38,7 +38,7 @@ SCALES: dict[str, dict] = {
         output="runs/edm-demo", data="hf_noise/digits-noisy", model="edm-digits", protocol=["symmetric"],
         ratio=[0.0, 0.5, 1.0], loss=["dsm", "tdsm"], plan="steps", redraw="epoch", epochs=26.0,
         batch_size=64, micro_batch=256, learning_rate=3e-3, warmup=50, schedule="cosine", ema_decay=0.99,
-        max_grad_norm=1.0, dropout=0.0, flip=False, augment=0.0, num_images=1000, sample_batch=250, save_steps=400,
+        max_grad_norm=1.0, dropout=0.0, augment=0.0, num_images=1000, sample_batch=250, save_steps=400,
         logging_steps=100,
     ),  # fmt: skip
     # About 25 minutes of one H200: three networks and one classifier.
@@ -56,7 +56,7 @@ SCALES: dict[str, dict] = {
     "paper_c": CIFAR | dict(
         output="runs/edm-paper-c", model="edm-ddpmpp", ratio=[0.0, 2 / 3], loss=["dsm", "tdsm"], plan="budget",
         redraw="never", epochs=4000.0, batch_size=512, learning_rate=1e-3, warmup=19_531, dropout=0.13, flip=False,
-        augment=0.12, num_images=50_000, bf16=False,
+        augment=0.12, num_images=50_000, bf16=False, tf32=False,
     ),  # fmt: skip
 }
 
@@ -87,6 +87,7 @@ class Settings(ImageSettings):
     num_images: int = field(default=None, metadata={"help": "images to draw and to judge, as many of every class"})
     sampling_steps: int = field(default=18, metadata={"help": "of Heun's method; N steps take 2N - 1 network calls"})
     sample_batch: int = field(default=None, metadata={"help": "images drawn at a time"})
+    tf32: bool | None = field(default=None, metadata={"help": "TensorFloat-32 on GPUs; as torch has it if not set"})
     fp16: bool = field(default=False, metadata={"help": "float16 autocast, float32 weights; for GPUs without bfloat16"})
 
 
@@ -95,7 +96,12 @@ def parse(argv: list[str] | None = None) -> Settings:
     parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=lists)
     if unknown := sorted(set(settings.loss) - {"dsm", "tdsm"}):
         parser.error(f"--loss takes dsm and tdsm, got {unknown[0]}")
-    settings.check(parser, settings.protocol, positive=("num_images", "sample_batch"))
+    settings.complete(
+        parser, settings.protocol, positive=("num_images", "sample_batch", "sampling_steps", "learning_rate"),
+        shares=("tau", "label_dropout", "ema_decay", "dropout"),
+    )  # fmt: skip
+    if not runs_of(settings):
+        parser.error("--ratio or --loss is empty: nothing would be trained")
     for name in ("classifier", "judge"):
         check_model(parser, name, getattr(settings, name))
     return settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,11 +13,17 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from classifier_noise import parse as judge_settings
-from classifier_noise_run import Data, noise_of
+from classifier_noise_run import Data, check_noise, noise_of
 from classifier_noise_run import train as train_classifiers
 from judging import accuracy_of_judge, consistency, judge_training, load_judge
 from noisy_classifier import parse as classifier_settings
-from noisy_classifier_run import in_unit_range, train_noisy_classifier
+from noisy_classifier_run import (
+    augmentation,
+    in_unit_range,
+    in_words,
+    record_classifier,
+    train_noisy_classifier,
+)
 from study import CHECKPOINTS_KEPT, reading, run_all, write_result
 from torch import Tensor
 from transformers import ProgressCallback, TrainingArguments, set_seed
@@ -37,7 +44,6 @@ from hf_noise.reports.provenance import portable
 from hf_noise.reports.record import RunRecord
 from hf_noise.trainers import EDMTrainer
 from hf_noise.trainers.checkpoints import claim_folder, last_complete_checkpoint
-from hf_noise.trainers.edm_augment import EDMAugment
 from hf_noise.trainers.images import CropFlip, DeviceImages
 from hf_noise.trainers.launch import check_disk, split_batch, training_world
 from hf_noise.trainers.progress import FigureProgress
@@ -74,6 +80,11 @@ class Run:
     def name(self) -> str:
         return f"{self.labels}-{self.loss}-seed{self.seed}"
 
+    @property
+    def ignores(self) -> tuple[str, ...]:
+        """Settings that it does not depend on."""
+        return ("tau", "classifier", "classifier_model", "classifier_epochs") if self.loss == "dsm" else ()
+
 
 @dataclass
 class Study:
@@ -86,9 +97,13 @@ class Study:
     classifier: NoisyClassifier | None
 
     @classmethod
-    def load(cls, settings, args: TrainingArguments) -> Study:
-        """Read the images and the judge, which is trained on clean labels first if none is given."""
+    def load(cls, settings, args: TrainingArguments, runs: Sequence[Run]) -> Study:
+        """Read the images and the judge, which is trained on clean labels first if none is given.
+
+        What any of the runs would refuse is refused before.
+        """
         data = Data.load(settings, args)
+        check_noise(runs, data)
         classifier = None if settings.classifier is None else given_classifier(settings.classifier, data)
         judge = load_judge(settings.judge or trained_judge(settings), data, args.device)
         judged = judge(data.test.images, progress=False)[1].argmax(-1).numpy()
@@ -128,7 +143,11 @@ def trained_judge(settings) -> str:
 
 def train(settings, runs, plans) -> bool:
     """Make all runs that are not finished; returns whether this is the main process."""
-    return run_all(settings, runs, plans, load=Study.load, make=make_run, left_out=NOT_IN_A_RUN)
+
+    def load(settings, args) -> Study:
+        return Study.load(settings, args, runs)
+
+    return run_all(settings, runs, plans, load=load, make=make_run, left_out=NOT_IN_A_RUN)
 
 
 def classifier_for(settings, run: Run, study: Study, noise: LabelFlips | HumanLabels, on_cpu: bool) -> NoisyClassifier:
@@ -136,40 +155,34 @@ def classifier_for(settings, run: Run, study: Study, noise: LabelFlips | HumanLa
     if study.classifier is not None:
         return study.classifier
     folder = Path(settings.output) / classifier_name(run)
-    given = {
-        "scale": _STUDIES[settings.scale], "data": settings.data, "model": settings.classifier_model,
-        "epochs": settings.classifier_epochs, "redraw": settings.redraw, "flip": settings.flip,
-        "bf16": settings.bf16, "fp16": settings.fp16, "torch_compile": settings.torch_compile,
-        "save_steps": settings.save_steps, "logging_steps": settings.logging_steps, "source": settings.source,
-        "train_rows": settings.train_rows,
+    same = (
+        "data", "source", "test_source", "human_source", "classes", "train_rows", "image_size", "redraw", "flip",
+        "augment", "allow_adversarial", "bf16", "fp16", "tf32", "torch_compile", "save_steps", "logging_steps",
+    )  # fmt: skip
+    given = {name: getattr(settings, name) for name in same} | {
+        "scale": _STUDIES[settings.scale], "protocol": run.protocol, "ratio": run.ratio,
+        "model": settings.classifier_model, "epochs": settings.classifier_epochs,
     }  # fmt: skip
     classifier = classifier_settings([f"--{name}={value}" for name, value in given.items() if value is not None])
     if torch.distributed.is_initialized():
         torch.distributed.barrier()  # no process may find the folder finished while another still writes it
     if not int(os.environ.get("RANK", 0)):  # a finished one too must be that of these settings
-        left_out = ("output", "ratio", "transition", "seed", "save_steps", "logging_steps", "dry_run")
-        of_study = ("test_source", "human_source", "classes", "image_size", "augment")
-        own = {name: value for name, value in asdict(classifier).items() if name not in left_out}
-        claim_folder(folder, own | {name: getattr(settings, name) for name in of_study} | {"ratio": run.ratio})
-    if not (folder / "config.json").exists():
-        rows = study.rows(run, settings.flip)
+        left_out = ("output", "transition", "seed", "save_steps", "logging_steps", "dry_run")
+        claim_folder(folder, {name: value for name, value in asdict(classifier).items() if name not in left_out})
+    if not (folder / "record.json").exists():
+        started, rows = time.perf_counter(), study.rows(run, settings.flip)
         steps = max(1, round(classifier.epochs * len(rows) / classifier.batch_size))
         trainer = train_noisy_classifier(
             rows, study.rows(None), noise=noise, folder=folder, settings=classifier, class_names=study.data.classes,
-            steps=steps, seed=run.seed, on_cpu=on_cpu, title=folder.name, augment=augmentation(settings, run),
+            steps=steps, seed=run.seed, on_cpu=on_cpu, title=folder.name, augment=augmentation(settings, run.seed),
         )  # fmt: skip
-        trainer.accelerator.wait_for_everyone()
+        record_classifier(trainer, folder, classifier, study.data, noise=noise, transition="known", started=started)
     return NoisyClassifier.from_pretrained(folder)
 
 
 def classifier_name(run: Run) -> str:
     """Folder of the classifier that is trained on the labels of a run."""
     return f"classifier-{run.labels}-seed{run.seed}"
-
-
-def augmentation(settings, run: Run) -> EDMAugment | None:
-    flips = not settings.data.endswith(("digits-noisy", "mnist-noisy"))
-    return EDMAugment(probability=settings.augment, flip=flips, seed=run.seed) if settings.augment else None
 
 
 def make_run(settings, run: Run, plan, folder: Path, study: Study, on_cpu: bool, title: str) -> None:
@@ -183,8 +196,8 @@ def make_run(settings, run: Run, plan, folder: Path, study: Study, on_cpu: bool,
         gradient_accumulation_steps=accumulation, per_device_eval_batch_size=settings.micro_batch,
         learning_rate=settings.learning_rate, lr_scheduler_type=settings.schedule, warmup_steps=settings.warmup,
         weight_decay=0.0, max_grad_norm=settings.max_grad_norm, bf16=settings.bf16, fp16=settings.fp16,
-        torch_compile=settings.torch_compile, logging_steps=settings.logging_steps, save_steps=settings.save_steps,
-        save_total_limit=CHECKPOINTS_KEPT, use_cpu=on_cpu, dataloader_pin_memory=False,
+        tf32=settings.tf32, torch_compile=settings.torch_compile, logging_steps=settings.logging_steps,
+        save_steps=settings.save_steps, save_total_limit=CHECKPOINTS_KEPT, use_cpu=on_cpu, dataloader_pin_memory=False,
         dataloader_drop_last=len(rows) >= plan.batch_size, report_to="none", seed=run.seed,
     )  # fmt: skip
     set_seed(run.seed)
@@ -195,7 +208,7 @@ def make_run(settings, run: Run, plan, folder: Path, study: Study, on_cpu: bool,
     check_disk(folder, model.num_parameters(), COPIES)
     trainer = EDMTrainer(
         model, args, noise=noise, loss=run.loss, classifier=classifier, tau=settings.tau, ema_decay=settings.ema_decay,
-        label_dropout=settings.label_dropout, augment=augmentation(settings, run), train_dataset=rows,
+        label_dropout=settings.label_dropout, augment=augmentation(settings, run.seed), train_dataset=rows,
         eval_dataset=study.rows(None),
     )  # fmt: skip
     trainer.remove_callback(ProgressCallback)
@@ -215,6 +228,7 @@ def make_run(settings, run: Run, plan, folder: Path, study: Study, on_cpu: bool,
                 "builder": settings.data, "source": data.source, "classes": len(data.classes),
                 "image_size": data.image_size, "channels": data.num_channels, "train_rows": data.train_rows,
                 "test_rows": len(data.test), "augmentation": in_words(settings),
+                "images drawn": f"with averaged weights, {settings.sampling_steps} steps of Heun's method",
             },
             noise=noise.to_dict() | {"realised": realised},
             # What people got wrong counts as any noise does: at a fixed budget the clean exposure is 1 - e.
@@ -229,12 +243,6 @@ def make_run(settings, run: Run, plan, folder: Path, study: Study, on_cpu: bool,
         )  # fmt: skip
         write_result(record, folder)
     trainer.accelerator.wait_for_everyone()
-
-
-def in_words(settings) -> str:
-    """What happens to training images."""
-    edm = f"EDM's with probability {settings.augment:g}" if settings.augment else None
-    return ", ".join(filter(None, ["horizontal flip" if settings.flip else None, edm])) or "none"
 
 
 def draw(settings, run: Run, trainer: EDMTrainer, classes: int) -> tuple[Tensor, np.ndarray]:

@@ -27,13 +27,13 @@ class ImageSettings:
     train_rows: int | None = field(default=None, metadata={"help": "how many of the images; all if not set"})
     image_size: int | None = field(default=None, metadata={"help": "pixels; smaller images are padded with zeros"})
     ratio: list[float] = field(default=None, metadata={"help": "noise ratios r; human labels have their own"})
-    redraw: str = field(default="epoch", metadata={"help": "draw wrong labels every epoch, or never again"})
+    redraw: str = field(default="epoch", metadata={"help": "draw wrong labels anew", "choices": ["epoch", "never"]})
     allow_adversarial: bool = field(default=False, metadata={"help": "accept e above (C - 1)/C"})
     seed: list[int] = field(default_factory=lambda: [0], metadata={"help": "of weights, order and all that is drawn"})
     epochs: float = field(default=None, metadata={"help": "passes over the training images without noise"})
     batch_size: int = field(default=None, metadata={"help": "images per step without noise, all processes together"})
     micro_batch: int = field(default=None, metadata={"help": "images per process and forward pass, at most"})
-    flip: bool = field(default=None, metadata={"help": "mirror half of the images; not digits"})
+    flip: bool | None = field(default=None, metadata={"help": "mirror half of the images; if not set, all but digits"})
     save_steps: int = field(default=None, metadata={"help": "optimiser steps between checkpoints"})
     logging_steps: int = field(default=None, metadata={"help": "optimiser steps between log entries"})
     bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast, float32 weights"})
@@ -43,8 +43,28 @@ class ImageSettings:
     private: bool = field(default=False, metadata={"help": "make Hub repositories private"})
     dry_run: bool = field(default=False, metadata={"help": "print settings and derived figures, then stop"})
 
-    def check(self, parser: argparse.ArgumentParser, protocols: Sequence[str], positive: Sequence[str] = ()) -> None:
-        """Stop with the parser's message at an unknown protocol, or a number that must be above 0."""
+    @property
+    def can_be_mirrored(self) -> bool:
+        """Whether an image still shows its class in a mirror, as digits do not."""
+        return not self.data.endswith(("digits-noisy", "mnist-noisy"))
+
+    def complete(
+        self,
+        parser: argparse.ArgumentParser,
+        protocols: Sequence[str],
+        positive: Sequence[str] = (),
+        shares: Sequence[str] = (),
+    ) -> None:
+        """Fill in what the data decide, and stop with the parser's message at what makes no sense.
+
+        Args:
+            protocols: of the noise.
+            positive: names of further settings that are > 0.
+            shares: names of settings in [0, 1).
+        """
+        if self.flip and not self.can_be_mirrored:
+            parser.error("--flip True would mirror digits, which then show something else; leave it out")
+        self.flip = self.can_be_mirrored if self.flip is None else self.flip
         for protocol in protocols:
             if protocol not in LABEL_PROTOCOLS and not protocol.startswith("human:"):
                 parser.error(f"unknown --protocol {protocol}; known: {', '.join(LABEL_PROTOCOLS)}, human:<name>")
@@ -53,6 +73,9 @@ class ImageSettings:
         for name in ("epochs", *positive):
             if not getattr(self, name) > 0:
                 parser.error(f"--{name} must be > 0, got {getattr(self, name):g}")
+        for name in shares:
+            if not 0 <= getattr(self, name) < 1:
+                parser.error(f"--{name} must lie in [0, 1), got {getattr(self, name):g}")
         if self.bf16 and getattr(self, "fp16", False):
             parser.error("--fp16 and --bf16 exclude each other; give --bf16 False with --fp16")
 

@@ -28,23 +28,25 @@ from hf_noise.reports.record import read_records
 
 # Paper C: 200M images in batches of 1024, Adam with a linear ramp-up over the first 10M.
 CIFAR = dict(
-    data="hf_noise/cifar10-noisy", model="resnet18", batch_size=1024, micro_batch=1024, learning_rate=1e-3,
+    data="hf_noise/cifar10-noisy", batch_size=1024, micro_batch=1024, learning_rate=1e-3,
     warmup=0.05, save_steps=5000, logging_steps=100, bf16=True, torch_compile=True,
 )  # fmt: skip
 SCALES: dict[str, dict] = {
     "demo": dict(
         output="runs/noisy-classifier-demo", data="hf_noise/digits-noisy", model="cnn-digits", ratio=[1.0],
         transition=["known", "estimated", "anchor"], epochs=40.0, batch_size=128, micro_batch=512, learning_rate=2e-3,
-        schedule="cosine", warmup=0.05, matrix_phases="short", flip=False, save_steps=1000, logging_steps=50,
+        schedule="cosine", warmup=0.05, matrix_phases="short", augment=0.0, save_steps=1000, logging_steps=50,
     ),  # fmt: skip
     # 10M images, a few minutes of one H200 for each matrix.
     "gpu": CIFAR | dict(
-        output="runs/noisy-classifier-gpu", ratio=[2 / 3], transition=["known", "estimated"], epochs=200.0, flip=True,
+        output="runs/noisy-classifier-gpu", ratio=[2 / 3], transition=["known", "estimated"], epochs=200.0, augment=0.0,
         schedule="cosine", matrix_phases="short",
     ),  # fmt: skip
+    # In single precision; 40% of the labels are wrong, drawn once.
     "paper": CIFAR | dict(
         output="runs/noisy-classifier-paper", ratio=[2 / 3], transition=["known"], epochs=4000.0,
-        flip=False, schedule="constant_with_warmup", matrix_phases="paper",
+        redraw="never", flip=False, augment=0.12, bf16=False, tf32=False, schedule="constant_with_warmup",
+        matrix_phases="paper",
     ),  # fmt: skip
 }
 
@@ -54,7 +56,7 @@ class Settings(ImageSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
     scale: str = field(default="demo", metadata={"help": "demo | gpu | paper", "choices": list(SCALES)})
-    model: str = field(default=None, metadata={"help": "network", "choices": list(ARCHITECTURES)})
+    model: str | None = field(default=None, metadata={"help": "network, or paper C's", "choices": list(ARCHITECTURES)})
     protocol: str = field(default="symmetric", metadata={"help": f"{', '.join(LABEL_PROTOCOLS)}, or human:<name>"})
     transition: list[str] = field(default=None, metadata={"help": "what is trained through: " + ", ".join(TRANSITIONS)})
     matrix_phases: str = field(default=None, metadata={"help": "plan of the estimate", "choices": ["short", "paper"]})
@@ -62,17 +64,22 @@ class Settings(ImageSettings):
     learning_rate: float = field(default=None, metadata={"help": "peak, of Adam"})
     schedule: str = field(default=None, metadata={"help": "of the learning rate, by its name in transformers"})
     warmup: float = field(default=None, metadata={"help": "steps, or below 1 a share of them"})
+    augment: float = field(default=None, metadata={"help": "probability of EDM's augmentation, 0 for none"})
+    tf32: bool | None = field(default=None, metadata={"help": "TensorFloat-32 on GPUs; as torch has it if not set"})
     fp16: bool = field(default=False, metadata={"help": "float16 autocast, float32 weights; for GPUs without bfloat16"})
 
 
 def parse(argv: list[str] | None = None) -> Settings:
     lists = ("transition", "seed", "ratio")
     parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=lists)
-    settings.check(parser, [settings.protocol])
+    settings.model = settings.model or ("resnet34" if "cifar100" in settings.data else "resnet18")
+    settings.complete(parser, [settings.protocol], shares=("augment",))
     if unknown := sorted(set(settings.transition) - set(TRANSITIONS)):
         parser.error(f"unknown --transition {unknown[0]}; known: {', '.join(TRANSITIONS)}")
     if "human" in settings.transition and not settings.protocol.startswith("human:"):
         parser.error("--transition human counts T in human labels: give --protocol human:<name> too")
+    if not runs_of(settings):
+        parser.error("--ratio or --transition is empty: nothing would be trained")
     return settings
 
 

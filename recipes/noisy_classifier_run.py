@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from classifier_noise_run import Data, noise_of
+from classifier_noise_run import Data, check_noise, noise_of
 from study import CHECKPOINTS_KEPT, run_all, write_result
 from torch import Tensor
 from transformers import ProgressCallback, TrainingArguments, set_seed
@@ -18,10 +18,12 @@ from transformers import ProgressCallback, TrainingArguments, set_seed
 from hf_noise.analysis.transition import anchor_transition, transition_error
 from hf_noise.models.noisy_classifier import NoisyClassifier
 from hf_noise.noise import HumanLabels, LabelFlips
+from hf_noise.noise.schedule import plan_named
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import figure, markdown_table
 from hf_noise.trainers import NoisyClassifierTrainer
 from hf_noise.trainers.checkpoints import last_complete_checkpoint
+from hf_noise.trainers.edm_augment import EDMAugment
 from hf_noise.trainers.images import CropFlip, DeviceImages
 from hf_noise.trainers.launch import check_disk, split_batch, training_world
 from hf_noise.trainers.noisy_classifier import VolumePlan
@@ -58,38 +60,77 @@ def in_unit_range(rows: DeviceImages, augment: CropFlip | None = None) -> Device
     )
 
 
+def augmentation(settings, seed: int) -> EDMAugment | None:
+    """EDM's augmentation, if a run has it."""
+    if not settings.augment:
+        return None
+    return EDMAugment(probability=settings.augment, flip=settings.can_be_mirrored, seed=seed)
+
+
+def in_words(settings) -> str:
+    """What happens to training images."""
+    edm = f"EDM's with probability {settings.augment:g}" if settings.augment else None
+    return ", ".join(filter(None, ["horizontal flip" if settings.flip else None, edm])) or "none"
+
+
 def train(settings, runs, plans) -> bool:
     """Make all runs that are not finished; returns whether this is the main process."""
-    return run_all(settings, runs, plans, load=Data.load, make=make_run, left_out=NOT_IN_A_RUN)
+
+    def load(settings, args) -> Data:
+        data = Data.load(settings, args)
+        check_noise(runs, data)
+        return data
+
+    return run_all(settings, runs, plans, load=load, make=make_run, left_out=NOT_IN_A_RUN)
 
 
 def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, title: str) -> None:
     started = time.perf_counter()
     rows = data.scored(run)
     noise = noise_of(run, data, rows)
-    augment = CropFlip(padding=0, flip=True, seed=run.seed) if settings.flip else None
+    mirror = CropFlip(padding=0, flip=True, seed=run.seed) if settings.flip else None
     trainer = train_noisy_classifier(
-        in_unit_range(rows, augment), in_unit_range(data.test), noise=noise, folder=folder, settings=settings,
+        in_unit_range(rows, mirror), in_unit_range(data.test), noise=noise, folder=folder, settings=settings,
         transition=run.transition, class_names=data.classes, steps=plan.steps, seed=run.seed, on_cpu=on_cpu,
-        title=title,
+        title=title, augment=augmentation(settings, run.seed),
     )  # fmt: skip
-    realised = trainer.realised_noise()
-    metrics = measure(trainer, noise)
+    record_classifier(trainer, folder, settings, data, noise=noise, transition=run.transition, started=started)
+
+
+def record_classifier(
+    trainer: NoisyClassifierTrainer,
+    folder: Path,
+    settings: Any,
+    data: Data,
+    *,
+    noise: LabelFlips | HumanLabels,
+    transition: str,
+    started: float,
+) -> None:
+    """Measure a classifier and write its record and card, after which its folder counts as finished.
+
+    Args:
+        settings: `noisy_classifier.Settings`.
+        transition: one of `TRANSITIONS`.
+        started: `time.perf_counter()` before it was trained.
+    """
+    realised, metrics = trainer.realised_noise(), measure(trainer, noise)
     if trainer.is_world_process_zero():
-        model = trainer.model
+        model, args = trainer.model, trainer.args
+        plan = plan_named("budget").plan(noise.ratio, steps=args.max_steps, batch_size=settings.batch_size)
         record = RunRecord(
-            name=run.name, task="noisy_classification", recipe="recipes/noisy_classifier.py", seed=run.seed,
+            name=folder.name, task="noisy_classification", recipe="recipes/noisy_classifier.py", seed=args.seed,
             settings=asdict(settings),
             model={"name": settings.model, "parameters": model.num_parameters(), "config": dict(model.config)},
             data={
                 "builder": settings.data, "source": data.source, "classes": len(data.classes),
                 "image_size": data.image_size, "channels": data.num_channels, "train_rows": data.train_rows,
-                "test_rows": len(data.test), "augmentation": "horizontal flip" if settings.flip else "none",
+                "test_rows": len(data.test), "augmentation": in_words(settings),
             },
             noise=noise.to_dict() | {"realised": realised},
             budget=plan.to_dict() | {"epochs": plan.sequences / data.train_rows, "processes": training_world()},
-            loss={"name": "nll" if run.transition == "none" else "corrected", "error_rate": noise.error_rate,
-                  "source": run.transition},
+            loss={"name": "nll" if transition == "none" else "corrected", "error_rate": noise.error_rate,
+                  "source": transition},
             metrics=metrics, wall_seconds=time.perf_counter() - started,
         )  # fmt: skip
         write_result(record, folder)
@@ -138,15 +179,15 @@ def train_noisy_classifier(
         output_dir=str(folder), max_steps=steps, per_device_train_batch_size=rows_per_pass,
         gradient_accumulation_steps=accumulation, per_device_eval_batch_size=settings.micro_batch,
         learning_rate=settings.learning_rate, lr_scheduler_type=settings.schedule, warmup_steps=settings.warmup,
-        max_grad_norm=0.0, bf16=settings.bf16, fp16=settings.fp16, torch_compile=settings.torch_compile,
-        logging_steps=settings.logging_steps, save_steps=settings.save_steps, save_total_limit=CHECKPOINTS_KEPT,
-        use_cpu=on_cpu, dataloader_pin_memory=False, dataloader_drop_last=len(rows) >= settings.batch_size,
-        report_to="none", seed=seed,
+        max_grad_norm=0.0, bf16=settings.bf16, fp16=settings.fp16, tf32=settings.tf32,
+        torch_compile=settings.torch_compile, logging_steps=settings.logging_steps, save_steps=settings.save_steps,
+        save_total_limit=CHECKPOINTS_KEPT, use_cpu=on_cpu, dataloader_pin_memory=False,
+        dataloader_drop_last=len(rows) >= settings.batch_size, report_to="none", seed=seed,
     )  # fmt: skip
     set_seed(seed)
     model = NoisyClassifier(
         num_classes=len(class_names), image_size=rows.images.shape[-1], num_channels=rows.images.shape[1],
-        architecture=settings.model, class_names=list(class_names),
+        architecture=settings.model, class_names=list(class_names), augmentation=augment is not None,
     )  # fmt: skip
     check_disk(folder, model.num_parameters(), CHECKPOINTS_KEPT + 1)
     trainer = NoisyClassifierTrainer(

@@ -67,8 +67,11 @@ def print_plans(settings: Any, runs: Sequence[Any], plans: Sequence[Any], derive
     """What `--dry_run` shows: the settings, then for each run what follows from them."""
     print(json.dumps(asdict(settings), indent=2))
     for run, plan in zip(runs, plans):
-        print(f"{run.name}: e = {plan.error_rate:.4f}, {plan.steps:,} steps x {plan.batch_size} {derived(plan)}, "
-              f"clean exposure {plan.exposure:.3f}")  # fmt: skip
+        # The rate of human labels stands in the data, which a dry run does not read.
+        rate = "that of the labels" if run.ratio is None else f"{plan.error_rate:.4f}"
+        exposure = "1 - e" if run.ratio is None else f"{plan.exposure:.3f}"
+        print(f"{run.name}: e = {rate}, {plan.steps:,} steps x {plan.batch_size} {derived(plan)}, "
+              f"clean exposure {exposure}")  # fmt: skip
 
 
 def run_all(
@@ -120,8 +123,12 @@ def run_all(
 
 
 def identity(settings: Any, run: Any, left_out: Sequence[str]) -> dict:
-    """All that the result of a run depends on, with the run's own values; without noise every plan is the same."""
-    kept = {name: value for name, value in asdict(settings).items() if name not in {*NOT_IN_RESULT, *left_out}}
+    """All that the result of a run depends on, with the run's own values; without noise every plan is the same.
+
+    A run may have `ignores`, names of settings that only others of the study depend on.
+    """
+    ignored = {*NOT_IN_RESULT, *left_out, *getattr(run, "ignores", ())}
+    kept = {name: value for name, value in asdict(settings).items() if name not in ignored}
     return kept | asdict(run) | ({"plan": "any"} if run.ratio == 0 else {})
 
 

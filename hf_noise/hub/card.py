@@ -65,10 +65,11 @@ _METRICS = {
     "memorised": "share of the wrong training labels that it gives back",
 }
 
-# Which split a metric was measured on, by the beginning of its name; all others on training data.
+# Which split a metric was measured on, by the beginning of its name; all others on training data. Images that were
+# generated are of none.
 _SPLITS = {
     "validation": "validation", "test": "test", "successor": "test", "marginal": "test", "judge_test": "test",
-    "accuracy": "test", "nll": "test",
+    "accuracy": "test", "nll": "test", "label_consistency": None,
 }  # fmt: skip
 # What the noise is called with, in the card's code.
 _UNITS = dict.fromkeys(("image_classification", "class_conditional_generation", "noisy_classification"), "labels")
@@ -162,7 +163,7 @@ def _eval_results(record: RunRecord, pipeline_tag: str) -> list[EvalResult]:
     ]
 
 
-def _split(metric: str) -> str:
+def _split(metric: str) -> str | None:
     return next((split for beginning, split in _SPLITS.items() if metric.startswith(beginning)), "train")
 
 

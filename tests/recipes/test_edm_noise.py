@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import edm_noise
 import numpy as np
@@ -114,6 +118,57 @@ def test_a_classifier_of_other_settings_is_not_taken_up(study, tmp_path):
         main(*given, "--classifier_epochs", "2")
 
 
+def test_the_classifier_has_a_record_of_its_own(study):
+    folder, _ = study
+    (record,) = read_records(folder / "classifier-r1-symmetric-seed0" / "record.json")
+    assert record.task == "noisy_classification" and record.budget["error_rate"] == 0.5
+    assert record.metrics["accuracy_sigma0.5"]["n"] == record.data["test_rows"]
+
+
+def test_what_a_run_does_not_depend_on_may_change(study, monkeypatch):
+    folder, _ = study
+    monkeypatch.setattr("edm_noise_run.make_run", lambda *_: pytest.fail("a finished run was made again"))
+    main("--output", folder, *TINY, "--ratio", "0", "1", "--loss", "dsm", "--tau", "0.5", "--sample_batch", "20")
+
+
+@pytest.mark.parametrize(
+    ("flags", "error", "message"),
+    [
+        (["--classifier", "{study}/classifier-r1-symmetric-seed0", "--image_size", "16"], ValueError,
+         "the classifier has image_size = 8, this run 16"),
+        (["--classifier", "{study}/judge"], OSError, "the classifier .*judge cannot be read"),
+        (["--classifier", "nobody/nothing"], OSError, "nobody/nothing is no folder here"),
+        (["--ratio", "0", "12"], ValueError, "allow_adversarial"),
+    ],
+)  # fmt: skip
+def test_what_a_later_run_would_refuse_is_refused_first(study, tmp_path, monkeypatch, flags, error, message):
+    folder, _ = study
+    monkeypatch.setattr("edm_noise_run.trained_judge", lambda *_: pytest.fail("a judge was trained"))
+    flags = [flag.format(study=folder) for flag in flags]
+    with pytest.raises(error, match=message):
+        main("--output", tmp_path / "new", *TINY, "--ratio", "0", "1", *flags)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_two_processes_draw_and_record_what_one_does(study, tmp_path):
+    folder, _ = study
+    recipe = Path(edm_noise.__file__)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", recipe, "--output",
+         tmp_path, *TINY, "--ratio", "1", "--judge", folder / "judge" / "r0-seed0", "--num_processes", "2"],
+        capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    for run in RUNS[1:]:
+        (one,), (two,) = (read_records(where / run / "record.json") for where in (folder, tmp_path))
+        assert two.budget["processes"] == 2 and two.noise["realised"] == one.noise["realised"]
+        assert two.metrics["test_loss"]["value"] == pytest.approx(one.metrics["test_loss"]["value"], rel=1e-4)
+        with np.load(folder / run / "samples.npz") as alone, np.load(tmp_path / run / "samples.npz") as together:
+            assert np.array_equal(alone["labels"], together["labels"])
+            apart = np.abs(alone["images"].astype(int) - together["images"].astype(int))
+            assert np.quantile(apart, 0.99) <= 2  # of 255; a pixel in doubt may go to the other side
+
+
 @pytest.mark.parametrize(("scale", "bound"), [("demo", 1.0), ("gpu", 0.0), ("paper", 0.0), ("paper_c", 0.0)])
 def test_the_papers_cut_no_gradients(scale, bound):
     assert edm_noise.parse(["--scale", scale]).max_grad_norm == bound
@@ -123,7 +178,10 @@ def test_the_papers_cut_no_gradients(scale, bound):
     ("arguments", "expected"),
     [
         (["--scale", "paper"], {"model": "edm-cifar", "batch_size": 128, "learning_rate": 1e-4, "ema_decay": 0.9993}),
-        (["--scale", "paper_c"], {"model": "edm-ddpmpp", "batch_size": 512, "dropout": 0.13, "redraw": "never"}),
+        (["--scale", "paper_c"], {"model": "edm-ddpmpp", "batch_size": 512, "dropout": 0.13, "redraw": "never",
+                                  "tf32": False, "flip": False}),
+        (["--scale", "gpu", "--data", "hf_noise/mnist-noisy"], {"flip": False}),
+        (["--scale", "paper"], {"flip": True}),
         (["--scale", "gpu", "--epochs", "2"], {"epochs": 2.0, "num_images": 10_000}),
     ],
 )
@@ -137,7 +195,13 @@ def test_a_dry_run_shows_the_settings_of_a_scale(arguments, expected):
     ("arguments", "message"),
     [(["--loss", "mse"], "takes dsm and tdsm, got mse"), (["--epochs", "0"], "--epochs must be > 0, got 0"),
      (["--bf16", "--fp16"], "--fp16 and --bf16 exclude each other"),
-     (["--protocol", "random"], "unknown --protocol random; known: symmetric")],
+     (["--protocol", "random"], "unknown --protocol random; known: symmetric"),
+     (["--flip", "True"], "--flip True would mirror digits"),
+     (["--sampling_steps", "0"], "--sampling_steps must be > 0"),
+     (["--tau", "1"], "--tau must lie in [0, 1), got 1"), (["--ratio"], "nothing would be trained"),
+     (["--scale", "gpu", "--protocol", "pairs", "--data", "hf_noise/imagenet-noisy"], "no map of similar classes"),
+     (["--judge", "runs/no/such/judge"], "--judge runs/no/such/judge: there is no such folder"),
+     (["--redraw", "daily"], "invalid choice: 'daily'")],
 )  # fmt: skip
 def test_wrong_flags_are_refused_at_once(arguments, message, capsys):
     with pytest.raises(SystemExit):
