@@ -34,7 +34,7 @@ CIFAR = dict(
 RATIOS = [0.0, 0.1, 0.3, 0.5, 1.0]
 SCALES: dict[str, dict] = {
     "demo": dict(
-        output="runs/classifier-demo", data="hf_noise/digits-noisy", model="resnet10-digits", plan=["steps"],
+        output="runs/classifier-demo", data="hf_noise/digits-noisy", plan=["steps"],
         ratio=RATIOS, protocol=["symmetric", "cyclic"], loss=["nll", "corrected"], epochs=15.0, batch_size=64,
         micro_batch=512, optimizer="sgd", learning_rate=0.05, warmup=0.0, weight_decay=5e-4, crop_padding=1,
         save_steps=1000, logging_steps=50,
@@ -63,7 +63,7 @@ class Settings(ImageSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
     scale: str = field(default="demo", metadata={"help": "demo | gpu | paper | imagenet", "choices": list(SCALES)})
-    model: str = field(default=None, metadata={"help": "a small network of ours, or any name of timm"})
+    model: str | None = field(default=None, metadata={"help": "a small network of ours, or any name of timm"})
     on_device: bool = field(default=True, metadata={"help": "keep all images there"})
     workers: int = field(default=0, metadata={"help": "processes that read and augment images not on the device"})
     protocol: list[str] = field(default=None, metadata={"help": "symmetric, cyclic, uniform_resample, pairs, human:x"})
@@ -84,6 +84,7 @@ def parse(argv: list[str] | None = None) -> Settings:
     parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=lists)
     if unknown := sorted(set(settings.loss) - {"nll", "corrected"}):
         parser.error(f"--loss takes nll and corrected, got {unknown[0]}")
+    settings.model = settings.model or ("resnet10-digits" if settings.is_tiny else "resnet10-small")
     settings.complete(parser, settings.protocol, shares=("label_smoothing",))
     if not runs_of(settings):
         parser.error("--ratio is empty: nothing would be trained")

@@ -87,17 +87,8 @@ class Data:
         options = {name: value for name, value in options.items() if value is not None}
         splits = hf_noise.load_dataset(settings.data, **options)
         train, test = splits["train"], splits["test" if "test" in splits else "validation"]
-        if settings.train_rows:
-            if len(train) < settings.train_rows:
-                raise ValueError(f"--train_rows {settings.train_rows}, but there are {len(train)} images; leave it out")
-            train = train.select(some_rows(len(train), settings.train_rows))
-            classes = train.features["label"].num_classes
-            if absent := sorted(set(range(classes)) - set(train["label" if protocol is None else "clean_label"])):
-                raise ValueError(
-                    f"--train_rows {settings.train_rows} leaves no image of class {absent[0]}"
-                    + (f" and of {len(absent) - 1} others" if absent[1:] else "") + "; take more"
-                )
-        return train, test
+        clean = "label" if protocol is None else "clean_label"
+        return part_of(train, settings.train_rows, "train_rows", clean), part_of(test, settings.test_rows, "test_rows")
 
     @classmethod
     def rows(cls, settings) -> int:
@@ -165,6 +156,19 @@ class Data:
             base.images[part], {name: column[part] for name, column in columns.items()}, device=self.device,
             mean=self.mean, std=self.std, augment=augment, info=info,
         )  # fmt: skip
+
+
+def part_of(rows: Dataset, wanted: int | None, flag: str, labels: str = "label") -> Dataset:
+    """So many of the rows, always the same; all for None. Raises ValueError: there are fewer, or a class is missing."""
+    if wanted is None:
+        return rows
+    if len(rows) < wanted:
+        raise ValueError(f"--{flag} {wanted}, but there are {len(rows)} images; leave it out")
+    part = rows.select(some_rows(len(rows), wanted))
+    if absent := sorted(set(range(rows.features["label"].num_classes)) - set(part[labels])):
+        others = f" and of {len(absent) - 1} others" if absent[1:] else ""
+        raise ValueError(f"--{flag} {wanted} leaves no image of class {absent[0]}{others}; take more")
+    return part
 
 
 def some_rows(n: int, wanted: int | None = None) -> np.ndarray:

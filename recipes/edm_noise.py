@@ -35,7 +35,7 @@ CIFAR = dict(
 )  # fmt: skip
 SCALES: dict[str, dict] = {
     "demo": dict(
-        output="runs/edm-demo", data="hf_noise/digits-noisy", model="edm-digits", protocol=["symmetric"],
+        output="runs/edm-demo", data="hf_noise/digits-noisy", protocol=["symmetric"],
         ratio=[0.0, 0.5, 1.0], loss=["dsm", "tdsm"], plan="steps", redraw="epoch", epochs=26.0,
         batch_size=64, micro_batch=256, learning_rate=3e-3, warmup=50, schedule="cosine", ema_decay=0.99,
         max_grad_norm=1.0, dropout=0.0, augment=0.0, num_images=1000, sample_batch=250, save_steps=400,
@@ -66,7 +66,7 @@ class Settings(ImageSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
     scale: str = field(default="demo", metadata={"help": "demo | gpu | paper | paper_c", "choices": list(SCALES)})
-    model: str = field(default=None, metadata={"help": "network", "choices": list(EDM_UNETS)})
+    model: str | None = field(default=None, metadata={"help": "network", "choices": list(EDM_UNETS)})
     protocol: list[str] = field(default=None, metadata={"help": "symmetric, cyclic, uniform_resample, pairs, human:x"})
     loss: list[str] = field(default=None, metadata={"help": "dsm, tdsm (through the transition matrix)"})
     plan: str = field(default=None, metadata={"help": "compute at noise r: steps, batch, budget"})
@@ -96,6 +96,7 @@ def parse(argv: list[str] | None = None) -> Settings:
     parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=lists)
     if unknown := sorted(set(settings.loss) - {"dsm", "tdsm"}):
         parser.error(f"--loss takes dsm and tdsm, got {unknown[0]}")
+    settings.model = settings.model or ("edm-digits" if settings.is_tiny else "edm-small")
     settings.complete(
         parser, settings.protocol, positive=("num_images", "sample_batch", "sampling_steps", "learning_rate"),
         shares=("tau", "label_dropout", "ema_decay", "dropout"),

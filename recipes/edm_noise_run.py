@@ -133,7 +133,7 @@ def trained_judge(settings) -> str:
         "scale": _STUDIES[settings.scale], "output": f"{settings.output}/judge", "ratio": 0,
         "epochs": settings.judge_epochs, "bf16": settings.bf16, "torch_compile": settings.torch_compile,
     }  # fmt: skip
-    common = ("data", "source", "test_source", "classes", "train_rows", "image_size", "num_processes")
+    common = ("data", "source", "test_source", "classes", "train_rows", "test_rows", "image_size", "num_processes")
     given |= {name: getattr(settings, name) for name in common}
     judge = judge_settings([f"--{name}={value}" for name, value in given.items() if value is not None])
     run, plan = judge_training(judge)
@@ -156,8 +156,9 @@ def classifier_for(settings, run: Run, study: Study, noise: LabelFlips | HumanLa
         return study.classifier
     folder = Path(settings.output) / classifier_name(run)
     same = (
-        "data", "source", "test_source", "human_source", "classes", "train_rows", "image_size", "redraw", "flip",
-        "augment", "allow_adversarial", "bf16", "fp16", "tf32", "torch_compile", "save_steps", "logging_steps",
+        "data", "source", "test_source", "human_source", "classes", "train_rows", "test_rows", "image_size",
+        "redraw", "flip", "augment", "allow_adversarial", "bf16", "fp16", "tf32", "torch_compile", "save_steps",
+        "logging_steps",
     )  # fmt: skip
     given = {name: getattr(settings, name) for name in same} | {
         "scale": _STUDIES[settings.scale], "protocol": run.protocol, "ratio": run.ratio,

@@ -25,6 +25,7 @@ class ImageSettings:
     human_source: str | None = field(default=None, metadata={"help": "human labels, if the source has none"})
     classes: int | None = field(default=None, metadata={"help": "10, 100 or 1000 classes of ImageNet"})
     train_rows: int | None = field(default=None, metadata={"help": "how many of the images; all if not set"})
+    test_rows: int | None = field(default=None, metadata={"help": "how many of the test images; all if not set"})
     image_size: int | None = field(default=None, metadata={"help": "pixels; smaller images are padded with zeros"})
     ratio: list[float] = field(default=None, metadata={"help": "noise ratios r; human labels have their own"})
     redraw: str = field(default="epoch", metadata={"help": "draw wrong labels anew", "choices": ["epoch", "never"]})
@@ -42,6 +43,11 @@ class ImageSettings:
     push_to_hub: str | None = field(default=None, metadata={"help": "owner/name; of several runs each adds its name"})
     private: bool = field(default=False, metadata={"help": "make Hub repositories private"})
     dry_run: bool = field(default=False, metadata={"help": "print settings and derived figures, then stop"})
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether images have 8 x 8 pixels, as the embedded digits."""
+        return self.data == "hf_noise/digits-noisy"
 
     @property
     def can_be_mirrored(self) -> bool:

@@ -33,7 +33,7 @@ CIFAR = dict(
 )  # fmt: skip
 SCALES: dict[str, dict] = {
     "demo": dict(
-        output="runs/noisy-classifier-demo", data="hf_noise/digits-noisy", model="cnn-digits", ratio=[1.0],
+        output="runs/noisy-classifier-demo", data="hf_noise/digits-noisy", ratio=[1.0],
         transition=["known", "estimated", "anchor"], epochs=40.0, batch_size=128, micro_batch=512, learning_rate=2e-3,
         schedule="cosine", warmup=0.05, matrix_phases="short", augment=0.0, save_steps=1000, logging_steps=50,
     ),  # fmt: skip
@@ -72,7 +72,7 @@ class Settings(ImageSettings):
 def parse(argv: list[str] | None = None) -> Settings:
     lists = ("transition", "seed", "ratio")
     parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=lists)
-    settings.model = settings.model or ("resnet34" if "cifar100" in settings.data else "resnet18")
+    settings.model = settings.model or usual_network(settings)
     settings.complete(parser, [settings.protocol], shares=("augment",))
     if unknown := sorted(set(settings.transition) - set(TRANSITIONS)):
         parser.error(f"unknown --transition {unknown[0]}; known: {', '.join(TRANSITIONS)}")
@@ -81,6 +81,15 @@ def parse(argv: list[str] | None = None) -> Settings:
     if not runs_of(settings):
         parser.error("--ratio or --transition is empty: nothing would be trained")
     return settings
+
+
+def usual_network(settings: Settings) -> str:
+    """Paper C's for these images; at demo scale small ones."""
+    if settings.is_tiny:
+        return "cnn-digits"
+    if settings.scale == "demo" or "mnist" in settings.data:
+        return "cnn-mnist"
+    return "resnet34" if "cifar100" in settings.data else "resnet18"
 
 
 def runs_of(settings: Settings) -> list[Run]:

@@ -132,6 +132,8 @@ def test_wrong_flags_are_refused_at_once(arguments, message, capsys):
 
 
 def test_more_rows_than_there_are_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="--test_rows 356, but there are 355"):
+        main("--output", tmp_path, "--train_rows", "128", "--test_rows", "356", "--ratio", "0")
     with pytest.raises(ValueError, match="--train_rows 10000, but there are 14"):
         main("--output", tmp_path, "--train_rows", "10000", "--ratio", "0")
 

@@ -181,6 +181,7 @@ def test_the_papers_cut_no_gradients(scale, bound):
         (["--scale", "paper_c"], {"model": "edm-ddpmpp", "batch_size": 512, "dropout": 0.13, "redraw": "never",
                                   "tf32": False, "flip": False}),
         (["--scale", "gpu", "--data", "hf_noise/mnist-noisy"], {"flip": False}),
+        (["--data", "hf_noise/cifar10-noisy"], {"model": "edm-small", "flip": True}),
         (["--scale", "paper"], {"flip": True}),
         (["--scale", "gpu", "--epochs", "2"], {"epochs": 2.0, "num_images": 10_000}),
     ],

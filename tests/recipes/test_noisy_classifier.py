@@ -63,8 +63,15 @@ def test_a_finished_study_is_printed_and_not_made_again(study):
 
 
 def test_every_scale_says_what_it_would_do():
+    assert '"model": "resnet34"' in main("--scale", "paper", "--data", "hf_noise/cifar100-noisy", "--dry_run")
+    assert '"model": "cnn-mnist"' in main("--data", "hf_noise/cifar10-noisy", "--dry_run")
     shown = main("--scale", "paper", "--dry_run")
     assert '"model": "resnet18"' in shown and "r0.667-symmetric-known-seed0: e = 0.4000" in shown
+
+
+def test_the_rate_of_human_labels_is_not_made_up():
+    shown = main("--protocol", "human:worse", "--data", "hf_noise/cifar10-noisy", "--dry_run")
+    assert "e = that of the labels" in shown and "clean exposure 1 - e" in shown
 
 
 @pytest.mark.parametrize(
