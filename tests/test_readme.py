@@ -34,6 +34,7 @@ def test_tables_are_rendered_from_their_records(marks, study, table):
         "pip install . && accelerate launch recipes/gpt2_noise.py",
         'pip install ".[test]" && pytest',
         "accelerate launch recipes/classifier_noise.py",
+        "accelerate launch recipes/edm_noise.py --data hf_noise/cifar10-noisy --ratio 1.0 --loss tdsm",
         "accelerate launch recipes/gpt2_noise.py --scale paper --ratio 0.5 --output runs/r0.5 "
         "--push_to_hub user/gpt2-owt-r0.5",
     ],
