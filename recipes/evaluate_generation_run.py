@@ -135,8 +135,9 @@ def config_of_pipeline(name: str) -> Mapping[str, Any]:
     with reading("the pipeline", name):
         config = EDMPipeline.load_config(name)
     if type(config.get("num_classes")) is not int:
-        raise ValueError(f"the pipeline {name} states no num_classes, as {config.get('_class_name', 'it')} is no "
-                         "EDMPipeline; name one that edm_noise.py or EDMTrainer has saved")  # fmt: skip
+        kind = config.get("_class_name", "of no class")
+        raise ValueError(f"the pipeline {name} ({kind}) states no num_classes; name an EDMPipeline, as edm_noise.py and "
+                         "EDMTrainer save it")  # fmt: skip
     return config
 
 

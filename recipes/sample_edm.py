@@ -27,8 +27,8 @@ from hf_noise.reports.provenance import portable
 if TYPE_CHECKING:
     from hf_noise.diffusion import EDMPipeline
 
-# What the images depend on, besides the weights; a folder holds images of one choice of these. The model's name does not
-# count: its weights do.
+# What the images depend on, besides the weights; a folder holds images of one choice of these. What the model is called
+# does not matter.
 KEPT = ("seed", "classes", "num_inference_steps", "guidance_scale", "bf16")
 SETTINGS_FILE = "settings.json"
 

@@ -4,9 +4,9 @@ extractor = inception_extractor(device="cuda") if find_inception_weights() else 
 features, logits = extractor(images)        # uint8 [N, C, H, W]
 metric_name("frechet", extractor)           # "FID", or "Frechet distance in judge features (resnet10-digits)"
 
-A network of Inception's shape can hold any weights. FID is what comes of the .pth file that pytorch-fid publishes, known
-by its SHA-256. Metrics of any other file say which weights they are of, those of a conversion to safetensors too: nothing
-shows what it was converted from.
+A network of Inception's shape can hold any weights. FID is what comes of the .pth file that pytorch-fid publishes,
+known by its SHA-256. Metrics of any other file say which weights they are of, those of a conversion to safetensors too:
+nothing shows what it was converted from.
 """
 
 from __future__ import annotations
