@@ -136,8 +136,8 @@ def config_of_pipeline(name: str) -> Mapping[str, Any]:
         config = EDMPipeline.load_config(name)
     if type(config.get("num_classes")) is not int:
         kind = config.get("_class_name", "of no class")
-        raise ValueError(f"the pipeline {name} ({kind}) states no num_classes; name an EDMPipeline, as edm_noise.py and "
-                         "EDMTrainer save it")  # fmt: skip
+        raise ValueError(f"the pipeline {name} ({kind}) states no num_classes; name an EDMPipeline, as edm_noise.py "
+                         "and EDMTrainer save it")  # fmt: skip
     return config
 
 

@@ -81,7 +81,7 @@ def records_in(folder: Path) -> dict[str, RunRecord]:
 
 
 @pytest.fixture
-def trained(monkeypatch):
+def nothing_begins(monkeypatch):
     """Nothing that is refused here may be refused after hours of training, or after images were drawn."""
     for module, name in ((evaluate_generation_run, "run_all"), (sample_edm, "main")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("this began before the input was checked"))
@@ -145,10 +145,10 @@ def test_nothing_else_is_called_fid(study):
     smallest = np.bincount(digits("test")[1]).min()
     assert records["clean"].metrics["cw_frechet_distance"]["smallest_class"] == smallest
     table = [line for line in printed.splitlines() if line.startswith("| ")]
-    judge = f"{100 * value(records['clean'], 'judge_test_accuracy'):.2f}"
+    judge = f"{100 * value(records['clean'], 'judge_test_accuracy'):.1f}"
     assert len(table) == 6 and all(judge in line for line in table[2:])  # a header, a rule, four sets
     reference = 100 * mixture_reference(value(records["clean"], "label_consistency"), 0.5, 10)
-    assert f"{reference:.2f}" in next(line for line in table if line.startswith("| noisy"))
+    assert f"{reference:.1f}" in next(line for line in table if line.startswith("| noisy"))
 
 
 def test_started_again_it_does_nothing(study):
@@ -317,7 +317,7 @@ def test_labels_that_are_none(study, tmp_path):
         main("--output", tmp_path, "--images", file)
 
 
-@pytest.mark.usefixtures("trained")
+@pytest.mark.usefixtures("nothing_begins")
 def test_what_is_refused_before_a_judge_is_trained(study, tmp_path):
     folder, _, _, _ = study
     images, labels = digits("test")
