@@ -138,7 +138,14 @@ def config_of_pipeline(name: str) -> Mapping[str, Any]:
         kind = config.get("_class_name", "of no class")
         raise ValueError(f"the pipeline {name} ({kind}) states no num_classes; name an EDMPipeline, as edm_noise.py "
                          "and EDMTrainer save it")  # fmt: skip
+    check_noise(name, config.get("hf_noise"))
     return config
+
+
+def check_noise(what: Any, noise: Any) -> None:
+    """Refuse now a noise that the record would refuse in the end. Raises ValueError."""
+    if noise and not (isinstance(noise, dict) and isinstance(noise.get("protocol"), str)):
+        raise ValueError(f"the noise that {what} states must be noise.to_dict() with a `protocol`, got {noise!r}")
 
 
 def check_pipeline(name: str, data: Data) -> None:
@@ -149,7 +156,8 @@ def check_pipeline(name: str, data: Data) -> None:
         raise ValueError(f"{name} draws {known} classes, the data have {len(data.classes)}")
     with reading("the network of the pipeline", name):
         unet = UNet2DModel.load_config(name, subfolder="unet")
-    check_shape(name, unet["sample_size"], unet["sample_size"], unet["out_channels"], data)
+    size = unet["sample_size"]
+    check_shape(name, *((size, size) if isinstance(size, int) else size), unet["out_channels"], data)
 
 
 def check_shape(what: Any, height: int, width: int, channels: int, data: Data) -> None:
@@ -176,6 +184,7 @@ def read_labels(path: Path) -> tuple[list[Path], np.ndarray, dict]:
         files, labels, noise = *lines_of(path), told(path).get("noise") or {}
     if not len(labels):
         raise ValueError(f"{path} has no images")
+    check_noise(path, noise)
     return files, labels, noise
 
 
@@ -215,7 +224,7 @@ def arrays_of(path: Path, *names: str) -> list[np.ndarray]:
             if lacking := {"images", "labels"} - set(arrays):
                 raise ValueError(f"it has no array `{min(lacking)}`")
             return [arrays[name] for name in names]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, TypeError, ValueError, zipfile.BadZipFile) as error:  # TypeError: one array alone, an .npy file
         raise ValueError(f"{path} is no .npz file with arrays `images` and `labels`: {error}") from error
 
 
@@ -297,7 +306,7 @@ def evaluate(settings: Any, classifier: Any, sets: Sequence[ImageSet], weights: 
         if accelerator.is_main_process:
             claim_folder(folder, claims[images.name] | whose)
         accelerator.wait_for_everyone()
-        content = draw_first(settings, images, accelerator)
+        content = claims[images.name].get("content") or draw(settings, images, accelerator)
         if (folder / "record.json").exists():
             check_content(folder, content)
             continue
@@ -381,15 +390,14 @@ def folder_of(settings: Any, images: ImageSet) -> Path:
     return Path(images.path) if images.path is not None else Path(settings.output) / images.name / "samples"
 
 
-def draw_first(settings: Any, images: ImageSet, accelerator: Accelerator) -> str:
+def draw(settings: Any, images: ImageSet, accelerator: Accelerator) -> str:
     """Draw what a pipeline has not drawn yet, as many images of every class; returns the hash of the content."""
-    if images.pipeline is not None:
-        classes = config_of_pipeline(images.pipeline)["num_classes"]
-        sample_edm.main([
-            f"--model={images.pipeline}", f"--output={folder_of(settings, images)}",
-            f"--num_images={settings.num_images}", f"--batch_size={settings.batch_size}", f"--seed={settings.seed}",
-            f"--num_inference_steps={settings.steps}", "--classes", *map(str, range(classes)),
-        ])  # fmt: skip
+    classes = config_of_pipeline(images.pipeline)["num_classes"]
+    sample_edm.main([
+        f"--model={images.pipeline}", f"--output={folder_of(settings, images)}", f"--num_images={settings.num_images}",
+        f"--batch_size={settings.batch_size}", f"--seed={settings.seed}", f"--num_inference_steps={settings.steps}",
+        "--classes", *map(str, range(classes)),
+    ])  # fmt: skip
     accelerator.wait_for_everyone()
     return content_of(settings, images)
 

@@ -42,6 +42,7 @@ def evaluation_table(
         "fits the labels exactly, %", *(names[key] for key in shown), names.get("cas", "CAS") + ", %",
     ]  # fmt: skip
     rows = []
+    # The real images first, those of unknown noise last.
     for record in sorted(records, key=lambda record: (record.name != REAL, record.noise.get("error_rate", 1))):
         found, metrics = record.metrics["label_consistency"], record.metrics
         rate = record.noise.get("error_rate")

@@ -303,6 +303,10 @@ def test_labels_that_are_none(study, tmp_path):
     (few / "metadata.jsonl").write_text("\n")
     with pytest.raises(ValueError, match="few has no images"):
         main("--output", tmp_path, "--images", few)
+    (few / "metadata.jsonl").write_text(first)
+    (few / "settings.json").write_text('{"noise": {"ratio": 1.0}}')
+    with pytest.raises(ValueError, match="the noise that .*few states must be noise.to_dict"):
+        main("--output", tmp_path, "--images", few)
     file = tmp_path / "some.npz"
     for arrays, error, message in (
         ({"images": images}, ValueError, "some.npz is no .npz file with .*: it has no array `labels`"),
@@ -312,9 +316,11 @@ def test_labels_that_are_none(study, tmp_path):
         np.savez(file, **arrays)
         with pytest.raises(error, match=message):
             main("--output", tmp_path, "--images", file)
-    file.write_bytes(b"not a zip file")
-    with pytest.raises(ValueError, match="some.npz is no .npz file"):
-        main("--output", tmp_path, "--images", file)
+    np.save(tmp_path / "array.npy", labels)
+    for content in (b"not a zip file", (tmp_path / "array.npy").read_bytes()):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match="some.npz is no .npz file"):
+            main("--output", tmp_path, "--images", file)
 
 
 @pytest.mark.usefixtures("nothing_begins")
