@@ -394,7 +394,8 @@ def judge_of(folder: Path):
     return load_judge(str(folder), data, torch.device("cpu"))
 
 
-def test_a_judge_is_safetensors_and_no_code(study, tmp_path):
+def test_a_judge_is_safetensors_and_no_code(study, tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked whether to run code"))
     judge = study[0] / "out" / "judge" / "r0-seed0"
     pickled = shutil.copytree(judge, tmp_path / "pickled", ignore=shutil.ignore_patterns("checkpoint-*"))
     torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
