@@ -9,7 +9,7 @@ image), or .npz files with `images` uint8 [N, H, W, C] and `labels`. What `--pip
 first. A judge that is not given is trained, on clean images. CAS trains a network like the judge's unless `--cas_model`
 names another; paper C takes `--cas_model resnet50`. Every set has a folder with its `record.json`; started again, the
 recipe skips what is finished. Without Inception's weights, distances are in the judge's features, and are called so:
-only Inception's is FID.
+FID is that of Inception alone, with the weights that pytorch-fid publishes as a .pth file.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import timm
 from classifier_noise import parse as classifier_settings
-from evaluate_generation_run import evaluate, generation_table, image_sets
+from evaluate_generation_run import evaluate, image_sets
 from judging import judge_training
 from study import check_model, parse_scaled
 
-from hf_noise.metrics import find_inception_weights
+from hf_noise.metrics import find_inception_weights, inception_name, mixture_reference
 from hf_noise.models.image import SMALL
+from hf_noise.reports.generation_evaluation import evaluation_table
 from hf_noise.reports.record import RunRecord, read_records
 
 SCALES: dict[str, dict] = {
@@ -69,8 +71,11 @@ def parse(argv: list[str] | None = None) -> Settings:
     parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=())
     if not settings.images and not settings.pipeline:
         parser.error("nothing to evaluate; name --images or a --pipeline")
-    if settings.num_images < 1 or settings.batch_size < 1:
-        parser.error(f"--num_images and --batch_size must be >= 1, got {settings.num_images}, {settings.batch_size}")
+    # A distance takes two images.
+    least = {"num_images": 2, "batch_size": 1, "k": 1, "splits": 1, "steps": 1, "seed": 0}
+    for name, lowest in least.items():
+        if getattr(settings, name) < lowest:
+            parser.error(f"--{name} must be >= {lowest}, got {getattr(settings, name)}")
     if settings.cas_model not in (None, *SMALL) and not timm.is_model(settings.cas_model):
         parser.error(f"unknown --cas_model {settings.cas_model}; known: {', '.join(SMALL)}, timm.list_models()")
     check_model(parser, "judge", settings.judge)
@@ -88,6 +93,14 @@ def classifier_of(settings: Settings):
     return classifier_settings([f"--{name}={value}" for name, value in given.items() if value is not None])
 
 
+def in_words(weights: Path | None) -> str:
+    """What the distances will be called."""
+    if weights is None:
+        return "judge features"
+    name = inception_name(weights)
+    return "Inception features (FID)" if name == "Inception" else f"{name}, which are not those of FID"
+
+
 def main(argv: list[str] | None = None) -> None:
     settings = parse(argv)
     classifier, sets = classifier_of(settings), image_sets(settings)
@@ -97,13 +110,13 @@ def main(argv: list[str] | None = None) -> None:
         run, plan = judge_training(classifier)
         trained = f"{classifier.model}, {plan.steps:,} steps x {plan.batch_size}, seed {run.seed}"
         print(f"judge: {settings.judge or trained}")
-        print(f"distances in: {'Inception features (FID)' if weights else 'judge features'}")
+        print(f"distances in: {in_words(weights)}")
         for images in sets:
             print(f"{images.name}: {images.describe()}")
         return
     if evaluate(settings, classifier, sets, weights):
         records = [record for record in read_records(settings.output) if isinstance(record, RunRecord)]
-        print(generation_table(records))
+        print(evaluation_table(records, reference=mixture_reference))
 
 
 if __name__ == "__main__":

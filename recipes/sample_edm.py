@@ -13,8 +13,8 @@ its class alone.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,11 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_noise.reports.provenance import portable
+
 if TYPE_CHECKING:
     from hf_noise.diffusion import EDMPipeline
 
-# What the images depend on, besides the weights; a folder holds images of one choice of these.
-KEPT = ("model", "seed", "classes", "num_inference_steps", "guidance_scale", "bf16")
+# What the images depend on, besides the weights; a folder holds images of one choice of these. What the model is called
+# does not matter.
+KEPT = ("seed", "classes", "num_inference_steps", "guidance_scale", "bf16")
 SETTINGS_FILE = "settings.json"
 
 
@@ -50,11 +53,26 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"--{name} must be >= 1, got {getattr(args, name)}")
     if args.seed < 0:
         parser.error(f"--seed must be >= 0, got {args.seed}")
+    if not 1 <= args.guidance_scale < math.inf:
+        parser.error(f"--guidance_scale must be finite and >= 1, got {args.guidance_scale:g}; 1 is no guidance")
     if args.classes != ["uniform"]:
         if unknown := [name for name in args.classes if not name.isdecimal()]:
             parser.error(f"--classes takes uniform, or numbers of classes, got {unknown[0]}")
         args.classes = [int(name) for name in args.classes]
     return args
+
+
+def check_asked(args: argparse.Namespace, pipeline: EDMPipeline) -> None:
+    """Refuse classes and guidance that the pipeline cannot give. Raises ValueError."""
+    classes, has_unconditional = pipeline.config.num_classes, pipeline.config.has_unconditional
+    if args.classes != ["uniform"]:
+        if not classes:
+            raise ValueError(f"{args.model} was trained without classes; leave out --classes")
+        if max(args.classes) >= classes:
+            raise ValueError(f"--classes must lie in [0, {classes - 1}], got {max(args.classes)}")
+    if args.guidance_scale > 1 and not (classes and has_unconditional):
+        raise ValueError(f"--guidance_scale {args.guidance_scale:g}: {args.model} has no unconditional class to guide "
+                         "away from; leave it out")  # fmt: skip
 
 
 def labels_of(args: argparse.Namespace, num_classes: int) -> np.ndarray | None:
@@ -67,13 +85,17 @@ def labels_of(args: argparse.Namespace, num_classes: int) -> np.ndarray | None:
 
 
 def check_folder(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Refuse to mix images of two settings.
+    """Refuse to mix images of two settings; a folder without images takes any.
 
     Raises:
-        ValueError: the folder's images were drawn otherwise; the message names the setting.
+        ValueError: the folder's images were drawn otherwise, or by something else; the message names the setting.
     """
     path = folder / SETTINGS_FILE
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else asked
+    if not any((folder / "images").glob("*.png")):
+        return
+    if not path.is_file():
+        raise ValueError(f"{folder} holds images, and no {SETTINGS_FILE} that says of what; choose another --output")
+    found = json.loads(path.read_text(encoding="utf-8"))
     for name, value in asked.items():
         if found.get(name) != value:
             raise ValueError(
@@ -84,14 +106,14 @@ def check_folder(folder: Path, asked: Mapping[str, Any]) -> None:
 
 def weights_of(pipeline: EDMPipeline) -> str:
     """A hash of all that makes an image out of its random numbers: the weights, what the network and scheduler are."""
-    from safetensors.torch import save
+    from hf_noise.metrics import weights_hash
 
-    digest = hashlib.sha256(save({name: value.contiguous() for name, value in pipeline.unet.state_dict().items()}))
-    for part in (pipeline.unet, pipeline.scheduler):
-        # Names with an underscore are versions and paths.
-        config = {name: value for name, value in part.config.items() if not name.startswith("_")}
-        digest.update(f"{type(part).__name__} {json.dumps(config, sort_keys=True, default=str)}".encode())
-    return digest.hexdigest()[:16]
+    # Names with an underscore are versions and paths.
+    configs = [
+        [type(part).__name__, {name: value for name, value in part.config.items() if not name.startswith("_")}]
+        for part in (pipeline.unet, pipeline.scheduler)
+    ]
+    return weights_hash(pipeline.unet, pipeline.config.num_classes, *configs)[:16]
 
 
 def main(argv: Sequence[str] | None = None) -> Path | None:
@@ -117,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     state = PartialState(cpu=not torch.cuda.is_available())
     with state.main_process_first():  # it downloads, the others find it in the cache
         pipeline = EDMPipeline.from_pretrained(args.model)
+    check_asked(args, pipeline)
     asked["weights"] = weights_of(pipeline)
     check_folder(args.output, asked)  # a network trained again has the name it had
     pipeline.to(state.device)
@@ -125,8 +148,9 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     folder = args.output / "images"
     folder.mkdir(parents=True, exist_ok=True)
     if state.is_main_process:
-        told = {"num_classes": pipeline.config.num_classes, "noise": pipeline.config.hf_noise}
-        write_atomic(args.output / SETTINGS_FILE, json.dumps(asked | told, indent=2) + "\n")
+        told = {"model": portable(args.model)} | asked
+        told |= {"num_classes": pipeline.config.num_classes, "noise": pipeline.config.hf_noise}
+        write_atomic(args.output / SETTINGS_FILE, json.dumps(told, indent=2) + "\n")
         for left in folder.glob(".*.tmp"):  # of a run that was killed
             left.unlink()
 

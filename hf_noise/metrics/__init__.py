@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from hf_noise.metrics.extractors import Extractor as Extractor
     from hf_noise.metrics.extractors import find_inception_weights as find_inception_weights
     from hf_noise.metrics.extractors import inception_extractor as inception_extractor
+    from hf_noise.metrics.extractors import inception_name as inception_name
     from hf_noise.metrics.extractors import judge_extractor as judge_extractor
     from hf_noise.metrics.extractors import metric_name as metric_name
+    from hf_noise.metrics.extractors import weights_hash as weights_hash
     from hf_noise.metrics.features import FeatureStatistics as FeatureStatistics
     from hf_noise.metrics.frechet import classwise_frechet as classwise_frechet
     from hf_noise.metrics.frechet import frechet_distance as frechet_distance
@@ -68,6 +70,7 @@ _WHERE = {
     "find_inception_weights": "extractors",
     "frechet_distance": "frechet",
     "inception_extractor": "extractors",
+    "inception_name": "extractors",
     "inception_score": "generation",
     "judge_extractor": "extractors",
     "label_consistency": "generation",
@@ -81,6 +84,7 @@ _WHERE = {
     "sampling_kl": "marginal",
     "sampling_tv": "marginal",
     "successor_rate": "classification",
+    "weights_hash": "extractors",
     "wilson_interval": "intervals",
 }
 

@@ -3,11 +3,16 @@
 extractor = inception_extractor(device="cuda") if find_inception_weights() else judge_extractor(judge, ...)
 features, logits = extractor(images)        # uint8 [N, C, H, W]
 metric_name("frechet", extractor)           # "FID", or "Frechet distance in judge features (resnet10-digits)"
+
+A network of Inception's shape can hold any weights. FID is what comes of the .pth file that pytorch-fid publishes,
+known by its SHA-256. Metrics of any other file say which weights they are of, those of a conversion to safetensors too:
+nothing shows what it was converted from.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,23 +28,27 @@ __all__ = [
     "Extractor",
     "find_inception_weights",
     "inception_extractor",
+    "inception_name",
     "judge_extractor",
     "metric_name",
+    "weights_hash",
 ]
 
-#: File of the pytorch-fid release; its ending is the beginning of its SHA-256.
+#: File of the pytorch-fid release, and its SHA-256.
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
-_HUB_FILES = ("model.safetensors", Path(INCEPTION_FILE).with_suffix(".safetensors").name, INCEPTION_FILE)
+INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+# The release's file first: of the others nobody can tell whether they hold its weights.
+_HUB_FILES = (INCEPTION_FILE, Path(INCEPTION_FILE).with_suffix(".safetensors").name, "model.safetensors")
 _INCEPTION = "Inception"
-# What a metric is called of Inception, and of anything else.
+# What a metric is called of Inception, and of anything else: of its features, or for the score of its classes.
 _NAMES = {
-    "frechet": ("FID", "Frechet distance in {}"),
-    "classwise_frechet": ("CW-FID", "class-wise Frechet distance in {}"),
-    "inception_score": ("IS", "score exp(KL) of {}"),
-    "density": ("density in Inception features", "density in {}"),
-    "coverage": ("coverage in Inception features", "coverage in {}"),
-    "classwise_density": ("CW-density in Inception features", "class-wise density in {}"),
-    "classwise_coverage": ("CW-coverage in Inception features", "class-wise coverage in {}"),
+    "frechet": ("FID", "Frechet distance in {features}"),
+    "classwise_frechet": ("CW-FID", "class-wise Frechet distance in {features}"),
+    "inception_score": ("IS", "score exp(KL) of {classes}"),
+    "density": ("density in Inception features", "density in {features}"),
+    "coverage": ("coverage in Inception features", "coverage in {features}"),
+    "classwise_density": ("CW-density in Inception features", "class-wise density in {features}"),
+    "classwise_coverage": ("CW-coverage in Inception features", "class-wise coverage in {features}"),
 }
 
 
@@ -48,18 +57,21 @@ class Extractor:
     """Turns uint8 images into features and logits; made by `inception_extractor` and `judge_extractor`.
 
     Attributes:
-        name: what the features are of, "Inception" or such as "judge features (resnet10-digits)".
+        name: what the features are: "Inception" with the weights of pytorch-fid's release, else such as "judge features
+            (resnet10-digits)" or "Inception features (weights 1f2e3d4c)".
+        classes: what the logits are of, such as "the judge's classes (resnet10-digits)".
         device: where it computes.
         image_size: height and width that images must have, None for any.
         num_channels: channels that images must have; images of one channel are repeated if it is 3.
-        weights: SHA-256 of the weights' file, None where they did not come as one.
+        weights: SHA-256 of Inception's file; of a judge that of its tensors and of how it normalises images.
     """
 
     name: str
+    classes: str
     device: torch.device
     image_size: int | None
     num_channels: int
-    weights: str | None
+    weights: str
     _network: nn.Module = field(repr=False)
     _forward: Callable[[Tensor], tuple[Tensor, Tensor]] = field(repr=False)
 
@@ -119,7 +131,7 @@ class Extractor:
 
 
 def metric_name(metric: str, extractor: Extractor) -> str:
-    """What a metric of these features is called: FID, CW-FID and IS of Inception only.
+    """What a metric of these features is called: FID, CW-FID and IS only of Inception with pytorch-fid's own weights.
 
     Raises ValueError: the metric is none of frechet, classwise_frechet, inception_score, density, coverage,
         classwise_density, classwise_coverage.
@@ -127,7 +139,9 @@ def metric_name(metric: str, extractor: Extractor) -> str:
     if metric not in _NAMES:
         raise ValueError(f"unknown metric {metric!r}; known: {', '.join(_NAMES)}")
     of_inception, of_other = _NAMES[metric]
-    return of_inception if extractor.is_inception else of_other.format(extractor.name)
+    if extractor.is_inception:
+        return of_inception
+    return of_other.format(features=extractor.name, classes=extractor.classes)
 
 
 def find_inception_weights(where: str | os.PathLike | None = None) -> Path | None:
@@ -135,14 +149,14 @@ def find_inception_weights(where: str | os.PathLike | None = None) -> Path | Non
 
     Args:
         where: a file (.safetensors or .pth), a folder that has one, or a Hub id "owner/name"; None looks where
-            pytorch-fid keeps its own, in torch.hub's cache.
+            pytorch-fid keeps its own, in torch.hub's cache. The release's .pth comes before any other file.
 
     Raises:
         FileNotFoundError: `where` is given and there are no weights.
     """
     if where is None:
         cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
-        return next((path for path in (cached.with_suffix(".safetensors"), cached) if path.is_file()), None)
+        return next((path for path in (cached, cached.with_suffix(".safetensors")) if path.is_file()), None)
     path = Path(where)
     if path.is_file():
         return path
@@ -165,10 +179,19 @@ def find_inception_weights(where: str | os.PathLike | None = None) -> Path | Non
     raise FileNotFoundError(f"{where}: none of {', '.join(_HUB_FILES)} can be had from the Hub") from missing
 
 
+def inception_name(path: str | os.PathLike) -> str:
+    """What features of these weights are called: "Inception" if the file is that of pytorch-fid's release.
+
+    Any other file, whatever its name, gives "Inception features (weights ...)" with the beginning of its SHA-256.
+    """
+    return _called(_sha256(Path(path)))
+
+
 def inception_extractor(weights: str | os.PathLike | None = None, *, device: torch.device | str = "cpu") -> Extractor:
     """pytorch-fid's Inception: features are its 2048 pool features; logits are of its 1008 classes, without the bias.
 
-    The score of Salimans et al. (2016) is of those logits: their network leaves the bias out.
+    The score of Salimans et al. (2016) is of those logits: their network leaves the bias out. Metrics of it are FID and
+    IS if the file of weights is the release's own (see `inception_name`).
 
     Args:
         weights: as for `find_inception_weights`. A .pth file is read without running anything in it.
@@ -204,7 +227,9 @@ def inception_extractor(weights: str | os.PathLike | None = None, *, device: tor
         features = network(images.float() / 255)[0].flatten(1)
         return features, features @ head.T
 
-    return Extractor(_INCEPTION, device, None, 3, _sha256(path), network, forward)
+    digest = _sha256(path)
+    classes = f"Inception's classes (weights {digest[:8]})"
+    return Extractor(_called(digest), classes, device, None, 3, digest, network, forward)
 
 
 def judge_extractor(
@@ -242,7 +267,9 @@ def judge_extractor(
         return seen[-1].flatten(1), logits
 
     size = getattr(getattr(model, "config", None), "image_size", None)
-    return Extractor(f"judge features ({name})", device, size, len(mean), None, model, forward)
+    digest = weights_hash(model, list(map(float, mean)), list(map(float, std)))
+    classes = f"the judge's classes ({name})"
+    return Extractor(f"judge features ({name})", classes, device, size, len(mean), digest, model, forward)
 
 
 def classification_head(model: nn.Module) -> nn.Linear:
@@ -256,6 +283,24 @@ def classification_head(model: nn.Module) -> nn.Linear:
             "features; use another judge"
         )
     return fitting[-1]
+
+
+def weights_hash(network: nn.Module, *settings: Any) -> str:
+    """SHA-256 of the tensors of a network and of what else its output depends on, in hexadecimal.
+
+    Args:
+        network: its parameters and buffers count, each with its name, dtype and shape, in whatever order.
+        settings: plain values and containers of them, such as a configuration; what JSON does not know counts as text.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _called(digest: str) -> str:
+    return _INCEPTION if digest == INCEPTION_SHA256 else f"Inception features (weights {digest[:8]})"
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from hf_noise.metrics import find_inception_weights, inception_extractor, judge_extractor, metric_name
+from hf_noise.metrics import (
+    extractors,
+    find_inception_weights,
+    inception_extractor,
+    inception_name,
+    judge_extractor,
+    metric_name,
+    weights_hash,
+)
 from hf_noise.metrics.extractors import _NAMES, INCEPTION_FILE
 
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (11, 1, 8, 8), dtype=np.uint8))
@@ -63,9 +73,11 @@ def test_networks_of_timm(name):
 def test_what_a_metric_is_called(judge):
     extractor = judge_extractor(judge, name="resnet10-digits", mean=MEAN, std=STD)
     assert metric_name("frechet", extractor) == "Frechet distance in judge features (resnet10-digits)"
+    # The score is of probabilities, not of features.
+    assert metric_name("inception_score", extractor) == "score exp(KL) of the judge's classes (resnet10-digits)"
     for metric in _NAMES:
         name = metric_name(metric, extractor)
-        assert "judge features (resnet10-digits)" in name
+        assert "judge features (resnet10-digits)" in name or metric == "inception_score"
         assert "FID" not in name and "IS" not in name and "nception" not in name
     # No judge gets there by being called so.
     assert not judge_extractor(judge, name="Inception", mean=MEAN, std=STD).is_inception
@@ -106,15 +118,55 @@ def weights(tmp_path_factory):
     return path
 
 
+def test_only_the_files_of_the_release_give_fid(weights, tmp_path, monkeypatch):
+    """Whatever a file is called: what counts is its SHA-256."""
+    named = tmp_path / INCEPTION_FILE
+    torch.save(load_file(weights), named)
+    for path in (named, weights):
+        extractor = inception_extractor(path)
+        short = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        assert not extractor.is_inception and extractor.name == inception_name(path)
+        assert metric_name("frechet", extractor) == f"Frechet distance in Inception features (weights {short})"
+        assert metric_name("inception_score", extractor) == f"score exp(KL) of Inception's classes (weights {short})"
+        for metric in _NAMES:
+            name = metric_name(metric, extractor)
+            assert short in name and "FID" not in name and "IS" not in name.split()
+    # The release itself cannot be had here: another file in its place.
+    monkeypatch.setattr(extractors, "INCEPTION_SHA256", hashlib.sha256(named.read_bytes()).hexdigest())
+    extractor = inception_extractor(named)
+    assert extractor.is_inception and extractor.weights == extractors.INCEPTION_SHA256
+    assert [metric_name(name, extractor) for name in ("frechet", "classwise_frechet", "inception_score")] == [
+        "FID", "CW-FID", "IS",
+    ]  # fmt: skip
+    assert not inception_extractor(weights).is_inception  # the same tensors, which nobody can know
+
+
+def test_the_hash_is_of_all_that_the_output_depends_on(judge):
+    def hashed(std=STD):
+        return judge_extractor(judge, name="j", mean=MEAN, std=std).weights
+
+    found = hashed()
+    assert len(found) == 64 and found == hashed() != hashed([0.26])
+    norm = next(module for module in judge.modules() if isinstance(module, nn.BatchNorm2d))
+    norm.running_var[0] += 1  # a buffer
+    try:
+        assert hashed() != found
+    finally:
+        norm.running_var[0] -= 1
+    assert hashed() == found
+    # Neither a name nor a shape may be taken for data.
+    one, two = nn.ParameterDict({"a": torch.ones(2, 3)}), nn.ParameterDict({"a": torch.ones(3, 2)})
+    assert len({weights_hash(one), weights_hash(two), weights_hash(nn.ParameterDict({"b": torch.ones(2, 3)}))}) == 3
+    assert weights_hash(one, {"x": 1, "y": 2}) == weights_hash(one, {"y": 2, "x": 1}) != weights_hash(one)
+    assert len(weights_hash(one.bfloat16())) == 64
+
+
 def test_inception_of_given_weights(weights):
     inception = pytest.importorskip("pytorch_fid.inception")
     download = inception.load_state_dict_from_url
     extractor = inception_extractor(weights.parent)
     assert inception.load_state_dict_from_url is download
-    assert extractor.is_inception and len(extractor.weights) == 64
-    assert [metric_name(name, extractor) for name in ("frechet", "classwise_frechet", "inception_score")] == [
-        "FID", "CW-FID", "IS",
-    ]  # fmt: skip
+    assert extractor.weights == hashlib.sha256(weights.read_bytes()).hexdigest()
     features, logits = extractor(IMAGES[:2], progress=False)
     assert features.shape == (2, 2048) and logits.shape == (2, 1008)
     torch.manual_seed(0)
@@ -161,8 +213,10 @@ def test_where_weights_are_looked_for(tmp_path, monkeypatch):
     assert find_inception_weights() == cache / INCEPTION_FILE
     assert find_inception_weights(cache) == cache / INCEPTION_FILE
     (cache / INCEPTION_FILE).with_suffix(".safetensors").touch()
-    assert find_inception_weights().suffix == ".safetensors"  # preferred
-    with pytest.raises(FileNotFoundError, match="has none of model.safetensors"):
+    assert find_inception_weights().suffix == ".pth"  # the one that can be verified
+    (cache / INCEPTION_FILE).unlink()
+    assert find_inception_weights().suffix == ".safetensors"
+    with pytest.raises(FileNotFoundError, match="has none of pt_inception"):
         find_inception_weights(tmp_path)
     with pytest.raises(FileNotFoundError, match="neither a file nor a folder nor a Hub id"):
         find_inception_weights(tmp_path / "gone.pth")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,15 +103,40 @@ def test_classes_in_turns_and_another_setting(model, tmp_path, capsys):
     again.unet.conv_in.bias.data += 1e-3
     again.save_pretrained(tmp_path / "model")
     settings = json.loads((out / "settings.json").read_text())
-    assert settings["num_classes"] == 3 and settings["noise"] is None
-    settings["model"] = str(tmp_path / "model")  # the name of a network that was trained again stays
-    (out / "settings.json").write_text(json.dumps(settings))
+    assert settings["num_classes"] == 3 and settings["noise"] is None and settings["model"] == model.name
+    # The same weights in another place draw the same images; other weights are refused whatever they are called.
+    moved = shutil.copytree(model, tmp_path / "moved")
+    assert sample_edm.main(arguments(moved, tmp_path / "out", "--classes", "2", "0")) == out
     with pytest.raises(ValueError, match=f"drawn with weights = {settings['weights']}, asked for"):
         sample_edm.main(arguments(tmp_path / "model", tmp_path / "out", "--classes", "2", "0"))
-    with pytest.raises(ValueError, match=r"class_labels must lie in \[0, 2\], got 3"):
-        sample_edm.main(arguments(model, tmp_path / "other", "--classes", "3"))
     assert sample_edm.main(arguments(model, tmp_path / "dry", "--dry_run")) is None
     assert "5 network calls" in capsys.readouterr().out and not (tmp_path / "dry").exists()
-    for wrong in (["--num_images", "0"], ["--classes", "cat"], ["--seed", "-1"]):
+    for wrong in (["--num_images", "0"], ["--classes", "cat"], ["--seed", "-1"], ["--guidance_scale", "0.5"]):
         with pytest.raises(SystemExit):
             sample_edm.main(arguments(model, tmp_path / "dry", *wrong))
+
+
+def test_what_is_refused_binds_no_folder(model, tmp_path):
+    pipeline = EDMPipeline.from_pretrained(model)
+    EDMPipeline(pipeline.unet, EDMHeunScheduler(), has_unconditional=False).save_pretrained(tmp_path / "no-guidance")
+    unet = UNet2DModel.from_config(pipeline.unet.config, num_class_embeds=None)
+    EDMPipeline(unet, EDMHeunScheduler()).save_pretrained(tmp_path / "no-classes")
+    out = tmp_path / "out"
+    for name, wrong, message in (
+        (model, ["--classes", "0", "3"], r"--classes must lie in \[0, 2\], got 3"),
+        (tmp_path / "no-guidance", ["--guidance_scale", "2"], "no-guidance has no unconditional class"),
+        (tmp_path / "no-classes", ["--guidance_scale", "2"], "no-classes has no unconditional class"),
+        (tmp_path / "no-classes", ["--classes", "0"], "no-classes was trained without classes; leave out --classes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sample_edm.main(arguments(name, out, *wrong))
+        assert not out.exists()
+    # What was written before the first image binds nobody either.
+    out.mkdir()
+    (out / "settings.json").write_text(json.dumps({"seed": 7}))
+    sample_edm.main(arguments(tmp_path / "no-classes", out))
+    assert len(pixels(out)) == 7 and json.loads((out / "settings.json").read_text())["seed"] == 0
+    assert json.loads((out / "metadata.jsonl").read_text().splitlines()[0]) == {"file_name": "images/0000000.png"}
+    (out / "settings.json").unlink()
+    with pytest.raises(ValueError, match="out holds images, and no settings.json"):
+        sample_edm.main(arguments(tmp_path / "no-classes", out))

@@ -17,8 +17,8 @@ from hf_noise.reports.generation_study import (
 from hf_noise.reports.record import RunRecord
 
 
-def record(ratio, value, loss="dsm", builder="hf_noise/cifar10-noisy"):
-    noise = LabelFlips.symmetric(ratio=ratio, num_classes=10)
+def record(ratio, value, loss="dsm", builder="hf_noise/cifar10-noisy", kind="symmetric"):
+    noise = getattr(LabelFlips, kind)(ratio=ratio, num_classes=10)
     shares = {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 500}
     return RunRecord(
         name=f"r{ratio:g}-{loss}", task=TASK, recipe="r", seed=0, settings={}, model={},
@@ -42,6 +42,14 @@ def test_table_holds_the_figures_and_the_reference_line():
     assert found["fits the labels exactly, %"] == "47.3"  # 0.5 * 94 + 0.5 * 6 / 9
     assert found["paper: consistency, %"] == "40.63" and dict(zip(header, cured))["paper: consistency, %"] == "-"
     assert dict(zip(header, clean))["distance"] == "2.500" and found["judge on real test images, %"] == "95.0"
+
+
+def test_no_reference_line_for_other_than_symmetric_noise():
+    """Under cyclic noise the judge's mistakes count where they fall on the next class, and nobody knows how many do."""
+    records = [record(0.0, 0.94), record(0.9, 0.41, kind="cyclic")]
+    lines = generation_table(records, reference=lambda *_: 0.5).splitlines()
+    column = [cell.strip() for cell in lines[0].split("|")].index("fits the labels exactly, %")
+    assert [line.split("|")[column].strip() for line in lines[2:]] == ["50.0", "-"]
 
 
 def test_the_short_table_has_a_line_for_each_run():
