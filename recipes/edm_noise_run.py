@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from classifier_noise import parse as judge_settings
 from classifier_noise_run import Data, check_noise, noise_of
 from classifier_noise_run import train as train_classifiers
-from judging import accuracy_of_judge, consistency, judge_training, load_judge
+from judging import accuracy_of_judge, classwise_distance, consistency, judge_training, load_judge, measured
 from noisy_classifier import parse as classifier_settings
 from noisy_classifier_run import (
     augmentation,
@@ -31,10 +31,8 @@ from transformers import ProgressCallback, TrainingArguments, set_seed
 from hf_noise.losses.dsm import P_MEAN, P_STD, SIGMA_DATA
 from hf_noise.metrics import (
     Extractor,
-    classwise_frechet,
     density_coverage,
     frechet_distance,
-    metric_name,
 )
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.noisy_classifier import NoisyClassifier, check_classifier
@@ -279,16 +277,12 @@ def measure(study: Study, images: Tensor, labels: np.ndarray, evaluated: dict) -
     metrics = {
         "label_consistency": consistency(logits.argmax(-1).numpy(), labels, data.classes),
         "judge_test_accuracy": study.judge_accuracy,
-        "frechet_distance": {"value": frechet_distance(real, fake), "n": n, "name": metric_name("frechet", judge)},
-        "density": {"value": near["density"], "n": n, "name": metric_name("density", judge)},
-        "coverage": {"value": near["coverage"], "n": n, "name": metric_name("coverage", judge)},
-    }  # fmt: skip
+        "frechet_distance": measured("frechet", frechet_distance(real, fake), n, judge),
+        **{name: measured(name, near[name], n, judge) for name in ("density", "coverage")},
+    }
     clean = data.train_images.columns["labels"].cpu().numpy()
-    if min(np.bincount(side, minlength=len(data.classes)).min() for side in (clean, labels)) > real.shape[1]:
-        metrics["cw_frechet_distance"] = {
-            "value": classwise_frechet(real, clean, fake, labels)["classwise_frechet"], "n": n,
-            "name": metric_name("classwise_frechet", judge),
-        }  # fmt: skip
+    if (distance := classwise_distance(real, clean, fake, labels, data.classes, judge)) is not None:
+        metrics["cw_frechet_distance"] = distance
     for name, key in (("test_loss", "eval_ema_loss"), ("test_loss_raw", "eval_loss")):
         metrics[name] = {"value": evaluated[key], "n": evaluated["eval_images"]}
     return metrics

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import timm
 from classifier_noise import parse as classifier_settings
-from evaluate_generation_run import evaluate, image_sets
+from evaluate_generation_run import evaluate
+from image_sets import image_sets
 from judging import judge_training
 from study import check_model, parse_scaled
 
@@ -52,6 +53,7 @@ class Settings:
     test_source: str | None = field(default=None, metadata={"help": "test images, if the source has none"})
     classes: int | None = field(default=None, metadata={"help": "10, 100 or 1000 classes of ImageNet"})
     train_rows: int | None = field(default=None, metadata={"help": "how many of the real images; all if not set"})
+    test_rows: int | None = field(default=None, metadata={"help": "how many of the test images; all if not set"})
     image_size: int | None = field(default=None, metadata={"help": "pixels; smaller real images are padded with zeros"})
     judge: str | None = field(default=None, metadata={"help": "classifier, folder or Hub id; trained if not given"})
     judge_model: str | None = field(default=None, metadata={"help": "network of the judge, if trained here"})
@@ -87,7 +89,8 @@ def classifier_of(settings: Settings):
     given = {
         "scale": settings.scale, "output": f"{settings.output}/judge", "data": settings.data, "ratio": 0,
         "seed": settings.seed, "source": settings.source, "test_source": settings.test_source,
-        "classes": settings.classes, "train_rows": settings.train_rows, "image_size": settings.image_size,
+        "classes": settings.classes, "train_rows": settings.train_rows, "test_rows": settings.test_rows,
+        "image_size": settings.image_size,
         "model": settings.judge_model, "epochs": settings.judge_epochs, "num_processes": settings.num_processes,
     }  # fmt: skip
     return classifier_settings([f"--{name}={value}" for name, value in given.items() if value is not None])

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import evaluate_generation
 import evaluate_generation_run
+import image_sets
 import numpy as np
 import pytest
 import sample_edm
@@ -266,7 +267,7 @@ def test_what_the_command_line_cannot_say(tmp_path, capsys):
 
 def test_sets_and_their_names(study, tmp_path, monkeypatch):
     folder, _, _, _ = study
-    where = evaluate_generation_run.name_of
+    where = image_sets.name_of
     assert where("user1/edm") == "user1--edm" and where(str(folder / "clean")) == "clean"
     assert where(str(folder / "copies.npz")) == "copies"
     monkeypatch.chdir(folder / "clean")
