@@ -177,7 +177,7 @@ class CausalLMTrainer(NoiseTrainer):
             optimizer.add_param_group({"params": [rate.logit], "lr": learning_rate, "weight_decay": 0.0})
         return optimizer
 
-    def _load_own(self, state: dict[str, Tensor]) -> None:
+    def _load_own(self, folder: str, state: dict[str, Tensor]) -> None:
         rate = getattr(self.model, _RATE, None)
         if rate is not None:
             rate.load_state_dict({"logit": state[f"{_RATE}.logit"]})

@@ -120,7 +120,6 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
             args.ddp_find_unused_parameters = False  # all have a gradient
         if augment is not None:
             unet.add_module(_AUGMENT, _Description(unet))
-            unet._keys_to_ignore_on_save = None  # the Trainer asks for it when it finds this layer in no checkpoint
         super().__init__(unet, args, noise=noise, meter=LossMeter(), **kwargs)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError("the moving average is kept on each device as a whole: use DDP, not FSDP or DeepSpeed")
@@ -293,20 +292,16 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
             if self.args.should_save:
                 self.pipeline().save_pretrained(folder)
             return
-        state_dict = self.model.state_dict() if state_dict is None else state_dict
-        super()._save(output_dir, {name: value.contiguous() for name, value in state_dict.items()})
+        super()._save(output_dir, state_dict)
         if self.args.should_save:
             average = {name: value.cpu().contiguous() for name, value in zip(self.names, self.ema.shadow_params)}
             save_file(average | {_STEPS: torch.tensor(self.ema.optimization_step)}, os.path.join(folder, EMA_FILE))
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        average = load_file(os.path.join(resume_from_checkpoint, EMA_FILE))
+    def _load_own(self, folder: str, state: Mapping[str, Tensor]) -> None:
+        average = load_file(os.path.join(folder, EMA_FILE))
         self.ema.optimization_step = int(average[_STEPS])
         for name, value in zip(self.names, self.ema.shadow_params):
             value.copy_(average[name])
-
-    def _load_own(self, state: Mapping[str, Tensor]) -> None:
         if self.augment is not None:
             getattr(self.model, _AUGMENT).load_state_dict(
                 {name.removeprefix(f"{_AUGMENT}."): v for name, v in state.items() if name.startswith(_AUGMENT)}

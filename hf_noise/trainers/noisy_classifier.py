@@ -263,11 +263,6 @@ class NoisyClassifierTrainer(FiniteTrainer, LabelTrainer):
             os.replace(os.path.join(folder, SAFE_WEIGHTS_NAME), os.path.join(folder, _WEIGHTS))
             self.model.save_config(folder)
 
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        # The matrix is not in the file of the weights; it is read from the checkpoint's state right after.
-        load_result.missing_keys[:] = [key for key in load_result.missing_keys if not key.startswith(_VOLUME)]
-        super()._issue_warnings_after_load(load_result)
-
-    def _load_own(self, state: Mapping[str, Tensor]) -> None:
+    def _load_own(self, folder: str, state: Mapping[str, Tensor]) -> None:
         if self.volume is not None:
             self.volume.load_state_dict({"A": state[f"{_VOLUME}.A"]})

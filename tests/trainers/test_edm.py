@@ -176,6 +176,29 @@ def test_a_resumed_run_is_the_same_run(arguments, tmp_path, options):
     assert int(average["optimization_step"]) == 6 and not any("augment" in name for name in average)
 
 
+def test_the_best_model_comes_back_as_a_whole(arguments, tmp_path):
+    """Weights, their average and the layer for augmentation are those of the step that `rank` calls the best."""
+    trainer = build(
+        arguments, noise=flips(), augment=EDMAugment(probability=0.9), max_steps=6, ema_decay=0.5,
+        save_strategy="steps", eval_strategy="steps", save_steps=2, eval_steps=2, load_best_model_at_end=True,
+        metric_for_best_model="rank", greater_is_better=False,
+        compute_metrics=lambda prediction: {"rank": abs(trainer.state.global_step - 4)},
+    )  # fmt: skip
+    trainer.train()
+    best, last = tmp_path / "run" / "checkpoint-4", tmp_path / "run" / "checkpoint-6"
+    assert trainer.state.best_model_checkpoint == str(best)
+    for file, ours in (
+        ("model.safetensors", weights(trainer)),
+        ("hf_noise_state.safetensors", weights(trainer)),
+        ("ema.safetensors", dict(zip(trainer.names, trainer.ema.shadow_params))),
+    ):
+        theirs, later = load_file(best / file), load_file(last / file)
+        shared = [name for name in ours if name in theirs]
+        assert shared and all(torch.equal(ours[name], theirs[name]) for name in shared)
+        assert not any(torch.equal(ours[name], later[name]) for name in shared)
+    assert trainer.ema.optimization_step == 4 and trainer.realised_noise()["n"] == 48
+
+
 def test_a_saved_model_is_a_pipeline_that_knows_its_noise(arguments, tmp_path):
     noise = flips()
     trainer = build(arguments, noise=noise, augment=EDMAugment(), label_dropout=0.1)

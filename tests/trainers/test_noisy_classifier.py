@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 from transformers import TrainingArguments
 
 from hf_noise.hub.load import load_noise
@@ -124,9 +125,10 @@ def test_volume_minimisation_recovers_a_matrix_that_is_not_symmetric(arguments):
     assert trainer.evaluate()["eval_accuracy_sigma0.1"] == 1
 
 
-@pytest.mark.parametrize("transition", ["known", "estimated"])
-def test_resumed_weights_are_bit_identical(arguments, tmp_path, transition):
+@pytest.mark.parametrize(("transition", "channels_last"), [("known", False), ("known", True), ("estimated", True)])
+def test_resumed_weights_are_bit_identical(arguments, tmp_path, transition, channels_last):
     settings = {"noise": flips(), "transition": transition, "max_steps": 9, "save_strategy": "steps", "save_steps": 6}
+    settings["channels_last"] = channels_last
     whole = train(arguments, **settings)
     resumed = train(arguments, resume=str(tmp_path / "run" / "checkpoint-6"), model=network(1), **settings)
     for name, value in whole.model.state_dict().items():
@@ -135,11 +137,29 @@ def test_resumed_weights_are_bit_identical(arguments, tmp_path, transition):
     assert resumed.realised_noise() == whole.realised_noise()
 
 
+def test_the_best_model_comes_back_with_its_matrix(arguments, tmp_path):
+    trainer = make(
+        arguments, noise=flips(), transition="estimated", max_steps=6, save_strategy="steps", eval_strategy="steps",
+        save_steps=2, eval_steps=2, load_best_model_at_end=True, metric_for_best_model="rank", greater_is_better=False,
+        compute_metrics=lambda prediction: {"rank": abs(trainer.state.global_step - 2)},
+    )  # fmt: skip
+    trainer.train()
+    name = "hf_noise_volume.A"
+    best, last = (
+        load_file(tmp_path / "run" / f"checkpoint-{step}" / "hf_noise_state.safetensors")[name] for step in (2, 6)
+    )
+    assert torch.equal(trainer.volume.A, best) and not torch.equal(best, last)
+    trainer.save_model(str(tmp_path / "saved"))
+    saved = json.loads((tmp_path / "saved" / "config.json").read_text())["transition"]
+    np.testing.assert_allclose(saved, trainer.transition, rtol=1e-6)
+    assert trainer.realised_noise()["n"] == 48
+
+
 @pytest.mark.parametrize("transition", ["known", "estimated"])
 def test_a_saved_classifier_tells_its_noise_and_matrix(arguments, tmp_path, transition):
-    trainer = train(arguments, noise=flips(), transition=transition)
+    trainer = train(arguments, noise=flips(), transition=transition, channels_last=True)
     trainer.save_model(str(tmp_path / "saved"))
-    loaded = NoisyClassifier.from_pretrained(tmp_path / "saved").eval()
+    loaded = NoisyClassifier.from_pretrained(tmp_path / "saved").eval().to(memory_format=torch.channels_last)
     x, sigma = torch.randn(2, 1, SIZE, SIZE), torch.ones(2)
     assert torch.equal(loaded(x, sigma), trainer.model.eval()(x, sigma))
     assert loaded.config.transition_source == transition and loaded.predicts == "clean"
