@@ -21,7 +21,7 @@ from hf_noise.noise import Noise, noise_from_description
 from hf_noise.trainers.card import state_noise
 from hf_noise.trainers.meter import Meter
 
-__all__ = ["NoiseTrainer", "STATE_FILE", "noise_of", "write_config"]
+__all__ = ["NoiseTrainer", "STATE_FILE", "noise_of", "search_no_unused", "write_config"]
 
 STATE_FILE = "hf_noise_state.safetensors"
 
@@ -181,6 +181,12 @@ class NoiseTrainer(Trainer):
         # Parameters of one's own are in the checkpoint's state, which is read right after.
         load_result.missing_keys[:] = [key for key in load_result.missing_keys if not key.startswith(self.own_prefix)]
         super()._issue_warnings_after_load(load_result)
+
+
+def search_no_unused(args: Any) -> None:
+    """Tell DDP, unless `args` do, that every parameter has a gradient; its search would see a model's forward alone."""
+    if args is not None and args.ddp_find_unused_parameters is None:
+        args.ddp_find_unused_parameters = False
 
 
 def write_config(model: Any, **values: Any) -> None:

@@ -19,6 +19,7 @@ from hf_noise.models.noisy_classifier import NoisyClassifier
 from hf_noise.noise import HumanLabels, LabelFlips, UniformTokens
 from hf_noise.noise.normals_torch import normals
 from hf_noise.trainers import NoisyClassifierTrainer
+from hf_noise.trainers.images import DeviceImages
 from hf_noise.trainers.noisy_classifier import VolumePlan
 
 SCRIPT = Path(__file__).with_name("noisy_classifier_processes.py")
@@ -234,6 +235,15 @@ def test_labels_outside_the_classes_are_counted_before_training(arguments):
         make(arguments, data=rows(labels=labels), noise=flips())
 
 
+def test_images_that_do_not_fit_are_refused(arguments):
+    data = rows()
+    with pytest.raises(ValueError, match=r"\[-1, 1\], these do in \[0, 1\]"):
+        make(arguments, data=DeviceImages(data.images, data.columns, mean=[0.0], std=[1.0]), noise=flips())
+    larger = torch.nn.functional.pad(data.images, [1] * 4)
+    with pytest.raises(ValueError, match=r"= \[1, 6, 6\], the data have \[1, 8, 8\]; pad or convert them"):
+        make(arguments, data=DeviceImages(larger, data.columns, mean=[0.5], std=[0.5]), noise=flips())
+
+
 def test_stored_labels_outside_the_classes_are_found_before_training(arguments):
     stored = Dataset.from_dict({"labels": [0, 4, 2], "sample_id": [0, 1, 2]})
     with pytest.raises(ValueError, match=r"1 of 3 labels are outside \[0, 4\), the first is 4 in row 1"):
@@ -274,7 +284,7 @@ def test_the_config_says_which_labels_are_predicted(arguments, noise, transition
 def test_rows_without_ids_are_refused(arguments):
     data = rows(8).__getitems__(range(8))
     data = [{"pixel_values": x, "labels": y} for x, y in zip(data["pixel_values"], data["labels"])]
-    with pytest.raises(ValueError, match="needs the column `sample_id`"):
+    with pytest.raises(ValueError, match="noise levels and dynamic labels are drawn from the column `sample_id`"):
         train(arguments, data=data, transition=None)
 
 
@@ -283,3 +293,9 @@ def test_the_plan_of_the_matrix():
     assert [plan.factors(done) for done in (0, 0.2, 0.5, 1)] == [(1, 1), (0.1, 0.1), (1, 0), (1, 0)]
     with pytest.raises(ValueError, match=r"must rise within \(0, 1\], got \[0.5, 0.2\]"):
         VolumePlan(phases=((0.5, 1.0), (0.2, 0.1)))
+    for options in ({"phases": ((0.5, -1.0),)}, {"weight": float("nan")}):
+        with pytest.raises(ValueError, match="must be finite and >= 0, got"):
+            VolumePlan(**options)
+    for rate in (-1.0, 0.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="matrix_rate must be finite and > 0"):
+            VolumePlan(matrix_rate=rate)
