@@ -330,6 +330,8 @@ def test_a_classifier_of_clean_labels_fits_any_noise(arguments):
     trainer = build(arguments, noise=noise, loss="tdsm", classifier=helper)
     np.testing.assert_allclose(trainer.transition.matrix, noise.transition)
     check_same_noise(classifier(flips(0.5)).config, None)
+    with pytest.raises(ValueError, match="the classifier's noise has 4 classes, this run 5"):
+        check_same_noise(classifier(flips()).config, LabelFlips.symmetric(ratio=1.0, num_classes=5))
 
 
 def test_another_matrix_than_the_classifiers_is_told(arguments):
