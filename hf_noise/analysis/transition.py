@@ -15,6 +15,7 @@ from hf_noise.noise.transition import check_transition
 
 __all__ = ["TransitionError", "anchor_transition", "transition_error"]
 
+# Of a posterior, which may be the softmax of a network in float16; a matrix has to be exact to 1e-6.
 _ROW_SUM = 1e-4
 
 
@@ -42,7 +43,7 @@ def transition_error(estimated: Any, true: Any) -> TransitionError:
     """Compare two transition matrices [C, C].
 
     Raises:
-        ValueError: one of them is not row-stochastic, or their sizes differ.
+        ValueError: an entry is negative, a row misses the sum 1 by more than 1e-6, or their sizes differ.
 
     Example:
         >>> transition_error([[0.8, 0.2], [0.5, 0.5]], [[0.8, 0.2], [0.3, 0.7]]).total_variation
@@ -62,7 +63,8 @@ def anchor_transition(noisy_posterior: Any, quantile: float = 0.97) -> np.ndarra
     quantile, because the largest value of all is often an outlier (Patrini et al., CVPR 2017, section 4.3).
 
     Args:
-        noisy_posterior: real numbers [N, C], each row >= 0 with the sum 1; N >= 1, and many samples of each class.
+        noisy_posterior: real numbers [N, C], each row >= 0 with the sum 1 to within 1e-4; N >= 1, and many samples of
+            each class.
         quantile: in (0, 1], over all samples, so it has to lie above 1 - the share of the rarest class: 0.97 is for
             about 10 classes, 0.997 for 100. 1 takes the largest value.
 

@@ -86,10 +86,14 @@ class EDMPipeline(DiffusionPipeline):
 
         Raises:
             FileNotFoundError: neither a folder nor a name that a repository can have.
-            ValueError: use_safetensors=False, or a custom pipeline.
+            ValueError: use_safetensors=False, trust_remote_code=True, or a custom pipeline.
         """
-        if kwargs.pop("use_safetensors", True) is False or kwargs.get("custom_pipeline") is not None:
-            raise ValueError("EDMPipeline loads safetensors and its own code only; weights in pickle form can run code")
+        of_others = kwargs.get("custom_pipeline") is not None or kwargs.get("trust_remote_code", False)
+        if kwargs.pop("use_safetensors", True) is False or of_others:
+            raise ValueError(
+                "EDMPipeline loads safetensors and its own code only, without use_safetensors=False, "
+                "trust_remote_code=True or custom_pipeline=; pickled weights and a repository's code can do anything"
+            )
         folder = os.path.expanduser(os.fspath(pretrained_model_name_or_path))
         if not os.path.isdir(folder):
             of_hub = {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
@@ -262,6 +266,10 @@ def _batch_size(
     generator: torch.Generator | list[torch.Generator] | None,
 ) -> int:
     """Number of images that all arguments agree on."""
+    try:
+        _ = seed is None or [operator.index(one) for one in (seed if np.ndim(seed) else [seed])]
+    except TypeError:
+        raise ValueError(f"seed must be a whole number or a list of them, got {seed!r}") from None
     labels = None if class_labels is None else np.shape(torch.as_tensor(class_labels))
     if labels is not None and len(labels) > 1:
         raise ValueError(f"class_labels must be one class or a list of them, got the shape {tuple(labels)}")

@@ -22,6 +22,8 @@ def scalings(sigma: Tensor, sigma_data: float = SIGMA_DATA) -> tuple[Tensor, Ten
 
     c_skip = sigma_data^2 / (sigma^2 + sigma_data^2), c_out = sigma sigma_data / sqrt(sigma^2 + sigma_data^2),
     c_in = 1 / sqrt(sigma^2 + sigma_data^2), c_noise = ln(sigma) / 4.
+
+    Source: Karras et al. 2022, table 1.
     """
     total = sigma.square() + sigma_data**2  # the variance of x
     c_in = total.rsqrt()

@@ -205,8 +205,9 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
         if index % 2 or sigma_hat == sigma or self._is_churned:
             return sample
         self._is_churned = True
-        noise = randn_tensor(tuple(sample.shape), generator=generator, device=sample.device, dtype=sample.dtype)
-        return sample + self._s_noise * math.sqrt(sigma_hat**2 - sigma**2) * noise
+        # In float32 always, so that a seed means the same image whatever the state's precision.
+        noise = randn_tensor(tuple(sample.shape), generator=generator, device=sample.device, dtype=torch.float32)
+        return sample + self._s_noise * math.sqrt(sigma_hat**2 - sigma**2) * noise.to(sample.dtype)
 
     def scale_model_input(self, sample: Tensor, timestep: float | Tensor) -> Tensor:
         """c_in x for the coming network call."""

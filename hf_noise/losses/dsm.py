@@ -46,8 +46,10 @@ def noisy_images(images: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
     """x = x0 + sigma n, [B, ...]; shapes are checked, values are not (a GPU would have to wait for that).
 
     Raises:
-        ValueError: `sigma` is not [B], or `noise` has another shape than `images`.
+        ValueError: `images` have no axis beside B, `sigma` is not [B], or `noise` has another shape than `images`.
     """
+    if images.ndim < 2:
+        raise ValueError(f"images must be [B, ...] with an axis of pixels at least, got {list(images.shape)}")
     if sigma.shape != images.shape[:1] or noise.shape != images.shape:
         raise ValueError(
             f"images {list(images.shape)} need sigma {list(images.shape[:1])} and noise of their own shape, "
@@ -83,7 +85,7 @@ def dsm_loss(
 
     Args:
         denoiser: D(x, sigma, class_labels, **conditioning).
-        images: float [B, ...], x0, in [-1, 1].
+        images: float [B, ...], x0, in [-1, 1]; one axis beside B at least.
         sigma: float [B], > 0; EDM draws ln sigma ~ N(-1.2, 1.2^2).
         noise: float, standard normal, of the shape of `images`.
         class_labels: int64 [B], or None for a denoiser without classes.

@@ -13,25 +13,27 @@ from torch import Tensor
 
 __all__ = ["label_nll", "log_columns", "transition_nll"]
 
-_ROW_SUM_TOLERANCE = 1e-5
+#: By how much probabilities, as given in float32 perhaps, may miss the sum 1.
+ROW_SUM_TOLERANCE = 1e-6
 
 
 def log_columns(transition: Tensor) -> Tensor:
     """Row j holds log T[:, j], what a noisy label j says of each clean class; checked once, looked up in every step.
 
     Args:
-        transition: float [C, C], T[i, j] = p(noisy = j | clean = i), rows sum to 1.
+        transition: float [C, C], C >= 2, T[i, j] = p(noisy = j | clean = i), rows sum to 1.
 
     Returns:
         [C, C] of the same dtype, -inf where T is 0.
 
     Raises:
-        ValueError: T is not square or not row-stochastic.
+        ValueError: T is not square, of fewer than 2 classes, has a negative entry, or a row misses the sum 1 by more
+            than 1e-6.
     """
-    if transition.ndim != 2 or transition.shape[0] != transition.shape[1]:
-        raise ValueError(f"transition must be [C, C], got {list(transition.shape)}")
-    rows = transition.sum(-1)
-    if not (transition >= 0).all() or not torch.allclose(rows, torch.ones_like(rows), atol=_ROW_SUM_TOLERANCE):
+    if transition.ndim != 2 or transition.shape[0] != transition.shape[1] or len(transition) < 2:
+        raise ValueError(f"transition must be [C, C] with C >= 2 classes, got {list(transition.shape)}")
+    rows = transition.detach().cpu().double().sum(-1)
+    if not (transition >= 0).all() or not ((rows - 1).abs() <= ROW_SUM_TOLERANCE).all():
         raise ValueError(f"each row of the transition matrix must be >= 0 and sum to 1, got row sums {rows.tolist()}")
     return torch.log(transition).T.contiguous()
 
@@ -71,7 +73,7 @@ def transition_nll(logits: Tensor, labels: Tensor, transition: Tensor) -> Tensor
         Tensor [...]; inf where no class could have produced the label.
 
     Raises:
-        ValueError: T has another shape or is not row-stochastic.
+        ValueError: T has another shape, or is no such matrix, see `log_columns`.
     """
     classes = logits.shape[-1]
     if transition.shape != (classes, classes):

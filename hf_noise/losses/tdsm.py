@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_noise.losses.dsm import SIGMA_DATA, noisy_images, per_image, weighted_error
-from hf_noise.losses.labels import log_columns
+from hf_noise.losses.labels import ROW_SUM_TOLERANCE, log_columns
 
 __all__ = ["LabelTransition", "tdsm_loss", "transition_aware_weights"]
 
@@ -29,21 +29,20 @@ MAX_CONDITION = 100.0
 # 1.4 times slower per image at 128); on a GPU this keeps a large one busy and fits a small one (2048 images).
 _PIXELS_ON_CPU, _PIXELS_ON_GPU = 2**14, 2**21
 
-_ROW_SUM_TOLERANCE = 1e-5
-
 
 class LabelTransition:
     """A transition matrix, checked once, with the tables that the weights look up in every step.
 
     Args:
-        transition: T, real numbers [C, C] (array, tensor or nested lists), T[i, j] = p(noisy = j | clean = i), rows
-            sum to 1.
+        transition: T, real numbers [C, C] (array, tensor or nested lists), C >= 2, T[i, j] = p(noisy = j | clean = i),
+            rows sum to 1.
         prior: p(clean) [C], uniform by default. The weights depend on it only where a posterior has underflown:
             elsewhere it cancels.
         device: of the tables.
 
     Raises:
-        ValueError: T is not square or not row-stochastic; the prior is none for C classes.
+        ValueError: T is not square, of fewer than 2 classes, or has a negative entry; the prior has other classes or a
+            negative entry; a row, or the prior, misses the sum 1 by more than 1e-6.
     """
 
     def __init__(self, transition: Any, prior: Any = None, *, device: torch.device | str = "cpu") -> None:
@@ -86,7 +85,7 @@ class LabelTransition:
             raise ValueError(
                 f"the prior has one probability for each of {len(self)} classes, got shape {list(p.shape)}"
             )
-        if not ((p >= 0).all() and abs(p.sum() - 1) <= _ROW_SUM_TOLERANCE):
+        if not ((p >= 0).all() and abs(p.sum() - 1) <= ROW_SUM_TOLERANCE):
             raise ValueError(f"the prior must be >= 0 and sum to 1, got {p.tolist()}; divide counts by their sum")
         return p
 
@@ -137,7 +136,7 @@ def transition_aware_weights(
         noisy_posterior: float [B, C], p(noisy = j | x).
         prior: p(clean) [C], uniform by default, only for where the posterior has underflown.
         logits: the posterior is given as logits or log-probabilities, of any normalisation. Nothing underflows then.
-        temperature: > 0; logits are divided by it.
+        temperature: finite and > 0; logits are divided by it.
         clamp: cut weights of the inverse form to [0, 1].
         renormalise: divide weights of the inverse form by their sum.
         max_condition: largest condition number of T that the inverse form accepts.
@@ -147,8 +146,8 @@ def transition_aware_weights(
         unless it was asked otherwise. Computed in float64.
 
     Raises:
-        ValueError: not exactly one posterior; shapes do not agree; T or the prior is none; T is singular or badly
-            conditioned in the inverse form.
+        ValueError: not exactly one posterior; shapes do not agree; labels are no integers; T or the prior is none; T is
+            singular or badly conditioned in the inverse form; the temperature is out of its range.
 
     Source: Na et al. 2024 (the inverse form; the other one is the same if q = p T).
     """
@@ -164,8 +163,9 @@ def transition_aware_weights(
             f"{len(noisy_labels)} labels and a transition matrix of {len(transition)} classes need a posterior "
             f"{[len(noisy_labels), len(transition)]}, got {list(given.shape)}; is the classifier one of other classes?"
         )
-    if not temperature > 0:
-        raise ValueError(f"temperature must be > 0, got {temperature!r}; 1 leaves the posterior as it is")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be finite and > 0, got {temperature!r}; 1 leaves the posterior as it is")
+    _check_integers(noisy_labels)
     transition = transition.to(given.device)
     posterior = given.detach().to(_exact(given.device))
     if clean_posterior is not None:
@@ -176,6 +176,11 @@ def transition_aware_weights(
             posterior = torch.softmax((posterior if logits else posterior.log()) / temperature, -1)
         weights = _by_inverse(noisy_labels, transition, posterior, clamp, renormalise, max_condition)
     return weights.to(torch.promote_types(given.dtype, torch.float32))
+
+
+def _check_integers(noisy_labels: Tensor) -> None:
+    if noisy_labels.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"noisy_labels must be int64, got {noisy_labels.dtype}; they are numbers of classes")
 
 
 def _by_bayes(labels: Tensor, transition: LabelTransition, log_p: Tensor) -> Tensor:
@@ -255,7 +260,7 @@ def tdsm_loss(
         float [B]; its mean over a batch is the loss.
 
     Raises:
-        ValueError: shapes do not agree, or an option is out of its range.
+        ValueError: shapes do not agree, labels are no integers, or an option is out of its range.
 
     Source: Na et al. 2024 (the objective, and the gradient through the observed label that its experiments use).
     """
@@ -264,6 +269,7 @@ def tdsm_loss(
             f"{len(images)} images need as many noisy_labels and weights [{len(images)}, C], got noisy_labels "
             f"{list(noisy_labels.shape)} and weights {list(weights.shape)}"
         )
+    _check_integers(noisy_labels)
     if not 0 <= tau < 1:
         raise ValueError(f"tau must lie in [0, 1), got {tau!r}; classes of weight <= tau are left out")
     if grad_classes not in ("observed", "all"):

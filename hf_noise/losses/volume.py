@@ -29,6 +29,8 @@ class VolumeMinimisation(nn.Module):
 
     Raises:
         ValueError: fewer than two classes.
+
+    Source: Li et al., "Provably end-to-end label-noise learning without anchor points", ICML 2021.
     """
 
     def __init__(self, num_classes: int, initial: float = -2.0):

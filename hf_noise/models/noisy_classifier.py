@@ -7,6 +7,7 @@ after each stage.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -66,6 +67,8 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
     Raises:
         ValueError: an unknown architecture, an image size it cannot take, names or a matrix of other classes, or
             predicts="noisy" with a transition.
+
+    Source: Na et al., "Label-noise robust diffusion models", ICLR 2024, appendix (paper C).
     """
 
     main_input_name = "noisy_images"
@@ -125,6 +128,10 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
             raise ValueError("NoisyClassifier loads safetensors only; weights in pickle form can run code")
         return super().from_pretrained(pretrained_model_name_or_path, use_safetensors=True, **kwargs)
 
+    def check(self, **ours: Any) -> None:
+        """Refuse this classifier for a run of other images, classes or noise levels; see `check_classifier`."""
+        check_classifier(self.config, **ours)
+
     def forward(self, noisy_images: Tensor, sigma: Tensor, augment: Tensor | None = None) -> Tensor:
         """Logits of the classes.
 
@@ -151,9 +158,9 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         return self.network((noisy_images.float() * c_in[:, None, None, None]).to(dtype), embedded).float()
 
     def log_posterior(self, noisy_images: Tensor, sigma: Tensor, temperature: float = 1.0) -> Tensor:
-        """log p(class | x_t), float32 [B, C], of logits divided by `temperature` > 0; arguments as for `forward`."""
-        if not temperature > 0:
-            raise ValueError(f"temperature must be > 0, got {temperature}; 1 leaves the posterior as it is")
+        """log p(class | x_t), float32 [B, C], of logits divided by a finite `temperature` > 0; else as `forward`."""
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature must be finite and > 0, got {temperature}; 1 leaves the posterior as it is")
         return F.log_softmax(self(noisy_images, sigma) / temperature, dim=-1)
 
 

@@ -60,7 +60,7 @@ def stream_key(seed: int, stream: int, epoch: int) -> torch.Tensor:
     return torch.tensor(_signed(counter.stream_key(seed, stream, epoch)))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)  # a training step and an evaluation have about ten of them, each in its turn
 def stream_key_on(seed: int, stream: int, epoch: int, device: torch.device) -> torch.Tensor:
     """`stream_key` on a device; kept, since a copy to a GPU makes the host wait."""
     return stream_key(seed, stream, epoch).to(device)

@@ -13,7 +13,7 @@ import torch
 
 from hf_noise.noise import counter_torch
 
-__all__ = ["normals", "uniforms"]
+__all__ = ["log_normals", "normals", "uniforms"]
 
 _PER_WORD = 2.0**-32
 
@@ -36,6 +36,11 @@ def normals(seed: int, stream: int, epoch: int, sample: torch.Tensor, length: in
     radius = torch.sqrt(-2 * torch.log((counter_torch.upper_half(words) + 1).float() * _PER_WORD))
     angle = (words & counter_torch.LOWER_HALF).float() * (2 * math.pi * _PER_WORD)
     return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], -1).flatten(1)[:, :length]
+
+
+def log_normals(seed: int, stream: int, epoch: int, sample: torch.Tensor, mean: float, std: float) -> torch.Tensor:
+    """One number of each sample whose logarithm is N(mean, std^2), float32 [B], > 0; else as `normals`."""
+    return torch.exp(mean + std * normals(seed, stream, epoch, sample, 1)[:, 0])
 
 
 def uniforms(seed: int, stream: int, epoch: int, sample: torch.Tensor, length: int) -> torch.Tensor:

@@ -26,7 +26,8 @@ def check_transition(transition: Any) -> np.ndarray:
             1e-6 (float32) are divided by their sum.
 
     Raises:
-        ValueError: another shape, a negative, infinite or missing entry, or a row that does not sum to 1.
+        ValueError: another shape, a negative, infinite or missing entry, or a row that misses the sum 1 by more than
+            1e-6.
         TypeError: the entries are not real numbers.
     """
     given = np.asarray(as_numpy(transition))

@@ -21,7 +21,7 @@ from hf_noise.noise import Noise, noise_from_description
 from hf_noise.trainers.card import state_noise
 from hf_noise.trainers.meter import Meter
 
-__all__ = ["NoiseTrainer", "STATE_FILE", "noise_of", "write_config"]
+__all__ = ["NoiseTrainer", "STATE_FILE", "noise_of", "search_no_unused", "write_config"]
 
 STATE_FILE = "hf_noise_state.safetensors"
 
@@ -154,7 +154,9 @@ class NoiseTrainer(Trainer):
             self._checkpoint_state = None
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        # safetensors takes no other layout of memory, such as channels_last.
         state_dict = self.model.state_dict() if state_dict is None else state_dict
+        state_dict = {name: value.contiguous() for name, value in state_dict.items()}
         own = {k: v.detach().cpu() for k, v in state_dict.items() if k.startswith(self.own_prefix)}
         super()._save(output_dir, {k: v for k, v in state_dict.items() if k not in own})
         if self._checkpoint_state is not None and self.args.should_save:
@@ -164,10 +166,27 @@ class NoiseTrainer(Trainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         state = load_file(os.path.join(resume_from_checkpoint, STATE_FILE))
         self.meter.load(state, self.accelerator)
-        self._load_own(state)
+        self._load_own(resume_from_checkpoint, state)
 
-    def _load_own(self, state: dict[str, Tensor]) -> None:
-        """Take up parameters of one's own from a checkpoint's state."""
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        folder = self.state.best_model_checkpoint
+        # The meter stays: it counts what was trained on, however good it was.
+        self._load_own(folder, load_file(os.path.join(folder, STATE_FILE)))
+
+    def _load_own(self, folder: str, state: dict[str, Tensor]) -> None:
+        """Take up what the file of the weights does not hold, from a checkpoint's folder and its state."""
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # Parameters of one's own are in the checkpoint's state, which is read right after.
+        load_result.missing_keys[:] = [key for key in load_result.missing_keys if not key.startswith(self.own_prefix)]
+        super()._issue_warnings_after_load(load_result)
+
+
+def search_no_unused(args: Any) -> None:
+    """Tell DDP, unless `args` do, that every parameter has a gradient; its search would see a model's forward alone."""
+    if args is not None and args.ddp_find_unused_parameters is None:
+        args.ddp_find_unused_parameters = False
 
 
 def write_config(model: Any, **values: Any) -> None:

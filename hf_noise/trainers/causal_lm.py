@@ -15,7 +15,7 @@ from torch import Tensor
 from hf_noise.losses.nll import HAS_FUSED, IGNORE_INDEX, shift_targets, token_nll
 from hf_noise.noise import UniformTokens
 from hf_noise.noise.tokens_torch import corrupt
-from hf_noise.trainers.base import NoiseTrainer
+from hf_noise.trainers.base import NoiseTrainer, search_no_unused
 from hf_noise.trainers.collate import MODEL_INPUTS, collate_rows
 from hf_noise.trainers.meter import TokenMeter
 from hf_noise.trainers.objective import CorrectedNLL, LearnedErrorRate, make_objective
@@ -72,9 +72,8 @@ class CausalLMTrainer(NoiseTrainer):
         fused_loss: bool | None = None,
         **kwargs: Any,
     ):
-        if args is not None and error_rate == "learned" and args.ddp_find_unused_parameters is None:
-            # The learned rate is used outside the model's forward, where DDP's search would take it for unused.
-            args.ddp_find_unused_parameters = False
+        if error_rate == "learned":  # and used outside the model's forward
+            search_no_unused(args)
         kwargs.setdefault("data_collator", collate_rows)
         super().__init__(model, args, noise=noise, meter=TokenMeter(), **kwargs)
         self.objective = make_objective(loss, error_rate, self.noise, self.model.config.vocab_size)
@@ -177,7 +176,7 @@ class CausalLMTrainer(NoiseTrainer):
             optimizer.add_param_group({"params": [rate.logit], "lr": learning_rate, "weight_decay": 0.0})
         return optimizer
 
-    def _load_own(self, state: dict[str, Tensor]) -> None:
+    def _load_own(self, folder: str, state: dict[str, Tensor]) -> None:
         rate = getattr(self.model, _RATE, None)
         if rate is not None:
             rate.load_state_dict({"logit": state[f"{_RATE}.logit"]})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,13 +17,12 @@ from transformers import TrainerCallback
 
 from hf_noise.diffusion.preconditioning import SIGMA_DATA, Denoiser
 from hf_noise.losses import LabelTransition, dsm_loss, tdsm_loss, transition_aware_weights
-from hf_noise.losses.dsm import P_MEAN, P_STD
-from hf_noise.models.noisy_classifier import check_classifier
+from hf_noise.losses.dsm import P_MEAN, P_STD, noisy_images
 from hf_noise.noise import HumanLabels, LabelFlips
-from hf_noise.noise.normals_torch import normals, uniforms
+from hf_noise.noise.normals_torch import log_normals, normals, uniforms
+from hf_noise.trainers.base import search_no_unused
 from hf_noise.trainers.finite import FiniteTrainer
-from hf_noise.trainers.images import DeviceImages
-from hf_noise.trainers.labels import LabelTrainer, check_class_names, sample_ids
+from hf_noise.trainers.labels import SAME_TRANSITION, LabelTrainer, check_class_names, check_same_noise, sample_ids
 from hf_noise.trainers.meter import LossMeter, sum_dtype
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ EVALUATION_STREAM = 87
 EMA_FILE = "ema.safetensors"
 _STEPS = "optimization_step"
 _AUGMENT = "hf_noise_augment"
-# A transition matrix in a config went through float32.
-_SAME = 1e-6
 
 
 class EDMTrainer(FiniteTrainer, LabelTrainer):
@@ -62,11 +61,12 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
         classifier: `NoisyClassifier` for "tdsm", trained at the same noise levels on the same classes. It is frozen,
             and no part of any checkpoint.
         transition: T [C, C] for "tdsm", rows clean; by default what the classifier was trained through, else that of
-            the noise. T = I needs no classifier, and is "dsm" exactly.
+            the noise. T = I needs no classifier, and is "dsm" exactly. A T that differs from the classifier's own
+            gives a warning.
         weights: "bayes" for a classifier that predicts clean classes (trained through T), "inverse" for one that
             predicts noisy labels.
         tau, renormalise, grad_classes, chunk: see `hf_noise.losses.tdsm_loss`.
-        temperature: of the classifier, > 0.
+        temperature: of the classifier, finite and > 0.
         ema_decay: of the moving average, in [0, 1). It starts lower: step k uses at most k / (k + 9).
         label_dropout: share of labels that are left out in training, in [0, 1); > 0 for classifier-free guidance.
         sigma_data, P_mean, P_std: of EDM.
@@ -75,10 +75,13 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
         **kwargs: as for `transformers.Trainer`.
 
     Raises:
-        ValueError: noise, transition, classifier and network disagree on classes, images or noise levels; T is
-            singular or badly conditioned in the inverse form; an option is out of range; and what `LabelTrainer`
-            refuses.
+        ValueError: noise, transition, classifier, network and data disagree on classes, images or noise levels; the
+            classifier was trained on labels of other noise; T is singular or badly conditioned in the inverse form; an
+            option is out of range; and what `LabelTrainer` refuses.
         FloatingPointError: in training or when saving, a loss or a weight that is not finite.
+
+    Source: Karras et al., "Elucidating the design space of diffusion-based generative models", NeurIPS 2022 (noise
+    levels, preconditioning, augmentation); Na et al., "Label-noise robust diffusion models", ICLR 2024 (TDSM).
     """
 
     own_prefix = _AUGMENT
@@ -112,20 +115,18 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {value}")
         for name, value in (("temperature", temperature), ("sigma_data", sigma_data), ("P_std", P_std)):
-            if not value > 0:
-                raise ValueError(f"{name} must be > 0, got {value}")
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be finite and > 0, got {value}")
         if not (unet.config.num_class_embeds or 0) > 1:
             raise ValueError("the network has no classes; make it with num_class_embeds = K + 1, see edm_unet")
-        if args is not None and args.ddp_find_unused_parameters is None:
-            args.ddp_find_unused_parameters = False  # all have a gradient
+        if unet.config.sample_size is None:
+            raise ValueError("the network states no image size; make it with sample_size=, which sampling needs too")
+        search_no_unused(args)
         if augment is not None:
             unet.add_module(_AUGMENT, _Description(unet))
-            unet._keys_to_ignore_on_save = None  # the Trainer asks for it when it finds this layer in no checkpoint
         super().__init__(unet, args, noise=noise, meter=LossMeter(), **kwargs)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError("the moving average is kept on each device as a whole: use DDP, not FSDP or DeepSpeed")
-        for rows in (self.train_dataset, self.eval_dataset):
-            check_range(rows)
         self.sigma_data, self.P_mean, self.P_std, self.augment = sigma_data, P_mean, P_std, augment
         self.label_dropout, self.temperature, self.weights = label_dropout, temperature, weights
         self.mixing = {"tau": tau, "renormalise": renormalise, "grad_classes": grad_classes, "chunk": chunk}
@@ -138,6 +139,12 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
     @property
     def num_classes(self) -> int:
         return self.model.config.num_class_embeds - 1
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        size = self.model.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.model.config.in_channels, height, width
 
     def write_noise(self, noise: LabelFlips | HumanLabels) -> None:
         """Nothing: `EDMPipeline` states the noise, and the network's config stays one of diffusers."""
@@ -157,8 +164,11 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
             raise ValueError(f'loss must be "dsm" or "tdsm", got {loss!r}')
         if self.weights not in ("bayes", "inverse"):
             raise ValueError(f'weights must be "bayes" or "inverse", got {self.weights!r}')
-        if transition is None and classifier is not None:
-            transition = classifier.config.transition
+        is_given, learned_through = transition is not None, None
+        if classifier is not None:
+            check_same_noise(classifier.config, self.noise)
+            learned_through = classifier.config.transition
+        transition = transition if is_given else learned_through
         if transition is None and self.noise is not None:
             transition = self.noise.transition
         if transition is None:
@@ -171,36 +181,40 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
             return None, None
         if classifier is None:
             raise ValueError('loss="tdsm" needs classifier=, see hf_noise.trainers.NoisyClassifierTrainer')
-        self._check_classifier(classifier.config, classifier.predicts)
+        self._check_classifier(classifier)
+        if is_given and learned_through is not None:
+            apart = float((transition.matrix - torch.tensor(learned_through, dtype=torch.float64)).abs().max())
+            if apart > SAME_TRANSITION:
+                warnings.warn(f"transition= differs by up to {apart:.3g} from the T that the classifier was trained "
+                              "through; the weights take the one that is given", stacklevel=3)  # fmt: skip
         if self.weights == "inverse":  # refuses a matrix without a usable inverse now, not in the first step
             even = torch.full((1, self.num_classes), 1 / self.num_classes, device=self.args.device)
             transition_aware_weights(even.argmax(-1), transition, noisy_posterior=even)
-        return classifier.to(self.args.device).eval().requires_grad_(False), transition
+        layout = torch.channels_last if self.channels_last else torch.preserve_format
+        classifier = classifier.to(self.args.device, memory_format=layout)
+        return classifier.eval().requires_grad_(False), transition
 
-    def _check_classifier(self, theirs: Any, predicts: str) -> None:
-        ours, noise = self.model.config, self.noise
-        check_classifier(
-            theirs, num_classes=self.num_classes, image_size=ours.sample_size, num_channels=ours.in_channels,
-            sigma_data=self.sigma_data, P_mean=self.P_mean, P_std=self.P_std,
+    def _check_classifier(self, classifier: Any) -> None:
+        channels, height, width = self.image_shape
+        classifier.check(
+            num_classes=self.num_classes, image_size=height if height == width else (height, width),
+            num_channels=channels, sigma_data=self.sigma_data, P_mean=self.P_mean, P_std=self.P_std,
         )  # fmt: skip
-        check_class_names(theirs.class_names, self.train_dataset, "the classifier")
-        needed = {"bayes": "clean", "inverse": "noisy"}[self.weights]
+        check_class_names(classifier.config.class_names, self.train_dataset, "the classifier")
+        predicts, needed = classifier.predicts, {"bayes": "clean", "inverse": "noisy"}[self.weights]
         if predicts != needed:
             other = {"bayes": "inverse", "inverse": "bayes"}[self.weights]
             raise ValueError(
                 f'weights="{self.weights}" takes a classifier of {needed} labels, this one predicts {predicts} ones; '
                 f'use weights="{other}", or train it {"through T" if needed == "clean" else "with transition=None"}'
             )
-        if theirs.transition_source == "known" and noise is not None:
-            apart = float(np.abs(np.asarray(theirs.transition) - noise.transition).max())
-            if apart > _SAME:
-                raise ValueError(
-                    f"the classifier was trained through the T of other noise (entries differ by up to {apart:.3g}); "
-                    "train one on the labels of this run"
-                )
 
     def denoiser(self, model: nn.Module) -> Callable[..., Tensor]:
-        """D(x, sigma, class_labels, augment=None) of the network, wrapped or not, in training with its augmentation."""
+        """The denoiser in training, of the network as it is wrapped: D(x, sigma, class_labels, augment=None) -> x0.
+
+        x and x0 are float32 [B, C, H, W], sigma float32 [B] > 0, class_labels int64 [B] in [0, K] with K for none, and
+        `augment` float32 [B, 9] says how the images were augmented.
+        """
         plain = Denoiser(model, self.sigma_data)
         if self.augment is None:
             return plain
@@ -213,8 +227,8 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
         return told
 
     def levels(self, sample: Tensor, stream: int, epoch: int) -> Tensor:
-        """Noise levels float32 [B], from the counter."""
-        return torch.exp(self.P_mean + self.P_std * normals(self.args.seed, stream, epoch, sample, 1)[:, 0])
+        """sigma float32 [B], > 0, of samples int64 [B]: a pure function of (args.seed, stream, epoch, sample)."""
+        return log_normals(self.args.seed, stream, epoch, sample, self.P_mean, self.P_std)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         labels, _, is_noisy = self.targets(inputs, draw=True)
@@ -244,7 +258,9 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
         if self.transition is None:
             return None
         # Paper C: the classifier sees the augmented image and is not told how it was augmented.
-        logits = self.classifier(images + sigma[:, None, None, None] * noise, sigma)
+        # accelerate wraps the network it trains alone: without this the classifier would run in float32.
+        with self.accelerator.autocast():
+            logits = self.classifier(noisy_images(images, sigma, noise), sigma)
         given = {"bayes": "clean_posterior", "inverse": "noisy_posterior"}[self.weights]
         return transition_aware_weights(
             labels, self.transition, logits=True, temperature=self.temperature, **{given: logits}
@@ -293,20 +309,16 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
             if self.args.should_save:
                 self.pipeline().save_pretrained(folder)
             return
-        state_dict = self.model.state_dict() if state_dict is None else state_dict
-        super()._save(output_dir, {name: value.contiguous() for name, value in state_dict.items()})
+        super()._save(output_dir, state_dict)
         if self.args.should_save:
             average = {name: value.cpu().contiguous() for name, value in zip(self.names, self.ema.shadow_params)}
             save_file(average | {_STEPS: torch.tensor(self.ema.optimization_step)}, os.path.join(folder, EMA_FILE))
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        average = load_file(os.path.join(resume_from_checkpoint, EMA_FILE))
+    def _load_own(self, folder: str, state: Mapping[str, Tensor]) -> None:
+        average = load_file(os.path.join(folder, EMA_FILE))
         self.ema.optimization_step = int(average[_STEPS])
         for name, value in zip(self.names, self.ema.shadow_params):
             value.copy_(average[name])
-
-    def _load_own(self, state: Mapping[str, Tensor]) -> None:
         if self.augment is not None:
             getattr(self.model, _AUGMENT).load_state_dict(
                 {name.removeprefix(f"{_AUGMENT}."): v for name, v in state.items() if name.startswith(_AUGMENT)}
@@ -320,7 +332,9 @@ class _Average(TrainerCallback):
         self.trainer = trainer
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.trainer.ema.step(self.trainer._published())
+        # A step whose float16 gradients overflowed was none: its weights are those of the step before.
+        if not self.trainer.accelerator.optimizer_step_was_skipped:
+            self.trainer.ema.step(self.trainer._published())
 
 
 class _Description(nn.Linear):
@@ -342,18 +356,6 @@ class _Description(nn.Linear):
 
     def _add(self, module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
         return embedded if self.told is None else embedded + self(self.told.to(embedded.dtype))
-
-
-def check_range(rows: Any) -> None:
-    """Raise ValueError unless the images, where they are `DeviceImages`, come in [-1, 1]."""
-    if not isinstance(rows, DeviceImages):
-        return
-    low, high = ((level - rows.mean) * rows.scale for level in (0, 255))
-    if not (torch.allclose(low, -torch.ones_like(low)) and torch.allclose(high, torch.ones_like(high))):
-        raise ValueError(
-            f"images must lie in [-1, 1], these do in [{float(low.min()):.3g}, {float(high.max()):.3g}]; make "
-            "DeviceImages with a mean and a std of 0.5 for each channel"
-        )
 
 
 def _mean_losses(prediction: Any) -> dict[str, float]:

@@ -15,7 +15,9 @@ from hf_noise.noise.normals_torch import uniforms
 __all__ = ["EDMAugment"]
 
 _DRAWS = 14
-_HALF_WORD = 2.0**-25  # puts a draw of 24 bits in the middle of its interval, so that no normal number is infinite
+# Added to 2 u - 1, puts a draw u of 24 bits in the middle of its interval, so that no normal number is infinite: they
+# end at +-5.42. Added to u itself it would be lost where u is nearly 1.
+_HALF_STEP = 2.0**-24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +32,9 @@ class EDMAugment:
         probability: in [0, 1].
         flip: whether images are flipped, horizontally and vertically; False for digits.
         scale, stretch: standard deviation of log2 of the factor on both sides, and of that on one side and its inverse
-            on the other.
+            on the other; finite and >= 0.
         rotation: largest angle as a share of half a turn, in [0, 1].
-        shift: standard deviation, as a share of the image's side.
+        shift: standard deviation, as a share of the image's side; finite and >= 0.
         seed: of the draws, in [0, 2^63).
 
     Raises:
@@ -55,8 +57,10 @@ class EDMAugment:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         for name in ("scale", "stretch", "shift"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}; 0 switches it off")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and >= 0, got {getattr(self, name)}; 0 switches it off")
+        if not 0 <= self.seed < 1 << 63:
+            raise ValueError(f"seed must lie in [0, 2^63), got {self.seed}")
 
     def __call__(self, images: Tensor, sample: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Float images [B, C, H, W] of equal sides, sample ids int64 [B] -> images, descriptions float32 [B, 9].
@@ -78,16 +82,16 @@ class EDMAugment:
     def draw(self, sample: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
         """Descriptions [B, 9], angles of rotation [B] and of the stretched axis [B]."""
         u = uniforms(self.seed, self.stream, epoch, sample, _DRAWS).unbind(-1)
-        does = [(value < self.probability).float() for value in u[:5]]
+        flipped, scaled, turned, stretched, shifted = (value < self.probability for value in u[:5])
         across, down = ((value < 0.5).float() * self.flip for value in u[5:7])
-        scale, stretch, right, below = (math.sqrt(2) * torch.erfinv(2 * (v + _HALF_WORD) - 1) for v in u[7:11])
-        angle = (2 * u[11] - 1) * math.pi * self.rotation * does[2]
+        scale, stretch, right, below = (math.sqrt(2) * torch.erfinv((2 * v - 1) + _HALF_STEP) for v in u[7:11])
+        angle = torch.where(turned, (2 * u[11] - 1) * math.pi * self.rotation, 0)
         axis = (2 * u[12] - 1) * math.pi
         # Without a sign: a narrower side is a stretched other one, and the description would not tell the two apart.
-        stretch = stretch.abs() * does[3]
+        stretch = torch.where(stretched, stretch.abs(), 0)
         return torch.stack([
-            across, down * does[0], scale * does[1], angle.cos() - 1, angle.sin(), stretch * axis.cos(),
-            stretch * axis.sin(), right * does[4], below * does[4],
+            across, torch.where(flipped, down, 0), torch.where(scaled, scale, 0), angle.cos() - 1, angle.sin(),
+            stretch * axis.cos(), stretch * axis.sin(), torch.where(shifted, right, 0), torch.where(shifted, below, 0),
         ], -1), angle, axis  # fmt: skip
 
     def _sources(self, described: Tensor, angle: Tensor, axis: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class CropFlip:
     def __call__(self, images: Tensor, sample: Tensor, epoch: int) -> Tensor:
         """Images [B, C, H, W] of any dtype, sample ids int64 [B] -> images of the same shape, on their device."""
         batch, channels, height, width = images.shape
-        key = counter_torch.stream_key(self.seed, self.stream, epoch).to(images.device)
+        key = counter_torch.stream_key_on(self.seed, self.stream, epoch, images.device)
         words = counter_torch.mix(counter_torch.row_keys(key, sample) + counter_torch.GOLDEN)
         offsets = 2 * self.padding + 1
         down, right = (((words >> shift) & 0xFFFF) * offsets >> 16 for shift in (0, 16))

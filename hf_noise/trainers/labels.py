@@ -12,15 +12,21 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from hf_noise.losses.labels import log_columns
-from hf_noise.noise import HumanLabels, LabelFlips
+from hf_noise.noise import HumanLabels, LabelFlips, noise_from_dict
 from hf_noise.trainers.base import NoiseTrainer
 from hf_noise.trainers.images import DeviceImages
 
-__all__ = ["LabelTrainer", "check_class_names", "check_labels", "class_names", "collate_images", "sample_ids"]
+__all__ = [
+    "LabelTrainer", "SAME_TRANSITION", "check_class_names", "check_images", "check_labels", "check_same_noise",
+    "class_names", "collate_images", "sample_ids",
+]  # fmt: skip
+
+#: Entries of two matrices that differ by no more are the same: one in a config may have gone through float32.
+SAME_TRANSITION = 1e-6
 
 
 class LabelTrainer(NoiseTrainer):
-    """`NoiseTrainer` on labelled images; a subclass says how many classes its model has.
+    """`NoiseTrainer` on labelled images; a subclass says how many classes its model has, and which images it takes.
 
     Rows hold `pixel_values`, `labels` and `sample_id` (dynamic noise, drawn on the device for every epoch), or those of
     a noisy data set: noisy `labels`, `clean_labels`, `is_noisy`; see `hf_noise.trainers.images`.
@@ -29,8 +35,8 @@ class LabelTrainer(NoiseTrainer):
         channels_last: memory layout of model and images; by default on a GPU.
 
     Raises:
-        ValueError: noise or labels do not fit the model's classes (in training, where labels are in no column that
-            can be read before), or `DeviceImages` are to be read by workers; and what `NoiseTrainer` refuses.
+        ValueError: noise, labels or images do not fit the model (in training, where they are in no column that can be
+            read before), or `DeviceImages` are to be read by workers; and what `NoiseTrainer` refuses.
     """
 
     noise_kinds = (LabelFlips, HumanLabels)
@@ -41,8 +47,10 @@ class LabelTrainer(NoiseTrainer):
         super().__init__(model, args, **kwargs)
         for rows in (self.train_dataset, self.eval_dataset):
             check_labels(_stored_labels(rows), self.num_classes)
+            if self.image_shape is not None:
+                check_images(rows, self.image_shape)
         # What cannot be read now is looked at batch by batch, on the CPU: no device has to wait for it.
-        self.data_collator = _InRange(self.data_collator, self.num_classes)
+        self.data_collator = _Fitting(self.data_collator, self.num_classes, self.image_shape)
         self.label_smoother = None  # of transformers, which knows no corrected loss
         self.model_accepts_loss_kwargs = True
         self.label_names = ["labels"]
@@ -58,6 +66,11 @@ class LabelTrainer(NoiseTrainer):
     def num_classes(self) -> int:
         """C of the model."""
         return self.model.config.num_labels
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """(channels, height, width) of the images, which then lie in [-1, 1]; None for a model that takes any."""
+        return None
 
     def check_noise(self, noise: LabelFlips | HumanLabels) -> None:
         if noise.num_classes != self.num_classes:
@@ -93,8 +106,8 @@ def sample_ids(rows: Mapping[str, Tensor]) -> Tensor:
     """The column `sample_id` int64 [B], or a ValueError that says what it is for."""
     if "sample_id" not in rows:
         raise ValueError(
-            "dynamic noise needs the column `sample_id`, the stable index of each row; rows have "
-            f"{', '.join(sorted(rows))}"
+            "noise levels and dynamic labels are drawn from the column `sample_id`, the stable index of each row; rows "
+            f"have {', '.join(sorted(rows))}"
         )
     return rows["sample_id"]
 
@@ -125,15 +138,39 @@ def _stored_labels(rows: Any) -> dict[str, Tensor]:
     return {name: torch.from_numpy(column) for name, column in columns.items() if column.dtype.kind == "i"}
 
 
+def check_images(rows: Any, shape: tuple[int, int, int]) -> None:
+    """Raise ValueError unless images, where they are `DeviceImages`, have this shape [channels, H, W] and [-1, 1]."""
+    if not isinstance(rows, DeviceImages):
+        return
+    _check_shape(rows.images, shape)
+    low, high = ((level - rows.mean) * rows.scale for level in (0, 255))
+    if not (torch.allclose(low, -torch.ones_like(low)) and torch.allclose(high, torch.ones_like(high))):
+        raise ValueError(
+            f"images must lie in [-1, 1], these do in [{float(low.min()):.3g}, {float(high.max()):.3g}]; make "
+            "DeviceImages with a mean and a std of 0.5 for each channel"
+        )
+
+
+def _check_shape(images: Tensor, shape: tuple[int, int, int]) -> None:
+    if tuple(images.shape[1:]) != shape:
+        raise ValueError(
+            f"the model takes images [channels, height, width] = {list(shape)}, the data have "
+            f"{list(images.shape[1:])}; pad or convert them, or make a model for this shape"
+        )
+
+
 @dataclass(frozen=True)
-class _InRange:
-    """Batches of a collator whose labels lie in [0, C); those on a device were read before."""
+class _Fitting:
+    """Batches of a collator whose labels lie in [0, C) and whose images fit; labels on a device were read before."""
 
     collator: Callable[[Any], Any]
     num_classes: int
+    image_shape: tuple[int, int, int] | None
 
     def __call__(self, rows: Any) -> Any:
         batch = self.collator(rows)
+        if self.image_shape is not None:
+            _check_shape(batch["pixel_values"], self.image_shape)
         labels = {name: batch[name] for name in ("labels", "clean_labels") if isinstance(batch.get(name), Tensor)}
         check_labels({name: values for name, values in labels.items() if values.device.type == "cpu"}, self.num_classes)
         return batch
@@ -161,6 +198,37 @@ def check_class_names(named: Sequence[str] | None, rows: Any, owner: str) -> Non
         f"{owner} calls class {first} {named[first]!r}, the data {of_rows[first]!r}; use one for these classes in "
         "this order"
     )
+
+
+def check_same_noise(theirs: Any, noise: LabelFlips | HumanLabels | None) -> None:
+    """Refuse a classifier of noisy images that was trained on labels of other noise than this run's.
+
+    It is then of no use here, wherever its T is from: an estimated one too is that of its own labels.
+
+    Args:
+        theirs: config of a `NoisyClassifier`. Where it does not state its noise, a T that is "known" tells it. One
+            without T on labels that are stated to be clean fits any noise.
+        noise: of this run; None, of which nothing is known, fits any.
+
+    Raises:
+        ValueError: the two matrices differ in an entry by more than 1e-6, or in their classes.
+    """
+    stated = None if theirs.hf_noise is None else noise_from_dict(theirs.hf_noise)
+    if stated is not None:
+        trained_on = None if theirs.transition is None and stated.error_rate == 0 else stated.transition
+    else:
+        trained_on = np.asarray(theirs.transition) if theirs.transition_source == "known" else None
+    if noise is None or trained_on is None:
+        return
+    if len(trained_on) != noise.num_classes:
+        raise ValueError(f"the classifier's noise has {len(trained_on)} classes, this run {noise.num_classes}; "
+                         "train one on the labels of this run")  # fmt: skip
+    apart = float(np.abs(trained_on - noise.transition).max())
+    if apart > SAME_TRANSITION:
+        raise ValueError(
+            f"the classifier was trained on labels of other noise (entries of the two T differ by up to {apart:.3g}); "
+            "train one on the labels of this run"
+        )
 
 
 def collate_images(rows: Any) -> dict[str, Tensor]:

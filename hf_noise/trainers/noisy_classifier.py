@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from hf_noise.losses import VolumeMinimisation, label_nll
+from hf_noise.losses.dsm import noisy_images
 from hf_noise.noise import HumanLabels, LabelFlips
-from hf_noise.noise.normals_torch import normals
-from hf_noise.trainers.base import write_config
+from hf_noise.noise.normals_torch import log_normals, normals
+from hf_noise.trainers.base import search_no_unused, write_config
 from hf_noise.trainers.finite import FiniteTrainer
 from hf_noise.trainers.labels import LabelTrainer, check_class_names, class_names, sample_ids
 from hf_noise.trainers.meter import LabelMeter, sum_dtype
@@ -35,13 +37,13 @@ class VolumePlan:
     """How a transition matrix is learned beside the classifier.
 
     Args:
-        phases: (until which share of the steps, factor on every learning rate). After the last one the matrix stays
-            as it is and the factor is 1 again.
-        matrix_rate: learning rate of the matrix as a multiple of the classifier's.
-        weight: of log |det T|.
+        phases: (until which share of the steps, factor on every learning rate). Shares rise within (0, 1], factors are
+            finite and >= 0. After the last phase the matrix stays as it is and the factor is 1 again.
+        matrix_rate: learning rate of the matrix as a multiple of the classifier's; finite and > 0.
+        weight: of log |det T|; finite and >= 0.
 
     Raises:
-        ValueError: shares that do not rise within (0, 1].
+        ValueError: a number outside its range.
     """
 
     phases: tuple[tuple[float, float], ...] = ((0.5, 1.0), (0.6, 0.1), (0.7, 0.01))
@@ -52,10 +54,18 @@ class VolumePlan:
         shares = [0.0, *(share for share, _ in self.phases)]
         if not self.phases or sorted(set(shares)) != shares or shares[-1] > 1:
             raise ValueError(f"the shares of phases must rise within (0, 1], got {shares[1:]}")
+        factors = [factor for _, factor in self.phases]
+        if not all(0 <= value < math.inf for value in (*factors, self.weight)):
+            raise ValueError(f"factors of phases and weight must be finite and >= 0, got {factors} and {self.weight}")
+        if not 0 < self.matrix_rate < math.inf:
+            raise ValueError(f"matrix_rate must be finite and > 0, got {self.matrix_rate}; give T to leave it as it is")
 
     @classmethod
     def paper(cls) -> VolumePlan:
-        """Paper C's for 200M images: 1x until 1.5M, 0.1x until 3M, 0.01x until 7.5M images, then frozen."""
+        """Paper C's: 1x until 1.5M images, 0.1x until 3M, 0.01x until 7.5M, then frozen.
+
+        These are shares of its 200M images: a shorter run learns the matrix on fewer, and needs phases of its own.
+        """
         return cls(phases=((0.0075, 1.0), (0.015, 0.1), (0.0375, 0.01)), matrix_rate=1.0)
 
     def factors(self, done: float) -> tuple[float, float]:
@@ -80,6 +90,10 @@ class NoisyClassifierTrainer(FiniteTrainer, LabelTrainer):
     A loss that is NaN or infinite stops the run at the next log entry or checkpoint, weights that are stop it before
     they are saved; see `hf_noise.trainers.finite.FiniteTrainer`.
 
+    Several processes give the loss of one on the same batches, but not for a network with batch normalisation
+    ("resnet18", "resnet34"): each process normalises by its own part of the batch, and the saved running statistics are
+    those of the main process. Convert it by `torch.nn.SyncBatchNorm.convert_sync_batchnorm` first if that matters.
+
     Args:
         model: `hf_noise.models.noisy_classifier.NoisyClassifier`.
         noise: `LabelFlips`, drawn here unless the rows have `is_noisy`, or `HumanLabels`, which are in the rows.
@@ -93,9 +107,12 @@ class NoisyClassifierTrainer(FiniteTrainer, LabelTrainer):
         **kwargs: as for `transformers.Trainer`.
 
     Raises:
-        ValueError: noise, T, model and data disagree on the classes, T is to be known and there is no noise, or levels
-            are not > 0; and what `LabelTrainer` refuses.
+        ValueError: noise, T, model and data disagree on classes or images, T is to be known and there is no noise, or
+            levels are not > 0; and what `LabelTrainer` refuses.
         FloatingPointError: in training or when saving, a loss or a weight that is not finite.
+
+    Source: Na et al., "Label-noise robust diffusion models", ICLR 2024 (the time-dependent classifier); Patrini et al.,
+    CVPR 2017 (training through T); Li et al., ICML 2021 (estimated T).
     """
 
     own_prefix = _VOLUME
@@ -112,9 +129,7 @@ class NoisyClassifierTrainer(FiniteTrainer, LabelTrainer):
         eval_sigmas: Sequence[float] = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0),
         **kwargs: Any,
     ):
-        if args is not None and args.ddp_find_unused_parameters is None:
-            # A learned matrix is used outside the model's forward, where DDP's search would take it for unused.
-            args.ddp_find_unused_parameters = False
+        search_no_unused(args)  # a learned matrix is used outside the model's forward
         if not all(sigma > 0 for sigma in eval_sigmas):
             raise ValueError(f"eval_sigmas must be > 0, got {list(eval_sigmas)}; a level of 0 has no logarithm")
         super().__init__(model, args, noise=noise, meter=LabelMeter(), **kwargs)
@@ -131,6 +146,11 @@ class NoisyClassifierTrainer(FiniteTrainer, LabelTrainer):
     @property
     def num_classes(self) -> int:
         return self.model.config.num_classes
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        config = self.model.config
+        return config.num_channels, config.image_size, config.image_size
 
     def _objective(self, transition: Any) -> tuple[Tensor | None, VolumeMinimisation | None]:
         """Columns of a fixed T, or the module that learns one."""
@@ -165,14 +185,14 @@ class NoisyClassifierTrainer(FiniteTrainer, LabelTrainer):
         return self._fixed if self.volume is None else self.volume.transition.detach().double().cpu().numpy()
 
     def levels(self, sample: Tensor, stream: int, epoch: int) -> Tensor:
-        """sigma float32 [B] of samples int64 [B], drawn by the law of the model's config."""
+        """sigma float32 [B], > 0, of samples int64 [B], drawn by the law of the model's config."""
         config = self.model.config
-        return torch.exp(config.P_mean + config.P_std * normals(self.args.seed, stream, epoch, sample, 1)[:, 0])
+        return log_normals(self.args.seed, stream, epoch, sample, config.P_mean, config.P_std)
 
     def noised(self, images: Tensor, sigma: Tensor, sample: Tensor, stream: int, epoch: int) -> Tensor:
         """x_t = x_0 + sigma n, float32 [B, C, H, W]."""
-        noise = normals(self.args.seed, stream, epoch, sample, images[0].numel()).view_as(images)
-        return self.laid_out(images + sigma[:, None, None, None] * noise)
+        noise = normals(self.args.seed, stream, epoch, sample, images[0].numel()).view(images.shape)
+        return self.laid_out(noisy_images(images, sigma, noise))
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         labels, clean, is_noisy = self.targets(inputs, draw=model.training)
@@ -263,11 +283,6 @@ class NoisyClassifierTrainer(FiniteTrainer, LabelTrainer):
             os.replace(os.path.join(folder, SAFE_WEIGHTS_NAME), os.path.join(folder, _WEIGHTS))
             self.model.save_config(folder)
 
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        # The matrix is not in the file of the weights; it is read from the checkpoint's state right after.
-        load_result.missing_keys[:] = [key for key in load_result.missing_keys if not key.startswith(_VOLUME)]
-        super()._issue_warnings_after_load(load_result)
-
-    def _load_own(self, state: Mapping[str, Tensor]) -> None:
+    def _load_own(self, folder: str, state: Mapping[str, Tensor]) -> None:
         if self.volume is not None:
             self.volume.load_state_dict({"A": state[f"{_VOLUME}.A"]})

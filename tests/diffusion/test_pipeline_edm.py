@@ -1,5 +1,6 @@
 """The pipeline on a small UNet2DModel, and on a network whose images are known."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -48,11 +49,8 @@ def images(pipeline, *args, **options):
     return pipeline(*args, output_type="pt", num_inference_steps=5, **options).images
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
-@pytest.mark.parametrize("s_churn", [0, 10])
+@pytest.mark.parametrize(("scheduler", "s_churn"), [*((one, 0) for one in SCHEDULERS), (EDMHeunScheduler, 10)])
 def test_an_image_is_the_same_in_any_batch(unet, scheduler, s_churn):
-    if s_churn and scheduler is not EDMHeunScheduler:
-        return
     pipeline = quiet(EDMPipeline(unet, scheduler()))
     labels = [0, 1, 2, 0, 1, 2, 2]
     options = dict(seed=7, s_churn=s_churn)
@@ -130,7 +128,12 @@ def test_guidance_shifts_a_gaussian_by_its_scale(scheduler):
 
 def test_float64_state_and_low_precision(unet, pipeline):
     full = images(pipeline, [0, 1], seed=0)
-    assert (images(pipeline, [0, 1], seed=0, state_dtype=torch.float64) - full).abs().max() < 1e-5
+    for s_churn in (0, 10):
+        single, double = (
+            images(pipeline, [0, 1], seed=0, s_churn=s_churn, state_dtype=dtype)
+            for dtype in (torch.float32, torch.float64)
+        )
+        assert (double - single).abs().max() < 1e-5 and (torch.equal(single, full) == (s_churn == 0))
     with torch.autocast("cpu", torch.bfloat16):
         assert (images(pipeline, [0, 1], seed=0) - full).abs().max() < 0.1
     half = quiet(EDMPipeline(small_unet().to(torch.bfloat16), EDMHeunScheduler()))
@@ -154,8 +157,28 @@ def test_save_and_load(pipeline, tmp_path):
         EDMPipeline.from_pretrained(tmp_path / "saved")
     with pytest.raises(ValueError, match="safetensors and its own code only"):
         EDMPipeline.from_pretrained(tmp_path / "saved", use_safetensors=False)
+    with pytest.raises(ValueError, match="safetensors and its own code only"):
+        EDMPipeline.from_pretrained(tmp_path / "saved", custom_pipeline="other")
     with pytest.raises(FileNotFoundError, match="is no existing folder, and no repository"):
         EDMPipeline.from_pretrained(tmp_path / "saveed")
+
+
+def test_code_in_a_folder_is_not_run(pipeline, tmp_path):
+    """A network of the folder's own would be imported by diffusers if it is told to trust it."""
+    pipeline.save_pretrained(tmp_path / "saved")
+    index = tmp_path / "saved" / "model_index.json"
+    parts = json.loads(index.read_text())
+    parts["unet"] = ["evil", "Network"]
+    index.write_text(json.dumps(parts))
+    (tmp_path / "saved" / "unet" / "evil.py").write_text(
+        f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n"
+        "from diffusers import UNet2DModel\nclass Network(UNet2DModel):\n    pass\n"
+    )
+    with pytest.raises(ValueError, match="its own code only"):
+        EDMPipeline.from_pretrained(tmp_path / "saved", trust_remote_code=True)
+    with pytest.raises(ValueError, match="trust_remote_code"):  # of diffusers
+        EDMPipeline.from_pretrained(tmp_path / "saved", trust_remote_code=False)
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(
@@ -170,6 +193,8 @@ def test_save_and_load(pipeline, tmp_path):
         (dict(class_labels=[]), "number of images must be >= 1, got 0"),
         (dict(class_labels=0, generator=torch.Generator(), seed=0), "seed or generator, not both"),
         (dict(class_labels=0, generator=[torch.Generator()], batch_size=2), "batch_size says 2, generator says 1"),
+        (dict(class_labels=0, seed=1.0), "seed must be a whole number or a list of them, got 1.0"),
+        (dict(class_labels=[0], seed=[1.0]), r"a whole number or a list of them, got \[1.0\]"),
         (dict(class_labels=0, seed=-3), "must be >= 0, got -3"),
         (dict(class_labels=[0], seed=[1], first_index=2), "got 2 with a list of seeds"),
         (dict(class_labels=0, guidance_scale=0.5), "finite and >= 1, got 0.5"),

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_noise.diffusion.preconditioning import SIGMA_DATA, Denoiser, scalings
+from hf_noise.losses import edm_weight
 
 
 def tiny_unet(**options):
@@ -34,6 +35,12 @@ def test_unit_variance_in_and_out(sigma, sigma_data):
     assert c_in.item() ** 2 * (sigma**2 + sigma_data**2) == pytest.approx(1)
     target = ((1 - c_skip) ** 2 * sigma_data**2 + c_skip**2 * sigma**2) / c_out**2  # of (x0 - c_skip x) / c_out
     assert target.item() == pytest.approx(1)
+
+
+def test_the_loss_weighs_by_the_same_data():
+    """lambda = 1 / c_out^2: losses and diffusion import nothing of each other, and each states sigma_data."""
+    sigma = torch.tensor([0.002, 0.5, 80.0], dtype=torch.float64)
+    torch.testing.assert_close(edm_weight(sigma), scalings(sigma)[1] ** -2)
 
 
 @pytest.mark.parametrize("classes", [None, 4])

@@ -95,7 +95,7 @@ def test_it_is_algorithm_2(churn):
             gamma = min(churn["s_churn"] / steps, math.sqrt(2) - 1)
         raised = now + gamma * now
         if gamma:
-            noise = torch.randn(x.shape, generator=generator, dtype=torch.float64) * churn.get("s_noise", 1.0)
+            noise = torch.randn(x.shape, generator=generator).double() * churn.get("s_noise", 1.0)
             x = x + math.sqrt(raised**2 - now**2) * noise
         slope = (x - denoised(x, raised)) / raised
         euler = x + (following - raised) * slope

@@ -59,6 +59,7 @@ def test_each_image_has_its_own_loss_and_its_own_conditioning():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"images": torch.ones(4), "noise": torch.ones(4)}, r"with an axis of pixels at least, got \[4\]"),
         ({"sigma": torch.ones(3)}, r"sigma \[4\] .* got sigma \[3\]"),
         ({"sigma": torch.ones(4, 1)}, r"got sigma \[4, 1\]"),
         ({"noise": torch.ones(4, 2, 3, 1)}, r"noise \[4, 2, 3, 1\]"),

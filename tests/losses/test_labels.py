@@ -70,7 +70,9 @@ def test_labels_outside_the_classes_are_refused(label, corrected):
 @pytest.mark.parametrize(
     ("transition", "message"),
     [
-        (torch.ones(2, 3) / 3, r"must be \[C, C\], got \[2, 3\]"),
+        (torch.ones(2, 3) / 3, r"must be \[C, C\] with C >= 2 classes, got \[2, 3\]"),
+        (torch.ones(1, 1), r"C >= 2 classes, got \[1, 1\]"),
+        (torch.tensor([[0.5, 0.5 + 3e-6], [0.0, 1.0]]), "sum to 1"),
         (torch.tensor([[0.5, 0.4], [0.0, 1.0]]), "sum to 1"),
         (torch.tensor([[1.5, -0.5], [0.0, 1.0]]), ">= 0"),
         (torch.tensor([[math.nan, 1.0], [0.0, 1.0]]), "sum to 1"),

@@ -208,19 +208,24 @@ def test_the_inverse_of_a_bad_matrix_is_refused_and_bayes_is_not(matrix, conditi
         ({"noisy_posterior": torch.ones(2, 3) / 3}, "give one of clean_posterior"),
         ({"clean_posterior": torch.ones(2, 4) / 4}, r"posterior \[2, 3\], got \[2, 4\]"),
         ({"clean_posterior": torch.ones(1, 3) / 3}, r"posterior \[2, 3\], got \[1, 3\]"),
-        ({"transition": np.ones((3, 2)) / 2}, r"must be \[C, C\], got \[3, 2\]"),
+        ({"transition": np.ones((3, 2)) / 2}, r"must be \[C, C\] with C >= 2 classes, got \[3, 2\]"),
+        ({"transition": [[1.0]], "clean_posterior": torch.ones(2, 1)}, r"C >= 2 classes, got \[1, 1\]"),
+        ({"prior": [0.5, 0.3, 0.2 + 3e-6]}, "prior must be >= 0 and sum to 1"),
         ({"transition": np.array(T).T}, "sum to 1"),
         ({"prior": [0.5, 0.5]}, r"3 classes, got shape \[2\]"),
         ({"prior": [50, 30, 20]}, "divide counts by their sum"),
         ({"prior": [1.5, -0.5, 0.0]}, "prior must be >= 0"),
         ({"transition": LabelTransition(T), "prior": [0.2, 0.3, 0.5]}, "holds its prior"),
-        ({"temperature": 0.0}, "temperature must be > 0, got 0.0"),
+        ({"temperature": 0.0}, "temperature must be finite and > 0, got 0.0"),
+        ({"temperature": math.inf}, "temperature must be finite and > 0, got inf"),
+        ({"noisy_labels": torch.zeros(2)}, "noisy_labels must be int64, got torch.float32"),
     ],
 )
 def test_weights_refuse_what_does_not_fit(change, message):
     arguments = {"transition": T, "clean_posterior": torch.ones(2, 3) / 3, **change}
     with pytest.raises(ValueError, match=message):
-        transition_aware_weights(torch.tensor([0, 2]), arguments.pop("transition"), **arguments)
+        labels = arguments.pop("noisy_labels", torch.tensor([0, 2]))
+        transition_aware_weights(labels, arguments.pop("transition"), **arguments)
 
 
 @pytest.mark.parametrize("label", [-1, 3])
@@ -378,6 +383,8 @@ def test_under_autocast_the_gradient_survives_the_passes_without_one():
     ("change", "message"),
     [
         ({"noisy_labels": torch.zeros(3, dtype=torch.long)}, r"4 images .* noisy_labels \[3\]"),
+        ({"noisy_labels": torch.zeros(4)}, "noisy_labels must be int64, got torch.float32"),
+        ({"images": torch.ones(4), "noise": torch.ones(4)}, "an axis of pixels at least"),
         ({"weights": torch.ones(3, 5) / 5}, r"weights \[3, 5\]"),
         ({"weights": torch.ones(4) / 5}, r"weights \[4\]"),
         ({"sigma": torch.ones(3)}, r"sigma \[3\]"),

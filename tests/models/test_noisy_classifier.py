@@ -130,6 +130,13 @@ def test_what_cannot_be_built_is_refused(options, message):
         NoisyClassifier(**options)
 
 
-def test_a_temperature_of_zero_is_refused():
-    with pytest.raises(ValueError, match="temperature must be > 0, got 0"):
-        classifier().log_posterior(images(), torch.ones(3), 0)
+@pytest.mark.parametrize("temperature", [0, math.inf, math.nan])
+def test_a_temperature_out_of_range_is_refused(temperature):
+    with pytest.raises(ValueError, match=f"temperature must be finite and > 0, got {temperature}"):
+        classifier().log_posterior(images(), torch.ones(3), temperature)
+
+
+def test_it_says_what_it_is_not_made_for():
+    classifier().check(num_classes=5, image_size=8, sigma_data=0.5)
+    with pytest.raises(ValueError, match="the classifier has image_size = 8, this run 32"):
+        classifier().check(num_classes=5, image_size=32)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from hf_noise.noise.normals_torch import normals, uniforms
+from hf_noise.noise.normals_torch import log_normals, normals, uniforms
 
 SAMPLES = torch.arange(2000)
 # Kolmogorov and Smirnov's test on 200,000 fixed draws: a correct generator fails it for one seed in 10,000.
@@ -35,6 +35,12 @@ def test_a_sample_does_not_depend_on_its_batch(seed, epoch, ids):
         alone = torch.cat([draw(seed, 1, epoch, torch.tensor([i]), 5) for i in ids])
         torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-6)
         assert torch.isfinite(together).all()
+
+
+def test_the_logarithm_of_a_level_is_its_first_normal_number():
+    levels = log_normals(3, 7, 1, SAMPLES, -1.2, 1.5)
+    assert levels.shape == (2000,) and float(levels.min()) > 0
+    torch.testing.assert_close((levels.log() + 1.2) / 1.5, normals(3, 7, 1, SAMPLES, 1)[:, 0], rtol=1e-5, atol=1e-6)
 
 
 def test_a_longer_row_begins_with_the_shorter_one():

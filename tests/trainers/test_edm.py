@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from hf_noise.noise.normals_torch import normals
 from hf_noise.trainers import EDMTrainer, NoisyClassifierTrainer
 from hf_noise.trainers.edm_augment import EDMAugment
 from hf_noise.trainers.images import DeviceImages
+from hf_noise.trainers.labels import check_same_noise
 
 CLASSES, SIZE = 4, 8
 
@@ -176,6 +178,29 @@ def test_a_resumed_run_is_the_same_run(arguments, tmp_path, options):
     assert int(average["optimization_step"]) == 6 and not any("augment" in name for name in average)
 
 
+def test_the_best_model_comes_back_as_a_whole(arguments, tmp_path):
+    """Weights, their average and the layer for augmentation are those of the step that `rank` calls the best."""
+    trainer = build(
+        arguments, noise=flips(), augment=EDMAugment(probability=0.9), max_steps=6, ema_decay=0.5,
+        save_strategy="steps", eval_strategy="steps", save_steps=2, eval_steps=2, load_best_model_at_end=True,
+        metric_for_best_model="rank", greater_is_better=False,
+        compute_metrics=lambda prediction: {"rank": abs(trainer.state.global_step - 4)},
+    )  # fmt: skip
+    trainer.train()
+    best, last = tmp_path / "run" / "checkpoint-4", tmp_path / "run" / "checkpoint-6"
+    assert trainer.state.best_model_checkpoint == str(best)
+    for file, ours in (
+        ("model.safetensors", weights(trainer)),
+        ("hf_noise_state.safetensors", weights(trainer)),
+        ("ema.safetensors", dict(zip(trainer.names, trainer.ema.shadow_params))),
+    ):
+        theirs, later = load_file(best / file), load_file(last / file)
+        shared = [name for name in ours if name in theirs]
+        assert shared and all(torch.equal(ours[name], theirs[name]) for name in shared)
+        assert not any(torch.equal(ours[name], later[name]) for name in shared)
+    assert trainer.ema.optimization_step == 4 and trainer.realised_noise()["n"] == 48
+
+
 def test_a_saved_model_is_a_pipeline_that_knows_its_noise(arguments, tmp_path):
     noise = flips()
     trainer = build(arguments, noise=noise, augment=EDMAugment(), label_dropout=0.1)
@@ -299,6 +324,32 @@ def test_a_classifier_of_labels_of_unknown_noise(arguments):
     assert np.isfinite(losses(trainer)).all()
 
 
+def test_a_classifier_of_clean_labels_fits_any_noise(arguments):
+    """It has no T of its own, and so takes that of this run's noise."""
+    helper, noise = classifier(hf_noise=flips(0.0).to_dict(), predicts="clean"), flips()
+    trainer = build(arguments, noise=noise, loss="tdsm", classifier=helper)
+    np.testing.assert_allclose(trainer.transition.matrix, noise.transition)
+    check_same_noise(classifier(flips(0.5)).config, None)
+    with pytest.raises(ValueError, match="the classifier's noise has 4 classes, this run 5"):
+        check_same_noise(classifier(flips()).config, LabelFlips.symmetric(ratio=1.0, num_classes=5))
+
+
+def test_another_matrix_than_the_classifiers_is_told(arguments):
+    noise = flips()
+    for ratio, warned in ((0.9, pytest.warns(UserWarning, match="differs by up to 0.026")), (1.0, nullcontext())):
+        with warned:
+            build(arguments, noise=noise, loss="tdsm", classifier=classifier(noise), transition=flips(ratio).transition)
+
+
+def test_a_skipped_step_is_not_averaged(arguments, monkeypatch):
+    """GradScaler skips the second of four steps, as it does where float16 gradients overflow."""
+    trainer = build(arguments, max_steps=4)
+    skipped = property(lambda self: trainer.state.global_step == 2)
+    monkeypatch.setattr(type(trainer.accelerator), "optimizer_step_was_skipped", skipped)
+    trainer.train()
+    assert trainer.state.global_step == 4 and trainer.ema.optimization_step == 3
+
+
 def test_classes_have_the_same_names_in_classifier_and_data(arguments):
     noise, names = flips(), ["cat", "dog", "owl", "yak"]
     data = rows()
@@ -322,7 +373,17 @@ SINGULAR = np.full((CLASSES, CLASSES), 1 / CLASSES)
         ({"loss": "tdsm", "classifier": classifier(sigma_data=0.4)}, "sigma_data = 0.4, this run 0.5"),
         ({"loss": "tdsm", "classifier": classifier(P_std=1.0)}, "P_std = 1.0, this run 1.2"),
         ({"loss": "tdsm", "classifier": classifier(image_size=16)}, "image_size = 16, this run 8"),
-        ({"loss": "tdsm", "classifier": classifier(flips(0.5))}, "the T of other noise"),
+        ({"loss": "tdsm", "classifier": classifier(flips(0.5))}, "labels of other noise.*differ by up to 0.1"),
+        (
+            {"loss": "tdsm", "classifier": classifier(flips(0.5), transition_source="estimated",
+                                                      hf_noise=flips(0.5).to_dict())},
+            "labels of other noise",
+        ),
+        (
+            {"loss": "tdsm", "classifier": classifier(flips(0.0), hf_noise=flips(0.0).to_dict())},  # T = I: plain
+            "labels of other noise",
+        ),
+        ({"loss": "tdsm", "classifier": classifier(hf_noise=flips(0.5).to_dict()), "weights": "inverse"}, "of other"),
         ({"loss": "tdsm", "classifier": classifier(hf_noise=flips().to_dict())}, "this one predicts noisy ones"),
         ({"loss": "tdsm", "classifier": classifier(flips()), "weights": "inverse"}, "takes a classifier of noisy"),
         ({"loss": "tdsm", "classifier": classifier(flips()), "transition": np.eye(3)}, "transition has 3 classes"),
@@ -332,7 +393,8 @@ SINGULAR = np.full((CLASSES, CLASSES), 1 / CLASSES)
             "condition number.*forward correction",
         ),
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\), got 1.0"),
-        ({"temperature": 0.0}, "temperature must be > 0"),
+        ({"temperature": 0.0}, "temperature must be finite and > 0, got 0.0"),
+        ({"temperature": float("inf")}, "temperature must be finite and > 0, got inf"),
     ],
 )  # fmt: skip
 def test_refusals(arguments, options, message):
@@ -344,6 +406,12 @@ def test_data_that_do_not_fit_are_refused(arguments):
     with pytest.raises(ValueError, match=r"\[-1, 1\], these do in \[0, 1\]"):
         data = rows()
         build(arguments, DeviceImages(data.images, data.columns, mean=[0.0], std=[1.0]))
+    larger = torch.nn.functional.pad(rows().images, [4] * 4)  # 16 x 16, which a U-Net for 8 x 8 would take
+    with pytest.raises(ValueError, match=r"= \[1, 8, 8\], the data have \[1, 16, 16\]"):
+        build(arguments, DeviceImages(larger, rows().columns, mean=[0.5], std=[0.5]))
+    listed = [{"pixel_values": torch.zeros(1, 16, 16), "labels": 0, "sample_id": i} for i in range(8)]
+    with pytest.raises(ValueError, match=r"the data have \[1, 16, 16\]"):
+        build(arguments, listed).train()
     with pytest.raises(ValueError, match=r"1 of 32 labels are outside \[0, 4\), the first is 4 in row 7"):
         build(arguments, rows(labels=torch.where(torch.arange(32) == 7, 4, 0)))
     batch = rows().__getitems__(range(32))  # rows of any data set: the label 4 is that of images without a label

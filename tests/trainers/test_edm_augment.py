@@ -85,10 +85,26 @@ def test_draws_depend_on_seed_epoch_and_sample_alone():
     assert not torch.equal(described, EDMAugment(probability=0.9, seed=2).draw(SAMPLE[:6], 3)[0])
 
 
+@pytest.mark.parametrize(
+    ("epoch", "sample", "columns"), [(37, 36770, [5, 6]), (215, 16256, [2]), (223, 40260, [7])]
+)
+def test_the_largest_draw_is_finite(epoch, sample, columns):
+    """u = 1 - 2^-24, the largest there is, in these samples' stretch, scale and shift: erfinv(1) is infinite."""
+    sample = torch.tensor([sample])
+    described, _, _ = EDMAugment(probability=1.0).draw(sample, epoch)
+    assert described[0, columns].norm().item() == pytest.approx(5.42, abs=0.001)
+    moved, described = EDMAugment()(torch.rand(1, 1, 8, 8), sample, epoch)
+    assert torch.isfinite(moved).all() and torch.isfinite(described).all()
+
+
 def test_refusals():
     with pytest.raises(ValueError, match=r"probability must lie in \[0, 1\], got 1.5"):
         EDMAugment(probability=1.5)
-    with pytest.raises(ValueError, match="shift must be >= 0, got -1"):
-        EDMAugment(shift=-1)
+    for name, value in (("shift", -1), ("scale", float("inf")), ("stretch", float("nan"))):
+        with pytest.raises(ValueError, match=f"{name} must be finite and >= 0, got {value}"):
+            EDMAugment(**{name: value})
+    for seed in (-1, 2**63):
+        with pytest.raises(ValueError, match=rf"seed must lie in \[0, 2\^63\), got {seed}"):
+            EDMAugment(seed=seed)
     with pytest.raises(ValueError, match=r"equal sides, got \[8, 6\]"):
         EDMAugment()(torch.zeros(1, 1, 8, 6), SAMPLE[:1], 0)

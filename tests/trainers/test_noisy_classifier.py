@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 from transformers import TrainingArguments
 
 from hf_noise.hub.load import load_noise
@@ -18,6 +19,7 @@ from hf_noise.models.noisy_classifier import NoisyClassifier
 from hf_noise.noise import HumanLabels, LabelFlips, UniformTokens
 from hf_noise.noise.normals_torch import normals
 from hf_noise.trainers import NoisyClassifierTrainer
+from hf_noise.trainers.images import DeviceImages
 from hf_noise.trainers.noisy_classifier import VolumePlan
 
 SCRIPT = Path(__file__).with_name("noisy_classifier_processes.py")
@@ -124,9 +126,10 @@ def test_volume_minimisation_recovers_a_matrix_that_is_not_symmetric(arguments):
     assert trainer.evaluate()["eval_accuracy_sigma0.1"] == 1
 
 
-@pytest.mark.parametrize("transition", ["known", "estimated"])
-def test_resumed_weights_are_bit_identical(arguments, tmp_path, transition):
+@pytest.mark.parametrize(("transition", "channels_last"), [("known", False), ("known", True), ("estimated", True)])
+def test_resumed_weights_are_bit_identical(arguments, tmp_path, transition, channels_last):
     settings = {"noise": flips(), "transition": transition, "max_steps": 9, "save_strategy": "steps", "save_steps": 6}
+    settings["channels_last"] = channels_last
     whole = train(arguments, **settings)
     resumed = train(arguments, resume=str(tmp_path / "run" / "checkpoint-6"), model=network(1), **settings)
     for name, value in whole.model.state_dict().items():
@@ -135,11 +138,29 @@ def test_resumed_weights_are_bit_identical(arguments, tmp_path, transition):
     assert resumed.realised_noise() == whole.realised_noise()
 
 
+def test_the_best_model_comes_back_with_its_matrix(arguments, tmp_path):
+    trainer = make(
+        arguments, noise=flips(), transition="estimated", max_steps=6, save_strategy="steps", eval_strategy="steps",
+        save_steps=2, eval_steps=2, load_best_model_at_end=True, metric_for_best_model="rank", greater_is_better=False,
+        compute_metrics=lambda prediction: {"rank": abs(trainer.state.global_step - 2)},
+    )  # fmt: skip
+    trainer.train()
+    name = "hf_noise_volume.A"
+    best, last = (
+        load_file(tmp_path / "run" / f"checkpoint-{step}" / "hf_noise_state.safetensors")[name] for step in (2, 6)
+    )
+    assert torch.equal(trainer.volume.A, best) and not torch.equal(best, last)
+    trainer.save_model(str(tmp_path / "saved"))
+    saved = json.loads((tmp_path / "saved" / "config.json").read_text())["transition"]
+    np.testing.assert_allclose(saved, trainer.transition, rtol=1e-6)
+    assert trainer.realised_noise()["n"] == 48
+
+
 @pytest.mark.parametrize("transition", ["known", "estimated"])
 def test_a_saved_classifier_tells_its_noise_and_matrix(arguments, tmp_path, transition):
-    trainer = train(arguments, noise=flips(), transition=transition)
+    trainer = train(arguments, noise=flips(), transition=transition, channels_last=True)
     trainer.save_model(str(tmp_path / "saved"))
-    loaded = NoisyClassifier.from_pretrained(tmp_path / "saved").eval()
+    loaded = NoisyClassifier.from_pretrained(tmp_path / "saved").eval().to(memory_format=torch.channels_last)
     x, sigma = torch.randn(2, 1, SIZE, SIZE), torch.ones(2)
     assert torch.equal(loaded(x, sigma), trainer.model.eval()(x, sigma))
     assert loaded.config.transition_source == transition and loaded.predicts == "clean"
@@ -214,6 +235,15 @@ def test_labels_outside_the_classes_are_counted_before_training(arguments):
         make(arguments, data=rows(labels=labels), noise=flips())
 
 
+def test_images_that_do_not_fit_are_refused(arguments):
+    data = rows()
+    with pytest.raises(ValueError, match=r"\[-1, 1\], these do in \[0, 1\]"):
+        make(arguments, data=DeviceImages(data.images, data.columns, mean=[0.0], std=[1.0]), noise=flips())
+    larger = torch.nn.functional.pad(data.images, [1] * 4)
+    with pytest.raises(ValueError, match=r"= \[1, 6, 6\], the data have \[1, 8, 8\]; pad or convert them"):
+        make(arguments, data=DeviceImages(larger, data.columns, mean=[0.5], std=[0.5]), noise=flips())
+
+
 def test_stored_labels_outside_the_classes_are_found_before_training(arguments):
     stored = Dataset.from_dict({"labels": [0, 4, 2], "sample_id": [0, 1, 2]})
     with pytest.raises(ValueError, match=r"1 of 3 labels are outside \[0, 4\), the first is 4 in row 1"):
@@ -254,7 +284,7 @@ def test_the_config_says_which_labels_are_predicted(arguments, noise, transition
 def test_rows_without_ids_are_refused(arguments):
     data = rows(8).__getitems__(range(8))
     data = [{"pixel_values": x, "labels": y} for x, y in zip(data["pixel_values"], data["labels"])]
-    with pytest.raises(ValueError, match="needs the column `sample_id`"):
+    with pytest.raises(ValueError, match="noise levels and dynamic labels are drawn from the column `sample_id`"):
         train(arguments, data=data, transition=None)
 
 
@@ -263,3 +293,9 @@ def test_the_plan_of_the_matrix():
     assert [plan.factors(done) for done in (0, 0.2, 0.5, 1)] == [(1, 1), (0.1, 0.1), (1, 0), (1, 0)]
     with pytest.raises(ValueError, match=r"must rise within \(0, 1\], got \[0.5, 0.2\]"):
         VolumePlan(phases=((0.5, 1.0), (0.2, 0.1)))
+    for options in ({"phases": ((0.5, -1.0),)}, {"weight": float("nan")}):
+        with pytest.raises(ValueError, match="must be finite and >= 0, got"):
+            VolumePlan(**options)
+    for rate in (-1.0, 0.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="matrix_rate must be finite and > 0"):
+            VolumePlan(matrix_rate=rate)
