@@ -203,10 +203,9 @@ def train(settings, runs, plans) -> bool:
     return run_all(settings, runs, plans, load=load, make=make_run, left_out=NOT_IN_A_RUN)
 
 
-def check_noise(runs, data: Data) -> None:
-    """Refuse noise that cannot be now, and not when the runs before it have been trained."""
-    for run in runs:
-        noise_of(run, data, data.labelled(run.protocol) if run.ratio is None else None)
+def check_noise(runs, data: Data) -> list[LabelFlips | HumanLabels]:
+    """The noise of each run; refuses what cannot be now, and not when the runs before it have been trained."""
+    return [noise_of(run, data, data.labelled(run.protocol) if run.ratio is None else None) for run in runs]
 
 
 def noise_of(run: Run, data: Data, rows) -> LabelFlips | HumanLabels:

@@ -43,6 +43,7 @@ from hf_noise.reports.record import RunRecord
 from hf_noise.trainers import EDMTrainer
 from hf_noise.trainers.checkpoints import claim_folder, last_complete_checkpoint
 from hf_noise.trainers.images import CropFlip, DeviceImages
+from hf_noise.trainers.labels import check_same_noise
 from hf_noise.trainers.launch import check_disk, split_batch, training_world
 from hf_noise.trainers.progress import FigureProgress
 
@@ -101,8 +102,13 @@ class Study:
         What any of the runs would refuse is refused before.
         """
         data = Data.load(settings, args)
-        check_noise(runs, data)
-        classifier = None if settings.classifier is None else given_classifier(settings.classifier, data)
+        noises = check_noise(runs, data)
+        classifier = None
+        if settings.classifier is not None:
+            classifier = given_classifier(settings.classifier, data)
+            for run, noise in zip(runs, noises):
+                if run.loss == "tdsm":
+                    check_same_noise(classifier.config, noise)
         judge = load_judge(settings.judge or trained_judge(settings), data, args.device)
         judged = judge(data.test.images, progress=False)[1].argmax(-1).numpy()
         seen = accuracy_of_judge(judge, judged, data.test.columns["labels"].cpu().numpy(), data.classes)

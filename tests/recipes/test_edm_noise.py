@@ -136,6 +136,8 @@ def test_what_a_run_does_not_depend_on_may_change(study, monkeypatch):
     [
         (["--classifier", "{study}/classifier-r1-symmetric-seed0", "--image_size", "16"], ValueError,
          "the classifier has image_size = 8, this run 16"),
+        (["--classifier", "{study}/classifier-r1-symmetric-seed0", "--ratio", "0", "0.5"], ValueError,
+         "of other noise"),
         (["--classifier", "{study}/judge"], OSError, "the classifier .*judge cannot be read"),
         (["--classifier", "nobody/nothing"], OSError, "nobody/nothing is no folder here"),
         (["--ratio", "0", "12"], ValueError, "allow_adversarial"),
