@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -194,13 +196,18 @@ def transform_of(size: int, settings, *, train: bool):
 
 def train(settings, runs, plans) -> bool:
     """Make all runs that are not finished; returns whether this is the main process."""
+    return run_all(settings, runs, plans, load=loader_for(runs), make=make_run, left_out=NOT_IN_A_RUN)
 
-    def load(settings, args) -> Data:
+
+def loader_for(runs) -> Callable[[Any, TrainingArguments], Data]:
+    """What reads the data, and refuses what any of the runs would refuse."""
+
+    def load(settings, args: TrainingArguments) -> Data:
         data = Data.load(settings, args)
         check_noise(runs, data)
         return data
 
-    return run_all(settings, runs, plans, load=load, make=make_run, left_out=NOT_IN_A_RUN)
+    return load
 
 
 def check_noise(runs, data: Data) -> list[LabelFlips | HumanLabels]:

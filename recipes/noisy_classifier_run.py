@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from classifier_noise_run import Data, check_noise, noise_of
+from classifier_noise_run import Data, loader_for, noise_of
 from study import CHECKPOINTS_KEPT, run_all, write_result
 from torch import Tensor
 from transformers import ProgressCallback, TrainingArguments, set_seed
@@ -75,13 +75,7 @@ def in_words(settings) -> str:
 
 def train(settings, runs, plans) -> bool:
     """Make all runs that are not finished; returns whether this is the main process."""
-
-    def load(settings, args) -> Data:
-        data = Data.load(settings, args)
-        check_noise(runs, data)
-        return data
-
-    return run_all(settings, runs, plans, load=load, make=make_run, left_out=NOT_IN_A_RUN)
+    return run_all(settings, runs, plans, load=loader_for(runs), make=make_run, left_out=NOT_IN_A_RUN)
 
 
 def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, title: str) -> None:

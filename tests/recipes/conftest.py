@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
+sys.path[:0] = [str(Path(__file__).parents[2] / "recipes"), str(Path(__file__).parent)]
 
 
 @pytest.fixture(scope="session", autouse=True)

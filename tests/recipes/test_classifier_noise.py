@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import functools
 import json
 import re
 from pathlib import Path
@@ -11,25 +10,17 @@ from pathlib import Path
 import classifier_noise
 import numpy as np
 import pytest
-import torch
 from datasets import Dataset
 from datasets.exceptions import DatasetGenerationError
 from PIL import Image
+from printed import printed_by
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 import hf_noise
 from hf_noise.noise import LabelFlips
 from hf_noise.reports.record import read_records
 
-
-def main(*arguments) -> str:
-    threads, printed = torch.get_num_threads(), io.StringIO()
-    try:
-        with contextlib.redirect_stdout(printed):
-            classifier_noise.main([str(argument) for argument in arguments])
-    finally:
-        torch.set_num_threads(threads)
-    return printed.getvalue()
+main = functools.partial(printed_by, classifier_noise.main)
 
 
 TINY = ["--train_rows", "128", "--epochs", "1", "--batch_size", "16", "--save_steps", "4", "--logging_steps", "4"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import functools
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 import edm_noise
 import numpy as np
 import pytest
-import torch
+from printed import printed_by
 
 import hf_noise
 from hf_noise.diffusion import EDMPipeline
@@ -29,14 +28,7 @@ TINY = [
 RUNS = ["r0-dsm-seed0", "r1-symmetric-dsm-seed0", "r1-symmetric-tdsm-seed0"]
 
 
-def main(*arguments) -> str:
-    threads, printed = torch.get_num_threads(), io.StringIO()
-    try:
-        with contextlib.redirect_stdout(printed):
-            edm_noise.main([str(argument) for argument in arguments])
-    finally:
-        torch.set_num_threads(threads)
-    return printed.getvalue()
+main = functools.partial(printed_by, edm_noise.main)
 
 
 @pytest.fixture(scope="module")

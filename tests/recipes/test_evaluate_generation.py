@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
-import io
 import json
 import os
 import re
@@ -24,6 +23,7 @@ import sample_edm
 import torch
 from judging import classwise_distance, load_judge
 from PIL import Image
+from printed import printed_by
 from safetensors.torch import load_file, save_file
 
 from hf_noise.data.digits import digits
@@ -40,14 +40,7 @@ NOISE = LabelFlips.symmetric(ratio=1.0, num_classes=10)
 SEEN: dict[bytes, tuple[torch.Tensor, torch.Tensor]] = {}
 
 
-def main(*arguments) -> str:
-    threads, printed = torch.get_num_threads(), io.StringIO()
-    try:
-        with contextlib.redirect_stdout(printed):
-            evaluate_generation.main([str(argument) for argument in arguments])
-    finally:
-        torch.set_num_threads(threads)
-    return printed.getvalue()
+main = functools.partial(printed_by, evaluate_generation.main)
 
 
 def write(folder: Path, images: np.ndarray, labels: np.ndarray, **stated) -> Path:

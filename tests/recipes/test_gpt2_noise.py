@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import functools
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 import gpt2_noise
 import pytest
 import torch
+from printed import printed_by
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -27,15 +27,7 @@ ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "gpt2_noise.py"
 
 
-def main(*arguments) -> str:
-    """What the recipe prints; torch gets its number of threads back afterwards."""
-    threads, printed = torch.get_num_threads(), io.StringIO()
-    try:
-        with contextlib.redirect_stdout(printed):
-            gpt2_noise.main([str(argument) for argument in arguments])
-    finally:
-        torch.set_num_threads(threads)
-    return printed.getvalue()
+main = functools.partial(printed_by, gpt2_noise.main)
 
 
 def environment() -> dict[str, str]:

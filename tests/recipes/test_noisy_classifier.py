@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import functools
 
 import noisy_classifier
 import numpy as np
 import pytest
-import torch
 from huggingface_hub import ModelCard
+from printed import printed_by
 
 import hf_noise
 from hf_noise.models.noisy_classifier import NoisyClassifier
 from hf_noise.noise import LabelFlips
 from hf_noise.reports.record import read_records
 
-
-def main(*arguments) -> str:
-    threads, printed = torch.get_num_threads(), io.StringIO()
-    try:
-        with contextlib.redirect_stdout(printed):
-            noisy_classifier.main([str(argument) for argument in arguments])
-    finally:
-        torch.set_num_threads(threads)
-    return printed.getvalue()
+main = functools.partial(printed_by, noisy_classifier.main)
 
 
 TINY = ["--train_rows", "128", "--epochs", "1", "--batch_size", "16", "--save_steps", "4", "--logging_steps", "4"]
