@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_noise.reports.generation_study import consistency_table
 from hf_noise.reports.label_study import accuracy_table
 from hf_noise.reports.lm_study import methods_table
 from hf_noise.reports.record import read_records
@@ -21,8 +22,11 @@ def between_marks(name: str) -> str:
 
 @pytest.mark.parametrize(
     ("marks", "study", "table"),
-    [("headline", "gpt2-headline", methods_table), ("digits", "classifier-demo", accuracy_table)],
-)
+    [
+        ("headline", "gpt2-headline", methods_table), ("digits", "classifier-demo", accuracy_table),
+        ("edm", "edm-demo", consistency_table),
+    ],
+)  # fmt: skip
 def test_tables_are_rendered_from_their_records(marks, study, table):
     records = read_records(ROOT / "benchmarks" / "results" / study / "records.jsonl")
     assert between_marks(marks) == table(records)
