@@ -103,6 +103,9 @@ def generation_figure(records: Sequence[RunRecord], folders: Sequence[str | Path
         with np.load(Path(folder) / SAMPLES_FILE, allow_pickle=False) as kept:
             columns.append((kept["images"], kept["labels"]))
     classes = np.unique(np.concatenate([labels for _, labels in columns]))
+    # A record names the classes that were asked for; without one name for each row, rows keep their numbers.
+    named = list(records[0].metrics["label_consistency"].get("per_class", ()))
+    names = named if len(named) == len(classes) else list(map(str, classes))
     shape = (len(classes), len(columns))
     size = (1.5 + 1.9 * shape[1], 0.9 + 0.52 * shape[0])
     fig, axes = plt.subplots(*shape, figsize=size, layout="constrained", squeeze=False)
@@ -122,6 +125,6 @@ def generation_figure(records: Sequence[RunRecord], folders: Sequence[str | Path
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
             if column == 0:
-                axis.set_ylabel(str(label), rotation=0, ha="right", va="center")
+                axis.set_ylabel(names[row], rotation=0, ha="right", va="center")
     fig.supylabel("class asked for", fontsize=10)
     return save_figure(fig, path)
