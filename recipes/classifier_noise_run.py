@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, load_dataset_builder
-from study import CHECKPOINTS_KEPT, run_all, write_result
+from study import CHECKPOINTS_KEPT, run_all, with_interval, write_result
 from transformers import BitImageProcessor, ProgressCallback, TrainingArguments, set_seed
 
 import hf_noise
@@ -320,12 +320,10 @@ def measure(run: Run, trainer: ImageClassifierTrainer, data: Data, noise) -> dic
     successor = successor_rate(predicted, labels, num_classes=classes)
     shift = marginal_shift(predicted, labels, num_classes=classes)
     metrics = {
-        "test_accuracy": {"value": overall["accuracy"], **{key: overall[key] for key in ("low", "high", "n")}},
+        "test_accuracy": with_interval(overall, "accuracy"),
         "test_nll": {"value": calibration["nll"], "n": n, "unit": "nats"},
         "test_ece": {"value": calibration["ece"], "n": n},
-        "successor_rate": {
-            "value": successor["successor_rate"], **{key: successor[key] for key in ("low", "high", "n")},
-        },
+        "successor_rate": with_interval(successor, "successor_rate"),
         "marginal_kl": {
             "value": shift["marginal_kl"], "n": n, "unit": "nats", "of_sampling_alone": shift["sampling_kl"],
         },

@@ -14,8 +14,7 @@ import torch
 from accelerate.utils import gather_object
 from classifier_noise import parse as judge_settings
 from classifier_noise_run import Data, check_noise, noise_of
-from classifier_noise_run import train as train_classifiers
-from judging import accuracy_of_judge, classwise_distance, consistency, judge_training, load_judge, measured
+from judging import accuracy_of_judge, classwise_distance, consistency, load_judge, measured, trained_judge
 from noisy_classifier import parse as classifier_settings
 from noisy_classifier_run import (
     augmentation,
@@ -35,7 +34,7 @@ from hf_noise.metrics import (
     frechet_distance,
 )
 from hf_noise.models.edm_unet import edm_unet
-from hf_noise.models.noisy_classifier import NoisyClassifier, check_classifier
+from hf_noise.models.noisy_classifier import NoisyClassifier
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.reports.generation_study import SAMPLES_FILE, TASK
 from hf_noise.reports.provenance import portable
@@ -109,7 +108,7 @@ class Study:
             for run, noise in zip(runs, noises):
                 if run.loss == "tdsm":
                     check_same_noise(classifier.config, noise)
-        judge = load_judge(settings.judge or trained_judge(settings), data, args.device)
+        judge = load_judge(settings.judge or trained_judge(judge_of(settings), data), data, args.device)
         judged = judge(data.test.images, progress=False)[1].argmax(-1).numpy()
         seen = accuracy_of_judge(judge, judged, data.test.columns["labels"].cpu().numpy(), data.classes)
         return cls(data, judge, seen, judge(data.train_images.images, progress=False)[0], classifier)
@@ -124,25 +123,22 @@ def given_classifier(name: str, data: Data) -> NoisyClassifier:
     """The classifier in a folder or on the Hub. Raises ValueError: it is for other images, classes or noise levels."""
     with reading("the classifier", name):
         classifier = NoisyClassifier.from_pretrained(name)
-    check_classifier(
-        classifier.config, num_classes=len(data.classes), image_size=data.image_size, num_channels=data.num_channels,
+    classifier.check(
+        num_classes=len(data.classes), image_size=data.image_size, num_channels=data.num_channels,
         sigma_data=SIGMA_DATA, P_mean=P_MEAN, P_std=P_STD,
     )  # fmt: skip
     return classifier
 
 
-def trained_judge(settings) -> str:
-    """Folder of a judge for these images, trained on their clean labels unless it is there already."""
+def judge_of(settings):
+    """Settings of `classifier_noise.py` for a judge of these images."""
     given = {
         "scale": _STUDIES[settings.scale], "output": f"{settings.output}/judge", "ratio": 0,
         "epochs": settings.judge_epochs, "bf16": settings.bf16, "torch_compile": settings.torch_compile,
     }  # fmt: skip
     common = ("data", "source", "test_source", "classes", "train_rows", "test_rows", "image_size", "num_processes")
     given |= {name: getattr(settings, name) for name in common}
-    judge = judge_settings([f"--{name}={value}" for name, value in given.items() if value is not None])
-    run, plan = judge_training(judge)
-    train_classifiers(judge, [run], [plan])
-    return str(Path(judge.output) / run.name)
+    return judge_settings([f"--{name}={value}" for name, value in given.items() if value is not None])
 
 
 def train(settings, runs, plans) -> bool:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import timm
 from classifier_noise import parse as classifier_settings
+from classifier_noise_run import Data
 from evaluate_generation_run import evaluate
 from image_sets import image_sets
 from judging import judge_training
@@ -110,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
     weights = None if settings.inception == "none" else find_inception_weights(settings.inception)
     if settings.dry_run:
         print(json.dumps(asdict(settings), indent=2))
-        run, plan = judge_training(classifier)
+        run, plan = judge_training(classifier, Data.rows(classifier))
         trained = f"{classifier.model}, {plan.steps:,} steps x {plan.batch_size}, seed {run.seed}"
         print(f"judge: {settings.judge or trained}")
         print(f"distances in: {in_words(weights)}")

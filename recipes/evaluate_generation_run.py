@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,19 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from classifier_noise import plan_of
-from classifier_noise_run import NOT_IN_A_RUN, Data, Run, make_run
+from classifier_noise_run import Data, Run, make_run
 from image_sets import ImageSet, check_content, check_pipeline, content_of, draw, read
 from judging import (
     accuracy_of_judge,
     classwise_distance,
     consistency,
     enough,
-    judge_training,
     load_judge,
     measured,
+    trained_judge,
     with_interval,
 )
 from scipy.special import softmax
-from study import run_all
 from torch import Tensor
 from transformers import TrainingArguments
 
@@ -41,7 +39,7 @@ from hf_noise.metrics import (
 )
 from hf_noise.reports.generation_evaluation import METRIC_KEYS, REAL, TASK
 from hf_noise.reports.record import RunRecord
-from hf_noise.trainers.checkpoints import claim_folder
+from hf_noise.trainers.checkpoints import claim_folder, refuse_other
 from hf_noise.trainers.images import DeviceImages
 from hf_noise.trainers.launch import check_world, take_back_cores
 
@@ -85,10 +83,9 @@ def evaluate(settings: Any, classifier: Any, sets: Sequence[ImageSet], weights: 
     for name, claim in claims.items():
         refuse_other(Path(settings.output) / name, claim)
     if judge is None:
-        run, plan = judge_training(classifier)
-        run_all(classifier, [run], [plan], load=lambda *_: data, make=make_run, left_out=NOT_IN_A_RUN)
+        folder = trained_judge(classifier, data)
         accelerator.wait_for_everyone()
-        judge = load_judge(str(Path(classifier.output) / run.name), data, accelerator.device)
+        judge = load_judge(folder, data, accelerator.device)
     extractor = inception or judge
     look = Looker(accelerator, judge, extractor, settings.batch_size)
     whose = {"judge_weights": judge.weights, "feature_weights": extractor.weights}
@@ -141,16 +138,6 @@ def check(settings: Any, images: ImageSet, data: Data, accelerator: Accelerator)
         raise ValueError(f"{images.path or REAL} has {found} images, too few for a distance or for "
                          f"{accelerator.num_processes} processes")  # fmt: skip
     return {"content": content_of(settings, images)}
-
-
-def refuse_other(folder: Path, claim: Mapping[str, Any]) -> None:
-    """Refuse now a folder that `claim_folder` would refuse once the judge is trained. Raises FileExistsError."""
-    file = folder / "run.json"
-    theirs = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else claim
-    if changed := sorted(name for name in claim if theirs.get(name) != claim[name]):
-        raise FileExistsError(
-            f"{folder} holds a run with other settings ({', '.join(changed)}); delete it or choose another folder"
-        )
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,9 @@ import sample_edm
 import torch
 from accelerate import Accelerator
 from classifier_noise_run import Data
-from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 from sample_edm import SETTINGS_FILE
-from study import reading
+from study import may_be_read, reading
 from torch import Tensor
 
 from hf_noise.reports.generation_evaluation import REAL
@@ -84,12 +83,9 @@ def config_of_pipeline(name: str) -> Mapping[str, Any]:
     """What `model_index.json` of an EDM pipeline says. Raises FileNotFoundError, OSError, ValueError: it is none."""
     from hf_noise.diffusion import EDMPipeline  # diffusers takes seconds to import
 
-    if not Path(name).is_dir():
-        try:
-            validate_repo_id(name)
-        except ValueError:
-            raise FileNotFoundError(f"the pipeline {name}: there is no such folder; give that of a pipeline, or "
-                                    "owner/name on the Hub") from None  # fmt: skip
+    if not may_be_read(name):
+        raise FileNotFoundError(f"the pipeline {name}: there is no such folder; give that of a pipeline, or "
+                                "owner/name on the Hub")  # fmt: skip
     with reading("the pipeline", name):
         config = EDMPipeline.load_config(name)
     if type(config.get("num_classes")) is not int:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from classifier_noise import plan_of
-from classifier_noise_run import Data, Run
+from classifier_noise_run import NOT_IN_A_RUN, Data, Run, make_run
 from numpy.typing import ArrayLike
-from study import reading
+from study import reading, run_all, with_interval
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 import hf_noise.models.image  # noqa: F401  teaches transformers the judge's network
@@ -27,10 +28,18 @@ from hf_noise.metrics import (
 from hf_noise.reports.record import RunRecord
 
 
-def judge_training(classifier: Any):
+def judge_training(classifier: Any, train_rows: int):
     """The one run that trains the judge, and its steps and batch."""
     run = Run(0.0, "none", "nll", classifier.plan[0], classifier.seed[0])
-    return run, plan_of(classifier, run, Data.rows(classifier))
+    return run, plan_of(classifier, run, train_rows)
+
+
+def trained_judge(classifier: Any, data: Data) -> str:
+    """Folder of the judge with these settings of `classifier_noise.py`; trained now unless it is there."""
+    run, plan = judge_training(classifier, data.train_rows)
+    own = replace(data, settings=classifier)
+    run_all(classifier, [run], [plan], load=lambda *_: own, make=make_run, left_out=NOT_IN_A_RUN)
+    return str(Path(classifier.output) / run.name)
 
 
 def load_judge(name: str, data: Data, device: torch.device) -> Extractor:
@@ -129,8 +138,3 @@ def enough(
                           f"{needed} of every class are needed", stacklevel=3)  # fmt: skip
             return False
     return True
-
-
-def with_interval(found: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A record's entry for what `hf_noise.metrics` found out about so many images."""
-    return {"value": found[name]} | {key: found[key] for key in ("low", "high", "n")}

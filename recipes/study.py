@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -45,12 +45,19 @@ def parse_scaled(
 
 def check_model(parser: argparse.ArgumentParser, flag: str, name: str | None) -> None:
     """Stop at a model that is no folder and cannot be a repository either, before anything is trained."""
-    if name is None or Path(name).is_dir():
-        return
+    if name is not None and not may_be_read(name):
+        parser.error(f"--{flag} {name}: there is no such folder; give that of a checkpoint, or owner/name on the Hub")
+
+
+def may_be_read(name: str) -> bool:
+    """Whether this is a folder, or can be a repository on the Hub."""
+    if Path(name).is_dir():
+        return True
     try:
         validate_repo_id(name)
     except HFValidationError:
-        parser.error(f"--{flag} {name}: there is no such folder; give that of a checkpoint, or owner/name on the Hub")
+        return False
+    return True
 
 
 @contextmanager
@@ -130,6 +137,11 @@ def identity(settings: Any, run: Any, left_out: Sequence[str]) -> dict:
     ignored = {*NOT_IN_RESULT, *left_out, *getattr(run, "ignores", ())}
     kept = {name: value for name, value in asdict(settings).items() if name not in ignored}
     return kept | asdict(run) | ({"plan": "any"} if run.ratio == 0 else {})
+
+
+def with_interval(found: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A record's entry for a share that `hf_noise.metrics` found among so many images."""
+    return {"value": found[name]} | {key: found[key] for key in ("low", "high", "n")}
 
 
 def write_result(record: RunRecord, folder: Path) -> None:

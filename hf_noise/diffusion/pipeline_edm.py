@@ -267,7 +267,8 @@ def _batch_size(
 ) -> int:
     """Number of images that all arguments agree on."""
     try:
-        _ = seed is None or [operator.index(one) for one in (seed if np.ndim(seed) else [seed])]
+        for one in () if seed is None else seed if np.ndim(seed) else (seed,):
+            operator.index(one)
     except TypeError:
         raise ValueError(f"seed must be a whole number or a list of them, got {seed!r}") from None
     labels = None if class_labels is None else np.shape(torch.as_tensor(class_labels))

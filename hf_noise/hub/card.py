@@ -246,13 +246,14 @@ def _loss_sentence(record: RunRecord) -> str:
 
 
 def _usage(repo_id: str, loader: str, record: RunRecord) -> str:
+    noise = f'noise = hf_noise.load_noise("{repo_id}")  # what it was trained on, as an object'
     if record.task == "class_conditional_generation":
         classes = record.data["classes"] - 1
         return "\n".join([
             f"from hf_noise.diffusion import {loader}", "", f'pipeline = {loader}.from_pretrained("{repo_id}")',
             f"images = pipeline(class_labels=[0, {classes}], seed=0).images  # classes are 0 to {classes}", "",
             "import hf_noise", "",
-            f'noise = hf_noise.load_noise("{repo_id}")  # what it was trained on, as an object',
+            noise,
         ])  # fmt: skip
     if record.task == "noisy_classification":
         size, channels = record.data["image_size"], record.data["channels"]
@@ -261,7 +262,7 @@ def _usage(repo_id: str, loader: str, record: RunRecord) -> str:
             f'classifier = {loader}.from_pretrained("{repo_id}")',
             f"images, sigma = torch.rand(1, {channels}, {size}, {size}) * 2 - 1, torch.tensor([0.5])",
             "probabilities = classifier.log_posterior(images + sigma * torch.randn_like(images), sigma).exp()", "",
-            f'noise = hf_noise.load_noise("{repo_id}")  # what it was trained on, as an object',
+            noise,
         ])  # fmt: skip
     lines = [f"from transformers import {loader}", "", f'model = {loader}.from_pretrained("{repo_id}")']
     if record.data.get("tokenizer"):
@@ -273,7 +274,7 @@ def _usage(repo_id: str, loader: str, record: RunRecord) -> str:
     if record.model.get("config", {}).get("model_type", "").startswith("hf_noise_"):
         lines[:1] = ["import hf_noise.models.image  # teaches transformers this network", lines[0]]
     lines += ["", "import hf_noise", ""]
-    lines.append(f'noise = hf_noise.load_noise("{repo_id}")  # what it was trained on, as an object')
+    lines.append(noise)
     return "\n".join(lines)
 
 

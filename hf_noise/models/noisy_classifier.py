@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from hf_noise.models.resnet import small_resnet
 
-__all__ = ["ARCHITECTURES", "NoisyClassifier", "check_classifier"]
+__all__ = ["ARCHITECTURES", "NoisyClassifier"]
 
 #: Sines and cosines of the noise level, their frequencies geometric from 1 to 1/10000; width of their embedding.
 FREQUENCIES, EMBEDDING = 128, 512
@@ -129,8 +129,20 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         return super().from_pretrained(pretrained_model_name_or_path, use_safetensors=True, **kwargs)
 
     def check(self, **ours: Any) -> None:
-        """Refuse this classifier for a run of other images, classes or noise levels; see `check_classifier`."""
-        check_classifier(self.config, **ours)
+        """Refuse this classifier for a run of other images, classes or noise levels.
+
+        Args:
+            **ours: what it must be made for, under the names of the class's arguments, such as num_classes=10.
+
+        Raises:
+            ValueError: it is not; the message names the first that differs.
+        """
+        for name, value in ours.items():
+            if getattr(self.config, name) != value:
+                raise ValueError(
+                    f"the classifier has {name} = {getattr(self.config, name)}, this run {value}; train one for the "
+                    "same images, classes and noise levels"
+                )
 
     def forward(self, noisy_images: Tensor, sigma: Tensor, augment: Tensor | None = None) -> Tensor:
         """Logits of the classes.
@@ -162,24 +174,6 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         if not 0 < temperature < math.inf:
             raise ValueError(f"temperature must be finite and > 0, got {temperature}; 1 leaves the posterior as it is")
         return F.log_softmax(self(noisy_images, sigma) / temperature, dim=-1)
-
-
-def check_classifier(theirs: Any, **ours: Any) -> None:
-    """Refuse a classifier of other images, classes or noise levels.
-
-    Args:
-        theirs: its `config`.
-        **ours: what it must be made for, under the names of `NoisyClassifier`'s arguments, such as num_classes=10.
-
-    Raises:
-        ValueError: they differ; the message names the first that does.
-    """
-    for name, value in ours.items():
-        if getattr(theirs, name) != value:
-            raise ValueError(
-                f"the classifier has {name} = {getattr(theirs, name)}, this run {value}; train one for the same "
-                "images, classes and noise levels"
-            )
 
 
 def _network(config: Any) -> nn.Module:

@@ -14,7 +14,9 @@ from safetensors import SafetensorError, safe_open
 
 from hf_noise.reports.record import write_atomic
 
-__all__ = ["claim_folder", "discard_incomplete", "is_complete", "last_complete_checkpoint", "release_folder"]
+__all__ = [
+    "claim_folder", "discard_incomplete", "is_complete", "last_complete_checkpoint", "refuse_other", "release_folder",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -69,14 +71,29 @@ def claim_folder(folder: str | Path, settings: Mapping[str, Any]) -> None:
     """
     folder = Path(folder)
     file, ours = folder / _SETTINGS, json.loads(json.dumps(dict(settings)))
-    if file.exists() and (theirs := json.loads(file.read_text(encoding="utf-8"))) != ours:
-        changed = sorted(key for key in ours | theirs if ours.get(key) != theirs.get(key))
-        raise FileExistsError(
-            f"{folder} holds a run with other settings ({', '.join(changed)}); delete it or choose another folder"
-        )
+    refuse_other(folder, dict.fromkeys(_claim(folder) or ()) | ours)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(file, json.dumps(ours, indent=2) + "\n")
     discard_incomplete(folder)
+
+
+def refuse_other(folder: str | Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a folder whose run has other values of these settings, of which `claim_folder` may be told more later.
+
+    Raises:
+        FileExistsError: it has; they are named.
+    """
+    theirs, ours = _claim(folder), json.loads(json.dumps(dict(settings)))
+    if theirs is not None and (changed := sorted(name for name in ours if theirs.get(name) != ours[name])):
+        raise FileExistsError(
+            f"{folder} holds a run with other settings ({', '.join(changed)}); delete it or choose another folder"
+        )
+
+
+def _claim(folder: str | Path) -> dict[str, Any] | None:
+    """Settings of the run that a folder belongs to, None if it is free."""
+    file = Path(folder) / _SETTINGS
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def release_folder(folder: str | Path) -> None:

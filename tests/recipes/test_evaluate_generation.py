@@ -77,7 +77,7 @@ def records_in(folder: Path) -> dict[str, RunRecord]:
 @pytest.fixture
 def nothing_begins(monkeypatch):
     """Nothing that is refused here may be refused after hours of training, or after images were drawn."""
-    for module, name in ((evaluate_generation_run, "run_all"), (sample_edm, "main")):
+    for module, name in ((evaluate_generation_run, "trained_judge"), (sample_edm, "main")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("this began before the input was checked"))
 
 
