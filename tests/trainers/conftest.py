@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -91,3 +94,22 @@ def nll_by_hand():
         return F.cross_entropy(logits[:-1].double(), labels[1:], reduction="none")
 
     return compute
+
+
+@pytest.fixture
+def broken_in_step_3():
+    """`broken_in_step_3(trainer)`: trains on noise levels that are NaN for even ids in step 3; the record it leaves."""
+
+    def train(trainer) -> dict:
+        draw = trainer.levels
+
+        def levels(sample, stream, epoch):
+            breaks = (sample % 2 == 0) & (trainer.state.global_step == 2)
+            return draw(sample, stream, epoch).masked_fill(breaks, float("nan"))
+
+        trainer.levels = levels
+        with pytest.raises(FloatingPointError, match=r"NaN or infinite in step 3 for \d of 8 images \(sample_id \d+"):
+            trainer.train()
+        return json.loads((Path(trainer.args.output_dir) / "non_finite_loss.json").read_text())
+
+    return train

@@ -244,19 +244,10 @@ def test_training_lowers_the_loss(arguments):
     assert after["eval_loss"] < 0.95 * before and after["eval_ema_loss"] < 0.95 * before
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(arguments, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(arguments, broken_in_step_3, tmp_path):
     """Images with an even id break step 3; logs come every 4 steps, checkpoints every 2."""
     trainer = build(arguments, rows(32), save_strategy="steps", save_steps=2, logging_steps=4, max_steps=8)
-    draw = trainer.levels
-
-    def levels(sample, stream, epoch):
-        breaks = (sample % 2 == 0) & (trainer.state.global_step == 2)
-        return draw(sample, stream, epoch).masked_fill(breaks, float("nan"))
-
-    trainer.levels = levels
-    with pytest.raises(FloatingPointError, match=r"NaN or infinite in step 3 for \d of 8 images \(sample_id \d+"):
-        trainer.train()
-    failure = json.loads((tmp_path / "run" / "non_finite_loss.json").read_text())
+    failure = broken_in_step_3(trainer)
     assert failure["step"] == 3 and len(failure["batch"]) == 8
     broken = [row["sample_id"] for row in failure["batch"] if row["loss"] == "nan"]
     assert broken and all(sample % 2 == 0 for sample in broken)

@@ -250,19 +250,10 @@ def test_stored_labels_outside_the_classes_are_found_before_training(arguments):
         make(arguments, data=stored, transition=None)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(arguments, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(arguments, broken_in_step_3, tmp_path):
     """Images with an even id break step 3; logs come every 4 steps, checkpoints every 2."""
     trainer = make(arguments, noise=flips(), save_strategy="steps", save_steps=2, logging_steps=4, max_steps=8)
-    draw = trainer.levels
-
-    def levels(sample, stream, epoch):
-        breaks = (sample % 2 == 0) & (trainer.state.global_step == 2)
-        return draw(sample, stream, epoch).masked_fill(breaks, float("nan"))
-
-    trainer.levels = levels
-    with pytest.raises(FloatingPointError, match=r"NaN or infinite in step 3 for \d of 8 images \(sample_id \d+"):
-        trainer.train()
-    failure = json.loads((tmp_path / "run" / "non_finite_loss.json").read_text())
+    failure = broken_in_step_3(trainer)
     broken = [row["sample_id"] for row in failure["batch"] if row["loss"] == "nan"]
     assert failure["step"] == 3 and broken and all(sample % 2 == 0 for sample in broken)
     assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-2"]
