@@ -121,7 +121,9 @@ def generation_figure(records: Sequence[RunRecord], folders: Sequence[str | Path
             if len(shown):
                 framed = np.pad(shown, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=255)
                 strip = np.concatenate(list(framed), axis=1)
-                axis.imshow(strip.squeeze(-1) if strip.shape[-1] == 1 else strip, cmap="gray", vmin=0, vmax=255)
+                picture = strip.squeeze(-1) if strip.shape[-1] == 1 else strip
+                # Pixels as they are, which also makes a third of the file.
+                axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
             if column == 0:
