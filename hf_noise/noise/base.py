@@ -18,6 +18,7 @@ __all__ = [
     "noise_from_description",
     "noise_from_dict",
     "noise_of_description",
+    "noise_records",
     "realised_rate",
 ]
 
@@ -96,6 +97,27 @@ def noise_of_description(description: str) -> dict[str, Any] | None:
     if not last or not last[0].startswith('{"noise"'):
         return None
     return json.loads(last[0])["noise"]
+
+
+def noise_records(description: str) -> list[dict[str, Any]]:
+    """All that a description says of noise, one entry for each line of ours: data sets put together have several.
+
+    Returns:
+        Dictionaries with "noise" and perhaps "epoch" and "realised" (`{split: {"rate", "n"}}`).
+
+    Raises:
+        ValueError: a line begins like one of ours and is broken.
+    """
+    records = []
+    for line in (description or "").splitlines():
+        if line.startswith('{"noise"'):
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"the description of the data states broken noise ({error}): {line[:80]!r}") from None
+            if isinstance(record["noise"], dict):
+                records.append(record)
+    return records
 
 
 def noise_from_description(description: str) -> Noise | None:

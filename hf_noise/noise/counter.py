@@ -11,6 +11,8 @@ SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators"
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 __all__ = [
@@ -55,6 +57,7 @@ def mix_in_place(z: np.ndarray, scratch: np.ndarray) -> np.ndarray:
     return np.bitwise_xor(z, scratch, out=z)
 
 
+@lru_cache(maxsize=64)  # a training step asks for the same few again and again
 def stream_key(seed: int, stream: int, epoch: int) -> int:
     """Key in [0, 2^64) of all samples that share (seed, stream, epoch), each an integer.
 

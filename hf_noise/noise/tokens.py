@@ -150,7 +150,7 @@ class UniformTokens(Noise):
         equal = lengths.size > 0 and lengths.min() == lengths.max()
         step = max(1, draws.BLOCK // int(lengths[0])) if equal and lengths[0] else 1
         ends = np.cumsum(lengths)
-        work = np.empty(2 * draws.BLOCK, dtype=np.uint64)
+        work = np.empty(2 * min(draws.BLOCK, values.size), dtype=np.uint64)
         for row in range(0, lengths.size, step):
             length = int(lengths[row])
             first = int(ends[row]) - length

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from hf_noise.losses import clean_posterior, mixture_posterior
 from hf_noise.noise import UniformTokens
+from hf_noise.trainers.collate import text_config
 from hf_noise.trainers.scoring import TokenScores, score_batches
 
 __all__ = ["audit_tokens", "posterior"]
@@ -67,7 +68,7 @@ def audit_tokens(
     output = Path(output)
     if len(rows) == 0:
         raise ValueError("there are no rows to audit")
-    vocab_size = model.config.vocab_size if noise is None else noise.vocab_size
+    vocab_size = text_config(model).vocab_size if noise is None else noise.vocab_size
     batches = score_batches(model, rows, noise=noise, batch_size=batch_size)
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_name(f".{output.name}.{os.getpid()}.tmp")

@@ -5,80 +5,146 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainerState
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, get_last_checkpoint, has_length
 
-from hf_noise.noise import Noise, noise_from_description
+from hf_noise.noise import Noise
+from hf_noise.trainers.arguments import REFUSED_OPTIONS, check_arguments
 from hf_noise.trainers.card import state_noise
+from hf_noise.trainers.claims import Claims
+from hf_noise.trainers.finite import FiniteTrainer
 from hf_noise.trainers.meter import Meter
+from hf_noise.trainers.stated import stated_noise
 
-__all__ = ["NoiseTrainer", "STATE_FILE", "noise_of", "search_no_unused", "write_config"]
+__all__ = [
+    "NoiseTrainer", "STATE_FILE", "check_model", "noise_of", "refuse_scheduler", "search_no_unused", "write_config",
+]  # fmt: skip
 
 STATE_FILE = "hf_noise_state.safetensors"
 
 
-class NoiseTrainer(Trainer):
+class NoiseTrainer(FiniteTrainer):
     """`transformers.Trainer` on data whose noise is known; a subclass says what the noise falls on and what is lost.
 
     A subclass sets `noise_kinds`, gives its `meter`, whose sums stay exact over processes and resumes, and draws noise
     for `self.epoch`. Parameters of its own that do not belong to the published model have names that begin with
     `own_prefix`.
 
-    Differs from `Trainer` in its arguments: `remove_unused_columns` is off (sample ids are needed).
+    What a run claims is held against what it sees: arguments when the trainer is made, stored rows too, and the first
+    batch before anything is learned from it. Rows that have a mask are read: it has to agree with the labels beside it,
+    its rate with the stated noise (by a bound with a false alarm in a million), the labels with what the noise draws
+    for their ids, if the description of a data set states it. The realised rate is looked at again with every log entry
+    of the first epoch.
+
+    `compute_metrics` adds to `eval_loss` and the other exact figures, which are always there; a subclass says what
+    predictions it is given. A loss, gradient or weight that is not finite stops the run, see `FiniteTrainer`.
+
+    Differs from `Trainer` in its arguments: `remove_unused_columns` is off (sample ids are needed; columns that are not
+    used are left alone), as is `logging_nan_inf_filter`; see `hf_noise.trainers.arguments` for what is refused.
 
     Raises:
         TypeError: the noise is of a kind that this trainer does not draw.
-        ValueError: the rows were built with other noise, or `model_init` is given.
+        ValueError: the rows contradict the noise that they or `noise=` state, or their ids repeat and are to be drawn
+            from; an argument of `Trainer` cannot be honoured.
         RuntimeError: several GPUs without a launcher.
+        FloatingPointError: see `FiniteTrainer`.
     """
 
     noise_kinds: ClassVar[tuple[type[Noise], ...]] = ()
     #: What to do with a noise of another kind, for the error message.
     other_noise: ClassVar[str] = ""
     own_prefix: ClassVar[str] = "hf_noise_"
+    #: Arguments of transformers that this trainer honours, of those that others refuse.
+    honoured: ClassVar[tuple[str, ...]] = ()
+    #: What is drawn from sample ids whether or not there is noise, in words.
+    always_drawn: ClassVar[str | None] = None
 
     def __init__(self, model: Any, args: Any, *, noise: Noise | None, meter: Meter, **kwargs: Any):
-        if kwargs.get("model_init") is not None:
-            raise ValueError("model_init makes a second model when training starts, which knows no noise; pass model=")
+        check_model(model, kwargs)
+        check_arguments(type(self).__name__, args, kwargs, self.honoured)
+        own_metrics = kwargs.pop("compute_metrics", None)
         super().__init__(model, args, **kwargs)
         self.args.remove_unused_columns = False
+        self.label_smoother = None  # of transformers; a trainer that smooths labels does it in its own loss
         if self.args.n_gpu > 1:
             raise RuntimeError(f"{self.args.n_gpu} GPUs and one process: start with `accelerate launch`, not `python`")
-        in_rows = noise_of(self.train_dataset)
-        # Data that were built without noise have the columns of noise all the same.
-        self.draws_over_clean_columns = noise is not None and in_rows is not None and in_rows.error_rate == 0
-        noise = _agreed_noise(noise, in_rows)
-        if noise is not None:
-            if not isinstance(noise, self.noise_kinds):
+        for one in (noise, noise_of(self.train_dataset)):
+            if one is not None and not isinstance(one, self.noise_kinds):
                 kinds = " or ".join(kind.__name__ for kind in self.noise_kinds)
-                raise TypeError(f"this trainer takes {kinds}, got {type(noise).__name__}; {self.other_noise}")
-            self.check_noise(noise)
-            self.write_noise(noise)
-        self.noise = noise
+                raise TypeError(f"this trainer takes {kinds}, got {type(one).__name__}; {self.other_noise}")
+        self.claims = Claims(self.train_dataset, noise, self.none_of, self.always_drawn)
+        self.noise = self.claims.noise
+        if self.noise is not None:
+            self.check_noise(self.noise)
+            self.write_noise(self.noise)
+        self.compute_metrics = self._measured(own_metrics)
         self.meter = meter
         self.epoch = 0
+        self._is_checked = {"train": False, "eval": False}
         self._checkpoint_state: dict[str, Tensor] | None = None
         self.add_callback(_EpochOfNoise(self))
 
+    def none_of(self, noise: Noise) -> Noise:
+        """Noise of this kind with a rate of 0: what the clean splits of a noisy data set have."""
+        return replace(noise, ratio=0.0, error_rate=0.0)
+
     def has_noise(self, rows: Mapping[str, Any]) -> bool:
         """Whether a batch brings noisy targets, and so none are to be drawn."""
-        return "is_noisy" in rows and not self.draws_over_clean_columns
+        return "is_noisy" in rows and not self.claims.draws_over_clean_columns
 
     def check_noise(self, noise: Noise) -> None:
         """Raise ValueError if this noise and the model do not fit together."""
 
+    def check_fit(self, inputs: Mapping[str, Any]) -> None:
+        """Raise ValueError if the rows of a batch and the model do not fit together."""
+
+    def exact_metrics(self, prediction: Any) -> dict[str, float]:
+        """Loss and other figures of an evaluation, from what `prediction_step` gives."""
+        raise NotImplementedError
+
     def write_noise(self, noise: Noise) -> None:
         """State the noise in what will be saved: by default in the model's config."""
         write_config(self.model, hf_noise=noise.to_dict())
+
+    def _measured(self, own: Callable[[Any], Mapping[str, float]] | None) -> Callable[[Any], dict[str, float]]:
+        def compute_metrics(prediction: Any) -> dict[str, float]:
+            exact = self.exact_metrics(prediction)
+            if own is None:
+                return exact
+            theirs = dict(own(prediction))
+            if taken := sorted({"loss", "nll"} & exact.keys() & theirs.keys()):
+                raise ValueError(f"compute_metrics returns {taken[0]!r}, which is exact here; give it another name")
+            return exact | theirs
+
+        return compute_metrics
+
+    def training_step(self, model: Any, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        if not self._is_checked["train"]:
+            self._is_checked["train"] = True
+            self.check_fit(inputs)
+            self.claims.check_batch(inputs)
+        return super().training_step(model, inputs, *args, **kwargs)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        self._is_checked["eval"] = False
+        return super().evaluation_loop(*args, **kwargs)
+
+    def _prepare_evaluation(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch on the device, the first one after a look at whether it fits the model."""
+        if not self._is_checked["eval"]:
+            self._is_checked["eval"] = True
+            self.check_fit(inputs)
+        return self._prepare_inputs(inputs)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
         """As `Trainer.train`; but a run that was stopped after its last step makes no step more."""
@@ -128,6 +194,9 @@ class NoiseTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             logs.update(self.meter.pop(self.accelerator))
+            # Later, static noise comes again, and what comes again is no further evidence.
+            if self.epoch == 0 and self.meter.total is not None:
+                self.claims.check_realised(self.meter.realised())
         super().log(logs, start_time)
 
     def realised_noise(self) -> dict[str, float | int]:
@@ -189,6 +258,22 @@ def search_no_unused(args: Any) -> None:
         args.ddp_find_unused_parameters = False
 
 
+def check_model(model: Any, options: Mapping[str, Any]) -> None:
+    """Raise unless a trainer is given a model: TypeError for something else, ValueError for `model_init=`."""
+    if options.get("model_init") is not None:
+        raise ValueError(f"model_init= is not taken: {REFUSED_OPTIONS['model_init']}")
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {model!r:.80}; make it, or load it by from_pretrained")
+
+
+def refuse_scheduler(options: Mapping[str, Any], what: str) -> None:
+    """Raise ValueError if a scheduler is given where parameters join the optimiser after it counted the groups."""
+    given = options.get("optimizers") or (None, None)
+    if given[1] is not None:
+        raise ValueError(f"{what} adds a parameter to the optimizer, which a scheduler made before does not know: pass "
+                         "optimizers=(optimizer, None) and choose the schedule by lr_scheduler_type")  # fmt: skip
+
+
 def write_config(model: Any, **values: Any) -> None:
     """Set values in the config of a model of transformers or diffusers, which checkpoints take along."""
     if hasattr(model, "register_to_config"):
@@ -200,18 +285,8 @@ def write_config(model: Any, **values: Any) -> None:
 
 def noise_of(rows: Any) -> Noise | None:
     """The noise that a built data set carries in its description; rows may stand behind a wrapper as PackedRows."""
-    info = getattr(getattr(rows, "dataset", rows), "info", None)
-    return noise_from_description(info.description) if info is not None and info.description else None
-
-
-def _agreed_noise(given: Noise | None, in_data: Noise | None) -> Noise | None:
-    """The noise to record: that of the rows, unless they are clean or do not tell; then the given one."""
-    if given is None or in_data is None or in_data.error_rate == 0:
-        return in_data if given is None else given
-    settings = [{**noise.to_dict(), "redraw": None, "ratio": None} for noise in (given, in_data)]
-    if settings[0] != settings[1]:
-        raise ValueError(f"the rows were built with {in_data}, and the trainer is given {given}; leave noise= out")
-    return in_data
+    stated = stated_noise(rows)
+    return None if stated is None else stated.noise
 
 
 class _EpochOfNoise(TrainerCallback):
@@ -223,6 +298,7 @@ class _EpochOfNoise(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.started = False
+        self.trainer._is_checked["train"] = False
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         resumed = not self.started and state.global_step > 0

@@ -15,9 +15,11 @@ from torch import Tensor
 from hf_noise.losses.nll import HAS_FUSED, IGNORE_INDEX, shift_targets, token_nll
 from hf_noise.noise import UniformTokens
 from hf_noise.noise.tokens_torch import corrupt
-from hf_noise.trainers.base import NoiseTrainer, search_no_unused
-from hf_noise.trainers.collate import MODEL_INPUTS, collate_rows
+from hf_noise.trainers.base import NoiseTrainer, check_model, refuse_scheduler, search_no_unused
+from hf_noise.trainers.collate import TokenBatches, collate_rows, known_tokens, model_inputs, text_config
+from hf_noise.trainers.finite import check_finite
 from hf_noise.trainers.meter import TokenMeter
+from hf_noise.trainers.networks import has_router_loss, longest_input, router_loss
 from hf_noise.trainers.objective import CorrectedNLL, LearnedErrorRate, make_objective
 
 __all__ = ["CausalLMTrainer"]
@@ -41,20 +43,25 @@ class CausalLMTrainer(NoiseTrainer):
     number of processes. `evaluate` returns the exact mean over tokens as `eval_nll`. Logs show the NLL of clean and
     of corrupted targets apart, and the rate of corruption that was realised.
 
+    Padding, on either side, moves no position and is no target's only context. A model's loss of its router
+    (`output_router_logits=True`) is added in training. `compute_metrics` is given no logits: `predictions` are float64
+    [N, 2], the NLL of each row and its number of targets.
+
     Args:
         noise: what the training targets suffer. It is written into the model's config (`hf_noise`) and so into every
             checkpoint. With rows that have an `is_noisy` column it is only recorded, not drawn again. A data set made
             by `load_dataset("hf_noise/...")` brings its own.
         loss: "nll", or "corrected" for `hf_noise.losses.corrected_nll`.
         error_rate: for the corrected loss: "known" takes e from the noise, "learned" fits one scalar with the model, a
-            number states it.
+            number states it. A data set that says r = 0 says that no noise was added, not that its text is right: there
+            "known" is refused, and 0 has to be stated.
         fused_loss: compute the loss of the head without holding all logits. By default on a GPU where torch offers it
             (>= 2.15); slow on a CPU.
         **kwargs: as for `transformers.Trainer`.
 
     Raises:
-        ValueError: noise and model disagree on the vocabulary; loss, error rate and noise do not fit together; and
-            what `NoiseTrainer` refuses.
+        ValueError: noise and model disagree on the vocabulary; loss, error rate and noise do not fit together; rows
+            hold other tokens than the model knows, or more than it has positions for; and what `NoiseTrainer` refuses.
         RuntimeError: `fused_loss=True` where torch has none.
     """
 
@@ -72,15 +79,21 @@ class CausalLMTrainer(NoiseTrainer):
         fused_loss: bool | None = None,
         **kwargs: Any,
     ):
-        if error_rate == "learned":  # and used outside the model's forward
-            search_no_unused(args)
-        kwargs.setdefault("data_collator", collate_rows)
+        is_learned = loss == "corrected" and isinstance(error_rate, str) and error_rate == "learned"
+        if is_learned:
+            search_no_unused(args)  # it is used outside the model's forward
+            refuse_scheduler(kwargs, 'error_rate="learned"')
+        check_model(model, kwargs)
+        # Of the model itself: its wrappers take anything.
+        self._inputs, self._has_router_loss = model_inputs(model), has_router_loss(model)
+        self._vocab_size = text_config(model).vocab_size
+        collator = kwargs.pop("data_collator", None) or collate_rows
+        kwargs["data_collator"] = TokenBatches(collator, known_tokens(model))
         super().__init__(model, args, noise=noise, meter=TokenMeter(), **kwargs)
-        self.objective = make_objective(loss, error_rate, self.noise, self.model.config.vocab_size)
+        self.objective = make_objective(loss, error_rate, self.noise, self._vocab_size, was_given=noise is not None)
         # Without these two, the number of targets includes position 0, which no model predicts.
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = True
-        self.compute_metrics = self.compute_metrics or exact_nll
         if isinstance(getattr(self.objective, "rate", None), LearnedErrorRate):
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
                 raise ValueError('error_rate="learned" is for DDP or one device; with sharded weights state it')
@@ -93,70 +106,103 @@ class CausalLMTrainer(NoiseTrainer):
             _return_token_nll(self.model)
 
     def check_noise(self, noise: UniformTokens) -> None:
-        known = self.model.config.vocab_size
+        known = self._vocab_size
         if noise.vocab_size > known:
             raise ValueError(
                 f"the noise draws ids up to {noise.vocab_size - 1}, the model knows {known} tokens; "
                 "use the same vocab_size"
             )
 
+    def check_fit(self, inputs: Mapping[str, Tensor]) -> None:
+        tokens = inputs["input_ids"]
+        if tokens.ndim != 2 or inputs["labels"].shape != tokens.shape:
+            raise ValueError(
+                f"input_ids and labels must be [B, L] of the same shape, got {list(tokens.shape)} and "
+                f"{list(inputs['labels'].shape)}"
+            )
+        longest = longest_input(self.accelerator.unwrap_model(self.model))
+        if longest is not None and tokens.shape[1] > longest:
+            raise ValueError(
+                f"rows have {tokens.shape[1]} tokens, the model has positions for {longest}; cut or pack the rows to "
+                "that length"
+            )
+
     def _choose_fused(self, wanted: bool | None) -> bool:
-        transformed = [name for name in _LOGIT_TRANSFORMS if getattr(self.model.config, name, None) not in (None, 1.0)]
+        config = text_config(self.model)
+        transformed = [name for name in _LOGIT_TRANSFORMS if getattr(config, name, None) not in (None, 1.0)]
         if wanted is None:
-            return HAS_FUSED and self.args.device.type == "cuda" and not transformed
+            fits = not transformed and not self._has_router_loss
+            return HAS_FUSED and self.args.device.type == "cuda" and fits
+        if wanted and self._has_router_loss:
+            raise ValueError(f"{type(self.model).__name__} has a loss of its router, which the fused loss would leave "
+                             "out: use fused_loss=False")  # fmt: skip
         if wanted and transformed:
             raise ValueError(f"{type(self.model).__name__} changes its logits ({transformed[0]}): use fused_loss=False")
         if wanted and not HAS_FUSED:
             raise RuntimeError(f"torch {torch.__version__} has no fused linear cross-entropy: fused_loss=False")
         return wanted
 
-    def targets(self, inputs: Mapping[str, Tensor], *, draw: bool) -> tuple[Tensor, Tensor]:
-        """Labels int64 [B, L] and their mask of corruption bool [B, L]; `draw` asks for noise not in the rows."""
+    def targets(self, inputs: Mapping[str, Tensor], *, draw: bool) -> tuple[Tensor, Tensor | None]:
+        """Labels int64 [B, L] and their mask of corruption bool [B, L], None where there is none.
+
+        `draw` asks for noise that is not in the rows.
+        """
         labels = inputs["labels"]
         if self.has_noise(inputs):
             return labels, inputs["is_noisy"].bool()
         if not draw or self.noise is None or self.noise.error_rate == 0:
-            return labels, torch.zeros_like(labels, dtype=torch.bool)
+            return labels, None
         if "sample_id" not in inputs:
             raise ValueError(
                 "dynamic noise needs the column `sample_id`, the stable index of each row; rows have "
                 f"{', '.join(sorted(inputs))}; see hf_noise.data.packing, or add it with "
                 "`dataset.add_column('sample_id', range(len(dataset)))`"
             )
-        return corrupt(self.noise, labels, inputs["sample_id"], self.epoch, compiled=self.args.torch_compile)
+        sample = inputs["sample_id"]
+        if labels.device.type == "cpu" and not self.args.torch_compile:
+            # The same draws; NumPy takes half the time of so many small operations of torch.
+            return tuple(map(torch.from_numpy, self.noise(labels.numpy(), sample.numpy(), self.epoch)))
+        return corrupt(self.noise, labels, sample, self.epoch, compiled=self.args.torch_compile)
 
-    def token_nll(self, model: Any, inputs: Mapping[str, Tensor], labels: Tensor) -> Tensor:
-        """NLL [B, L] float32 of what follows each position, 0 where nothing does."""
-        network_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
-        targets = shift_targets(labels)
+    def token_nll(self, model: Any, inputs: Mapping[str, Tensor], targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        """NLL [B, L] float32 of targets [B, L], 0 where there is none (-100); and the loss of a router, if any."""
+        network_inputs = {name: inputs[name] for name in self._inputs if name in inputs}
         if self.fused_loss:
-            return model(**network_inputs, nll_targets=targets)
-        logits = model(**network_inputs).logits
+            return model(**network_inputs, nll_targets=targets), None
+        output = model(**network_inputs)
         nll = F.cross_entropy(
-            logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
+            output.logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
         )
-        return nll.view(targets.shape)
+        return nll.view(targets.shape), router_loss(output, self.model) if self._has_router_loss else None
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         labels, is_noisy = self.targets(inputs, draw=model.training)
-        nll = self.token_nll(model, inputs, labels)
-        valid, is_noisy = shift_targets(labels) != IGNORE_INDEX, F.pad(is_noisy, (0, 1))[:, 1:]
+        targets = shift_targets(labels)
+        nll, of_router = self.token_nll(model, inputs, targets)
+        valid = targets != IGNORE_INDEX
         if model.training:
-            self.meter.add(nll.detach(), valid, is_noisy)
+            self.meter.add(nll.detach(), valid, None if is_noisy is None else F.pad(is_noisy, (0, 1))[:, 1:])
+            self.watch(nll, inputs.get("sample_id"))
         total = (self.objective(nll) * valid).sum()
         loss = self.mean_loss(total, valid.sum(), num_items_in_batch)
+        if of_router is not None:  # a mean over its tokens: each forward pass has its share of the step
+            loss = loss + of_router / (1 if num_items_in_batch is None else self.current_gradient_accumulation_steps)
         return (loss, {"nll": nll}) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Sums per row instead of logits: (None, float64 [B, 2] = NLL and number of targets, [B])."""
-        inputs = self._prepare_inputs(inputs)
+        inputs = self._prepare_evaluation(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             labels, _ = self.targets(inputs, draw=False)
-            nll = self.token_nll(model, inputs, labels)
-        valid = shift_targets(labels) != IGNORE_INDEX
+            targets = shift_targets(labels)
+            nll, _ = self.token_nll(model, inputs, targets)
+        valid = targets != IGNORE_INDEX
         dtype = torch.float32 if nll.device.type == "mps" else torch.float64
         sums = torch.stack([(nll * valid).sum(-1, dtype=dtype), valid.sum(-1).to(dtype)], dim=-1)
         return None, sums, torch.zeros(len(labels), device=labels.device)
+
+    def exact_metrics(self, prediction: Any) -> dict[str, float]:
+        return exact_nll(prediction)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and isinstance(self.objective, CorrectedNLL) and self.objective.source == "learned":
@@ -184,7 +230,9 @@ class CausalLMTrainer(NoiseTrainer):
 
 def exact_nll(prediction: Any) -> dict[str, float]:
     """NLL in nats per token, perplexity and number of tokens from the sums per row [N, 2]."""
-    nll, tokens = np.asarray(prediction.predictions, dtype=np.float64).sum(0)
+    sums = np.asarray(prediction.predictions, dtype=np.float64)
+    check_finite(sums[:, 0])
+    nll, tokens = sums.sum(0)
     if tokens == 0:
         raise ValueError("the evaluation data hold no target: every row is empty, one token long, or ignored")
     mean = nll / tokens

@@ -1,21 +1,29 @@
-"""Rows of tokens to a batch of tensors."""
+"""Rows of tokens to a batch of tensors that a causal language model can take."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from hf_noise.losses.nll import IGNORE_INDEX
 
-__all__ = ["MODEL_INPUTS", "collate_rows"]
+__all__ = [
+    "MODEL_INPUTS", "TokenBatches", "check_tokens", "collate_rows", "known_tokens", "model_inputs", "text_config",
+    "without_padding_as_context",
+]  # fmt: skip
 
 #: Columns that go into the model. Rows may hold more, such as the clean tokens beside noisy ones.
 MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "token_type_ids")
+#: All columns that are used; rows may hold others, of any kind, which are left alone.
+USED = (*MODEL_INPUTS, "labels", "clean_labels", "is_noisy", "sample_id")
 
 # What fills the end of a shorter row; 0 for every other column.
 _FILL = {"labels": IGNORE_INDEX, "clean_labels": IGNORE_INDEX}
@@ -26,27 +34,27 @@ def collate_rows(rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[
 
     Args:
         rows: one mapping of columns that are batches already, or a sequence of rows with `input_ids` and any of
-            `labels`, `is_noisy`, `sample_id`, ...
+            `attention_mask`, `position_ids`, `token_type_ids`, `labels`, `clean_labels`, `is_noisy`, `sample_id`.
 
     Returns:
         `input_ids`, `labels` (the inputs where rows have none) and the other columns, each [B, L] or [B]. Rows of
-        different lengths are padded on the right, with `attention_mask` 0 and labels -100 there. Columns of text and
-        the like are left out.
+        different lengths are padded on the right, with `attention_mask` 0 and labels -100 there. Columns of other names
+        are left out.
 
     Raises:
-        ValueError: the rows have no `input_ids`.
+        ValueError: the rows have no `input_ids`, or a column holds nothing, or no integers.
     """
     if isinstance(rows, Mapping):
-        batch = {name: _tensor(column) for name, column in rows.items() if _is_numeric(column)}
+        batch = {name: _tensor(name, rows[name]) for name in USED if name in rows}
     else:
-        names = [name for name, value in rows[0].items() if _is_numeric(value)]
-        batch = {name: _column(name, [row[name] for row in rows]) for name in names}
+        batch = {name: _column(name, [row[name] for row in rows]) for name in USED if name in rows[0]}
         if "input_ids" in batch and "attention_mask" not in batch:
             lengths = torch.tensor([len(row["input_ids"]) for row in rows])
             if lengths.min() != lengths.max():
                 batch["attention_mask"] = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
     if "input_ids" not in batch:
-        raise ValueError(f"rows need the column input_ids, they have: {', '.join(batch)}")
+        there = rows if isinstance(rows, Mapping) else rows[0]
+        raise ValueError(f"rows need the column input_ids, they have: {', '.join(there)}")
     if "labels" not in batch:
         labels = batch["input_ids"]
         mask = batch.get("attention_mask")
@@ -54,21 +62,111 @@ def collate_rows(rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[
     return batch
 
 
-def _is_numeric(values: Any) -> bool:
-    return isinstance(values, Tensor) or np.asarray(values).dtype.kind in "iub"
-
-
-def _tensor(values: Any) -> Tensor:
+def _tensor(name: str, values: Any) -> Tensor:
     if isinstance(values, Tensor):
+        if values.is_floating_point() or values.is_complex():
+            raise ValueError(f"column {name!r} must hold integers, got {values.dtype}")
         return values if values.dtype == torch.bool else values.long()
     array = np.asarray(values)
+    if array.dtype.kind not in "iub" and array.size:
+        first = repr(array.reshape(-1)[0].item() if array.dtype != object else array.reshape(-1)[0])[:50]
+        raise ValueError(f"column {name!r} must hold integers, got {array.dtype} such as {first}")
     # A copy in any case: rows may be read-only views on a mapped file.
     return torch.from_numpy(array.astype(np.bool_ if array.dtype == np.bool_ else np.int64))
 
 
 def _column(name: str, values: list) -> Tensor:
+    if any(value is None for value in values):
+        raise ValueError(f"column {name!r} holds None in row {[v is None for v in values].index(True)} of the batch")
     if np.ndim(values[0]) == 0:
-        return _tensor(values)
+        return _tensor(name, values)
     if len({len(value) for value in values}) == 1:
-        return _tensor(np.stack(values))
-    return pad_sequence([_tensor(value) for value in values], batch_first=True, padding_value=_FILL.get(name, 0))
+        return _tensor(name, np.stack(values))
+    rows = [_tensor(name, value) for value in values]
+    return pad_sequence(rows, batch_first=True, padding_value=_FILL.get(name, 0))
+
+
+def without_padding_as_context(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A batch in which padding, wherever it stands, moves no position and is no target's only context.
+
+    What follows a position of padding is no target: after padding on the left that is the first token of a text, which
+    nothing predicts, as without padding. Positions count from the first token of a text.
+    """
+    mask = batch.get("attention_mask")
+    if mask is None or mask.ndim != 2:
+        return batch
+    follows_padding = F.pad(mask, (1, 0), value=1)[:, :-1] == 0
+    batch = {**batch, "labels": batch["labels"].masked_fill(follows_padding, IGNORE_INDEX)}
+    if "position_ids" not in batch and bool((mask[:, 0] == 0).any()):
+        batch["position_ids"] = (mask.long().cumsum(-1) - 1).clamp_min(0)
+    return batch
+
+
+@dataclass(frozen=True)
+class TokenBatches:
+    """Batches of any collator as `CausalLMTrainer` takes them: its columns alone, tokens in range, padding aside.
+
+    Args:
+        collator: rows -> mapping of tensors.
+        vocab_size: tokens that the model knows.
+    """
+
+    collator: Callable[[Any], Mapping[str, Any]]
+    vocab_size: int
+
+    def __call__(self, rows: Any) -> dict[str, Tensor]:
+        made = self.collator(rows)
+        batch = {name: made[name] for name in USED if name in made}
+        if "input_ids" not in batch or "labels" not in batch:
+            raise ValueError(f"a batch needs input_ids and labels, the collator gives: {', '.join(made)}")
+        check_tokens(batch, self.vocab_size)
+        return without_padding_as_context(batch)
+
+
+def check_tokens(batch: Mapping[str, Tensor], vocab_size: int) -> None:
+    """Raise ValueError for tokens of a batch outside [0, V), or labels that are neither that nor -100.
+
+    Tensors on a GPU are not looked at, which would make it wait.
+    """
+    for name in ("input_ids", "labels"):
+        values = batch[name]
+        if not values.numel() or values.device.type != "cpu" or (name == "labels" and values is batch["input_ids"]):
+            continue
+        # Read as unsigned, negative values are the largest: one look tells that all is well.
+        if values.dtype == torch.int64 and values.numpy().view(np.uint64).max() < vocab_size:
+            continue
+        outside = (values >= vocab_size) | (values < 0)
+        if name == "labels":
+            outside &= values != IGNORE_INDEX
+        where = outside.nonzero()
+        if len(where):
+            row = int(where[0, 0])
+            named = f"sample_id {int(batch['sample_id'][row])}" if "sample_id" in batch else f"row {row} of the batch"
+            raise ValueError(
+                f"{name} hold {int(values[tuple(where[0])])} ({named}), the model knows the tokens 0 to "
+                f"{vocab_size - 1}{' and -100 for no target' if name == 'labels' else ''}; use the tokenizer of this "
+                "model, or resize its embeddings: model.resize_token_embeddings(...)"
+            )
+
+
+def text_config(model: Any) -> Any:
+    """The configuration of the language model in a model, which may have parts for images or sound beside it."""
+    config = model.config
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+def known_tokens(model: Any) -> int:
+    """Number of tokens that a model has an embedding of; as its configuration says if it does not show them."""
+    find = getattr(model, "get_input_embeddings", None)
+    try:
+        embeddings = find() if find is not None else None
+    except (AttributeError, NotImplementedError):  # of models that have none
+        embeddings = None
+    return getattr(embeddings, "num_embeddings", None) or text_config(model).vocab_size
+
+
+def model_inputs(model: nn.Module) -> tuple[str, ...]:
+    """The columns of `MODEL_INPUTS` that a model's forward names; all of them if it names none."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # inside an adapter of peft
+    named = inspect.signature(base.forward).parameters
+    return tuple(name for name in MODEL_INPUTS if name in named) if "input_ids" in named else MODEL_INPUTS

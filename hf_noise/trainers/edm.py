@@ -20,8 +20,8 @@ from hf_noise.losses import LabelTransition, dsm_loss, tdsm_loss, transition_awa
 from hf_noise.losses.dsm import P_MEAN, P_STD, noisy_images
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.normals_torch import log_normals, normals, uniforms
-from hf_noise.trainers.base import search_no_unused
-from hf_noise.trainers.finite import FiniteTrainer
+from hf_noise.trainers.base import check_model, search_no_unused
+from hf_noise.trainers.finite import check_finite
 from hf_noise.trainers.labels import SAME_TRANSITION, LabelTrainer, check_class_names, check_same_noise, sample_ids
 from hf_noise.trainers.meter import LossMeter, sum_dtype
 
@@ -40,7 +40,7 @@ _STEPS = "optimization_step"
 _AUGMENT = "hf_noise_augment"
 
 
-class EDMTrainer(FiniteTrainer, LabelTrainer):
+class EDMTrainer(LabelTrainer):
     """Train a diffusers `UNet2DModel` as EDM's denoiser D(x, sigma, class) on images with noisy labels.
 
     Rows are as for `LabelTrainer`, `pixel_values` in [-1, 1], always with `sample_id`: wrong labels, noise levels
@@ -51,8 +51,8 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
     loss on clean labels under the raw weights (`eval_loss`) and under their moving average (`eval_ema_loss`), on noise
     that is always the same. `save_model` and `pipeline` give an `EDMPipeline`, whose network is the stock UNet2DModel.
 
-    A loss that is NaN or infinite stops the run at the next log entry or checkpoint, weights that are stop it before
-    they are saved, so that no checkpoint holds them; see `hf_noise.trainers.finite.FiniteTrainer`.
+    `compute_metrics` is given losses: `predictions` are float64 [N, 2], under the raw and the averaged weights, and
+    `label_ids` the clean labels.
 
     Args:
         unet: with K + 1 class embeddings, the last one for images without a label; see `hf_noise.models.edm_unet`.
@@ -85,6 +85,8 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
     """
 
     own_prefix = _AUGMENT
+    rows_are = "images"
+    always_drawn = "noise levels and the noise of images"
 
     def __init__(
         self,
@@ -111,6 +113,7 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
     ):
         from diffusers.training_utils import EMAModel
 
+        check_model(unet, kwargs)
         for name, value in (("ema_decay", ema_decay), ("label_dropout", label_dropout), ("tau", tau)):
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {value}")
@@ -130,10 +133,9 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
         self.sigma_data, self.P_mean, self.P_std, self.augment = sigma_data, P_mean, P_std, augment
         self.label_dropout, self.temperature, self.weights = label_dropout, temperature, weights
         self.mixing = {"tau": tau, "renormalise": renormalise, "grad_classes": grad_classes, "chunk": chunk}
-        self.classifier, self.transition = self._through(loss, classifier, transition)
+        self.classifier, self.transition = self._through(loss, classifier, transition, was_given=noise is not None)
         self.names = [name for name, _ in self.model.named_parameters() if not name.startswith(self.own_prefix)]
         self.ema = EMAModel(self._published(), decay=ema_decay, foreach=True)
-        self.compute_metrics = self.compute_metrics or _mean_losses
         self.add_callback(_Average(self))
 
     @property
@@ -154,7 +156,9 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
         named = dict(self.model.named_parameters())
         return [named[name] for name in self.names]
 
-    def _through(self, loss: str, classifier: Any, transition: Any) -> tuple[Any, LabelTransition | None]:
+    def _through(
+        self, loss: str, classifier: Any, transition: Any, was_given: bool
+    ) -> tuple[Any, LabelTransition | None]:
         """The classifier, frozen and on the device, and T for "tdsm"; (None, None) for plain matching."""
         if loss == "dsm":
             if classifier is not None or transition is not None:
@@ -170,6 +174,12 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
             learned_through = classifier.config.transition
         transition = transition if is_given else learned_through
         if transition is None and self.noise is not None:
+            if self.noise.error_rate == 0 and not was_given:
+                raise ValueError(
+                    'loss="tdsm" would go through no noise at all (T = I): the rows say that none was added to them, '
+                    "and not how many of their labels are wrong; pass transition= [C, C] with rows clean, a classifier "
+                    "trained through one, or noise= with a rate of 0 if that is meant"
+                )
             transition = self.noise.transition
         if transition is None:
             raise ValueError('loss="tdsm" needs T: pass transition= [C, C] with rows clean, noise=, or a classifier '
@@ -268,7 +278,7 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """(None, float64 [B, 2] = loss under the raw and the averaged weights, labels [B])."""
-        inputs = self._prepare_inputs(inputs)
+        inputs = self._prepare_evaluation(inputs)
         labels, sample = inputs.get("clean_labels", inputs["labels"]), sample_ids(inputs)
         images = self.laid_out(inputs["pixel_values"])
         sigma = self.levels(sample, EVALUATION_STREAM, 0)
@@ -283,6 +293,13 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
             both = [dsm_loss(one, images, sigma, noise, labels, sigma_data=self.sigma_data) for one in (denoiser, ema)]
         losses = torch.stack(both, -1)
         return None, losses.to(sum_dtype(losses)), labels
+
+    def exact_metrics(self, prediction: Any) -> dict[str, float]:
+        """Means over rows [N, 2]."""
+        losses = np.asarray(prediction.predictions, dtype=np.float64)
+        check_finite(losses.sum(-1))
+        raw, averaged = losses.mean(0).tolist()
+        return {"loss": raw, "ema_loss": averaged, "images": len(losses)}
 
     def pipeline(self, ema: bool = True) -> EDMPipeline:
         """Sampler with a copy of the network as it stands: the moving average of its weights, or the raw ones."""
@@ -356,10 +373,3 @@ class _Description(nn.Linear):
 
     def _add(self, module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
         return embedded if self.told is None else embedded + self(self.told.to(embedded.dtype))
-
-
-def _mean_losses(prediction: Any) -> dict[str, float]:
-    """Means over rows [N, 2]."""
-    losses = np.asarray(prediction.predictions, dtype=np.float64)
-    raw, averaged = losses.mean(0).tolist()
-    return {"loss": raw, "ema_loss": averaged, "images": len(losses)}

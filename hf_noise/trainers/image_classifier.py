@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from hf_noise.losses.labels import label_nll
 from hf_noise.noise import HumanLabels, LabelFlips
+from hf_noise.trainers.finite import check_finite
 from hf_noise.trainers.labels import LabelTrainer, collate_images
 from hf_noise.trainers.meter import LabelMeter
 
@@ -20,11 +22,11 @@ __all__ = ["ImageClassifierTrainer", "collate_images"]
 class ImageClassifierTrainer(LabelTrainer):
     """Train an image classifier on noisy labels, with plain or with forward-corrected cross-entropy.
 
-    Rows are as for `LabelTrainer`.
+    Rows are as for `LabelTrainer`. Classes of model and rows that have names have to agree on them and on their order.
 
     Logs tell accuracy against the labels that were trained on from accuracy against the clean ones, and how many of the
     wrong labels the model gives back (`memorised`). `evaluate` returns exact accuracy and NLL over all rows;
-    `predict` returns logits.
+    `predict` returns logits, and so does what `compute_metrics` is given, beside the clean labels.
 
     Args:
         noise: what the training labels suffer: `LabelFlips`, drawn here unless the rows have `is_noisy`, or
@@ -42,6 +44,9 @@ class ImageClassifierTrainer(LabelTrainer):
             `LabelTrainer` refuses.
     """
 
+    honoured = ("label_smoothing_factor",)
+    rows_are = "images"
+
     def __init__(
         self,
         model: Any = None,
@@ -57,11 +62,25 @@ class ImageClassifierTrainer(LabelTrainer):
         if mixup < 0:
             raise ValueError(f"mixup must be >= 0, got {mixup}; it is alpha of a Beta distribution, 0 for none")
         super().__init__(model, args, noise=noise, meter=LabelMeter(), channels_last=channels_last, **kwargs)
-        self.columns = self._columns(loss, transition)
+        self.columns = self._columns(loss, transition, was_given=noise is not None)
         self.mixup = torch.distributions.Beta(mixup, mixup) if mixup else None
-        self.compute_metrics = self.compute_metrics or exact_accuracy
 
-    def _columns(self, loss: str, transition: Any) -> Tensor | None:
+    @property
+    def class_names(self) -> list[str] | None:
+        names = getattr(self.model.config, "id2label", None)
+        return None if not names else [str(names[i]) for i in sorted(names)]
+
+    def check_fit(self, inputs: Mapping[str, Tensor]) -> None:
+        images, config = inputs["pixel_values"], self.model.config
+        channels = (getattr(config, "model_args", None) or {}).get("in_chans", getattr(config, "num_channels", None))
+        if images.ndim != 4 or not images.is_floating_point():
+            shape = f"{images.dtype} {list(images.shape)}"
+            raise ValueError(f"pixel_values must be float [B, channels, H, W], got {shape}; normalise the images")
+        if channels is not None and images.shape[1] != channels:
+            raise ValueError(f"images have {images.shape[1]} channels, the model takes {channels}; convert them, or "
+                             "make a model for them (num_channels=)")  # fmt: skip
+
+    def _columns(self, loss: str, transition: Any, was_given: bool) -> Tensor | None:
         if loss == "nll":
             if transition is not None:
                 raise ValueError('transition= is for loss="corrected"')
@@ -73,6 +92,12 @@ class ImageClassifierTrainer(LabelTrainer):
                 raise ValueError(
                     'loss="corrected" takes T from the noise, and the trainer was given none; pass noise=, or '
                     "transition= [C, C] with rows clean"
+                )
+            if self.noise.error_rate == 0 and not was_given:
+                raise ValueError(
+                    'loss="corrected" would correct for no noise at all (T = I): the rows say that none was added to '
+                    "them, and not how many of their labels are wrong; pass transition= [C, C] with rows clean, or "
+                    "noise= with a rate of 0 if that is meant"
                 )
             transition = self.noise.transition
         return self.log_columns(transition)
@@ -93,6 +118,7 @@ class ImageClassifierTrainer(LabelTrainer):
         nll = self.nll(logits, labels)
         if model.training:
             self.meter.add(nll.detach(), logits.detach().argmax(-1), labels, clean, is_noisy)
+            self.watch(nll + other, inputs.get("sample_id"))
         total = (share * nll + (1 - share) * other).sum()
         loss = self.mean_loss(total, len(labels), num_items_in_batch)
         return (loss, {"logits": logits}) if return_outputs else loss
@@ -103,16 +129,20 @@ class ImageClassifierTrainer(LabelTrainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """(None, logits float32 [B, C], clean labels [B])."""
-        inputs = self._prepare_inputs(inputs)
+        inputs = self._prepare_evaluation(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = self.logits(model, inputs["pixel_values"])
         return None, logits, inputs.get("clean_labels", inputs["labels"])
+
+    def exact_metrics(self, prediction: Any) -> dict[str, float]:
+        return exact_accuracy(prediction)
 
 
 def exact_accuracy(prediction: Any) -> dict[str, float]:
     """Accuracy, NLL in nats and number of images from logits [N, C] and labels [N]."""
     logits, labels = np.asarray(prediction.predictions, dtype=np.float64), np.asarray(prediction.label_ids)
     nll = -log_softmax(logits, axis=-1)[np.arange(len(labels)), labels]
+    check_finite(nll)
     return {
         "loss": float(nll.mean()), "nll": float(nll.mean()), "accuracy": float((logits.argmax(-1) == labels).mean()),
         "images": len(labels),

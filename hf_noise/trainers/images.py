@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -70,7 +72,7 @@ class DeviceImages(Dataset):
         device: where to keep and work on them.
         mean, std: of each channel in [0, 1], taken off and divided by.
         augment: what to do with a batch of uint8 images, such as `CropFlip()`; None for nothing.
-        info: of the data set that the rows are from, so that the trainer finds its noise.
+        info, split: of the data set that the rows are from, so that the trainer finds its noise.
     """
 
     def __init__(
@@ -83,12 +85,13 @@ class DeviceImages(Dataset):
         std: Sequence[float],
         augment: Callable[[Tensor, Tensor, int], Tensor] | None = None,
         info: Any = None,
+        split: Any = None,
     ):
         self.images = images.to(device)
         self.columns = {name: column.to(device) for name, column in columns.items()}
         self.mean = torch.tensor(mean, device=device).view(-1, 1, 1) * 255
         self.scale = 1 / (torch.tensor(std, device=device).view(-1, 1, 1) * 255)
-        self.augment, self.info, self.epoch = augment, info, 0
+        self.augment, self.info, self.split, self.epoch = augment, info, split, 0
 
     @classmethod
     def from_dataset(
@@ -119,7 +122,7 @@ class DeviceImages(Dataset):
             missing = [pad_to - images.shape[-1], pad_to - images.shape[-2]]
             images = F.pad(images, [part for all_ in missing for part in (all_ // 2, all_ - all_ // 2)])
         columns = label_columns(dataset, label_column)
-        return cls(images, columns, info=dataset.info, **options)
+        return cls(images, columns, info=dataset.info, split=dataset.split, **options)
 
     def set_epoch(self, epoch: int) -> None:
         """Whose epoch's augmentation to draw; the trainer calls it."""
@@ -213,13 +216,38 @@ def decode_images(dataset: Any, column: str, num_channels: int) -> Tensor:
 
 
 def label_columns(dataset: Any, label: str = "label") -> dict[str, Tensor]:
-    """`labels`, `sample_id` (row numbers if there is none), and `clean_labels`, `is_noisy` where the data have them."""
+    """`labels`, `sample_id` (row numbers if there is none), and `clean_labels`, `is_noisy` where the data have them.
+
+    Raises:
+        ValueError: the label column is missing; a column holds nulls, or no integers (booleans in `is_noisy`).
+    """
     named = {"labels": label, "clean_labels": f"clean_{label}", "is_noisy": "is_noisy", "sample_id": "sample_id"}
-    table = dataset.with_format("numpy", columns=[name for name in named.values() if name in dataset.column_names])
-    found = {name: torch.from_numpy(np.asarray(table[column][:])) for name, column in named.items()
-             if column in dataset.column_names}  # fmt: skip
+    named = {name: column for name, column in named.items() if column in dataset.column_names}
+    if "labels" not in named:
+        raise ValueError(f"there is no column {label!r}; the data have {', '.join(map(repr, dataset.column_names))}: "
+                         "choose one with label_column=")  # fmt: skip
+    table = dataset.select_columns(list(named.values())).with_format("arrow")[:]
+    found = {name: torch.from_numpy(_numbers(table[column], column, name)) for name, column in named.items()}
     found.setdefault("sample_id", torch.arange(len(dataset)))
-    return {name: column if column.dtype == torch.bool else column.long() for name, column in found.items()}
+    return found
+
+
+def _numbers(column: pa.ChunkedArray, name: str, use: str) -> np.ndarray:
+    """A column as int64 [N], that of the mask as bool [N]; ValueError if it holds anything else."""
+    if column.null_count:
+        row = pc.index(column.is_null(), True).as_py()
+        raise ValueError(f"column {name!r} holds {column.null_count} null(s), the first in row {row}; every row needs "
+                         "a value, so drop those without")  # fmt: skip
+    if use == "is_noisy" and pa.types.is_boolean(column.type):
+        return column.to_numpy()
+    if not pa.types.is_integer(column.type):
+        first = repr(column[0].as_py())[:50] if len(column) else "nothing"
+        raise ValueError(
+            f"column {name!r} holds {column.type} ({first} in row 0), where {use} are integers, the number of a class; "
+            f"text becomes one by dataset.class_encode_column({name!r}), one-hot labels by argmax, and fractions are "
+            "no classes"
+        )
+    return column.to_numpy().astype(np.int64)
 
 
 def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,8 @@ from hf_noise.trainers.base import NoiseTrainer
 from hf_noise.trainers.images import DeviceImages
 
 __all__ = [
-    "LabelTrainer", "SAME_TRANSITION", "check_class_names", "check_images", "check_labels", "check_same_noise",
-    "class_names", "collate_images", "sample_ids",
+    "ImageBatches", "LabelTrainer", "SAME_TRANSITION", "check_class_names", "check_images", "check_kind",
+    "check_labels", "check_same_names", "check_same_noise", "class_names", "collate_images", "sample_ids",
 ]  # fmt: skip
 
 #: Entries of two matrices that differ by no more are the same: one in a config may have gone through float32.
@@ -28,39 +28,52 @@ SAME_TRANSITION = 1e-6
 class LabelTrainer(NoiseTrainer):
     """`NoiseTrainer` on labelled images; a subclass says how many classes its model has, and which images it takes.
 
-    Rows hold `pixel_values`, `labels` and `sample_id` (dynamic noise, drawn on the device for every epoch), or those of
-    a noisy data set: noisy `labels`, `clean_labels`, `is_noisy`; see `hf_noise.trainers.images`.
+    Rows hold `pixel_values`, `labels` (or `label`) and `sample_id` (dynamic noise, drawn on the device for every
+    epoch), or those of a noisy data set: noisy `labels`, `clean_labels`, `is_noisy`; see `hf_noise.trainers.images`.
+    Other columns are left alone.
 
     Args:
         channels_last: memory layout of model and images; by default on a GPU.
 
     Raises:
-        ValueError: noise, labels or images do not fit the model (in training, where they are in no column that can be
-            read before), or `DeviceImages` are to be read by workers; and what `NoiseTrainer` refuses.
+        ValueError: noise, labels, names of classes or images do not fit the model, or each other (in training, where
+            they are in no column that can be read before), or `DeviceImages` are to be read by workers; and what
+            `NoiseTrainer` refuses.
     """
 
     noise_kinds = (LabelFlips, HumanLabels)
     other_noise = "see hf_noise.noise for noise on labels"
 
     def __init__(self, model: Any, args: Any, *, channels_last: bool | None = None, **kwargs: Any):
-        kwargs.setdefault("data_collator", collate_images)
-        super().__init__(model, args, **kwargs)
-        for rows in (self.train_dataset, self.eval_dataset):
+        collator = kwargs.pop("data_collator", None) or collate_images
+        super().__init__(model, args, data_collator=collator, **kwargs)
+        for rows in self._row_sets():
+            check_class_names(self.class_names, rows, "the model")
             check_labels(_stored_labels(rows), self.num_classes)
             if self.image_shape is not None:
                 check_images(rows, self.image_shape)
+        check_same_names(list(self._row_sets()))
         # What cannot be read now is looked at batch by batch, on the CPU: no device has to wait for it.
-        self.data_collator = _Fitting(self.data_collator, self.num_classes, self.image_shape)
-        self.label_smoother = None  # of transformers, which knows no corrected loss
+        self.data_collator = ImageBatches(self.data_collator, self.num_classes, self.image_shape)
         self.model_accepts_loss_kwargs = True
         self.label_names = ["labels"]
-        if any(isinstance(rows, DeviceImages) for rows in (self.train_dataset, self.eval_dataset)):
+        if any(isinstance(rows, DeviceImages) for rows in self._row_sets()):
             if self.args.dataloader_num_workers:
                 raise ValueError("DeviceImages are on the device already: dataloader_num_workers must be 0")
             self.args.dataloader_pin_memory = False
         self.channels_last = self.args.device.type == "cuda" if channels_last is None else channels_last
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)
+
+    def _row_sets(self) -> Iterator[Any]:
+        """The rows of training and of each evaluation."""
+        several = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"eval": self.eval_dataset}
+        yield from (rows for rows in (self.train_dataset, *several.values()) if rows is not None)
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Names that the model has for its classes; None if it has none of its own."""
+        return None
 
     @property
     def num_classes(self) -> int:
@@ -71,6 +84,9 @@ class LabelTrainer(NoiseTrainer):
     def image_shape(self) -> tuple[int, int, int] | None:
         """(channels, height, width) of the images, which then lie in [-1, 1]; None for a model that takes any."""
         return None
+
+    def none_of(self, noise: LabelFlips | HumanLabels) -> LabelFlips:
+        return LabelFlips.symmetric(ratio=0.0, num_classes=noise.num_classes, seed=getattr(noise, "seed", 0))
 
     def check_noise(self, noise: LabelFlips | HumanLabels) -> None:
         if noise.num_classes != self.num_classes:
@@ -159,8 +175,44 @@ def _check_shape(images: Tensor, shape: tuple[int, int, int]) -> None:
         )
 
 
+#: Columns that are used, and other names that they may have; rows may hold others, of any kind, which are left alone.
+_USED = {
+    "pixel_values": ("pixel_values",), "labels": ("labels", "label"), "clean_labels": ("clean_labels", "clean_label"),
+    "is_noisy": ("is_noisy",), "sample_id": ("sample_id",),
+}  # fmt: skip
+
+
+def collate_images(rows: Any) -> dict[str, Tensor]:
+    """Rows to a batch of the columns that are used; a batch that a data set made as a whole stays as it is.
+
+    Raises:
+        ValueError: images or labels are missing.
+    """
+    if isinstance(rows, Mapping):
+        return rows
+    there = {use: next((name for name in names if name in rows[0]), None) for use, names in _USED.items()}
+    if missing := [use for use in ("pixel_values", "labels") if there[use] is None]:
+        raise ValueError(f"rows need {' and '.join(missing)}, they have {', '.join(rows[0])}; name the columns so, or "
+                         "make them with a transform")  # fmt: skip
+    # As `datasets` stores what a map has made of images.
+    return default_collate([
+        {use: _as_tensor(name, row[name]) for use, name in there.items() if name is not None} for row in rows
+    ])  # fmt: skip
+
+
+def _as_tensor(name: str, value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "iufb":
+        raise ValueError(f"column {name!r} must hold numbers, got {repr(value)[:50]}; text becomes a number by "
+                         f"dataset.class_encode_column({name!r})")  # fmt: skip
+    # Pixels that were lists are float64, which no model is; a label that is a fraction is named later.
+    return torch.from_numpy(array.astype(np.float32 if array.dtype == np.float64 and array.ndim else array.dtype))
+
+
 @dataclass(frozen=True)
-class _Fitting:
+class ImageBatches:
     """Batches of a collator whose labels lie in [0, C) and whose images fit; labels on a device were read before."""
 
     collator: Callable[[Any], Any]
@@ -168,12 +220,28 @@ class _Fitting:
     image_shape: tuple[int, int, int] | None
 
     def __call__(self, rows: Any) -> Any:
-        batch = self.collator(rows)
+        made = self.collator(rows)
+        there = {use: next((name for name in names if name in made), None) for use, names in _USED.items()}
+        batch = {use: made[name] for use, name in there.items() if name is not None}
+        if missing := [use for use in ("pixel_values", "labels") if use not in batch]:
+            raise ValueError(f"a batch needs {' and '.join(missing)}, the collator gives {', '.join(made)}")
         if self.image_shape is not None:
             _check_shape(batch["pixel_values"], self.image_shape)
-        labels = {name: batch[name] for name in ("labels", "clean_labels") if isinstance(batch.get(name), Tensor)}
+        labels = {name: batch[name] for name in ("labels", "clean_labels") if name in batch}
+        for name, values in labels.items():
+            check_kind(name, values)
+            batch[name] = values.long()
         check_labels({name: values for name, values in labels.items() if values.device.type == "cpu"}, self.num_classes)
         return batch
+
+
+def check_kind(name: str, labels: Tensor) -> None:
+    """Raise ValueError unless labels are integers [B]."""
+    if labels.is_floating_point() or labels.ndim != 1 or labels.dtype == torch.bool:
+        raise ValueError(
+            f"{name} must be integers [B], the number of each image's class, got {labels.dtype} {list(labels.shape)}; "
+            "of one-hot or mixed labels take argmax(-1), and round no fractions"
+        )
 
 
 def class_names(rows: Any) -> list[str] | None:
@@ -193,11 +261,19 @@ def check_class_names(named: Sequence[str] | None, rows: Any, owner: str) -> Non
         return
     if len(named) != len(of_rows):
         raise ValueError(f"{owner} names {len(named)} classes, the data {len(of_rows)}; use one for these classes")
+    if all(str(i) == name for i, name in enumerate(named)) or all(name == f"LABEL_{i}" for i, name in enumerate(named)):
+        return  # numbers are no names
     first = next(i for i, (one, other) in enumerate(zip(named, of_rows)) if one != other)
     raise ValueError(
         f"{owner} calls class {first} {named[first]!r}, the data {of_rows[first]!r}; use one for these classes in "
         "this order"
     )
+
+
+def check_same_names(row_sets: Sequence[Any]) -> None:
+    """Raise ValueError if two of several data sets name their classes, and not in the same way."""
+    for rows in row_sets[1:]:
+        check_class_names(class_names(row_sets[0]), rows, "the training rows")
 
 
 def check_same_noise(theirs: Any, noise: LabelFlips | HumanLabels | None) -> None:
@@ -229,8 +305,3 @@ def check_same_noise(theirs: Any, noise: LabelFlips | HumanLabels | None) -> Non
             f"the classifier was trained on labels of other noise (entries of the two T differ by up to {apart:.3g}); "
             "train one on the labels of this run"
         )
-
-
-def collate_images(rows: Any) -> dict[str, Tensor]:
-    """Rows to a batch; a batch that a data set made as a whole stays as it is."""
-    return rows if isinstance(rows, Mapping) else default_collate(rows)

@@ -74,13 +74,16 @@ class TokenMeter(Meter):
     sums = ("nll_clean", "clean", "nll_corrupted", "corrupted")
 
     @torch.no_grad()
-    def add(self, nll: Tensor, valid: Tensor, is_noisy: Tensor) -> None:
-        """Add a batch: `nll` float [B, L], `valid` bool [B, L] marks targets, `is_noisy` bool [B, L] corrupted ones."""
-        noisy = is_noisy & valid
+    def add(self, nll: Tensor, valid: Tensor, is_noisy: Tensor | None) -> None:
+        """Add a batch: `nll` float [B, L], `valid` bool [B, L] marks targets, `is_noisy` bool [B, L] corrupted ones.
+
+        `is_noisy` is None where none are.
+        """
+        noisy = torch.zeros_like(valid) if is_noisy is None else is_noisy & valid
+        counted = torch.stack([valid ^ noisy, noisy]).flatten(1)
         dtype = sum_dtype(nll)
-        total, total_noisy = (nll * valid).sum(dtype=dtype), (nll * noisy).sum(dtype=dtype)
-        n, n_noisy = valid.sum(), noisy.sum()
-        self.book(torch.stack([total - total_noisy, (n - n_noisy).to(dtype), total_noisy, n_noisy.to(dtype)]))
+        nlls, n = (counted * nll.flatten()).sum(-1, dtype=dtype), counted.sum(-1, dtype=dtype)
+        self.book(torch.stack([nlls, n], -1).flatten())
 
     def means(self, sums: dict[str, float]) -> dict[str, float]:
         kinds = {"nll_clean_targets": "clean", "nll_corrupted_targets": "corrupted"}

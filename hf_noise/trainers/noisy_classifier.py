@@ -18,9 +18,9 @@ from hf_noise.losses import VolumeMinimisation, label_nll
 from hf_noise.losses.dsm import noisy_images
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.normals_torch import log_normals, normals
-from hf_noise.trainers.base import search_no_unused, write_config
-from hf_noise.trainers.finite import FiniteTrainer
-from hf_noise.trainers.labels import LabelTrainer, check_class_names, class_names, sample_ids
+from hf_noise.trainers.base import refuse_scheduler, search_no_unused, write_config
+from hf_noise.trainers.finite import check_finite
+from hf_noise.trainers.labels import LabelTrainer, class_names, sample_ids
 from hf_noise.trainers.meter import LabelMeter, sum_dtype
 
 __all__ = ["NoisyClassifierTrainer", "VolumePlan"]
@@ -76,7 +76,7 @@ class VolumePlan:
         return 1.0, 0.0
 
 
-class NoisyClassifierTrainer(FiniteTrainer, LabelTrainer):
+class NoisyClassifierTrainer(LabelTrainer):
     """Train a `NoisyClassifier` on noisy labels, at noise levels ln sigma ~ N(P_mean, P_std^2) of its config.
 
     Rows are as for `LabelTrainer`, `pixel_values` in [-1, 1], always with `sample_id`: levels and noise of an image are
@@ -87,8 +87,8 @@ class NoisyClassifierTrainer(FiniteTrainer, LabelTrainer):
     (`eval_accuracy_sigma0.3`). The config of the saved model states the noise, T, where T is from, and whether it
     predicts clean or noisy labels.
 
-    A loss that is NaN or infinite stops the run at the next log entry or checkpoint, weights that are stop it before
-    they are saved; see `hf_noise.trainers.finite.FiniteTrainer`.
+    `compute_metrics` is given no logits: `predictions` are float64 [N, 2, 1 + levels], NLL and hits of each row at
+    levels as in training and at each fixed one; `label_ids` are the clean labels.
 
     Several processes give the loss of one on the same batches, but not for a network with batch normalisation
     ("resnet18", "resnet34"): each process normalises by its own part of the batch, and the saved running statistics are
@@ -116,6 +116,8 @@ class NoisyClassifierTrainer(FiniteTrainer, LabelTrainer):
     """
 
     own_prefix = _VOLUME
+    rows_are = "images"
+    always_drawn = "noise levels and the noise of images"
 
     def __init__(
         self,
@@ -132,8 +134,9 @@ class NoisyClassifierTrainer(FiniteTrainer, LabelTrainer):
         search_no_unused(args)  # a learned matrix is used outside the model's forward
         if not all(sigma > 0 for sigma in eval_sigmas):
             raise ValueError(f"eval_sigmas must be > 0, got {list(eval_sigmas)}; a level of 0 has no logarithm")
+        if isinstance(transition, str) and transition == "estimated":
+            refuse_scheduler(kwargs, 'transition="estimated"')
         super().__init__(model, args, noise=noise, meter=LabelMeter(), **kwargs)
-        check_class_names(self.model.config.class_names, self.train_dataset, "the model")
         if self.model.config.class_names is None:
             write_config(self.model, class_names=class_names(self.train_dataset))
         self.eval_sigmas, self.augment, self.plan = tuple(eval_sigmas), augment, volume or VolumePlan()
@@ -141,7 +144,10 @@ class NoisyClassifierTrainer(FiniteTrainer, LabelTrainer):
         # Labels of which nothing is known may be wrong: only T, or noise that is stated to be none, makes them clean.
         is_clean = self.source is not None or (self.noise is not None and self.noise.error_rate == 0)
         write_config(self.model, predicts="clean" if is_clean else "noisy")
-        self.compute_metrics = self.compute_metrics or self._exact_by_level
+
+    @property
+    def class_names(self) -> list[str] | None:
+        return self.model.config.class_names
 
     @property
     def num_classes(self) -> int:
@@ -215,7 +221,7 @@ class NoisyClassifierTrainer(FiniteTrainer, LabelTrainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Sums per row instead of logits: (None, float64 [B, 2, 1 + levels] = NLL and hits on clean labels, [B])."""
-        inputs = self._prepare_inputs(inputs)
+        inputs = self._prepare_evaluation(inputs)
         labels = inputs.get("clean_labels", inputs["labels"])
         images, sample = inputs["pixel_values"], sample_ids(inputs)
         nll, hits = [], []
@@ -230,9 +236,10 @@ class NoisyClassifierTrainer(FiniteTrainer, LabelTrainer):
         sums = torch.stack([nll.to(sum_dtype(nll)), torch.stack(hits, -1).to(sum_dtype(nll))], 1)
         return None, sums, labels
 
-    def _exact_by_level(self, prediction: Any) -> dict[str, float]:
+    def exact_metrics(self, prediction: Any) -> dict[str, float]:
         """Means over rows [N, 2, 1 + levels]."""
         sums = np.asarray(prediction.predictions, dtype=np.float64)
+        check_finite(sums[:, 0].sum(-1))
         (nll, *nlls), (accuracy, *accuracies) = sums.mean(0).tolist()
         figures = {"loss": nll, "nll": nll, "accuracy": accuracy, "images": len(sums)}
         for level, n, a in zip(self.eval_sigmas, nlls, accuracies, strict=True):

@@ -76,25 +76,36 @@ def make_objective(
     error_rate: float | Literal["known", "learned"],
     noise: UniformTokens | None,
     vocab_size: int,
+    was_given: bool = True,
 ) -> NLL | CorrectedNLL:
     """The objective that a trainer's arguments name.
 
+    Args:
+        was_given: whether the noise was asked for by name, or only found in the description of the rows.
+
     Raises:
-        ValueError: an unknown name, an error rate out of range, or e is to be known and there is no noise to know it
-            from.
+        ValueError: an unknown name, an error rate out of range, one beside the plain loss, or e is to be known and
+            there is no noise to know it from, or only the rows' word that none was added to them.
     """
     if loss == "nll":
+        if not isinstance(error_rate, str) or error_rate != "known":
+            raise ValueError(f'error_rate={error_rate!r} is for loss="corrected", and loss is "nll"; leave one out')
         return NLL()
     if loss != "corrected":
         raise ValueError(f'loss must be "nll" or "corrected", got {loss!r}')
     vocab_size = noise.vocab_size if noise is not None else vocab_size
-    if error_rate == "learned":
+    if isinstance(error_rate, str) and error_rate == "learned":
         return CorrectedNLL(LearnedErrorRate(), vocab_size, "learned")
-    if error_rate == "known":
+    if isinstance(error_rate, str) and error_rate == "known":
         if noise is None:
             raise ValueError(
                 'error_rate="known" takes e from the noise, and the trainer was given none; pass noise=, '
                 'a number as error_rate=, or error_rate="learned"'
+            )
+        if noise.error_rate == 0 and not was_given:
+            raise ValueError(
+                'loss="corrected" would correct for e = 0, which is nothing: the rows say that no noise was added to '
+                'them (r = 0), not how much of them is wrong; give error_rate= a number (0 if meant) or "learned"'
             )
         return CorrectedNLL(check_error_rate(noise.mixture_rate), vocab_size, "known")
     if isinstance(error_rate, str):

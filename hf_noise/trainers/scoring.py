@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from hf_noise.losses import posthoc_nll, shift_targets
 from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.noise import UniformTokens
-from hf_noise.trainers.collate import MODEL_INPUTS, collate_rows
+from hf_noise.trainers.collate import TokenBatches, collate_rows, known_tokens, model_inputs
 
 __all__ = ["TokenScores", "score_batches", "score_tokens"]
 
@@ -66,6 +66,8 @@ def score_batches(
 ) -> Iterator[TokenScores]:
     """Score rows in their order, a batch at a time, in constant memory.
 
+    As in training, padding on either side moves no position and is no target's only context.
+
     Args:
         model: causal language model, `model(input_ids).logits` [B, L, V]; its mode is restored afterwards.
         rows: a map-style data set of rows as for `CausalLMTrainer`.
@@ -76,13 +78,15 @@ def score_batches(
         batch_size: rows per forward pass; the scores do not depend on it beyond rounding.
 
     Raises:
-        ValueError: noise is to be drawn and the rows have no `sample_id`.
+        ValueError: noise is to be drawn and the rows have no `sample_id`; they hold tokens unknown to the model.
     """
+    batches, inputs = TokenBatches(collate_rows, known_tokens(model)), model_inputs(model)
     was_training = model.training
     model.eval()
     try:
         for start in range(0, len(rows), batch_size):
-            yield _score(model, _batch(rows, start, batch_size), noise, epoch, error_rates, vocab_size, start)
+            batch = batches(_rows(rows, start, batch_size))
+            yield _score(model, batch, inputs, noise, epoch, error_rates, vocab_size, start)
     finally:
         model.train(was_training)
 
@@ -92,13 +96,13 @@ def score_tokens(model: nn.Module, rows: Any, **kwargs: Any) -> TokenScores:
     return TokenScores.concatenate(list(score_batches(model, rows, **kwargs)))
 
 
-def _batch(rows: Any, start: int, size: int) -> dict[str, Tensor]:
+def _rows(rows: Any, start: int, size: int) -> Any:
     indices = list(range(start, min(start + size, len(rows))))
     fetch = getattr(rows, "__getitems__", None)
-    return collate_rows(fetch(indices) if fetch else [rows[i] for i in indices])
+    return fetch(indices) if fetch else [rows[i] for i in indices]
 
 
-def _score(model, batch, noise, epoch, error_rates, vocab_size, start) -> TokenScores:
+def _score(model, batch, inputs, noise, epoch, error_rates, vocab_size, start) -> TokenScores:
     batch = {name: column.to(next(model.parameters()).device) for name, column in batch.items()}
     labels = batch.pop("labels")
     is_noisy = batch.pop("is_noisy", None)
@@ -112,7 +116,7 @@ def _score(model, batch, noise, epoch, error_rates, vocab_size, start) -> TokenS
         is_noisy = torch.zeros_like(labels, dtype=torch.bool)
     row, column = torch.nonzero(shift_targets(labels) != IGNORE_INDEX, as_tuple=True)
     targets, mask = labels[row, column + 1], is_noisy[row, column + 1].bool()
-    logits = model(**{name: batch[name] for name in MODEL_INPUTS if name in batch}).logits
+    logits = model(**{name: batch[name] for name in inputs if name in batch}).logits
     nll, above, posthoc = [], [], {rate: [] for rate in error_rates}
     for part in torch.arange(len(row), device=row.device).split(_TOKENS_AT_ONCE):
         z, y = logits[row[part], column[part]].float(), targets[part]

@@ -18,14 +18,15 @@ def spy():
     """`spy(trainer)`: a list that fills with (inputs, labels as trained on) of every training pass."""
 
     def watch(trainer) -> list:
-        seen, original = [], trainer.token_nll
+        seen, original = [], trainer.targets
 
-        def token_nll(model, inputs, labels):
-            if model.training:
+        def targets(inputs, *, draw):
+            labels, is_noisy = original(inputs, draw=draw)
+            if draw:
                 seen.append(({name: column.clone() for name, column in inputs.items()}, labels.clone()))
-            return original(model, inputs, labels)
+            return labels, is_noisy
 
-        trainer.token_nll = token_nll
+        trainer.targets = targets
         return seen
 
     return watch

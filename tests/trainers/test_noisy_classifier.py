@@ -224,7 +224,7 @@ def test_a_scheduler_of_ones_own_cannot_plan_the_matrix(arguments):
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     optimizers = (optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 2))
-    with pytest.raises(ValueError, match="pass no scheduler"):
+    with pytest.raises(ValueError, match="adds a parameter to the optimizer"):
         train(arguments, model=model, transition="estimated", optimizers=optimizers)
 
 
@@ -248,18 +248,6 @@ def test_stored_labels_outside_the_classes_are_found_before_training(arguments):
     stored = Dataset.from_dict({"labels": [0, 4, 2], "sample_id": [0, 1, 2]})
     with pytest.raises(ValueError, match=r"1 of 3 labels are outside \[0, 4\), the first is 4 in row 1"):
         make(arguments, data=stored, transition=None)
-
-
-def test_a_loss_that_is_not_finite_stops_the_run(arguments, broken_in_step_3, tmp_path):
-    """Images with an even id break step 3; logs come every 4 steps, checkpoints every 2."""
-    trainer = make(arguments, noise=flips(), save_strategy="steps", save_steps=2, logging_steps=4, max_steps=8)
-    failure = broken_in_step_3(trainer)
-    broken = [row["sample_id"] for row in failure["batch"] if row["loss"] == "nan"]
-    assert failure["step"] == 3 and broken and all(sample % 2 == 0 for sample in broken)
-    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-2"]
-    with pytest.raises(FloatingPointError, match="weights are NaN or infinite"):
-        trainer.save_model()
-    assert not (tmp_path / "run" / "config.json").exists()
 
 
 @pytest.mark.parametrize(

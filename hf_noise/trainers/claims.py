@@ -1,0 +1,188 @@
+"""What a run says of the noise in its rows, held against the rows, the first batch and the steps that were made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from hf_noise.noise import Noise
+from hf_noise.noise.arrays import IGNORE_INDEX, as_numpy
+from hf_noise.trainers.stated import (
+    FALSE_ALARMS,
+    Marked,
+    Stated,
+    check_ids,
+    columns_of,
+    contradicts,
+    in_short,
+    one_rate,
+    stated_noise,
+    stored_ids,
+)
+
+__all__ = ["Claims"]
+
+_DROPPED = (
+    "the rows have a column is_noisy that does not reach the trainer: the data collator drops it, and labels that are "
+    "noisy already would be corrupted again; leave data_collator= out"
+)
+_REWRITTEN = (
+    "the rows were changed after they were corrupted, or a data collator makes other labels of them; leave "
+    "data_collator= out, or drop is_noisy and clean_labels if the labels are meant"
+)
+_REMEDY = (
+    "the rows were filtered, put together, taken from another split or rewritten since; build them anew, give noise= "
+    'what they hold, or clear their description (rows.info.description = "") and drop is_noisy and clean_* to train on '
+    "the labels as they are"
+)
+
+
+class Claims:
+    """The noise of a run, agreed on by the trainer's argument, the description of the rows, and the rows themselves.
+
+    Args:
+        rows: to train on, None for none.
+        given: the noise that the trainer was told.
+        none_of: noise -> one of the same kind with a rate of 0.
+        always_drawn: what is drawn from sample ids whether or not there is noise, in words.
+
+    Attributes:
+        noise: what to record, and to draw unless the rows bring it.
+        draws_over_clean_columns: the rows are clean, so that noise is drawn though they have the columns of noise.
+
+    Raises:
+        ValueError: they contradict each other, or ids repeat that are to be drawn from.
+    """
+
+    def __init__(
+        self, rows: Any, given: Noise | None, none_of: Callable[[Noise], Noise], always_drawn: str | None = None
+    ):
+        self.columns, self.always_drawn = columns_of(rows), always_drawn
+        self.stated = stated_noise(rows)
+        if self.stated is not None and self.stated.is_clean_split:
+            self.stated = replace(self.stated, noise=none_of(self.stated.noise))
+        self.noise, self.draws_over_clean_columns = decide(given, self.stated, Marked.of_rows(rows))
+        self._one_rate = None if self.noise is None else one_rate(self.noise)
+        self._looks = 0
+        self._check_ids(stored_ids(rows), masked="is_noisy" in self.columns)
+
+    @property
+    def _is_of_rows(self) -> bool:
+        """Whether the noise is that of the description."""
+        return self.stated is not None and self.noise is self.stated.noise
+
+    def check_batch(self, inputs: Mapping[str, Any]) -> None:
+        """Hold a training batch against what is known; called for the first one, as a GPU has to be waited for.
+
+        Raises:
+            ValueError: mask and labels disagree, the noise was taken off on the way, or ids repeat that are drawn from.
+        """
+        masked = "is_noisy" in inputs
+        if not masked and "is_noisy" in self.columns:
+            raise ValueError(_DROPPED)
+        if masked:
+            self._check_mask(inputs)
+        elif self._is_of_rows and self.noise.error_rate > 0:
+            self._check_unmasked(inputs)
+        ids = inputs.get("sample_id")
+        self._check_ids(None if ids is None else as_numpy(ids), masked)
+
+    def check_realised(self, found: Mapping[str, float | int]) -> None:
+        """Hold the rate `{"rate", "n"}` of the first epoch's steps so far against the stated one.
+
+        Rows of one class may have another rate than those of the next; then nothing is said here. All looks together
+        share one false alarm in a million.
+
+        Raises:
+            ValueError: it cannot be that rate.
+        """
+        if self._one_rate is None:
+            return
+        self._looks += 1
+        noisy, n = round(found["rate"] * found["n"]), found["n"]
+        if contradicts(noisy, n, self._one_rate, FALSE_ALARMS / (self._looks * (self._looks + 1))):
+            raise ValueError(
+                f"{noisy} of {n} units of the first steps were noisy, {found['rate']:.2%}, where "
+                f"{in_short(self.noise)} makes {self._one_rate:.2%} so; look at the rows and at what batches them"
+            )
+
+    def _check_mask(self, inputs: Mapping[str, Any]) -> None:
+        marked = Marked.of_batch(inputs)
+        if marked is None:
+            names = ("labels", "clean_labels", "is_noisy")
+            shapes = {name: list(inputs[name].shape) for name in names if name in inputs}
+            raise ValueError(f"rows with is_noisy need labels and clean_labels of the same shape, got {shapes}")
+        if self.draws_over_clean_columns:
+            found = "the mask says that some are noisy" if marked.counts()[0] else marked.mismatch(None)
+        elif self.noise is None:
+            found = marked.mismatch(None)
+        else:
+            found = marked.against(self.noise, self.stated.epoch if self._is_of_rows else None)
+        if found:
+            raise ValueError(f"in the first batch, {found}: {_REWRITTEN}")
+
+    def _check_unmasked(self, inputs: Mapping[str, Any]) -> None:
+        """Rows whose description states noise and that come without a mask: only clean ones can be corrupted here."""
+        labels, tokens = inputs["labels"], inputs.get("input_ids")
+        same = tokens is not None and tokens.shape == labels.shape
+        if not (same and bool(((labels == tokens) | (labels == IGNORE_INDEX)).all())):
+            raise ValueError(
+                f"the labels carry {in_short(self.noise)} already, and the rows have no is_noisy that says where, so "
+                "that it would be drawn a second time; keep the columns is_noisy and clean_*, or clear the description "
+                '(rows.info.description = "") to train on the labels as they are'
+            )
+
+    def _check_ids(self, sample: Any, masked: bool) -> None:
+        if sample is None:
+            return
+        draws = self.noise is not None and self.noise.error_rate > 0 and (not masked or self.draws_over_clean_columns)
+        check_ids(sample, self.always_drawn or ("wrong labels" if draws else None))
+
+
+def decide(given: Noise | None, stated: Stated | None, marked: Marked | None) -> tuple[Noise | None, bool]:
+    """The noise to record, and whether the rows are clean so that it is drawn over them though they have a mask.
+
+    Args:
+        given: what the trainer was told.
+        stated: what the description says.
+        marked: what the rows hold, None if they have no mask or cannot be read now.
+
+    Raises:
+        ValueError: the rows contradict what is said of them, or description and argument contradict each other.
+    """
+    in_rows = None if stated is None else stated.noise
+    is_clean = in_rows is not None and in_rows.error_rate == 0
+    if marked is None:
+        return _agreed(given, in_rows), is_clean and given is not None
+    if is_clean and not marked.counts()[0] and marked.mismatch(None) is None:
+        return given or in_rows, given is not None
+    why = None if in_rows is None else marked.against(in_rows, stated.epoch)
+    if in_rows is not None and why is None:
+        return _agreed(given, in_rows), False
+    if given is None and in_rows is None:
+        if found := marked.mismatch(None):
+            raise ValueError(f"{found}; {_REMEDY}")
+        return None, False
+    if given is not None:
+        found = marked.against(given, None)
+        if found is None:
+            return _as_stored(given, marked), False
+        why = why or found
+    raise ValueError(f"the rows are said to carry {in_short(in_rows or given)}, and {why}: {_REMEDY}")
+
+
+def _agreed(given: Noise | None, in_rows: Noise | None) -> Noise | None:
+    """The noise to record: that of the rows, unless they are clean or do not tell; then the given one."""
+    if given is None or in_rows is None or in_rows.error_rate == 0:
+        return in_rows if given is None else given
+    settings = [{**noise.to_dict(), "redraw": None, "ratio": None} for noise in (given, in_rows)]
+    if settings[0] != settings[1]:
+        raise ValueError(f"the rows were built with {in_rows}, and the trainer is given {given}; leave noise= out")
+    return in_rows
+
+
+def _as_stored(noise: Noise, marked: Marked) -> Noise:
+    """The noise as it lies in the rows: if it is that of epoch 0, it is drawn never again."""
+    may_be = noise.error_rate > 0 and getattr(noise, "redraw", "never") == "epoch"
+    return replace(noise, redraw="never") if may_be and marked.is_drawn(noise, 0) else noise
