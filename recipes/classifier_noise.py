@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from classifier_noise_run import Data, Run, train
+from flags import CountOrNone, Name, NotNegative, Positive, ShareBelowOne
 from image_settings import ImageSettings
 from study import parse_scaled, print_plans
 
@@ -63,20 +64,20 @@ class Settings(ImageSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
     scale: str = field(default="demo", metadata={"help": "demo | gpu | paper | imagenet", "choices": list(SCALES)})
-    model: str | None = field(default=None, metadata={"help": "a small network of ours, or any name of timm"})
+    model: Name | None = field(default=None, metadata={"help": "a small network of ours, or any name of timm"})
     on_device: bool = field(default=True, metadata={"help": "keep all images there"})
-    workers: int = field(default=0, metadata={"help": "processes that read and augment images not on the device"})
+    workers: CountOrNone = field(default=0, metadata={"help": "processes that read images not on the device"})
     protocol: list[str] = field(default=None, metadata={"help": "symmetric, cyclic, uniform_resample, pairs, human:x"})
     loss: list[str] = field(default=None, metadata={"help": "nll, corrected (through the known transition matrix)"})
     plan: list[str] = field(default=None, metadata={"help": "compute at noise r: steps, batch, table7, budget"})
     reading: str = field(default="principle", metadata={"help": "of table 7", "choices": list(Table7.readings)})
     optimizer: str = field(default=None, metadata={"help": "sgd (momentum 0.9) or adamw", "choices": ["sgd", "adamw"]})
-    learning_rate: float = field(default=None, metadata={"help": "peak; cosine to 0"})
-    warmup: float = field(default=None, metadata={"help": "steps, or below 1 a share of them"})
-    weight_decay: float = field(default=None, metadata={"help": "on matrices and filters only"})
-    crop_padding: int = field(default=None, metadata={"help": "random crops after padding by so many pixels"})
-    label_smoothing: float = field(default=0.0, metadata={"help": "share of the loss that goes to all classes alike"})
-    mixup: float = field(default=0.0, metadata={"help": "alpha of mixup, 0 for none"})
+    learning_rate: Positive = field(default=None, metadata={"help": "peak; cosine to 0"})
+    warmup: NotNegative = field(default=None, metadata={"help": "steps, or below 1 a share of them"})
+    weight_decay: NotNegative = field(default=None, metadata={"help": "on matrices and filters only"})
+    crop_padding: CountOrNone = field(default=None, metadata={"help": "random crops after padding by so many pixels"})
+    label_smoothing: ShareBelowOne = field(default=0.0, metadata={"help": "share of all classes in the target"})
+    mixup: NotNegative = field(default=0.0, metadata={"help": "alpha of mixup, 0 for none"})
 
 
 def parse(argv: list[str] | None = None) -> Settings:
@@ -85,7 +86,7 @@ def parse(argv: list[str] | None = None) -> Settings:
     if unknown := sorted(set(settings.loss) - {"nll", "corrected"}):
         parser.error(f"--loss takes nll and corrected, got {unknown[0]}")
     settings.model = settings.model or ("resnet10-digits" if settings.is_tiny else "resnet10-small")
-    settings.complete(parser, settings.protocol, shares=("label_smoothing",))
+    settings.complete(parser, settings.protocol)
     if not runs_of(settings):
         parser.error("--ratio is empty: nothing would be trained")
     return settings

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from classifier_noise_run import Data
 from edm_noise_run import Run, train
+from flags import Count, CountOrNone, Name, NotNegative, Positive, Share, ShareBelowOne
 from image_settings import ImageSettings
 from study import check_model, parse_scaled, print_plans
 
@@ -70,23 +71,23 @@ class Settings(ImageSettings):
     protocol: list[str] = field(default=None, metadata={"help": "symmetric, cyclic, uniform_resample, pairs, human:x"})
     loss: list[str] = field(default=None, metadata={"help": "dsm, tdsm (through the transition matrix)"})
     plan: str = field(default=None, metadata={"help": "compute at noise r: steps, batch, budget"})
-    learning_rate: float = field(default=None, metadata={"help": "peak, of Adam"})
-    warmup: int = field(default=None, metadata={"help": "steps"})
+    learning_rate: Positive = field(default=None, metadata={"help": "peak, of Adam"})
+    warmup: CountOrNone = field(default=None, metadata={"help": "steps"})
     schedule: str = field(default=None, metadata={"help": "cosine (to 0), or constant_with_warmup"})
-    ema_decay: float = field(default=None, metadata={"help": "of the moving average, per step"})
-    max_grad_norm: float = field(default=None, metadata={"help": "longer gradients are cut to this; 0 for none"})
-    dropout: float = field(default=None, metadata={"help": "in the network"})
-    label_dropout: float = field(default=0.0, metadata={"help": "share of labels left out, for guidance"})
-    augment: float = field(default=None, metadata={"help": "probability of EDM's augmentation, 0 for none"})
-    tau: float = field(default=0.01, metadata={"help": "tdsm: classes of less weight are left out"})
-    classifier: str | None = field(default=None, metadata={"help": "tdsm: folder or Hub id; trained if not given"})
+    ema_decay: ShareBelowOne = field(default=None, metadata={"help": "of the moving average, per step"})
+    max_grad_norm: NotNegative = field(default=None, metadata={"help": "longer gradients are cut to this; 0 for none"})
+    dropout: ShareBelowOne = field(default=None, metadata={"help": "in the network"})
+    label_dropout: ShareBelowOne = field(default=0.0, metadata={"help": "share of labels left out, for guidance"})
+    augment: Share = field(default=None, metadata={"help": "probability of EDM's augmentation, 0 for none"})
+    tau: ShareBelowOne = field(default=0.01, metadata={"help": "tdsm: classes of less weight are left out"})
+    classifier: Name | None = field(default=None, metadata={"help": "tdsm: folder or Hub id; trained if not given"})
     classifier_model: str | None = field(default=None, metadata={"help": "its network, see noisy_classifier.py"})
-    classifier_epochs: float | None = field(default=None, metadata={"help": "its passes over the training images"})
-    judge: str | None = field(default=None, metadata={"help": "classifier, folder or Hub id; trained if not given"})
-    judge_epochs: float | None = field(default=None, metadata={"help": "its passes over the clean training images"})
-    num_images: int = field(default=None, metadata={"help": "images to draw and to judge, as many of every class"})
-    sampling_steps: int = field(default=18, metadata={"help": "of Heun's method; N steps take 2N - 1 network calls"})
-    sample_batch: int = field(default=None, metadata={"help": "images drawn at a time"})
+    classifier_epochs: Positive | None = field(default=None, metadata={"help": "its passes over the training images"})
+    judge: Name | None = field(default=None, metadata={"help": "classifier, folder or Hub id; trained if not given"})
+    judge_epochs: Positive | None = field(default=None, metadata={"help": "its passes over the clean training images"})
+    num_images: Count = field(default=None, metadata={"help": "images to draw and to judge, as many of every class"})
+    sampling_steps: Count = field(default=18, metadata={"help": "of Heun's method; N steps take 2N - 1 network calls"})
+    sample_batch: Count = field(default=None, metadata={"help": "images drawn at a time"})
     tf32: bool | None = field(default=None, metadata={"help": "TensorFloat-32 on GPUs; as torch has it if not set"})
     fp16: bool = field(default=False, metadata={"help": "float16 autocast, float32 weights; for GPUs without bfloat16"})
 
@@ -97,10 +98,7 @@ def parse(argv: list[str] | None = None) -> Settings:
     if unknown := sorted(set(settings.loss) - {"dsm", "tdsm"}):
         parser.error(f"--loss takes dsm and tdsm, got {unknown[0]}")
     settings.model = settings.model or ("edm-digits" if settings.is_tiny else "edm-small")
-    settings.complete(
-        parser, settings.protocol, positive=("num_images", "sample_batch", "sampling_steps", "learning_rate"),
-        shares=("tau", "label_dropout", "ema_decay", "dropout"),
-    )  # fmt: skip
+    settings.complete(parser, settings.protocol)
     if not runs_of(settings):
         parser.error("--ratio or --loss is empty: nothing would be trained")
     for name in ("classifier", "judge"):

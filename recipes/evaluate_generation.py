@@ -23,6 +23,7 @@ import timm
 from classifier_noise import parse as classifier_settings
 from classifier_noise_run import Data
 from evaluate_generation_run import evaluate
+from flags import Count, Name, Positive, Seed, TwoOrMore
 from image_sets import image_sets
 from judging import judge_training
 from study import check_model, parse_scaled
@@ -44,29 +45,29 @@ class Settings:
     """Settings of the evaluation; the judge's training is that of `classifier_noise.py` at the same scale."""
 
     scale: str = field(default="demo", metadata={"help": "demo | gpu | paper", "choices": list(SCALES)})
-    output: str = field(default=None, metadata={"help": "folder of the evaluation"})
-    images: list[str] = field(default_factory=list, metadata={"help": "folders or .npz files of generated images"})
-    pipeline: list[str] = field(default_factory=list, metadata={"help": "EDM pipelines to draw images from first"})
-    num_images: int = field(default=None, metadata={"help": "images per pipeline, as many of every class"})
-    steps: int = field(default=18, metadata={"help": "sampling steps of a pipeline"})
-    data: str = field(default=None, metadata={"help": "real images: hf_noise/digits-noisy, cifar10-noisy, ..."})
-    source: str | None = field(default=None, metadata={"help": "Parquet, image folder or Hub data set to read instead"})
-    test_source: str | None = field(default=None, metadata={"help": "test images, if the source has none"})
-    classes: int | None = field(default=None, metadata={"help": "10, 100 or 1000 classes of ImageNet"})
-    train_rows: int | None = field(default=None, metadata={"help": "how many of the real images; all if not set"})
-    test_rows: int | None = field(default=None, metadata={"help": "how many of the test images; all if not set"})
-    image_size: int | None = field(default=None, metadata={"help": "pixels; smaller real images are padded with zeros"})
-    judge: str | None = field(default=None, metadata={"help": "classifier, folder or Hub id; trained if not given"})
-    judge_model: str | None = field(default=None, metadata={"help": "network of the judge, if trained here"})
-    judge_epochs: float | None = field(default=None, metadata={"help": "passes of the judge and of CAS over images"})
-    inception: str | None = field(default=None, metadata={"help": "its weights: file, folder, Hub id, or `none`"})
-    k: int = field(default=5, metadata={"help": "neighbours of density and coverage"})
-    splits: int = field(default=10, metadata={"help": "of the inception score"})
+    output: Name = field(default=None, metadata={"help": "folder of the evaluation"})
+    images: list[Name] = field(default_factory=list, metadata={"help": "folders or .npz files of generated images"})
+    pipeline: list[Name] = field(default_factory=list, metadata={"help": "EDM pipelines to draw images from first"})
+    num_images: TwoOrMore = field(default=None, metadata={"help": "images per pipeline, as many of every class"})
+    steps: Count = field(default=18, metadata={"help": "sampling steps of a pipeline"})
+    data: Name = field(default=None, metadata={"help": "real images: hf_noise/digits-noisy, cifar10-noisy, ..."})
+    source: Name | None = field(default=None, metadata={"help": "Parquet, image folder or Hub data set instead"})
+    test_source: Name | None = field(default=None, metadata={"help": "test images, if the source has none"})
+    classes: Count | None = field(default=None, metadata={"help": "10, 100 or 1000 classes of ImageNet"})
+    train_rows: Count | None = field(default=None, metadata={"help": "how many of the real images; all if not set"})
+    test_rows: Count | None = field(default=None, metadata={"help": "how many of the test images; all if not set"})
+    image_size: Count | None = field(default=None, metadata={"help": "pixels; smaller real images get zeros around"})
+    judge: Name | None = field(default=None, metadata={"help": "classifier, folder or Hub id; trained if not given"})
+    judge_model: Name | None = field(default=None, metadata={"help": "network of the judge, if trained here"})
+    judge_epochs: Positive | None = field(default=None, metadata={"help": "passes of the judge and of CAS over images"})
+    inception: Name | None = field(default=None, metadata={"help": "its weights: file, folder, Hub id, or `none`"})
+    k: Count = field(default=5, metadata={"help": "neighbours of density and coverage"})
+    splits: Count = field(default=10, metadata={"help": "of the inception score"})
     cas: bool = field(default=True, metadata={"help": "train a classifier on the generated images, test it on real"})
-    cas_model: str | None = field(default=None, metadata={"help": "network of CAS, ours or timm's (resnet50)"})
-    batch_size: int = field(default=256, metadata={"help": "images per forward pass and process"})
-    seed: int = field(default=0, metadata={"help": "of the judge, of CAS and of sampling"})
-    num_processes: int | None = field(default=None, metadata={"help": "stop unless this many processes work together"})
+    cas_model: Name | None = field(default=None, metadata={"help": "network of CAS, ours or timm's (resnet50)"})
+    batch_size: Count = field(default=256, metadata={"help": "images per forward pass and process"})
+    seed: Seed = field(default=0, metadata={"help": "of the judge, of CAS and of sampling"})
+    num_processes: Count | None = field(default=None, metadata={"help": "stop unless so many processes work together"})
     dry_run: bool = field(default=False, metadata={"help": "print settings and what would be measured, then stop"})
 
 
@@ -74,11 +75,6 @@ def parse(argv: list[str] | None = None) -> Settings:
     parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=())
     if not settings.images and not settings.pipeline:
         parser.error("nothing to evaluate; name --images or a --pipeline")
-    # A distance takes two images.
-    least = {"num_images": 2, "batch_size": 1, "k": 1, "splits": 1, "steps": 1, "seed": 0}
-    for name, lowest in least.items():
-        if getattr(settings, name) < lowest:
-            parser.error(f"--{name} must be >= {lowest}, got {getattr(settings, name)}")
     if settings.cas_model not in (None, *SMALL) and not timm.is_model(settings.cas_model):
         parser.error(f"unknown --cas_model {settings.cas_model}; known: {', '.join(SMALL)}, timm.list_models()")
     check_model(parser, "judge", settings.judge)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from flags import Count, Name, NotNegative, Positive, Repo, Seed
+
 from hf_noise.noise.label_maps import LABEL_MAPS
 from hf_noise.noise.labels import LABEL_PROTOCOLS
 
@@ -18,29 +20,29 @@ class ImageSettings:
     # Where images become noisy or wrong, they are kept; a recipe that can do without makes a field of it.
     on_device: ClassVar[bool] = True
 
-    output: str = field(default=None, metadata={"help": "folder of the study"})
-    data: str = field(default=None, metadata={"help": "hf_noise/cifar10-noisy, cifar100-noisy, mnist-noisy, ..."})
-    source: str | None = field(default=None, metadata={"help": "Parquet, image folder or Hub data set to read instead"})
-    test_source: str | None = field(default=None, metadata={"help": "test images, if the source has none"})
-    human_source: str | None = field(default=None, metadata={"help": "human labels, if the source has none"})
-    classes: int | None = field(default=None, metadata={"help": "10, 100 or 1000 classes of ImageNet"})
-    train_rows: int | None = field(default=None, metadata={"help": "how many of the images; all if not set"})
-    test_rows: int | None = field(default=None, metadata={"help": "how many of the test images; all if not set"})
-    image_size: int | None = field(default=None, metadata={"help": "pixels; smaller images are padded with zeros"})
-    ratio: list[float] = field(default=None, metadata={"help": "noise ratios r; human labels have their own"})
+    output: Name = field(default=None, metadata={"help": "folder of the study"})
+    data: Name = field(default=None, metadata={"help": "hf_noise/cifar10-noisy, cifar100-noisy, mnist-noisy, ..."})
+    source: Name | None = field(default=None, metadata={"help": "Parquet, image folder or Hub data set instead"})
+    test_source: Name | None = field(default=None, metadata={"help": "test images, if the source has none"})
+    human_source: Name | None = field(default=None, metadata={"help": "human labels, if the source has none"})
+    classes: Count | None = field(default=None, metadata={"help": "10, 100 or 1000 classes of ImageNet"})
+    train_rows: Count | None = field(default=None, metadata={"help": "how many of the images; all if not set"})
+    test_rows: Count | None = field(default=None, metadata={"help": "how many of the test images; all if not set"})
+    image_size: Count | None = field(default=None, metadata={"help": "pixels; smaller images are padded with zeros"})
+    ratio: list[NotNegative] = field(default=None, metadata={"help": "noise ratios r; human labels have their own"})
     redraw: str = field(default="epoch", metadata={"help": "draw wrong labels anew", "choices": ["epoch", "never"]})
     allow_adversarial: bool = field(default=False, metadata={"help": "accept e above (C - 1)/C"})
-    seed: list[int] = field(default_factory=lambda: [0], metadata={"help": "of weights, order and all that is drawn"})
-    epochs: float = field(default=None, metadata={"help": "passes over the training images without noise"})
-    batch_size: int = field(default=None, metadata={"help": "images per step without noise, all processes together"})
-    micro_batch: int = field(default=None, metadata={"help": "images per process and forward pass, at most"})
+    seed: list[Seed] = field(default_factory=lambda: [0], metadata={"help": "of weights, order and all that is drawn"})
+    epochs: Positive = field(default=None, metadata={"help": "passes over the training images without noise"})
+    batch_size: Count = field(default=None, metadata={"help": "images per step without noise, all processes together"})
+    micro_batch: Count = field(default=None, metadata={"help": "images per process and forward pass, at most"})
     flip: bool | None = field(default=None, metadata={"help": "mirror half of the images; if not set, all but digits"})
-    save_steps: int = field(default=None, metadata={"help": "optimiser steps between checkpoints"})
-    logging_steps: int = field(default=None, metadata={"help": "optimiser steps between log entries"})
+    save_steps: Count = field(default=None, metadata={"help": "optimiser steps between checkpoints"})
+    logging_steps: Count = field(default=None, metadata={"help": "optimiser steps between log entries"})
     bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast, float32 weights"})
     torch_compile: bool = field(default=False, metadata={"help": "compile the model"})
-    num_processes: int | None = field(default=None, metadata={"help": "stop unless this many processes train together"})
-    push_to_hub: str | None = field(default=None, metadata={"help": "owner/name; of several runs each adds its name"})
+    num_processes: Count | None = field(default=None, metadata={"help": "stop unless so many processes train together"})
+    push_to_hub: Repo | None = field(default=None, metadata={"help": "owner/name; of several runs each adds its name"})
     private: bool = field(default=False, metadata={"help": "make Hub repositories private"})
     dry_run: bool = field(default=False, metadata={"help": "print settings and derived figures, then stop"})
 
@@ -54,20 +56,8 @@ class ImageSettings:
         """Whether an image still shows its class in a mirror, as digits do not."""
         return not self.data.endswith(("digits-noisy", "mnist-noisy"))
 
-    def complete(
-        self,
-        parser: argparse.ArgumentParser,
-        protocols: Sequence[str],
-        positive: Sequence[str] = (),
-        shares: Sequence[str] = (),
-    ) -> None:
-        """Fill in what the data decide, and stop with the parser's message at what makes no sense.
-
-        Args:
-            protocols: of the noise.
-            positive: names of further settings that are > 0.
-            shares: names of settings in [0, 1).
-        """
+    def complete(self, parser: argparse.ArgumentParser, protocols: Sequence[str]) -> None:
+        """Fill in what the data decide, and stop with the parser's message at what makes no sense together."""
         if self.flip and not self.can_be_mirrored:
             parser.error("--flip True would mirror digits, which then show something else; leave it out")
         self.flip = self.can_be_mirrored if self.flip is None else self.flip
@@ -76,12 +66,6 @@ class ImageSettings:
                 parser.error(f"unknown --protocol {protocol}; known: {', '.join(LABEL_PROTOCOLS)}, human:<name>")
         if "pairs" in protocols and self.similar_classes() is None:
             parser.error(f"--protocol pairs: no map of similar classes is known for {self.data}")
-        for name in ("epochs", *positive):
-            if not getattr(self, name) > 0:
-                parser.error(f"--{name} must be > 0, got {getattr(self, name):g}")
-        for name in shares:
-            if not 0 <= getattr(self, name) < 1:
-                parser.error(f"--{name} must lie in [0, 1), got {getattr(self, name):g}")
         if self.bf16 and getattr(self, "fp16", False):
             parser.error("--fp16 and --bf16 exclude each other; give --bf16 False with --fp16")
 

@@ -17,6 +17,7 @@ import sys
 from dataclasses import dataclass, field
 
 from classifier_noise_run import Data
+from flags import NotNegative, Positive, Share, ShareInside
 from image_settings import ImageSettings
 from noisy_classifier_run import TRANSITIONS, Run, table, train
 from study import parse_scaled, print_plans
@@ -60,11 +61,11 @@ class Settings(ImageSettings):
     protocol: str = field(default="symmetric", metadata={"help": f"{', '.join(LABEL_PROTOCOLS)}, or human:<name>"})
     transition: list[str] = field(default=None, metadata={"help": "what is trained through: " + ", ".join(TRANSITIONS)})
     matrix_phases: str = field(default=None, metadata={"help": "plan of the estimate", "choices": ["short", "paper"]})
-    anchor_quantile: float = field(default=0.97, metadata={"help": "of anchor points; closer to 1 for more classes"})
-    learning_rate: float = field(default=None, metadata={"help": "peak, of Adam"})
+    anchor_quantile: ShareInside = field(default=0.97, metadata={"help": "of anchor points; nearer 1 for more classes"})
+    learning_rate: Positive = field(default=None, metadata={"help": "peak, of Adam"})
     schedule: str = field(default=None, metadata={"help": "of the learning rate, by its name in transformers"})
-    warmup: float = field(default=None, metadata={"help": "steps, or below 1 a share of them"})
-    augment: float = field(default=None, metadata={"help": "probability of EDM's augmentation, 0 for none"})
+    warmup: NotNegative = field(default=None, metadata={"help": "steps, or below 1 a share of them"})
+    augment: Share = field(default=None, metadata={"help": "probability of EDM's augmentation, 0 for none"})
     tf32: bool | None = field(default=None, metadata={"help": "TensorFloat-32 on GPUs; as torch has it if not set"})
     fp16: bool = field(default=False, metadata={"help": "float16 autocast, float32 weights; for GPUs without bfloat16"})
 
@@ -73,7 +74,7 @@ def parse(argv: list[str] | None = None) -> Settings:
     lists = ("transition", "seed", "ratio")
     parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=lists)
     settings.model = settings.model or usual_network(settings)
-    settings.complete(parser, [settings.protocol], shares=("augment",))
+    settings.complete(parser, [settings.protocol])
     if unknown := sorted(set(settings.transition) - set(TRANSITIONS)):
         parser.error(f"unknown --transition {unknown[0]}; known: {', '.join(TRANSITIONS)}")
     if "human" in settings.transition and not settings.protocol.startswith("human:"):

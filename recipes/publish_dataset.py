@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from flags import Count, Name, NotNegative, Repo, SeedOfNoise, TwoOrMore, check_flags
+
 from hf_noise.data.hook import builder_names
 from hf_noise.noise import rates
 from hf_noise.noise.labels import LABEL_PROTOCOLS
@@ -28,6 +30,11 @@ KNOWN = {
 }
 TEXT_BUILDERS = ("hf_noise/docs-noisy", "hf_noise/owt-noisy")
 OF_THE_BUILDER = ("source", "test_source", "human_source", "classes", "tokenizer", "block_size")
+FLAGS = {
+    "ratios": NotNegative, "output": Name, "classes": Count, "block_size": TwoOrMore, "seed": SeedOfNoise,
+    "num_proc": Count, "push_to_hub": Repo,
+    **dict.fromkeys(("source", "test_source", "human_source", "tokenizer", "license", "language"), Name),
+}  # fmt: skip
 DEFAULT_RATIOS = [0.0, 0.1, 0.3, 0.5, 1.0]
 
 
@@ -51,6 +58,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--private", action="store_true", help="make the repository private if it is new")
     parser.add_argument("--dry_run", action="store_true", help="print the settings and stop")
     args = parser.parse_args(argv)
+    check_flags(parser, args, FLAGS)
     args.output = args.output or Path("runs", args.name.split("/")[1])
     if args.protocol and args.name in TEXT_BUILDERS:
         parser.error(f"--protocol is for labels, and {args.name} has noisy tokens; leave it out")

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from flags import Count, FromOne, Name, SeedOfNoise, check_flags
 
 from hf_noise.reports.provenance import portable
 
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 # does not matter.
 KEPT = ("seed", "classes", "num_inference_steps", "guidance_scale", "bf16")
 SETTINGS_FILE = "settings.json"
+FLAGS = {
+    "model": Name, "output": Name, "num_images": Count, "batch_size": Count, "seed": SeedOfNoise,
+    "num_inference_steps": Count, "guidance_scale": FromOne,
+}  # fmt: skip
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -48,13 +52,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast; the sample stays in float32")
     parser.add_argument("--dry_run", action="store_true", help="print the settings and stop")
     args = parser.parse_args(argv)
-    for name in ("num_images", "batch_size", "num_inference_steps"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be >= 1, got {getattr(args, name)}")
-    if args.seed < 0:
-        parser.error(f"--seed must be >= 0, got {args.seed}")
-    if not 1 <= args.guidance_scale < math.inf:
-        parser.error(f"--guidance_scale must be finite and >= 1, got {args.guidance_scale:g}; 1 is no guidance")
+    check_flags(parser, args, FLAGS)
     if args.classes != ["uniform"]:
         if unknown := [name for name in args.classes if not name.isdecimal()]:
             parser.error(f"--classes takes uniform, or numbers of classes, got {unknown[0]}")

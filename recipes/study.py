@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from flags import check_flags
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import HfArgumentParser, TrainingArguments
@@ -32,7 +33,10 @@ CHECKPOINTS_KEPT = 2
 def parse_scaled(
     settings: type, scales: dict[str, dict], argv: list[str] | None, description: str, one_or_more: Sequence[str]
 ) -> tuple[argparse.ArgumentParser, Any]:
-    """Settings from a command line, on top of those of its `--scale`; lists may be empty unless named here."""
+    """Settings from a command line, on top of those of its `--scale`, in the ranges that their types say.
+
+    Lists may be empty unless named here.
+    """
     parser = HfArgumentParser(settings, description=description)
     for action in parser._actions:
         if action.nargs == "+" and action.dest not in one_or_more:
@@ -40,6 +44,7 @@ def parse_scaled(
     scale = parser.parse_known_args(argv)[0].scale
     parser.set_defaults(**scales[scale])
     (parsed,) = parser.parse_args_into_dataclasses(argv)
+    check_flags(parser, parsed, settings)
     return parser, parsed
 
 
