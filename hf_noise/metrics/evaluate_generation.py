@@ -21,7 +21,7 @@ from hf_noise.metrics.evaluate_metrics import OfClasses, class_indices_of
 from hf_noise.metrics.features import FeatureStatistics, check_features
 from hf_noise.metrics.frechet import frechet_distance
 from hf_noise.metrics.generation import label_consistency
-from hf_noise.metrics.neighbours import density_coverage
+from hf_noise.metrics.neighbours import Ties, density_coverage
 
 __all__ = ["DensityCoverage", "FrechetDistance", "LabelConsistency"]
 
@@ -54,8 +54,8 @@ class FrechetDistance(_OfFeatures):
 class DensityCoverage(_OfFeatures):
     """`hf_noise.metrics.density_coverage`: {"density", "coverage", "k", "n_real", "n"}."""
 
-    def _compute(self, predictions: Any, real: ArrayLike, k: int = 5) -> dict[str, float | int]:
-        return density_coverage(real, _features(predictions), k)
+    def _compute(self, predictions: Any, real: ArrayLike, k: int = 5, ties: Ties = "count") -> dict[str, float | int]:
+        return density_coverage(real, _features(predictions), k, ties=ties)
 
 
 class LabelConsistency(OfClasses):
