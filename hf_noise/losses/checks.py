@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "check_classes", "check_count", "check_device", "check_flag", "check_floats", "check_integers", "check_real",
-    "may_look", "on_host",
+    "check_classes", "check_count", "check_device", "check_flag", "check_floats", "check_integers", "check_positive",
+    "check_real", "may_look", "on_host",
 ]  # fmt: skip
 
 _INTEGERS = (
@@ -24,9 +24,17 @@ _INTEGERS = (
 )  # fmt: skip
 
 
+_SAID = {"(0, inf)": "be finite and > 0", "(-inf, inf)": "be finite"}
+
+
 def may_look(values: Tensor) -> bool:
-    """Whether the values of a tensor may be looked at: on a CPU, and not while a graph is being compiled."""
-    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether the values of a tensor may be looked at: on a CPU, and neither while a graph is made nor in `vmap`."""
+    return (
+        values.device.type == "cpu"
+        and type(values) in (Tensor, torch.nn.Parameter)  # a fake or distributed one has no values here
+        and not torch.compiler.is_compiling()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(values)
+    )
 
 
 def check_real(name: str, value: Any, allowed: str, remedy: str = "") -> float:
@@ -46,8 +54,12 @@ def check_real(name: str, value: Any, allowed: str, remedy: str = "") -> float:
     above = value > low if allowed[0] == "(" else value >= low
     below = value < high if allowed[-1] == ")" else value <= high
     if not (above and below):
-        raise ValueError(f"{name} must lie in {allowed}, got {value!r}" + (f"; {remedy}" if remedy else ""))
-    return float(value)
+        said = _SAID.get(allowed, f"lie in {allowed}")
+        raise ValueError(f"{name} must {said}, got {value!r}" + (f"; {remedy}" if remedy else ""))
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} must be a number that a float can hold, got {value!r:.40}") from error
 
 
 def check_count(name: str, value: Any, smallest: int = 1, largest: float = math.inf) -> int:
@@ -88,6 +100,15 @@ def check_floats(name: str, values: Any) -> None:
     _check_tensor(name, values)
     if not values.is_floating_point():
         raise TypeError(f"{name} must be floating-point, got {values.dtype}")
+
+
+def check_positive(name: str, values: Tensor) -> None:
+    """Raise ValueError for values <= 0, where they may be looked at.
+
+    NaN passes, as it does through the loss: whoever watches that can name the batch.
+    """
+    if may_look(values) and (wrong := values <= 0).any():
+        raise ValueError(f"{name} must be > 0, got {values[wrong][0].item()}")
 
 
 def check_integers(name: str, values: Any) -> Tensor:
