@@ -17,7 +17,7 @@ import numpy as np
 from datasets import Features, Sequence, Value
 from numpy.typing import ArrayLike
 
-from hf_noise.metrics.evaluate_metrics import OfClasses, class_indices_of
+from hf_noise.metrics.evaluate_metrics import Checked, OfClasses, class_indices_of
 from hf_noise.metrics.features import FeatureStatistics, check_features
 from hf_noise.metrics.frechet import frechet_distance
 from hf_noise.metrics.generation import label_consistency
@@ -31,7 +31,7 @@ _FEATURES = """
 """
 
 
-class _OfFeatures(evaluate.Metric):
+class _OfFeatures(Checked):
     """A metric of the features of generated images against real ones, of which there may be another number."""
 
     def _info(self) -> evaluate.MetricInfo:

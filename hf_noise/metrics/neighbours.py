@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hf_noise.metrics.checks import check_count, check_device
 from hf_noise.metrics.features import check_features, classes_of
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ def density_coverage(
         {"density", "coverage", "k", "n_real": N, "n": M}.
 
     Raises:
-        TypeError: features are no real numbers, or k is no integer.
-        ValueError: NaN or inf, shapes other than [N, D], different D, k outside [1, N - 1], chunk < 1.
+        TypeError: features are no real numbers, or k or chunk is no integer.
+        ValueError: NaN, inf or numbers beyond 1e100, shapes other than [N, D], different D, k outside [1, N - 1], chunk
+            < 1, other ties, a device that cannot be used.
 
     Source: spec section 10.
     """
@@ -67,11 +69,11 @@ def density_coverage(
         raise TypeError(f"k must be an integer, got {k!r}")
     if not 1 <= k < len(real):
         raise ValueError(f"k must lie in [1, {len(real) - 1}], got {k}; {len(real)} real rows have no more neighbours")
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk must be >= 1, got {chunk}")
-    if ties not in ("count", "exclude"):
+    if chunk is not None:
+        chunk = check_count("chunk", chunk)
+    if not isinstance(ties, str) or ties not in ("count", "exclude"):
         raise ValueError(f'ties must be "count" or "exclude" (as prdc does), got {ties!r}')
-    return _measure(real, fake, int(k), ties == "count", chunk, device)
+    return _measure(real, fake, int(k), ties == "count", chunk, check_device(device))
 
 
 def classwise_density_coverage(
