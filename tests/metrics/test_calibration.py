@@ -161,7 +161,8 @@ def test_bad_input_is_refused(metric, logits, references, error, message):
 
 
 @pytest.mark.parametrize(
-    ("bins", "message"), [(0, ">= 1, got 0; 15 is usual"), (-1, ">= 1, got -1"), (math.nan, "an integer"), (True, "an int")]
+    ("bins", "message"),
+    [(0, ">= 1, got 0; 15 is usual"), (-1, ">= 1, got -1"), (math.nan, "an integer"), (True, "an integer")],
 )
 def test_bins_are_counted_from_one(bins, message):
     with pytest.raises((TypeError, ValueError), match=f"bins must be {message}"):
