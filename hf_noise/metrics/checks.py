@@ -22,22 +22,25 @@ def as_array(name: str, values: Any) -> np.ndarray:
     """
     if hasattr(values, "detach"):  # a tensor; NumPy knows neither a GPU's memory nor bfloat16
         values = _from_tensor(name, values)
-    if isinstance(values, np.ma.MaskedArray):
-        raise ValueError(f"{name} is a masked array, and its mask would be lost; fill or drop what it hides")
     if type(values) is np.ndarray:
         return values
+    if isinstance(values, np.ma.MaskedArray) or isinstance(values, list | tuple) and _holds_masked(values):
+        raise ValueError(f"{name} is a masked array, and its mask would be lost; fill or drop what it hides")
     try:
         return np.asarray(values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{name} cannot be read as an array: {error}") from error
 
 
+def _holds_masked(values: list | tuple) -> bool:
+    return any(issubclass(kind, np.ma.MaskedArray) for kind in set(map(type, values)))
+
+
 def _from_tensor(name: str, values: Any) -> np.ndarray:
-    values = values.detach().cpu()
     if values.is_floating_point() and values.itemsize < 4:
         values = values.float()
     try:
-        return values.resolve_conj().resolve_neg().numpy()
+        return values.detach().cpu().resolve_conj().resolve_neg().numpy()
     except (TypeError, RuntimeError) as error:
         raise TypeError(f"{name} must be a dense tensor of numbers, got {values.dtype}, {values.layout}") from error
 

@@ -54,7 +54,8 @@ class RandomDocuments(DocumentNoise):
         boost = check_choice("boost", self.boost, ("none", "random", "low"), '"none", "random" or "low"')
         object.__setattr__(self, "boost", boost)
         if boost == "none":
-            n_boost, mass = self.n_boost or 0, self.boost_mass or 0.0
+            n_boost = 0 if self.n_boost is None else self.n_boost
+            mass = 0.0 if self.boost_mass is None else self.boost_mass
             if check_integer("n_boost", n_boost) or check_real("boost_mass", mass):
                 raise ValueError('n_boost and boost_mass need boost="random" or boost="low"')
         else:
@@ -120,7 +121,7 @@ class GaussianDocuments(DocumentNoise):
         if not 0 <= self.mean <= last:
             raise ValueError(f"mean must lie in [0, {last}], the ids of the vocabulary, got {mean!r}")
         if not 0 < self.std < math.inf:
-            raise ValueError(f"std must be finite and > 0, got {std!r}")
+            raise ValueError(f"std must be finite and > 0, got {std!r} (vocab_size={self.vocab_size})")
         cumulative(self)  # fails now, not at the first draw, if nothing can be drawn
 
     def _weights(self) -> np.ndarray:

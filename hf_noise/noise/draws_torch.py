@@ -24,7 +24,9 @@ _INTEGERS = frozenset(
 
 
 def check_integers(name: str, values: torch.Tensor) -> None:
-    """Raise TypeError unless the tensor holds integers, of any width and sign, one beside the other."""
+    """Raise TypeError unless this is a dense tensor of integers, of any width and sign."""
+    if not isinstance(values, torch.Tensor):
+        raise TypeError(f"{name} must be a tensor of integers, got {type(values).__name__}")
     if values.dtype not in _INTEGERS or values.layout is not torch.strided:
         what = values.dtype if values.layout is torch.strided else f"{values.dtype} in the layout {values.layout}"
         raise TypeError(f"{name} must be integers, got {what}")

@@ -103,7 +103,7 @@ class HumanLabels(ClassConditional, Noise):
         r, e = rates_of(e, self.ratio, self.error_rate)
         given = {
             "name": str(self.name), "num_classes": classes, "counts": tuple(map(tuple, counts.tolist())), "ratio": r,
-            "error_rate": e,
+            "error_rate": e, "clean_sha256": str(self.clean_sha256), "human_sha256": str(self.human_sha256),
         }  # fmt: skip
         for name, value in given.items():
             object.__setattr__(self, name, value)

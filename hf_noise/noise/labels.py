@@ -351,7 +351,7 @@ class LabelFlips(ClassConditional, Noise):
         check_batch(batch)
         name = "label" if "label" in batch else "labels"
         if name not in batch:
-            raise ValueError(f"there is no column 'label' or 'labels' to corrupt, only: {', '.join(batch)}")
+            raise ValueError(f"there is no column 'label' or 'labels' to corrupt, only: {', '.join(map(str, batch))}")
         clean = integers(name, batch[name])
         if clean.ndim != 1:
             raise ValueError(f"column {name!r} must hold one integer per row; pass whole batches, batched=True")

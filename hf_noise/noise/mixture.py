@@ -32,7 +32,8 @@ __all__ = ["BOOSTED", "DocumentNoise", "cumulative"]
 
 _PLACEMENTS = ("append", "interleave", "replace")
 _VOCAB_BITS = 20  # the distribution is a table over the vocabulary
-_MOST_TOKENS = 1 << 31  # drawn at a time; each takes about 32 bytes meanwhile
+_MOST_TOKENS = 1 << 28  # drawn at a time; each takes about 32 bytes meanwhile
+_MOST_HELD = 1 << 30  # rows whose order is given as one array
 _MOST_ROWS = 1 << 53  # up to which a share of them is exact
 
 # Epochs count from 0, so negative ones are free for the draws that belong to no token.
@@ -64,8 +65,8 @@ class DocumentNoise(Noise):
                 raise TypeError(f"exclude must be a token id or None, got {self.exclude!r}")
             if not -self.vocab_size <= self.exclude < self.vocab_size:
                 raise ValueError(
-                    f"exclude must be None or a token in [0, {self.vocab_size}), counted from the end if negative, "
-                    f"got {self.exclude!r}"
+                    f"exclude must be None or a token in [0, {self.vocab_size}) (vocab_size={self.vocab_size}), counted "
+                    f"from the end if negative, got {self.exclude!r}"
                 )
             object.__setattr__(self, "exclude", int(self.exclude) % self.vocab_size)
 
@@ -95,14 +96,15 @@ class DocumentNoise(Noise):
 
         That is round(alpha / (1 - alpha) * n_clean). With placement "replace": how many of `n_clean` are replaced.
 
-        Raises ValueError unless `n_clean` is an integer in [0, 2^53], in [0, 2^31) with placement "replace".
+        Raises ValueError unless `n_clean` is an integer in [0, 2^53], below 2^30 with placement "replace".
         """
         if isinstance(n_clean, bool) or not isinstance(n_clean, int | np.integer) or not 0 <= n_clean <= _MOST_ROWS:
             raise ValueError(f"the number of clean rows must be an integer >= 0 and at most 2^53, got {n_clean!r}")
+        n_clean = int(n_clean)
         if self.placement == "replace":
-            _check_rows_held(int(n_clean))
+            _check_rows_held(n_clean)
             return int(self.replaced(np.arange(n_clean)).sum())
-        return round(self.ratio * int(n_clean))
+        return round(self.ratio * n_clean)
 
     def order(self, n_clean: int) -> np.ndarray:
         """Where noise stands among `n_clean` clean rows, which keep their order.
@@ -115,7 +117,7 @@ class DocumentNoise(Noise):
             int64 [N], the source of each row of the mixture: a value i < n_clean is the clean row i, and
             n_clean + k is `rows(k, length)`.
 
-        Raises ValueError unless `n_clean` is an integer >= 0 for which the mixture has fewer than 2^31 rows.
+        Raises ValueError unless `n_clean` is an integer >= 0 for which the mixture has fewer than 2^30 rows.
         """
         n_noise = self.number_of_noise_rows(n_clean)
         n_clean = int(n_clean)
@@ -149,13 +151,13 @@ class DocumentNoise(Noise):
 
         Raises:
             TypeError: samples or the length are not integers.
-            ValueError: the length is below 0, or the documents would hold 2^31 tokens or more together.
+            ValueError: the length is below 0, or the documents would hold 2^28 tokens or more together.
         """
         numbers = integers("sample", sample)
         length = check_integer("length", length)
         if length < 0 or length * max(1, numbers.size) >= _MOST_TOKENS:
             raise ValueError(
-                f"length must be >= 0, and {numbers.size} documents must hold fewer than 2^31 tokens together, got "
+                f"length must be >= 0, and {numbers.size} documents must hold fewer than 2^28 tokens together, got "
                 f"length={length}; ask for fewer documents at a time"
             )
         words = self._words(0, numbers, length)
@@ -225,7 +227,7 @@ class DocumentNoise(Noise):
         """
         check_batch(batch)
         if "input_ids" not in batch:
-            raise ValueError(f"there is no column 'input_ids' to corrupt, only: {', '.join(batch)}")
+            raise ValueError(f"there is no column 'input_ids' to corrupt, only: {', '.join(map(str, batch))}")
         sample = integers("sample_id", batch.get("sample_id", indices))
         inputs = integer_rows("input_ids", batch["input_ids"])
         labels = integer_rows("labels", batch["labels"]) if "labels" in batch else inputs
@@ -266,8 +268,8 @@ def cumulative(noise: DocumentNoise) -> np.ndarray:
 
 
 def _check_rows_held(rows: int) -> None:
-    if rows >= _MOST_TOKENS:
-        raise ValueError(f"a number of clean rows that makes {rows} in all is too large; 2^31 are too many to hold")
+    if rows >= _MOST_HELD:
+        raise ValueError(f"a number of clean rows that makes {rows} in all is too large; give fewer than 2^30")
 
 
 def _like(values: Any, result: np.ndarray) -> Any:

@@ -27,7 +27,7 @@ def normals(seed: int, stream: int, epoch: int, sample: torch.Tensor, length: in
         stream: keeps apart what shares a seed.
         epoch: of the draw.
         sample: integers [B], the stable index of each sample; the numbers are on its device.
-        length: numbers per sample, in [0, 2^31).
+        length: numbers per sample, in [0, 2^28).
 
     Returns:
         float32 [B, length]; none is further from 0 than 6.67.
@@ -49,7 +49,8 @@ def log_normals(seed: int, stream: int, epoch: int, sample: torch.Tensor, mean: 
 
     Raises ValueError unless mean and std are finite and std >= 0.
     """
-    if not math.isfinite(check_real("mean", mean)) or not 0 <= check_real("std", std) < math.inf:
+    mean, std = check_real("mean", mean), check_real("std", std)
+    if not math.isfinite(mean) or not 0 <= std < math.inf:
         raise ValueError(f"mean must be finite, std finite and >= 0, got mean={mean!r} and std={std!r}")
     return torch.exp(mean + std * normals(seed, stream, epoch, sample, 1)[:, 0])
 
@@ -61,8 +62,6 @@ def uniforms(seed: int, stream: int, epoch: int, sample: torch.Tensor, length: i
 
 
 def _words(seed: int, stream: int, epoch: int, sample: torch.Tensor, length: int) -> torch.Tensor:
-    if not isinstance(sample, torch.Tensor):
-        raise TypeError(f"sample must be a tensor of integers, got {type(sample).__name__}")
     draws_torch.check_integers("sample", sample)
     if sample.ndim != 1:
         raise ValueError(f"sample must be ids [B], got shape {list(sample.shape)}")
@@ -74,6 +73,6 @@ def _words(seed: int, stream: int, epoch: int, sample: torch.Tensor, length: int
 
 
 def _check_length(length: int) -> int:
-    if not 0 <= check_integer("length", length) < 1 << 31:
-        raise ValueError(f"length must lie in [0, 2^31), got {length}")
+    if not 0 <= check_integer("length", length) < 1 << 28:
+        raise ValueError(f"length must lie in [0, 2^28), got {length}")
     return int(length)
