@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from hf_noise.noise.checks import check_count, check_real
 from hf_noise.noise.rates import check_error_rate
 
 __all__ = ["calibration_floor", "noisy_nll", "binary_entropy"]
@@ -33,6 +34,13 @@ def noisy_nll(clean_nll: float, error_rate: float, vocab_size: int) -> float:
 
     Exact if noise and text never agree. Paper A, table 8 against this formula: 7.6048 measured, 7.5381 expected for
     H = 2.8650, e = 0.5, V = 50257.
+
+    Raises:
+        TypeError: a rate is no number, or V no integer.
+        ValueError: e is outside [0, 1), V outside [1, 2^31], or the clean NLL is below 0 or not finite.
     """
     e = check_error_rate(error_rate)
+    vocab_size = check_count("vocab_size", vocab_size, 1, 31)
+    if not 0 <= check_real("clean_nll", clean_nll) < math.inf:
+        raise ValueError(f"clean_nll must be finite and >= 0, got {clean_nll!r}; it is in nats per token")
     return (1 - e) * clean_nll + e * math.log(vocab_size) + binary_entropy(e)

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import beta
 
+from hf_noise.noise.arrays import integers
+from hf_noise.noise.checks import check_count, check_real
+
 __all__ = ["ErrorRateEstimate", "error_rate_from_ranks"]
 
 
@@ -44,16 +47,24 @@ def error_rate_from_ranks(
 
     Args:
         above: integers [n] in [0, V), the number of tokens that the model finds more probable than the target.
-        vocab_size: V >= 2.
+        vocab_size: V in [2, 2^31].
         confidence: of the interval, in (0, 1).
-        cutoffs: number of cut-offs to try, from one half of the vocabulary to its last two percent.
+        cutoffs: number of cut-offs to try, in [1, 2^20], from one half of the vocabulary to its last two percent.
 
     Raises:
-        ValueError: no targets, or a rank outside [0, V).
+        TypeError: ranks, V or cutoffs are no integers, or the confidence is no number.
+        ValueError: no targets, a rank outside [0, V), or a setting outside its range.
     """
-    above = np.asarray(above)
+    above = np.asarray(above) if isinstance(above, list) and not above else integers("above", above)
     if above.size == 0:
-        raise ValueError("there are no targets to estimate an error rate from")
+        raise ValueError("above is empty: there are no targets to estimate an error rate from")
+    if above.ndim != 1:
+        raise ValueError(f"above must be ranks [n], got shape {list(above.shape)}")
+    vocab_size = check_count("vocab_size", vocab_size, 1, 31)
+    cutoffs = check_count("cutoffs", cutoffs, 1, 20)
+    confidence = check_real("confidence", confidence)
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence!r}; 0.95 is usual")
     if vocab_size < 2 or above.min() < 0 or above.max() >= vocab_size:
         raise ValueError(
             f"ranks must lie in [0, {vocab_size}), they span [{above.min()}, {above.max()}]; pass the number of tokens "

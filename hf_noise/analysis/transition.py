@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_noise.noise.arrays import as_numpy
+from hf_noise.noise.arrays import real_numbers
+from hf_noise.noise.checks import check_real
 from hf_noise.noise.transition import check_transition
 
 __all__ = ["TransitionError", "anchor_transition", "transition_error"]
@@ -72,9 +73,10 @@ def anchor_transition(noisy_posterior: Any, quantile: float = 0.97) -> np.ndarra
         float64 [C, C], rows sum to 1.
 
     Raises:
+        TypeError: the posterior holds no real numbers, or the quantile is none.
         ValueError: another shape, rows that are no distributions, or a quantile outside (0, 1].
     """
-    p = np.asarray(as_numpy(noisy_posterior), dtype=np.float64)
+    p = real_numbers("noisy_posterior", noisy_posterior)
     if p.ndim != 2 or p.shape[0] < 1 or p.shape[1] < 2:
         raise ValueError(f"noisy_posterior must be [N, C] with N >= 1 and C >= 2, got shape {list(p.shape)}")
     off = ~((p >= 0).all(axis=1) & (np.abs(p.sum(axis=1) - 1) <= _ROW_SUM))
@@ -84,7 +86,7 @@ def anchor_transition(noisy_posterior: Any, quantile: float = 0.97) -> np.ndarra
             f"{off.sum()} of {len(p)} rows of noisy_posterior are no distributions, the first is row {first} with the "
             f"sum {p[first].sum():.6g}; give the softmax of the logits"
         )
-    if not 0 < quantile <= 1:
+    if not 0 < check_real("quantile", quantile) <= 1:
         raise ValueError(f"quantile must lie in (0, 1], got {quantile}")
     place = round(quantile * (len(p) - 1))
     anchors = np.argpartition(p, place, axis=0)[place]

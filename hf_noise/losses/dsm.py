@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from hf_noise.losses.checks import check_floats, check_integers, check_positive, check_real
+
 __all__ = ["dsm_loss", "edm_weight"]
 
 SIGMA_DATA = 0.5
@@ -33,22 +35,28 @@ def edm_weight(sigma: Tensor, sigma_data: float = SIGMA_DATA) -> Tensor:
         Tensor of the shape of `sigma`.
 
     Raises:
-        ValueError: sigma_data <= 0.
+        TypeError: sigma is no floating-point tensor, or sigma_data no number.
+        ValueError: sigma_data is not finite or <= 0, or, on a CPU, a sigma is <= 0.
 
     Source: Karras et al. 2022, table 1.
     """
-    if not sigma_data > 0:
-        raise ValueError(f"sigma_data must be > 0, got {sigma_data!r}; it is the standard deviation of the images")
+    check_floats("sigma", sigma)
+    check_positive("sigma", sigma)
+    sigma_data = check_real("sigma_data", sigma_data, "(0, inf)", "it is the standard deviation of the images")
     return (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
 
 
 def noisy_images(images: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-    """x = x0 + sigma n, [B, ...]; shapes are checked, values are not (a GPU would have to wait for that).
+    """x = x0 + sigma n, [B, ...]; dtypes and shapes are checked, values are not (a GPU would have to wait for that).
 
     Raises:
-        ValueError: `images` have no axis beside B, `sigma` is not [B], or `noise` has another shape than `images`.
+        TypeError: one of them is no floating-point tensor.
+        ValueError: `images` have no axis beside B or no pixels, `sigma` is not [B], or `noise` has another shape than
+            `images`.
     """
-    if images.ndim < 2:
+    for name, values in (("images", images), ("sigma", sigma), ("noise", noise)):
+        check_floats(name, values)
+    if images.ndim < 2 or 0 in images.shape[1:]:
         raise ValueError(f"images must be [B, ...] with an axis of pixels at least, got {list(images.shape)}")
     if sigma.shape != images.shape[:1] or noise.shape != images.shape:
         raise ValueError(
@@ -61,6 +69,30 @@ def noisy_images(images: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
 def per_image(values: Tensor, images: Tensor) -> Tensor:
     """[B] -> [B, 1, ...], so that it multiplies whole images."""
     return values.reshape(-1, *[1] * (images.ndim - 1))
+
+
+def denoised_by(
+    denoiser: Callable[..., Tensor], x: Tensor, sigma: Tensor, labels: Tensor | None, told: dict[str, Tensor | None]
+) -> Tensor:
+    """D(x, sigma, labels, **told), or a ValueError unless it has the shape of x: others would broadcast to it."""
+    denoised = denoiser(x, sigma, labels, **told)
+    if not isinstance(denoised, Tensor) or denoised.shape != x.shape:
+        what = list(denoised.shape) if isinstance(denoised, Tensor) else type(denoised).__name__
+        raise ValueError(f"the denoiser must return images of the shape that it was given, {list(x.shape)}, got {what}")
+    return denoised
+
+
+def check_told(denoiser: Callable[..., Tensor], told: dict[str, Tensor | None], batch: int) -> None:
+    """Raise TypeError or ValueError unless the denoiser can be called and it is told tensors [B, ...] or None."""
+    if not callable(denoiser):
+        raise TypeError(f"denoiser must be a callable D(x, sigma, class_labels), got {denoiser!r:.80}")
+    for name, values in told.items():
+        if values is None:
+            continue
+        if not isinstance(values, Tensor):
+            raise TypeError(f"{name} must be a tensor [B, ...] or None, got {type(values).__name__}")
+        if values.ndim < 1 or len(values) != batch:
+            raise ValueError(f"{name} must have the leading dimension {batch} of the images, got {list(values.shape)}")
 
 
 def weighted_error(denoised: Tensor, images: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
@@ -96,9 +128,17 @@ def dsm_loss(
         float [B]; its mean over a batch is the loss.
 
     Raises:
-        ValueError: shapes do not agree, or sigma_data <= 0.
+        TypeError: an argument is of another type or dtype.
+        ValueError: shapes do not agree, that of what the denoiser returns too; sigma_data <= 0; or, on a CPU, a sigma
+            is <= 0.
 
     Source: Karras et al. 2022, equations 2 and 3.
     """
-    denoised = denoiser(noisy_images(images, sigma, noise), sigma, class_labels, **conditioning)
+    x = noisy_images(images, sigma, noise)
+    check_told(denoiser, conditioning, len(images))
+    if class_labels is not None:
+        class_labels = check_integers("class_labels", class_labels)
+        if class_labels.shape != sigma.shape:
+            raise ValueError(f"{len(images)} images need as many class_labels, got {list(class_labels.shape)}")
+    denoised = denoised_by(denoiser, x, sigma, class_labels, conditioning)
     return weighted_error(denoised, images, sigma, sigma_data)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hf_noise.losses.checks import check_classes, check_floats, check_real
+
 __all__ = ["label_nll", "log_columns", "transition_nll"]
 
 #: By how much probabilities, as given in float32 perhaps, may miss the sum 1.
@@ -27,14 +29,17 @@ def log_columns(transition: Tensor) -> Tensor:
         [C, C] of the same dtype, -inf where T is 0.
 
     Raises:
+        TypeError: T is no floating-point tensor.
         ValueError: T is not square, of fewer than 2 classes, has a negative entry, or a row misses the sum 1 by more
             than 1e-6.
     """
+    check_floats("transition", transition)
     if transition.ndim != 2 or transition.shape[0] != transition.shape[1] or len(transition) < 2:
         raise ValueError(f"transition must be [C, C] with C >= 2 classes, got {list(transition.shape)}")
     rows = transition.detach().cpu().double().sum(-1)
     if not (transition >= 0).all() or not ((rows - 1).abs() <= ROW_SUM_TOLERANCE).all():
-        raise ValueError(f"each row of the transition matrix must be >= 0 and sum to 1, got row sums {rows.tolist()}")
+        sums = ", ".join(f"{row:.7g}" for row in rows[:10].tolist()) + (", ..." if len(rows) > 10 else "")
+        raise ValueError(f"each row of the transition matrix must be >= 0 and sum to 1, got row sums {sums}")
     return torch.log(transition).T.contiguous()
 
 
@@ -49,7 +54,27 @@ def label_nll(logits: Tensor, labels: Tensor, columns: Tensor | None = None, smo
 
     Returns:
         float [...]; inf where no class could have produced the label.
+
+    Raises:
+        TypeError: logits or columns are not floating-point, labels no integers, or smoothing no number.
+        ValueError: shapes or devices do not agree, smoothing is outside [0, 1), or, on a CPU, a label is outside
+            [0, C).
     """
+    check_floats("logits", logits)
+    if logits.ndim < 1 or not logits.shape[-1]:
+        raise ValueError(f"logits must be [..., C], got {list(logits.shape)}")
+    classes = logits.shape[-1]
+    labels = check_classes("labels", labels, classes)
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(f"logits {list(logits.shape)} need labels {list(logits.shape[:-1])}, got {list(labels.shape)}")
+    smoothing = check_real("smoothing", smoothing, "[0, 1)")
+    if columns is not None:
+        check_floats("columns", columns)
+        if columns.shape != (classes, classes) or columns.device != logits.device:
+            raise ValueError(
+                f"columns must be [{classes}, {classes}] on {logits.device}, got {list(columns.shape)} on "
+                f"{columns.device}; they are log_columns(T) of the classes of the logits"
+            )
     log_p = F.log_softmax(logits, dim=-1)
     if columns is None:
         nll = -log_p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
@@ -73,8 +98,13 @@ def transition_nll(logits: Tensor, labels: Tensor, transition: Tensor) -> Tensor
         Tensor [...]; inf where no class could have produced the label.
 
     Raises:
-        ValueError: T has another shape, or is no such matrix, see `log_columns`.
+        TypeError: logits or T are not floating-point, or labels no integers.
+        ValueError: T has another shape, or is no such matrix, see `log_columns`; labels as for `label_nll`.
     """
+    check_floats("logits", logits)
+    check_floats("transition", transition)
+    if logits.ndim < 1:
+        raise ValueError(f"logits must be [..., C], got {list(logits.shape)}")
     classes = logits.shape[-1]
     if transition.shape != (classes, classes):
         raise ValueError(f"transition must be [{classes}, {classes}], got {list(transition.shape)}")

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hf_noise.losses.checks import check_classes, check_count, check_floats, check_integers, check_real, may_look
+
 __all__ = [
     "clean_posterior", "corrected_nll", "mixture_posterior", "posthoc_nll", "shift_targets", "token_nll",
 ]  # fmt: skip
@@ -31,7 +33,14 @@ def shift_targets(labels: Tensor) -> Tensor:
 
     Returns:
         int64 [B, L], the last column -100. Aligned with logits [B, L, V], so these need not be sliced and copied.
+
+    Raises:
+        TypeError: labels are no tensor of integers.
+        ValueError: they are not [B, L].
     """
+    labels = check_integers("labels", labels)  # int64: a narrower type may not hold -100
+    if labels.ndim != 2:
+        raise ValueError(f"labels must be [B, L], got {list(labels.shape)}")
     return F.pad(labels, (0, 1), value=IGNORE_INDEX)[:, 1:]
 
 
@@ -47,8 +56,20 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | No
         float32 [...], 0 at positions without a target.
 
     Raises:
+        TypeError: hidden, weight or bias are not floating-point, or targets no integers.
+        ValueError: shapes do not agree.
         RuntimeError: this torch has no fused linear cross-entropy (it came with 2.15).
     """
+    for name, values in (("hidden", hidden), ("weight", weight), *([] if bias is None else [("bias", bias)])):
+        check_floats(name, values)
+    targets = check_integers("targets", targets)
+    if hidden.ndim < 1 or weight.ndim != 2 or weight.shape[1] != hidden.shape[-1] or targets.shape != hidden.shape[:-1]:
+        raise ValueError(
+            f"hidden [..., H] needs weight [V, H] and targets [...], got hidden {list(hidden.shape)}, weight "
+            f"{list(weight.shape)} and targets {list(targets.shape)}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias must be [{len(weight)}], got {list(bias.shape)}")
     if not HAS_FUSED:
         raise RuntimeError(f"torch {torch.__version__} has no fused linear cross-entropy; use torch >= 2.15")
     flat = hidden.reshape(-1, hidden.shape[-1])
@@ -70,17 +91,36 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | No
 
 #: The result hardly depends on it between 0.01 and 0.1; without it, a target the model just misses costs 20 nats.
 POSTHOC_FLOOR = 1 / 32
+_LARGEST_VOCABULARY = 1 << 31
 
 
-def _log_rates(error_rate: float | Tensor, vocab_size: int) -> tuple[float | Tensor, float | Tensor]:
-    """(log(1 - e), log(e / V))."""
-    if vocab_size < 1:
-        raise ValueError(f"vocab_size must be >= 1, got {vocab_size}")
+def _log_rates(nll: Tensor, error_rate: float | Tensor, vocab_size: int) -> tuple[float | Tensor, float | Tensor]:
+    """(log(1 - e), log(e / V)), once nll, e and V are known to be what they should be."""
+    check_floats("nll", nll)
+    vocab_size = check_count("vocab_size", vocab_size, 1, _LARGEST_VOCABULARY)
     if isinstance(error_rate, Tensor):
-        return torch.log1p(-error_rate), torch.log(error_rate) - math.log(vocab_size)
-    if not 0 <= error_rate < 1:
-        raise ValueError(f"error_rate must lie in [0, 1), got {error_rate!r}; it is the share of wrong tokens")
+        error_rate = _checked_rates(error_rate, nll)
+        return torch.log1p(-error_rate).to(nll), (torch.log(error_rate) - math.log(vocab_size)).to(nll)
+    error_rate = check_real("error_rate", error_rate, "[0, 1)", "it is the share of wrong tokens")
     return math.log1p(-error_rate), math.log(error_rate) - math.log(vocab_size) if error_rate else -math.inf
+
+
+def _checked_rates(error_rate: Tensor, nll: Tensor) -> Tensor:
+    """A learned e, or one for each token: its kind and shape, and where nothing has to wait for it its range.
+
+    NaN passes, as it does through the loss: whoever watches that can name the batch.
+    """
+    check_floats("error_rate", error_rate)
+    if error_rate.numel() == 1:
+        error_rate = error_rate.reshape(())
+    elif error_rate.shape != nll.shape:
+        raise ValueError(f"error_rate must be one number or {list(nll.shape)} as nll, got {list(error_rate.shape)}")
+    if error_rate.numel() and may_look(error_rate):
+        low, high = (end.item() for end in error_rate.detach().aminmax())
+        if low < 0 or high > 1:
+            wrong = low if low < 0 else high
+            raise ValueError(f"error_rate must lie in [0, 1], got {wrong}; it is the share of wrong tokens")
+    return error_rate
 
 
 def corrected_nll(nll: Tensor, *, error_rate: float | Tensor, vocab_size: int) -> Tensor:
@@ -90,25 +130,26 @@ def corrected_nll(nll: Tensor, *, error_rate: float | Tensor, vocab_size: int) -
 
     Args:
         nll: float tensor of any shape, -log p(y | x) >= 0 in nats.
-        error_rate: e in [0, 1), a float, or a tensor in (0, 1) that may require grad.
-        vocab_size: V >= 1, the number of ids that a wrong token is drawn from.
+        error_rate: e in [0, 1), a float, or a tensor in (0, 1) that may require grad: one number, or one for each
+            token.
+        vocab_size: V in [1, 2^31], the number of ids that a wrong token is drawn from.
 
     Returns:
-        Tensor of the same shape; equal to `nll` at e = 0.
+        Tensor of the same shape and dtype; equal to `nll` at e = 0.
 
     Raises:
-        ValueError: e is a float outside [0, 1), or V < 1.
+        TypeError: nll or a tensor e are not floating-point, e no number, or V no integer.
+        ValueError: e is a float outside [0, 1), a tensor of another shape or, on a CPU, outside [0, 1]; or V is out of
+            range.
 
     >>> corrected_nll(torch.tensor([0.0]), error_rate=0.5, vocab_size=2).exp()  # 1 / (0.5 + 0.25)
     tensor([1.3333])
     """
-    log_clean, log_noise = _log_rates(error_rate, vocab_size)
+    log_clean, log_noise = _log_rates(nll, error_rate, vocab_size)
     # On a GPU neither branch makes the host wait: no look into a tensor, a fill instead of a copy.
-    if isinstance(log_noise, Tensor):
-        log_noise = log_noise.to(nll)
-    elif log_noise == -math.inf:
-        return nll
-    else:
+    if not isinstance(log_noise, Tensor):
+        if log_noise == -math.inf:
+            return nll
         log_noise = nll.new_full((), log_noise)
     return -torch.logaddexp(log_clean - nll, log_noise)
 
@@ -116,18 +157,22 @@ def corrected_nll(nll: Tensor, *, error_rate: float | Tensor, vocab_size: int) -
 def clean_posterior(nll: Tensor, *, error_rate: float | Tensor, vocab_size: int) -> Tensor:
     """Posterior probability that a token is clean: w = (1 - e) p(y|x) / ((1 - e) p(y|x) + e / V).
 
-    Arguments as for `corrected_nll`. Returns a tensor of the shape of `nll` with values in [0, 1]; 1 at e = 0.
+    Arguments and errors as for `corrected_nll`. Returns a tensor of the shape of `nll`, values in [0, 1]; 1 at e = 0.
     """
-    log_clean, log_noise = _log_rates(error_rate, vocab_size)
+    log_clean, log_noise = _log_rates(nll, error_rate, vocab_size)
+    if not isinstance(log_noise, Tensor) and log_noise == -math.inf:
+        return torch.ones_like(nll)  # also of a token that the model holds for impossible
     return torch.sigmoid(log_clean - nll - log_noise)
 
 
 def mixture_posterior(nll: Tensor, *, error_rate: float, vocab_size: int) -> Tensor:
     """`clean_posterior` for a model that was trained plainly and so predicts q = (1 - e) p + e / V itself.
 
-    w = 1 - (e / V) / q(y | x), at least 0. Arguments as for `corrected_nll`, with `nll` = -log q.
+    w = 1 - (e / V) / q(y | x), at least 0; 1 at e = 0. Arguments and errors as for `corrected_nll`, `nll` = -log q.
     """
-    _, log_noise = _log_rates(error_rate, vocab_size)
+    _, log_noise = _log_rates(nll, error_rate, vocab_size)
+    if not isinstance(log_noise, Tensor) and log_noise == -math.inf:
+        return torch.ones_like(nll)
     return torch.clamp(-torch.expm1(log_noise + nll), min=0.0)
 
 
@@ -148,15 +193,27 @@ def posthoc_nll(
         logits: float [..., V].
         targets: int64 [...], in [0, V).
         error_rate: e in [0, 1).
-        vocab_size: number of ids that noise draws from, the first ones; V by default.
-        floor: smallest p before renormalisation, as a multiple of e / V, > 0.
+        vocab_size: number of ids that noise draws from, the first ones, in [1, V]; V by default.
+        floor: smallest p before renormalisation, as a multiple of e / V, finite and > 0.
 
     Returns:
         float32 [...], -log p(target) in nats.
+
+    Raises:
+        TypeError: logits are not floating-point, targets no integers, or a setting no number.
+        ValueError: shapes do not agree, a setting is out of its range, or, on a CPU, a target is outside [0, V).
     """
+    check_floats("logits", logits)
+    if logits.ndim < 1 or not logits.shape[-1]:
+        raise ValueError(f"logits must be [..., V], got {list(logits.shape)}")
+    targets = check_classes("targets", targets, logits.shape[-1])
+    *rows, every = logits.shape
+    if list(targets.shape) != rows:
+        raise ValueError(f"logits {list(logits.shape)} need targets {rows}, got {list(targets.shape)}")
+    vocab_size = every if vocab_size is None else check_count("vocab_size", vocab_size, 1, every)
+    error_rate = check_real("error_rate", error_rate, "[0, 1)", "it is the share of wrong tokens")
+    floor = check_real("floor", floor, "(0, inf)", "it keeps what the model just misses from costing all it has")
     log_q = F.log_softmax(logits.float(), dim=-1)
-    vocab_size = logits.shape[-1] if vocab_size is None else vocab_size
-    _log_rates(error_rate, vocab_size)
     if error_rate == 0:
         return -log_q.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     share = error_rate / vocab_size

@@ -17,13 +17,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_noise.losses.dsm import SIGMA_DATA, noisy_images, per_image, weighted_error
+from hf_noise.losses.checks import (
+    check_classes,
+    check_count,
+    check_device,
+    check_flag,
+    check_floats,
+    check_real,
+    may_look,
+    on_host,
+)
+from hf_noise.losses.dsm import SIGMA_DATA, check_told, denoised_by, noisy_images, per_image, weighted_error
 from hf_noise.losses.labels import ROW_SUM_TOLERANCE, log_columns
 
 __all__ = ["LabelTransition", "tdsm_loss", "transition_aware_weights"]
 
 # A network's posterior is off by about a percent; an inverse that magnifies this by more says nothing.
 MAX_CONDITION = 100.0
+
+# By how much rounding, in float16 perhaps, may lift a probability above 1.
+_ABOVE_ONE = 2e-3
 
 # Pixels in one pass without gradient. On a CPU larger activations leave its caches (16 images of 32 x 32: in benchmarks
 # 1.4 times slower per image at 128); on a GPU this keeps a large one busy and fits a small one (2048 images).
@@ -42,19 +55,20 @@ class LabelTransition:
 
     Raises:
         ValueError: T is not square, of fewer than 2 classes, or has a negative entry; the prior has other classes or a
-            negative entry; a row, or the prior, misses the sum 1 by more than 1e-6.
+            negative entry; a row, or the prior, misses the sum 1 by more than 1e-6; the device cannot be used.
+        TypeError: T or the prior holds no real numbers.
     """
 
     def __init__(self, transition: Any, prior: Any = None, *, device: torch.device | str = "cpu") -> None:
         # On the host in float64: the checks must not make a GPU wait, and an inverse magnifies rounding.
-        self.matrix = _on_host(transition)
+        self.matrix = on_host("transition", transition)
         columns = log_columns(self.matrix)
         self.prior = self._check_prior(prior)
         joint = self.prior * self.matrix.T
         marginal = joint.sum(1, keepdim=True)
         # S[j, i] = p(clean = i | noisy = j). A label that T makes impossible says nothing of the class.
         reverse = torch.where(marginal > 0, joint / marginal, self.prior)
-        self.device = torch.empty(0, device=device).device  # with its number
+        self.device = check_device("device", device)  # with its number
         self.log_columns, self.reverse = self._place(columns), self._place(reverse)
 
     def __len__(self) -> int:
@@ -80,7 +94,7 @@ class LabelTransition:
     def _check_prior(self, prior: Any) -> Tensor:
         if prior is None:
             return torch.full((len(self),), 1 / len(self), dtype=torch.float64)
-        p = _on_host(prior)
+        p = on_host("prior", prior)
         if p.shape != (len(self),):
             raise ValueError(
                 f"the prior has one probability for each of {len(self)} classes, got shape {list(p.shape)}"
@@ -91,12 +105,6 @@ class LabelTransition:
 
     def _place(self, table: Tensor) -> Tensor:
         return table.to(self.device, _exact(self.device))
-
-
-def _on_host(values: Any) -> Tensor:
-    if isinstance(values, Tensor):
-        return values.detach().to("cpu", torch.float64)
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def _exact(device: torch.device) -> torch.dtype:
@@ -139,15 +147,17 @@ def transition_aware_weights(
         temperature: finite and > 0; logits are divided by it.
         clamp: cut weights of the inverse form to [0, 1].
         renormalise: divide weights of the inverse form by their sum.
-        max_condition: largest condition number of T that the inverse form accepts.
+        max_condition: largest condition number of T that the inverse form accepts, in [1, inf].
 
     Returns:
         [B, C] of the posterior's dtype (float32 for a shorter one), without gradient; rows sum to 1 and lie in [0, 1]
         unless it was asked otherwise. Computed in float64.
 
     Raises:
-        ValueError: not exactly one posterior; shapes do not agree; labels are no integers; T or the prior is none; T is
-            singular or badly conditioned in the inverse form; the temperature is out of its range.
+        TypeError: labels are no integers, the posterior is not floating-point, or an option is of another type.
+        ValueError: not exactly one posterior; shapes do not agree; T or the prior is none; T is singular or badly
+            conditioned in the inverse form; an option is out of its range; or, on a CPU, a label is outside [0, C) or a
+            posterior outside [0, 1].
 
     Source: Na et al. 2024 (the inverse form; the other one is the same if q = p T).
     """
@@ -158,14 +168,25 @@ def transition_aware_weights(
         transition = LabelTransition(transition, prior)
     elif prior is not None:
         raise ValueError("a LabelTransition holds its prior; give it there")
+    check_floats("the posterior", given)
+    noisy_labels = check_classes("noisy_labels", noisy_labels, len(transition))
+    if noisy_labels.ndim != 1:
+        raise ValueError(f"noisy_labels must be [B], got {list(noisy_labels.shape)}")
     if given.shape != (len(noisy_labels), len(transition)):
         raise ValueError(
             f"{len(noisy_labels)} labels and a transition matrix of {len(transition)} classes need a posterior "
             f"{[len(noisy_labels), len(transition)]}, got {list(given.shape)}; is the classifier one of other classes?"
         )
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be finite and > 0, got {temperature!r}; 1 leaves the posterior as it is")
-    _check_integers(noisy_labels)
+    temperature = check_real("temperature", temperature, "(0, inf)", "1 leaves the posterior as it is")
+    logits, clamp = check_flag("logits", logits), check_flag("clamp", clamp)
+    renormalise = check_flag("renormalise", renormalise)
+    if not logits and given.numel() and may_look(given):
+        low, high = (end.item() for end in given.detach().aminmax())
+        if low < 0 or high > 1 + _ABOVE_ONE:
+            raise ValueError(
+                f"the posterior must lie in [0, 1], got {low if low < 0 else high}; pass logits=True for logits and "
+                "log-probabilities"
+            )
     transition = transition.to(given.device)
     posterior = given.detach().to(_exact(given.device))
     if clean_posterior is not None:
@@ -178,11 +199,6 @@ def transition_aware_weights(
     return weights.to(torch.promote_types(given.dtype, torch.float32))
 
 
-def _check_integers(noisy_labels: Tensor) -> None:
-    if noisy_labels.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"noisy_labels must be int64, got {noisy_labels.dtype}; they are numbers of classes")
-
-
 def _by_bayes(labels: Tensor, transition: LabelTransition, log_p: Tensor) -> Tensor:
     joint = log_p + transition.log_columns.index_select(0, labels)  # [B, C]
     evidence = joint.logsumexp(-1, keepdim=True)
@@ -193,7 +209,7 @@ def _by_inverse(
     labels: Tensor, transition: LabelTransition, q: Tensor, clamp: bool, renormalise: bool, max_condition: float
 ) -> Tensor:
     condition = transition.condition_number
-    if not condition <= max_condition:
+    if not condition <= check_real("max_condition", max_condition, "[1, inf]"):
         raise ValueError(
             f"the transition matrix has the condition number {condition:.3g}, so that its inverse would magnify errors "
             f"of the noisy posterior as much (allowed: {max_condition:g}); train the classifier through the matrix "
@@ -260,38 +276,42 @@ def tdsm_loss(
         float [B]; its mean over a batch is the loss.
 
     Raises:
-        ValueError: shapes do not agree, labels are no integers, or an option is out of its range.
+        TypeError: labels are no integers, other tensors not floating-point, or an option is of another type.
+        ValueError: shapes do not agree, that of what the denoiser returns too; an option is out of its range; or, on a
+            CPU, a label is outside [0, C] or a sigma is <= 0.
 
     Source: Na et al. 2024 (the objective, and the gradient through the observed label that its experiments use).
     """
+    x = noisy_images(images, sigma, noise)
+    check_floats("weights", weights)
+    if not isinstance(noisy_labels, Tensor):
+        raise TypeError(f"noisy_labels must be a tensor of integers, got {type(noisy_labels).__name__}")
     if noisy_labels.shape != images.shape[:1] or weights.ndim != 2 or len(weights) != len(images):
         raise ValueError(
             f"{len(images)} images need as many noisy_labels and weights [{len(images)}, C], got noisy_labels "
             f"{list(noisy_labels.shape)} and weights {list(weights.shape)}"
         )
-    _check_integers(noisy_labels)
-    if not 0 <= tau < 1:
-        raise ValueError(f"tau must lie in [0, 1), got {tau!r}; classes of weight <= tau are left out")
-    if grad_classes not in ("observed", "all"):
+    noisy_labels = check_classes("noisy_labels", noisy_labels, weights.shape[1] + 1)
+    check_told(denoiser, conditioning, len(images))
+    tau = check_real("tau", tau, "[0, 1)", "classes of weight <= tau are left out")
+    renormalise = check_flag("renormalise", renormalise)
+    if not isinstance(grad_classes, str) or grad_classes not in ("observed", "all"):
         raise ValueError(f"grad_classes must be 'observed' or 'all', got {grad_classes!r}")
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk must be >= 1, got {chunk!r}; it is the number of (image, class) pairs in one pass")
-    x = noisy_images(images, sigma, noise)
+    chunk = _default_chunk(x) if chunk is None else check_count("chunk", chunk)
     own, others = _split(weights.detach().to(x.dtype), noisy_labels, tau, renormalise)
     pairs = others.nonzero()  # [M, 2] of image and class: the one thing the host has to wait for
 
     # First the pass with a gradient: an autocast around all of this may keep the weights it casts first.
-    mixture = per_image(own, x) * denoiser(x, sigma, noisy_labels, **conditioning)
+    mixture = per_image(own, x) * denoised_by(denoiser, x, sigma, noisy_labels, conditioning)
     if len(pairs):
         # The rest has a buffer of its own, so that no chunk is part of the graph unless it has to be.
         rest = torch.zeros_like(x)
-        chunk = _default_chunk(x) if chunk is None else chunk
         with torch.set_grad_enabled(grad_classes == "all" and torch.is_grad_enabled()):
             # Parts of equal size: the last one would cost more per image if it were a small remainder.
             for part in pairs.tensor_split(-(-len(pairs) // chunk)):
                 image, label = part.unbind(1)
                 told = {name: value if value is None else value[image] for name, value in conditioning.items()}
-                denoised = denoiser(x[image], sigma[image], label, **told)
+                denoised = denoised_by(denoiser, x[image], sigma[image], label, told)
                 rest = rest.index_add(0, image, per_image(others[image, label], x) * denoised)
         mixture = mixture + rest
     return weighted_error(mixture, images, sigma, sigma_data)
@@ -314,4 +334,4 @@ def _split(weights: Tensor, labels: Tensor, tau: float, renormalise: bool) -> tu
 
 def _default_chunk(x: Tensor) -> int:
     pixels = _PIXELS_ON_CPU if x.device.type == "cpu" else _PIXELS_ON_GPU
-    return max(1, pixels // x[0, 0].numel())
+    return max(1, pixels // math.prod(x.shape[2:]))

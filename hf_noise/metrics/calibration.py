@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 
+from hf_noise.metrics.checks import as_array, check_count
 from hf_noise.metrics.labels import class_indices
 
 __all__ = ["calibration_error", "classifier_calibration", "classifier_reliability", "stated_and_observed"]
@@ -25,10 +26,10 @@ def stated_and_observed(stated: np.ndarray, happened: np.ndarray, bins: int) -> 
         For each bin {"stated", "observed", "n"}, by rising "stated".
 
     Raises:
+        TypeError: bins is no integer.
         ValueError: bins < 1.
     """
-    if not bins >= 1:
-        raise ValueError(f"bins must be >= 1, got {bins!r}; 15 is usual")
+    bins = check_count("bins", bins, remedy="15 is usual")
     number = np.minimum((stated * bins).astype(int), bins - 1)
     rows = []
     for i in np.unique(number):
@@ -60,7 +61,7 @@ def classifier_reliability(logits: ArrayLike, references: ArrayLike, *, bins: in
         of right predictions, number of predictions.
 
     Raises:
-        TypeError: references are not integers.
+        TypeError: logits are no real numbers, or references or bins no integers.
         ValueError: logits are not [n, C] with C >= 2, or have a row with NaN, inf or nothing but -inf; references are
             empty, of another length or outside [0, C); bins < 1.
     """
@@ -85,7 +86,7 @@ def classifier_calibration(logits: ArrayLike, references: ArrayLike, *, bins: in
         "n": number of rows.
 
     Raises:
-        TypeError: references are not integers.
+        TypeError: logits are no real numbers, or references or bins no integers.
         ValueError: logits are not [n, C] with C >= 2, or have a row with NaN, inf or nothing but -inf; references are
             empty, of another length or outside [0, C); bins < 1.
     """
@@ -106,9 +107,11 @@ def classifier_calibration(logits: ArrayLike, references: ArrayLike, *, bins: in
 
 def _scored(logits: ArrayLike, references: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """log p(class), float64 [n, C], the references, int64 [n], and whether the prediction is right, bool [n]."""
-    logits = np.asarray(logits)
+    logits = as_array("logits", logits)
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise ValueError(f"logits must be [n, C] with C >= 2 classes, got shape {list(logits.shape)}")
+    if logits.dtype.kind not in "iuf":
+        raise TypeError(f"logits must be real numbers, got {logits.dtype}")
     references = class_indices("references", references, logits.shape[1])
     if len(logits) != references.size:
         raise ValueError(f"{len(logits)} rows of logits do not belong to {references.size} references")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hf_noise.metrics.checks import check_count
 from hf_noise.metrics.intervals import wilson_interval, wilson_share
 from hf_noise.metrics.labels import check_num_classes, class_pairs
 
@@ -94,8 +95,10 @@ def confusion(predictions: ArrayLike, references: ArrayLike, *, num_classes: int
 
     Raises:
         TypeError: predictions or references are not integers.
-        ValueError: they are empty, of different length or outside [0, C).
+        ValueError: they are empty, of different length or outside [0, C), or C > 2^14, for which the counts would take
+            more than 2 GiB.
     """
+    check_count("num_classes", check_num_classes(num_classes), 1 << 14, "their counts would take more than 2 GiB")
     from sklearn.metrics import confusion_matrix  # seconds to import, and the other metrics do without
 
     predictions, references = class_pairs(predictions, references, check_num_classes(num_classes))

@@ -17,11 +17,11 @@ import numpy as np
 from datasets import Features, Sequence, Value
 from numpy.typing import ArrayLike
 
-from hf_noise.metrics.evaluate_metrics import OfClasses, class_indices_of
+from hf_noise.metrics.evaluate_metrics import Checked, OfClasses, class_indices_of
 from hf_noise.metrics.features import FeatureStatistics, check_features
 from hf_noise.metrics.frechet import frechet_distance
 from hf_noise.metrics.generation import label_consistency
-from hf_noise.metrics.neighbours import density_coverage
+from hf_noise.metrics.neighbours import Ties, density_coverage
 
 __all__ = ["DensityCoverage", "FrechetDistance", "LabelConsistency"]
 
@@ -31,7 +31,7 @@ _FEATURES = """
 """
 
 
-class _OfFeatures(evaluate.Metric):
+class _OfFeatures(Checked):
     """A metric of the features of generated images against real ones, of which there may be another number."""
 
     def _info(self) -> evaluate.MetricInfo:
@@ -54,8 +54,8 @@ class FrechetDistance(_OfFeatures):
 class DensityCoverage(_OfFeatures):
     """`hf_noise.metrics.density_coverage`: {"density", "coverage", "k", "n_real", "n"}."""
 
-    def _compute(self, predictions: Any, real: ArrayLike, k: int = 5) -> dict[str, float | int]:
-        return density_coverage(real, _features(predictions), k)
+    def _compute(self, predictions: Any, real: ArrayLike, k: int = 5, ties: Ties = "count") -> dict[str, float | int]:
+        return density_coverage(real, _features(predictions), k, ties=ties)
 
 
 class LabelConsistency(OfClasses):

@@ -14,6 +14,7 @@ from typing import Any
 
 import evaluate
 import numpy as np
+import pyarrow as pa
 from datasets import Features, Sequence, Value
 
 from hf_noise.metrics import calibration, classification, marginal
@@ -31,7 +32,24 @@ _LOGITS = """
 """
 
 
-class OfClasses(evaluate.Metric):
+class Checked(evaluate.Metric):
+    """A metric that says which of its inputs cannot be taken: evaluate and Arrow speak of their own types.
+
+    evaluate also drops the mask of a masked array without a word.
+    """
+
+    def add_batch(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> None:
+        """As `evaluate.Metric.add_batch`. Raises ValueError for what is no column of numbers."""
+        for name, values in (("predictions", predictions), ("references", references)):
+            if isinstance(values, np.ma.MaskedArray):
+                raise ValueError(f"{name} is a masked array, and its mask would be lost; fill or drop what it hides")
+        try:
+            super().add_batch(predictions=predictions, references=references, **kwargs)
+        except (ValueError, TypeError, OverflowError, AttributeError, IndexError, pa.ArrowException) as error:
+            raise ValueError(f"predictions or references cannot be taken: {error}") from error
+
+
+class OfClasses(Checked):
     """A metric of predicted and true class indices; the docstring of a subclass is its description."""
 
     def _info(self) -> evaluate.MetricInfo:
@@ -90,7 +108,7 @@ class MarginalTV(OfClasses):
         return {name: shift[name] for name in ("marginal_tv", "sampling_tv", "n")}
 
 
-class Calibration(evaluate.Metric):
+class Calibration(Checked):
     """`hf_noise.metrics.classifier_calibration`: {"ece", "nll", "brier", "confidence", "accuracy", "n"}.
 
     evaluate handles about a million logits per second; call the function where there are many more.

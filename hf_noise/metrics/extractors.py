@@ -20,9 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from hf_noise.metrics.checks import check_count, check_device, real_numbers
 
 __all__ = [
     "Extractor",
@@ -89,7 +92,7 @@ class Extractor:
             progress: show a bar.
 
         Raises:
-            TypeError: images are not uint8.
+            TypeError: images are no uint8 tensor, or batch_size is no integer.
             ValueError: there are none, or they have another shape than the network takes; NaN or inf come out.
         """
         parts = list(self.batches(images, batch_size=batch_size, progress=progress))
@@ -100,8 +103,9 @@ class Extractor:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The same batch by batch, in order, so that statistics of any number of images take constant memory."""
         self._check(images)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        batch_size = check_count("batch_size", batch_size)
+        if not isinstance(progress, bool):
+            raise TypeError(f"progress must be True or False, got {progress!r}")
         starts = range(0, len(images), batch_size)
         for start in tqdm(starts, desc=self.name, unit="batch", disable=not progress, leave=False):
             batch = images[start : start + batch_size].to(self.device)
@@ -116,9 +120,11 @@ class Extractor:
             yield features, logits
 
     def _check(self, images: Tensor) -> None:
+        if not isinstance(images, Tensor):
+            raise TypeError(f"images must be a tensor uint8 [N, channels, H, W], got {type(images).__name__}")
         if images.dtype != torch.uint8:
             raise TypeError(f"images must be uint8 in [0, 255], got {images.dtype}; round and clamp them first")
-        if images.ndim != 4 or not len(images):
+        if images.ndim != 4 or 0 in images.shape:
             raise ValueError(f"images must be [N, channels, H, W] with N >= 1, got shape {list(images.shape)}")
         channels, size = images.shape[1], images.shape[2:]
         if channels not in (1, self.num_channels):
@@ -136,7 +142,9 @@ def metric_name(metric: str, extractor: Extractor) -> str:
     Raises ValueError: the metric is none of frechet, classwise_frechet, inception_score, density, coverage,
         classwise_density, classwise_coverage.
     """
-    if metric not in _NAMES:
+    if not isinstance(extractor, Extractor):
+        raise TypeError(f"extractor must be an Extractor, got {type(extractor).__name__}")
+    if not isinstance(metric, str) or metric not in _NAMES:
         raise ValueError(f"unknown metric {metric!r}; known: {', '.join(_NAMES)}")
     of_inception, of_other = _NAMES[metric]
     if extractor.is_inception:
@@ -157,7 +165,7 @@ def find_inception_weights(where: str | os.PathLike | None = None) -> Path | Non
     if where is None:
         cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
         return next((path for path in (cached, cached.with_suffix(".safetensors")) if path.is_file()), None)
-    path = Path(where)
+    path = _path("where", where)
     if path.is_file():
         return path
     if path.is_dir():
@@ -168,12 +176,19 @@ def find_inception_weights(where: str | os.PathLike | None = None) -> Path | Non
     if str(where).count("/") != 1 or path.suffix in (".safetensors", ".pth"):
         raise FileNotFoundError(f"{where} is neither a file nor a folder nor a Hub id (owner/name)")
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     missing: Exception | None = None
     for name in _HUB_FILES:
         try:
             return Path(hf_hub_download(str(where), name))
+        except HFValidationError as error:
+            raise FileNotFoundError(f"{where} is neither a file nor a folder nor a Hub id (owner/name)") from error
         except (EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError) as error:
             missing = error
     raise FileNotFoundError(f"{where}: none of {', '.join(_HUB_FILES)} can be had from the Hub") from missing
@@ -183,8 +198,13 @@ def inception_name(path: str | os.PathLike) -> str:
     """What features of these weights are called: "Inception" if the file is that of pytorch-fid's release.
 
     Any other file, whatever its name, gives "Inception features (weights ...)" with the beginning of its SHA-256.
+
+    Raises FileNotFoundError: there is no such file.
     """
-    return _called(_sha256(Path(path)))
+    path = _path("path", path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path} of weights")
+    return _called(_sha256(path))
 
 
 def inception_extractor(weights: str | os.PathLike | None = None, *, device: torch.device | str = "cpu") -> Extractor:
@@ -200,8 +220,9 @@ def inception_extractor(weights: str | os.PathLike | None = None, *, device: tor
     Raises:
         ImportError: pytorch-fid is not installed.
         FileNotFoundError: there are no weights.
-        ValueError: the file holds other weights, or is broken.
+        ValueError: the file holds other weights, or is broken; the device cannot be used.
     """
+    device = check_device(device)
     try:
         from pytorch_fid import inception
     except ImportError as error:
@@ -218,7 +239,6 @@ def inception_extractor(weights: str | os.PathLike | None = None, *, device: tor
             network = inception.InceptionV3([inception.InceptionV3.DEFAULT_BLOCK_INDEX])
     except RuntimeError as error:  # of load_state_dict: missing, unexpected or misshapen
         raise ValueError(f"{path.name} does not hold pytorch-fid's Inception weights: {error}") from error
-    device = torch.device(device)
     network.eval().to(device)
     head = state["fc.weight"].float().to(device)
 
@@ -245,11 +265,23 @@ def judge_extractor(
         device: where to compute; the model is moved there.
 
     Raises:
-        ValueError: mean and std do not fit together, or the model has no linear layer with its number of classes.
+        TypeError: the model is no module, the name no text, or mean or std hold no real numbers.
+        ValueError: mean and std do not fit together, a mean is not finite or a std not finite and > 0, the device
+            cannot be used, or the model has no linear layer with its number of classes.
     """
-    if len(mean) != len(std) or not len(mean):
-        raise ValueError(f"mean and std need one number per channel each, got {len(mean)} and {len(std)}")
-    device = torch.device(device)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch module, got {type(model).__name__}")
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"name must be a text such as 'resnet10-digits', got {name!r}")
+    means, stds = real_numbers("mean", mean), real_numbers("std", std)
+    if means.ndim != 1 or means.shape != stds.shape or not means.size:
+        raise ValueError(
+            f"mean and std need one number per channel each, got {list(means.shape)} and {list(stds.shape)}"
+        )
+    if not (np.isfinite(means).all() and np.isfinite(stds).all() and (stds > 0).all()):
+        raise ValueError(f"mean must be finite and std finite and > 0, got {means.tolist()} and {stds.tolist()}")
+    mean, std = means.tolist(), stds.tolist()
+    device = check_device(device)
     model.eval().to(device)
     head = classification_head(model)
     shift = torch.tensor(mean, device=device).view(-1, 1, 1) * 255
@@ -291,7 +323,11 @@ def weights_hash(network: nn.Module, *settings: Any) -> str:
     Args:
         network: its parameters and buffers count, each with its name, dtype and shape, in whatever order.
         settings: plain values and containers of them, such as a configuration; what JSON does not know counts as text.
+
+    Raises TypeError: the network is no module.
     """
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network must be a torch module, got {type(network).__name__}")
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
@@ -327,6 +363,17 @@ def _instead_of_download(inception: Any, state: dict[str, Tensor]) -> Iterator[N
         yield
     finally:
         inception.load_state_dict_from_url = download
+
+
+def _path(name: str, path: Any) -> Path:
+    """A path that this system can look for; TypeError or FileNotFoundError for what is none."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, got {path!r:.80} of type {type(path).__name__}")
+    try:
+        Path(path).is_file()
+    except (OSError, ValueError) as error:  # too long, or with a null character
+        raise FileNotFoundError(f"{name} = {path!r:.80} cannot be a path: {error}") from error
+    return Path(path)
 
 
 def _sha256(path: Path) -> str:

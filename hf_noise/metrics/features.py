@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hf_noise.metrics.checks import as_array, check_count, real_numbers
 from hf_noise.metrics.labels import class_indices
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureStatistics", "check_features", "classes_of"]
 
+# Features whose squares can still be added up.
+_LARGEST = 1e100
 # Rows that are turned into float64 at a time.
 _ROWS_AT_ONCE = 4096
 _STATE = ("n", "mean", "scatter")
@@ -27,23 +30,25 @@ def check_features(name: str, values: Any) -> np.ndarray:
 
     Raises:
         TypeError: they are no real numbers.
-        ValueError: their shape is not [N, D] with N, D >= 1, or a row holds NaN or inf.
+        ValueError: their shape is not [N, D] with N, D >= 1, or a row holds NaN, inf or a number beyond 1e100, whose
+            square would soon be infinite; or this is a masked array, whose mask would be lost.
     """
-    if hasattr(values, "detach"):  # a tensor; NumPy knows neither a GPU's memory nor bfloat16
-        values = values.detach().cpu()
-        values = values.float().numpy() if values.dtype.is_floating_point and values.itemsize < 4 else values.numpy()
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} must be features [N, D] with N, D >= 1, got shape {list(array.shape)}")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be real numbers, got {array.dtype}")
+    if array.dtype.kind != "f" or array.itemsize > 8:
+        array = array.astype(np.float64)
     broken = ~np.isfinite(array).all(axis=1)
     if broken.any():
         raise ValueError(
             f"{broken.sum()} of {len(array)} rows of {name} hold NaN or inf, the first is row {broken.argmax()}; "
             "look at the images and at the network that made the features before measuring them"
         )
-    return array if array.dtype.kind == "f" else array.astype(np.float64)
+    if array.itemsize == 8 and max(array.max(), -array.min()) > _LARGEST:
+        raise ValueError(f"{name} must lie in [-1e100, 1e100], got {array.flat[np.abs(array).argmax()]:g}; scale them")
+    return array
 
 
 class FeatureStatistics:
@@ -101,6 +106,8 @@ class FeatureStatistics:
 
     def merge(self, other: FeatureStatistics) -> FeatureStatistics:
         """Add what another one has seen, which stays as it is; returns itself. Raises ValueError: another D."""
+        if not isinstance(other, FeatureStatistics):
+            raise TypeError(f"other must be FeatureStatistics, got {type(other).__name__}; update() takes features")
         if other.n:
             self._check_dim(other.dim)
             self._add(other.n, other.mean, other.scatter)
@@ -151,18 +158,29 @@ class FeatureStatistics:
 
     @classmethod
     def from_state(cls, state: dict[str, np.ndarray]) -> FeatureStatistics:
-        """Statistics of arrays that `state` gave. Raises ValueError: arrays are missing or do not fit together."""
+        """Statistics of arrays that `state` gave.
+
+        Raises ValueError: arrays are missing or do not fit together; TypeError: they hold no numbers.
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must be the dictionary that state() gives, got {type(state).__name__}")
         missing = [name for name in _STATE if name not in state]
         if missing:
             raise ValueError(f"these are no feature statistics: {', '.join(missing)} missing")
-        n, mean, scatter = int(state["n"]), *(np.array(state[name], dtype=np.float64) for name in _STATE[1:])
-        if n < 1 or mean.ndim != 1 or scatter.shape != (mean.size, mean.size):
+        n = as_array("n", state["n"])
+        if n.ndim or n.dtype.kind not in "iu":
+            raise TypeError(f"n of the state must be an integer, got {n.dtype} of shape {list(n.shape)}")
+        n = check_count("n", n.item())
+        mean, scatter = (real_numbers(name, state[name]).copy() for name in _STATE[1:])
+        if mean.ndim != 1 or not mean.size or scatter.shape != (mean.size, mean.size):
             raise ValueError(
                 f"n = {n}, mean {list(mean.shape)} and scatter {list(scatter.shape)} are no feature statistics: "
                 "n >= 1, [D] and [D, D]"
             )
         if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
-            raise ValueError("the statistics hold NaN or inf; compute them again")
+            raise ValueError("mean and scatter of the state hold NaN or inf; compute them again")
+        if scatter.diagonal().min() < 0 or np.abs(scatter - scatter.T).max() > 1e-6 * np.abs(scatter).max():
+            raise ValueError("scatter of the state is no sum of outer products: symmetric, with a diagonal >= 0")
         found = cls()
         found.n, found.mean, found.scatter = n, mean, scatter
         return found
@@ -171,7 +189,7 @@ class FeatureStatistics:
         """Write a safetensors file, whole or not at all."""
         from safetensors.numpy import save_file
 
-        path = Path(path)
+        path = _path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
@@ -183,10 +201,21 @@ class FeatureStatistics:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> FeatureStatistics:
-        """Read a file that `save` wrote. Raises ValueError: it holds something else."""
+        """Read a file that `save` wrote.
+
+        Raises ValueError: it holds something else; FileNotFoundError: it is not there.
+        """
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        return cls.from_state(load_file(path))
+        path = _path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {path} with feature statistics")
+        try:
+            state = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} cannot be read as feature statistics: {error}") from error
+        return cls.from_state(state)
 
     def _check_dim(self, dim: int) -> None:
         if self.dim not in (None, dim):
@@ -202,6 +231,12 @@ class FeatureStatistics:
         self.scatter += np.outer(apart, apart) * (self.n * n / total)
         self.mean = self.mean + apart * (n / total)
         self.n = total
+
+
+def _path(path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must name a file, got {path!r}")
+    return Path(path)
 
 
 def classes_of(

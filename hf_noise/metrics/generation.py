@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import xlogy
 
+from hf_noise.metrics.checks import check_real
 from hf_noise.metrics.classification import accuracy, per_class_accuracy
 from hf_noise.metrics.features import check_features
 from hf_noise.metrics.labels import check_num_classes
@@ -31,7 +32,7 @@ def inception_score(probabilities: ArrayLike, splits: int = 10) -> dict[str, flo
         {"inception_score": mean, "std": over splits (0 for one), "splits", "n": N}.
 
     Raises:
-        TypeError: probabilities are no real numbers.
+        TypeError: probabilities are no real numbers, or splits is no integer.
         ValueError: shapes other than [N, C], NaN, negative values, rows that do not sum to 1, splits outside [1, N].
 
     Source: spec section 10.
@@ -45,6 +46,8 @@ def inception_score(probabilities: ArrayLike, splits: int = 10) -> dict[str, flo
             f"{wrong.sum()} of {len(p)} rows are no probabilities, row {first} sums to {total[first]:g} and has the "
             f"minimum {p[first].min():g}; take softmax(axis=-1) of logits first"
         )
+    if isinstance(splits, bool) or not isinstance(splits, int | np.integer):
+        raise TypeError(f"splits must be an integer, got {splits!r} of type {type(splits).__name__}")
     if not 1 <= splits <= len(p):
         raise ValueError(f"splits must lie in [1, {len(p)}], the number of rows, got {splits!r}; 10 is usual")
     p /= total[:, None]
@@ -103,7 +106,7 @@ def mixture_reference(clean_consistency: float, error_rate: float, num_classes: 
         num_classes: C >= 2.
 
     Raises:
-        TypeError: num_classes is no integer.
+        TypeError: num_classes is no integer, or another value no number.
         ValueError: a value lies outside.
 
     Source: spec section 4.3, reference value.
@@ -111,8 +114,8 @@ def mixture_reference(clean_consistency: float, error_rate: float, num_classes: 
     >>> round(100 * mixture_reference(0.94082, 0.5, 10), 2)  # CIFAR-10 at r = 1
     47.37
     """
-    check_num_classes(num_classes)
+    num_classes = check_num_classes(num_classes)
     for name, value in (("clean_consistency", clean_consistency), ("error_rate", error_rate)):
-        if not 0 <= value <= 1:
+        if not 0 <= check_real(name, value) <= 1:
             raise ValueError(f"{name} must lie in [0, 1], got {value!r}; it is a share, not a percentage")
     return (1 - error_rate) * clean_consistency + error_rate * (1 - clean_consistency) / (num_classes - 1)

@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from hf_noise.metrics.checks import as_array, check_count
+
 __all__ = ["check_num_classes", "class_indices", "class_pairs"]
 
 
 def check_num_classes(num_classes: Any) -> int:
-    """Return `num_classes` as an int, or raise unless it is an integer >= 2."""
+    """Return `num_classes` as an int, or raise unless it is an integer in [2, 2^20]."""
     if isinstance(num_classes, bool) or not isinstance(num_classes, int | np.integer):
         raise TypeError(f"num_classes must be an integer, got {num_classes!r} of type {type(num_classes).__name__}")
     if num_classes < 2:
         raise ValueError(f"num_classes must be >= 2, got {num_classes}")
-    return int(num_classes)
+    return check_count("num_classes", num_classes, 1 << 20)
 
 
 def class_indices(name: str, values: Any, num_classes: int | None) -> np.ndarray:
@@ -25,15 +27,14 @@ def class_indices(name: str, values: Any, num_classes: int | None) -> np.ndarray
         TypeError: they are not integers, or num_classes is not one.
         ValueError: their shape is not [n], n is 0, or some lie outside.
     """
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name} must be class indices [n] with n >= 1, got shape {list(array.shape)}")
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got {array.dtype}; take argmax(axis=-1) of logits first")
-    outside, limit = array < 0, "inf"
-    if num_classes is not None:
-        limit = check_num_classes(num_classes)
-        outside |= array >= limit
+    limit = np.iinfo(np.int64).max if num_classes is None else check_num_classes(num_classes)
+    outside = (array < 0) | (array >= limit)
+    limit = "inf" if num_classes is None else limit
     if outside.any():
         first = int(outside.argmax())
         raise ValueError(

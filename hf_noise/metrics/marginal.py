@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import rel_entr
 
+from hf_noise.metrics.checks import check_count, real_numbers
 from hf_noise.metrics.labels import check_num_classes, class_indices, class_pairs
 
 __all__ = ["marginal_kl", "marginal_shift", "marginal_tv", "predicted_marginal", "sampling_kl", "sampling_tv"]
@@ -47,7 +48,7 @@ def marginal_kl(
         true: float [C], the true marginal, in place of references.
 
     Raises:
-        TypeError: predictions or references are not integers.
+        TypeError: predictions or references are not integers, or `true` holds no real numbers.
         ValueError: predictions or references are empty, of different length or outside [0, C); `true` is no
             distribution over C classes; both references and `true` are given, or neither.
     """
@@ -100,7 +101,7 @@ def sampling_kl(true: ArrayLike, n: int) -> float:
     >>> round(sampling_kl([0.1] * 10, 10_000), 8)
     0.00045
 
-    Raises ValueError: `true` is no distribution, or n < 1.
+    Raises ValueError: `true` is no distribution, or n < 1; TypeError: it holds no numbers, or n is no integer.
     """
     return float(np.count_nonzero(_distribution(true)) - 1) / (2 * _positive(n))
 
@@ -113,7 +114,7 @@ def sampling_tv(true: ArrayLike, n: int) -> float:
     >>> round(sampling_tv([0.1] * 10, 10_000), 5)
     0.01197
 
-    Raises ValueError: `true` is no distribution, or n < 1.
+    Raises ValueError: `true` is no distribution, or n < 1; TypeError: it holds no numbers, or n is no integer.
     """
     p = _distribution(true)
     return float(np.sqrt(p * (1 - p) / (2 * np.pi * _positive(n))).sum())
@@ -145,7 +146,7 @@ def _marginals(
 
 
 def _distribution(true: ArrayLike) -> np.ndarray:
-    p = np.asarray(true, dtype=np.float64)
+    p = real_numbers("true", true)
     if p.ndim != 1 or p.size < 2:
         raise ValueError(f"true must be probabilities [C] of C >= 2 classes, got shape {list(p.shape)}")
     if not (p >= 0).all() or abs(p.sum() - 1) > _SUM_TOLERANCE:
@@ -154,6 +155,6 @@ def _distribution(true: ArrayLike) -> np.ndarray:
 
 
 def _positive(n: int) -> int:
-    if not n >= 1:
+    if isinstance(n, int | np.integer) and n < 1:
         raise ValueError(f"n must be >= 1 predictions, got {n!r}")
-    return n
+    return check_count("n", n)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from hf_noise.noise.checks import check_count
+
 __all__ = [
     "IGNORE_INDEX",
-    "as_numpy",
+    "as_array",
+    "check_batch",
     "check_dtype",
     "check_num_classes",
     "check_one_each",
@@ -21,15 +24,11 @@ __all__ = [
     "integer_rows",
     "integers",
     "is_tensor",
+    "real_numbers",
 ]
 
 #: Label of a position that carries no target; it is never corrupted (the convention of torch and transformers).
 IGNORE_INDEX = -100
-
-
-def as_numpy(values: Any) -> Any:
-    """Tensors as NumPy arrays on the CPU, anything else as it is."""
-    return values.detach().cpu().numpy() if is_tensor(values) else values
 
 
 def is_tensor(values: Any) -> bool:
@@ -38,38 +37,87 @@ def is_tensor(values: Any) -> bool:
     return torch is not None and isinstance(values, torch.Tensor)
 
 
+def as_array(name: str, values: Any) -> np.ndarray:
+    """`values` as a NumPy array of whatever dtype: an array, a tensor on any device, a number or nested sequences.
+
+    Raises:
+        ValueError: a masked array, whose mask would be lost, or sequences of different lengths.
+        TypeError: a tensor that no array can hold, such as a sparse one.
+    """
+    if is_tensor(values):
+        values = _from_tensor(name, values)
+    if type(values) is np.ndarray:
+        return values
+    if isinstance(values, np.ma.MaskedArray) or isinstance(values, list | tuple) and _holds_masked(values):
+        raise ValueError(f"{name} is a masked array, and its mask would be lost; fill or drop what it hides")
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{name} cannot be read as an array: {error}") from error
+
+
+def _holds_masked(values: list | tuple) -> bool:
+    return any(issubclass(kind, np.ma.MaskedArray) for kind in set(map(type, values)))
+
+
+def _from_tensor(name: str, values: Any) -> np.ndarray:
+    if values.is_floating_point() and values.itemsize < 4:
+        values = values.float()  # NumPy does not know bfloat16
+    try:
+        return values.detach().cpu().resolve_conj().resolve_neg().numpy()
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(f"{name} must be a dense tensor of numbers, got {values.dtype}, {values.layout}") from error
+
+
 def integers(name: str, values: Any) -> np.ndarray:
-    """`values` as an array, or a TypeError unless they are integers."""
-    array = np.asarray(values)
+    """`values` as an array, or a TypeError unless they are integers; see `as_array` for what else is refused."""
+    array = as_array(name, values)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got {array.dtype}")
     return array
 
 
+def real_numbers(name: str, values: Any) -> np.ndarray:
+    """`values` as float64, or a TypeError unless they are real numbers; see `as_array` for what else is refused."""
+    array = as_array(name, values)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be real numbers, got {array.dtype}")
+    return array.astype(np.float64, copy=False)
+
+
 def integer_rows(name: str, rows: Iterable[Any]) -> list[np.ndarray]:
     """The rows of a column as integer arrays, or an error; an empty list has no type of its own and becomes int64."""
-    arrays = [np.asarray(row) for row in rows]
+    try:
+        rows = list(rows)
+    except TypeError as error:
+        raise TypeError(f"column {name!r} must hold one list of integers per row, got {rows!r:.80}") from error
+    arrays = [as_array(name, row) for row in rows]
     if any(row.ndim != 1 for row in arrays):
         raise ValueError(f"column {name!r} must hold one list of integers per row; pass whole batches, batched=True")
-    return [row.astype(np.int64) if row.size == 0 and row.dtype.kind == "f" else integers(name, row) for row in arrays]
+    arrays = [
+        row.astype(np.int64) if row.size == 0 and row.dtype.kind == "f" else integers(name, row) for row in arrays
+    ]
+    if len({row.dtype for row in arrays}) > 1 and np.result_type(*arrays).kind == "f":
+        # Joined, uint64 and a signed type would become float64. No token is so large that int64 does not hold it.
+        arrays = [row.astype(np.int64, copy=False) for row in arrays]
+    return arrays
 
 
 def check_vocab_size(vocab_size: Any, smallest: int, bits: int) -> int:
     """Return `vocab_size` as an int, or raise unless it is an integer in [smallest, 2^bits]."""
-    return _check_size("vocab_size", vocab_size, smallest, bits, "pass len(tokenizer)")
+    return check_count("vocab_size", vocab_size, smallest, bits, "pass len(tokenizer)")
 
 
 def check_num_classes(num_classes: Any, bits: int) -> int:
     """Return `num_classes` as an int, or raise unless it is an integer in [2, 2^bits]."""
-    return _check_size("num_classes", num_classes, 2, bits, "pass the number of classes, the largest label plus one")
+    remedy = "pass the number of classes, the largest label plus one"
+    return check_count("num_classes", num_classes, 2, bits, remedy)
 
 
-def _check_size(name: str, size: Any, smallest: int, bits: int, remedy: str) -> int:
-    if isinstance(size, bool) or not isinstance(size, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {size!r}")
-    if not smallest <= size <= 1 << bits:
-        raise ValueError(f"{name} must lie in [{smallest}, 2^{bits}], got {size}; {remedy}")
-    return int(size)
+def check_batch(batch: Any) -> None:
+    """Raise TypeError unless this is a batch of columns, a mapping from their names."""
+    if not isinstance(batch, Mapping):
+        raise TypeError(f"batch must be a mapping of columns, as datasets.map passes it, got {type(batch).__name__}")
 
 
 def check_rows(tokens: Any, sample: Any) -> None:

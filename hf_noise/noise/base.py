@@ -7,9 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
-
-from hf_noise.noise.arrays import as_numpy
+from hf_noise.noise.arrays import as_array
+from hf_noise.noise.checks import check_choice, check_seed
 
 __all__ = [
     "Noise",
@@ -65,19 +64,22 @@ def noise_from_dict(config: Mapping[str, Any]) -> Noise:
     Raises:
         ValueError: the protocol is unknown, was written by another version of its algorithm, has unknown fields or
             lacks one, or a field's value is out of range.
+        TypeError: this is no dictionary, or a field is of another type.
     """
+    if not isinstance(config, Mapping):
+        raise TypeError(f"a noise is stored as a dictionary, see Noise.to_dict(), got {config!r:.80}")
     fields = dict(config)
     protocol, version = fields.pop("protocol", None), fields.pop("version", None)
     if not isinstance(protocol, str) or protocol not in _PROTOCOLS:
         known = ", ".join(sorted(_PROTOCOLS))
         raise ValueError(f"unknown noise protocol {protocol!r}; this version of hf_noise knows: {known}")
     cls = _PROTOCOLS[protocol]
-    if version != cls.version:
+    if isinstance(version, bool) or not isinstance(version, int) or version != cls.version:
         raise ValueError(
             f"the noise {protocol!r} was written in version {version!r} and this hf_noise draws version "
             f"{cls.version}; install the hf_noise that wrote it to get the same draws"
         )
-    unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(cls)})
+    unknown = sorted(map(str, set(fields) - {field.name for field in dataclasses.fields(cls)}))
     if unknown:
         raise ValueError(f"the noise {protocol!r} has no field {', '.join(unknown)}")
     missing = [field.name for field in dataclasses.fields(cls) if _is_required(field) and field.name not in fields]
@@ -92,11 +94,23 @@ def noise_of_description(description: str) -> dict[str, Any] | None:
     Returns:
         `Noise.to_dict()`, with the realised rate `{"rate", "n"}` under "realised" once the data are built; None if
         the last line is none of ours.
+
+    Raises:
+        TypeError: the description is no text.
+        ValueError: the last line begins like one of ours and is not.
     """
+    if description is not None and not isinstance(description, str):
+        raise TypeError(f"a description is a text, got {description!r:.80} of type {type(description).__name__}")
     last = (description or "").strip().splitlines()[-1:]
     if not last or not last[0].startswith('{"noise"'):
         return None
-    return json.loads(last[0])["noise"]
+    try:
+        stated = json.loads(last[0])["noise"]
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the description's last line states a noise that cannot be read: {last[0]:.80}") from error
+    if not isinstance(stated, dict):
+        raise ValueError(f"the description's last line states {stated!r:.80} as its noise; it holds Noise.to_dict()")
+    return stated
 
 
 def noise_records(description: str) -> list[dict[str, Any]]:
@@ -126,7 +140,7 @@ def noise_from_description(description: str) -> Noise | None:
     Returns None for a description that states no noise.
 
     Raises:
-        ValueError: the noise is of a protocol, version or field that this hf_noise does not know.
+        ValueError: the noise is of a protocol, version or field that this hf_noise does not know, or cannot be read.
     """
     stated = noise_of_description(description)
     if stated is None:
@@ -142,25 +156,17 @@ def realised_rate(is_noisy: Any) -> dict[str, float | int]:
     """Share of noisy units in a mask of any shape (NumPy or torch) and their number, `{"rate", "n"}`.
 
     Raises:
+        TypeError: the mask is none: booleans, or integers that are 0 and 1.
         ValueError: the mask is empty.
     """
-    mask = np.asarray(as_numpy(is_noisy), dtype=bool)
+    mask = as_array("is_noisy", is_noisy)
     if mask.size == 0:
         raise ValueError("the realised rate of an empty mask is undefined; corrupt some data first")
+    if mask.dtype != bool and (mask.dtype.kind not in "iu" or mask.min() < 0 or mask.max() > 1):
+        raise TypeError(f"is_noisy must be a mask of booleans (or of 0 and 1), got {mask.dtype}")
     return {"rate": float(mask.mean()), "n": int(mask.size)}
 
 
-def check_seed(seed: int) -> int:
-    """Return `seed`, or raise: it is an integer in [0, 2^63), which JSON and int64 both hold exactly."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise TypeError(f"seed must be an integer, got {seed!r} of type {type(seed).__name__}")
-    if not 0 <= seed < 1 << 63:
-        raise ValueError(f"seed must lie in [0, 2^63), got {seed}")
-    return int(seed)
-
-
-def check_redraw(redraw: str) -> str:
+def check_redraw(redraw: Any) -> str:
     """Return `redraw`, or raise: "epoch" draws fresh noise in every epoch, "never" repeats that of epoch 0."""
-    if redraw not in ("epoch", "never"):
-        raise ValueError(f'redraw must be "epoch" or "never", got {redraw!r}')
-    return redraw
+    return check_choice("redraw", redraw, ("epoch", "never"), '"epoch" or "never"')

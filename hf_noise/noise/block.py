@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hf_noise.noise.base import Noise, noise_from_dict
+from hf_noise.noise.checks import check_integer, check_real
 
 # What a run adds to `Noise.to_dict()`; the rest rebuilds the noise.
 _MEASURED = ("realised",)
@@ -14,10 +15,13 @@ _MEASURED = ("realised",)
 def as_noise(noise: Noise | Mapping[str, Any]) -> Noise:
     """The noise itself, from a noise or from `to_dict()` with or without the realised rate.
 
-    Raises ValueError for a protocol, version or field that this version of hf_noise does not know.
+    Raises ValueError for a protocol, version or field that this version of hf_noise does not know, TypeError for what
+    is neither a noise nor a dictionary.
     """
     if isinstance(noise, Noise):
         return noise
+    if not isinstance(noise, Mapping):
+        raise TypeError(f"noise must be a noise or the dictionary that its to_dict() gives, got {noise!r:.80}")
     return noise_from_dict({key: value for key, value in noise.items() if key not in _MEASURED})
 
 
@@ -31,12 +35,29 @@ def noise_block(noise: Noise | Mapping[str, Any]) -> dict[str, Any]:
     readable = {"protocol": config["protocol"], "r": config.get("ratio"), "e": config.get("error_rate")}
     readable |= {"alpha": config.get("alpha"), "seed": config.get("seed")}
     if isinstance(noise, Mapping):
-        readable["realised"] = noise.get("realised")
+        readable["realised"] = _realised(noise.get("realised"))
     return {key: value for key, value in readable.items() if value is not None} | {"config": config}
+
+
+def _realised(realised: Any) -> Mapping[str, Any] | None:
+    """The realised rate {"rate", "n"} as it is, or an error unless it is one, or None."""
+    if realised is None:
+        return None
+    if not isinstance(realised, Mapping) or not {"rate", "n"} <= set(realised):
+        raise ValueError(f'realised must be {{"rate": share, "n": units}}, got {realised!r:.80}')
+    if not 0 <= check_real("realised rate", realised["rate"]) <= 1:
+        raise ValueError(f"the realised rate must lie in [0, 1], got {realised['rate']!r}")
+    check_integer("n of the realised rate", realised["n"])
+    return realised
 
 
 def noise_sentence(block: Mapping[str, Any]) -> str:
     """The noise of a block in words; what the protocol does is said by its class."""
+    if not isinstance(block, Mapping) or "config" not in block:
+        raise ValueError(f"a block of noise is what noise_block() gives, with a config, got {block!r:.80}")
+    for name in ("alpha", "e", "r"):
+        if name in block:
+            check_real(name, block[name])
     rate = block.get("alpha", block.get("e"))
     if rate == 0:
         return "No noise was added: this is the clean reference of its family."
@@ -50,7 +71,7 @@ def noise_sentence(block: Mapping[str, Any]) -> str:
         differs = abs(overall - block["e"]) > 1e-6
         rates.append(f"e = {block['e']:.4g}" + (f", which makes {overall:.4g} wrong" if differs else " of all units"))
     sentence = f"{noise.summary}: {', '.join(rates)}."
-    realised = block.get("realised")
+    realised = _realised(block.get("realised"))
     if realised:
         sentence += f" Counted in the data: {realised['rate']:.4f} of {realised['n']:,} units."
     return sentence

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import ClassVar, Literal
 
 import numpy as np
 
+from hf_noise.noise.checks import check_choice, check_integer, check_real
 from hf_noise.noise.mixture import BOOSTED, DocumentNoise, cumulative
 
 __all__ = ["GaussianDocuments", "RandomDocuments"]
@@ -51,19 +51,20 @@ class RandomDocuments(DocumentNoise):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.boost not in ("none", "random", "low"):
-            raise ValueError(f'boost must be "none", "random" or "low", got {self.boost!r}')
-        if self.boost == "none":
-            if self.n_boost or self.boost_mass:
+        boost = check_choice("boost", self.boost, ("none", "random", "low"), '"none", "random" or "low"')
+        object.__setattr__(self, "boost", boost)
+        if boost == "none":
+            n_boost = 0 if self.n_boost is None else self.n_boost
+            mass = 0.0 if self.boost_mass is None else self.boost_mass
+            if check_integer("n_boost", n_boost) or check_real("boost_mass", mass):
                 raise ValueError('n_boost and boost_mass need boost="random" or boost="low"')
-            n_boost, mass = 0, 0.0
         else:
             n_boost = {"random": 100, "low": 1001}[self.boost] if self.n_boost is None else self.n_boost
             choices = self.vocab_size - (self.exclude is not None)
             if isinstance(n_boost, bool) or not isinstance(n_boost, int | np.integer) or not 1 <= n_boost <= choices:
                 raise ValueError(f"n_boost must be an integer in [1, {choices}], got {n_boost!r}")
             mass = 0.1 if self.boost_mass is None else self.boost_mass
-            if isinstance(mass, bool) or not isinstance(mass, Real) or not 0 < mass <= 1:
+            if not 0 < check_real("boost_mass", mass) <= 1:
                 raise ValueError(f"boost_mass must lie in (0, 1], got {mass!r}")
         object.__setattr__(self, "n_boost", int(n_boost))
         object.__setattr__(self, "boost_mass", float(mass))
@@ -115,12 +116,12 @@ class GaussianDocuments(DocumentNoise):
         last = self.vocab_size - 1
         mean = last / 2 if self.mean is None else self.mean
         std = 500 * last / 50256 if self.std is None else self.std
-        if isinstance(mean, bool) or not isinstance(mean, Real) or not 0 <= mean <= last:
+        object.__setattr__(self, "mean", check_real("mean", mean))
+        object.__setattr__(self, "std", check_real("std", std))
+        if not 0 <= self.mean <= last:
             raise ValueError(f"mean must lie in [0, {last}], the ids of the vocabulary, got {mean!r}")
-        if isinstance(std, bool) or not isinstance(std, Real) or not 0 < std < math.inf:
-            raise ValueError(f"std must be finite and > 0, got {std!r}")
-        object.__setattr__(self, "mean", float(mean))
-        object.__setattr__(self, "std", float(std))
+        if not 0 < self.std < math.inf:
+            raise ValueError(f"std must be finite and > 0, got {std!r} (vocab_size={self.vocab_size})")
         cumulative(self)  # fails now, not at the first draw, if nothing can be drawn
 
     def _weights(self) -> np.ndarray:

@@ -6,19 +6,39 @@ vector instructions on a CPU.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 
 from hf_noise.noise import counter_torch
-from hf_noise.noise.arrays import IGNORE_INDEX
+from hf_noise.noise.arrays import IGNORE_INDEX, integers
 from hf_noise.noise.draws import ONE_WORD_CHOICES
 
-__all__ = ["check_integers", "mask", "put", "replace_uniformly", "scale_one_word"]
+__all__ = ["check_integers", "mask", "put", "replace_uniformly", "sample_ids", "scale_one_word"]
+
+
+_INTEGERS = frozenset(
+    [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64]
+)
 
 
 def check_integers(name: str, values: torch.Tensor) -> None:
-    """Raise TypeError unless the tensor holds integers."""
-    if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
-        raise TypeError(f"{name} must be integers, got {values.dtype}")
+    """Raise TypeError unless this is a dense tensor of integers, of any width and sign."""
+    if not isinstance(values, torch.Tensor):
+        raise TypeError(f"{name} must be a tensor of integers, got {type(values).__name__}")
+    if values.dtype not in _INTEGERS or values.layout is not torch.strided:
+        what = values.dtype if values.layout is torch.strided else f"{values.dtype} in the layout {values.layout}"
+        raise TypeError(f"{name} must be integers, got {what}")
+
+
+def sample_ids(sample: Any, device: torch.device) -> torch.Tensor:
+    """Sample ids as an integer tensor on the device: a tensor, an array, a number or nested sequences of integers."""
+    if isinstance(sample, torch.Tensor):
+        check_integers("sample", sample)
+        return sample.to(device)
+    # As int64, in which ids from 2^63 on count mod 2^64, as they do everywhere.
+    return torch.from_numpy(np.array(integers("sample", sample), dtype=np.int64)).to(device)
 
 
 def mask(words: torch.Tensor, threshold: int, values: torch.Tensor) -> torch.Tensor:

@@ -9,14 +9,16 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from hf_noise.noise.arrays import as_numpy, check_num_classes, integers
+from hf_noise.noise.arrays import check_num_classes, integers
 from hf_noise.noise.base import Noise
 from hf_noise.noise.labels import LabelFlips
 from hf_noise.noise.transition import ClassConditional, rates_of
 
 __all__ = ["HumanLabels"]
 
-_CLASS_BITS = 20
+_CLASS_BITS = 14  # counts of 2^28 cells
+#: Their sum has to be exact in int64.
+_MOST_COUNTED = 1 << 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class HumanLabels(ClassConditional, Noise):
 
     Attributes:
         name: what the labels are called, such as "worse".
-        num_classes: C in [2, 2^20].
+        num_classes: C in [2, 2^14].
         counts: nested tuples [C][C], samples of class i that were labelled j; every class occurs.
         clean_sha256, human_sha256: fingerprints of the two columns.
         error_rate: share of all labels that differ from the true ones, in [0, 1].
@@ -61,7 +63,7 @@ class HumanLabels(ClassConditional, Noise):
         Args:
             clean: integers [N] in [0, C), array, tensor or list.
             human: integers [N] in [0, C).
-            num_classes: C in [2, 2^20].
+            num_classes: C in [2, 2^14].
             name: what the labels are called.
 
         Raises:
@@ -84,6 +86,9 @@ class HumanLabels(ClassConditional, Noise):
         counts = integers("counts", self.counts)
         if counts.shape != (classes, classes) or (counts < 0).any():
             raise ValueError(f"counts must be [{classes}, {classes}] integers >= 0, got shape {list(counts.shape)}")
+        if counts.max() > _MOST_COUNTED:
+            raise ValueError(f"counts must be numbers of samples up to 2^40, got {counts.max()}")
+        counts = counts.astype(np.int64, copy=False)
         absent = np.flatnonzero(counts.sum(axis=1) == 0)
         if absent.size:
             raise ValueError(
@@ -96,7 +101,10 @@ class HumanLabels(ClassConditional, Noise):
                 raise ValueError(f"{column} must be 64 hexadecimal digits, got {digest!r}")
         e = 1 - int(np.trace(counts)) / int(counts.sum())
         r, e = rates_of(e, self.ratio, self.error_rate)
-        given = {"num_classes": classes, "counts": tuple(map(tuple, counts.tolist())), "ratio": r, "error_rate": e}
+        given = {
+            "name": str(self.name), "num_classes": classes, "counts": tuple(map(tuple, counts.tolist())), "ratio": r,
+            "error_rate": e, "clean_sha256": str(self.clean_sha256), "human_sha256": str(self.human_sha256),
+        }  # fmt: skip
         for name, value in given.items():
             object.__setattr__(self, name, value)
 
@@ -184,7 +192,7 @@ class HumanLabels(ClassConditional, Noise):
 
 
 def _column(name: str, values: Any, num_classes: int) -> np.ndarray:
-    column = integers(f"{name} labels", as_numpy(values))
+    column = integers(f"{name} labels", values)
     if column.ndim != 1:
         raise ValueError(f"{name} labels must be a column [N], got shape {list(column.shape)}")
     outside = np.flatnonzero((column < 0) | (column >= num_classes))

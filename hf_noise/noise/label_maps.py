@@ -68,17 +68,20 @@ def check_label_map(mapping: Any, num_classes: int) -> tuple[tuple[int, int], ..
         ValueError: it is empty, leaves [0, C), names a class twice or maps one to itself.
         TypeError: classes are not integers.
     """
-    pairs = list(mapping.items() if isinstance(mapping, Mapping) else mapping)
+    try:
+        pairs = list(mapping.items() if isinstance(mapping, Mapping) else mapping)
+    except TypeError as error:
+        raise TypeError(f"the mapping must be {{class: partner, ...}} or pairs, got {mapping!r:.80}") from error
     if not pairs:
         raise ValueError("the mapping names no class; give {class: partner, ...}, such as label_maps.CIFAR10")
     array = integers("classes of the mapping", pairs)
     if array.shape != (len(pairs), 2):
         raise ValueError(f"the mapping must hold pairs (class, partner), got shape {list(array.shape)}")
-    for source, target in array:
+    for source, target in array.tolist():
         if not (0 <= source < num_classes and 0 <= target < num_classes):
             raise ValueError(f"the mapping {source} -> {target} leaves the classes [0, {num_classes})")
         if source == target:
             raise ValueError(f"the mapping sends class {source} to itself; leave out classes that stay")
     if len(set(array[:, 0].tolist())) < len(pairs):
         raise ValueError("the mapping names a class twice; each class has one partner")
-    return tuple(sorted((int(source), int(target)) for source, target in array))
+    return tuple(sorted((source, target) for source, target in array.tolist()))

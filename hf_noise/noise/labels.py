@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 
 from hf_noise.noise import alias, draws, labels_numpy, rates
-from hf_noise.noise.arrays import as_numpy, check_num_classes, integers, is_tensor
-from hf_noise.noise.base import Noise, check_redraw, check_seed
+from hf_noise.noise.arrays import check_batch, check_num_classes, integers, is_tensor
+from hf_noise.noise.base import Noise, check_redraw
+from hf_noise.noise.checks import check_choice, check_epoch, check_flag, check_seed
 from hf_noise.noise.label_maps import check_label_map
-from hf_noise.noise.transition import ClassConditional, check_transition, rates_of
+from hf_noise.noise.transition import ClassConditional, check_matrix_size, check_transition, rates_of
 
 __all__ = ["LABEL_PROTOCOLS", "LabelFlips"]
 
@@ -183,14 +184,14 @@ class LabelFlips(ClassConditional, Noise):
         return cls(kind="transition", num_classes=len(matrix), matrix=matrix, seed=seed, redraw=redraw)
 
     def __post_init__(self) -> None:
-        if self.kind not in _KINDS:
-            raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {self.kind!r}")
+        self._set("kind", check_choice("kind", self.kind, _KINDS))
         for name, kind in (("mapping", "pairs"), ("matrix", "transition")):
             if (getattr(self, name) is not None) != (self.kind == kind):
                 raise ValueError(f"{name} belongs to kind={kind!r} and to no other, got kind={self.kind!r}")
         self._set("seed", check_seed(self.seed))
         self._set("num_classes", check_num_classes(self.num_classes, _CLASS_BITS))
-        check_redraw(self.redraw)
+        self._set("redraw", check_redraw(self.redraw))
+        self._set("allow_adversarial", check_flag("allow_adversarial", self.allow_adversarial))
         if self.kind == "transition":
             self._take_matrix()
         else:
@@ -242,7 +243,11 @@ class LabelFlips(ClassConditional, Noise):
 
     @property
     def transition(self) -> np.ndarray:
-        """T[i, j] = p(noisy = j | clean = i), float64 [C, C], rows sum to 1; a new array each time."""
+        """T[i, j] = p(noisy = j | clean = i), float64 [C, C], rows sum to 1; a new array each time.
+
+        Raises ValueError for more than 2^15 classes, whose matrix would take more than 8 GiB.
+        """
+        check_matrix_size(self.num_classes)
         if self.kind == "transition":
             return np.array(self.matrix, dtype=np.float64)
         classes, e = self.num_classes, self.error_rate
@@ -289,7 +294,8 @@ class LabelFlips(ClassConditional, Noise):
         return {}
 
     def _epoch(self, epoch: int) -> int:
-        return int(epoch) if self.redraw == "epoch" else 0
+        epoch = check_epoch(epoch)
+        return epoch if self.redraw == "epoch" else 0
 
     @property
     def summary(self) -> str:
@@ -302,7 +308,7 @@ class LabelFlips(ClassConditional, Noise):
             labels: integers of any shape [...], NumPy array or torch tensor on any device, values in [0, C) or -100
                 (ignored, left as they are). Or a batch of columns (a mapping), as `datasets.map` passes it.
             sample: integers [...], the stable index of each label's sample; row numbers in the form for `datasets.map`.
-            epoch: which epoch's noise to draw (no effect with `redraw="never"`).
+            epoch: which epoch's noise to draw, in [0, 2^63) (no effect with `redraw="never"`).
 
         Returns:
             `(noisy, is_noisy)`: same shape, type, dtype and device as `labels`, and booleans that mark the labels that
@@ -311,7 +317,7 @@ class LabelFlips(ClassConditional, Noise):
         Raises:
             ValueError: shapes differ, or labels are outside [0, C): their number and the first index (not checked on a
                 GPU, where looking would make the device wait).
-            TypeError: labels or samples are not integers.
+            TypeError: labels, samples or the epoch are not integers.
         """
         if isinstance(labels, Mapping):
             return self.columns(labels, sample, epoch)
@@ -342,12 +348,13 @@ class LabelFlips(ClassConditional, Noise):
             The columns `label` (noisy), `clean_label`, `is_noisy` and `sample_id`; `labels` and `clean_labels` if that
             is the column's name.
         """
+        check_batch(batch)
         name = "label" if "label" in batch else "labels"
         if name not in batch:
-            raise ValueError(f"there is no column 'label' or 'labels' to corrupt, only: {', '.join(batch)}")
-        clean = integers(name, as_numpy(batch[name]))
+            raise ValueError(f"there is no column 'label' or 'labels' to corrupt, only: {', '.join(map(str, batch))}")
+        clean = integers(name, batch[name])
         if clean.ndim != 1:
             raise ValueError(f"column {name!r} must hold one integer per row; pass whole batches, batched=True")
-        sample = integers("sample_id", as_numpy(batch.get("sample_id", indices)))
+        sample = integers("sample_id", batch.get("sample_id", indices))
         noisy, is_noisy = self(clean, sample, epoch)
         return {name: noisy, f"clean_{name}": clean, "is_noisy": is_noisy, "sample_id": sample}

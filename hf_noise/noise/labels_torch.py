@@ -60,8 +60,7 @@ def flip(
     set's labels of one epoch can as well be drawn in one call.
     """
     draws_torch.check_integers("labels", labels)
-    sample = torch.as_tensor(sample, device=labels.device)
-    draws_torch.check_integers("sample", sample)
+    sample = draws_torch.sample_ids(sample, labels.device)
     check_one_each(labels, sample)
     check_dtype(labels.dtype, torch.iinfo(labels.dtype).max, noise.num_classes, "labels")
     if labels.device.type == "cpu":

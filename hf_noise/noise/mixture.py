@@ -15,7 +15,8 @@ import numpy as np
 
 from hf_noise.noise import counter, rates
 from hf_noise.noise.arrays import (
-    as_numpy,
+    as_array,
+    check_batch,
     check_dtype,
     check_rows,
     check_vocab_size,
@@ -24,12 +25,16 @@ from hf_noise.noise.arrays import (
     integers,
     is_tensor,
 )
-from hf_noise.noise.base import Noise, check_seed
+from hf_noise.noise.base import Noise
+from hf_noise.noise.checks import check_choice, check_epoch, check_integer, check_seed
 
 __all__ = ["BOOSTED", "DocumentNoise", "cumulative"]
 
 _PLACEMENTS = ("append", "interleave", "replace")
 _VOCAB_BITS = 20  # the distribution is a table over the vocabulary
+_MOST_TOKENS = 1 << 28  # drawn at a time; each takes about 32 bytes meanwhile
+_MOST_HELD = 1 << 30  # rows whose order is given as one array
+_MOST_ROWS = 1 << 53  # up to which a share of them is exact
 
 # Epochs count from 0, so negative ones are free for the draws that belong to no token.
 REPLACED, PLACED, BOOSTED = -1, -2, -3
@@ -54,15 +59,14 @@ class DocumentNoise(Noise):
         object.__setattr__(self, "seed", check_seed(self.seed))
         smallest = 1 if self.exclude is None else 2
         object.__setattr__(self, "vocab_size", check_vocab_size(self.vocab_size, smallest, _VOCAB_BITS))
-        if self.placement not in _PLACEMENTS:
-            raise ValueError(f"placement must be one of {', '.join(_PLACEMENTS)}, got {self.placement!r}")
+        object.__setattr__(self, "placement", check_choice("placement", self.placement, _PLACEMENTS))
         if self.exclude is not None:
             if isinstance(self.exclude, bool) or not isinstance(self.exclude, int | np.integer):
                 raise TypeError(f"exclude must be a token id or None, got {self.exclude!r}")
             if not -self.vocab_size <= self.exclude < self.vocab_size:
                 raise ValueError(
-                    f"exclude must be None or a token in [0, {self.vocab_size}), counted from the end if negative, "
-                    f"got {self.exclude!r}"
+                    f"exclude must be None or a token in [0, {self.vocab_size}) (vocab_size={self.vocab_size}), counted "
+                    f"from the end if negative, got {self.exclude!r}"
                 )
             object.__setattr__(self, "exclude", int(self.exclude) % self.vocab_size)
 
@@ -91,12 +95,16 @@ class DocumentNoise(Noise):
         """Rows of noise beside `n_clean` clean rows of equal length, so that they are the share alpha of all rows.
 
         That is round(alpha / (1 - alpha) * n_clean). With placement "replace": how many of `n_clean` are replaced.
+
+        Raises ValueError unless `n_clean` is an integer in [0, 2^53], below 2^30 with placement "replace".
         """
-        if not isinstance(n_clean, int | np.integer) or n_clean < 0:
-            raise ValueError(f"the number of clean rows must be an integer >= 0, got {n_clean!r}")
+        if isinstance(n_clean, bool) or not isinstance(n_clean, int | np.integer) or not 0 <= n_clean <= _MOST_ROWS:
+            raise ValueError(f"the number of clean rows must be an integer >= 0 and at most 2^53, got {n_clean!r}")
+        n_clean = int(n_clean)
         if self.placement == "replace":
+            _check_rows_held(n_clean)
             return int(self.replaced(np.arange(n_clean)).sum())
-        return round(self.ratio * int(n_clean))
+        return round(self.ratio * n_clean)
 
     def order(self, n_clean: int) -> np.ndarray:
         """Where noise stands among `n_clean` clean rows, which keep their order.
@@ -108,8 +116,12 @@ class DocumentNoise(Noise):
         Returns:
             int64 [N], the source of each row of the mixture: a value i < n_clean is the clean row i, and
             n_clean + k is `rows(k, length)`.
+
+        Raises ValueError unless `n_clean` is an integer >= 0 for which the mixture has fewer than 2^30 rows.
         """
         n_noise = self.number_of_noise_rows(n_clean)
+        n_clean = int(n_clean)
+        _check_rows_held(n_clean + n_noise)
         if self.placement == "replace":
             row = np.arange(n_clean, dtype=np.int64)
             return np.where(self.replaced(row), n_clean + row, row)
@@ -136,8 +148,19 @@ class DocumentNoise(Noise):
 
         Returns:
             int64 [..., L], a NumPy array, or a tensor on the device of `sample` if that is one (drawn on the CPU).
+
+        Raises:
+            TypeError: samples or the length are not integers.
+            ValueError: the length is below 0, or the documents would hold 2^28 tokens or more together.
         """
-        words = self._words(0, integers("sample", as_numpy(sample)), length)
+        numbers = integers("sample", sample)
+        length = check_integer("length", length)
+        if length < 0 or length * max(1, numbers.size) >= _MOST_TOKENS:
+            raise ValueError(
+                f"length must be >= 0, and {numbers.size} documents must hold fewer than 2^28 tokens together, got "
+                f"length={length}; ask for fewer documents at a time"
+            )
+        words = self._words(0, numbers, length)
         units = (words >> np.uint64(64 - counter.UNIT_BITS)).view(np.int64)
         return _like(sample, np.searchsorted(cumulative(self), units, side="right"))
 
@@ -158,7 +181,7 @@ class DocumentNoise(Noise):
                 of the same samples, given one after the other, get the same noise. Or a batch of columns (a
                 mapping), as `datasets.map` passes it.
             sample: integers [...], the stable index of each row; row numbers in the form for `datasets.map`.
-            epoch: has no effect, the noise is drawn once.
+            epoch: in [0, 2^63); has no effect, the noise is drawn once.
 
         Returns:
             `(noisy, is_noisy)`: same shape, type, dtype and device as `tokens` (drawn on the CPU), and booleans of
@@ -166,17 +189,18 @@ class DocumentNoise(Noise):
 
         Raises:
             ValueError: another placement, shapes do not fit, or a token is outside [0, V).
-            TypeError: tokens or samples are not integers.
+            TypeError: tokens, samples or the epoch are not integers.
         """
         if self.placement != "replace":
             raise ValueError(
                 f'placement is "{self.placement}", which adds rows: take them from rows() and their places from '
                 'order(), or use placement="replace" to corrupt the rows that are there'
             )
+        check_epoch(epoch)
         if isinstance(tokens, Mapping):
             return self.columns(tokens, sample)
         if is_tensor(tokens):
-            noisy, is_noisy = self(as_numpy(tokens), as_numpy(sample))
+            noisy, is_noisy = self(as_array("tokens", tokens), sample)
             return _like(tokens, noisy), _like(tokens, is_noisy)
         tokens, sample = integers("tokens", tokens), integers("sample", sample)
         check_rows(tokens, sample)
@@ -201,11 +225,17 @@ class DocumentNoise(Noise):
             The columns `input_ids` and `labels` (both noise in a replaced row), `clean_input_ids`, `clean_labels`,
             `is_noisy` (a list for each row) and `sample_id`.
         """
+        check_batch(batch)
         if "input_ids" not in batch:
-            raise ValueError(f"there is no column 'input_ids' to corrupt, only: {', '.join(batch)}")
+            raise ValueError(f"there is no column 'input_ids' to corrupt, only: {', '.join(map(str, batch))}")
         sample = integers("sample_id", batch.get("sample_id", indices))
         inputs = integer_rows("input_ids", batch["input_ids"])
         labels = integer_rows("labels", batch["labels"]) if "labels" in batch else inputs
+        if not sample.shape == (len(inputs),) == (len(labels),):
+            raise ValueError(
+                f"{len(inputs)} rows of input_ids need one row of labels and one sample id each, got {len(labels)} "
+                f"labels and sample ids {list(sample.shape)}"
+            )
         # The inputs last: they have no -100, so `is_noisy` is True along all of a replaced row.
         noisy_labels, _ = self._each(labels, sample)
         noisy_inputs, is_noisy = self._each(inputs, sample)
@@ -235,6 +265,11 @@ def cumulative(noise: DocumentNoise) -> np.ndarray:
     table = np.rint(total / total[-1] * 2.0**counter.UNIT_BITS).astype(np.int64)
     table.setflags(write=False)
     return table
+
+
+def _check_rows_held(rows: int) -> None:
+    if rows >= _MOST_HELD:
+        raise ValueError(f"a number of clean rows that makes {rows} in all is too large; give fewer than 2^30")
 
 
 def _like(values: Any, result: np.ndarray) -> Any:

@@ -11,7 +11,8 @@ import math
 
 import torch
 
-from hf_noise.noise import counter_torch
+from hf_noise.noise import counter_torch, draws_torch
+from hf_noise.noise.checks import check_epoch, check_integer, check_real, check_seed
 
 __all__ = ["log_normals", "normals", "uniforms"]
 
@@ -26,11 +27,16 @@ def normals(seed: int, stream: int, epoch: int, sample: torch.Tensor, length: in
         stream: keeps apart what shares a seed.
         epoch: of the draw.
         sample: integers [B], the stable index of each sample; the numbers are on its device.
-        length: numbers per sample.
+        length: numbers per sample, in [0, 2^28).
 
     Returns:
         float32 [B, length]; none is further from 0 than 6.67.
+
+    Raises:
+        TypeError: an argument holds no integers.
+        ValueError: seed, epoch or length is out of range, or samples are not [B].
     """
+    length = _check_length(length)
     words = _words(seed, stream, epoch, sample, (length + 1) // 2)
     # + 1 keeps the logarithm finite: the share is in (0, 1].
     radius = torch.sqrt(-2 * torch.log((counter_torch.upper_half(words) + 1).float() * _PER_WORD))
@@ -39,17 +45,34 @@ def normals(seed: int, stream: int, epoch: int, sample: torch.Tensor, length: in
 
 
 def log_normals(seed: int, stream: int, epoch: int, sample: torch.Tensor, mean: float, std: float) -> torch.Tensor:
-    """One number of each sample whose logarithm is N(mean, std^2), float32 [B], > 0; else as `normals`."""
+    """One number of each sample whose logarithm is N(mean, std^2), float32 [B], > 0; else as `normals`.
+
+    Raises ValueError unless mean and std are finite and std >= 0.
+    """
+    mean, std = check_real("mean", mean), check_real("std", std)
+    if not math.isfinite(mean) or not 0 <= std < math.inf:
+        raise ValueError(f"mean must be finite, std finite and >= 0, got mean={mean!r} and std={std!r}")
     return torch.exp(mean + std * normals(seed, stream, epoch, sample, 1)[:, 0])
 
 
 def uniforms(seed: int, stream: int, epoch: int, sample: torch.Tensor, length: int) -> torch.Tensor:
     """Uniform numbers, float32 [B, length] in [0, 1); arguments as for `normals`."""
-    words = _words(seed, stream, epoch, sample, length)
+    words = _words(seed, stream, epoch, sample, _check_length(length))
     return (counter_torch.upper_half(words) >> 8).float() * 2.0**-24  # 24 bits: all that float32 holds below 1
 
 
 def _words(seed: int, stream: int, epoch: int, sample: torch.Tensor, length: int) -> torch.Tensor:
-    key = counter_torch.stream_key_on(seed, stream, epoch, sample.device)
+    draws_torch.check_integers("sample", sample)
+    if sample.ndim != 1:
+        raise ValueError(f"sample must be ids [B], got shape {list(sample.shape)}")
+    key = counter_torch.stream_key_on(
+        check_seed(seed), check_integer("stream", stream), check_epoch(epoch), sample.device
+    )
     offsets = counter_torch.weyl(length, sample.device)
     return counter_torch.words(counter_torch.row_keys(key, sample)[:, None], offsets)
+
+
+def _check_length(length: int) -> int:
+    if not 0 <= check_integer("length", length) < 1 << 28:
+        raise ValueError(f"length must lie in [0, 2^28), got {length}")
+    return int(length)

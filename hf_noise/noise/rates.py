@@ -7,7 +7,9 @@ wrong. Both algorithms of paper A meet here: `e = r / (1 + r)` and `r = e / (1 -
 from __future__ import annotations
 
 import math
-from numbers import Real
+from typing import Any
+
+from hf_noise.noise.checks import check_integer, check_real
 
 __all__ = ["error_rate", "ratio", "check_ratio", "check_error_rate", "check_alpha", "resolve", "training_length"]
 
@@ -15,15 +17,9 @@ __all__ = ["error_rate", "ratio", "check_ratio", "check_error_rate", "check_alph
 _SAME_RATE = 1e-9
 
 
-def _real(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a real number, got {value!r} of type {type(value).__name__}")
-    return float(value)
-
-
-def check_ratio(r: float) -> float:
+def check_ratio(r: Any) -> float:
     """Return `r` as a float, or raise: `ValueError` unless it is finite and >= 0, `TypeError` unless a number."""
-    value = _real("ratio", r)
+    value = check_real("ratio", r)
     if not math.isfinite(value) or value < 0:
         raise ValueError(
             f"ratio must be finite and >= 0, got {r!r}; it counts noisy units per clean one (e = r / (1 + r))"
@@ -31,9 +27,9 @@ def check_ratio(r: float) -> float:
     return value
 
 
-def check_error_rate(e: float) -> float:
+def check_error_rate(e: Any) -> float:
     """Return `e` as a float, or raise: `ValueError` unless 0 <= e < 1, `TypeError` unless a number."""
-    value = _real("error_rate", e)
+    value = check_real("error_rate", e)
     if not 0 <= value < 1:
         raise ValueError(
             f"error_rate must lie in [0, 1), got {e!r}; it is the share of wrong units, e = r / (1 + r), "
@@ -42,9 +38,9 @@ def check_error_rate(e: float) -> float:
     return value
 
 
-def check_alpha(alpha: float) -> float:
+def check_alpha(alpha: Any) -> float:
     """Return `alpha` as a float, or raise: `ValueError` unless 0 <= alpha < 1 (paper B: share of the mixture)."""
-    value = _real("alpha", alpha)
+    value = check_real("alpha", alpha)
     if not 0 <= value < 1:
         raise ValueError(
             f"alpha must lie in [0, 1), got {alpha!r}; it is the share of noise in the whole mixture, "
@@ -117,9 +113,16 @@ def training_length(base: int, r: float) -> tuple[int, float]:
     Returns:
         `(N_new, e)` with `N_new = round(base * (1 + r))` and `e = base * r / (base * (1 + r))`.
 
+    Raises:
+        TypeError: the base is no integer, or r no number.
+        ValueError: a value is out of range, or the run would be longer than 2^53.
+
     >>> training_length(600_000, 0.3)
     (780000, 0.23076923076923075)
     """
-    if base <= 0:
+    if check_integer("base", base) <= 0:
         raise ValueError(f"the base length must be > 0, got {base!r}")
-    return round(base * (1 + check_ratio(r))), error_rate(r)
+    length = base * (1 + check_ratio(r))
+    if not length < 2**53:
+        raise ValueError(f"base={base!r} and ratio={r!r} make a run of {length:.3g}; give lengths below 2^53")
+    return round(length), error_rate(r)

@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-import numpy as np
-
 from hf_noise.noise import rates
+from hf_noise.noise.checks import check_choice, check_integer
 
 __all__ = ["FixedBudget", "Plan", "ScaleBatch", "ScaleSteps", "Schedule", "Table6", "Table7", "plan_named"]
 
 _SAME_RATIO = 1e-9
+# Up to which a float, and JSON, holds every integer.
+_MOST = 1 << 53
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,10 @@ class Plan:
         steps: optimiser steps, >= 1.
         batch_size: sequences in an optimiser step, over all processes and accumulated micro-batches, >= 1.
         base_steps, base_batch_size: the same of the run without noise.
+
+    Raises:
+        TypeError: a number is of another type.
+        ValueError: a number is out of range.
     """
 
     name: str
@@ -45,6 +50,14 @@ class Plan:
     batch_size: int
     base_steps: int
     base_batch_size: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be that of a schedule, such as 'steps', got {self.name!r}")
+        object.__setattr__(self, "ratio", rates.check_ratio(self.ratio))
+        rates.error_rate(self.ratio)  # raises for a ratio too large for it
+        for name in ("steps", "batch_size", "base_steps", "base_batch_size"):
+            object.__setattr__(self, name, _count(name, getattr(self, name)))
 
     @property
     def error_rate(self) -> float:
@@ -115,6 +128,11 @@ class Schedule(ABC):
         r = rates.check_ratio(ratio)
         base = _count("steps", steps), _count("batch_size", batch_size)
         new_steps, new_batch_size = self._scaled(r, *base)
+        if not max(new_steps, new_batch_size) <= _MOST:
+            raise ValueError(
+                f"ratio {ratio!r} makes {new_steps:.3g} steps of {new_batch_size:.3g} sequences of steps={steps} and "
+                f"batch_size={batch_size}; give smaller ones"
+            )
         return Plan(
             name=self.name, ratio=r, steps=max(1, round(new_steps)), batch_size=max(1, round(new_batch_size)),
             base_steps=base[0], base_batch_size=base[1],
@@ -221,10 +239,11 @@ class Table7(Schedule):
     reading: str = "principle"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", check_integer("classes", self.classes))
         if self.classes not in self.multipliers:
             raise ValueError(f"paper A's table 7 has 10, 100 or 1000 classes, got {self.classes!r}")
-        if self.reading not in self.readings:
-            raise ValueError(f"reading must be one of {', '.join(map(repr, self.readings))}, got {self.reading!r}")
+        listed = f"one of {', '.join(map(repr, self.readings))}"
+        object.__setattr__(self, "reading", check_choice("reading", self.reading, self.readings, listed))
 
     def _scaled(self, ratio: float, steps: int, batch_size: int) -> tuple[float, float]:
         multipliers = self.multipliers[self.classes]
@@ -254,8 +273,13 @@ def plan_named(name: str, **settings: Any) -> Schedule:
     >>> plan_named("steps", batch_multiplier=2)
     ScaleSteps(batch_multiplier=2)
     """
-    if name not in _SCHEDULES:
+    if not isinstance(name, str) or name not in _SCHEDULES:
         raise ValueError(f"unknown compute plan {name!r}; choose from {', '.join(map(repr, _SCHEDULES))}")
+    taken = {field.name for field in fields(_SCHEDULES[name])}
+    unknown = sorted(set(settings) - taken)
+    if unknown:
+        known = ", ".join(sorted(taken)) or "none"
+        raise TypeError(f"the compute plan {name!r} has no setting {', '.join(unknown)}; it has: {known}")
     return _SCHEDULES[name](**settings)
 
 
@@ -270,8 +294,9 @@ def _listed(ratio: float, table: dict[float, Any], name: str) -> float:
 
 
 def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}")
-    if value < 1:
+    count = check_integer(name, value)
+    if count < 1:
         raise ValueError(f"{name} must be >= 1, got {value}")
-    return int(value)
+    if count > _MOST:
+        raise ValueError(f"{name} must be <= 2^53, got {value}")
+    return count

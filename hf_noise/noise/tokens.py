@@ -11,6 +11,7 @@ import numpy as np
 from hf_noise.noise import counter, draws, rates
 from hf_noise.noise.arrays import (
     IGNORE_INDEX,
+    check_batch,
     check_dtype,
     check_rows,
     check_vocab_size,
@@ -19,7 +20,8 @@ from hf_noise.noise.arrays import (
     integers,
     is_tensor,
 )
-from hf_noise.noise.base import Noise, check_redraw, check_seed
+from hf_noise.noise.base import Noise, check_redraw
+from hf_noise.noise.checks import check_epoch, check_flag, check_seed
 
 __all__ = ["UniformTokens", "IGNORE_INDEX", "MAX_VOCAB_SIZE"]
 
@@ -49,6 +51,7 @@ class UniformTokens(Noise):
 
     Raises:
         ValueError: a value is out of range, or neither or both of `ratio` and `error_rate` are given.
+        TypeError: a value is of another type; `exclude_original` is a bool, and 1 is none.
 
     Example:
         >>> noise = UniformTokens(ratio=1.0, vocab_size=50257)
@@ -73,10 +76,11 @@ class UniformTokens(Noise):
         object.__setattr__(self, "ratio", r)
         object.__setattr__(self, "error_rate", e)
         object.__setattr__(self, "seed", check_seed(self.seed))
+        object.__setattr__(self, "exclude_original", check_flag("exclude_original", self.exclude_original))
+        object.__setattr__(self, "redraw", check_redraw(self.redraw))
         smallest = 2 if self.exclude_original else 1
         object.__setattr__(self, "vocab_size", check_vocab_size(self.vocab_size, smallest, _VOCAB_BITS))
         draws.threshold(e)  # raises for a rate too small to draw
-        check_redraw(self.redraw)
 
     @property
     def mixture_rate(self) -> float:
@@ -94,7 +98,8 @@ class UniformTokens(Noise):
         return draws.threshold(self.error_rate), self.vocab_size - self.exclude_original, self.exclude_original
 
     def _epoch(self, epoch: int) -> int:
-        return int(epoch) if self.redraw == "epoch" else 0
+        epoch = check_epoch(epoch)
+        return epoch if self.redraw == "epoch" else 0
 
     def __call__(self, tokens: Any, sample: Any, epoch: int = 0) -> Any:
         """Corrupt rows of tokens.
@@ -103,7 +108,7 @@ class UniformTokens(Noise):
             tokens: integers [..., L], NumPy array or torch tensor on any device, values in [0, V) or -100 (ignored
                 positions, left as they are). Or a batch of columns (a mapping), as `datasets.map` passes it.
             sample: integers [...], the stable index of each row; row numbers in the form for `datasets.map`.
-            epoch: which epoch's noise to draw (no effect with `redraw="never"`).
+            epoch: which epoch's noise to draw, in [0, 2^63) (no effect with `redraw="never"`).
 
         Returns:
             `(noisy, is_noisy)`: same shape, type, dtype and device as `tokens`, and booleans that mark the replaced
@@ -112,7 +117,7 @@ class UniformTokens(Noise):
         Raises:
             ValueError: shapes do not fit, or a token is outside [0, V) (not checked on a GPU, where looking would
                 make the device wait).
-            TypeError: tokens or samples are not integers.
+            TypeError: tokens, samples or the epoch are not integers.
         """
         if isinstance(tokens, Mapping):
             return self.columns(tokens, sample, epoch)
@@ -128,7 +133,7 @@ class UniformTokens(Noise):
         return noisy.reshape(tokens.shape), is_noisy.reshape(tokens.shape)
 
     def flat(
-        self, values: np.ndarray, lengths: np.ndarray, sample: np.ndarray, epoch: int = 0
+        self, values: Any, lengths: Any, sample: Any, epoch: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
         """Corrupt ragged rows that lie one after the other, as in an Arrow list column.
 
@@ -139,13 +144,26 @@ class UniformTokens(Noise):
 
         Returns:
             `(noisy, is_noisy)`, both [sum(lengths)].
+
+        Raises:
+            ValueError: the three do not fit together, or a token is outside [0, V).
+            TypeError: one of them holds no integers, or the epoch is none.
         """
+        values, sample = integers("values", values), integers("sample", sample)
+        lengths = integers("lengths", lengths)
+        if values.ndim != 1 or lengths.ndim != 1:
+            raise ValueError(f"values and lengths must be [N], got {list(values.shape)} and {list(lengths.shape)}")
         if lengths.shape != sample.shape:
             raise ValueError(f"{lengths.size} rows need {lengths.size} sample ids, got {sample.size}")
-        if lengths.sum() != values.size:
-            raise ValueError(f"the rows hold {lengths.sum()} tokens together, but {values.size} values came")
+        if lengths.size and lengths.min() < 0:
+            raise ValueError(f"lengths must be >= 0, got {lengths.min()} in row {lengths.argmin()}")
+        # The sum of what is larger than all values could wrap around to their number.
+        if lengths.size and lengths.max() > values.size or lengths.sum() != values.size:
+            together = sum(lengths.tolist())
+            raise ValueError(f"the rows hold {together} tokens together, but {values.size} values came")
         check_dtype(values.dtype, np.iinfo(values.dtype).max, self.vocab_size)
         noisy, is_noisy = values.copy(), np.empty(values.shape, dtype=bool)
+        lengths = lengths.astype(np.int64, copy=False)
         keys = counter.row_keys(self.seed, self.stream, self._epoch(epoch), sample)
         equal = lengths.size > 0 and lengths.min() == lengths.max()
         step = max(1, draws.BLOCK // int(lengths[0])) if equal and lengths[0] else 1
@@ -183,9 +201,10 @@ class UniformTokens(Noise):
         Returns:
             The columns `labels` (noisy), `clean_labels`, `is_noisy` and `sample_id`.
         """
+        check_batch(batch)
         source = "labels" if "labels" in batch else "input_ids"
         if source not in batch:
-            raise ValueError(f"there is no column 'labels' or 'input_ids' to corrupt, only: {', '.join(batch)}")
+            raise ValueError(f"there is no column 'labels' or 'input_ids' to corrupt, only: {', '.join(map(str, batch))}")
         sample = integers("sample_id", batch.get("sample_id", indices))
         rows = integer_rows(source, batch[source])
         lengths = np.array([row.size for row in rows], dtype=np.int64)

@@ -50,8 +50,7 @@ def corrupt(
     Compiling takes seconds once and needs a C++ compiler on a CPU, so it is worth it for long runs only.
     """
     draws_torch.check_integers("tokens", tokens)
-    sample = torch.as_tensor(sample, device=tokens.device)
-    draws_torch.check_integers("sample", sample)
+    sample = draws_torch.sample_ids(sample, tokens.device)
     check_rows(tokens, sample)
     check_dtype(tokens.dtype, torch.iinfo(tokens.dtype).max, noise.vocab_size)
     if tokens.device.type == "cpu":

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from hf_noise.noise.arrays import as_numpy
+from hf_noise.noise.arrays import as_array, real_numbers
+from hf_noise.noise.checks import check_real
 
-__all__ = ["ClassConditional", "check_prior", "check_transition", "posterior", "rates_of"]
+__all__ = ["ClassConditional", "check_matrix_size", "check_prior", "check_transition", "posterior", "rates_of"]
 
 # Rows of a float32 softmax over 1000 classes miss 1 by less than this.
 _ROW_SUM = 1e-6
+# A matrix of 8 GiB in float64.
+_MOST_CLASSES = 1 << 15
 # Sums closer to 1 than this are rounding of float64; to divide by them would change the last bits again and again.
 _ROUNDING = 1e-12
 
@@ -30,7 +33,7 @@ def check_transition(transition: Any) -> np.ndarray:
             1e-6.
         TypeError: the entries are not real numbers.
     """
-    given = np.asarray(as_numpy(transition))
+    given = as_array("a transition matrix", transition)
     if given.dtype.kind not in "iuf":
         raise TypeError(f"a transition matrix holds real numbers, got {given.dtype}")
     if given.ndim != 2 or given.shape[0] != given.shape[1] or given.shape[0] < 2:
@@ -58,11 +61,23 @@ def check_transition(transition: Any) -> np.ndarray:
     return matrix
 
 
+def check_matrix_size(num_classes: int) -> None:
+    """Raise ValueError for more classes than those whose matrix [C, C] fits a machine."""
+    if num_classes > _MOST_CLASSES:
+        raise ValueError(
+            f"the matrix of num_classes={num_classes} would take {8 * num_classes**2 / 2**30:.3g} GiB; it can be had "
+            f"for up to {_MOST_CLASSES} classes"
+        )
+
+
 def check_prior(prior: Any, num_classes: int) -> np.ndarray:
-    """The prior as float64 [C], uniform for None; ValueError unless it holds C probabilities that sum to 1."""
+    """The prior as float64 [C], uniform for None; ValueError unless it holds C probabilities that sum to 1.
+
+    Raises TypeError unless they are real numbers.
+    """
     if prior is None:
         return np.full(num_classes, 1 / num_classes)
-    p = np.asarray(as_numpy(prior), dtype=np.float64)
+    p = real_numbers("the prior", prior)
     if p.shape != (num_classes,):
         raise ValueError(f"the prior has one probability for each of {num_classes} classes, got shape {list(p.shape)}")
     if not (np.isfinite(p).all() and (p >= 0).all() and abs(p.sum() - 1) <= _ROW_SUM):
@@ -80,12 +95,17 @@ def posterior(transition: np.ndarray, prior: Any = None) -> np.ndarray:
     general it is neither T nor its transpose.
 
     Args:
-        transition: float64 [C, C], T.
+        transition: T, real numbers [C, C].
         prior: p(clean) [C], uniform by default.
+
+    Raises:
+        TypeError, ValueError: T is no transition matrix, see `check_transition`, or the prior no distribution over its
+            classes.
 
     Returns:
         float64 [C, C], rows sum to 1; the row of a noisy label that cannot occur is NaN.
     """
+    transition = check_transition(transition)
     joint = (check_prior(prior, len(transition))[:, None] * transition).T
     marginal = joint.sum(axis=1, keepdims=True)
     return np.divide(joint, marginal, out=np.full_like(joint, np.nan), where=marginal > 0)
@@ -96,10 +116,11 @@ def rates_of(e: float, ratio: float | None, error_rate: float | None) -> tuple[f
 
     Raises:
         ValueError: a `ratio` or `error_rate` that was given beside it says something else.
+        TypeError: it is no number.
     """
     r = e / (1 - e) if e < 1 else math.inf
     for name, given, known in (("ratio", ratio, r), ("error_rate", error_rate, e)):
-        if given is not None and not math.isclose(given, known, rel_tol=1e-6, abs_tol=1e-9):
+        if given is not None and not math.isclose(check_real(name, given), known, rel_tol=1e-6, abs_tol=1e-9):
             raise ValueError(f"{name}={given!r} contradicts the matrix, by which it is {known!r}; leave it out")
     return r, e
 

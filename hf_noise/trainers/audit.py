@@ -15,6 +15,8 @@ from tqdm.auto import tqdm
 
 from hf_noise.losses import clean_posterior, mixture_posterior
 from hf_noise.noise import UniformTokens
+from hf_noise.noise.arrays import as_array
+from hf_noise.noise.checks import check_choice
 from hf_noise.trainers.collate import text_config
 from hf_noise.trainers.scoring import TokenScores, score_batches
 
@@ -35,8 +37,20 @@ def posterior(
         error_rate: e in [0, 1), the weight of uniform noise in the targets.
         vocab_size: V.
         trained: "corrected" if the model predicts clean text, "nll" if it learned the noise along (plain loss).
+
+    Returns:
+        Values in [0, 1], of the precision of `nll`.
+
+    Raises:
+        TypeError: nll holds no floating-point numbers, or e or V is of another type.
+        ValueError: nll is masked or ragged, e or V is out of range, or `trained` is another word.
     """
-    function = {"corrected": clean_posterior, "nll": mixture_posterior}[trained]
+    functions = {"corrected": clean_posterior, "nll": mixture_posterior}
+    function = functions[check_choice("trained", trained, functions)]
+    nll = as_array("nll", nll)
+    if nll.dtype.kind != "f" or nll.itemsize > 8:
+        raise TypeError(f"nll must be floating-point, of up to 64 bits, got {nll.dtype}")
+    nll = np.ascontiguousarray(nll, dtype=nll.dtype.newbyteorder("=")).reshape(nll.shape)
     return function(torch.from_numpy(nll), error_rate=error_rate, vocab_size=vocab_size).numpy()
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hf_noise.noise.checks import check_flag, check_real, check_seed
 from hf_noise.noise.normals_torch import uniforms
 
 __all__ = ["EDMAugment"]
@@ -28,19 +29,27 @@ class EDMAugment:
     `probability`, but the horizontal flip for each image: it falls on half of them. What lies outside an image is its
     reflection; pixels are interpolated linearly.
 
+    It differs from EDM's own in three points. Every stretch has an axis of any direction, where EDM turns half of them
+    and has the others along rows or columns (`turned=0.5` does so too). A stretch has no sign, see `draw`. And pixels
+    are not filtered by wavelets.
+
     Args:
         probability: in [0, 1].
         flip: whether images are flipped, horizontally and vertically; False for digits.
         scale, stretch: standard deviation of log2 of the factor on both sides, and of that on one side and its inverse
             on the other; finite and >= 0.
         rotation: largest angle as a share of half a turn, in [0, 1].
+        turned: share of the stretches whose axis has any direction, in [0, 1]; the others go along the rows or the
+            columns of the image, half of them each. EDM's is 0.5. It changes no other draw, and 1 is how stretches were
+            drawn before there was a choice, so that equal seeds go on giving equal images.
         shift: standard deviation, as a share of the image's side; finite and >= 0.
         seed: of the draws, in [0, 2^63).
 
     Raises:
+        TypeError: a number is none, or `flip` is no bool.
         ValueError: a number outside its range.
 
-    Source: Karras et al. 2022, appendix F.2 and table 6; without their filtered resampling.
+    Source: Karras et al. 2022, appendix F.2 and table 6; the share of turned stretches is in their code alone.
     """
 
     probability: float = 0.12
@@ -50,17 +59,18 @@ class EDMAugment:
     stretch: float = 0.2
     shift: float = 0.125
     seed: int = 0
+    turned: float = 1.0
     stream: ClassVar[int] = 82
 
     def __post_init__(self) -> None:
-        for name in ("probability", "rotation"):
-            if not 0 <= getattr(self, name) <= 1:
+        for name in ("probability", "rotation", "turned"):
+            if not 0 <= check_real(name, getattr(self, name)) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         for name in ("scale", "stretch", "shift"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if not 0 <= check_real(name, getattr(self, name)) < math.inf:
                 raise ValueError(f"{name} must be finite and >= 0, got {getattr(self, name)}; 0 switches it off")
-        if not 0 <= self.seed < 1 << 63:
-            raise ValueError(f"seed must lie in [0, 2^63), got {self.seed}")
+        object.__setattr__(self, "flip", check_flag("flip", self.flip))
+        object.__setattr__(self, "seed", check_seed(self.seed))
 
     def __call__(self, images: Tensor, sample: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Float images [B, C, H, W] of equal sides, sample ids int64 [B] -> images, descriptions float32 [B, 9].
@@ -70,23 +80,38 @@ class EDMAugment:
         for whatever was not done.
 
         Raises:
-            ValueError: images whose sides differ.
+            TypeError: images are not floating-point, or samples or the epoch no integers.
+            ValueError: images whose sides differ, or another number of them than of samples.
         """
+        if not isinstance(images, Tensor) or not images.is_floating_point():
+            raise TypeError(f"images must be a floating-point tensor, got {getattr(images, 'dtype', type(images))}")
+        if images.ndim != 4 or 0 in images.shape[1:]:
+            raise ValueError(f"images must be [B, C, H, W], got {list(images.shape)}")
         if images.shape[-1] != images.shape[-2]:
             raise ValueError(f"rotations need images of equal sides, got {list(images.shape[-2:])} pixels; crop them")
         described, angle, axis = self.draw(sample, epoch)
+        if len(described) != len(images):
+            raise ValueError(f"{len(images)} images need as many sample ids, got {len(described)}")
         flat = F.affine_grid(self._sources(described, angle, axis), list(images.shape), align_corners=False)
         moved = F.grid_sample(images, flat, mode="bilinear", padding_mode="reflection", align_corners=False)
         return moved, described
 
     def draw(self, sample: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Descriptions [B, 9], angles of rotation [B] and of the stretched axis [B]."""
+        """Descriptions [B, 9], angles of rotation [B] and of the stretched axis [B].
+
+        EDM's number of a stretch is normal; one below 0 stretches at right angles to the axis, which its description,
+        number times direction, does not tell from one above 0 along the opposite axis. Here it is half-normal.
+        """
         u = uniforms(self.seed, self.stream, epoch, sample, _DRAWS).unbind(-1)
         flipped, scaled, turned, stretched, shifted = (value < self.probability for value in u[:5])
         across, down = ((value < 0.5).float() * self.flip for value in u[5:7])
         scale, stretch, right, below = (math.sqrt(2) * torch.erfinv((2 * v - 1) + _HALF_STEP) for v in u[7:11])
         angle = torch.where(turned, (2 * u[11] - 1) * math.pi * self.rotation, 0)
         axis = (2 * u[12] - 1) * math.pi
+        if self.turned < 1:
+            # Along the rows where EDM draws a number above 0, along the columns for one below.
+            upright = torch.where(u[12] < 0.5, 0, math.pi / 2)
+            axis = torch.where(u[13] < self.turned, axis, upright)
         # Without a sign: a narrower side is a stretched other one, and the description would not tell the two apart.
         stretch = torch.where(stretched, stretch.abs(), 0)
         return torch.stack([

@@ -23,9 +23,11 @@ class LearnedErrorRate(nn.Module):
 
     def __init__(self, initial: float = INITIAL_ERROR_RATE):
         super().__init__()
-        if check_error_rate(initial) == 0:
+        start = check_error_rate(initial)
+        logit = torch.tensor([math.log(start / (1 - start))]) if start else torch.tensor([-math.inf])
+        if not 0 < torch.sigmoid(logit).item() < 1:  # in float32, where it is learned
             raise ValueError(f"a learned error rate must start inside (0, 1), got {initial!r}")
-        self.logit = nn.Parameter(torch.tensor([math.log(initial / (1 - initial))]))
+        self.logit = nn.Parameter(logit)
 
     def forward(self) -> Tensor:
         return torch.sigmoid(self.logit)

@@ -218,19 +218,19 @@ def test_the_inverse_of_a_bad_matrix_is_refused_and_bayes_is_not(matrix, conditi
         ({"transition": LabelTransition(T), "prior": [0.2, 0.3, 0.5]}, "holds its prior"),
         ({"temperature": 0.0}, "temperature must be finite and > 0, got 0.0"),
         ({"temperature": math.inf}, "temperature must be finite and > 0, got inf"),
-        ({"noisy_labels": torch.zeros(2)}, "noisy_labels must be int64, got torch.float32"),
+        ({"noisy_labels": torch.zeros(2)}, "noisy_labels must be integers, got torch.float32"),
     ],
 )
 def test_weights_refuse_what_does_not_fit(change, message):
     arguments = {"transition": T, "clean_posterior": torch.ones(2, 3) / 3, **change}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         labels = arguments.pop("noisy_labels", torch.tensor([0, 2]))
         transition_aware_weights(labels, arguments.pop("transition"), **arguments)
 
 
 @pytest.mark.parametrize("label", [-1, 3])
 def test_weights_refuse_labels_outside_the_classes(label):
-    with pytest.raises((IndexError, RuntimeError)):
+    with pytest.raises(ValueError, match=rf"noisy_labels must lie in \[0, 3\), got {label}"):
         transition_aware_weights(torch.tensor([label]), T, clean_posterior=torch.ones(1, 3) / 3)
 
 
@@ -383,7 +383,7 @@ def test_under_autocast_the_gradient_survives_the_passes_without_one():
     ("change", "message"),
     [
         ({"noisy_labels": torch.zeros(3, dtype=torch.long)}, r"4 images .* noisy_labels \[3\]"),
-        ({"noisy_labels": torch.zeros(4)}, "noisy_labels must be int64, got torch.float32"),
+        ({"noisy_labels": torch.zeros(4)}, "noisy_labels must be integers, got torch.float32"),
         ({"images": torch.ones(4), "noise": torch.ones(4)}, "an axis of pixels at least"),
         ({"weights": torch.ones(3, 5) / 5}, r"weights \[3, 5\]"),
         ({"weights": torch.ones(4) / 5}, r"weights \[4\]"),
@@ -397,13 +397,13 @@ def test_under_autocast_the_gradient_survives_the_passes_without_one():
 def test_the_loss_refuses_what_does_not_fit(change, message):
     names = ("images", "sigma", "noise", "noisy_labels", "weights")
     arguments = {**dict(zip(names, random_step(n=4, classes=5))), **change}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         tdsm_loss(Denoiser(5), **arguments)
 
 
 def test_a_label_beyond_the_unconditional_class_is_refused():
     images, sigma, noise, labels, weights = random_step(n=2, classes=5)
-    with pytest.raises((IndexError, RuntimeError)):
+    with pytest.raises(ValueError, match=r"noisy_labels must lie in \[0, 6\), got 6"):
         tdsm_loss(lambda x, *_: x, images, sigma, noise, labels.fill_(6), weights)
 
 

@@ -48,6 +48,41 @@ def test_a_smaller_volume_is_a_smaller_loss():
     assert volume.transition.diagonal().max().item() < before
 
 
-def test_one_class_is_refused():
-    with pytest.raises(ValueError, match="num_classes must be >= 2, got 1"):
-        VolumeMinimisation(1)
+@pytest.mark.parametrize("classes", [2, 10, 100])
+@pytest.mark.parametrize("diagonal", [0.48, 0.51, 0.99])
+def test_the_diagonal_starts_where_it_is_told(classes, diagonal):
+    if diagonal * classes <= 1:
+        with pytest.raises(ValueError, match=r"initial_diagonal must lie in \(1/C, 1\) = \(0.5, 1\) .* got 0.48"):
+            VolumeMinimisation(classes, initial_diagonal=diagonal)
+        return
+    transition = VolumeMinimisation(classes, initial_diagonal=diagonal).transition
+    assert transition.diagonal().tolist() == pytest.approx([diagonal] * classes, abs=2e-6)
+
+
+def test_the_authors_of_volume_minimisation_start_100_classes_at_the_diagonal_of_10():
+    for start in ({"initial": -4.5}, {"initial_diagonal": 0.4791}):
+        assert VolumeMinimisation(100, **start).transition[0, 0].item() == pytest.approx(0.479, abs=5e-4)
+
+
+@pytest.mark.parametrize("errors", [0.5, 0.1, 1e-2, 1e-3, 1e-5])
+def test_the_volume_is_too_large_by_what_its_docstring_says(errors):
+    """T = [[1 - a, a], [a, 1 - a]] has the singular values 1 and 1 - 2a."""
+    volume = VolumeMinimisation(2, initial_diagonal=0.5 + errors / 2)
+    singular = np.linalg.svd(volume.transition.detach().double().numpy(), compute_uv=False)
+    excess = volume.log_volume().item() - np.log(singular).sum()
+    assert excess == pytest.approx(np.log1p((1e-4 / singular) ** 2).sum() / 2, abs=1e-6)
+    assert excess <= 2 * 1e-8 / (2 * singular.min() ** 2) + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((1,), ValueError, "num_classes must be >= 2, got 1"), ((2.0,), TypeError, "num_classes must be an integer"),
+        ((2, float("nan")), ValueError, "initial must lie in"), ((2, "1"), TypeError, "initial must be a real number"),
+    ],
+)  # fmt: skip
+def test_bad_settings(arguments, error, message):
+    with pytest.raises(error, match=message):
+        VolumeMinimisation(*arguments)
+    with pytest.raises(ValueError, match="both say where T starts"):
+        VolumeMinimisation(2, -2.0, initial_diagonal=0.8)

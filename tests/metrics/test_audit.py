@@ -52,7 +52,7 @@ def test_perfect_and_inverted_audits():
 @pytest.mark.parametrize(
     ("posterior", "is_noisy", "message"),
     [
-        ([0.5, 0.5], [True], r"two arrays \[n\] are needed, got \(2,\) and \(1,\)"),
+        ([0.5, 0.5], [True], r"two arrays \[n\] are needed, got clean_posterior \(2,\) and is_noisy \(1,\)"),
         ([[0.5]], [[True]], r"two arrays \[n\]"),
         ([0.5, 1.2], [True, False], r"lies in \[0, 1\]"),
         ([-0.1, 0.2], [True, False], r"lies in \[0, 1\]"),

@@ -160,7 +160,10 @@ def test_bad_input_is_refused(metric, logits, references, error, message):
         metric(np.array(logits), references)
 
 
-@pytest.mark.parametrize("bins", [0, -1, math.nan])
-def test_bins_are_counted_from_one(bins):
-    with pytest.raises(ValueError, match=f"bins must be >= 1, got {bins}; 15 is usual"):
+@pytest.mark.parametrize(
+    ("bins", "message"),
+    [(0, ">= 1, got 0; 15 is usual"), (-1, ">= 1, got -1"), (math.nan, "an integer"), (True, "an integer")],
+)
+def test_bins_are_counted_from_one(bins, message):
+    with pytest.raises((TypeError, ValueError), match=f"bins must be {message}"):
         classifier_calibration(np.zeros((2, 2)), [0, 1], bins=bins)

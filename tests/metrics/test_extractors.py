@@ -99,7 +99,7 @@ def test_what_is_refused(judge):
         judge_extractor(judge, name="j", mean=[0.1, 0.2], std=STD)
     with pytest.raises(ValueError, match="Conv2d has no linear layer"):
         judge_extractor(nn.Conv2d(1, 1, 1), name="j", mean=MEAN, std=STD)
-    broken = judge_extractor(judge, name="j", mean=MEAN, std=[0.0])
+    broken = judge_extractor(judge, name="j", mean=MEAN, std=[1e-40])
     with pytest.raises(ValueError, match=r"judge features \(j\) gives NaN or inf for images 0 to 10"):
         broken(IMAGES, progress=False)
 

@@ -17,11 +17,12 @@ def line(*points: float) -> np.ndarray:
     return np.array(points, dtype=np.float64)[:, None]
 
 
-def plain(real, fake, k):
+def plain(real, fake, k, ties="count"):
     """The definition, with all distances in memory."""
     own = cdist(real, real)
     np.fill_diagonal(own, np.inf)
-    inside = cdist(real, fake) <= np.sort(own, axis=1)[:, [k - 1]]
+    radius = np.sort(own, axis=1)[:, [k - 1]]
+    inside = cdist(real, fake) <= radius if ties == "count" else cdist(real, fake) < radius
     return inside.sum() / (k * len(fake)), inside.any(axis=1).mean()
 
 
@@ -56,15 +57,15 @@ def test_equal_to_the_definition_at_any_chunk(seed, k, n, m, dim):
 
 
 @settings(deadline=None, max_examples=40)
-@given(SEEDS, st.integers(1, 5))
-def test_ties_on_a_grid_count_as_inside(seed, k):
+@given(SEEDS, st.integers(1, 5), st.sampled_from(["count", "exclude"]))
+def test_ties_on_a_grid_are_inside_or_outside(seed, k, ties):
     """Whole numbers: many distances are equal to a radius, and many points to each other."""
     draw = np.random.default_rng(seed)
     real, fake = draw.integers(0, 4, size=(30, 3)), draw.integers(0, 4, size=(25, 3))
-    found = density_coverage(real, fake, k)
-    assert (found["density"], found["coverage"]) == pytest.approx(plain(real, fake, k))
+    found = density_coverage(real, fake, k, ties=ties)
+    assert (found["density"], found["coverage"]) == pytest.approx(plain(real, fake, k, ties))
     # Scaled so that no distance is exact any more: equal ones now differ in their last digits.
-    moved = density_coverage(real / 7 + 1, fake / 7 + 1, k)
+    moved = density_coverage(real / 7 + 1, fake / 7 + 1, k, ties=ties)
     assert (moved["density"], moved["coverage"]) == (found["density"], found["coverage"])
 
 
@@ -75,6 +76,8 @@ def test_a_generator_that_repeats_the_data(chunk, offset):
     real = np.random.default_rng(0).normal(size=(200, 64)) + offset
     found = density_coverage(real, real.copy(), k=5, chunk=chunk)
     assert found["density"] == 6 / 5 and found["coverage"] == 1
+    as_prdc = density_coverage(real, real.copy(), k=5, chunk=chunk, ties="exclude")
+    assert as_prdc["density"] == 1 and as_prdc["coverage"] == 1
 
 
 def test_equal_distributions_are_near_one():
@@ -120,6 +123,8 @@ def test_what_is_refused():
         density_coverage(real, np.array([[0, np.nan], [0, 0], [0, 0]]))
     with pytest.raises(ValueError, match=r"fake must be features \[N, D\]"):
         density_coverage(real, np.zeros((0, 2)))
+    with pytest.raises(ValueError, match='ties must be "count" or "exclude"'):
+        density_coverage(real, fake, ties=True)
     with pytest.raises(ValueError, match="chunk must be >= 1"):
         density_coverage(real, fake, chunk=0)
     with pytest.raises(ValueError, match="class 1 has 6 real and 0 generated"):

@@ -23,7 +23,7 @@ def record(ratio=0.5, kind="symmetric", loss="nll", seed=0, accuracy=0.8, kl=0.0
         noise=noise | {"realised": {"rate": noise["error_rate"], "n": 1000}},
         budget={"plan": plan, "steps": 100, "epochs": 12.5}, loss={"name": loss},
         metrics=metrics | {
-            "test_accuracy": {"value": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.1, "n": 100},
+            "test_accuracy": {"value": accuracy, "low": accuracy - 0.1, "high": min(accuracy + 0.1, 1.0), "n": 100},
             "test_nll": {"value": 0.5, "n": 100}, "test_ece": {"value": 0.125, "n": 100},
             "marginal_kl": {"value": kl, "n": 100, "of_sampling_alone": 0.00045},
             "marginal_tv": {"value": 0.01, "n": 100},

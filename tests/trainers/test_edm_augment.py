@@ -74,6 +74,20 @@ def test_shares_and_spreads():
     assert not EDMAugment(flip=False).draw(SAMPLE, 0)[0][:, :2].any()
 
 
+def test_half_of_the_stretches_turn_as_in_edm():
+    """Five standard deviations: a false alarm in 10^6 for each share. Nothing else changes, nor those that turn."""
+    always, half = (EDMAugment(probability=1.0, turned=turned).draw(SAMPLE, 0) for turned in (1.0, 0.5))
+    same = half[2] == always[2]
+    rows, columns = half[2] == 0, half[2] == torch.tensor(math.pi / 2)
+    assert (same ^ rows ^ columns).all()
+    for which, share in ((same, 0.5), (rows, 0.25), (columns, 0.25)):
+        assert abs(which.float().mean() - share) < 5 * math.sqrt(share * (1 - share) / len(SAMPLE))
+    kept = [0, 1, 2, 3, 4, 7, 8]
+    assert torch.equal(always[0][:, kept], half[0][:, kept]) and torch.equal(always[1], half[1])
+    torch.testing.assert_close(always[0][:, 5:7].norm(dim=1), half[0][:, 5:7].norm(dim=1))
+    assert torch.equal(always[0][same], half[0][same])
+
+
 def test_draws_depend_on_seed_epoch_and_sample_alone():
     augment = EDMAugment(probability=0.9, seed=1)
     pixels = torch.rand(6, 1, 8, 8)
@@ -106,5 +120,9 @@ def test_refusals():
     for seed in (-1, 2**63):
         with pytest.raises(ValueError, match=rf"seed must lie in \[0, 2\^63\), got {seed}"):
             EDMAugment(seed=seed)
+    with pytest.raises(TypeError, match="flip must be True or False, got 1"):
+        EDMAugment(flip=1)
+    with pytest.raises(ValueError, match="2 images need as many sample ids, got 1"):
+        EDMAugment()(torch.zeros(2, 1, 8, 8), SAMPLE[:1], 0)
     with pytest.raises(ValueError, match=r"equal sides, got \[8, 6\]"):
         EDMAugment()(torch.zeros(1, 1, 8, 6), SAMPLE[:1], 0)

@@ -278,3 +278,12 @@ def test_the_plan_of_the_matrix():
     for rate in (-1.0, 0.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="matrix_rate must be finite and > 0"):
             VolumePlan(matrix_rate=rate)
+    for diagonal in (0.0, 1.0, float("nan")):
+        with pytest.raises(ValueError, match=r"initial_diagonal must lie in \(1/C, 1\)"):
+            VolumePlan(initial_diagonal=diagonal)
+
+
+def test_the_plan_says_where_the_matrix_starts(arguments):
+    for plan, diagonal in ((VolumePlan(initial_diagonal=0.9), 0.9), (None, 1 / (1 + (CLASSES - 1) * 0.1192))):
+        trainer = make(arguments, transition="estimated", volume=plan)
+        assert trainer.volume.transition[0, 0].item() == pytest.approx(diagonal, abs=1e-4)

@@ -1,0 +1,370 @@
+"""Bad calls over the public functions: each must end in a right result, or in an error of ours that says what is wrong.
+
+    python tests/bad_calls.py --calls 10000 --seed 0
+    python tests/bad_calls.py --seed 0 --only 4711           # one call again, with its traceback
+    python tests/bad_calls.py --targets losses --calls 500   # those whose name holds this
+
+A call starts from valid arguments and has one or two of them replaced (see `bad_values`). It is right if
+
+- it returns, and the target's checker confirms the result for these very arguments (a slow twin, or an invariant), and
+  the arguments are as they were; or
+- it raises ValueError, TypeError, FileNotFoundError or RuntimeError, in a `raise` of a file of hf_noise, with a message
+  that names the argument or the value.
+
+All else is a finding: "silent" (a result that nobody confirms), "raw" (an error from inside NumPy, torch, ...),
+"unnamed" (an error of ours that does not say which argument), "slow" (past the time limit).
+
+To add targets, write `tests/bad_calls_<floor>.py` with a list `TARGETS = [Target(...), ...]`; it is found by its name. A
+target is a name, a callable that takes keywords, a maker of valid arguments (of a NumPy generator), and a checker
+(arguments, result) that raises `Unconfirmed` unless the arguments are valid and the result is theirs. Checkers read
+arguments with `whole`, `number`, `flag`, `text`, `ints` and `reals` below, which share nothing with the code under test,
+and compare with `same` and `close`. Arguments whose names begin with _ are never replaced. `words` are what messages call an argument besides its name; `extra` gives values of
+a target's own for an argument.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import dis
+import functools
+import importlib
+import math
+import re
+import resource
+import signal
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+if __name__ == "__main__":  # else targets would import a second copy of this module, with classes of its own
+    sys.path.insert(0, str(Path(__file__).parent))
+
+from bad_values import spoiled
+
+ALLOWED = (ValueError, TypeError, FileNotFoundError, RuntimeError)
+SECONDS, MEMORY = 10, 6 << 30
+FINDINGS = ("silent", "raw", "unnamed", "slow")
+
+
+class Unconfirmed(Exception):
+    """A checker does not confirm the result of a call."""
+
+
+class TookTooLong(BaseException):
+    """A call took more than its time; no Exception, so that no code under test can catch it."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is called, how it is called rightly, and what confirms a result; see the module."""
+
+    name: str
+    call: Callable[..., Any]
+    make: Callable[[np.random.Generator], dict[str, Any]]
+    check: Callable[[dict[str, Any], Any], None]
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    extra: Mapping[str, Sequence[Callable[[], Any]]] = field(default_factory=dict)
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one call: "result" or "refused" where it is right, else one of FINDINGS."""
+
+    kind: str
+    target: str
+    index: int
+    changed: Mapping[str, Any]
+    said: str
+
+
+# ---- the strict readers of checkers
+
+
+def confirm(condition: Any, what: str) -> None:
+    """Raise Unconfirmed unless the condition holds."""
+    if not condition:
+        raise Unconfirmed(what)
+
+
+def number(value: Any) -> float:
+    confirm(isinstance(value, Real) and not isinstance(value, bool), f"{value!r:.60} is no real number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise Unconfirmed("no float holds this") from None
+
+
+def whole(value: Any, low: float = -math.inf, high: float = math.inf) -> int:
+    """An integer in [low, high]."""
+    confirm(isinstance(value, Integral) and not isinstance(value, bool), f"{value!r:.60} is no integer")
+    confirm(low <= int(value) <= high, f"{value!r:.60} is outside [{low}, {high}]")
+    return int(value)
+
+
+def flag(value: Any) -> bool:
+    confirm(isinstance(value, bool | np.bool_), f"{value!r:.60} is no bool")
+    return bool(value)
+
+
+def text(value: Any, *allowed: str) -> str:
+    confirm(isinstance(value, str) and (not allowed or value in allowed), f"{value!r:.60} is none of {allowed}")
+    return str(value)
+
+
+def _nested(value: Any) -> tuple[list[int], list[Any]]:
+    """Shape and numbers, in order, of an array, a tensor, a number or sequences of them."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise Unconfirmed("a masked array")
+    if isinstance(value, torch.Tensor):
+        confirm(value.layout is torch.strided, "not dense")
+        return list(value.shape), value.detach().resolve_conj().reshape(-1).tolist()
+    if isinstance(value, memoryview | bytearray) or hasattr(value, "typecode"):
+        value = np.asarray(value)
+    if isinstance(value, np.ndarray | np.generic):
+        if value.dtype.kind == "b" and not value.ndim:
+            return [], [bool(value)]
+        confirm(value.dtype.kind in "iuf", f"dtype {value.dtype}")
+        values = np.asarray(value)
+        values = values.astype(np.float64) if value.dtype.kind == "f" else values
+        return list(value.shape), values.reshape(-1).tolist()
+    if isinstance(value, list | tuple | range):
+        parts = [_nested(part) for part in value]
+        confirm(all(shape == parts[0][0] for shape, _ in parts), "ragged")
+        return [len(parts), *(parts[0][0] if parts else [])], [entry for _, part in parts for entry in part]
+    return [], [value]
+
+
+def _objects(shape: list[int], values: list[Any]) -> np.ndarray:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array.reshape(shape)
+
+
+def _numbers(value: Any, ndim: int | None) -> tuple[list[int], list[Any]]:
+    shape, values = _nested(value)
+    confirm(ndim is None or len(shape) == ndim, f"shape {shape}")
+    is_bool = [isinstance(entry, bool | np.bool_) for entry in values]
+    if isinstance(value, list | tuple) and not all(is_bool):  # in a list of numbers True is 1, as Python has it
+        values = [int(entry) if bad else entry for entry, bad in zip(values, is_bool)]
+    return shape, values
+
+
+def ints(value: Any, ndim: int | None = None) -> np.ndarray:
+    """An array of Python's integers."""
+    shape, values = _numbers(value, ndim)
+    return _objects(shape, [whole(entry) for entry in values])
+
+
+def reals(value: Any, ndim: int | None = None) -> np.ndarray:
+    """An array of Python's floats, as float64."""
+    shape, values = _numbers(value, ndim)
+    return np.array([number(entry) for entry in values], dtype=np.float64).reshape(shape)
+
+
+def same(found: Any, expected: Any, what: str = "result") -> None:
+    """Confirm two values, arrays or containers to be equal; NaN equals NaN."""
+    if isinstance(expected, Mapping):
+        confirm(isinstance(found, Mapping) and set(found) == set(expected), f"{what} has other keys")
+        for key in expected:
+            same(found[key], expected[key], f"{what}[{key!r}]")
+        return
+    left, right = (_nested(side) if not isinstance(side, str | None | bool) else ([], [side]) for side in (found, expected))
+    equal = left[0] == right[0] and all(a == b or (a != a and b != b) for a, b in zip(left[1], right[1]))
+    confirm(equal, f"{what} is {found!r:.200}, not {expected!r:.200}")
+
+
+def close(found: Any, expected: Any, tolerance: float = 1e-6, what: str = "result") -> None:
+    """Confirm numbers to be near, relatively or absolutely; NaN is near NaN, and inf near itself."""
+    left, right = reals(found), np.asarray(expected, dtype=np.float64)
+    confirm(left.shape == right.shape, f"{what} has the shape {left.shape}, not {right.shape}")
+    with np.errstate(invalid="ignore"):
+        near = np.abs(left - right) <= tolerance * np.maximum(1, np.abs(right))
+    near |= (left == right) | (np.isnan(left) & np.isnan(right))
+    confirm(near.all(), f"{what} is {left[~near][:3]}, not {right[~near][:3]}")
+
+
+# ---- running
+
+
+@functools.cache
+def load(floors: str = "") -> tuple[Target, ...]:
+    """The targets of all files beside this one, those whose name holds `floors`."""
+    found = []
+    for path in sorted(Path(__file__).parent.glob("bad_calls_*.py")):
+        found += importlib.import_module(path.stem).TARGETS
+    names = Counter(target.name for target in found)
+    assert max(names.values()) == 1, [name for name, n in names.items() if n > 1]
+    return tuple(target for target in found if floors in target.name)
+
+
+@functools.cache
+def _package() -> str:
+    return str(Path(importlib.util.find_spec("hf_noise").origin).parent)
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether the innermost frame of the traceback is of the package, at a `raise` statement."""
+    last = error.__traceback__
+    while last.tb_next:
+        last = last.tb_next
+    code = last.tb_frame.f_code
+    return code.co_filename.startswith(_package()) and code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
+def is_named(error: BaseException, target: Target, changed: Mapping[str, Any]) -> bool:
+    """Whether the message holds one of the changed arguments, by its name or its value."""
+    message = str(error)
+    words = [word for name in changed for word in (name, name.replace("_", " "), *target.words.get(name, ()))]
+    words += [key for value in changed.values() if isinstance(value, Mapping) for key in value if isinstance(key, str)]
+    if any(re.search(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z])", message) for word in words):
+        return True
+    return any(repr(value)[:30] in message for value in changed.values())
+
+
+def _twin(value: Any) -> Any:
+    """A copy that shows whether the value was changed."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, list | dict):
+        return copy.copy(value)
+    return value
+
+
+def _unchanged(before: Any, after: Any) -> bool:
+    if isinstance(before, torch.Tensor):
+        after = after.detach()
+        return before.shape == after.shape and (before.is_sparse or torch.equal(before.nan_to_num(), after.nan_to_num())
+                                                if before.is_floating_point() else torch.equal(before, after))
+    if isinstance(before, np.ndarray):
+        return before.tobytes() == after.tobytes() if before.dtype != object else True
+    return len(before) == len(after) if isinstance(before, list | dict) else True
+
+
+@contextlib.contextmanager
+def limits(seconds: float = SECONDS, memory: int = MEMORY) -> Iterator[None]:
+    """Limit the time of what is inside, and this process to so much more memory than it has."""
+
+    def stop(*_: Any) -> None:
+        raise TookTooLong
+
+    old, (soft, hard) = signal.signal(signal.SIGALRM, stop), resource.getrlimit(resource.RLIMIT_AS)
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + memory, hard))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def drawn_call(targets: Sequence[Target], seed: int, index: int) -> tuple[Target, dict[str, Any], dict[str, Any]]:
+    """The target of a call, all its arguments, and those of them that were replaced."""
+    draw = np.random.default_rng([seed, index])
+    weights = np.array([target.weight for target in targets])
+    target = targets[int(draw.choice(len(targets), p=weights / weights.sum()))]
+    arguments = target.make(draw)
+    names = draw.permutation(sorted(name for name in arguments if not name.startswith("_")))[: 1 + (draw.random() < 0.25)]
+    changed = {}
+    for name in map(str, names):
+        own = target.extra.get(name, ())
+        take_own = own and draw.random() < 0.3
+        with quiet():
+            changed[name] = own[int(draw.integers(len(own)))]() if take_own else spoiled(draw, arguments[name])
+    return target, {**arguments, **changed}, changed
+
+
+def judge(target: Target, arguments: dict[str, Any], changed: Mapping[str, Any], index: int = 0) -> Outcome:
+    """Make the call and say how it ended."""
+    before = {name: _twin(value) for name, value in arguments.items()}
+
+    def outcome(kind: str, said: Any = "") -> Outcome:
+        return Outcome(kind, target.name, index, changed, f"{type(said).__name__}: {said}" if said else "")
+
+    try:
+        with limits(), quiet():
+            result = target.call(**arguments)
+    except TookTooLong:
+        return outcome("slow")
+    except ALLOWED as error:
+        if not is_ours(error):
+            return outcome("raw", error)
+        return outcome("refused" if is_named(error, target, changed) else "unnamed", error)
+    except Exception as error:  # noqa: BLE001
+        return outcome("raw", error)
+    try:
+        with quiet():
+            target.check(arguments, result)
+        for name, value in before.items():
+            confirm(_unchanged(value, arguments[name]), f"{name} was changed")
+    except Exception as error:  # noqa: BLE001  (a checker that cannot even read the arguments does not confirm)
+        return outcome("silent", error)
+    return outcome("result")
+
+
+def run(targets: Sequence[Target], calls: int, seed: int, start: int = 0) -> list[Outcome]:
+    """That many calls, each of which depends on seed and index alone."""
+    return [judge(*drawn_call(targets, seed, index), index) for index in range(start, start + calls)]
+
+
+def shown(outcome: Outcome) -> str:
+    changed = ", ".join(f"{name}={value!r:.150}" for name, value in outcome.changed.items())
+    return f"{outcome.kind:8} #{outcome.index} {outcome.target}({changed})\n         {outcome.said:.300}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--targets", default="", help="of which the name holds this")
+    parser.add_argument("--only", type=int, help="number of one call, to make it again")
+    parser.add_argument("--quiet", action="store_true", help="no counts by target")
+    chosen = parser.parse_args(arguments)
+    targets = load(chosen.targets)
+    if chosen.only is not None:
+        target, given, changed = drawn_call(targets, chosen.seed, chosen.only)
+        print(f"{target.name}\n  replaced: {changed!r}\n  all: {given!r}")
+        print(shown(judge(target, given, changed, chosen.only)))
+        target.call(**given)
+        return 0
+    found = run(targets, chosen.calls, chosen.seed)
+    by_target: dict[str, Counter] = {target.name: Counter() for target in targets}
+    for outcome in found:
+        by_target[outcome.target][outcome.kind] += 1
+    for name, counts in by_target.items() if not chosen.quiet else ():
+        print(f"{name:45} " + ", ".join(f"{kind} {n}" for kind, n in sorted(counts.items())))
+    findings = [outcome for outcome in found if outcome.kind in FINDINGS]
+    for outcome in findings:
+        print(shown(outcome))
+    total = Counter(outcome.kind for outcome in found)
+    kinds = ("result", "refused", *FINDINGS)
+    print(f"seed {chosen.seed}, {len(found)} calls of {len(targets)} targets: "
+          + ", ".join(f"{total[kind]} {kind}" for kind in kinds))  # fmt: skip
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    import bad_calls
+
+    sys.exit(bad_calls.main())
