@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from hf_noise.noise import Noise
-from hf_noise.noise.arrays import IGNORE_INDEX, as_numpy
+from hf_noise.noise.arrays import IGNORE_INDEX, as_array
 from hf_noise.trainers.stated import (
     FALSE_ALARMS,
     Marked,
@@ -86,7 +86,7 @@ class Claims:
         elif self._is_of_rows and self.noise.error_rate > 0:
             self._check_unmasked(inputs)
         ids = inputs.get("sample_id")
-        self._check_ids(None if ids is None else as_numpy(ids), masked)
+        self._check_ids(None if ids is None else as_array("sample_id", ids), masked)
 
     def check_realised(self, found: Mapping[str, float | int]) -> None:
         """Hold the rate `{"rate", "n"}` of the first epoch's steps so far against the stated one.

@@ -11,7 +11,7 @@ import numpy as np
 from torch.utils.data import Subset
 
 from hf_noise.noise import Noise, noise_from_dict
-from hf_noise.noise.arrays import IGNORE_INDEX, as_numpy
+from hf_noise.noise.arrays import IGNORE_INDEX, as_array
 from hf_noise.noise.base import noise_records
 
 __all__ = [
@@ -104,8 +104,9 @@ class Marked:
         clean = batch.get("clean_labels", batch.get("input_ids"))
         if clean is None or not batch["labels"].shape == clean.shape == batch["is_noisy"].shape:
             return None
-        columns = [as_numpy(column) for column in (batch["labels"], clean, batch["is_noisy"])]
-        sample = as_numpy(batch["sample_id"]) if "sample_id" in batch else None
+        named = {"labels": batch["labels"], "clean labels": clean, "is_noisy": batch["is_noisy"]}
+        columns = [as_array(name, column) for name, column in named.items()]
+        sample = as_array("sample_id", batch["sample_id"]) if "sample_id" in batch else None
         lengths = np.full(len(columns[0]), columns[0].shape[1]) if columns[0].ndim == 2 else None
         return cls._made(*(column.reshape(-1) for column in columns), sample, lengths)
 
@@ -249,7 +250,7 @@ def check_ids(sample: np.ndarray, drawn: str | None) -> None:
 def stored_ids(rows: Any) -> np.ndarray | None:
     """The column `sample_id` of stored rows, None where there is none or reading it would make rows."""
     if hasattr(rows, "columns"):
-        return as_numpy(rows.columns["sample_id"]) if "sample_id" in rows.columns else None
+        return as_array("sample_id", rows.columns["sample_id"]) if "sample_id" in rows.columns else None
     data = getattr(rows, "dataset", rows)
     if isinstance(rows, Subset) or not _is_table(data) or "sample_id" not in data.column_names:
         return None
@@ -270,7 +271,7 @@ def _read(rows: Any) -> list[Sequence[Any] | None] | None:
         found = [rows.columns.get(name) for name in names]
         if any(column is None for column in found[:3]):
             return None
-        return [None if column is None else list(as_numpy(column)) for column in found]
+        return [None if column is None else list(as_array(name, column)) for name, column in zip(names, found)]
     if isinstance(rows, list | tuple):
         return _of_list(rows)
     return _of_table(rows) if _is_table(rows) else None
@@ -283,7 +284,7 @@ def _of_list(rows: Sequence[Any]) -> list[Sequence[Any] | None] | None:
     if named is None:
         return None
     part = [rows[i] for i in _some(len(rows), np.size(rows[0]["is_noisy"]))]
-    return [None if name is None else [as_numpy(row[name]) for row in part] for name in named]
+    return [None if name is None else [as_array(name, row[name]) for row in part] for name in named]
 
 
 def _of_table(rows: Any) -> list[Sequence[Any] | None] | None:

@@ -1,0 +1,199 @@
+"""Bad flags for the recipes: each ends in a dry run whose settings are what was asked for, or in a message that names it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import io
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bad_calls import Target, confirm
+from transformers.hf_argparser import string_to_bool
+
+sys.path.append(str(Path(__file__).parents[1] / "recipes"))
+
+#: On a command line, besides what takes the place of numbers elsewhere.
+TEXTS = ("1e3", "0x10", "1_000", " 5", "5,", "1.0", "--5", "-1e-3", "1e999", "१", "", " ", "é" * 200, "a b", "../..", "no")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a text is read, and which values are right; numbers have to be finite."""
+
+    read: Callable[[str], Any]
+    low: float = -math.inf
+    high: float = math.inf
+    is_open: bool = False
+
+    def __call__(self, text: str) -> Any:
+        try:
+            value = self.read(text)
+        except Exception:  # noqa: BLE001
+            confirm(False, f"{text!r:.80} was taken")
+        if isinstance(value, int | float):
+            confirm(math.isfinite(value) if isinstance(value, float) else True, f"{text} was taken")
+            inside = self.low < value < self.high if self.is_open else self.low <= value <= self.high
+            confirm(inside, f"{text:.80} was taken")
+        return value
+
+
+def name(text: str) -> str:
+    if not text.strip():
+        raise ValueError
+    return text
+
+
+COUNT, NATURAL, TWO = Kind(int, 1, 2**40), Kind(int, 0, 2**40), Kind(int, 2, 2**40)
+SEED, NOISE_SEED = Kind(int, 0, 2**32 - 1), Kind(int, 0, 2**63 - 1)
+POSITIVE, AMOUNT = Kind(float, 0, math.inf, is_open=True), Kind(float, 0)
+SHARE, BELOW_ONE = Kind(float, 0, 1), Kind(float, 0, math.nextafter(1, 0))
+NAME, FLAG, TEXT = Kind(name), Kind(string_to_bool), Kind(str)
+
+
+def one_of(*names: str) -> Kind:
+    return Kind(dict(zip(names, names)).__getitem__)
+
+
+OF_IMAGES = {
+    "output": NAME, "data": NAME, "source": NAME, "classes": COUNT, "train_rows": COUNT, "test_rows": COUNT,
+    "image_size": COUNT, "ratio": AMOUNT, "redraw": one_of("epoch", "never"), "allow_adversarial": FLAG, "seed": SEED,
+    "epochs": POSITIVE, "batch_size": COUNT, "micro_batch": COUNT, "save_steps": COUNT, "logging_steps": COUNT,
+    "bf16": FLAG, "torch_compile": FLAG, "num_processes": COUNT, "push_to_hub": NAME, "learning_rate": POSITIVE,
+    "warmup": AMOUNT,
+}  # fmt: skip
+#: Flags of a recipe, how each is read, and a value for it that is right.
+FLAGS: dict[str, dict[str, Kind]] = {
+    "gpt2_noise": {
+        "output": NAME, "source": NAME, "tokenizer": NAME, "block_size": TWO, "streaming": FLAG, "num_proc": COUNT,
+        "model": TEXT, "plan": one_of("steps", "batch", "table6", "budget"), "ratio": AMOUNT, "corrected": POSITIVE,
+        "learned": POSITIVE, "misstated": POSITIVE, "seed": SEED, "steps": COUNT, "batch_size": COUNT,
+        "micro_batch": COUNT, "learning_rate": POSITIVE, "warmup": AMOUNT, "weight_decay": AMOUNT, "save_steps": COUNT,
+        "logging_steps": COUNT, "score_rows": COUNT, "bf16": FLAG, "num_processes": COUNT, "push_to_hub": NAME,
+        "private": FLAG,
+    },
+    "classifier_noise": OF_IMAGES | {
+        "workers": NATURAL, "protocol": NAME, "loss": one_of("nll", "corrected"), "optimizer": one_of("sgd", "adamw"),
+        "plan": one_of("steps", "batch", "budget"), "weight_decay": AMOUNT, "crop_padding": NATURAL,
+        "label_smoothing": BELOW_ONE, "mixup": AMOUNT, "model": NAME,
+    },
+    "edm_noise": OF_IMAGES | {
+        "protocol": NAME, "loss": one_of("dsm", "tdsm"), "plan": one_of("steps", "batch", "budget"), "warmup": NATURAL,
+        "schedule": TEXT, "ema_decay": BELOW_ONE, "max_grad_norm": AMOUNT, "dropout": BELOW_ONE,
+        "label_dropout": BELOW_ONE, "augment": SHARE, "tau": BELOW_ONE, "classifier_epochs": POSITIVE,
+        "judge_epochs": POSITIVE, "num_images": COUNT, "sampling_steps": COUNT, "sample_batch": COUNT, "fp16": FLAG,
+    },
+    "noisy_classifier": OF_IMAGES | {
+        "protocol": NAME, "transition": one_of("known", "estimated", "anchor", "identity", "human"),
+        "matrix_phases": one_of("short", "paper"), "anchor_quantile": Kind(float, 0, 1, is_open=True),
+        "schedule": TEXT, "augment": SHARE, "fp16": FLAG,
+    },
+    "evaluate_generation": {
+        "output": NAME, "pipeline": NAME, "num_images": TWO, "steps": COUNT, "data": NAME, "source": NAME,
+        "classes": COUNT, "train_rows": COUNT, "test_rows": COUNT, "image_size": COUNT, "judge_epochs": POSITIVE,
+        "k": COUNT, "splits": COUNT, "cas": FLAG, "batch_size": COUNT, "seed": SEED, "num_processes": COUNT,
+    },
+    "sample_edm": {
+        "model": NAME, "output": TEXT, "num_images": COUNT, "batch_size": COUNT, "seed": NOISE_SEED, "classes": NATURAL,
+        "num_inference_steps": COUNT, "guidance_scale": Kind(float, 1),
+    },
+    "publish_dataset": {
+        "name": NAME, "ratios": AMOUNT, "output": TEXT, "source": NAME, "classes": COUNT, "tokenizer": NAME,
+        "block_size": TWO, "seed": NOISE_SEED, "num_proc": COUNT, "license": NAME, "push_to_hub": NAME,
+    },
+}  # fmt: skip
+GOOD = {
+    "output": "runs/x", "source": "embedded/digits", "data": "hf_noise/digits-noisy", "model": "runs/no-model",
+    "redraw": "never", "push_to_hub": "user/name", "plan": ["steps"], "protocol": ["symmetric"], "tokenizer": "gpt2",
+    "name": "hf_noise/docs-noisy", "ratios": [0.1, 0.5], "ratio": [0.0, 0.5], "seed": [0, 1], "schedule": "cosine",
+    "matrix_phases": "paper", "optimizer": "adamw", "license": "mit", "pipeline": ["runs/no-model"], "classes": 10,
+}  # fmt: skip
+#: Of a recipe, where it takes another value than others.
+OWN_GOOD = {
+    "gpt2_noise": {"source": "embedded/docs-text", "model": "nano"},
+    "classifier_noise": {"loss": ["corrected"], "model": "resnet10-digits"},
+    "edm_noise": {"loss": ["tdsm"], "plan": "steps"},
+    "noisy_classifier": {"protocol": "cyclic", "transition": ["known", "anchor"]},
+    "evaluate_generation": {"seed": 3},
+    "sample_edm": {"seed": 3, "classes": [0, 3]},
+    "publish_dataset": {"seed": 3, "source": "embedded/docs-text"},
+}
+LISTS = {"corrected", "learned", "misstated"}
+ALWAYS = {"evaluate_generation": ["--pipeline", "runs/no-model", "--inception", "none"], "sample_edm": ["--model", "x"]}
+
+
+def right_value(recipe: str, flag: str, kind: Kind) -> Any:
+    if (found := (GOOD | OWN_GOOD[recipe]).get(flag)) is not None:
+        return found
+    if kind is FLAG:
+        return True
+    value = 4 if kind.read is int else 0.5 if kind.high <= 1 else 1.5
+    return [value] if flag in LISTS else value
+
+
+def asked(recipe: str, draw: np.random.Generator) -> dict[str, Any]:
+    """Three flags with values that are right."""
+    flags = FLAGS[recipe]
+    chosen = draw.choice(sorted(flags), 3, replace=False)
+    return {str(flag): right_value(recipe, flag, flags[flag]) for flag in chosen}
+
+
+def as_texts(value: Any) -> list[str]:
+    if isinstance(value, list | tuple):
+        return [str(entry) for entry in value]
+    return [str(value)]
+
+
+@functools.cache
+def main_of(recipe: str) -> Callable[[list[str]], Any]:
+    return importlib.import_module(recipe).main
+
+
+def dry_run(recipe: str, **flags: Any) -> tuple[int, str]:
+    """Exit status of a dry run, and what it printed or what was wrong."""
+    argv = [*ALWAYS.get(recipe, ()), "--dry_run"]
+    for flag, value in flags.items():
+        texts = as_texts(value)
+        argv += [f"--{flag}={texts[0]}"] if len(texts) == 1 else [f"--{flag}", *texts]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main_of(recipe)(argv)
+        except SystemExit as stop:
+            return int(stop.code or 0), err.getvalue()
+    return 0, out.getvalue()
+
+
+def check(recipe: str, given: Mapping[str, Any], result: tuple[int, str]) -> None:
+    status, printed = result
+    if status:
+        message = printed.split("error: ", 1)[-1]
+        confirm(any(f"--{flag}" in message for flag in given), message or "no message")
+        return
+    settings = json.JSONDecoder().raw_decode(printed)[0] if printed.startswith("{") else None
+    for flag, value in given.items():
+        found = [FLAGS[recipe][flag](text) for text in as_texts(value)]
+        confirm(found or flag in (*LISTS, "ratio"), f"{flag} is empty")
+        if settings is not None:
+            told = settings[flag] if isinstance(settings[flag], list) else [settings[flag]]
+            confirm(told == found, f"{flag} is {told}, given {found}")
+
+
+def own(flag: str) -> list[Callable[[], Any]]:
+    return [lambda text=text: text for text in TEXTS] + [lambda text=text: [1, text] for text in TEXTS[:3]]
+
+
+TARGETS = [
+    Target(
+        f"recipes.{recipe}", functools.partial(dry_run, recipe), functools.partial(asked, recipe),
+        functools.partial(check, recipe), extra={flag: own(flag) for flag in FLAGS[recipe]},
+    )
+    for recipe in FLAGS
+]  # fmt: skip
