@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -62,6 +62,32 @@ def test_another_process_is_named_and_a_killed_one_is_no_hindrance(tmp_path):
     with locked(folder):
         assert str(os.getpid()) in (folder / LOCK_FILE).read_text()
     assert list(folder.iterdir()) == []
+
+
+def test_no_two_have_it_at_once(tmp_path):
+    """The file of the lock comes and goes; whoever has opened one that is gone has nothing."""
+
+    def contend():
+        done = 0
+        while done < 150:
+            with suppress(BlockingIOError), locked(tmp_path):
+                os.close(os.open(tmp_path / "alone", os.O_CREAT | os.O_EXCL))  # FileExistsError if it is not
+                os.unlink(tmp_path / "alone")
+                done += 1
+
+    children = []
+    for _ in range(3):
+        if child := os.fork():
+            children.append(child)
+        else:
+            status = 1
+            try:
+                contend()
+                status = 0
+            finally:
+                os._exit(status)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_same_process_may_do_so_again_within(tmp_path):
