@@ -84,7 +84,8 @@ def taking_up(trainer: Any, resume: str | os.PathLike | bool | None) -> Iterator
 
     Raises:
         TypeError: it is none of these.
-        FileNotFoundError, ValueError: there is no whole checkpoint, or the given one is not; with what is wrong.
+        FileNotFoundError, ValueError: there is no whole checkpoint, or the given one is not; with what is wrong. Or
+            DeepSpeed or sharded files of FSDP would lose what a checkpoint is to hold.
         BlockingIOError: the output folder is in use by another process.
     """
     if not (resume is None or isinstance(resume, (bool, str, os.PathLike))):
@@ -97,6 +98,7 @@ def taking_up(trainer: Any, resume: str | os.PathLike | bool | None) -> Iterator
     with ExitStack() as held:
 
         def look() -> Path | None:
+            _refuse_backend(trainer, resume)
             if is_searched or args.save_strategy != "no":
                 held.enter_context(locked(output))
             if is_searched:
@@ -121,6 +123,20 @@ def check_best(trainer: Any) -> None:
     """Refuse a broken best checkpoint before its weights are taken for the result (a collective call)."""
     best = trainer.state.best_model_checkpoint
     _agreed(trainer, (lambda: check(best, to_resume=False)) if trainer.is_world_process_zero() else None)
+
+
+def _refuse_backend(trainer: Any, resume: Any) -> None:
+    if trainer.is_deepspeed_enabled and resume is not None and resume is not False:
+        raise ValueError(
+            "a run cannot be resumed under DeepSpeed, which loads checkpoints past this trainer: its counts of noise "
+            "and whatever else is its own would begin anew. Use DDP or FSDP"
+        )
+    plugin = trainer.accelerator.state.fsdp_plugin if trainer.is_fsdp_enabled else None
+    if plugin is not None and "SHARDED" in str(plugin.state_dict_type) and trainer.args.save_strategy != "no":
+        raise ValueError(
+            "FSDP's SHARDED_STATE_DICT has no place for a trainer's counts of noise and own parameters, so its "
+            "checkpoints could not be resumed; set fsdp_config={'state_dict_type': 'FULL_STATE_DICT'}"
+        )
 
 
 def _warn_of_processes(checkpoint: Path, processes: int) -> None:

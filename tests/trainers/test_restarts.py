@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,7 +51,21 @@ def sentences():
     return [{"input_ids": draw.integers(0, TOKENS, 12), "sample_id": i} for i in range(20)]
 
 
-def build(kind, folder, seed=0, **changes):
+class Began(TrainerCallback):
+    """The step at which training began."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.at = state.global_step
+
+
+def build(kind, folder, **options):
+    trainer = make(kind, folder, **options)
+    trainer.began = Began()
+    trainer.add_callback(trainer.began)
+    return trainer
+
+
+def make(kind, folder, seed=0, **changes):
     """A trainer with something to lose: moments, a schedule, dropout or augmentation, parameters of its own."""
     torch.manual_seed(seed)
     args = TrainingArguments(**{
@@ -140,10 +155,6 @@ INJURIES = {
 }
 
 
-def began_at(trainer):
-    return trainer._initial_global_step
-
-
 @pytest.mark.parametrize("injury", list(INJURIES))
 @pytest.mark.parametrize("name", [*FILES["causal_lm"], MANIFEST])
 def test_whatever_is_hurt_the_run_ends_as_the_unhurt_one(stopped, caplog, name, injury):
@@ -153,7 +164,7 @@ def test_whatever_is_hurt_the_run_ends_as_the_unhurt_one(stopped, caplog, name, 
     with caplog.at_level(logging.WARNING, logger="hf_noise"):
         trainer.train(resume_from_checkpoint=True)
     assert_same(trainer, whole)
-    assert began_at(trainer) == 2
+    assert trainer.began.at == 2
     assert f"{folder / 'checkpoint-4'} is broken" in caplog.text and "goes on from checkpoint-2" in caplog.text
     kept = folder / "_broken-checkpoint-4"
     assert {path.name for path in folder.iterdir()} == {kept.name, *(f"checkpoint-{step}" for step in (2, 4, 6))}
@@ -177,7 +188,7 @@ def test_every_file_of_every_trainer_is_in_the_manifest(stopped, kind):
     trainer = build(kind, folder, seed=1)
     trainer.train(resume_from_checkpoint="auto")
     assert_same(trainer, whole)
-    assert began_at(trainer) == 2
+    assert trainer.began.at == 2
 
 
 def test_a_checkpoint_that_is_given_is_refused_by_name(stopped):
@@ -210,7 +221,7 @@ def test_without_a_whole_one_it_stops_or_starts_anew(stopped, caplog):
     trainer = build("causal_lm", folder)
     trainer.train("auto")
     assert_same(trainer, whole)
-    assert began_at(trainer) == 0 and "the run starts anew, as no checkpoint is whole" in caplog.text
+    assert trainer.began.at == 0 and "the run starts anew, as no checkpoint is whole" in caplog.text
     assert len(list(folder.glob("_broken*"))) == 2
 
 
@@ -224,7 +235,7 @@ def test_checkpoints_of_others_and_of_before(stopped, caplog):
     trainer = build("causal_lm", folder, seed=1)
     trainer.train(True)
     assert_same(trainer, whole)
-    assert began_at(trainer) == 4
+    assert trainer.began.at == 4
     stock = folder.parent / "stock"
     like = build("causal_lm", stock, max_steps=2)
     rows = [{"input_ids": row["input_ids"], "labels": row["input_ids"]} for row in sentences()]
@@ -247,7 +258,7 @@ def test_weights_without_their_optimizer_are_no_checkpoint(tmp_path, caplog):
             build("causal_lm", tmp_path).train(given)
     trainer = build("causal_lm", tmp_path)
     trainer.train(True)
-    assert began_at(trainer) == 2 and "checkpoint-4 is passed over and left as it is" in caplog.text
+    assert trainer.began.at == 2 and "checkpoint-4 is passed over and left as it is" in caplog.text
 
 
 def test_a_run_that_starts_anew_goes_on_from_its_own(stopped):
@@ -265,7 +276,7 @@ def test_a_run_that_starts_anew_goes_on_from_its_own(stopped):
         trainer.train()
     again = build("causal_lm", folder, seed=9)
     again.train(True)
-    assert began_at(again) == 2
+    assert again.began.at == 2
     expected = build("causal_lm", folder.parent / "whole", seed=9)
     expected.train()
     assert_same(again, state(expected))
@@ -350,7 +361,7 @@ def test_killed_at_any_write_it_ends_the_same(tmp_path, unhurt):
         again = build("causal_lm", copies / str(len(found) - found[::-1].index(step)), seed=step and 1)
         again.train("auto")
         assert_same(again, whole)
-        assert step == STEPS or began_at(again) == step
+        assert step == STEPS or again.began.at == step
 
 
 def test_an_output_folder_in_use_is_refused_until_its_process_is_killed(stopped):
@@ -413,6 +424,20 @@ def test_errors_after_the_seal_leave_the_checkpoint(tmp_path, monkeypatch):
         trainer.train(True)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
     check(tmp_path / "checkpoint-2")
+
+
+def test_backends_that_would_lose_counts_are_refused(tmp_path):
+    trainer = build("causal_lm", tmp_path)
+    trainer.is_deepspeed_enabled = True
+    for given in (True, "auto", str(tmp_path)):
+        with pytest.raises(ValueError, match="cannot be resumed under DeepSpeed.*Use DDP or FSDP"):
+            trainer.train(given)
+    trainer = build("causal_lm", tmp_path)
+    trainer.is_fsdp_enabled = True
+    plugin = SimpleNamespace(state_dict_type="StateDictType.SHARDED_STATE_DICT")
+    trainer.accelerator = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin))
+    with pytest.raises(ValueError, match="SHARDED_STATE_DICT has no place .*set fsdp_config="):
+        trainer.train()
 
 
 def full():

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
+from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback, TrainingArguments
 
 from hf_noise.models.image import image_classifier
 from hf_noise.noise import LabelFlips, UniformTokens
@@ -79,7 +79,11 @@ def train(folder: Path, batch_size: int, error_rate: str) -> tuple[dict, dict[st
 
 def restart(folder: Path) -> dict:
     """Stop a run of dropout after step 3, hurt its last checkpoint, and start again; what each process sees of it."""
-    is_main = int(os.environ["RANK"]) == 0
+    is_main, began = int(os.environ["RANK"]) == 0, []
+
+    class Began(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            began.append(state.global_step)
 
     def trainer(**changes) -> CausalLMTrainer:
         torch.manual_seed(0)
@@ -90,7 +94,9 @@ def restart(folder: Path) -> dict:
             "per_device_train_batch_size": 4, "save_strategy": "steps", "save_steps": 1, "dataloader_drop_last": True,
             "dataloader_pin_memory": False, **changes,
         })  # fmt: skip
-        return CausalLMTrainer(GPT2LMHeadModel(config), args, noise=NOISE, train_dataset=rows(20, (16, 9, 12)))
+        made = CausalLMTrainer(GPT2LMHeadModel(config), args, noise=NOISE, train_dataset=rows(20, (16, 9, 12)))
+        made.add_callback(Began())
+        return made
 
     def start(**changes) -> str:
         torch.distributed.barrier()
@@ -100,7 +106,7 @@ def restart(folder: Path) -> dict:
         except (OSError, ValueError, RuntimeError) as error:
             return f"{type(error).__name__}: {error}"
         weights = zip(again.model.parameters(), whole.model.parameters())
-        return f"from {again._initial_global_step}, same: {all(torch.equal(ours, one) for ours, one in weights)}"
+        return f"from {began[-1]}, same: {all(torch.equal(ours, one) for ours, one in weights)}"
 
     whole = trainer()
     whole.train()
