@@ -215,7 +215,8 @@ def _weights_only(folder: Path) -> str:
 
 
 def _start_anew(folder: Path) -> str:
-    return f"Load its weights with from_pretrained({str(folder)!r}) and start a new run from them"
+    how = f"from_pretrained({str(folder)!r})" if (folder / "config.json").is_file() else "load_state_dict"
+    return f"Load its weights with {how} and start a new run from them"
 
 
 def _unreadable(file: Path) -> str | None:

@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_jit_checkpoint import CheckpointManager
 
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.image import image_classifier
@@ -24,7 +25,7 @@ from hf_noise.trainers import CausalLMTrainer, EDMTrainer, ImageClassifierTraine
 from hf_noise.trainers.checkpoints import adopt, check, last_complete_checkpoint, newest
 from hf_noise.trainers.folders import LOCK_FILE
 from hf_noise.trainers.images import CropFlip, DeviceImages
-from hf_noise.trainers.manifest import MANIFEST, read_manifest
+from hf_noise.trainers.manifest import MANIFEST, read_manifest, write_manifest
 
 STEPS, TOKENS, CLASSES, SIZE = 6, 64, 4, 8
 COMMON = [
@@ -241,7 +242,7 @@ def test_checkpoints_of_others_and_of_before(stopped, caplog):
     rows = [{"input_ids": row["input_ids"], "labels": row["input_ids"]} for row in sentences()]
     Trainer(GPT2LMHeadModel(like.model.config), like.args, train_dataset=rows).train()
     for given in (str(stock / "checkpoint-2"), True, "auto"):
-        with pytest.raises(ValueError, match="it is no checkpoint of hf_noise.*Load its weights with from_pretrained"):
+        with pytest.raises(ValueError, match="it is no checkpoint of hf_noise.*Load its weights.* start a new run"):
             build("causal_lm", stock).train(given)
     # Ours is not written over it, nor does it pass for ours.
     build("causal_lm", stock, max_steps=2).train()
@@ -424,6 +425,31 @@ def test_errors_after_the_seal_leave_the_checkpoint(tmp_path, monkeypatch):
         trainer.train(True)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
     check(tmp_path / "checkpoint-2")
+
+
+def test_another_number_of_processes_is_said(stopped, caplog):
+    folder, _ = stopped()
+    checkpoint = folder / "checkpoint-4"
+    write_manifest(checkpoint, step=4, order=9, processes=2, is_resumable=True)
+    for given in (True, str(checkpoint)):
+        caplog.clear()
+        build("causal_lm", folder, save_strategy="no").train(given)
+        assert "checkpoint-4 was written by 2 processes, 1 take it up: noise and sums are the same" in caplog.text
+
+
+def test_a_checkpoint_on_sigterm_is_whole(tmp_path):
+    """Transformers lays a mark beside its files, which is gone afterwards."""
+    trainer = build("causal_lm", tmp_path, save_steps=5)
+
+    class Terminate(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 1:
+                CheckpointManager(trainer).execute_jit_checkpoint()
+                control.should_training_stop = True
+
+    trainer.add_callback(Terminate())
+    trainer.train()
+    assert check(tmp_path / "checkpoint-1").step == 1
 
 
 def test_backends_that_would_lose_counts_are_refused(tmp_path):
