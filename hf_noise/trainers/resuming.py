@@ -98,14 +98,15 @@ def taking_up(trainer: Any, resume: str | os.PathLike | bool | None) -> Iterator
     with ExitStack() as held:
 
         def look() -> Path | None:
-            _refuse_backend(trainer, resume)
+            _refuse_sharded_files(trainer)
             if is_searched or args.save_strategy != "no":
                 held.enter_context(locked(output))
-            if is_searched:
-                return newest(output, or_none=resume == AUTO)
-            if chosen is not None:
-                check(chosen)
-            return chosen
+            found = newest(output, or_none=resume == AUTO) if is_searched else chosen
+            if found is not None:
+                _refuse_deepspeed(trainer)
+                if not is_searched:
+                    check(found)
+            return found
 
         found = _agreed(trainer, look if is_main else None)
         if is_searched and found is not None:
@@ -125,12 +126,15 @@ def check_best(trainer: Any) -> None:
     _agreed(trainer, (lambda: check(best, to_resume=False)) if trainer.is_world_process_zero() else None)
 
 
-def _refuse_backend(trainer: Any, resume: Any) -> None:
-    if trainer.is_deepspeed_enabled and resume is not None and resume is not False:
+def _refuse_deepspeed(trainer: Any) -> None:
+    if trainer.is_deepspeed_enabled:
         raise ValueError(
             "a run cannot be resumed under DeepSpeed, which loads checkpoints past this trainer: its counts of noise "
             "and whatever else is its own would begin anew. Use DDP or FSDP"
         )
+
+
+def _refuse_sharded_files(trainer: Any) -> None:
     plugin = trainer.accelerator.state.fsdp_plugin if trainer.is_fsdp_enabled else None
     if plugin is not None and "SHARDED" in str(plugin.state_dict_type) and trainer.args.save_strategy != "no":
         raise ValueError(

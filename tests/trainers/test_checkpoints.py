@@ -204,7 +204,10 @@ def test_a_second_broken_one_of_a_step_has_another_name(tmp_path, checkpoint):
 def test_weights_alone_are_refused_and_foreign_ones_named(tmp_path, checkpoint, caplog):
     whole = checkpoint(1)
     weights = checkpoint(2, is_resumable=False)
-    with pytest.raises(ValueError, match="save_only_model=True, without optimiser.*from_pretrained.*start a new run"):
+    with pytest.raises(ValueError, match="save_only_model=True, without optimiser.*load_state_dict and start a"):
+        check(weights)
+    (weights / "config.json").write_text("{}")  # it was none of transformers
+    with pytest.raises(ValueError, match=r"from_pretrained\('.*checkpoint-2'\) and start a new run"):
         check(weights)
     assert check(weights, to_resume=False).step == 2
     foreign = checkpoint(3, is_sealed=False)

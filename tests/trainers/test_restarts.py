@@ -452,10 +452,11 @@ def test_a_checkpoint_on_sigterm_is_whole(tmp_path):
     assert check(tmp_path / "checkpoint-1").step == 1
 
 
-def test_backends_that_would_lose_counts_are_refused(tmp_path):
-    trainer = build("causal_lm", tmp_path)
+def test_backends_that_would_lose_counts_are_refused(stopped, tmp_path):
+    folder, _ = stopped()
+    trainer = build("causal_lm", folder)
     trainer.is_deepspeed_enabled = True
-    for given in (True, "auto", str(tmp_path)):
+    for given in (True, "auto", str(folder / "checkpoint-2")):
         with pytest.raises(ValueError, match="cannot be resumed under DeepSpeed.*Use DDP or FSDP"):
             trainer.train(given)
     trainer = build("causal_lm", tmp_path)
