@@ -29,10 +29,10 @@ from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.reports.record import RunRecord
 from hf_noise.trainers import ImageClassifierTrainer
 from hf_noise.trainers.base import noise_of as noise_in_rows
-from hf_noise.trainers.checkpoints import last_complete_checkpoint
 from hf_noise.trainers.images import CropFlip, DeviceImages, WorkerImages, channel_statistics, label_columns
 from hf_noise.trainers.launch import check_disk, split_batch, training_world
 from hf_noise.trainers.progress import FigureProgress
+from hf_noise.trainers.resuming import AUTO
 
 # Training images on which accuracy is measured at the end, without augmentation.
 SCORED_ROWS = 10_000
@@ -267,8 +267,7 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
     )  # fmt: skip
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(FigureProgress(title))
-    checkpoint = last_complete_checkpoint(folder)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=AUTO)
     realised = trainer.realised_noise()
     metrics = measure(run, trainer, data, noise)
     trainer.save_model()

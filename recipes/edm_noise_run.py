@@ -40,11 +40,12 @@ from hf_noise.reports.generation_study import SAMPLES_FILE, TASK
 from hf_noise.reports.provenance import portable
 from hf_noise.reports.record import RunRecord
 from hf_noise.trainers import EDMTrainer
-from hf_noise.trainers.checkpoints import claim_folder, last_complete_checkpoint
+from hf_noise.trainers.folders import claimed
 from hf_noise.trainers.images import CropFlip, DeviceImages
 from hf_noise.trainers.labels import check_same_noise
 from hf_noise.trainers.launch import check_disk, split_batch, training_world
 from hf_noise.trainers.progress import FigureProgress
+from hf_noise.trainers.resuming import AUTO
 
 # Images of each class that are kept for the figure.
 KEPT_PER_CLASS = 8
@@ -167,17 +168,21 @@ def classifier_for(settings, run: Run, study: Study, noise: LabelFlips | HumanLa
     classifier = classifier_settings([f"--{name}={value}" for name, value in given.items() if value is not None])
     if torch.distributed.is_initialized():
         torch.distributed.barrier()  # no process may find the folder finished while another still writes it
-    if not int(os.environ.get("RANK", 0)):  # a finished one too must be that of these settings
-        left_out = ("output", "transition", "seed", "save_steps", "logging_steps", "dry_run")
-        claim_folder(folder, {name: value for name, value in asdict(classifier).items() if name not in left_out})
-    if not (folder / "record.json").exists():
-        started, rows = time.perf_counter(), study.rows(run, settings.flip)
-        steps = max(1, round(classifier.epochs * len(rows) / classifier.batch_size))
-        trainer = train_noisy_classifier(
-            rows, study.rows(None), noise=noise, folder=folder, settings=classifier, class_names=study.data.classes,
-            steps=steps, seed=run.seed, on_cpu=on_cpu, title=folder.name, augment=augmentation(settings, run.seed),
-        )  # fmt: skip
-        record_classifier(trainer, folder, classifier, study.data, noise=noise, transition="known", started=started)
+    left_out = ("output", "transition", "seed", "save_steps", "logging_steps", "dry_run")
+    claim = {name: value for name, value in asdict(classifier).items() if name not in left_out}
+    # A finished one too must be that of these settings.
+    with claimed(folder, claim, is_main=not int(os.environ.get("RANK", 0))):
+        if not (folder / "record.json").exists():
+            started, rows = time.perf_counter(), study.rows(run, settings.flip)
+            steps = max(1, round(classifier.epochs * len(rows) / classifier.batch_size))
+            trainer = train_noisy_classifier(
+                rows, study.rows(None), noise=noise, folder=folder, settings=classifier, steps=steps, seed=run.seed,
+                class_names=study.data.classes, on_cpu=on_cpu, title=folder.name,
+                augment=augmentation(settings, run.seed),
+            )  # fmt: skip
+            record_classifier(
+                trainer, folder, classifier, study.data, noise=noise, transition="known", started=started
+            )  # fmt: skip
     return NoisyClassifier.from_pretrained(folder)
 
 
@@ -214,8 +219,7 @@ def make_run(settings, run: Run, plan, folder: Path, study: Study, on_cpu: bool,
     )  # fmt: skip
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(FigureProgress(title))
-    checkpoint = last_complete_checkpoint(folder)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=AUTO)
     realised, evaluated = trainer.realised_noise(), trainer.evaluate()
     images, labels = draw(settings, run, trainer, len(data.classes))
     trainer.save_model()

@@ -39,7 +39,7 @@ from hf_noise.metrics import (
 )
 from hf_noise.reports.generation_evaluation import METRIC_KEYS, REAL, TASK
 from hf_noise.reports.record import RunRecord
-from hf_noise.trainers.checkpoints import claim_folder, refuse_other
+from hf_noise.trainers.folders import claimed, refuse_other
 from hf_noise.trainers.images import DeviceImages
 from hf_noise.trainers.launch import check_world, take_back_cores
 
@@ -92,36 +92,35 @@ def evaluate(settings: Any, classifier: Any, sets: Sequence[ImageSet], weights: 
     real = test = None
     for images in sets:
         folder = Path(settings.output) / images.name
-        if accelerator.is_main_process:
-            claim_folder(folder, claims[images.name] | whose)
-        accelerator.wait_for_everyone()
-        content = claims[images.name].get("content") or draw(settings, images, accelerator)
-        if (folder / "record.json").exists():
-            check_content(folder, content)
-            continue
-        started = time.perf_counter()
-        real = real or look(data.train_images.images, data.train_images.columns["labels"])
-        test = test or look(data.test.images, data.test.columns["labels"])
-        pixels, labels, noise = read(settings, images, data)
-        fake = test if images.name == REAL else look(pixels, labels)
-        metrics = measure(settings, data, real, fake, extractor) if accelerator.is_main_process else {}
-        if settings.cas and images.name != REAL:
-            metrics |= accuracy_of_cas(settings, classifier, data, images, pixels, labels, folder, content, on_cpu)
-        if accelerator.is_main_process:
-            by_judge = accuracy_of_judge(judge, test.judged, test.labels, data.classes)
-            metrics["judge_test_accuracy"] = by_judge | {"weights": judge.weights}
-            RunRecord(
-                name=images.name, task=TASK, recipe="recipes/evaluate_generation.py", seed=settings.seed,
-                settings=asdict(settings), model={"name": images.pipeline or images.path or REAL}, noise=noise,
-                data={
-                    "builder": settings.data, "source": data.source, "classes": len(data.classes),
-                    "image_size": data.image_size, "channels": data.num_channels, "real_rows": data.train_rows,
-                    "content": content,
-                },
-                budget={"images": len(fake.labels), "processes": args.world_size}, loss={"name": "none"},
-                metrics=metrics, wall_seconds=time.perf_counter() - started,
-            ).write(folder / "record.json")  # fmt: skip
-        accelerator.wait_for_everyone()
+        with claimed(folder, claims[images.name] | whose, is_main=accelerator.is_main_process):
+            accelerator.wait_for_everyone()
+            content = claims[images.name].get("content") or draw(settings, images, accelerator)
+            if (folder / "record.json").exists():
+                check_content(folder, content)
+                continue
+            started = time.perf_counter()
+            real = real or look(data.train_images.images, data.train_images.columns["labels"])
+            test = test or look(data.test.images, data.test.columns["labels"])
+            pixels, labels, noise = read(settings, images, data)
+            fake = test if images.name == REAL else look(pixels, labels)
+            metrics = measure(settings, data, real, fake, extractor) if accelerator.is_main_process else {}
+            if settings.cas and images.name != REAL:
+                metrics |= accuracy_of_cas(settings, classifier, data, images, pixels, labels, folder, content, on_cpu)
+            if accelerator.is_main_process:
+                by_judge = accuracy_of_judge(judge, test.judged, test.labels, data.classes)
+                metrics["judge_test_accuracy"] = by_judge | {"weights": judge.weights}
+                RunRecord(
+                    name=images.name, task=TASK, recipe="recipes/evaluate_generation.py", seed=settings.seed,
+                    settings=asdict(settings), model={"name": images.pipeline or images.path or REAL}, noise=noise,
+                    data={
+                        "builder": settings.data, "source": data.source, "classes": len(data.classes),
+                        "image_size": data.image_size, "channels": data.num_channels, "real_rows": data.train_rows,
+                        "content": content,
+                    },
+                    budget={"images": len(fake.labels), "processes": args.world_size}, loss={"name": "none"},
+                    metrics=metrics, wall_seconds=time.perf_counter() - started,
+                ).write(folder / "record.json")  # fmt: skip
+            accelerator.wait_for_everyone()
     return accelerator.is_main_process
 
 
@@ -226,15 +225,15 @@ def accuracy_of_cas(
     plan = plan_of(classifier, run, len(pixels))
     folder = folder / "cas"
     accelerator = Accelerator(cpu=on_cpu)
-    if accelerator.is_main_process:
-        own = {"model": classifier.model, "epochs": classifier.epochs, "seed": settings.seed, "content": content}
-        claim_folder(folder, own)
-    accelerator.wait_for_everyone()
-    if not (folder / "record.json").exists():
-        columns = {"labels": labels.long(), "sample_id": torch.arange(len(labels))}
-        rows = DeviceImages(pixels, columns, device=data.device, mean=data.mean, std=data.std)
-        generated = replace(data, train_images=rows, train_rows=len(rows), source=f"generated images: {images.name}")
-        make_run(classifier, run, plan, folder, generated, on_cpu, f"CAS {images.name}")
+    own = {"model": classifier.model, "epochs": classifier.epochs, "seed": settings.seed, "content": content}
+    with claimed(folder, own, is_main=accelerator.is_main_process):
+        accelerator.wait_for_everyone()
+        if not (folder / "record.json").exists():
+            columns = {"labels": labels.long(), "sample_id": torch.arange(len(labels))}
+            rows = DeviceImages(pixels, columns, device=data.device, mean=data.mean, std=data.std)
+            source = f"generated images: {images.name}"
+            generated = replace(data, train_images=rows, train_rows=len(rows), source=source)
+            make_run(classifier, run, plan, folder, generated, on_cpu, f"CAS {images.name}")
     record = RunRecord.from_json((folder / "record.json").read_text(encoding="utf-8"))
     test = record.metrics["test_accuracy"]
     return {"cas": with_interval(test, "value") | {"name": f"CAS ({classifier.model})"}}

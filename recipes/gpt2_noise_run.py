@@ -21,9 +21,9 @@ from hf_noise.noise import UniformTokens, rates
 from hf_noise.reports.record import RunRecord, read_records
 from hf_noise.trainers import CausalLMTrainer
 from hf_noise.trainers.audit import audit_tokens, posterior
-from hf_noise.trainers.checkpoints import last_complete_checkpoint
 from hf_noise.trainers.launch import check_disk, split_batch, training_world
 from hf_noise.trainers.progress import FigureProgress
+from hf_noise.trainers.resuming import AUTO
 from hf_noise.trainers.scoring import score_tokens
 
 # An epoch that no run reaches, so that noisy targets are measured on noise the model has not seen.
@@ -129,8 +129,7 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
     )  # fmt: skip
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(FigureProgress(title))
-    checkpoint = last_complete_checkpoint(folder)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=AUTO)
     validation = trainer.evaluate()
     realised = trainer.realised_noise()
     trainer.save_model()

@@ -22,12 +22,12 @@ from hf_noise.noise.schedule import plan_named
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import figure, markdown_table
 from hf_noise.trainers import NoisyClassifierTrainer
-from hf_noise.trainers.checkpoints import last_complete_checkpoint
 from hf_noise.trainers.edm_augment import EDMAugment
 from hf_noise.trainers.images import CropFlip, DeviceImages
 from hf_noise.trainers.launch import check_disk, split_batch, training_world
 from hf_noise.trainers.noisy_classifier import VolumePlan
 from hf_noise.trainers.progress import FigureProgress
+from hf_noise.trainers.resuming import AUTO
 
 TRANSITIONS = ("known", "estimated", "anchor", "human", "none")
 # Anchor points are looked for among images with hardly any noise.
@@ -190,8 +190,7 @@ def train_noisy_classifier(
     )  # fmt: skip
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(FigureProgress(title))
-    checkpoint = last_complete_checkpoint(folder)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=AUTO)
     trainer.save_model()
     return trainer
 

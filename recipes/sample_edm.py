@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +131,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
 
     from hf_noise.diffusion import EDMPipeline
     from hf_noise.diffusion.pipeline_edm import image_generators
-    from hf_noise.reports.record import write_atomic
+    from hf_noise.reports.atomic import sweep_temporaries, temporary_beside, write_atomic
+    from hf_noise.trainers.folders import locked
     from hf_noise.trainers.launch import take_back_cores
 
     take_back_cores()
@@ -144,41 +146,41 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     pipeline.set_progress_bar_config(disable=True)
     labels = labels_of(args, pipeline.config.num_classes)
     folder = args.output / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    if state.is_main_process:
-        told = {"model": portable(args.model)} | asked
-        told |= {"num_classes": pipeline.config.num_classes, "noise": pipeline.config.hf_noise}
-        write_atomic(args.output / SETTINGS_FILE, json.dumps(told, indent=2) + "\n")
-        for left in folder.glob(".*.tmp"):  # of a run that was killed
-            left.unlink()
 
     def path_of(index: int) -> Path:
         return folder / f"{index:07d}.png"
 
-    missing = [index for index in range(args.num_images) if not path_of(index).is_file()]
-    state.wait_for_everyone()  # all have looked before anyone writes, so all share out the same images
-    own = missing[state.process_index :: state.num_processes]
-    with tqdm(total=len(own), unit="image", disable=not state.is_main_process) as bar:
-        for begin in range(0, len(own), args.batch_size):
-            batch = own[begin : begin + args.batch_size]
-            generators = [image_generators(args.seed, 1, index)[0] for index in batch]
-            with torch.autocast(state.device.type, torch.bfloat16, enabled=args.bf16):
-                pictures = pipeline(
-                    None if labels is None else labels[batch], len(batch), args.num_inference_steps,
-                    args.guidance_scale, generator=generators,
-                ).images  # fmt: skip
-            for index, picture in zip(batch, pictures):
-                partial = folder / f".{index:07d}.{os.getpid()}.tmp"
-                picture.save(partial, format="PNG")
-                os.replace(partial, path_of(index))
-            bar.update(len(batch))
-    state.wait_for_everyone()
-    if state.is_main_process:
-        rows = [{"file_name": f"images/{path_of(index).name}"} for index in range(args.num_images)]
-        if labels is not None:
-            rows = [row | {"label": int(label)} for row, label in zip(rows, labels)]
-        write_atomic(args.output / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        print(f"wrote {args.output}")
+    with locked(args.output) if state.is_main_process else nullcontext():
+        folder.mkdir(parents=True, exist_ok=True)
+        if state.is_main_process:
+            told = {"model": portable(args.model)} | asked
+            told |= {"num_classes": pipeline.config.num_classes, "noise": pipeline.config.hf_noise}
+            write_atomic(args.output / SETTINGS_FILE, json.dumps(told, indent=2) + "\n")
+            sweep_temporaries(folder)
+        missing = [index for index in range(args.num_images) if not path_of(index).is_file()]
+        state.wait_for_everyone()  # all have looked before anyone writes, so all share out the same images
+        own = missing[state.process_index :: state.num_processes]
+        with tqdm(total=len(own), unit="image", disable=not state.is_main_process) as bar:
+            for begin in range(0, len(own), args.batch_size):
+                batch = own[begin : begin + args.batch_size]
+                generators = [image_generators(args.seed, 1, index)[0] for index in batch]
+                with torch.autocast(state.device.type, torch.bfloat16, enabled=args.bf16):
+                    pictures = pipeline(
+                        None if labels is None else labels[batch], len(batch), args.num_inference_steps,
+                        args.guidance_scale, generator=generators,
+                    ).images  # fmt: skip
+                for index, picture in zip(batch, pictures):
+                    partial = temporary_beside(path_of(index))
+                    picture.save(partial, format="PNG")
+                    os.replace(partial, path_of(index))
+                bar.update(len(batch))
+        state.wait_for_everyone()
+        if state.is_main_process:
+            rows = [{"file_name": f"images/{path_of(index).name}"} for index in range(args.num_images)]
+            if labels is not None:
+                rows = [row | {"label": int(label)} for row, label in zip(rows, labels)]
+            write_atomic(args.output / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+            print(f"wrote {args.output}")
     return args.output
 
 

@@ -22,7 +22,7 @@ from hf_noise.hub.card import model_card
 from hf_noise.hub.push import push_checkpoint
 from hf_noise.reports.provenance import portable
 from hf_noise.reports.record import RunRecord, write_atomic
-from hf_noise.trainers.checkpoints import claim_folder, release_folder
+from hf_noise.trainers.folders import claimed
 from hf_noise.trainers.launch import check_world, split_batch, take_back_cores
 
 # Settings that change nothing in a run's result: a study may go on with other values.
@@ -113,18 +113,12 @@ def run_all(
     data = None
     for number, (run, plan) in enumerate(zip(runs, plans), 1):
         folder = Path(settings.output) / run.name
-        if args.process_index == 0:
-            claim_folder(folder, identity(settings, run, left_out))
-        Accelerator().wait_for_everyone()
-        if (folder / "record.json").exists():
-            continue
-        try:
+        with claimed(folder, identity(settings, run, left_out), is_main=args.process_index == 0):
+            Accelerator().wait_for_everyone()
+            if (folder / "record.json").exists():
+                continue
             data = data or load(settings, args)
-        except BaseException:
-            if args.process_index == 0:
-                release_folder(folder)
-            raise
-        make(settings, run, plan, folder, data, on_cpu, f"[{number}/{len(runs)}] {run.name}")
+            make(settings, run, plan, folder, data, on_cpu, f"[{number}/{len(runs)}] {run.name}")
         gc.collect()
         torch._dynamo.reset()  # each run compiles a model of its own, and the number of versions kept is limited
     if getattr(settings, "push_to_hub", None) and args.process_index == 0:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .atomic import temporary_beside
+
 __all__ = ["save_figure", "start_figure"]
 
 
@@ -23,8 +25,11 @@ def start_figure() -> Any:
 def save_figure(fig: Any, path: str | Path) -> Path:
     """Write a figure as a PNG, whole or not at all, close it, and return its path."""
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    fig.savefig(unfinished, dpi=150, format="png")
-    os.replace(unfinished, path)
+    unfinished = temporary_beside(path)
+    try:
+        fig.savefig(unfinished, dpi=150, format="png")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
     start_figure().close(fig)
     return path

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from .atomic import write_atomic
 from .provenance import command_line, git_commit, hardware, is_secret_name, now, portable, versions
 
 __all__ = [
@@ -207,22 +208,6 @@ def read_records(path: str | os.PathLike) -> list[Record]:
         raise FileNotFoundError(f"{path} is neither a record file nor a folder of runs")
     found = {record.to_json(): record for file in files for record in _read_file(file)}
     return list(found.values())
-
-
-def write_atomic(path: str | os.PathLike, text: str) -> Path:
-    """Write UTF-8 text beside `path`, then rename: readers see the old file or the new one, never a half."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def _read_file(file: Path) -> Iterator[Record]:

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import TrainOutput, get_last_checkpoint, has_length
+from transformers.trainer_utils import TrainOutput, has_length
 
 from hf_noise.noise import Noise
 from hf_noise.trainers.arguments import REFUSED_OPTIONS, check_arguments
 from hf_noise.trainers.card import state_noise
 from hf_noise.trainers.claims import Claims
 from hf_noise.trainers.finite import FiniteTrainer
+from hf_noise.trainers.manifest import STATE_FILE
 from hf_noise.trainers.meter import Meter
+from hf_noise.trainers.resuming import check_best, saving, taking_up
 from hf_noise.trainers.stated import stated_noise
 
 __all__ = [
     "NoiseTrainer", "STATE_FILE", "check_model", "noise_of", "refuse_scheduler", "search_no_unused", "write_config",
 ]  # fmt: skip
-
-STATE_FILE = "hf_noise_state.safetensors"
 
 
 class NoiseTrainer(FiniteTrainer):
@@ -147,18 +145,30 @@ class NoiseTrainer(FiniteTrainer):
         return self._prepare_inputs(inputs)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
-        """As `Trainer.train`; but a run that was stopped after its last step makes no step more."""
-        folder = resume_from_checkpoint
-        if folder is True:
-            folder = get_last_checkpoint(self.args.output_dir)
-        if folder and self.args.max_steps > 0:
-            state = TrainerState.load_from_json(os.path.join(folder, TRAINER_STATE_NAME))
-            if state.global_step >= self.args.max_steps:
-                self._load_from_checkpoint(folder)
-                self.state = state
-                self.draw_epoch(max(0, math.ceil(state.epoch or 0) - 1))
-                return TrainOutput(state.global_step, 0.0, {})
-        return super().train(resume_from_checkpoint, **kwargs)
+        """As `Trainer.train`, in an output folder that no other process uses, and from whole checkpoints only.
+
+        A run that was stopped after its last step makes no step more.
+
+        Args:
+            resume_from_checkpoint: the folder of a checkpoint, which is refused if a file of it is missing or changed;
+                True for the newest whole one of `output_dir`; "auto" for the same, or the start if there is none
+                (`./auto` is a folder). Broken ones that are passed over are named and renamed.
+
+        Raises:
+            BlockingIOError: the output folder is in use by another process.
+            FileNotFoundError, ValueError: there is no whole checkpoint, or it is not of hf_noise; with the remedy.
+        """
+        with taking_up(self, resume_from_checkpoint) as folder:
+            if folder and self.args.max_steps > 0:
+                state = TrainerState.load_from_json(os.path.join(folder, TRAINER_STATE_NAME))
+                if state.global_step >= self.args.max_steps:
+                    self._load_from_checkpoint(folder)
+                    self.state = state
+                    self.draw_epoch(max(0, math.ceil(state.epoch or 0) - 1))
+                    if self.args.load_best_model_at_end and state.best_model_checkpoint is not None:
+                        self._load_best_model()
+                    return TrainOutput(state.global_step, 0.0, {})
+            return super().train(folder, **kwargs)
 
     def draw_epoch(self, epoch: int) -> None:
         """Draw the noise of this epoch from now on, and the augmentation of rows that have one."""
@@ -214,11 +224,8 @@ class NoiseTrainer(FiniteTrainer):
         self._checkpoint_state = self.meter.state(self.accelerator)
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
         try:
-            super()._save_checkpoint(model, trial)
-        except (OSError, RuntimeError, SafetensorError) as error:  # what a full disk makes the three writers raise
-            shutil.rmtree(folder, ignore_errors=True)
-            message = f"{folder} could not be written ({error}) and was removed; earlier checkpoints stay"
-            raise OSError(message) from error
+            with saving(self, folder):
+                super()._save_checkpoint(model, trial)
         finally:
             self._checkpoint_state = None
 
@@ -238,6 +245,7 @@ class NoiseTrainer(FiniteTrainer):
         self._load_own(resume_from_checkpoint, state)
 
     def _load_best_model(self) -> None:
+        check_best(self)
         super()._load_best_model()
         folder = self.state.best_model_checkpoint
         # The meter stays: it counts what was trained on, however good it was.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import re
@@ -19,6 +20,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 import hf_noise
 from hf_noise.noise import LabelFlips
 from hf_noise.reports.record import read_records
+from hf_noise.trainers.folders import LOCK_FILE
 
 main = functools.partial(printed_by, classifier_noise.main)
 
@@ -184,7 +186,7 @@ def test_some_of_the_rows_are_of_all_classes(tmp_path, pictures):
 
 
 def test_killed_between_checkpoints_it_goes_on(tmp_path, study):
-    """A run stopped by its own callback after a checkpoint, started again, ends with the same weights."""
+    """A run stopped after a checkpoint that was hurt then, started again, ends with the same weights."""
     folder, _ = study
     from hf_noise.trainers.image_classifier import ImageClassifierTrainer
 
@@ -203,7 +205,13 @@ def test_killed_between_checkpoints_it_goes_on(tmp_path, study):
             main(*arguments)
     run = RUNS[1]
     assert Path(tmp_path, run, "checkpoint-8").is_dir() and not Path(tmp_path, run, "record.json").exists()
+    Path(tmp_path, run, "checkpoint-8", "optimizer.pt").write_bytes(b"")  # the disk was full
+    with open(tmp_path / run / LOCK_FILE, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError, match=f"{run} is in use by another process"):
+            main(*arguments)
     main(*arguments)
+    assert Path(tmp_path, run, "_broken-checkpoint-8").is_dir() and not Path(tmp_path, run, LOCK_FILE).exists()
     assert Path(tmp_path, run, "model.safetensors").read_bytes() == (folder / run / "model.safetensors").read_bytes()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +76,15 @@ def test_a_checkpoint_of_two_processes_holds_the_totals_of_both(two):
     state = load_file(folder / "known" / "checkpoint-5" / "hf_noise_state.safetensors")
     _, clean, _, noisy = state["total"].tolist()
     assert clean + noisy == ranks[0]["known"]["realised"]["n"]
+
+
+def test_both_go_on_from_the_same_whole_checkpoint_or_both_stop(two):
+    first, second = (rank["restart"] for rank in two[1])
+    assert first["processes"] == 2 and {"rng_state_0.pth", "rng_state_1.pth", "optimizer.pt"} < set(first["files"])
+    assert first["hurt"] == second["hurt"] == "from 2, same: True"
+    in_use = "BlockingIOError: .*restart is in use by process 7 on node-3; wait until it has ended"
+    assert re.match(in_use, first["in use"])
+    assert re.match(f"RuntimeError: process 0 stopped the run: {in_use}", second["in use"])
+    for seen, rank in ((first, 0), (second, 1)):
+        assert f"rng_state_{rank}.pth" in seen["each"] and f"rng_state_{1 - rank}.pth" not in seen["each"]
+        assert "machine1/checkpoint-4 is broken: optimizer.pt has 0 bytes" in seen["hurt on one machine"]

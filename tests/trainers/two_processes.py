@@ -5,21 +5,25 @@ The test calls `train` itself for the run of one process that this one has to eq
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
+from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback, TrainingArguments
 
 from hf_noise.models.image import image_classifier
 from hf_noise.noise import LabelFlips, UniformTokens
 from hf_noise.trainers import CausalLMTrainer, ImageClassifierTrainer
+from hf_noise.trainers.folders import LOCK_FILE
 from hf_noise.trainers.images import CropFlip, DeviceImages
 from hf_noise.trainers.launch import check_world
+from hf_noise.trainers.manifest import read_manifest
 
 VOCABULARY, LENGTH, STEPS, BATCH = 64, 16, 5, 8
 NOISE = UniformTokens(error_rate=0.5, vocab_size=VOCABULARY, seed=3)
@@ -73,6 +77,64 @@ def train(folder: Path, batch_size: int, error_rate: str) -> tuple[dict, dict[st
     return figures, {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
 
 
+def restart(folder: Path) -> dict:
+    """Stop a run of dropout after step 3, hurt its last checkpoint, and start again; what each process sees of it."""
+    is_main, began = int(os.environ["RANK"]) == 0, []
+
+    class Began(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            began.append(state.global_step)
+
+    def trainer(**changes) -> CausalLMTrainer:
+        torch.manual_seed(0)
+        config = GPT2Config(vocab_size=VOCABULARY, n_positions=LENGTH, n_embd=16, n_layer=1, n_head=2, bos_token_id=0,
+                            eos_token_id=0, resid_pdrop=0.5)  # fmt: skip
+        args = TrainingArguments(**{
+            "output_dir": str(folder), "use_cpu": True, "report_to": "none", "disable_tqdm": True, "max_steps": 4,
+            "per_device_train_batch_size": 4, "save_strategy": "steps", "save_steps": 1, "dataloader_drop_last": True,
+            "dataloader_pin_memory": False, **changes,
+        })  # fmt: skip
+        made = CausalLMTrainer(GPT2LMHeadModel(config), args, noise=NOISE, train_dataset=rows(20, (16, 9, 12)))
+        made.add_callback(Began())
+        return made
+
+    def start(**changes) -> str:
+        torch.distributed.barrier()
+        again = trainer(**changes)
+        try:
+            again.train(resume_from_checkpoint=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            return f"{type(error).__name__}: {error}"
+        weights = zip(again.model.parameters(), whole.model.parameters())
+        return f"from {began[-1]}, same: {all(torch.equal(ours, one) for ours, one in weights)}"
+
+    whole = trainer()
+    whole.train()
+    manifest = read_manifest(folder / "checkpoint-4")
+    seen = {"files": sorted(manifest.files), "processes": manifest.processes}
+    torch.distributed.barrier()
+    if is_main:
+        shutil.rmtree(folder / "checkpoint-4")
+        (folder / "checkpoint-3" / "rng_state_1.pth").unlink()
+    seen["hurt"] = start()
+    if is_main:  # what another process would do, which this one cannot be for itself
+        lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.write(lock, b'{"process": 7, "machine": "node-3"}')
+    seen["in use"] = start()
+    # Each machine with files of its own: this run has two of one process each.
+    os.environ["LOCAL_RANK"] = "0"
+    own = {"output_dir": str(folder / f"machine{os.environ['RANK']}"), "save_on_each_node": True}
+    torch.distributed.barrier()
+    each = trainer(**own)
+    each.train()
+    seen["each"] = sorted(read_manifest(Path(each.args.output_dir, "checkpoint-4")).files)
+    if not is_main:
+        Path(each.args.output_dir, "checkpoint-4", "optimizer.pt").write_bytes(b"")
+    seen["hurt on one machine"] = start(**own)
+    return seen
+
+
 def images(n: int) -> DeviceImages:
     draw = np.random.default_rng(n)
     pixels = torch.from_numpy(draw.integers(0, 256, (n, 1, 32, 32), dtype=np.uint8))
@@ -114,6 +176,7 @@ def main(folder: Path) -> None:
     results["classifier"], weights = train_classifier(folder / "classifier", BATCH // world)
     if rank == 0:
         save_file(weights, folder / "classifier.safetensors")
+    results["restart"] = restart(folder / "restart")
     try:
         check_world(TrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none"), expected=4)
     except RuntimeError as error:
