@@ -2,7 +2,7 @@
 
 Repositories of models and data sets live in memory with their whole commit history. Commits are atomic, refer
 to uploaded LFS objects by hash and are refused on a stale parent, as on the real Hub. `fail_next` cuts
-connections.
+connections, `refuse_next` answers with an error of HTTP.
 
     with HubServer() as hub:
         HfApi(endpoint=hub.url, token=hub.token).create_repo("user/x")
@@ -37,6 +37,7 @@ class HubServer(Store):
         self.requests: list[tuple[str, str, int]] = []  # method, path, status (0: cut off)
         self._connections: list[socket.socket] = []
         self._faults: dict[str, tuple[int, float]] = {}
+        self._refusals: dict[str, list[Refuse]] = {}
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": self}))
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -67,8 +68,28 @@ class HubServer(Store):
         assert kind in ("lfs-put", "commit", "commit-answer", "download", "resolve"), kind
         self._faults[kind] = (after_bytes, times)
 
+    def refuse_next(
+        self, step: str, status: int, times: int = 1, headers: dict[str, str] | None = None, message: str = "busy"
+    ) -> None:
+        """Answer the next `times` requests of a step with this status, and leave all as it is; steps are named after
+        the endpoints below. "commit-answer" is after the commit was stored."""
+        assert step == "commit-answer" or hasattr(_Handler, step.replace("-", "_")), step
+        self._refusals.setdefault(step, []).extend([Refuse(status, message, headers=headers)] * times)
+
+    def refuse(self, step: str) -> None:
+        with self.lock:
+            waiting = self._refusals.get(step)
+            refusal = waiting.pop(0) if waiting else None
+        if refusal is not None:
+            raise refusal
+
+    def asked(self, step: str) -> int:
+        """How often a step was asked for, whatever came of it."""
+        return sum(f"/{step}/" in path or path.endswith(f"/{step}") for _, path, _ in self.requests)
+
     def heal(self) -> None:
         self._faults.clear()
+        self._refusals.clear()
 
     def fault(self, kind: str) -> int | None:
         with self.lock:
@@ -106,9 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.body()  # what a route left unread would be taken for the next request
         except Refuse as refusal:
             self.body()
-            headers = {"X-Error-Message": refusal.message} | (
-                {"X-Error-Code": refusal.code} if refusal.code else {}
-            )
+            headers = {"X-Error-Message": refusal.message} | refusal.headers
+            if refusal.code:
+                headers["X-Error-Code"] = refusal.code
             status = self.send({"error": refusal.message}, refusal.status, headers)
         except Cut:
             # Linger 0: the client sees a reset, as when a cable is pulled.
@@ -139,6 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
                     groups["repo"] = self.hub.repo(groups.pop("id"), kind)
                     if groups["repo"].private and not self.is_user:
                         raise Refuse(401, "Invalid username or password.", "RepoNotFound")
+                self.hub.refuse(handle.__name__.replace("_", "-"))
                 return handle(self, **groups)
         raise Refuse(404, f"no such endpoint: {self.command} {path}")
 
@@ -284,6 +306,7 @@ class _Handler(BaseHTTPRequestHandler):
         oid = self.hub.commit(repo, rev, lines)
         if self.hub.fault("commit-answer") is not None:
             raise Cut
+        self.hub.refuse("commit-answer")
         return self.send(
             {
                 "success": True,

@@ -89,8 +89,10 @@ class Repo:
 
 
 class Refuse(Exception):
-    def __init__(self, status: int, message: str, code: str | None = None):
-        self.status, self.message, self.code = status, message, code
+    def __init__(
+        self, status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None
+    ):
+        self.status, self.message, self.code, self.headers = status, message, code, headers or {}
 
 
 class Store:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_noise.hub.data_card import data_card
+from hf_noise.noise import LabelFlips, UniformTokens
+from hf_noise.noise.block import as_noise
 from hf_noise.reports.record import DataRecord, write_atomic
 
 if TYPE_CHECKING:
@@ -20,12 +22,14 @@ __all__ = ["describe_config", "write_config", "write_data_folder"]
 
 _SHARD_BYTES = 500_000_000  # the size that `datasets` and the Hub's viewer work with
 _PICTURES = 100  # in a row group, as `datasets` writes them
+_ROWS_DRAWN = 1000
 
 
 def describe_config(
-    splits: Mapping[str, Dataset], config_name: str, noise: Mapping[str, Any]
+    splits: Mapping[str, Dataset], config_name: str, noise: Mapping[str, Any], epoch: int = 0
 ) -> dict[str, Any]:
-    """One entry of `DataRecord.configs`: rows and units of each split, and the realised rate.
+    """One entry of `DataRecord.configs`: rows and units of each split, the realised rate, and whether the noise of
+    this epoch, drawn for the clean column, gives the noisy one (seen in the first rows).
 
     The rate is the one that `noise` brings, as from a builder, else it is counted in the noisy splits.
 
@@ -54,7 +58,9 @@ def describe_config(
     units = sum(described[split]["units"] for split in counted)
     if units and "realised" not in noise:
         noise = dict(noise) | {"realised": {"rate": sum(noisy_units[s] for s in counted) / units, "n": units}}
-    return {"config_name": config_name, "noise": dict(noise), "splits": described}
+    is_redrawn = counted and all(_is_redrawn(splits[split], noise, epoch) for split in counted if noisy_units[split])
+    redrawn = {"redrawn": epoch} if is_redrawn else {}
+    return {"config_name": config_name, "noise": dict(noise), "splits": described, **redrawn}
 
 
 def write_config(
@@ -104,6 +110,23 @@ def _to_parquet(dataset: Dataset, path: Path) -> None:
         for table in dataset.with_format("arrow").iter(batch_size=_PICTURES):
             writer.write_table(table)
         writer.finalize()
+
+
+def _is_redrawn(dataset: Dataset, noise: Mapping[str, Any], epoch: int) -> bool:
+    """Whether the noise, drawn again, gives the noisy column, in its first rows."""
+    drawn = as_noise(noise)
+    clean = next((name for name in dataset.column_names if name.startswith("clean_")), None)
+    noisy = clean.removeprefix("clean_") if clean else None
+    if not isinstance(drawn, UniformTokens | LabelFlips) or not {noisy, "sample_id"} <= set(dataset.column_names):
+        return False
+    rows = dataset.select_columns([clean, noisy, "sample_id"]).with_format("numpy")[:_ROWS_DRAWN]
+    if rows[clean].dtype == object:  # rows of several lengths
+        return False
+    try:
+        again, _ = drawn(rows[clean], sample=rows["sample_id"], epoch=epoch)
+    except (TypeError, ValueError):  # other columns than those of a noisy data set
+        return False
+    return np.array_equal(again, rows[noisy])
 
 
 def _count_noisy(dataset: Dataset) -> tuple[int, int]:

@@ -14,11 +14,18 @@ _MEASURED = ("realised",)
 def as_noise(noise: Noise | Mapping[str, Any]) -> Noise:
     """The noise itself, from a noise or from `to_dict()` with or without the realised rate.
 
-    Raises ValueError for a protocol, version or field that this version of hf_noise does not know.
+    Raises ValueError for a protocol, version or field that this version of hf_noise does not know, and for what is no
+    mapping or holds values of other types.
     """
     if isinstance(noise, Noise):
         return noise
-    return noise_from_dict({key: value for key, value in noise.items() if key not in _MEASURED})
+    if not isinstance(noise, Mapping):
+        raise ValueError(f"a noise is a mapping, as noise.to_dict() gives it, got {noise!r:.80}")
+    config = {key: value for key, value in noise.items() if key not in _MEASURED}
+    try:
+        return noise_from_dict(config)
+    except (TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
+        raise ValueError(f"the noise {config.get('protocol')!r} has a field of another type: {error}") from error
 
 
 def noise_block(noise: Noise | Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, get_last_checkpoint, has_length
 
 from hf_noise.noise import Noise, noise_from_description
-from hf_noise.trainers.card import state_noise
+from hf_noise.trainers.card import state_noise, state_noise_of_adapter
 from hf_noise.trainers.meter import Meter
 
 __all__ = ["NoiseTrainer", "STATE_FILE", "noise_of", "search_no_unused", "write_config"]
@@ -159,6 +159,7 @@ class NoiseTrainer(Trainer):
         state_dict = {name: value.contiguous() for name, value in state_dict.items()}
         own = {k: v.detach().cpu() for k, v in state_dict.items() if k.startswith(self.own_prefix)}
         super()._save(output_dir, {k: v for k, v in state_dict.items() if k not in own})
+        state_noise_of_adapter(output_dir or self.args.output_dir, self.noise)
         if self._checkpoint_state is not None and self.args.should_save:
             save_file(own | self._checkpoint_state, os.path.join(output_dir or self.args.output_dir, STATE_FILE))
 

@@ -83,6 +83,14 @@ def client(hub, monkeypatch, tmp_path):
     return hub
 
 
+@pytest.fixture
+def waits(client, monkeypatch):
+    """The seconds that would have been waited for the Hub, in their order."""
+    found: list[float] = []
+    monkeypatch.setattr("time.sleep", found.append)
+    return found
+
+
 NOISE = {"protocol": "uniform_tokens", "version": 1, "ratio": 0.5, "error_rate": 1 / 3, "vocab_size": 128,
 "seed": 7,
          "exclude_original": False, "redraw": "epoch"}  # fmt: skip

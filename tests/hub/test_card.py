@@ -32,7 +32,10 @@ def data_record(noise, names=("r0.5", "r0.5-again"), **changes) -> DataRecord:
         "source": "embedded/docs-text",
         "data": {"tokenizer": "bytes", "vocab_size": 128},
         "columns": COLUMNS,
-        "configs": [{"config_name": name, "noise": stated, "splits": splits} for name in names],
+        "configs": [
+            {"config_name": name, "noise": stated, "splits": splits, "arguments": {"r": 0.5, "seed": 7}}
+            for name in names
+        ],
         "license": "psf-2.0",
         "language": "en",
         "command": "python recipes/publish_dataset.py",
@@ -182,7 +185,7 @@ def test_metadata_of_a_data_card(noise, tmp_path):
         in text
     )
     assert 'load_dataset("user/docs-noisy", "r0.5", split="train")' in text
-    assert 'hf_noise.load_dataset("hf_noise/docs-noisy", r=0.5)' in text
+    assert 'hf_noise.load_dataset("hf_noise/docs-noisy", r=0.5, seed=7)' in text
     for column in COLUMNS:
         assert f"| `{column}` |" in text
 

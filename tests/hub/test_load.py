@@ -85,7 +85,7 @@ def test_a_configuration_written_again_leaves_no_rows_of_before(noisy_data, tmp_
 
 def test_what_has_no_noise_says_what_was_looked_at(tmp_path):
     with pytest.raises(
-        ValueError, match=r"found no config.json, .*dataset_info.json\); record it with model.config"
+        ValueError, match=r"found no hf_noise.json, config.json, .*dataset_info.json\); record it with model.config"
     ):
         load_noise(tmp_path)
     (tmp_path / "README.md").write_text("# Mine\n")
