@@ -21,14 +21,14 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from hub_store import LFS_SUFFIXES, Refuse, Repo, Store, card_errors
+from hub_store import LFS_SUFFIXES, Faults, Refuse, Repo, Store, card_errors
 
 
 class Cut(Exception):
     """The connection is to break off here."""
 
 
-class HubServer(Store):
+class HubServer(Store, Faults):
     """Start with `with` or `start()`; `url` and `token` are what a client needs, `user` owns the token."""
 
     def __init__(self, user: str = "user", token: str = "hf_of_the_test_server"):
@@ -36,8 +36,6 @@ class HubServer(Store):
         self.user, self.token = user, token
         self.requests: list[tuple[str, str, int]] = []  # method, path, status (0: cut off)
         self._connections: list[socket.socket] = []
-        self._faults: dict[str, tuple[int, float]] = {}
-        self._refusals: dict[str, list[Refuse]] = {}
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": self}))
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -58,46 +56,9 @@ class HubServer(Store):
     def __exit__(self, *_) -> None:
         self.stop()
 
-    def fail_next(self, kind: str, after_bytes: int = 0, times: float = float("inf")) -> None:
-        """Cut the next `times` connections of a kind; `heal` ends it. Clients try uploads several times.
-
-        Kinds: "lfs-put" and "commit" break off after that many bytes of the request's body, "commit-answer"
-        stores the commit and never says so, "download" breaks off after that many bytes of the answer,
-        "resolve" before any of it.
-        """
-        assert kind in ("lfs-put", "commit", "commit-answer", "download", "resolve"), kind
-        self._faults[kind] = (after_bytes, times)
-
-    def refuse_next(
-        self, step: str, status: int, times: int = 1, headers: dict[str, str] | None = None, message: str = "busy"
-    ) -> None:
-        """Answer the next `times` requests of a step with this status, and leave all as it is; steps are named after
-        the endpoints below. "commit-answer" is after the commit was stored."""
-        assert step == "commit-answer" or hasattr(_Handler, step.replace("-", "_")), step
-        self._refusals.setdefault(step, []).extend([Refuse(status, message, headers=headers)] * times)
-
-    def refuse(self, step: str) -> None:
-        with self.lock:
-            waiting = self._refusals.get(step)
-            refusal = waiting.pop(0) if waiting else None
-        if refusal is not None:
-            raise refusal
-
     def asked(self, step: str) -> int:
         """How often a step was asked for, whatever came of it."""
         return sum(f"/{step}/" in path or path.endswith(f"/{step}") for _, path, _ in self.requests)
-
-    def heal(self) -> None:
-        self._faults.clear()
-        self._refusals.clear()
-
-    def fault(self, kind: str) -> int | None:
-        with self.lock:
-            after_bytes, times = self._faults.get(kind, (0, 0))
-            if times < 1:
-                return None
-            self._faults[kind] = (after_bytes, times - 1)
-            return after_bytes
 
 
 class _Handler(BaseHTTPRequestHandler):

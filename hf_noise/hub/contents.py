@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -50,7 +50,7 @@ _OF_TRAINING = (
 )  # fmt: skip
 _SHOWN = re.compile(r"""!\[[^\]]*\]\(\s*<?([^)\s>]+)|<img\b[^>]*?\bsrc\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE)
 _NAMED_IN_LOG = 30  # files that a message names
-_DEEPEST = 8  # folders below the one that is pushed
+_DEEPEST = 4  # folders below the one that is pushed
 
 
 def checkpoint_files(folder: Path, config: Mapping[str, Any]) -> dict[str, Path]:
@@ -99,6 +99,10 @@ def data_files(folder: Path, patterns: Sequence[str]) -> dict[str, Path]:
     return _belonging(folder, is_ours, holds_ours)
 
 
+def _begins(folder: str, names: Iterable[str]) -> bool:
+    return any(name.startswith(folder) for name in names)
+
+
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
@@ -116,7 +120,7 @@ def _belonging(
     if "README.md" in found:
         shown = _shown(found["README.md"].read_text(encoding="utf-8", errors="replace"))
         found |= {name: real_file(root, name) for name in shown if os.path.lexists(root / name)}
-    _log([name for name in left if name not in found])
+    _log([name for name in left if name not in found and not (name[-1] == "/" and _begins(name, found))])
     return found
 
 

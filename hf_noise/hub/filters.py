@@ -48,7 +48,7 @@ def filtered(name: str, path: Path) -> Path | bytes:
     if base.endswith(".safetensors"):
         with safe_open(path, framework="numpy") as file:  # its header is text as well
             return _untouched(name, path, json.dumps(file.metadata() or {}))
-    if base.endswith((".parquet", *IMAGES)):
+    if base.lower().endswith((".parquet", *IMAGES)):
         return path
     if path.stat().st_size > _LARGEST:
         raise ValueError(f"{name} has {path.stat().st_size:,} bytes, too many for a text file; remove it")

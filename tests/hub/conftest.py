@@ -185,3 +185,21 @@ def noisy_data(noise):
         )
 
     return datasets.DatasetDict({"train": split(8, False), "validation": split(3, True)})
+
+
+@pytest.fixture
+def write_data(noisy_data, noise):
+    """Write a folder of configurations with their card."""
+    from hf_noise.hub.data_folder import describe_config, write_config, write_data_folder
+    from hf_noise.reports.record import DataRecord
+
+    def write(folder: Path, names: tuple[str, ...] = ("r0.5", "r1.0")) -> Path:
+        for name in names:
+            write_config(noisy_data, folder, name)
+        configs = [describe_config(noisy_data, name, noise.to_dict()) for name in names]
+        return write_data_folder(folder, DataRecord(
+            name="user/d", builder="hf_noise/docs-noisy", source="embedded/docs-text", data={}, columns={},
+            configs=configs,
+        ))  # fmt: skip
+
+    return write
