@@ -114,6 +114,7 @@ def model_card(
         usage = noise_usage(place)  # its base model has no name, and only its author can load it
     else:
         usage = load_model(record, place, loader, files)
+        usage = usage if adapter is None else f"# an adapter: needs peft\n{usage}"
     data = ModelCardData(
         language=record.data.get("language"),
         license=license,

@@ -27,7 +27,7 @@ _SETTINGS = ("tokenizer_config.json", "preprocessor_config.json", "video_preproc
 # Text that the model reads or writes, wherever it stands in a configuration: class names, pieces, templates.
 _CONTENTS = ("id2label", "label2id", "added_tokens_decoder", "chat_template", "chat_templates", "extra_special_tokens",
              "additional_special_tokens", "weight_map")  # fmt: skip
-_PATH = re.compile(r"[~/\\]|[A-Za-z]:[\\/]|file:")
+_PATH = re.compile(r"[~/\\]|\.{1,2}[\\/]|[A-Za-z]:[\\/]|file:")
 _LARGEST = 256 << 20  # bytes of a text file
 
 
