@@ -140,8 +140,8 @@ def _from_dataset(dataset: Any) -> Noise:
             found[split] = noise
     if not found:
         raise ValueError(
-            'the data set states no noise: load_dataset("hf_noise/...") and hf_noise.corrupt write it into '
-            "dataset.info.description, and files and other data sets do not keep that"
+            'the data set states no noise: load_dataset("hf_noise/...") writes it into info.description, which files '
+            "and to_iterable_dataset() do not keep"
         )
     if any(noise != next(iter(found.values())) for noise in found.values()):
         told = "; ".join(f"{split!r}: {noise}" for split, noise in found.items())

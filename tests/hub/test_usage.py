@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 from pathlib import Path
 
 import datasets
@@ -20,6 +21,7 @@ from tokenizers.models import WordLevel
 from transformers import BitImageProcessor, PreTrainedTokenizerFast
 
 from hf_noise.diffusion import EDMHeunScheduler, EDMPipeline
+from hf_noise.hub.card import model_card
 from hf_noise.hub.push import push_checkpoint, push_dataset
 from hf_noise.models.image import image_classifier
 from hf_noise.models.noisy_classifier import NoisyClassifier
@@ -180,14 +182,17 @@ def test_the_code_of_model_cards_gives_their_weights_and_noise(
     ))  # fmt: skip
     push_checkpoint(tmp_path / "of-noise", "user/of-noise", record=run_record("noisy_classification", flips))
     push_checkpoint(tmp_path / "pipeline", "user/pipeline", record=run_record("class_conditional_generation", flips))
+    local = tmp_path / "elsewhere" / "runs" / "local"  # of a run that was not pushed, seen from where it was started
+    shutil.copytree(checkpoint, local)
+    (local / "README.md").write_text(str(model_card(record, repo_id="runs/local")))
     out = fresh_python(RUN + r"""
 import hashlib
 def digest(module):
     state = sorted(module.state_dict().items())
     return {name: hashlib.sha256(t.cpu().numpy().tobytes()).hexdigest() for name, t in state}
 found = {}
-for name in ("short", "bare", "language", "classifier", "of-noise", "pipeline"):
-    left = run("user/" + name, "model")
+for name in ("short", "bare", "language", "classifier", "of-noise", "pipeline", "runs/local"):
+    left = run(name if "/" in name else "user/" + name, "model")
     network = left.get("model") or left.get("classifier")
     if "pipeline" in left:
         network, images = left["pipeline"].unet, left["images"]
@@ -201,15 +206,15 @@ print(json.dumps(found))
     found = json.loads(out.splitlines()[-1])
     assert {name: told[0] for name, told in found.items()} == {
         "short": [], "bare": ["model"], "language": ["model", "tokenizer"], "classifier": ["model", "processor"],
-        "of-noise": ["classifier"], "pipeline": ["pipeline"],
+        "of-noise": ["classifier"], "pipeline": ["pipeline"], "runs/local": ["model", "tokenizer"],
     }  # fmt: skip
     for name, (_, stated, *_) in found.items():
-        assert stated == (noise if name in ("short", "bare", "language") else flips).to_dict()
+        assert stated == (flips if name in ("classifier", "of-noise", "pipeline") else noise).to_dict()
     def digest(state):
         return {name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in state.items()}
 
     saved = digest(safetensors.torch.load_file(checkpoint / "model.safetensors"))
-    for name in ("bare", "language"):
+    for name in ("bare", "language", "runs/local"):
         assert saved.items() <= found[name][2].items()
     assert found["classifier"][2] == digest(networks["classifier"].state_dict())
     assert found["of-noise"][2] == digest(networks["of-noise"].state_dict()) and found["of-noise"][3] == [1, 3]
