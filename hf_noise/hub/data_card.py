@@ -119,13 +119,19 @@ def with_config(card: DatasetCard, block: Mapping[str, Any]) -> DatasetCard:
     """The card with one configuration added or replaced; the user's text and other metadata stay.
 
     A card without our table (one written by hand) gets it at its end.
+
+    Raises ValueError for a card whose `noise` or `configs` are not those of a data set as we write them.
     """
-    blocks = [b for b in card.data.get("noise") or [] if b.get("config_name") != block["config_name"]]
+    stated, listed = card.data.get("noise") or [], card.data.get("configs") or []
+    for key, entries, needed in (("noise", stated, {"config_name", "config", "splits"}), ("configs", listed, set())):
+        if not isinstance(entries, list) or not all(isinstance(e, Mapping) and needed <= e.keys() for e in entries):
+            raise ValueError(f"README.md on the Hub has a `{key}` that is not of hf_noise ({entries!r:.80}); rename it")
+    blocks = [b for b in stated if b["config_name"] != block["config_name"]]
     blocks.append(dict(block))
     updated = DatasetCard(str(card))
     ours = _configs([block])[0]
-    others = [c for c in card.data.get("configs") or [] if c.get("config_name") != block["config_name"]]
-    old = [c for c in card.data.get("configs") or [] if c.get("config_name") == block["config_name"]]
+    others = [c for c in listed if c.get("config_name") != block["config_name"]]
+    old = [c for c in listed if c.get("config_name") == block["config_name"]]
     if any(c.get("default") for c in others) or not (others == [] or any(c.get("default") for c in old)):
         del ours["default"]
     updated.data["configs"] = others + [ours]

@@ -25,11 +25,11 @@ from hf_noise.hub.data_card import config_block, describe_columns, with_config
 from hf_noise.hub.data_folder import describe_config, write_config
 from hf_noise.hub.errors import explained
 from hf_noise.hub.filters import filtered, local_base
+from hf_noise.hub.load import load_noise
 from hf_noise.hub.reading import card_metadata, json_object
 from hf_noise.hub.retry import patiently
 from hf_noise.hub.usage import adapter_metadata, noise_usage
 from hf_noise.noise import Noise
-from hf_noise.noise.base import noise_of_description
 from hf_noise.noise.block import as_noise, noise_block, noise_sentence
 from hf_noise.reports.markdown import fenced, text
 from hf_noise.reports.record import DataRecord, RunRecord, read_records
@@ -139,7 +139,8 @@ def push_dataset(
         dataset: with the columns of a noisy data set; a `Dataset` counts as the split "train". The realised
             rate is counted in its column `is_noisy`, where there is one.
         config_name: such as "r0.5"; an existing configuration of this name is replaced.
-        noise: the noise that made it; a data set of `load_dataset("hf_noise/...")` knows it without this.
+        noise: the noise that made it; a data set of `load_dataset("hf_noise/...")` knows it without this. Rows that
+            contradict it (in `is_noisy`, with a false alarm in 1e6) are refused.
         source, license, language: of the clean data; used when the card is made.
 
     Raises:
@@ -149,9 +150,10 @@ def push_dataset(
     """
     splits = dataset if isinstance(dataset, dict) else {"train": dataset}
     if noise is None and splits:
-        noise = noise_of_description(next(iter(splits.values())).info.description)
-        if noise is None:
-            raise ValueError("the data set does not say which noise it carries; pass noise=")
+        try:
+            noise = load_noise(splits)
+        except ValueError as error:
+            raise ValueError(f"the data set does not say which noise it carries; pass noise= ({error})") from error
     config = describe_config(
         splits, config_name, noise.to_dict() if isinstance(noise, Noise) else noise or {}
     )
@@ -240,6 +242,7 @@ def _remote_card(api: HfApi, repo_id: str, revision: str) -> DatasetCard | None:
         raise
     except EntryNotFoundError:
         return None
+    card_metadata(Path(path))  # says what is wrong with it
     return DatasetCard.load(path)
 
 
