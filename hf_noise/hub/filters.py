@@ -28,6 +28,7 @@ _SETTINGS = ("tokenizer_config.json", "preprocessor_config.json", "video_preproc
 _CONTENTS = ("id2label", "label2id", "added_tokens_decoder", "chat_template", "chat_templates", "extra_special_tokens",
              "additional_special_tokens", "weight_map")  # fmt: skip
 _PATH = re.compile(r"[~/\\]|\.{1,2}[\\/]|[A-Za-z]:[\\/]|file:")
+_RANDOM = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w.~+/=-]{10,}")
 _LARGEST = 256 << 20  # bytes of a text file
 
 
@@ -111,7 +112,7 @@ def _clean(value: Any, where: str, of_tokenizer: bool, removed: list[str]) -> An
         kept = {}
         for key, item in value.items():
             inner = f"{where}.{key}".lstrip(".")
-            if is_secret_name(key, of_tokenizer=of_tokenizer) and any(_texts(item)):
+            if any(_texts(item)) and _is_secret(key, item, of_tokenizer):
                 removed.append(inner)
             elif key in _CONTENTS or (of_tokenizer and key.endswith(("_token", "content"))):
                 kept[key] = item
@@ -126,6 +127,14 @@ def _clean(value: Any, where: str, of_tokenizer: bool, removed: list[str]) -> An
             removed.append(f"{where} ({'a credential' if REMOVED in cleaned else 'a local folder'})")
         return cleaned
     return value
+
+
+def _is_secret(key: str, value: Any, of_tokenizer: bool) -> bool:
+    """Whether the name is that of a credential. A model's `split_token` may be a piece of text: what is named without
+    an owner, unlike `hub_token`, has to look like one as well."""
+    if is_secret_name(key, of_tokenizer=True):
+        return True
+    return not of_tokenizer and is_secret_name(key) and isinstance(value, str) and bool(_RANDOM.fullmatch(value))
 
 
 def _texts(value: Any) -> Iterator[str]:

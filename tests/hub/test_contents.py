@@ -201,7 +201,7 @@ def test_vocabularies_and_templates_are_never_altered(tmp_path):
     settings = {"chat_template": "token='a1'", "eos_token": {"content": "/home/me/x"}, "x_token": "/a/b/c",
                 "added_tokens_decoder": {"1": {"content": "password=a1"}},
                 "extra_special_tokens": {"api_key": "<k>"}}  # fmt: skip
-    classes = {"id2label": {"0": "/home/me", "1": "key=a1"}}
+    classes = {"id2label": {"0": "/home/me", "1": "key=a1"}, "split_token": "<split>", "hidden_key": "state"}
     for name, content in {"tokenizer_config.json": settings, "config.json": classes}.items():
         (tmp_path / name).write_text(json.dumps(content))
         assert filtered(name, tmp_path / name) == tmp_path / name
@@ -211,6 +211,8 @@ def test_json_that_hides_or_breaks_is_no_way_around(tmp_path):
     path = tmp_path / "config.json"
     path.write_text('{"hub_token": "swordfish", "a": 1, "hub_token": null}')  # readers see the second alone
     assert b"swordfish" not in filtered("config.json", path)
+    path.write_text('{"split_token": "aB3aB3aB3aB3", "a": 1}')
+    assert json.loads(filtered("config.json", path)) == {"a": 1}
     path.write_text('{"hub_token": "swordfish"')
     with pytest.raises(ValueError, match="config.json is half-written or not JSON"):
         filtered("config.json", path)

@@ -88,7 +88,7 @@ CARDS = {
     "two documents": ("a: 1\nb: - c", "cannot be read"),
     "tags": ("noise: !!python/object/apply:os.system ['touch pwned']", "cannot be read"),
     "no mapping": ("- a\n- b", "cannot be read"),
-    "deep": (f"noise: {'[' * 1200}", "nested too deeply|cannot be read"),
+    "deep": (f"noise: {'[' * 500}", "nested too deeply|cannot be read"),
     "date": ("noise: 2020-01-01", "is not of hf_noise"),
 }  # fmt: skip
 
