@@ -62,7 +62,10 @@ def checkpoint_files(folder: Path, config: Mapping[str, Any]) -> dict[str, Path]
     Raises:
         ValueError: a file that would belong to it is a link that leaves the folder, or no plain file.
     """
-    components = {name for name, value in config.items() if isinstance(value, list | tuple) and len(value) == 2}
+    components = {
+        name for name, value in config.items()
+        if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
+    }  # fmt: skip
 
     def holds_ours(parent: str) -> bool:
         # The second tokenizer of a processor, and the templates that a tokenizer has besides its first, lie apart.

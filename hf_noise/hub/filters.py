@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from hf_noise.hub.contents import IMAGES, TOKENIZER
 from hf_noise.reports.secrets import REMOVED, credential, is_secret_name, portable, scrubbed
@@ -47,8 +47,12 @@ def filtered(name: str, path: Path) -> Path | bytes:
     """
     base = name.rpartition("/")[2]
     if base.endswith(".safetensors"):
-        with safe_open(path, framework="numpy") as file:  # its header is text as well
-            return _untouched(name, path, json.dumps(file.metadata() or {}))
+        try:
+            with safe_open(path, framework="numpy") as file:
+                header = json.dumps(file.metadata() or {})  # which is text as well
+        except SafetensorError as error:
+            raise ValueError(f"{name} is half-written or no safetensors file ({error}); save it again") from None
+        return _untouched(name, path, header)
     if base.lower().endswith((".parquet", *IMAGES)):
         return path
     if path.stat().st_size > _LARGEST:

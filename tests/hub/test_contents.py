@@ -225,6 +225,9 @@ def test_json_that_hides_or_breaks_is_no_way_around(tmp_path):
     safetensors.numpy.save_file({}, tmp_path / "model.safetensors", metadata={"by": HF})
     with pytest.raises(ValueError, match="model.safetensors holds what looks like an access token"):
         filtered("model.safetensors", tmp_path / "model.safetensors")
+    (tmp_path / "model.fp16.safetensors").write_bytes(b"\xff" * 9)
+    with pytest.raises(ValueError, match="model.fp16.safetensors is half-written"):
+        filtered("model.fp16.safetensors", tmp_path / "model.fp16.safetensors")
 
 
 def test_an_index_names_files_of_its_folder_only(client, checkpoint):
