@@ -11,7 +11,9 @@ cache of `datasets`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,38 @@ def settings_of(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]
             yield protocol.replace(":", "-"), {"protocol": protocol}
 
 
+def arguments_of(config: Any) -> dict[str, Any] | None:
+    """What `load_dataset` has to be called with to build the same again; None if some of it is a local file."""
+    from datasets import BuilderConfig
+
+    inherited = {field.name for field in fields(BuilderConfig)}
+    own = [field for field in fields(config) if field.name not in inherited]
+    asked = {field.name: getattr(config, field.name) for field in own}
+    asked = {field.name: asked[field.name] for field in own if asked[field.name] != field.default}
+    for name in ("source", "validation_source", "test_source", "human_source", "tokenizer"):
+        if is_local(asked.get(name)):
+            return None
+    if asked.get("pairs") is not None:
+        asked["pairs"] = [list(pair) for pair in asked["pairs"].items()]  # JSON has no integers as keys
+    return asked
+
+
+def is_local(source: Any) -> bool:
+    """Whether a source or tokenizer is a file or folder of this machine, which a card cannot name for others."""
+    if isinstance(source, Mapping):
+        return any(map(is_local, source.values()))
+    return isinstance(source, os.PathLike) or (
+        isinstance(source, str) and not source.startswith("embedded")
+        and (os.path.exists(os.path.expanduser(source)) or any(letter in source for letter in "*?["))
+    )  # fmt: skip
+
+
+def place_of(folder: Path) -> str:
+    """The folder as the card's code loads it from where the recipe was started; its name alone if it lies elsewhere."""
+    inside = os.path.relpath(folder)
+    return folder.absolute().name if inside.startswith("..") else f"./{inside}"
+
+
 def main(argv: Sequence[str] | None = None) -> Path | None:
     args = parse(argv)
     settings = dict(settings_of(args))
@@ -118,7 +152,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         builder.download_and_prepare(num_proc=args.num_proc)
         splits = builder.as_dataset()
         write_config(splits, args.output, name)
-        configs.append(describe_config(splits, name, noise_of_description(builder.info.description)))
+        described = describe_config(splits, name, noise_of_description(builder.info.description))
+        configs.append(described | {"arguments": arguments_of(builder.config)})
         print(f"  {name}: realised {configs[-1]['noise']['realised']}")
 
     unit, columns = describe_columns(builder.info.features)
@@ -131,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     source = builder.config.source
     stated = KNOWN.get(source, {"license": None, "language": None})
     record = DataRecord(
-        name=args.push_to_hub or args.output.name,
+        name=args.push_to_hub or place_of(args.output),
         builder=args.name,
         source=source,
         unit=unit,

@@ -2,7 +2,7 @@
 
 Repositories of models and data sets live in memory with their whole commit history. Commits are atomic, refer
 to uploaded LFS objects by hash and are refused on a stale parent, as on the real Hub. `fail_next` cuts
-connections.
+connections, `refuse_next` answers with an error of HTTP.
 
     with HubServer() as hub:
         HfApi(endpoint=hub.url, token=hub.token).create_repo("user/x")
@@ -21,14 +21,14 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from hub_store import LFS_SUFFIXES, Refuse, Repo, Store, card_errors
+from hub_store import LFS_SUFFIXES, Faults, Refuse, Repo, Store, card_errors
 
 
 class Cut(Exception):
     """The connection is to break off here."""
 
 
-class HubServer(Store):
+class HubServer(Store, Faults):
     """Start with `with` or `start()`; `url` and `token` are what a client needs, `user` owns the token."""
 
     def __init__(self, user: str = "user", token: str = "hf_of_the_test_server"):
@@ -36,7 +36,6 @@ class HubServer(Store):
         self.user, self.token = user, token
         self.requests: list[tuple[str, str, int]] = []  # method, path, status (0: cut off)
         self._connections: list[socket.socket] = []
-        self._faults: dict[str, tuple[int, float]] = {}
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": self}))
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -57,26 +56,9 @@ class HubServer(Store):
     def __exit__(self, *_) -> None:
         self.stop()
 
-    def fail_next(self, kind: str, after_bytes: int = 0, times: float = float("inf")) -> None:
-        """Cut the next `times` connections of a kind; `heal` ends it. Clients try uploads several times.
-
-        Kinds: "lfs-put" and "commit" break off after that many bytes of the request's body, "commit-answer"
-        stores the commit and never says so, "download" breaks off after that many bytes of the answer,
-        "resolve" before any of it.
-        """
-        assert kind in ("lfs-put", "commit", "commit-answer", "download", "resolve"), kind
-        self._faults[kind] = (after_bytes, times)
-
-    def heal(self) -> None:
-        self._faults.clear()
-
-    def fault(self, kind: str) -> int | None:
-        with self.lock:
-            after_bytes, times = self._faults.get(kind, (0, 0))
-            if times < 1:
-                return None
-            self._faults[kind] = (after_bytes, times - 1)
-            return after_bytes
+    def asked(self, step: str) -> int:
+        """How often a step was asked for, whatever came of it."""
+        return sum(f"/{step}/" in path or path.endswith(f"/{step}") for _, path, _ in self.requests)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -106,9 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.body()  # what a route left unread would be taken for the next request
         except Refuse as refusal:
             self.body()
-            headers = {"X-Error-Message": refusal.message} | (
-                {"X-Error-Code": refusal.code} if refusal.code else {}
-            )
+            headers = {"X-Error-Message": refusal.message} | refusal.headers
+            if refusal.code:
+                headers["X-Error-Code"] = refusal.code
             status = self.send({"error": refusal.message}, refusal.status, headers)
         except Cut:
             # Linger 0: the client sees a reset, as when a cable is pulled.
@@ -139,6 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
                     groups["repo"] = self.hub.repo(groups.pop("id"), kind)
                     if groups["repo"].private and not self.is_user:
                         raise Refuse(401, "Invalid username or password.", "RepoNotFound")
+                self.hub.refuse(handle.__name__.replace("_", "-"))
                 return handle(self, **groups)
         raise Refuse(404, f"no such endpoint: {self.command} {path}")
 
@@ -284,6 +267,7 @@ class _Handler(BaseHTTPRequestHandler):
         oid = self.hub.commit(repo, rev, lines)
         if self.hub.fault("commit-answer") is not None:
             raise Cut
+        self.hub.refuse("commit-answer")
         return self.send(
             {
                 "success": True,

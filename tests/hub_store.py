@@ -89,14 +89,63 @@ class Repo:
 
 
 class Refuse(Exception):
-    def __init__(self, status: int, message: str, code: str | None = None):
-        self.status, self.message, self.code = status, message, code
+    def __init__(
+        self, status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None
+    ):
+        self.status, self.message, self.code, self.headers = status, message, code, headers or {}
+
+
+class Faults:
+    """What goes wrong with the requests that come next."""
+
+    lock: threading.RLock
+
+    def __init__(self) -> None:
+        self._faults: dict[str, tuple[int, float]] = {}
+        self._refusals: dict[str, list[Refuse]] = {}
+
+    def fail_next(self, kind: str, after_bytes: int = 0, times: float = float("inf")) -> None:
+        """Cut the next `times` connections of a kind; `heal` ends it. Clients try uploads several times.
+
+        Kinds: "lfs-put" and "commit" break off after that many bytes of the request's body, "commit-answer"
+        stores the commit and never says so, "download" breaks off after that many bytes of the answer,
+        "resolve" before any of it.
+        """
+        assert kind in ("lfs-put", "commit", "commit-answer", "download", "resolve"), kind
+        self._faults[kind] = (after_bytes, times)
+
+    def refuse_next(
+        self, step: str, status: int, times: int = 1, headers: dict[str, str] | None = None, message: str = "busy"
+    ) -> None:
+        """Answer the next `times` requests of a step with this status, and leave all as it is; steps are named after
+        the endpoints below. "commit-answer" is after the commit was stored."""
+        self._refusals.setdefault(step, []).extend([Refuse(status, message, headers=headers)] * times)
+
+    def refuse(self, step: str) -> None:
+        with self.lock:
+            waiting = self._refusals.get(step)
+            refusal = waiting.pop(0) if waiting else None
+        if refusal is not None:
+            raise refusal
+
+    def heal(self) -> None:
+        self._faults.clear()
+        self._refusals.clear()
+
+    def fault(self, kind: str) -> int | None:
+        with self.lock:
+            after_bytes, times = self._faults.get(kind, (0, 0))
+            if times < 1:
+                return None
+            self._faults[kind] = (after_bytes, times - 1)
+            return after_bytes
 
 
 class Store:
     """All repositories of a Hub. `lock` guards what must not interleave: creating and committing."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.repos: dict[tuple[str, str], Repo] = {}
         self.blobs: dict[str, bytes] = {}  # sha256 -> content
         self.lock = threading.RLock()

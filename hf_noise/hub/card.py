@@ -2,14 +2,14 @@
 
 Render a published card again, beside its record:
 
-    python -m hf_noise.hub.card hub_cards/<name>/record.json
+    python -m hf_noise.hub.card hub_cards/<name>/record.json --owner user
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData, RepoCard
 
 from hf_noise.hub import render
 from hf_noise.hub.data_card import data_card
+from hf_noise.hub.usage import adapter_metadata, is_place, load_model, noise_usage
 from hf_noise.noise.block import noise_block, noise_sentence
+from hf_noise.reports.markdown import code, fenced, table, text
 from hf_noise.reports.record import DataRecord, Record, RunRecord, read_records, write_atomic
 
 __all__ = ["data_card", "model_card", "render_card"]
@@ -76,15 +78,24 @@ _UNITS = dict.fromkeys(("image_classification", "class_conditional_generation", 
 
 
 def model_card(
-    record: RunRecord, *, repo_id: str | None = None, license: str | None = None, tags: Sequence[str] = ()
+    record: RunRecord,
+    *,
+    repo_id: str | None = None,
+    license: str | None = None,
+    tags: Sequence[str] = (),
+    files: Collection[str] | None = None,
+    adapter: Mapping[str, Any] | None = None,
 ) -> ModelCard:
     """The card of a trained checkpoint.
 
     Args:
         record: the run; the only source of figures.
-        repo_id: where the checkpoint is loaded from in the card's code, by default the record's name.
+        repo_id: where the checkpoint is loaded from in the card's code, by default the record's name. A name without
+            an owner or folder is no such place, and no code is printed.
         license: Hub id of the licence of the weights, such as "apache-2.0".
         tags: further tags beside `hf_noise` and the protocol.
+        files: names of the files that are published; a tokenizer that is not among them is not loaded in the code.
+        adapter: configuration of an adapter of peft, whose weights these are.
 
     Returns:
         A card whose metadata holds `model-index` and `noise`, see `hf_noise.noise.block.noise_block`.
@@ -98,10 +109,16 @@ def model_card(
     block = noise_block(record.noise)
     config = block.pop("config")
     source = render.hub_id(record.data.get("source"))
+    place = repo_id or record.name
+    if adapter is not None and not adapter.get("base_model_name_or_path"):
+        usage = noise_usage(place)  # its base model has no name, and only its author can load it
+    else:
+        usage = load_model(record, place, loader, files)
+        usage = usage if adapter is None else f"# an adapter: needs peft\n{usage}"
     data = ModelCardData(
         language=record.data.get("language"),
         license=license,
-        library_name=library,
+        **{"library_name": library} | adapter_metadata(adapter),
         pipeline_tag=pipeline_tag,
         tags=["hf_noise", "noisy-data", block["protocol"], *tags],
         datasets=[source] if source else None,
@@ -112,9 +129,9 @@ def model_card(
     return ModelCard.from_template(
         data,
         template_str=render.template("model_card.md"),
-        name=record.name,
+        name=text(record.name),
         intro=_intro(record),
-        noise_sentence=noise_sentence(block | {"config": config}),
+        noise_sentence=text(noise_sentence(block | {"config": config})),
         is_noisy=bool(block.get("alpha", block.get("e", True))),
         is_drawn="seed" in block,
         results=_results(record),
@@ -123,16 +140,16 @@ def model_card(
         units=_UNITS.get(record.task, "tokens"),
         budget=render.pairs(record.budget),
         data=render.pairs(record.data),
-        usage=_usage(repo_id or record.name, loader, record),
-        command=record.command,
+        usage=fenced("python", usage) if is_place(place) else "",
+        command=fenced("bash", record.command),
         provenance=render.pairs(_provenance(record)),
-        versions=", ".join(f"{name} {version}" for name, version in record.versions.items()),
+        versions=text(", ".join(f"{name} {version}" for name, version in record.versions.items())),
     )
 
 
-def render_card(record: Record) -> RepoCard:
-    """Model card of a RunRecord, data card of a DataRecord."""
-    return data_card(record) if isinstance(record, DataRecord) else model_card(record)
+def render_card(record: Record, repo_id: str | None = None) -> RepoCard:
+    """Model card of a RunRecord, data card of a DataRecord, which says itself where it lies."""
+    return data_card(record) if isinstance(record, DataRecord) else model_card(record, repo_id=repo_id)
 
 
 def _metrics(record: RunRecord) -> list[tuple[str, dict[str, Any]]]:
@@ -172,7 +189,7 @@ def _intro(record: RunRecord) -> str:
     size = f" with {render.number(model['parameters'])} parameters" if "parameters" in model else ""
     seen = f" for {render.number(budget['tokens'])} tokens" if "tokens" in budget else ""
     steps = f" in {render.number(budget['steps'])} steps" if "steps" in budget else ""
-    return f"{model.get('name', 'A model')}{size}, trained on `{data.get('source', 'unknown')}`{seen}{steps}."
+    return f"{text(model.get('name', 'A model'))}{size}, trained on {code(data.get('source', 'unknown'))}{seen}{steps}."
 
 
 def _results(record: RunRecord) -> str:
@@ -188,7 +205,7 @@ def _results(record: RunRecord) -> str:
     kept = [
         i for i, column in enumerate(columns) if column in ("metric", "value", "n") or any(r[i] for r in rows)
     ]
-    return render.table(
+    return table(
         [columns[i] for i in kept],
         [[row[i] for i in kept] for row in rows],
         numeric=[position for position, i in enumerate(kept) if columns[i] in ("value", "interval", "n")],
@@ -214,7 +231,7 @@ def _loss_sentence(record: RunRecord) -> str:
     if task == "noisy_classification" and loss.get("name") == "corrected":
         return (
             "cross-entropy on images under Gaussian noise of every level, corrected through the transition matrix T "
-            f"(T is {loss.get('source', 'known')}), so that it gives the probabilities of the clean labels."
+            f"(T is {text(loss.get('source', 'known'))}), so that it gives the probabilities of the clean labels."
         )
     if task == "noisy_classification":
         return (
@@ -238,50 +255,18 @@ def _loss_sentence(record: RunRecord) -> str:
         )
         return (
             "the forward-corrected likelihood of the noisy target, `-log((1 - e) p + e / V)`, with "
-            f"{rate} ({loss.get('source', 'known')})."
+            f"{rate} ({text(loss.get('source', 'known'))})."
         )
     if loss.get("name") == "nll":
         return "the plain negative log-likelihood of the noisy target; the model was not told of the noise."
-    return f"`{loss.get('name')}`."
-
-
-def _usage(repo_id: str, loader: str, record: RunRecord) -> str:
-    noise = f'noise = hf_noise.load_noise("{repo_id}")  # what it was trained on, as an object'
-    if record.task == "class_conditional_generation":
-        classes = record.data["classes"] - 1
-        return "\n".join([
-            f"from hf_noise.diffusion import {loader}", "", f'pipeline = {loader}.from_pretrained("{repo_id}")',
-            f"images = pipeline(class_labels=[0, {classes}], seed=0).images  # classes are 0 to {classes}", "",
-            "import hf_noise", "",
-            noise,
-        ])  # fmt: skip
-    if record.task == "noisy_classification":
-        size, channels = record.data["image_size"], record.data["channels"]
-        return "\n".join([
-            "import torch", "", "import hf_noise", f"from hf_noise.models.noisy_classifier import {loader}", "",
-            f'classifier = {loader}.from_pretrained("{repo_id}")',
-            f"images, sigma = torch.rand(1, {channels}, {size}, {size}) * 2 - 1, torch.tensor([0.5])",
-            "probabilities = classifier.log_posterior(images + sigma * torch.randn_like(images), sigma).exp()", "",
-            noise,
-        ])  # fmt: skip
-    lines = [f"from transformers import {loader}", "", f'model = {loader}.from_pretrained("{repo_id}")']
-    if record.data.get("tokenizer"):
-        lines[0] += ", AutoTokenizer"
-        lines.append(f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")')
-    if record.task == "image_classification":
-        lines[0] += ", AutoImageProcessor"
-        lines.append(f'processor = AutoImageProcessor.from_pretrained("{repo_id}")')
-    if record.model.get("config", {}).get("model_type", "").startswith("hf_noise_"):
-        lines[:1] = ["import hf_noise.models.image  # teaches transformers this network", lines[0]]
-    lines += ["", "import hf_noise", ""]
-    lines.append(noise)
-    return "\n".join(lines)
+    return f"{code(loss.get('name'))}."
 
 
 def _provenance(record: RunRecord) -> dict[str, Any]:
     units = {"cores": "{} cores", "memory_gib": "{} GiB memory"}
     values = {
-        key: ", ".join(value) if isinstance(value, list) else value for key, value in record.hardware.items()
+        key: ", ".join(map(str, value)) if isinstance(value, list) else value
+        for key, value in record.hardware.items()
     }
     hardware = ", ".join(
         units.get(key, "{}").format(value) for key, value in values.items() if value is not None
@@ -294,9 +279,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the README.md beside each record."""
     parser = argparse.ArgumentParser(description="Render the card of a record as the README.md beside it.")
     parser.add_argument("records", nargs="+", type=Path, help="record.json of a run or of a data set")
-    for path in parser.parse_args(argv).records:
+    parser.add_argument("--owner", help="whose the models are on the Hub: the code loads them from owner/<name>")
+    args = parser.parse_args(argv)
+    for path in args.records:
         (record,) = read_records(path)
-        print(write_atomic(path.parent / "README.md", str(render_card(record))))
+        repo_id = f"{args.owner}/{record.name}" if args.owner else None
+        print(write_atomic(path.parent / "README.md", str(render_card(record, repo_id))))
 
 
 if __name__ == "__main__":

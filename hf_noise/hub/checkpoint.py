@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-#: Key of config.json, or of a pipeline's model_index.json, under which `noise.to_dict()` is stored.
+from hf_noise.hub.contents import WEIGHTS
+from hf_noise.hub.reading import json_object
+
+#: Key of config.json, of a pipeline's model_index.json or of an adapter's file, under which `noise.to_dict()` stands.
 CONFIG_KEY = "hf_noise"
-_CONFIG, _PIPELINE = "config.json", "model_index.json"
-# Names of the weights without their ending: of transformers, of diffusers.
-_WEIGHTS = ("model", "diffusion_pytorch_model")
+#: Beside an adapter, whose own configuration keeps no key that peft does not know: {"hf_noise": noise.to_dict()}.
+NOISE_FILE = "hf_noise.json"
+_CONFIG, _PIPELINE, _ADAPTER = "config.json", "model_index.json", "adapter_config.json"
+# Names of the weights without their ending: of transformers, of diffusers, of peft.
+_WEIGHTS = ("model", "diffusion_pytorch_model", "adapter_model")
 
 
 def config_name(folder: Path) -> str:
-    """File that describes a checkpoint: model_index.json for a pipeline of diffusers, config.json for a model."""
+    """File that describes a checkpoint: config.json of a model, model_index.json of a pipeline of diffusers,
+    adapter_config.json of an adapter of peft."""
+    has_model = any(any(folder.glob(f"{stem}*.safetensors")) for stem in _WEIGHTS[:2])
+    if (folder / _ADAPTER).is_file() and not has_model:
+        return _ADAPTER
     return _PIPELINE if (folder / _PIPELINE).is_file() and not (folder / _CONFIG).is_file() else _CONFIG
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a checkpoint, model_index.json of a pipeline.
+    """config.json of a checkpoint, model_index.json of a pipeline, adapter_config.json of an adapter.
 
     Raises:
         FileNotFoundError: the folder, or config.json in it, is missing.
@@ -33,22 +41,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{folder} is not a complete checkpoint: config.json is missing; write it with save_pretrained"
         )
-    return parse_config(path)
-
-
-def parse_config(path: Path) -> dict[str, Any]:
-    """The JSON object in a config.json. Raises ValueError for a half-written one."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-        raise ValueError(
-            f"{path} is half-written or not JSON ({error}); save the checkpoint again"
-        ) from error
-    if not isinstance(config, dict):
-        raise ValueError(
-            f"{path} holds a {type(config).__name__}, not a configuration; save the checkpoint again"
-        )
-    return config
+    return json_object(path)
 
 
 def check_weights(folder: Path) -> list[Path]:
@@ -72,10 +65,12 @@ def check_weights(folder: Path) -> list[Path]:
         for path in found:
             _tensor_names(path)
         return found
-    stem = next((stem for stem in _WEIGHTS if any(folder.glob(f"{stem}.safetensors*"))), _WEIGHTS[0])
+    usual = _WEIGHTS[2] if config_name(folder) == _ADAPTER else _WEIGHTS[0]
+    stem = next((stem for stem in _WEIGHTS if any(folder.glob(f"{stem}.safetensors*"))), usual)
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if index.is_file():
-        weight_map = parse_config(index).get("weight_map") or {}
+        weight_map = json_object(index).get("weight_map") or {}
+        _check_names(index, weight_map)
         shards = sorted({folder / name for name in weight_map.values()})
         missing = [shard.name for shard in shards if not shard.is_file()]
         if missing or not shards:
@@ -91,20 +86,37 @@ def check_weights(folder: Path) -> list[Path]:
                 raise ValueError(
                     f"{shard} lacks the tensor {absent[0]!r} that {index.name} puts there; save it again"
                 )
+        if single.is_file() and single not in shards:
+            raise ValueError(
+                f"{folder} holds both {single.name} and the shards of {index.name}, of which loaders take the first; "
+                "remove those that are old"
+            )
         return [index, *shards]
     if not single.is_file():
         raise FileNotFoundError(
-            f"{folder} is not a complete checkpoint: model.safetensors is missing; save the model there with "
+            f"{folder} is not a complete checkpoint: {single.name} is missing; save the model there with "
             "save_pretrained (weights in pickle form, *.bin or *.pt, are not published)"
         )
     _tensor_names(single)
     return [single]
 
 
-def stated_noise(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The noise that config.json states, None without one."""
+def stated_noise(config: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
+    """The noise that the configuration read from `path` states, None without one.
+
+    Raises ValueError for something else under its key.
+    """
     noise = config.get(CONFIG_KEY)
-    return dict(noise) if isinstance(noise, Mapping) else None
+    if noise is not None and not isinstance(noise, Mapping):
+        raise ValueError(f"{path}: {CONFIG_KEY!r} must be noise.to_dict(), got {noise!r:.80}; save it again")
+    return dict(noise) if noise is not None else None
+
+
+def _check_names(index: Path, weight_map: Any) -> None:
+    names = weight_map.values() if isinstance(weight_map, Mapping) else [weight_map]
+    for name in names:
+        if not isinstance(name, str) or not WEIGHTS.fullmatch(name):
+            raise ValueError(f"{index} lists {name!r}, which is no file of weights beside it; save it again")
 
 
 def _tensor_names(path: Path) -> set[str]:

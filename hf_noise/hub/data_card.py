@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from hf_noise.hub import render
+from hf_noise.hub.usage import build_again, draw_again, is_place, load_data, load_tokenizer
 from hf_noise.noise.block import noise_block
+from hf_noise.reports.markdown import Code, code, fenced, table, text
 from hf_noise.reports.record import DataRecord
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ LABEL_COLUMNS = {
     "sample_id": COLUMNS["sample_id"],
 }
 _HUMAN = "human_labels"
+# The text of the running Python's standard library: another Python has another.
+_OF_PYTHON = "embedded/docs-text"
 
 # The table between the marks is ours and is written anew with every configuration; the text around it is the
 # user's.
@@ -59,8 +63,12 @@ def data_card(record: DataRecord) -> DatasetCard:
     blocks = [config_block(**config) for config in record.configs]
     source = render.hub_id(record.source)
     example = next(
-        (block for block in blocks if any(s.get("noisy") for s in block["splits"].values())), blocks[0]
+        (config for config in record.configs if any(s.get("noisy") for s in config["splits"].values())),
+        record.configs[0],
     )
+    split = next(iter(example["splits"]))
+    is_here = is_place(record.name)
+    again = build_again(record, example)
     data = DatasetCardData(
         language=record.language,
         license=record.license,
@@ -75,14 +83,18 @@ def data_card(record: DataRecord) -> DatasetCard:
     return DatasetCard.from_template(
         data,
         template_str=render.template("data_card.md"),
-        name=record.name,
+        name=text(record.name.removeprefix("./")),
         **_said(record, blocks),
         settings=settings_table(blocks),
-        columns=render.table(("column", "holds"), [(f"`{k}`", v) for k, v in record.columns.items()]),
-        usage=_usage(record.name, example),
-        usage_noise=_usage_noise(record, example),
-        tokenizer=_usage_tokenizer(record.name) if record.has_tokenizer else "",
-        source=f"`{record.source}`",
+        columns=table(("column", "holds"), [(Code(k), v) for k, v in record.columns.items()]),
+        usage=fenced("python", load_data(record.name, example["config_name"], split)) if is_here else "",
+        usage_noise=fenced("python", draw_again(record, example)) if is_here else "",
+        is_redrawn=example.get("redrawn") is not None,
+        again=fenced("python", again) if again else "",
+        is_of_python=record.source == _OF_PYTHON,
+        is_local="arguments" in example and example["arguments"] is None,
+        tokenizer=fenced("python", load_tokenizer(record.name)) if record.has_tokenizer and is_here else "",
+        source=code(record.source),
         provenance=_provenance(record),
     )
 
@@ -94,8 +106,10 @@ def describe_columns(features: Features) -> tuple[str, dict[str, str]]:
     return unit, {name: known.get(name, str(feature)) for name, feature in features.items()}
 
 
-def config_block(config_name: str, noise: Mapping[str, Any], splits: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry of one configuration in the card's `noise` list."""
+def config_block(
+    config_name: str, noise: Mapping[str, Any], splits: Mapping[str, Any], **of_record: Any
+) -> dict[str, Any]:
+    """The entry of one configuration in the card's `noise` list; what else a record's entry has stays in the record."""
     block = noise_block(noise)
     config = block.pop("config")
     return {"config_name": config_name, **block, "splits": dict(splits), "config": config}
@@ -105,24 +119,30 @@ def with_config(card: DatasetCard, block: Mapping[str, Any]) -> DatasetCard:
     """The card with one configuration added or replaced; the user's text and other metadata stay.
 
     A card without our table (one written by hand) gets it at its end.
+
+    Raises ValueError for a card whose `noise` or `configs` are not those of a data set as we write them.
     """
-    blocks = [b for b in card.data.get("noise") or [] if b.get("config_name") != block["config_name"]]
+    stated, listed = card.data.get("noise") or [], card.data.get("configs") or []
+    for key, entries, needed in (("noise", stated, {"config_name", "config", "splits"}), ("configs", listed, set())):
+        if not isinstance(entries, list) or not all(isinstance(e, Mapping) and needed <= e.keys() for e in entries):
+            raise ValueError(f"README.md on the Hub has a `{key}` that is not of hf_noise ({entries!r:.80}); rename it")
+    blocks = [b for b in stated if b["config_name"] != block["config_name"]]
     blocks.append(dict(block))
     updated = DatasetCard(str(card))
     ours = _configs([block])[0]
-    others = [c for c in card.data.get("configs") or [] if c.get("config_name") != block["config_name"]]
-    old = [c for c in card.data.get("configs") or [] if c.get("config_name") == block["config_name"]]
+    others = [c for c in listed if c.get("config_name") != block["config_name"]]
+    old = [c for c in listed if c.get("config_name") == block["config_name"]]
     if any(c.get("default") for c in others) or not (others == [] or any(c.get("default") for c in old)):
         del ours["default"]
     updated.data["configs"] = others + [ours]
     updated.data["noise"] = blocks
     tags = updated.data.get("tags") or []
     updated.data["tags"] = list(dict.fromkeys([*tags, "hf_noise", "noisy-data", block["protocol"]]))
-    table, marks = settings_table(blocks), re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
+    settings, marks = settings_table(blocks), re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
     if marks.search(updated.text):
-        updated.text = marks.sub(lambda _: table, updated.text, count=1)
+        updated.text = marks.sub(lambda _: settings, updated.text, count=1)
     else:
-        updated.text = f"{updated.text.rstrip()}\n\n## Noise\n\n{table}\n"
+        updated.text = f"{updated.text.rstrip()}\n\n## Noise\n\n{settings}\n"
     return updated
 
 
@@ -132,7 +152,7 @@ def settings_table(blocks: Sequence[Mapping[str, Any]]) -> str:
     for block in blocks:
         realised = block.get("realised")
         rows.append((
-            f"`{block['config_name']}`", _protocol(block),
+            Code(block["config_name"]), _protocol(block),
             *(render.number(float(block[key])) if key in block else "" for key in ("r", "e", "alpha")),
             f"{realised['rate']:.4f} of {realised['n']:,}" if realised else "not counted",
             str(block.get("seed", "")),
@@ -145,7 +165,7 @@ def settings_table(blocks: Sequence[Mapping[str, Any]]) -> str:
     kept = [
         i for i in range(len(header)) if header[i] in ("config", "protocol") or any(row[i] for row in rows)
     ]
-    table = render.table(
+    rendered = table(
         [header[i] for i in kept],
         [[row[i] for i in kept] for row in rows],
         numeric=[
@@ -154,7 +174,7 @@ def settings_table(blocks: Sequence[Mapping[str, Any]]) -> str:
             if header[i] in ("r", "e", "alpha", "realised", "seed")
         ],
     )
-    return f"{_BEGIN}\n{table}\n{_END}"
+    return f"{_BEGIN}\n{rendered}\n{_END}"
 
 
 def _protocol(block: Mapping[str, Any]) -> str:
@@ -185,7 +205,7 @@ def _said(record: DataRecord, blocks: Sequence[Mapping[str, Any]]) -> dict[str, 
         intro, nature = "labels corrupted on purpose, or given by people", "artificial or that of real annotators"
         limits = [*drawn, f"Where the protocol is {_HUMAN}: {human[0].lower()}{human[1:]}"]
     limits = "\n".join(f"- {limit}" for limit in limits)
-    return {"intro": f"`{record.source}` with {intro}.", "nature": nature, "limits": limits}
+    return {"intro": f"{code(record.source)} with {text(intro)}.", "nature": nature, "limits": limits}
 
 
 def _configs(blocks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -207,36 +227,8 @@ def _size(blocks: Sequence[Mapping[str, Any]]) -> str:
     return next((name for limit, name in _SIZES if rows < limit), "n>10M")
 
 
-def _usage(name: str, block: Mapping[str, Any]) -> str:
-    config, split = block["config_name"], next(iter(block["splits"]))
-    return (
-        f'from datasets import load_dataset\n\ndata = load_dataset("{name}", "{config}", split="{split}")\n'
-        f'stream = load_dataset("{name}", "{config}", split="{split}", streaming=True)'
-    )
-
-
-def _usage_noise(record: DataRecord, block: Mapping[str, Any]) -> str:
-    load = f'hf_noise.load_noise("{record.name}", config_name="{block["config_name"]}")'
-    lines = f"import hf_noise\n\nnoise = {load}"
-    config = block["config"]
-    if record.builder.startswith("hf_noise/") and block["protocol"] == _HUMAN:
-        lines += f'\nagain = hf_noise.load_dataset("{record.builder}", protocol="human:{config["name"]}")'
-    elif record.builder.startswith("hf_noise/") and "r" in block:
-        protocol = f', protocol="{config["kind"]}"' if "kind" in config else ""
-        lines += f'\nagain = hf_noise.load_dataset("{record.builder}", r={block["r"]:.6g}{protocol})'
-    return lines
-
-
-def _usage_tokenizer(name: str) -> str:
-    return (
-        "from huggingface_hub import snapshot_download\nfrom transformers import AutoTokenizer\n\n"
-        f'folder = snapshot_download("{name}", repo_type="dataset", allow_patterns="tokenizer/*")\n'
-        'tokenizer = AutoTokenizer.from_pretrained(f"{folder}/tokenizer")'
-    )
-
-
 def _provenance(record: DataRecord) -> str:
     rows = {"source": record.source, **record.data, "created": record.created, "commit": record.git}
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    made = f"Made with `hf_noise`. Versions: {versions}."
-    return f"```bash\n{record.command}\n```\n\n{render.pairs(rows)}\n\n{made}"
+    made = f"Made with `hf_noise`. Versions: {text(versions)}."
+    return f"{fenced('bash', record.command)}\n\n{render.pairs(rows)}\n\n{made}"

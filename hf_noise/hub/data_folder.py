@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -9,8 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from hf_noise.hub.data_card import data_card
+from hf_noise.noise import LabelFlips, Noise, UniformTokens
+from hf_noise.noise.block import as_noise
+from hf_noise.noise.tokens import IGNORE_INDEX
 from hf_noise.reports.record import DataRecord, write_atomic
 
 if TYPE_CHECKING:
@@ -20,18 +25,21 @@ __all__ = ["describe_config", "write_config", "write_data_folder"]
 
 _SHARD_BYTES = 500_000_000  # the size that `datasets` and the Hub's viewer work with
 _PICTURES = 100  # in a row group, as `datasets` writes them
+_ROWS_DRAWN = 1000
 
 
 def describe_config(
-    splits: Mapping[str, Dataset], config_name: str, noise: Mapping[str, Any]
+    splits: Mapping[str, Dataset], config_name: str, noise: Mapping[str, Any], epoch: int = 0
 ) -> dict[str, Any]:
-    """One entry of `DataRecord.configs`: rows and units of each split, and the realised rate.
+    """One entry of `DataRecord.configs`: rows and units of each split, the realised rate, and whether the noise of
+    this epoch, drawn for the clean column, gives the noisy one (seen in the first rows).
 
-    The rate is the one that `noise` brings, as from a builder, else it is counted in the noisy splits.
+    The rate is counted in the noisy splits, where there is a column `is_noisy`; a rate that `noise` brings is that of
+    the rows it was built with, which may be others by now.
 
     Raises:
         TypeError: a split is a stream, which has no length.
-        ValueError: no split, or a name that cannot name a folder.
+        ValueError: no split, a name that cannot name a folder, or a noise that these rows contradict.
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.=-]*", config_name):
         raise ValueError(f"config_name must be letters, digits, '.', '_', '=' or '-', got {config_name!r}")
@@ -52,9 +60,16 @@ def describe_config(
     # A clean validation split must not dilute the rate; without any noise all splits count.
     counted = [split for split, noisy in noisy_units.items() if noisy] or list(noisy_units)
     units = sum(described[split]["units"] for split in counted)
-    if units and "realised" not in noise:
-        noise = dict(noise) | {"realised": {"rate": sum(noisy_units[s] for s in counted) / units, "n": units}}
-    return {"config_name": config_name, "noise": dict(noise), "splits": described}
+    if units:
+        noisy = sum(noisy_units[split] for split in counted)
+        if noisy:
+            _check_rate(config_name, as_noise(noise), noisy, units)
+        elif "train" in counted:  # which is the noisy one if any is
+            _check_rate(config_name, as_noise(noise), 0, described["train"]["units"])
+        noise = dict(noise) | {"realised": {"rate": noisy / units, "n": units}}
+    is_redrawn = counted and all(_is_redrawn(splits[split], noise, epoch) for split in counted if noisy_units[split])
+    redrawn = {"redrawn": epoch} if is_redrawn else {}
+    return {"config_name": config_name, "noise": dict(noise), "splits": described, **redrawn}
 
 
 def write_config(
@@ -106,15 +121,60 @@ def _to_parquet(dataset: Dataset, path: Path) -> None:
         writer.finalize()
 
 
+def _check_rate(config_name: str, noise: Noise, noisy: int, units: int) -> None:
+    """Raise ValueError if so many noisy units cannot be of this noise: false alarms have a probability below 1e-6."""
+    if isinstance(noise, UniformTokens):
+        lowest = highest = noise.error_rate
+    elif isinstance(noise, LabelFlips):  # rates differ between classes, which may have any frequencies
+        rates = 1 - np.diagonal(noise.transition)
+        lowest, highest = float(rates.min()), float(rates.max())
+    else:
+        return
+    rate = noisy / units
+    nearest = min(max(rate, lowest), highest)
+    # Chernoff's bound: P(a share beyond rate) <= exp(-n KL(rate, e)), on either side.
+    distance = sum(p * math.log(p / q) if q else math.inf for p, q in ((rate, nearest), (1 - rate, 1 - nearest)) if p)
+    if units * distance > math.log(2e6):
+        raise ValueError(
+            f"configuration {config_name!r}: {noisy:,} of {units:,} units are marked in `is_noisy`, which the stated "
+            f"noise with a rate of {nearest:.4g} does not give; pass the noise= that made these rows (r = 0 for clean "
+            "ones)"
+        )
+
+
+def _is_redrawn(dataset: Dataset, noise: Mapping[str, Any], epoch: int) -> bool:
+    """Whether the noise, drawn again, gives the noisy column, in its first rows."""
+    drawn = as_noise(noise)
+    clean = next((name for name in dataset.column_names if name.startswith("clean_")), None)
+    noisy = clean.removeprefix("clean_") if clean else None
+    if not isinstance(drawn, UniformTokens | LabelFlips) or not {noisy, "sample_id"} <= set(dataset.column_names):
+        return False
+    rows = dataset.select_columns([clean, noisy, "sample_id"]).with_format("numpy")[:_ROWS_DRAWN]
+    if rows[clean].dtype == object:  # rows of several lengths
+        return False
+    try:
+        again, _ = drawn(rows[clean], sample=rows["sample_id"], epoch=epoch)
+    except (TypeError, ValueError):  # other columns than those of a noisy data set
+        return False
+    return np.array_equal(again, rows[noisy])
+
+
 def _count_noisy(dataset: Dataset) -> tuple[int, int]:
     """Noisy units and all units in the column `is_noisy`, in constant memory."""
     noisy = units = 0
-    for batch in dataset.select_columns(["is_noisy"]).with_format("arrow").iter(batch_size=1000):
-        for chunk in batch["is_noisy"].chunks:
-            while (
-                hasattr(chunk, "flatten") and chunk.type.num_fields
-            ):  # lists of booleans, one level per axis
-                chunk = chunk.flatten()
-            values = chunk.to_numpy(zero_copy_only=False)
-            noisy, units = noisy + int(np.count_nonzero(values)), units + len(values)
+    clean = next((name for name in dataset.column_names if name.startswith("clean_")), None)
+    columns = ["is_noisy"] if clean is None else ["is_noisy", clean]
+    for batch in dataset.select_columns(columns).with_format("arrow").iter(batch_size=1000):
+        marked, *truth = (_flat(batch[column]) for column in columns)
+        noisy += int(np.count_nonzero(marked))
+        # Positions without a target are no units.
+        units += len(marked) - (int(np.count_nonzero(truth[0] == IGNORE_INDEX)) if truth else 0)
     return noisy, units
+
+
+def _flat(column: pa.ChunkedArray) -> np.ndarray:
+    """The values of a column, those of lists one after another, one level per axis."""
+    chunk = column.combine_chunks()
+    while chunk.type.num_fields:
+        chunk = chunk.flatten()
+    return chunk.to_numpy(zero_copy_only=False)

@@ -1,54 +1,47 @@
 """Publish a checkpoint or a noisy data set: check first, then one commit, so that nothing half-done is seen.
 
 A push that breaks off leaves the repository at the commit it was at. Running it again uploads what is
-missing; a second run of a finished push changes nothing.
+missing; a second run of a finished push changes nothing. What goes up is on the list in `contents`, and passes the
+filter in `filters`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import (
-    CommitInfo,
-    CommitOperationAdd,
-    CommitOperationDelete,
-    DatasetCard,
-    HfApi,
-    ModelCard,
-    ModelCardData,
-    metadata_load,
-)
+from huggingface_hub import CommitInfo, DatasetCard, HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from huggingface_hub.utils import filter_repo_objects
 
 from hf_noise.hub.card import data_card, model_card
-from hf_noise.hub.checkpoint import CONFIG_KEY, check_weights, config_name, read_config, stated_noise
+from hf_noise.hub.checkpoint import CONFIG_KEY, NOISE_FILE, check_weights, config_name, read_config, stated_noise
+from hf_noise.hub.commit import commit_files, make_repo
+from hf_noise.hub.contents import checkpoint_files, data_files
 from hf_noise.hub.data_card import config_block, describe_columns, with_config
 from hf_noise.hub.data_folder import describe_config, write_config
 from hf_noise.hub.errors import explained
+from hf_noise.hub.filters import filtered, local_base
+from hf_noise.hub.load import load_noise
+from hf_noise.hub.reading import card_metadata, json_object
+from hf_noise.hub.retry import patiently
+from hf_noise.hub.usage import adapter_metadata, noise_usage
 from hf_noise.noise import Noise
-from hf_noise.noise.base import noise_of_description
 from hf_noise.noise.block import as_noise, noise_block, noise_sentence
+from hf_noise.reports.markdown import fenced, text
 from hf_noise.reports.record import DataRecord, RunRecord, read_records
+from hf_noise.reports.secrets import scrubbed
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 __all__ = ["push_checkpoint", "push_data_folder", "push_dataset"]
 
-# Never uploaded: pickles (they run code when loaded), code, logs, the state of training.
-_PRIVATE = (
-    "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.npy", "*.npz", "*.py",
-    "__pycache__/*", "trainer_state.json", "run.json", "checkpoint-*/*", "runs/*", "logs/*", "*.log",
-    "*tfevents*", ".*", "*/.*", "*.tmp",
-)  # fmt: skip
-# Tables that a run writes beside its checkpoint, such as an audit of the corpus, belong into a data set.
-_NO_MODEL = ("*.parquet", "*.arrow", "*.jsonl", "*.csv")
 _CARD, _RECORD = "README.md", "record.json"
+# Remote files of an earlier push that a new one replaces.
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
 
@@ -65,8 +58,12 @@ def push_checkpoint(
 ) -> CommitInfo:
     """Upload a checkpoint with its card in one commit. The local folder is not changed.
 
+    Only what belongs to a checkpoint goes up (`hf_noise.hub.contents`), without credentials and local folders
+    (`hf_noise.hub.filters`); what stays at home is named in the log.
+
     Args:
-        folder: what `save_pretrained` or a Trainer wrote: config.json and safetensors weights.
+        folder: what `save_pretrained` or a Trainer wrote: config.json and safetensors weights; an adapter of peft; a
+            pipeline of diffusers.
         repo_id: "owner/name"; made if it does not exist.
         record: the run, from which the card is written; by default record.json in the folder. Without any
             record the folder's own README.md goes up, or a short card that states the noise.
@@ -78,25 +75,41 @@ def push_checkpoint(
 
     Raises:
         FileNotFoundError: a file of the checkpoint is missing.
-        ValueError: a file is half-written, the noise is unknown or contradicts the record.
+        ValueError: a file is half-written, a link leaves the folder, a vocabulary holds an access token, the noise is
+            unknown or contradicts the record, or an adapter's base model is a folder of this machine.
         ConnectionError, PermissionError, RuntimeError: see `hf_noise.hub.errors.explained`.
     """
     folder = Path(folder)
     config = read_config(folder)
+    found = checkpoint_files(folder, config)
     check_weights(folder)
-    if record is None and (folder / _RECORD).is_file():
-        (record,) = read_records(folder / _RECORD)
+    if record is None and _RECORD in found:
+        record = _run_record(found[_RECORD])
     noise = _known_noise(folder, config, record)
+    is_adapter = config_name(folder) == "adapter_config.json"
+    if is_adapter and (base := local_base(config)):
+        raise ValueError(
+            f"adapter_config.json in {folder} names the folder {base!r} of this machine as its base model, which "
+            "nobody else has; set base_model_name_or_path to the base model's id on the Hub"
+        )
 
-    files: dict[str, Path | bytes] = dict(_local_files(folder, _NO_MODEL))
+    files = {name: filtered(name, path) for name, path in found.items()}
     # Only the uploaded copy gets what the local one lacks: somebody may be reading the folder.
-    files[config_name(folder)] = _as_json(config | {CONFIG_KEY: noise.to_dict()})
+    if is_adapter:
+        files[NOISE_FILE] = _as_json({CONFIG_KEY: noise.to_dict()})
+    else:
+        described = config_name(folder)
+        published = files[described]
+        config = json.loads(published) if isinstance(published, bytes) else config
+        if config.get(CONFIG_KEY) != noise.to_dict():
+            files[described] = _as_json(config | {CONFIG_KEY: noise.to_dict()})
     if record is not None:
-        files[_CARD] = str(model_card(record, repo_id=repo_id, license=license)).encode()
+        card = model_card(record, repo_id=repo_id, license=license, files=files, adapter=config if is_adapter else None)
+        files[_CARD] = str(card).encode()
         files[_RECORD] = (record.to_json() + "\n").encode()
     elif _CARD not in files:
-        files[_CARD] = str(_short_card(repo_id, noise, license)).encode()
-    return _push(
+        files[_CARD] = str(_short_card(repo_id, noise, license, config if is_adapter else None)).encode()
+    return commit_files(
         repo_id, "model", files, stale=_WEIGHTS, private=private, token=token, revision=revision,
         message=commit_message,
         consequence=f"The checkpoint in {folder} is complete: run the same push again.",
@@ -126,7 +139,8 @@ def push_dataset(
         dataset: with the columns of a noisy data set; a `Dataset` counts as the split "train". The realised
             rate is counted in its column `is_noisy`, where there is one.
         config_name: such as "r0.5"; an existing configuration of this name is replaced.
-        noise: the noise that made it; a data set of `load_dataset("hf_noise/...")` knows it without this.
+        noise: the noise that made it; a data set of `load_dataset("hf_noise/...")` knows it without this. Rows that
+            contradict it (in `is_noisy`, with a false alarm in 1e6) are refused.
         source, license, language: of the clean data; used when the card is made.
 
     Raises:
@@ -136,9 +150,10 @@ def push_dataset(
     """
     splits = dataset if isinstance(dataset, dict) else {"train": dataset}
     if noise is None and splits:
-        noise = noise_of_description(next(iter(splits.values())).info.description)
-        if noise is None:
-            raise ValueError("the data set does not say which noise it carries; pass noise=")
+        try:
+            noise = load_noise(splits)
+        except ValueError as error:
+            raise ValueError(f"the data set does not say which noise it carries; pass noise= ({error})") from error
     config = describe_config(
         splits, config_name, noise.to_dict() if isinstance(noise, Noise) else noise or {}
     )
@@ -146,9 +161,9 @@ def push_dataset(
     with tempfile.TemporaryDirectory(prefix="hf_noise-") as temporary:
         files: dict[str, Path | bytes] = dict(write_config(splits, temporary, config_name))
         with explained(repo_id, "pushing a data set to", "Run the same push again."):
-            _make_repo(api, repo_id, "dataset", private, revision)
-            head = api.repo_info(repo_id, repo_type="dataset", revision=revision).sha
-            card = _remote_card(api, repo_id, head)
+            make_repo(api, repo_id, "dataset", private, revision)
+            head = patiently(lambda: api.repo_info(repo_id, repo_type="dataset", revision=revision)).sha
+            card = patiently(lambda: _remote_card(api, repo_id, head))
         if card is None:
             unit, columns = describe_columns(next(iter(splits.values())).features)
             card = data_card(DataRecord(
@@ -158,7 +173,7 @@ def push_dataset(
         else:
             card = with_config(card, config_block(**config))
         files[_CARD] = str(card).encode()
-        return _push(
+        return commit_files(
             repo_id, "dataset", files, stale=(f"{config_name}/*.parquet",), private=private, token=token,
             revision=revision, message=commit_message or f"Upload {config_name}", head=head,
         )  # fmt: skip
@@ -180,107 +195,92 @@ def push_data_folder(
         ConnectionError, PermissionError, RuntimeError: see `hf_noise.hub.errors.explained`.
     """
     folder = Path(folder)
-    files = dict(_local_files(folder))
-    card = metadata_load(files[_CARD]) if _CARD in files else None
-    listed = {str(config["config_name"]) for config in (card or {}).get("configs", [])}
-    # Configurations of an earlier run may lie beside those that the card lists.
-    files = {
-        name: path
-        for name, path in files.items()
-        if not name.endswith(".parquet") or name.split("/")[0] in listed
-    }
-    if not any(name.endswith(".parquet") for name in files):
+    patterns = _patterns(card_metadata(folder / _CARD)) if (folder / _CARD).is_file() else []
+    found = data_files(folder, patterns) if patterns else {}
+    if not any(name.endswith(".parquet") for name in found):
         raise FileNotFoundError(
             f"{folder} needs a README.md and the Parquet files it lists; write it with write_data_folder"
         )
-    return _push(
+    files = {name: filtered(name, path) for name, path in found.items()}
+    if _RECORD in found:
+        files |= _renamed(found[_RECORD], found[_CARD], repo_id)
+    return commit_files(
         repo_id, "dataset", files, stale=("*.parquet",), private=private, token=token, revision=revision,
         message=commit_message, consequence=f"The data in {folder} is complete: run the same push again.",
     )  # fmt: skip
 
 
-def _push(
-    repo_id: str,
-    kind: str,
-    files: Mapping[str, Path | bytes],
-    *,
-    stale: Sequence[str],
-    private: bool | None,
-    token: str | bool | None,
-    revision: str | None,
-    message: str,
-    head: str | None = None,
-    consequence: str = "Run the same push again.",
-) -> CommitInfo:
-    """One commit with these files; remote files that match `stale` and are not among them are deleted in it.
-
-    `head` is the commit that the files were made for, by default the present one.
-    """
-    api = HfApi(token=token)
-    # The connection may also break after the Hub stored the commit and before it said so.
-    kept = f"The repository holds its previous commit, or this one as a whole. {consequence}"
-    with explained(repo_id, f"pushing a {'data set' if kind == 'dataset' else kind} to", kept):
-        _make_repo(api, repo_id, kind, private, revision)
-        head = head or api.repo_info(repo_id, repo_type=kind, revision=revision).sha
-        remote = api.list_repo_files(repo_id, repo_type=kind, revision=head)
-        gone = [name for name in filter_repo_objects(remote, allow_patterns=list(stale)) if name not in files]
-        operations = [CommitOperationAdd(name, content) for name, content in sorted(files.items())]
-        return api.create_commit(
-            repo_id,
-            [*operations, *(CommitOperationDelete(name) for name in gone)],
-            commit_message=message,
-            repo_type=kind,
-            revision=revision,
-            # Without it, two pushes at the same time could mix one's card with the other's weights.
-            parent_commit=head,
-        )
+def _patterns(card: Mapping[str, Any]) -> list[str]:
+    """Of the data files that a card lists; a configuration's own folder is one of them."""
+    patterns = []
+    for config in card.get("configs") or []:
+        patterns.append(f"{config.get('config_name')}/*")
+        listed = config.get("data_files") or []
+        for entry in [listed] if isinstance(listed, str | Mapping) else listed:
+            path = entry.get("path") if isinstance(entry, Mapping) else entry
+            patterns += [path] if isinstance(path, str) else list(path or [])
+    return patterns
 
 
-def _make_repo(api: HfApi, repo_id: str, kind: str, private: bool | None, revision: str | None) -> None:
-    api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
-    if revision is not None:
-        api.create_branch(repo_id, repo_type=kind, branch=revision, exist_ok=True)
+def _renamed(record: Path, card: Path, repo_id: str) -> dict[str, bytes]:
+    """Record and card of a folder under the name that the data set has on the Hub; text added by hand stays."""
+    (made,) = read_records(record)
+    if made.name == repo_id or not isinstance(made, DataRecord):
+        return {}
+    text, moved = card.read_text(encoding="utf-8"), dataclasses.replace(made, name=repo_id)
+    if text == str(data_card(made)):
+        text = str(data_card(moved))
+    else:
+        text = text.replace(json.dumps(made.name), json.dumps(repo_id))
+    return {_RECORD: (moved.to_json() + "\n").encode(), _CARD: scrubbed(text).encode()}
 
 
 def _remote_card(api: HfApi, repo_id: str, revision: str) -> DatasetCard | None:
     try:
         path = api.hf_hub_download(repo_id, _CARD, repo_type="dataset", revision=revision)
-    except (
-        LocalEntryNotFoundError
-    ):  # a subclass of the next: no answer, and a new card would replace the user's
+    except LocalEntryNotFoundError:  # a subclass of the next: no answer, and a new card would replace the user's
         raise
     except EntryNotFoundError:
         return None
+    card_metadata(Path(path))  # says what is wrong with it
     return DatasetCard.load(path)
 
 
-def _local_files(folder: Path, ignored: Sequence[str] = ()) -> Iterable[tuple[str, Path]]:
-    found = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
-    return (
-        (name, folder / name) for name in filter_repo_objects(found, ignore_patterns=[*_PRIVATE, *ignored])
-    )
-
-
 def _known_noise(folder: Path, config: Mapping[str, Any], record: RunRecord | None) -> Noise:
-    stated = stated_noise(config)
+    path = folder / config_name(folder)
+    stated = stated_noise(config, path)
+    if (folder / NOISE_FILE).is_file():
+        path = folder / NOISE_FILE
+        stated = stated_noise(json_object(path), path)
     if stated is None and record is None:
         raise ValueError(
-            f"the noise of {folder} is unknown: config.json has no {CONFIG_KEY!r} and there is no record; "
+            f"the noise of {folder} is unknown: {path.name} has no {CONFIG_KEY!r} and there is no record; "
             "pass record=, or set model.config.hf_noise = noise.to_dict() before save_pretrained"
         )
     noise = as_noise(stated if stated is not None else record.noise)
     if record is not None and as_noise(record.noise) != noise:
         raise ValueError(
-            f"config.json in {folder} states {noise} but the record {record.name!r} states "
+            f"{path.name} in {folder} states {noise} but the record {record.name!r} states "
             f"{as_noise(record.noise)}; they are of different runs"
         )
     return noise
 
 
-def _short_card(repo_id: str, noise: Noise, license: str | None) -> ModelCard:
+def _run_record(path: Path) -> RunRecord:
+    (record,) = read_records(path)
+    if not isinstance(record, RunRecord):
+        raise ValueError(f"{path} is the record of a data set, not of a run; push it with push_data_folder")
+    return record
+
+
+def _short_card(repo_id: str, noise: Noise, license: str | None, adapter: Mapping[str, Any] | None) -> ModelCard:
     block = noise_block(noise)
-    data = ModelCardData(license=license, tags=["hf_noise", "noisy-data", block["protocol"]], noise=block)
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {repo_id.split('/')[-1]}\n\n{noise_sentence(block)}\n")
+    data = ModelCardData(
+        license=license, tags=["hf_noise", "noisy-data", block["protocol"]], noise=block, **adapter_metadata(adapter)
+    )
+    name = text(repo_id.split("/")[-1])
+    usage = fenced("python", noise_usage(repo_id))
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {name}\n\n{text(noise_sentence(block))}\n\n{usage}\n")
 
 
 def _as_json(config: Mapping[str, Any]) -> bytes:

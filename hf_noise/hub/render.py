@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 from huggingface_hub.utils import validate_repo_id
+
+from hf_noise.reports.markdown import table
 
 _FILE_SUFFIX = re.compile(r"\.(parquet|arrow|json|jsonl|csv|tsv|txt|md|gz|zst|bz2|xz)$")
 
@@ -29,16 +31,6 @@ def number(value: Any) -> str:
     return f"{value:.3g}"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> str:
-    """A Markdown table; columns in `numeric` are set flush right."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-    rule = "|" + "|".join("---:" if i in numeric else "---" for i in range(len(header))) + "|"
-    return "\n".join([line(header), rule, *(line(row) for row in rows)])
-
-
 def pairs(values: Mapping[str, Any]) -> str:
     """A two-column table of plain values; nested ones and None are left out."""
     rows = [(key.replace("_", " "), number(value)) for key, value in values.items() if _is_plain(value)]
@@ -46,7 +38,10 @@ def pairs(values: Mapping[str, Any]) -> str:
 
 
 def hub_id(source: Any) -> str | None:
-    """`source` if it names a data set on the Hub (`owner/name`), None for files and embedded corpora."""
+    """`source` if it names a data set on the Hub (`owner/name`), None for files and embedded corpora.
+
+    A record writes `./` before a local folder of this form.
+    """
     if not isinstance(source, str) or source.count("/") != 1 or _FILE_SUFFIX.search(source):
         return None
     if source.startswith(("embedded/", "hf_noise/", ".", "~", "/")):

@@ -16,6 +16,10 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
+from .secrets import is_secret_name, portable
+
+_NEGATIVE = re.compile(r"-\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")  # a value, though it begins like a flag
+
 PACKAGES = (
     "hf_noise",
     "torch",
@@ -33,48 +37,25 @@ PACKAGES = (
     "evaluate",
 )
 
-_TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}\b")  # `hf_noise` and `hf_noise_x` are no tokens
-_SECRET_NAME = re.compile(r"(?:^|_)(?:token|password|secret|api_key)$")
-_VOCABULARY_NAME = re.compile(r"(?:^|_)(?:bos|eos|pad|unk|sep|cls|mask|start|text)_token$")
-# An absolute path of two parts or more that starts a word: neither `tokens/s`, `user/repo` nor
-# `https://host/a/b`.
-_ABSOLUTE = re.compile(r"""(?<![\w.:/~\\-])(?:~|/(?=[^\s/'",;]+/)|[A-Za-z]:[\\/])[^\s'",;]+""")
-
-
-def is_secret_name(name: str) -> bool:
-    """Whether a flag or key of this name holds a credential: `hub_token`, but not `eos_token` or `tokens`."""
-    name = name.lstrip("-").replace("-", "_").lower()
-    return bool(_SECRET_NAME.search(name)) and not _VOCABULARY_NAME.search(name)
-
-
-def portable(text: str) -> str:
-    """The text without tokens and without folders of this machine.
-
-    Paths below the working directory become relative to it, other absolute paths keep their last part only.
-    """
-
-    def relative(match: re.Match) -> str:
-        path = os.path.expanduser(match[0])
-        inside = os.path.relpath(path, os.getcwd()) if os.path.isabs(path) else ".."
-        return re.split(r"[\\/]", path.rstrip("\\/"))[-1] if inside.startswith("..") else inside
-
-    return _ABSOLUTE.sub(relative, _TOKEN.sub("<removed>", text))
-
 
 def command_line(argv: list[str] | None = None) -> str:
-    """The command as one shell line that can be typed again: script and arguments, credentials left out."""
+    """The command as one shell line that can be typed again: script and arguments, credentials left out.
+
+    A flag whose name says that it takes a credential goes with all its values, `NAME=value` keeps its name.
+    """
     argv = list(sys.argv if argv is None else argv)
     kept: list[str] = []
-    skip_value = False
+    is_dropping = False
     for argument in argv:
-        flag, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
-        if skip_value and not flag:
-            skip_value = False
-            continue
-        is_secret = is_secret_name(flag)
-        skip_value = is_secret and not equals
-        if not is_secret:
-            kept.append(flag + equals + portable(value))
+        is_flag = argument.startswith("-") and not _NEGATIVE.fullmatch(argument)
+        if is_flag:
+            flag, equals, value = argument.partition("=")
+            is_dropping = is_secret_name(flag)
+            if not is_dropping:
+                kept.append(flag + equals + portable(value) if equals else portable(argument))
+            is_dropping = is_dropping and not equals
+        elif not is_dropping:  # all values up to the next flag: one may take several
+            kept.append(portable(argument))
     return shlex.join(["python", *kept])
 
 

@@ -6,6 +6,7 @@ complete, finite and free of tokens and local folders.
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import json
 import math
@@ -32,6 +33,9 @@ __all__ = [
 
 R = TypeVar("R", bound="Record")
 
+# What is read was made elsewhere, where other files lay.
+_is_read: contextvars.ContextVar[bool] = contextvars.ContextVar("is_read", default=False)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
@@ -42,7 +46,11 @@ class Record:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             # Plain Python values only, so that reading back gives an equal record.
-            object.__setattr__(self, field.name, _plain(getattr(self, field.name), field.name))
+            value = _plain(getattr(self, field.name), field.name)
+            kind = {"d": dict, "l": list}.get(str(field.type)[:1]) if "[" in str(field.type) else None
+            if kind is not None and not isinstance(value, kind):
+                raise ValueError(f"{field.name} must be a {kind.__name__}, got {value!r:.80}")
+            object.__setattr__(self, field.name, value)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON values, `schema` first."""
@@ -69,7 +77,11 @@ class Record:
             raise ValueError(
                 f"{cls.__name__} {cls.schema}: missing fields {missing}, unknown fields {unknown}"
             )
-        return cls(**values)
+        reading = _is_read.set(True)
+        try:
+            return cls(**values)
+        finally:
+            _is_read.reset(reading)
 
     @classmethod
     def from_json(cls: type[R], text: str) -> R:
@@ -80,6 +92,8 @@ class Record:
             raise ValueError(
                 f"not a complete JSON object ({error}); the file is half-written or not a record"
             ) from None
+        except RecursionError:
+            raise ValueError("nested too deeply; the file is not a record") from None
         if not isinstance(values, dict):
             raise ValueError(f"a record is one JSON object, got {type(values).__name__}")
         return cls.from_dict(values)
@@ -124,6 +138,8 @@ class RunRecord(Record):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if "source" in self.data:
+            object.__setattr__(self, "data", self.data | {"source": _told_apart(self.data["source"])})
         _check_noise(self.noise, "noise")
         for name, metric in self.metrics.items():
             value, n = (metric.get("value"), metric.get("n")) if isinstance(metric, dict) else (None, None)
@@ -141,9 +157,13 @@ class DataRecord(Record):
     """A published noisy data set: one entry of `configs` per noise setting.
 
     An entry is {"config_name", "noise": noise.to_dict() + "realised", "splits": {split: {"rows", "units",
-    "noisy"}}}; `noisy` tells whether the split carries the noise. `unit` names what is corrupted ("tokens",
-    "labels") and `columns` says what each column holds. `license` and `language` are Hub ids or None;
-    `has_tokenizer` tells of a folder `tokenizer/` beside the data.
+    "noisy"}}}; `noisy` tells whether the split carries the noise. It may also hold "arguments", all that `builder`
+    is called with to build the same rows again, None if some of it is a file of the user's machine; and "redrawn", the
+    epoch whose noise of the clean column is the noisy one (this was checked), None if it is not.
+
+    `unit` names what is corrupted ("tokens", "labels") and `columns` says what each column holds. `license` and
+    `language` are Hub ids or None; `has_tokenizer` tells of a folder `tokenizer/` beside the data. `name` is
+    "owner/name", or a folder relative to the working directory, which begins with "./".
 
     Raises ValueError: a number that is not finite, no or repeated config names, a noise without protocol.
     """
@@ -167,6 +187,9 @@ class DataRecord(Record):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "source", _told_apart(self.source))
+        if not all(isinstance(config, dict) for config in self.configs):
+            raise ValueError(f"configs must be dictionaries, got {self.configs!r:.80}")
         names = [config.get("config_name") for config in self.configs]
         if not names or None in names or len(set(names)) != len(names):
             raise ValueError(f"configs need one distinct config_name each, got {names}")
@@ -250,6 +273,12 @@ def _plain(value: Any, where: str) -> Any:
     raise ValueError(
         f"{where} is a {type(value).__name__}, which JSON cannot hold; convert it to plain Python values"
     )
+
+
+def _told_apart(source: Any) -> Any:
+    """A local file or folder `a/b` as `./a/b`, because `a/b` means a data set on the Hub."""
+    is_id = isinstance(source, str) and source.count("/") == 1 and not source.startswith((".", "~", "/"))
+    return f"./{source}" if is_id and not _is_read.get() and os.path.exists(source) else source
 
 
 def _check_noise(noise: Any, where: str) -> None:

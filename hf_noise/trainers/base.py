@@ -18,7 +18,7 @@ from transformers.trainer_utils import TrainOutput, has_length
 
 from hf_noise.noise import Noise
 from hf_noise.trainers.arguments import REFUSED_OPTIONS, check_arguments
-from hf_noise.trainers.card import state_noise
+from hf_noise.trainers.card import state_noise, state_noise_of_adapter
 from hf_noise.trainers.claims import Claims
 from hf_noise.trainers.finite import FiniteTrainer
 from hf_noise.trainers.manifest import STATE_FILE
@@ -235,6 +235,7 @@ class NoiseTrainer(FiniteTrainer):
         state_dict = {name: value.contiguous() for name, value in state_dict.items()}
         own = {k: v.detach().cpu() for k, v in state_dict.items() if k.startswith(self.own_prefix)}
         super()._save(output_dir, {k: v for k, v in state_dict.items() if k not in own})
+        state_noise_of_adapter(output_dir or self.args.output_dir, self.noise)
         if self._checkpoint_state is not None and self.args.should_save:
             save_file(own | self._checkpoint_state, os.path.join(output_dir or self.args.output_dir, STATE_FILE))
 

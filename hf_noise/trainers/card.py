@@ -1,17 +1,23 @@
-"""The noise in the card that `transformers.Trainer` writes, so that a plain `push_to_hub=True` tells of it too."""
+"""The noise in what the stock Trainer writes: in its card, so that a plain `push_to_hub=True` tells of it too, and
+beside an adapter, whose folder has no config.json."""
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 from huggingface_hub import ModelCard
 
 from hf_noise.noise import Noise
 from hf_noise.noise.block import noise_block, noise_sentence
+from hf_noise.reports.markdown import text
+from hf_noise.reports.record import write_atomic
 
-__all__ = ["state_noise"]
+__all__ = ["state_noise", "state_noise_of_adapter"]
 
 _TITLE = "## Noise in the training data"
+_ADAPTER, _BESIDE = "adapter_config.json", "hf_noise.json"
 
 
 def state_noise(path: Path, noise: Noise) -> None:
@@ -21,5 +27,15 @@ def state_noise(path: Path, noise: Noise) -> None:
     card.data.tags = list(dict.fromkeys([*(card.data.tags or []), "hf_noise", "noisy-data", block["protocol"]]))
     card.data.noise = block
     if _TITLE not in card.text:
-        card.text = f"{card.text.rstrip()}\n\n{_TITLE}\n\n{noise_sentence(block)}\n"
+        card.text = f"{card.text.rstrip()}\n\n{_TITLE}\n\n{text(noise_sentence(block))}\n"
     card.save(path)
+
+
+def state_noise_of_adapter(folder: str | os.PathLike, noise: Noise | None) -> None:
+    """Write hf_noise.json beside an adapter of peft, which `load_noise` reads; nothing where there is no adapter.
+
+    peft saves the adapter and not the model's config, and drops, with a warning, keys of adapter_config.json that it
+    does not know.
+    """
+    if noise is not None and Path(folder, _ADAPTER).is_file():
+        write_atomic(Path(folder, _BESIDE), json.dumps({"hf_noise": noise.to_dict()}, indent=2) + "\n")

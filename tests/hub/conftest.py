@@ -83,6 +83,14 @@ def client(hub, monkeypatch, tmp_path):
     return hub
 
 
+@pytest.fixture
+def waits(client, monkeypatch):
+    """The seconds that would have been waited for the Hub, in their order."""
+    found: list[float] = []
+    monkeypatch.setattr("time.sleep", found.append)
+    return found
+
+
 NOISE = {"protocol": "uniform_tokens", "version": 1, "ratio": 0.5, "error_rate": 1 / 3, "vocab_size": 128,
 "seed": 7,
          "exclude_original": False, "redraw": "epoch"}  # fmt: skip
@@ -177,3 +185,21 @@ def noisy_data(noise):
         )
 
     return datasets.DatasetDict({"train": split(8, False), "validation": split(3, True)})
+
+
+@pytest.fixture
+def write_data(noisy_data, noise):
+    """Write a folder of configurations with their card."""
+    from hf_noise.hub.data_folder import describe_config, write_config, write_data_folder
+    from hf_noise.reports.record import DataRecord
+
+    def write(folder: Path, names: tuple[str, ...] = ("r0.5", "r1.0")) -> Path:
+        for name in names:
+            write_config(noisy_data, folder, name)
+        configs = [describe_config(noisy_data, name, noise.to_dict()) for name in names]
+        return write_data_folder(folder, DataRecord(
+            name="user/d", builder="hf_noise/docs-noisy", source="embedded/docs-text", data={}, columns={},
+            configs=configs,
+        ))  # fmt: skip
+
+    return write

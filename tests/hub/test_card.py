@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import ast
 import json
 import math
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,10 @@ def data_record(noise, names=("r0.5", "r0.5-again"), **changes) -> DataRecord:
         "source": "embedded/docs-text",
         "data": {"tokenizer": "bytes", "vocab_size": 128},
         "columns": COLUMNS,
-        "configs": [{"config_name": name, "noise": stated, "splits": splits} for name in names],
+        "configs": [
+            {"config_name": name, "noise": stated, "splits": splits, "arguments": {"r": 0.5, "seed": 7}}
+            for name in names
+        ],
         "license": "psf-2.0",
         "language": "en",
         "command": "python recipes/publish_dataset.py",
@@ -182,7 +187,7 @@ def test_metadata_of_a_data_card(noise, tmp_path):
         in text
     )
     assert 'load_dataset("user/docs-noisy", "r0.5", split="train")' in text
-    assert 'hf_noise.load_dataset("hf_noise/docs-noisy", r=0.5)' in text
+    assert 'hf_noise.load_dataset("hf_noise/docs-noisy", r=0.5, seed=7)' in text
     for column in COLUMNS:
         assert f"| `{column}` |" in text
 
@@ -209,6 +214,60 @@ def test_a_card_written_by_hand_gets_the_table_at_its_end(noise):
     assert card.data.license == "mit"
 
 
+EVIL = [
+    "<script>x</script>", "a|b\n| c", "```\n# h\n```", 'q"uo\'te\\', "]]> &lt; <!--", "{{ x }}", "---\nlicense: x\n---",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_names_stay_names(record, noise, evil, tmp_path):
+    """In the title, the intro, tables, the metadata and the code of both cards."""
+    values = record.to_dict() | {
+        "name": evil, "model": {"name": evil}, "data": {"source": evil, "classes": evil}, "command": f"python {evil}",
+        "metrics": {evil: {"value": 1.5, "n": 2, "unit": evil}}, "versions": {evil: evil}, "hardware": {"cpu": evil},
+        "loss": {"name": "corrected", "error_rate": 0.1, "source": evil},
+    }  # fmt: skip
+    card = model_card(RunRecord.from_dict(values), repo_id=f"user/{evil}")
+    of_data = data_card(data_record(noise, name=f"user/{evil}", source=evil, columns={evil: evil, f"clean_{evil}": "x"},
+                                    command=f"python {evil}", data={evil: evil}))  # fmt: skip
+    for made in (card, of_data):
+        made.save(tmp_path / "README.md")
+        read = type(made).load(tmp_path / "README.md")
+        assert read.data.to_dict() == made.data.to_dict() and str(read) == str(made)
+        fences = re.findall(r"^(`{3,})\w+\n(.*?)^\1$", made.text, re.DOTALL | re.MULTILINE)
+        for fence, block in fences:
+            assert fence not in block
+            if "import" in block:
+                ast.parse(block)
+        rest = re.sub(r"^(`{3,})\w+\n.*?^\1$", "", made.text, flags=re.DOTALL | re.MULTILINE)
+        for line in rest.split("\n"):
+            if line.startswith("|"):
+                assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) in (3, 5, 6, 8), line
+        plain = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", rest.replace("<!-- hf_noise", ""))  # code within a line
+        assert "<script" not in plain and "<!--" not in plain and "\n# h\n" not in plain
+        assert len(re.findall(r"^#+ ", plain, re.MULTILINE)) == (7 if made is card else 5)
+    assert card.data.model_name == evil and card.data.eval_results[0].metric_type == evil
+
+
+def test_a_local_folder_of_two_names_is_no_data_set_of_the_hub(record, noise, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = {field: getattr(record, field) for field in record.to_dict() if field != "schema"}
+    assert RunRecord(**values).data["source"] == "owner/some-text"
+    (tmp_path / "owner" / "some-text").mkdir(parents=True)
+    local = RunRecord(**values)
+    assert local.data["source"] == "./owner/some-text" and "datasets" not in model_card(local).data.to_dict()
+    assert data_card(data_record(noise, source="owner/some-text")).data.get("source_datasets") is None
+    # A record of the Hub's data set is read as it was written, whatever lies here now.
+    assert RunRecord.from_json(record.to_json()) == record and RunRecord.from_json(local.to_json()) == local
+
+
+def test_without_a_place_there_is_no_code(record, noise):
+    text = model_card(RunRecord.from_dict(record.to_dict() | {"name": "r0.5"})).text
+    assert "from_pretrained" not in text and "## Use" not in text and "\n\n\n" not in text
+    text = data_card(data_record(noise, name="docs")).text
+    assert "load_noise" not in text and "\n\n\n" not in text and "hf_noise.load_dataset" in text
+
+
 def test_the_sentence_names_the_rates_and_what_was_counted(noise):
     block = noise_block(noise.to_dict() | {"realised": {"rate": 0.3, "n": 1000}})
     assert noise_sentence(block).endswith(
@@ -221,7 +280,8 @@ def test_the_sentence_names_the_rates_and_what_was_counted(noise):
 def test_published_cards_are_what_their_records_render_to(path):
     (record,) = read_records(path)
     readme = (path.parent / "README.md").read_bytes()
-    assert str(render_card(record)).encode() == readme, f"python -m hf_noise.hub.card {path} renders it again"
+    again = render_card(record, repo_id=f"user/{record.name}")
+    assert str(again).encode() == readme, f"python -m hf_noise.hub.card {path} --owner user renders it again"
     assert card_errors(readme.decode()) == []
     assert yaml.safe_load(readme.decode().split("---\n")[1])["noise"]
     assert load_noise(

@@ -61,7 +61,11 @@ def test_a_push_says_what_the_columns_hold(client, labelled):
 
 def record(labelled, noises):
     unit, columns = describe_columns(labelled.features)
-    configs = [describe_config({"train": labelled}, name, noise.to_dict()) for name, noise in noises.items()]
+    called = {CYCLIC: {"r": 1.0, "protocol": "cyclic", "pairs": [[0, 1], [1, 0]]}, PEOPLE: {"protocol": "human:worse"}}
+    configs = [
+        describe_config({"train": labelled}, name, noise.to_dict()) | {"arguments": called[noise]}
+        for name, noise in noises.items()
+    ]
     return DataRecord(
         name="user/pictures", builder="hf_noise/digits-noisy", source="embedded/digits", unit=unit, data={},
         columns=columns, configs=configs, command="x", versions={}, git=None,
@@ -70,7 +74,8 @@ def record(labelled, noises):
 
 def test_the_protocol_comes_back_by_name(labelled):
     text = data_card(record(labelled, {"r1.0": CYCLIC})).text
-    assert 'hf_noise.load_dataset("hf_noise/digits-noisy", r=1, protocol="cyclic")' in text
+    again = 'hf_noise.load_dataset("hf_noise/digits-noisy", r=1.0, protocol="cyclic", pairs={0: 1, 1: 0})'
+    assert again in text and 'noise(rows["clean_label"][:], sample=rows["sample_id"][:], epoch=0)' in text
 
 
 def test_labels_of_people_are_not_called_artificial(labelled, tmp_path):

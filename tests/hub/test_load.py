@@ -8,24 +8,9 @@ from huggingface_hub import HfApi
 
 from hf_noise.hub import data_folder
 from hf_noise.hub.card import model_card
-from hf_noise.hub.data_folder import describe_config, write_config, write_data_folder
+from hf_noise.hub.data_folder import write_config
 from hf_noise.hub.load import load_noise
 from hf_noise.hub.push import push_checkpoint, push_data_folder
-from hf_noise.reports.record import DataRecord
-
-
-def write_data(folder, noisy_data, noise, names=("r0.5", "r1.0")):
-    for name in names:
-        write_config(noisy_data, folder, name)
-    configs = [describe_config(noisy_data, name, noise.to_dict()) for name in names]
-    values = {
-        "name": "user/d",
-        "builder": "hf_noise/docs-noisy",
-        "source": "embedded/docs-text",
-        "data": {},
-        "columns": {},
-    }
-    return write_data_folder(folder, DataRecord(**values, configs=configs))
 
 
 def test_every_local_form_gives_the_same_noise(checkpoint, record, noise, tmp_path):
@@ -51,15 +36,15 @@ def test_the_checkpoint_s_config_comes_before_its_card(checkpoint, record, noise
     assert load_noise(checkpoint).ratio == 1.0
 
 
-def test_a_data_set_with_several_configurations_asks_which(noisy_data, noise, tmp_path):
-    folder = write_data(tmp_path / "data", noisy_data, noise)
+def test_a_data_set_with_several_configurations_asks_which(noise, tmp_path, write_data):
+    folder = write_data(tmp_path / "data")
     for where in (folder, folder / "README.md", folder / "record.json"):
         assert load_noise(where, config_name="r1.0") == noise
         with pytest.raises(ValueError, match="has the configurations r0.5, r1.0 and which one is not said"):
             load_noise(where)
         with pytest.raises(ValueError, match=r"none of them is 'r2.0'; pass config_name="):
             load_noise(where, config_name="r2.0")
-    assert load_noise(write_data(tmp_path / "one", noisy_data, noise, names=("r0.5",))) == noise
+    assert load_noise(write_data(tmp_path / "one", names=("r0.5",))) == noise
 
 
 def test_a_data_set_saved_to_disk_keeps_what_its_builder_said(noisy_data, noise, tmp_path):
@@ -85,7 +70,7 @@ def test_a_configuration_written_again_leaves_no_rows_of_before(noisy_data, tmp_
 
 def test_what_has_no_noise_says_what_was_looked_at(tmp_path):
     with pytest.raises(
-        ValueError, match=r"found no config.json, .*dataset_info.json\); record it with model.config"
+        ValueError, match=r"found no hf_noise.json, config.json, .*dataset_info.json\); record it with model.config"
     ):
         load_noise(tmp_path)
     (tmp_path / "README.md").write_text("# Mine\n")
@@ -115,9 +100,9 @@ def test_what_is_neither_path_nor_repository(name, tmp_path, monkeypatch):
         load_noise(name, repo_type="space")
 
 
-def test_models_and_data_sets_on_the_hub(client, checkpoint, record, noisy_data, noise, tmp_path):
+def test_models_and_data_sets_on_the_hub(client, checkpoint, record, noise, tmp_path, write_data):
     push_checkpoint(checkpoint, "user/model", record=record)
-    push_data_folder(write_data(tmp_path / "data", noisy_data, noise), "user/data")
+    push_data_folder(write_data(tmp_path / "data"), "user/data")
     shutil.rmtree(checkpoint)
     client.requests.clear()
     assert load_noise("user/model") == noise
@@ -136,7 +121,7 @@ def test_models_and_data_sets_on_the_hub(client, checkpoint, record, noisy_data,
         load_noise("user/model", revision="absent")
 
 
-def test_a_model_without_noise_does_not_hide_a_data_set_of_the_same_name(client, noisy_data, noise, tmp_path):
+def test_a_model_without_noise_does_not_hide_a_data_set_of_the_same_name(client, noise, tmp_path, write_data):
     api = HfApi()
     api.create_repo("user/both")
     api.upload_file(
@@ -146,7 +131,7 @@ def test_a_model_without_noise_does_not_hide_a_data_set_of_the_same_name(client,
         ValueError, match=r"'user/both' states no noise \(looked at config.json of the model\)"
     ):
         load_noise("user/both")
-    push_data_folder(write_data(tmp_path / "data", noisy_data, noise, names=("r0.5",)), "user/both")
+    push_data_folder(write_data(tmp_path / "data", names=("r0.5",)), "user/both")
     assert load_noise("user/both") == noise
 
 

@@ -124,15 +124,6 @@ def test_a_short_interruption_of_an_upload_is_bridged(client, checkpoint, record
     assert client.files(REPO)["model.safetensors"] == weights(checkpoint)
 
 
-def test_a_commit_whose_answer_was_lost_is_not_made_twice(client, checkpoint, record):
-    client.fail_next("commit-answer", times=1)
-    with pytest.raises(ConnectionError, match="or this one as a whole"):
-        push_checkpoint(checkpoint, REPO, record=record)
-    push_checkpoint(checkpoint, REPO, record=record)
-    assert len(client.repo(REPO).commits) == 2
-    assert client.files(REPO)["model.safetensors"] == weights(checkpoint)
-
-
 def test_somebody_else_s_push_in_between_is_not_overwritten(client, checkpoint, record, monkeypatch):
     push_checkpoint(checkpoint, REPO, record=record)
     change_weights(checkpoint)
@@ -293,8 +284,35 @@ def test_a_built_data_set_brings_its_noise_and_realised_rate(client, noisy_data,
     noisy_data["train"].info.description = "Text.\n\n" + json.dumps({"noise": said, "epoch": 0})
     push_dataset(noisy_data["train"], "user/d", config_name="r0.5")
     card = DatasetCard(client.files("user/d", "dataset")["README.md"].decode())
-    assert card.data["noise"][0]["realised"] == {"rate": 0.3125, "n": 64}
+    counted = sum(map(sum, noisy_data["train"]["is_noisy"]))  # in these rows; it may have been built with others
+    assert card.data["noise"][0]["realised"] == {"rate": counted / 128, "n": 128}
     assert load_noise("user/d") == noise
+
+
+def test_rows_that_contradict_their_noise_are_not_published(client, noisy_data, noise):
+    clean, none = noisy_data["train"].map(lambda row: {"is_noisy": [False] * 16}), {"ratio": 0.0, "error_rate": 0.0}
+    with pytest.raises(ValueError, match="'r0.5': 0 of 128 units are marked .* rate of 0.3333 does not give; pass"):
+        push_dataset(clean, "user/d", config_name="r0.5", noise=noise)
+    with pytest.raises(ValueError, match="does not give"):
+        push_dataset(noisy_data, "user/d", config_name="r0.0", noise=noise.to_dict() | none)
+    assert client.requests == []
+    push_dataset(clean, "user/d", config_name="r0.0", noise=noise.to_dict() | none)
+    # Positions without a target are no units.
+    some = noisy_data["train"].map(lambda row: {"clean_labels": [-100] * 4 + row["clean_labels"][4:]})
+    push_dataset(some, "user/d", config_name="r0.5", noise=noise)
+    card = DatasetCard(client.files("user/d", "dataset")["README.md"].decode())
+    assert [block["realised"]["n"] for block in card.data["noise"]] == [128, 96]
+
+
+@pytest.mark.parametrize("head", ["noise: low", "noise: [{config_name: x}]", "configs: 3", "noise: [a, {b"])
+def test_a_foreign_card_on_the_hub_is_named_and_kept(client, noisy_data, noise, head):
+    HfApi().create_repo("user/d", repo_type="dataset")
+    repo = client.repo("user/d", "dataset")
+    written = client.store(f"---\n{head}\n---\n# Mine\n".encode(), is_lfs=False)
+    repo.commit("main", {"README.md": written}, "by hand")
+    with pytest.raises(ValueError, match="README.md"):
+        push_dataset(noisy_data, "user/d", config_name="r0.5", noise=noise)
+    assert set(client.files("user/d", "dataset")) == {"README.md"}
 
 
 @pytest.mark.parametrize("kind", ["lfs-put", "commit"])

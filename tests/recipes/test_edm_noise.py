@@ -46,7 +46,7 @@ def test_every_run_is_a_pipeline_with_record_and_card(study):
         assert {"record.json", "README.md", "model_index.json", "unet", "scheduler", "samples.npz"} <= names
         assert "model.safetensors" not in names and (folder / run / f"checkpoint-{8 * (1 + int(run[1]))}").is_dir()
         card = (folder / run / "README.md").read_text()
-        assert "EDMPipeline.from_pretrained" in card and "Frechet distance in judge features" in card
+        assert "Frechet distance in judge features" in card
         assert "transition-aware" in card if "tdsm" in run else "plain denoising score matching" in card
         with np.load(folder / run / "samples.npz") as kept:
             assert kept["images"].shape == (40, 8, 8, 1) and kept["images"].dtype == np.uint8

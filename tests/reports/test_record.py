@@ -23,6 +23,7 @@ from hf_noise.reports.record import (
     write_atomic,
 )
 
+ROOT = Path(__file__).parents[2]
 TOKEN = "hf_" + "aB3" * 11
 NOISE = {
     "protocol": "uniform_tokens",
@@ -203,6 +204,23 @@ def test_records_of_a_folder_are_read_once_each(tmp_path):
         file.write('{"schema": "hf_noise.run/1", "na')
     with pytest.raises(ValueError, match=r"records.jsonl line 3: not a complete JSON object"):
         read_records(tmp_path)
+
+
+COMMITTED = [path for folder in ("benchmarks", "hub_cards") for path in sorted((ROOT / folder).rglob("record*.json*"))]
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
+def test_committed_records_are_read_as_they_were_written(path):
+    """No filter of today takes anything out of yesterday's record."""
+    text = path.read_text()
+    written = [json.loads(line) for line in (text.splitlines() if path.suffix == ".jsonl" else [text])]
+    assert [record.to_dict() for record in read_records(path)] == written
+
+
+@pytest.mark.parametrize("field", ["metrics", "noise", "model", "versions"])
+def test_a_field_of_another_type_is_refused_by_name(field):
+    with pytest.raises(ValueError, match=f"{field} must be a dict, got 3"):
+        RunRecord.from_dict(run_record().to_dict() | {field: 3})
 
 
 def test_an_append_that_does_not_fit_leaves_the_file_as_it_was(tmp_path, monkeypatch):

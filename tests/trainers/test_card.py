@@ -8,6 +8,7 @@ from huggingface_hub import ModelCard
 from hf_noise.hub.load import load_noise
 from hf_noise.noise import UniformTokens
 from hf_noise.trainers import CausalLMTrainer
+from hf_noise.trainers.card import state_noise_of_adapter
 
 
 @pytest.fixture
@@ -42,3 +43,15 @@ def test_without_noise_the_card_stays_stock(tiny_gpt2, random_rows, arguments):
     trainer.create_model_card()
     card = ModelCard.load(Path(trainer.args.output_dir, "README.md"))
     assert "hf_noise" not in (card.data.tags or []) and "noise" not in card.data.to_dict()
+
+
+def test_an_adapter_gets_its_noise_beside_it(trainer, tmp_path):
+    """peft saves no config.json; with the library itself: tests/hub/test_adapter.py."""
+    beside = tmp_path / "hf_noise.json"
+    state_noise_of_adapter(tmp_path, trainer.noise)
+    assert not beside.exists()
+    (tmp_path / "adapter_config.json").write_text("{}")
+    state_noise_of_adapter(tmp_path, None)
+    assert not beside.exists()
+    state_noise_of_adapter(tmp_path, trainer.noise)
+    assert beside.exists() and load_noise(tmp_path) == trainer.noise
