@@ -23,7 +23,7 @@ import timm
 from classifier_noise import parse as classifier_settings
 from classifier_noise_run import Data
 from evaluate_generation_run import evaluate
-from flags import Count, Name, Positive, Seed, TwoOrMore
+from flags import Count, DataName, Name, Positive, Seed, TwoOrMore
 from image_sets import image_sets
 from judging import judge_training
 from study import check_model, parse_scaled
@@ -50,7 +50,7 @@ class Settings:
     pipeline: list[Name] = field(default_factory=list, metadata={"help": "EDM pipelines to draw images from first"})
     num_images: TwoOrMore = field(default=None, metadata={"help": "images per pipeline, as many of every class"})
     steps: Count = field(default=18, metadata={"help": "sampling steps of a pipeline"})
-    data: Name = field(default=None, metadata={"help": "real images: hf_noise/digits-noisy, cifar10-noisy, ..."})
+    data: DataName = field(default=None, metadata={"help": "real images: hf_noise/digits-noisy, cifar10-noisy, ..."})
     source: Name | None = field(default=None, metadata={"help": "Parquet, image folder or Hub data set instead"})
     test_source: Name | None = field(default=None, metadata={"help": "test images, if the source has none"})
     classes: Count | None = field(default=None, metadata={"help": "10, 100 or 1000 classes of ImageNet"})

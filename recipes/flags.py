@@ -11,6 +11,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from hf_noise.data.hook import builder_names
+
 # Of what is counted: what follows from a count (steps times rows, for one) has to stay an exact float.
 LARGEST = 2**40
 
@@ -55,19 +57,28 @@ class Given:
         return None if str(value).strip() else f"is empty ({value!r}); give a name or path, or leave the flag out"
 
 
+class Builder:
+    """The name of a data set of hf_noise."""
+
+    def fault(self, value: str) -> str | None:
+        known = builder_names()
+        return None if value in known else f"takes one of {', '.join(known)}, got {value!r}"
+
+
 Count = Annotated[int, Range(1, LARGEST)]
 CountOrNone = Annotated[int, Range(0, LARGEST)]
 TwoOrMore = Annotated[int, Range(2, LARGEST)]
 Seed = Annotated[int, Range(0, 2**32 - 1)]  # of all of a run; NumPy's old generator takes no more
 SeedOfNoise = Annotated[int, Range(0, 2**63 - 1)]
-Positive = Annotated[float, Range(above=0)]
-NotNegative = Annotated[float, Range(0)]
+Positive = Annotated[float, Range(above=0, high=LARGEST)]
+NotNegative = Annotated[float, Range(0, LARGEST)]
 FromOne = Annotated[float, Range(1)]
 Share = Annotated[float, Range(0, 1)]
 ShareBelowOne = Annotated[float, Range(0, below=1)]
 ShareInside = Annotated[float, Range(above=0, below=1)]
 Repo = Annotated[str, Repository()]
 Name = Annotated[str, Given()]
+DataName = Annotated[str, Builder()]
 
 
 def check_flags(parser: argparse.ArgumentParser, settings: Any, kinds: type | Mapping[str, Any]) -> None:

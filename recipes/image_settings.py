@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from flags import Count, Name, NotNegative, Positive, Repo, Seed
+from flags import Count, DataName, Name, NotNegative, Positive, Repo, Seed
 
 from hf_noise.noise.label_maps import LABEL_MAPS
 from hf_noise.noise.labels import LABEL_PROTOCOLS
@@ -21,7 +21,7 @@ class ImageSettings:
     on_device: ClassVar[bool] = True
 
     output: Name = field(default=None, metadata={"help": "folder of the study"})
-    data: Name = field(default=None, metadata={"help": "hf_noise/cifar10-noisy, cifar100-noisy, mnist-noisy, ..."})
+    data: DataName = field(default=None, metadata={"help": "hf_noise/cifar10-noisy, cifar100-noisy, mnist-noisy, ..."})
     source: Name | None = field(default=None, metadata={"help": "Parquet, image folder or Hub data set instead"})
     test_source: Name | None = field(default=None, metadata={"help": "test images, if the source has none"})
     human_source: Name | None = field(default=None, metadata={"help": "human labels, if the source has none"})

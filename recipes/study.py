@@ -43,8 +43,13 @@ def parse_scaled(
             action.nargs = "*"
     scale = parser.parse_known_args(argv)[0].scale
     parser.set_defaults(**scales[scale])
-    (parsed,) = parser.parse_args_into_dataclasses(argv)
+    parsed, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    if unknown:
+        parser.error(f"no flag takes {' '.join(unknown)}")
     check_flags(parser, parsed, settings)
+    for name in one_or_more:
+        if not getattr(parsed, name):
+            parser.error(f"--{name} is empty: nothing would be done")
     return parser, parsed
 
 

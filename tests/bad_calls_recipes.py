@@ -9,6 +9,7 @@ import io
 import json
 import math
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def name(text: str) -> str:
 
 COUNT, NATURAL, TWO = Kind(int, 1, 2**40), Kind(int, 0, 2**40), Kind(int, 2, 2**40)
 SEED, NOISE_SEED = Kind(int, 0, 2**32 - 1), Kind(int, 0, 2**63 - 1)
-POSITIVE, AMOUNT = Kind(float, 0, math.inf, is_open=True), Kind(float, 0)
+POSITIVE, AMOUNT = Kind(float, math.ulp(0), 2**40), Kind(float, 0, 2**40)
 SHARE, BELOW_ONE = Kind(float, 0, 1), Kind(float, 0, math.nextafter(1, 0))
 NAME, FLAG, TEXT = Kind(name), Kind(string_to_bool), Kind(str)
 
@@ -96,7 +97,7 @@ FLAGS: dict[str, dict[str, Kind]] = {
         "schedule": TEXT, "augment": SHARE, "fp16": FLAG,
     },
     "evaluate_generation": {
-        "output": NAME, "pipeline": NAME, "num_images": TWO, "steps": COUNT, "data": NAME, "source": NAME,
+        "output": NAME, "images": NAME, "num_images": TWO, "steps": COUNT, "data": NAME, "source": NAME,
         "classes": COUNT, "train_rows": COUNT, "test_rows": COUNT, "image_size": COUNT, "judge_epochs": POSITIVE,
         "k": COUNT, "splits": COUNT, "cas": FLAG, "batch_size": COUNT, "seed": SEED, "num_processes": COUNT,
     },
@@ -109,11 +110,15 @@ FLAGS: dict[str, dict[str, Kind]] = {
         "block_size": TWO, "seed": NOISE_SEED, "num_proc": COUNT, "license": NAME, "push_to_hub": NAME,
     },
 }  # fmt: skip
+_FOLDER = tempfile.TemporaryDirectory()
+IMAGES = Path(_FOLDER.name) / "images.npz"
+np.savez(IMAGES, images=np.zeros((20, 8, 8, 3), dtype=np.uint8), labels=np.arange(20) % 10)
 GOOD = {
     "output": "runs/x", "source": "embedded/digits", "data": "hf_noise/digits-noisy", "model": "runs/no-model",
     "redraw": "never", "push_to_hub": "user/name", "plan": ["steps"], "protocol": ["symmetric"], "tokenizer": "gpt2",
     "name": "hf_noise/docs-noisy", "ratios": [0.1, 0.5], "ratio": [0.0, 0.5], "seed": [0, 1], "schedule": "cosine",
-    "matrix_phases": "paper", "optimizer": "adamw", "license": "mit", "pipeline": ["runs/no-model"], "classes": 10,
+    "matrix_phases": "paper", "optimizer": "adamw", "license": "mit", "classes": 10, "train_rows": 500,
+    "test_rows": 200,
 }  # fmt: skip
 #: Of a recipe, where it takes another value than others.
 OWN_GOOD = {
@@ -121,12 +126,14 @@ OWN_GOOD = {
     "classifier_noise": {"loss": ["corrected"], "model": "resnet10-digits"},
     "edm_noise": {"loss": ["tdsm"], "plan": "steps"},
     "noisy_classifier": {"protocol": "cyclic", "transition": ["known", "anchor"]},
-    "evaluate_generation": {"seed": 3},
+    "evaluate_generation": {"seed": 3, "images": [str(IMAGES)]},
     "sample_edm": {"seed": 3, "classes": [0, 3]},
     "publish_dataset": {"seed": 3, "source": "embedded/docs-text"},
 }
 LISTS = {"corrected", "learned", "misstated"}
-ALWAYS = {"evaluate_generation": ["--pipeline", "runs/no-model", "--inception", "none"], "sample_edm": ["--model", "x"]}
+ALWAYS = {
+    "evaluate_generation": ["--images", str(IMAGES), "--inception", "none"], "sample_edm": ["--model", "runs/no-model"],
+}  # fmt: skip
 
 
 def right_value(recipe: str, flag: str, kind: Kind) -> Any:
@@ -161,6 +168,8 @@ def dry_run(recipe: str, **flags: Any) -> tuple[int, str]:
     argv = [*ALWAYS.get(recipe, ()), "--dry_run"]
     for flag, value in flags.items():
         texts = as_texts(value)
+        if texts == ["--"]:  # to argparse it is no value
+            texts = [""]
         argv += [f"--{flag}={texts[0]}"] if len(texts) == 1 else [f"--{flag}", *texts]
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -175,7 +184,9 @@ def check(recipe: str, given: Mapping[str, Any], result: tuple[int, str]) -> Non
     status, printed = result
     if status:
         message = printed.split("error: ", 1)[-1]
-        confirm(any(f"--{flag}" in message for flag in given), message or "no message")
+        texts = [text for value in given.values() for text in as_texts(value)]
+        named = any(f"--{flag}" in message for flag in given) or any(text and text in message for text in texts)
+        confirm(named, message or "no message")
         return
     settings = json.JSONDecoder().raw_decode(printed)[0] if printed.startswith("{") else None
     for flag, value in given.items():

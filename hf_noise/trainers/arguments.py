@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+from torch.utils.data import IterableDataset
+from transformers import TrainerCallback, TrainingArguments
+
 __all__ = ["REFUSED_ARGUMENTS", "REFUSED_OPTIONS", "check_arguments"]
 
 _EXACT = "losses and metrics are exact sums over all rows, made at the end of an evaluation"
@@ -36,6 +40,34 @@ REFUSED_OPTIONS: Mapping[str, str] = {
 }  # fmt: skip
 
 
+def _is_rows(value: Any) -> bool:
+    if isinstance(value, IterableDataset) or hasattr(value, "column_names"):  # of torch and of datasets
+        return True
+    is_sequence = hasattr(value, "__getitem__") and hasattr(value, "__len__") and np.ndim(value) != 0
+    return is_sequence and not isinstance(value, str | bytes | bytearray | Mapping | np.ma.MaskedArray)
+
+
+def _is_callbacks(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(one, TrainerCallback) or (isinstance(one, type) and issubclass(one, TrainerCallback))
+        for one in value
+    )  # fmt: skip
+
+
+def _is_row_sets(value: Any) -> bool:
+    return _is_rows(value) or (isinstance(value, Mapping) and all(map(_is_rows, value.values())))
+
+
+#: Of Trainer: name -> (whether a value is of the kind, what it has to be). None is for what is not given.
+_KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "train_dataset": (_is_rows, "rows: a data set, or a list of mappings of columns"),
+    "eval_dataset": (_is_row_sets, "rows, or a dictionary of rows by name"),
+    "data_collator": (callable, "a function from rows to a batch"),
+    "compute_metrics": (callable, "a function from predictions to figures by name"),
+    "callbacks": (_is_callbacks, "a list of TrainerCallback"),
+}
+
+
 def check_arguments(trainer: str, args: Any, options: Mapping[str, Any], honoured: tuple[str, ...] = ()) -> None:
     """Refuse what this trainer would otherwise ignore.
 
@@ -47,7 +79,13 @@ def check_arguments(trainer: str, args: Any, options: Mapping[str, Any], honoure
 
     Raises:
         ValueError: one has a value that cannot be honoured; it is named, with what to do instead.
+        TypeError: one is of another kind.
     """
+    if not isinstance(args, TrainingArguments | None):
+        raise TypeError(f"args must be transformers.TrainingArguments, or None for its defaults, got {args!r:.80}")
+    for name, (is_right, kind) in _KINDS.items():
+        if options.get(name) is not None and not is_right(options[name]):
+            raise TypeError(f"{trainer} takes for {name}= {kind}, got {options[name]!r:.80}")
     for name, why in REFUSED_OPTIONS.items():
         if name not in honoured and options.get(name) is not None:
             raise ValueError(f"{trainer} takes no {name}=: {why}")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from hf_noise.losses.nll import IGNORE_INDEX
+from hf_noise.noise.arrays import as_array
 
 __all__ = [
     "MODEL_INPUTS", "TokenBatches", "check_tokens", "collate_rows", "known_tokens", "model_inputs", "text_config",
@@ -42,19 +43,23 @@ def collate_rows(rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[
         are left out.
 
     Raises:
-        ValueError: the rows have no `input_ids`, or a column holds nothing, or no integers.
+        ValueError: the rows have no `input_ids`, or a column is missing in some, or holds no integers, or as many axes
+            as it should not; it and the row are named.
+        TypeError: rows that are no mappings of columns.
     """
     if isinstance(rows, Mapping):
         batch = {name: _tensor(name, rows[name]) for name in USED if name in rows}
     else:
-        batch = {name: _column(name, [row[name] for row in rows]) for name in USED if name in rows[0]}
+        if not isinstance(rows[0], Mapping):
+            raise TypeError(f"rows must be mappings of columns, such as input_ids, got {type(rows[0]).__name__}")
+        batch = {name: _column(name, rows) for name in USED if name in rows[0]}
         if "input_ids" in batch and "attention_mask" not in batch:
             lengths = torch.tensor([len(row["input_ids"]) for row in rows])
             if lengths.min() != lengths.max():
                 batch["attention_mask"] = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
     if "input_ids" not in batch:
         there = rows if isinstance(rows, Mapping) else rows[0]
-        raise ValueError(f"rows need the column input_ids, they have: {', '.join(there)}")
+        raise ValueError(f"rows need the column input_ids, they have: {', '.join(map(str, there))}")
     if "labels" not in batch:
         labels = batch["input_ids"]
         mask = batch.get("attention_mask")
@@ -67,23 +72,53 @@ def _tensor(name: str, values: Any) -> Tensor:
         if values.is_floating_point() or values.is_complex():
             raise ValueError(f"column {name!r} must hold integers, got {values.dtype}")
         return values if values.dtype == torch.bool else values.long()
-    array = np.asarray(values)
+    array = values if type(values) is np.ndarray else as_array(f"column {name!r}", values)
     if array.dtype.kind not in "iub" and array.size:
         first = repr(array.reshape(-1)[0].item() if array.dtype != object else array.reshape(-1)[0])[:50]
         raise ValueError(f"column {name!r} must hold integers, got {array.dtype} such as {first}")
+    if array.dtype == np.uint64 and array.size and array.max() >= 1 << 63:
+        raise ValueError(f"column {name!r} holds {array.max()}, the largest integer it can be is 2**63 - 1")
     # A copy in any case: rows may be read-only views on a mapped file.
     return torch.from_numpy(array.astype(np.bool_ if array.dtype == np.bool_ else np.int64))
 
 
-def _column(name: str, values: list) -> Tensor:
-    if any(value is None for value in values):
-        raise ValueError(f"column {name!r} holds None in row {[v is None for v in values].index(True)} of the batch")
+def _column(name: str, rows: Sequence[Mapping[str, Any]]) -> Tensor:
+    try:
+        made = _stacked(name, [row[name] for row in rows])
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(_fault_of(name, rows) or str(error)) from error
+    if made.ndim != 1 + _axes(name):
+        raise ValueError(_fault_of(name, rows))
+    return made
+
+
+def _stacked(name: str, values: list) -> Tensor:
     if np.ndim(values[0]) == 0:
         return _tensor(name, values)
     if len({len(value) for value in values}) == 1:
         return _tensor(name, np.stack(values))
     rows = [_tensor(name, value) for value in values]
     return pad_sequence(rows, batch_first=True, padding_value=_FILL.get(name, 0))
+
+
+def _axes(name: str) -> int:
+    """Of a column in one row."""
+    return 0 if name == "sample_id" else 1
+
+
+def _fault_of(name: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """What is wrong with the first row whose column is no integer, or no sequence of them."""
+    kind = "a sequence of integers" if _axes(name) else "one integer"
+    for i, row in enumerate(rows):
+        if not isinstance(row, Mapping) or name not in row:
+            return f"row {i} of the batch has no column {name!r}, which row 0 has"
+        try:
+            found = _tensor(name, row[name])
+        except (TypeError, ValueError) as error:
+            return f"row {i} of the batch: column {name!r} holds {row[name]!r:.50}, not {kind} ({error})"
+        if found.ndim != _axes(name):
+            return f"row {i} of the batch: column {name!r} holds {row[name]!r:.50}, not {kind}"
+    return None
 
 
 def without_padding_as_context(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -116,9 +151,16 @@ class TokenBatches:
 
     def __call__(self, rows: Any) -> dict[str, Tensor]:
         made = self.collator(rows)
-        batch = {name: made[name] for name in USED if name in made}
-        if "input_ids" not in batch or "labels" not in batch:
-            raise ValueError(f"a batch needs input_ids and labels, the collator gives: {', '.join(made)}")
+        if not isinstance(made, Mapping) or "input_ids" not in made or "labels" not in made:
+            given = ", ".join(map(str, made)) if isinstance(made, Mapping) else type(made).__name__
+            raise ValueError(f"a batch needs input_ids and labels, the collator (data_collator=) gives: {given}")
+        batch = {name: _tensor(name, made[name]) for name in USED if name in made}
+        shape = tuple(batch["input_ids"].shape)
+        if len(shape) != 2 or batch["labels"].shape != shape:
+            raise ValueError(
+                f"input_ids and labels of a batch must be [B, L] alike, got {list(shape)} and "
+                f"{list(batch['labels'].shape)}; a row's input_ids is one sequence of tokens"
+            )
         check_tokens(batch, self.vocab_size)
         return without_padding_as_context(batch)
 
