@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, DatasetInfo, Features, Image, IterableDataset, SplitGenerator, Value
 
-from hf_noise.data.builder import CorpusError, first_sample_id
+from hf_noise.data.builder import first_sample_id
 from hf_noise.data.labels import (
     SHARD_BYTES,
     NoisyLabelsBuilder,
@@ -24,7 +24,8 @@ from hf_noise.data.labels import (
     class_names,
     one_column,
 )
-from hf_noise.data.sources import Shard, Source, find_splits, source_identity, with_features
+from hf_noise.data.reading import CorpusError, Shard, with_features
+from hf_noise.data.sources import Source, find_splits, source_identity
 
 __all__ = ["NoisyImagesBuilder", "NoisyImagesConfig", "unreadable"]
 
@@ -130,7 +131,7 @@ class NoisyImagesBuilder(NoisyLabelsBuilder):
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
         found = self.config.found_splits()
         self.check_noisy_splits(list(found))
-        found = {split: (source, with_features(dataset)) for split, (source, dataset) in found.items()}
+        found = {split: (source, with_features(dataset, source.name)) for split, (source, dataset) in found.items()}
         columns = {split: self.config.columns_of(dataset, source) for split, (source, dataset) in found.items()}
         names = self._names(found, columns)
         of_source, classes = self.choose_classes(names)
@@ -148,9 +149,8 @@ class NoisyImagesBuilder(NoisyLabelsBuilder):
         generators = []
         for split, (source, dataset) in found.items():
             human = self.read_labels(split, source, dataset, columns[split][1], of_source, classes)
-            if source.is_columnar:  # what else the split has is not even read
-                dataset = source.only(columns[split]).splits()[str(dataset.split)]
-            shards = source.shards(dataset, SHARD_BYTES)
+            used = Features({column: dataset.features[column] for column in columns[split]})
+            shards = source.shards(source.narrowed(dataset, columns[split]), SHARD_BYTES, used)
             first_sample_id(split, len(shards) - 1, found)  # too many shards or splits are refused at once
             # Tuples, because `datasets` deals out the entries of lists to its processes.
             settings = {

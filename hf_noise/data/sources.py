@@ -11,26 +11,25 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from datasets import Features, IterableDataset, load_dataset, load_dataset_builder
+from datasets import ArrowBasedBuilder, Features, IterableDataset, load_dataset_builder
 from datasets.exceptions import DatasetNotFoundError
 
 from hf_noise.data.digits import DIGITS, digits_files, digits_identity
 from hf_noise.data.embedded import DOCS_TEXT, docs_text_files, docs_text_identity
+from hf_noise.data.reading import CorpusError, Shard, check_parquet, extension, file_names, unreadable_file
 
-__all__ = ["Shard", "Source", "check_column", "find_source", "find_splits", "source_identity", "with_features"]
+__all__ = ["Source", "find_source", "find_splits", "source_identity"]
 
 # Extensions and the reader of `datasets` for each; a compression suffix may follow.
 _READERS = {
     ".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".tsv": "csv",
     ".json": "json", ".jsonl": "json", ".ndjson": "json", ".txt": "text", ".md": "text",
 }
-_COMPRESSIONS = {".gz", ".bz2", ".xz", ".zst"}
 # Read by `imagefolder`, which takes the class of an image from the name of its folder.
 _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 _IMAGE_FOLDER = "imagefolder"
@@ -41,22 +40,12 @@ _PARAGRAPHS = {"sample_by": "paragraph"}
 _OPTIONS = {".txt": _PARAGRAPHS, ".md": _PARAGRAPHS, ".tsv": {"sep": "\t"}}
 # What lies beside the data of a published folder and tells of them.
 _ABOUT_DATA = {"README.md", "LICENSE.md", "LICENSE.txt", "record.json", "dataset_info.json", "dataset_infos.json"}
+# What `datasets` reads in a folder besides: splits, configurations and types of columns.
+_CARD = "README.md"
+_SETTINGS = (_CARD, ".huggingface.yaml", "dataset_infos.json")
 # Local files are put together, and Parquet is cut at row groups, into shards of about this size on disk: around a
 # million tokens each, beside which the tokens dropped at the end of a shard (fewer than a row) do not count.
 _SHARD_BYTES = 4 << 20
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One piece of a source: shard `index` of its split, read in order and in constant memory."""
-
-    dataset: IterableDataset
-    index: int
-
-    def tables(self, batch_size: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """The rows as Arrow tables of `batch_size` rows (the last one smaller)."""
-        dataset = self.dataset if columns is None else self.dataset.select_columns(columns)
-        yield from dataset.with_format("arrow").iter(batch_size=batch_size)
 
 
 @dataclass(frozen=True)
@@ -82,14 +71,15 @@ class Source:
         """The splits as streams. Files and globs are one split, "train"; a folder may hold more, by its file names.
 
         Raises:
-            ValueError: the source is empty (where this is seen at once).
+            CorpusError: a file cannot be read, or has no rows (where this is seen at once).
             ConnectionError: the data set is on the Hub, which cannot be reached.
             DatasetNotFoundError: there is no such data set.
         """
+        if self.is_columnar and not self.one_shard_a_file:
+            check_parquet(self.files, self.options.get("columns"), self.name)
         try:
-            return dict(load_dataset(self.path, streaming=True, **self.options))
-        except StopIteration as error:  # how the reader of JSON takes an empty file
-            raise ValueError(f"the source {self.name!r} is empty: it has no rows") from error
+            builder = load_dataset_builder(self.path, **self.options)
+            found = self._streams(builder)
         except OSError as error:  # which every network error is, and DatasetNotFoundError too
             if self.files or isinstance(error, DatasetNotFoundError):
                 raise
@@ -98,6 +88,22 @@ class Source:
                 f"({type(error).__name__}: {error}); without a network, give source= a local file, glob or folder, "
                 f'or source="{DOCS_TEXT}"'
             ) from error
+        if isinstance(builder, ArrowBasedBuilder):
+            # Its reader would cast each file to the columns of the first one, all of them; `Shard` does it by name.
+            builder.info.features = None
+        return found
+
+    def _streams(self, builder: Any) -> dict[str, IterableDataset]:
+        try:
+            return dict(builder.as_streaming_dataset())
+        except StopIteration as error:  # how the reader of JSON takes empty files
+            raise CorpusError(f"the source {self.name!r} is empty: it has no rows") from error
+        except Exception as error:  # what the first file, or the metadata of images, raises
+            if isinstance(error, OSError) and not self.files:
+                raise
+            files = next(iter((builder.config.data_files or {}).values()), [])
+            first = str(files[0]) if len(files) and not self.is_image_folder else None
+            raise unreadable_file(first, self.name, error) from error
 
     @property
     def is_columnar(self) -> bool:
@@ -109,9 +115,15 @@ class Source:
         """Whether this is a local folder of images in one folder a class."""
         return self.path == _IMAGE_FOLDER
 
-    def only(self, columns: list[str]) -> Source:
-        """The same source without its other columns, where that spares reading them; else as it is."""
-        return replace(self, options={**self.options, "columns": columns}) if self.is_columnar else self
+    def narrowed(self, dataset: IterableDataset, columns: list[str]) -> IterableDataset:
+        """One split without its other columns, where that spares reading them; else as it is.
+
+        Raises:
+            CorpusError: a file has no such column.
+        """
+        if not self.is_columnar or self.one_shard_a_file or set(dataset.column_names) <= set(columns):
+            return dataset
+        return replace(self, options={**self.options, "columns": columns}).splits()[str(dataset.split)]
 
     def apart(self) -> list[Source]:
         """One source for each split that the names of its data files tell, because their columns may differ.
@@ -131,21 +143,23 @@ class Source:
             for split, part in files.items()
         ]
 
-    def shards(self, dataset: IterableDataset, shard_bytes: int | None = None) -> list[Shard]:
+    def shards(
+        self, dataset: IterableDataset, shard_bytes: int | None = None, features: Features | None = None
+    ) -> list[Shard]:
         """The shards of one split: neighbouring local files together, about 4 MiB; on the Hub, one shard per file.
 
         Local files that are larger are whole shards, but Parquet is cut at its row groups. `shard_bytes` is another
-        size, for rows of which a shard drops none.
+        size, for rows of which a shard drops none; `features` are the columns that are used, by default all.
         """
-        count = dataset.num_shards
+        files, count = file_names(dataset), dataset.num_shards
         if self.files and not self.one_shard_a_file and not self.is_image_folder:
-            # All the pieces there are; one a row group needs datasets 5.0 (before, it was one a file here too).
+            # All the pieces there are: row groups of Parquet.
             if self.is_columnar:
                 dataset = dataset.reshard()
-            files = load_dataset_builder(self.path, **self.options).config.data_files[str(dataset.split)]
             size = sum(Path(file).stat().st_size for file in files)
             count = min(dataset.num_shards, max(1, math.ceil(size / (shard_bytes or _SHARD_BYTES))))
-        return [Shard(dataset.shard(num_shards=count, index=index), index) for index in range(count)]
+        told = (self.name, features or dataset.features, files[0] if files else self.name)
+        return [Shard(dataset.shard(num_shards=count, index=index), index, *told) for index in range(count)]
 
 
 def find_splits(
@@ -190,9 +204,14 @@ def find_source(source: str | Path, config: str | None = None) -> Source:
 
     Raises:
         FileNotFoundError: nothing is there, or a glob matches nothing.
-        ValueError: files of a kind that cannot be read, or of several kinds.
+        ValueError: files of a kind that cannot be read, or of several kinds, or an empty one.
+        TypeError: neither a path nor a name.
     """
+    if not isinstance(source, str | Path):
+        raise TypeError(f"source must be a path or a name, got {source!r} of type {type(source).__name__}")
     name = str(source)
+    if not name.strip():
+        raise ValueError(f"source must name a file, a folder or a data set, got {name!r}")
     if name == DOCS_TEXT:
         files = {split: docs_text_files(split) for split in ("train", "validation")}
         options = {"data_files": files}
@@ -206,12 +225,13 @@ def find_source(source: str | Path, config: str | None = None) -> Source:
     files = _local_files(name)
     if not files:
         return Source(name, f"{name} {config}", name, {"name": config})
-    stats = [(str(Path(file).absolute()), Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in files]
-    identity = hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
     folder = Path(name).expanduser()
-    if folder.is_dir() and _extension(files[0]) in _IMAGES:
+    identity = _identity(files, folder if folder.is_dir() else None)
+    if folder.is_dir() and extension(files[0]) in _IMAGES:
         return Source(name, identity, _IMAGE_FOLDER, {"data_dir": str(folder.absolute())}, files)
     reader, options = _reader_of(files)
+    if empty := next((file for file in files if not Path(file).stat().st_size), None):
+        raise CorpusError(f"the file {empty} of the source {name!r} is empty: it has no rows; leave it out")
     if folder.is_dir():
         return Source(name, f"{identity} {config}", str(folder), options | {"name": config}, files)
     return Source(name, identity, reader, {"data_files": {"train": list(files)}, **options}, files)
@@ -223,11 +243,10 @@ def _local_files(name: str) -> tuple[str, ...]:
     if path.is_file():
         return (str(path),)
     if path.is_dir():
-        found = (file for file in path.rglob("*") if _extension(file) in _READERS.keys() | _IMAGES and file.is_file())
         data, images = [], []
-        for file in found:
-            if file.name not in _ABOUT_DATA and not any(part.startswith(".") for part in file.relative_to(path).parts):
-                (images if _extension(file) in _IMAGES else data).append(str(file))
+        for file in _visible(path):
+            if extension(file) in _READERS.keys() | _IMAGES:
+                (images if extension(file) in _IMAGES else data).append(str(file))
         files = tuple(sorted(images if len(images) > len(data) else data))
         if not files:
             raise FileNotFoundError(f"the folder source={name!r} holds no data files ({', '.join(_READERS)}) or images")
@@ -238,21 +257,48 @@ def _local_files(name: str) -> tuple[str, ...]:
             raise FileNotFoundError(f"no file matches source={name!r} (searched from {Path.cwd()})")
         return files
     # Ids on the Hub are `name` or `namespace/name`; all else, and whatever ends like a data file, meant a local path.
-    if name.startswith(("/", ".", "~")) or name.count("/") > 1 or _extension(name) in _READERS:
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1 or extension(name) in _READERS:
         raise FileNotFoundError(f"there is no file or folder source={name!r} (searched from {Path.cwd()})")
     return ()
 
 
+def _visible(folder: Path) -> list[Path]:
+    """The files of a folder, at any depth, but those that only tell of them."""
+    return [
+        file for file in folder.rglob("*")
+        if file.name not in _ABOUT_DATA and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    ]  # fmt: skip
+
+
+def _identity(files: tuple[str, ...], folder: Path | None) -> str:
+    """A hash of all that shapes the rows: paths, sizes and times of the files, and what a folder says of itself."""
+    if folder is not None and extension(files[0]) in _IMAGES:
+        # Labels may stand in metadata.csv, .jsonl or .parquet, and images in archives.
+        files = tuple(sorted(map(str, _visible(folder))))
+    stats = [(str(Path(file).absolute()), Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in files]
+    settings = [_settings_of(folder / name) for name in _SETTINGS] if folder is not None else []
+    return hashlib.sha256(json.dumps([stats, settings]).encode()).hexdigest()[:16]
+
+
+def _settings_of(file: Path) -> str:
+    """What a file beside the data tells `datasets`: all of it, but of a card the YAML block."""
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    if file.name != _CARD:
+        return text
+    return text.split("\n---", 1)[0] if text.startswith("---") else ""
+
+
 def _reader_of(files: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
     """The reader of `datasets` for these files and what it is told."""
-    kinds = {_extension(file): file for file in files}
-    for extension, file in kinds.items():
-        if extension not in _READERS:
+    kinds = {extension(file): file for file in files}
+    for kind, file in kinds.items():
+        if kind not in _READERS:
             raise ValueError(f"{file!r} is of no known kind; readable are {', '.join(_READERS)}, also compressed")
-    if len({(_READERS[extension], *_OPTIONS.get(extension, {})) for extension in kinds}) > 1:
+    if len({(_READERS[kind], *_OPTIONS.get(kind, {})) for kind in kinds}) > 1:
         raise ValueError(f"files of several kinds ({', '.join(sorted(kinds))}) are no one source; choose by a glob")
-    extension = next(iter(kinds))
-    return _READERS[extension], _OPTIONS.get(extension, {})
+    kind = next(iter(kinds))
+    return _READERS[kind], _OPTIONS.get(kind, {})
 
 
 def _by_split(files: tuple[str, ...]) -> dict[str, list[str]]:
@@ -263,37 +309,3 @@ def _by_split(files: tuple[str, ...]) -> dict[str, list[str]]:
         split = next(name for name in _SPLIT_WORDS if word[1].startswith(name)) if word else "train"
         found.setdefault(_SPLIT_WORDS[split], []).append(file)
     return found
-
-
-def _extension(file: str | Path) -> str:
-    suffixes = [suffix.lower() for suffix in Path(file).suffixes]
-    while suffixes and suffixes[-1] in _COMPRESSIONS:
-        suffixes.pop()
-    return suffixes[-1] if suffixes else ""
-
-
-def with_features(dataset: IterableDataset) -> IterableDataset:
-    """The stream with known column types, inferred from its first rows for formats without a schema.
-
-    Raises:
-        ValueError: the stream is empty.
-    """
-    if dataset.features is not None:
-        return dataset
-    first = next(dataset.with_format("arrow").iter(batch_size=100), None)
-    if first is None:
-        raise ValueError("the stream is empty: it has no rows")
-    return dataset.cast(Features.from_arrow_schema(first.schema))
-
-
-def check_column(dataset: IterableDataset, column: str, source: str, option: str) -> None:
-    """Raise ValueError unless the source has this column; `option` is the argument that chooses another."""
-    # Readers of JSON or CSV only see their columns when they read.
-    names = dataset.column_names or list(next(iter(dataset), {}))
-    if not names:
-        raise ValueError(f"the source {source!r} is empty: it has no rows")
-    if column not in names:
-        raise ValueError(
-            f"the source {source!r} has no column {column!r}; it has {', '.join(map(repr, names))}: "
-            f"choose one with {option}="
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ from hf_noise.data.embedded import DEFAULT_VOCAB_SIZE, embedded_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["find_tokenizer", "tokenizer_identity"]
+__all__ = ["find_tokenizer", "tokenizer_identity", "vocabulary_size"]
+
+logger = logging.getLogger(__name__)
 
 
 def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -60,6 +63,22 @@ def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
     content = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
     text = f"{type(tokenizer).__name__ if backend is None else ''} {tokenizer.eos_token_id} {content}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The largest id of a tokenizer plus one, added tokens included: as many rows as a model's embedding needs.
+
+    `len(tokenizer)` counts the tokens, which is less where ids have gaps. Noise then also draws ids that no token
+    has, which a warning says.
+    """
+    ids = set(tokenizer.get_vocab().values())
+    size = max(ids) + 1
+    if size > len(ids):
+        logger.warning(
+            "%d of the ids 0 to %d belong to no token of the tokenizer %r; noise draws from all %d",
+            size - len(ids), size - 1, tokenizer.name_or_path, size,
+        )
+    return size
 
 
 def _embedded_size(name: str) -> int:

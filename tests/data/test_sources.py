@@ -12,7 +12,8 @@ from datasets import Dataset, Value
 from huggingface_hub import DatasetCard
 
 from hf_noise.data import sources
-from hf_noise.data.sources import check_column, find_source, find_splits, source_identity, with_features
+from hf_noise.data.reading import check_column, with_features
+from hf_noise.data.sources import find_source, find_splits, source_identity
 
 
 def texts(source, split="train", column="text", batch_size=7):
@@ -130,7 +131,7 @@ def test_splits_may_differ_in_their_columns(tmp_path):
         for split, (part, dataset) in found.items():
             (shard,) = part.shards(dataset)
             assert next(shard.tables(5)).column_names == expected[split]
-            assert part.only(["x"]).splits()[str(dataset.split)].column_names == ["x"]
+            assert part.narrowed(dataset, ["x"]).column_names == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -264,19 +265,7 @@ def test_columns(corpus, parquet):
         check_column(dataset, "text", source, "text_column")
         with pytest.raises(ValueError, match="no column 'words'; it has 'text', '.*': choose one with text_column="):
             check_column(dataset, "words", source, "text_column")
-    assert with_features(find_source(corpus).splits()["train"]).features["length"] == Value("int64")
-
-
-def test_empty(tmp_path):
-    (tmp_path / "a.jsonl").write_text("")
-    with pytest.raises(ValueError, match="is empty"):
-        find_source(tmp_path / "a.jsonl").splits()
-    (tmp_path / "a.txt").write_text("")
-    dataset = find_source(tmp_path / "a.txt").splits()["train"]
-    with pytest.raises(ValueError, match="is empty"):
-        check_column(dataset, "text", "a.txt", "text_column")
-    with pytest.raises(ValueError, match="empty"):
-        with_features(dataset)
+    assert with_features(find_source(corpus).splits()["train"], corpus).features["length"] == Value("int64")
 
 
 def test_rows_beyond_the_first_batch_may_be_null(tmp_path):

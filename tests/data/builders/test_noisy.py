@@ -65,9 +65,11 @@ def test_ignored_positions_stay(load):
 
 
 def test_own_sample_ids_are_kept(load, tmp_path):
-    Dataset.from_dict({"tokens": [[1, 2]] * 3, "sample_id": [7, 9, 7]}).to_parquet(tmp_path / "own.parquet")
+    Dataset.from_dict({"tokens": [[1, 2]] * 3, "sample_id": [7, 9, 3]}).to_parquet(tmp_path / "own.parquet")
     rows = load(source=str(tmp_path / "own.parquet"))
-    assert rows["sample_id"][:] == [7, 9, 7] and rows["tokens"][0] == rows["tokens"][2]
+    noise = UniformTokens(ratio=1, vocab_size=50)
+    assert rows["sample_id"][:] == [7, 9, 3]
+    assert rows["tokens"][:] == noise(np.array([[1, 2]] * 3), sample=np.array([7, 9, 3]))[0].tolist()
 
 
 def test_splits_of_other_names_share_no_ids(load, tmp_path):
