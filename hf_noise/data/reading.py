@@ -7,7 +7,7 @@ each file as it is, and `Shard` takes the columns that are used.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ __all__ = [
     "check_parquet",
     "extension",
     "file_names",
+    "first_of",
     "source_features",
     "tables_of_files",
     "unreadable_file",
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 _COMPRESSIONS = {".gz", ".bz2", ".xz", ".zst"}
-_TEXT, _JSON = {".txt", ".md"}, {".json", ".jsonl", ".ndjson"}
+_TEXT, _JSON, _CSV = {".txt", ".md"}, {".json", ".jsonl", ".ndjson"}, {".csv", ".tsv"}
 _BATCH = 1000  # rows of a reader that makes rows, not tables
 # What pandas calls a column that has values and no name.
 _NAMELESS = "__index_level_0__"
@@ -92,13 +93,25 @@ class Shard:
                 before, had = file, set()
                 self._check_columns(table, features, columns, file)
             if columns is not None:
+                had.update(table.column_names)
+                self._check_lacking(table.column_names, columns, file, had)
                 table = table.select([name for name in columns if name in table.column_names])
-            if features is not None:
-                # Lines of JSON leave out what they do not have.
-                omitted = had if columns is not None else features if extension(file) in _JSON else ()
-                table = self._fit(table, features, file, omitted)
-            had.update(table.column_names)
-            yield file, table
+            elif features is not None and extension(file) not in _JSON:  # whose lines leave out what they do not have
+                self._check_lacking(table.column_names, features, file)
+            try:
+                table.validate(full=True)  # texts that are none are seen here, by name, and not when they are used
+            except pa.ArrowInvalid as error:
+                raise unreadable_file(file, self.source, error) from error
+            yield file, table if features is None else self._fit(table, features, file)
+
+    def _check_lacking(
+        self, names: Sequence[str], wanted: Iterable[str], file: str, had: Collection[str] = ()
+    ) -> None:
+        """Raise CorpusError if a file has not all columns, in its first rows (`had`: in those before)."""
+        for column in wanted:
+            if column not in names and column not in had:
+                why = f", which {self.first} has" if file != self.first else ""
+                raise _lacks(file, self.source, column, names, why)
 
     def _check_columns(
         self, table: pa.Table, features: Features | None, columns: Sequence[str] | None, file: str
@@ -122,7 +135,7 @@ class Shard:
                     f"{names[:10]}; bring them into one order"
                 )
 
-    def _fit(self, table: pa.Table, features: Features, file: str, omitted: Iterable[str]) -> pa.Table:
+    def _fit(self, table: pa.Table, features: Features, file: str) -> pa.Table:
         schema = features.arrow_schema
         if table.schema.equals(schema):
             return table
@@ -130,10 +143,8 @@ class Shard:
         for name, feature in features.items():
             if name in table.column_names:
                 columns.append(self._cast(table[name], name, feature, schema.field(name).type, file))
-            elif name in omitted:
+            else:  # left out by some lines of JSON
                 columns.append(pa.nulls(len(table), schema.field(name).type))
-            else:
-                raise _lacks(file, self.source, name, table.column_names)
         return pa.table(columns, schema=schema)
 
     def _cast(
@@ -145,9 +156,9 @@ class Shard:
         told = f"column {name!r} of the file {file} of the source {self.source!r} holds {column.type}, and {wanted} in "
         told += self.first
         if not isinstance(feature, ClassLabel) and not fits(column.type, target):
-            raise CorpusError(
-                f"{told}; give all files the same types (a value that is missing turns the integers of CSV into floats)"
-            )
+            missing = pa.types.is_floating(column.type) and extension(file) in _CSV
+            why = " (a value that is missing turns the integers of CSV into floats)" if missing else ""
+            raise CorpusError(f"{told}; give all files the same types{why}")
         try:
             chunks = [cast_array_to_feature(chunk, feature, allow_primitive_to_str=False) for chunk in column.chunks]
             return pa.chunked_array(chunks, target)
@@ -201,7 +212,8 @@ def tables_of_files(dataset: IterableDataset, source: str) -> Iterator[tuple[str
 def unreadable_file(file: str | None, source: str, error: Exception) -> CorpusError:
     """The error that names a file of a source which cannot be read."""
     what = f"the file {file} of the source {source!r}" if file else f"the source {source!r}"
-    remedy = "; save it as UTF-8" if isinstance(error, UnicodeError) else "; mend it, or leave it out"
+    encoded = isinstance(error, UnicodeError) or "UTF8" in str(error)
+    remedy = "; save it as UTF-8" if encoded else "; mend it, or leave it out"
     return CorpusError(f"{what} cannot be read ({type(error).__name__}: {str(error).strip()}){remedy}")
 
 
@@ -252,8 +264,14 @@ def check_column(dataset: IterableDataset, column: str, source: str, option: str
     if column not in names:
         raise ValueError(
             f"the source {source!r} has no column {column!r}; it has {', '.join(map(repr, names))}: "
-            f"choose one with {option}="
+            f"choose one with {option}={first_of(dataset)}"
         )
+
+
+def first_of(dataset: IterableDataset) -> str:
+    """Which file the columns are those of, in words, where a source has several; else nothing."""
+    files = file_names(dataset)
+    return f" (its first file is {files[0]})" if len(files) > 1 else ""
 
 
 def extension(file: str | Path) -> str:
@@ -264,10 +282,9 @@ def extension(file: str | Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def _lacks(file: str, source: str, column: str, names: Iterable[str]) -> CorpusError:
-    return CorpusError(
-        f"the file {file} of the source {source!r} has no column {column!r}; it has {', '.join(map(repr, names))}"
-    )
+def _lacks(file: str, source: str, column: str, names: Iterable[str], why: str = "") -> CorpusError:
+    there = ", ".join(map(repr, names))
+    return CorpusError(f"the file {file} of the source {source!r} has no column {column!r}{why}; it has {there}")
 
 
 def _in_batches(tables: Iterable[pa.Table], batch_size: int) -> Iterator[pa.Table]:

@@ -10,6 +10,7 @@ import glob
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -252,7 +253,10 @@ def _local_files(name: str) -> tuple[str, ...]:
             raise FileNotFoundError(f"the folder source={name!r} holds no data files ({', '.join(_READERS)}) or images")
         return files
     if glob.has_magic(name):
-        files = tuple(sorted(file for file in glob.glob(str(path), recursive=True) if Path(file).is_file()))
+        found = glob.glob(str(path), recursive=True)
+        files = tuple(sorted(file for file in found if _is_file(file)))
+        if odd := next((file for file in found if Path(file).is_dir() and extension(file) in _READERS), None):
+            raise ValueError(f"source={name!r} matches the folder {odd}; name its files too, as with {odd}/*")
         if not files:
             raise FileNotFoundError(f"no file matches source={name!r} (searched from {Path.cwd()})")
         return files
@@ -266,9 +270,16 @@ def _visible(folder: Path) -> list[Path]:
     """The files of a folder, at any depth, but those that only tell of them."""
     return [
         file for file in folder.rglob("*")
-        if file.name not in _ABOUT_DATA and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if file.name not in _ABOUT_DATA and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and _is_file(file)
     ]  # fmt: skip
+
+
+def _is_file(path: str | Path) -> bool:
+    """Whether this is a file; FileNotFoundError for a link that leads nowhere, whose rows would lack in silence."""
+    if os.path.islink(path) and not os.path.exists(path):
+        raise FileNotFoundError(f"{path} is a link to {os.readlink(path)!r}, which is not there; mend or remove it")
+    return os.path.isfile(path)
 
 
 def _identity(files: tuple[str, ...], folder: Path | None) -> str:

@@ -16,7 +16,7 @@ from hf_noise.data.builder import NoisyTokensBuilder, NoisyTokensConfig, first_s
 from hf_noise.data.embedded import DOCS_TEXT
 from hf_noise.data.held_out import check_apart, held_out_files, is_held_out
 from hf_noise.data.packing import Packing, check_block_size
-from hf_noise.data.reading import CorpusError, Shard, check_column, file_names, source_features
+from hf_noise.data.reading import CorpusError, Shard, check_column, file_names, first_of, source_features
 from hf_noise.data.sources import Source, find_source
 from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity, vocabulary_size
 
@@ -169,6 +169,7 @@ class PackedTextBuilder(NoisyTokensBuilder):
             holds = kind.dtype if isinstance(kind, Value) else kind
             raise CorpusError(
                 f"column {column!r} holds {holds}, not text, in {source.name!r}; choose another with text_column="
+                f"{first_of(dataset)}"
             )
         text = Features({column: kind if kind != Value("null") else Value("string")})
         shards = source.shards(source.narrowed(dataset, [column]), features=text)

@@ -15,7 +15,7 @@ from hf_noise.data.builder import NoisyTokensConfig, first_sample_id, ratio_grid
 from hf_noise.data.columns import check_same_columns
 from hf_noise.data.corrupt import CorruptColumn, corrupted_features, holds_labels, holds_tokens
 from hf_noise.data.labels import SHARD_BYTES, NoisyLabelsBuilder, NoisyLabelsConfig, check_labels, one_column
-from hf_noise.data.reading import CorpusError, Shard, check_column, with_features
+from hf_noise.data.reading import CorpusError, Shard, check_column, first_of, with_features
 from hf_noise.data.sample_ids import SeenIds, check_unique
 from hf_noise.data.sources import Source, find_splits
 from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity, vocabulary_size
@@ -48,20 +48,22 @@ class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
         if self.source is None or self.column is None:
             raise ValueError("say what to corrupt: source= (a file, a folder or a data set on the Hub) and column=")
 
-    def check_kind(self, kind: Any) -> None:
-        """Raise ValueError unless the settings fit the feature `kind` of the column."""
+    def check_kind(self, kind: Any, where: str = "") -> None:
+        """Raise ValueError unless the settings fit the feature `kind` of the column; `where` it was found, in words."""
         if not holds_labels(kind) and not holds_tokens(kind):
             raise ValueError(
                 f"column {self.column!r} holds {kind}; only lists of integer tokens can be corrupted, such as "
                 "List(Value('int32')), and single labels, a ClassLabel or integers (text becomes a ClassLabel by "
-                f"dataset.class_encode_column({self.column!r}))"
+                f"dataset.class_encode_column({self.column!r})){where}"
             )
         own, other = ("vocab_size", "tokenizer", "exclude_original"), ("protocol", "num_classes", *_FOR_LABELS)
         what = "lists of tokens"
         if holds_labels(kind):
             own, other, what = other, own, "single labels"
         if wrong := [f"{name}={getattr(self, name)!r}" for name in other if getattr(self, name)]:
-            raise ValueError(f"column {self.column!r} holds {kind}, {what}, for which {', '.join(wrong)} means nothing")
+            raise ValueError(
+                f"column {self.column!r} holds {kind}, {what}, for which {', '.join(wrong)} means nothing{where}"
+            )
         if not holds_labels(kind):
             if (self.vocab_size is None) == (self.tokenizer is None):
                 raise ValueError("give vocab_size= (the number of tokens), or the tokenizer= whose size it is")
@@ -81,7 +83,10 @@ class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
         found = find_splits(self.source, self.source_config)
         for source, dataset in found.values():
             check_column(dataset, self.column, source.name, "column")
-        return {split: (source, with_features(dataset, source.name)) for split, (source, dataset) in found.items()}
+        found = {split: (source, with_features(dataset, source.name)) for split, (source, dataset) in found.items()}
+        first = next(iter(found.values()))[1]
+        self.check_kind(first.features[self.column], first_of(first))
+        return found
 
     def found_tokenizer(self) -> Any:
         return find_tokenizer(self.tokenizer)
@@ -111,8 +116,7 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
     def kind(self) -> Any:
         """The feature of the column to corrupt."""
         _, dataset = next(iter(self.config.found_splits().values()))
-        self.config.check_kind(kind := dataset.features[self.config.column])
-        return kind
+        return dataset.features[self.config.column]
 
     @cached_property
     def _vocab_size(self) -> int:
@@ -164,7 +168,6 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
         self.check_noisy_splits(list(found))
         check_same_columns({split: dataset.features for split, (_, dataset) in found.items()}, self.config.source)
         features = next(iter(found.values()))[1].features
-        self.config.check_kind(features[column])
         self.kind, self._own_ids = features[column], "sample_id" in features
         is_label, human = holds_labels(self.kind), {}
         if is_label:
