@@ -202,7 +202,7 @@ class NoisyImagesBuilder(NoisyLabelsBuilder):
                 rows = np.flatnonzero(number_of[labels] >= 0)
                 images = Image().cast_storage(_one_array(table[columns[0]]).take(pa.array(rows)))
                 if self.config.check_images and (broken := unreadable(images)):
-                    skipped += self._broken(split, shard, images, broken, row + rows)
+                    skipped += self._broken(split, shard, images, broken, row + rows, number_of[labels[rows]])
                     good = np.setdiff1d(np.arange(rows.size), list(broken))
                     rows, images = rows[good], images.take(pa.array(good))
                 clean = number_of[labels[rows]]
@@ -227,12 +227,15 @@ class NoisyImagesBuilder(NoisyLabelsBuilder):
         return pa.table(columns).cast(self.info.features.arrow_schema)
 
     def _broken(
-        self, split: str, shard: Shard, images: pa.Array, broken: Mapping[int, str], rows: np.ndarray
-    ) -> list[int]:
+        self, split: str, shard: Shard, images: pa.Array, broken: Mapping[int, str], rows: np.ndarray,
+        classes: np.ndarray,
+    ) -> list[int]:  # fmt: skip
         """The rows of the shard to leave out; raises CorpusError for the first of them if that is not asked for."""
+        label = self.info.features["label"]
         for index, reason in broken.items():
             path = images[index]["path"].as_py() if images[index].is_valid else None
             named = f"row {rows[index]} of shard {shard.index}" + (f" ({path})" if path else "")
+            named += f", of class {classes[index]} ({label.int2str(int(classes[index]))}),"
             told = f"{self.config.source!r}, split {split!r}: the image in {named} cannot be read: {reason}"
             if self.config.on_error == "raise":
                 raise CorpusError(f'{told}; mend or remove it, or pass on_error="skip"')

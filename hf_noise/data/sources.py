@@ -102,9 +102,10 @@ class Source:
         except Exception as error:  # what the first file, or the metadata of images, raises
             if isinstance(error, OSError) and not self.files:
                 raise
-            files = next(iter((builder.config.data_files or {}).values()), [])
-            first = str(files[0]) if len(files) and not self.is_image_folder else None
-            raise unreadable_file(first, self.name, error) from error
+            files = list(next(iter((builder.config.data_files or {}).values()), []))[:1]
+            if self.is_image_folder:
+                files = [file for file in _visible(Path(self.name).expanduser()) if file.stem == "metadata"]
+            raise unreadable_file(", ".join(map(str, files)), self.name, error) from error
 
     @property
     def is_columnar(self) -> bool:

@@ -149,7 +149,7 @@ def test_a_folder_of_pictures_without_a_class(load, tmp_path):
         load(source=str(tmp_path / "folder"))
     assert not caches(tmp_path / "cache")
     (tmp_path / "folder" / "train" / "2" / "1.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"row 2 of shard 0 \(.*train/2/1.png\) cannot be read"):
+    with pytest.raises(ValueError, match=r"row 2 .*train/2/1.png\), of class 2 \(2\), cannot be read"):
         load(source=str(tmp_path / "folder"))
 
 
@@ -242,7 +242,8 @@ def broken(tmp_path, pictures):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_broken_picture_is_named(load, tmp_path, broken, streaming):
-    with pytest.raises(ValueError, match=r'train.*image in row 13 of shard 0 \(13.png\) cannot.*on_error="skip"'):
+    named = r"train.*image in row 13 of shard 0 \(13.png\), of class 3 \(3\), cannot"
+    with pytest.raises(ValueError, match=f'{named}.*on_error="skip"'):
         list(load(source=broken, streaming=streaming))
     assert not caches(tmp_path / "cache")
 
