@@ -16,6 +16,7 @@ from datasets import ArrowBasedBuilder, BuilderConfig, DatasetInfo, Features, Ve
 
 from hf_noise.data.corrupt import count_noisy, flat_values
 from hf_noise.data.reading import CorpusError
+from hf_noise.data.settings import check_flags, check_names, names_of
 from hf_noise.noise import Noise, UniformTokens, rates
 from hf_noise.noise.base import check_seed
 from hf_noise.noise.describe import describe_noise
@@ -80,8 +81,10 @@ class NoisyDataConfig(BuilderConfig):
         """
         self.check_rate()
         check_seed(self.seed)
-        if isinstance(self.epoch, bool) or not isinstance(self.epoch, int) or self.epoch < 0:
-            raise ValueError(f"epoch must be an integer >= 0, got {self.epoch!r}")
+        if isinstance(self.epoch, bool) or not isinstance(self.epoch, int) or not 0 <= self.epoch < 1 << 63:
+            raise ValueError(f"epoch must be an integer >= 0 and below 2^63, got {self.epoch!r}")
+        check_names(self, "source_config")
+        names_of("noisy_splits", self.noisy_splits)
 
     def check_rate(self) -> None:
         """Raise unless exactly one of `r` and `error_rate` is given, and is what the named configuration means."""
@@ -118,7 +121,7 @@ class NoisyDataConfig(BuilderConfig):
     @property
     def extra_noisy_splits(self) -> set[str]:
         """The splits that `noisy_splits` names."""
-        return {self.noisy_splits} if isinstance(self.noisy_splits, str) else set(self.noisy_splits)
+        return names_of("noisy_splits", self.noisy_splits)
 
 
 @dataclass
@@ -134,6 +137,10 @@ class NoisyTokensConfig(NoisyDataConfig):
 
     exclude_original: bool = False
     tokenizer: Any = None
+
+    def check(self) -> None:
+        super().check()
+        check_flags(self, "exclude_original")
 
     def token_noise(self, vocab_size: int) -> UniformTokens:
         """The noise that these settings mean for a vocabulary of this size."""

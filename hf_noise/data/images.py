@@ -25,6 +25,7 @@ from hf_noise.data.labels import (
     one_column,
 )
 from hf_noise.data.reading import CorpusError, Shard, with_features
+from hf_noise.data.settings import check_flags, check_names
 from hf_noise.data.sources import Source, find_splits, source_identity
 
 __all__ = ["NoisyImagesBuilder", "NoisyImagesConfig", "unreadable"]
@@ -35,6 +36,8 @@ _BATCH = 256  # images
 # From this size on, decoding outweighs handing the work to threads: twice as fast on two cores at 70 kB.
 _WORTH_A_THREAD = 16 << 10
 _IMAGE_COLUMNS = ("image", "img")
+# As what a column without the feature `Image` may hold images: the content of their files, or their paths.
+_STORED = ("binary", "large_binary", "string", "large_string")
 
 
 @dataclass
@@ -67,6 +70,8 @@ class NoisyImagesConfig(NoisyLabelsConfig):
 
     def check(self) -> None:
         super().check()
+        check_names(self, "image_column", "label_column")
+        check_flags(self, "check_images")
         if self.on_error not in ("raise", "skip"):
             raise ValueError(f'on_error must be "raise" or "skip", got {self.on_error!r}')
         if self.on_error == "skip" and not self.check_images:
@@ -93,13 +98,23 @@ class NoisyImagesConfig(NoisyLabelsConfig):
 
     def columns_of(self, dataset: IterableDataset, source: Source) -> list[str]:
         """The columns of the source that hold the images and the labels."""
-        return [
+        image, label = [
             _find_column(dataset, source, *choice)
             for choice in (
                 (self.image_column, _IMAGE_COLUMNS, "image_column"),
                 (self.label_column, self.LABEL_COLUMNS, "label_column"),
             )
         ]
+        kind = dataset.features[image]
+        if not (isinstance(kind, Image) or getattr(kind, "dtype", None) in _STORED or isinstance(kind, dict)):
+            raise ValueError(f"column {image!r} of {source.name!r} holds {kind}, no images; choose another with "
+                             "image_column=")  # fmt: skip
+        if f"clean_{label}" in dataset.features:
+            raise ValueError(
+                f"column {label!r} of {source.name!r} is corrupted already: there is 'clean_{label}' beside it; take "
+                f"the true labels with label_column='clean_{label}', or data that are clean"
+            )
+        return [image, label]
 
 
 class NoisyImagesBuilder(NoisyLabelsBuilder):

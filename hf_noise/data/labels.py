@@ -14,6 +14,7 @@ from datasets import ClassLabel, Features, IterableDataset, Value
 from hf_noise.data.builder import NoisyDataBuilder, NoisyDataConfig
 from hf_noise.data.columns import check_same_classes
 from hf_noise.data.reading import CorpusError, check_column, with_features
+from hf_noise.data.settings import check_flags, check_names, check_pairs
 from hf_noise.data.sources import Source, find_splits, source_identity
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.labels import LABEL_PROTOCOLS
@@ -77,7 +78,9 @@ class NoisyLabelsConfig(NoisyDataConfig):
         return super().ratio if self.human is None else None
 
     def check(self) -> None:
+        check_names(self, "protocol")
         super().check()
+        check_flags(self, "allow_adversarial", "allow_missing_classes")
         if self.protocol not in (None, *LABEL_PROTOCOLS) and not self.human:
             raise ValueError(
                 f"protocol must be one of {', '.join(LABEL_PROTOCOLS)}, or human:<name> for the labels in a column "
@@ -86,6 +89,7 @@ class NoisyLabelsConfig(NoisyDataConfig):
         if self.pairs is not None:
             if self.protocol != "pairs":
                 raise ValueError(f'pairs= belongs to protocol="pairs", got protocol={self.protocol!r}')
+            check_pairs(self.pairs)
             self.pairs = dict(self.pairs)  # a read-only view, as label_maps has, would not reach other processes
         if self.protocol == "pairs" and not (self.pairs or self.PAIRS):
             raise ValueError(

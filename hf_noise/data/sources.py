@@ -177,22 +177,29 @@ def find_splits(
         ValueError: a source of the mapping has several splits, and the one it is named for is not among them.
     """
     if not isinstance(source, Mapping):
-        parts = find_source(source, config).apart()
-        return {split: (part, dataset) for part in parts for split, dataset in part.splits().items()}
+        return _splits_of(find_source(source, config))
+    if not source or not all(isinstance(split, str) for split in source):
+        raise ValueError(f'source={source!r} must name splits and where they are, as {{"train": ..., "test": ...}}')
+    sources = {split: _find(name, config) for split, name in source.items()}
+    _check_config(source, config, *sources.values())
     found = {}
-    for split, name in source.items():
-        there = find_splits(name, config)
+    for split, part in sources.items():
+        there = _splits_of(part)
         if split not in there and len(there) > 1:
-            raise ValueError(f"the source {str(name)!r} for the split {split!r} has the splits {', '.join(there)}")
+            raise ValueError(f"the source {part.name!r} for the split {split!r} has the splits {', '.join(there)}")
         found[split] = there[split] if split in there else next(iter(there.values()))
     return found
+
+
+def _splits_of(source: Source) -> dict[str, tuple[Source, IterableDataset]]:
+    return {split: (part, dataset) for part in source.apart() for split, dataset in part.splits().items()}
 
 
 def source_identity(source: str | Path | Mapping[str, str | Path], config: str | None = None) -> str:
     """`Source.identity` of a source or of all sources of a mapping."""
     if not isinstance(source, Mapping):
         return find_source(source, config).identity
-    return json.dumps({split: find_source(source[split], config).identity for split in sorted(source)})
+    return json.dumps({str(split): _find(source[split], config).identity for split in sorted(source, key=str)})
 
 
 def find_source(source: str | Path, config: str | None = None) -> Source:
@@ -206,9 +213,23 @@ def find_source(source: str | Path, config: str | None = None) -> Source:
 
     Raises:
         FileNotFoundError: nothing is there, or a glob matches nothing.
-        ValueError: files of a kind that cannot be read, or of several kinds, or an empty one.
+        ValueError: files of a kind that cannot be read, or of several kinds, or an empty one; a configuration of
+            something that has none.
         TypeError: neither a path nor a name.
     """
+    found = _find(source, config)
+    _check_config(source, config, found)
+    return found
+
+
+def _check_config(source: Any, config: str | None, *found: Source) -> None:
+    if config is not None and not any("name" in part.options for part in found):
+        raise ValueError(
+            f"source_config={config!r} means nothing for source={source!r}, which has no configurations; leave it out"
+        )
+
+
+def _find(source: str | Path, config: str | None) -> Source:
     if not isinstance(source, str | Path):
         raise TypeError(f"source must be a path or a name, got {source!r} of type {type(source).__name__}")
     name = str(source)
@@ -242,9 +263,9 @@ def find_source(source: str | Path, config: str | None = None) -> Source:
 def _local_files(name: str) -> tuple[str, ...]:
     """The local files that `name` means, none if it can only be the id of a data set on the Hub."""
     path = Path(name).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):  # False, too, for names that no path can have
         return (str(path),)
-    if path.is_dir():
+    if os.path.isdir(path):
         data, images = [], []
         for file in _visible(path):
             if extension(file) in _READERS.keys() | _IMAGES:

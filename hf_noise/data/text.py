@@ -17,6 +17,7 @@ from hf_noise.data.embedded import DOCS_TEXT
 from hf_noise.data.held_out import check_apart, held_out_files, is_held_out
 from hf_noise.data.packing import Packing, check_block_size
 from hf_noise.data.reading import CorpusError, Shard, check_column, file_names, first_of, source_features
+from hf_noise.data.settings import check_names
 from hf_noise.data.sources import Source, find_source
 from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity, vocabulary_size
 
@@ -53,8 +54,9 @@ class PackedTextConfig(NoisyTokensConfig):
     def check(self) -> None:
         super().check()
         check_block_size(self.block_size)
-        if not isinstance(self.text_column, str):
-            raise TypeError(f"text_column must be the name of a column, got {self.text_column!r}")
+        if self.text_column is None:
+            raise TypeError("text_column must be the name of a column, got None")
+        check_names(self, "text_column")
         fraction = self.validation_fraction
         if fraction is not None and (isinstance(fraction, bool) or not isinstance(fraction, int | float)):
             raise TypeError(f"validation_fraction must be a number in [0, 1), got {fraction!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,12 +42,13 @@ def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokeni
         tokenizer = str(tokenizer)
     if isinstance(tokenizer, str):
         name = tokenizer
-        if name == "embedded" or name.startswith("embedded:"):
+        if name == "embedded" or name.startswith(("embedded:", "embedded/")):
             tokenizer = embedded_tokenizer(_embedded_size(name))
         else:
             place = Path(name).expanduser()
             # Ids on the Hub are `name` or `namespace/name`; all else meant a local path.
-            if not name.strip() or not place.exists() and (
+            is_there = os.path.exists(place)
+            if not name.strip() or not is_there and (
                 name.startswith(("/", ".", "~")) or name.count("/") > 1 or place.suffix == ".json"
             ):
                 raise FileNotFoundError(
@@ -54,7 +56,7 @@ def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokeni
                     'files, the id of a model on the Hub, or "embedded"'
                 )
             try:
-                tokenizer = AutoTokenizer.from_pretrained(str(place) if place.exists() else name)
+                tokenizer = AutoTokenizer.from_pretrained(str(place) if is_there else name)
             except Exception as error:  # of files that are cut: those of JSON, tokenizers and sentencepiece
                 raise OSError(
                     f"the tokenizer {name!r} could not be loaded ({type(error).__name__}: {error}); without a network, "

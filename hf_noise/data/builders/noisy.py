@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from hf_noise.data.corrupt import CorruptColumn, corrupted_features, holds_label
 from hf_noise.data.labels import SHARD_BYTES, NoisyLabelsBuilder, NoisyLabelsConfig, check_labels, one_column
 from hf_noise.data.reading import CorpusError, Shard, check_column, first_of, with_features
 from hf_noise.data.sample_ids import SeenIds, check_unique
+from hf_noise.data.settings import check_names, check_sizes
 from hf_noise.data.sources import Source, find_splits
 from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity, vocabulary_size
 from hf_noise.noise import Noise, UniformTokens
@@ -45,6 +46,8 @@ class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
 
     def check(self) -> None:
         super().check()
+        check_names(self, "column")
+        check_sizes(self, "vocab_size", "num_classes")
         if self.source is None or self.column is None:
             raise ValueError("say what to corrupt: source= (a file, a folder or a data set on the Hub) and column=")
 
@@ -60,7 +63,8 @@ class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
         what = "lists of tokens"
         if holds_labels(kind):
             own, other, what = other, own, "single labels"
-        if wrong := [f"{name}={getattr(self, name)!r}" for name in other if getattr(self, name)]:
+        default = {field.name: field.default for field in fields(self)}
+        if wrong := [f"{name}={getattr(self, name)!r}" for name in other if getattr(self, name) != default[name]]:
             raise ValueError(
                 f"column {self.column!r} holds {kind}, {what}, for which {', '.join(wrong)} means nothing{where}"
             )
