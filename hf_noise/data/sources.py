@@ -6,11 +6,8 @@ count within a shard, so they do not depend on the number of processes, on strea
 
 from __future__ import annotations
 
-import glob
-import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,28 +19,13 @@ from datasets.exceptions import DatasetNotFoundError
 
 from hf_noise.data.digits import DIGITS, digits_files, digits_identity
 from hf_noise.data.embedded import DOCS_TEXT, docs_text_files, docs_text_identity
+from hf_noise.data.local_files import IMAGE_FOLDER, IMAGES, identity_of, local_files, reader_of, visible_files
 from hf_noise.data.reading import CorpusError, Shard, check_parquet, extension, file_names, unreadable_file
 
 __all__ = ["Source", "find_source", "find_splits", "source_identity"]
 
-# Extensions and the reader of `datasets` for each; a compression suffix may follow.
-_READERS = {
-    ".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".tsv": "csv",
-    ".json": "json", ".jsonl": "json", ".ndjson": "json", ".txt": "text", ".md": "text",
-}
-# Read by `imagefolder`, which takes the class of an image from the name of its folder.
-_IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-_IMAGE_FOLDER = "imagefolder"
 _SPLIT_WORD = re.compile(r"(?<![a-z0-9])(train(?:ing)?|test(?:ing)?|val(?:id(?:ation)?)?|dev)(?![a-z0-9])")
 _SPLIT_WORDS = {"train": "train", "test": "test", "val": "validation", "dev": "validation"}
-# What a reader is told. Text: blocks between blank lines are documents, which reads any size in constant memory.
-_PARAGRAPHS = {"sample_by": "paragraph"}
-_OPTIONS = {".txt": _PARAGRAPHS, ".md": _PARAGRAPHS, ".tsv": {"sep": "\t"}}
-# What lies beside the data of a published folder and tells of them.
-_ABOUT_DATA = {"README.md", "LICENSE.md", "LICENSE.txt", "record.json", "dataset_info.json", "dataset_infos.json"}
-# What `datasets` reads in a folder besides: splits, configurations and types of columns.
-_CARD = "README.md"
-_SETTINGS = (_CARD, ".huggingface.yaml", "dataset_infos.json")
 # Local files are put together, and Parquet is cut at row groups, into shards of about this size on disk: around a
 # million tokens each, beside which the tokens dropped at the end of a shard (fewer than a row) do not count.
 _SHARD_BYTES = 4 << 20
@@ -104,7 +86,7 @@ class Source:
                 raise
             files = list(next(iter((builder.config.data_files or {}).values()), []))[:1]
             if self.is_image_folder:
-                files = [file for file in _visible(Path(self.name).expanduser()) if file.stem == "metadata"]
+                files = [file for file in visible_files(Path(self.name).expanduser()) if file.stem == "metadata"]
             raise unreadable_file(", ".join(map(str, files)), self.name, error) from error
 
     @property
@@ -115,7 +97,7 @@ class Source:
     @property
     def is_image_folder(self) -> bool:
         """Whether this is a local folder of images in one folder a class."""
-        return self.path == _IMAGE_FOLDER
+        return self.path == IMAGE_FOLDER
 
     def narrowed(self, dataset: IterableDataset, columns: list[str]) -> IterableDataset:
         """One split without its other columns, where that spares reading them; else as it is.
@@ -135,7 +117,7 @@ class Source:
         """
         if not self.files or self.is_image_folder or self.one_shard_a_file:
             return [self]
-        reader, options = _reader_of(self.files)
+        reader, options = reader_of(self.files)
         if "data_files" not in self.options:
             files = load_dataset_builder(self.path, **self.options).config.data_files
         elif len(files := _by_split(self.files)) == 1:
@@ -245,93 +227,19 @@ def _find(source: str | Path, config: str | None) -> Source:
         return Source(name, digits_identity(), "parquet", options, tuple(files["train"]), one_shard_a_file=True)
     if name.startswith("embedded/"):
         raise ValueError(f"there are no embedded data called {name!r}; this version has {DOCS_TEXT!r} and {DIGITS!r}")
-    files = _local_files(name)
+    files = local_files(name)
     if not files:
         return Source(name, f"{name} {config}", name, {"name": config})
     folder = Path(name).expanduser()
-    identity = _identity(files, folder if folder.is_dir() else None)
-    if folder.is_dir() and extension(files[0]) in _IMAGES:
-        return Source(name, identity, _IMAGE_FOLDER, {"data_dir": str(folder.absolute())}, files)
-    reader, options = _reader_of(files)
+    identity = identity_of(files, folder if folder.is_dir() else None)
+    if folder.is_dir() and extension(files[0]) in IMAGES:
+        return Source(name, identity, IMAGE_FOLDER, {"data_dir": str(folder.absolute())}, files)
+    reader, options = reader_of(files)
     if empty := next((file for file in files if not Path(file).stat().st_size), None):
         raise CorpusError(f"the file {empty} of the source {name!r} is empty: it has no rows; leave it out")
     if folder.is_dir():
         return Source(name, f"{identity} {config}", str(folder), options | {"name": config}, files)
     return Source(name, identity, reader, {"data_files": {"train": list(files)}, **options}, files)
-
-
-def _local_files(name: str) -> tuple[str, ...]:
-    """The local files that `name` means, none if it can only be the id of a data set on the Hub."""
-    path = Path(name).expanduser()
-    if os.path.isfile(path):  # False, too, for names that no path can have
-        return (str(path),)
-    if os.path.isdir(path):
-        data, images = [], []
-        for file in _visible(path):
-            if extension(file) in _READERS.keys() | _IMAGES:
-                (images if extension(file) in _IMAGES else data).append(str(file))
-        files = tuple(sorted(images if len(images) > len(data) else data))
-        if not files:
-            raise FileNotFoundError(f"the folder source={name!r} holds no data files ({', '.join(_READERS)}) or images")
-        return files
-    if glob.has_magic(name):
-        found = glob.glob(str(path), recursive=True)
-        files = tuple(sorted(file for file in found if _is_file(file)))
-        if odd := next((file for file in found if Path(file).is_dir() and extension(file) in _READERS), None):
-            raise ValueError(f"source={name!r} matches the folder {odd}; name its files too, as with {odd}/*")
-        if not files:
-            raise FileNotFoundError(f"no file matches source={name!r} (searched from {Path.cwd()})")
-        return files
-    # Ids on the Hub are `name` or `namespace/name`; all else, and whatever ends like a data file, meant a local path.
-    if name.startswith(("/", ".", "~")) or name.count("/") > 1 or extension(name) in _READERS:
-        raise FileNotFoundError(f"there is no file or folder source={name!r} (searched from {Path.cwd()})")
-    return ()
-
-
-def _visible(folder: Path) -> list[Path]:
-    """The files of a folder, at any depth, but those that only tell of them."""
-    return [
-        file for file in folder.rglob("*")
-        if file.name not in _ABOUT_DATA and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        and _is_file(file)
-    ]  # fmt: skip
-
-
-def _is_file(path: str | Path) -> bool:
-    """Whether this is a file; FileNotFoundError for a link that leads nowhere, whose rows would lack in silence."""
-    if os.path.islink(path) and not os.path.exists(path):
-        raise FileNotFoundError(f"{path} is a link to {os.readlink(path)!r}, which is not there; mend or remove it")
-    return os.path.isfile(path)
-
-
-def _identity(files: tuple[str, ...], folder: Path | None) -> str:
-    """A hash of all that shapes the rows: paths, sizes and times of the files, and what a folder says of itself."""
-    if folder is not None and extension(files[0]) in _IMAGES:
-        # Labels may stand in metadata.csv, .jsonl or .parquet, and images in archives.
-        files = tuple(sorted(map(str, _visible(folder))))
-    stats = [(str(Path(file).absolute()), Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in files]
-    settings = [_settings_of(folder / name) for name in _SETTINGS] if folder is not None else []
-    return hashlib.sha256(json.dumps([stats, settings]).encode()).hexdigest()[:16]
-
-
-def _settings_of(file: Path) -> str:
-    """What a file beside the data tells `datasets`: all of it, but of a card the YAML block."""
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-    if file.name != _CARD:
-        return text
-    return text.split("\n---", 1)[0] if text.startswith("---") else ""
-
-
-def _reader_of(files: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-    """The reader of `datasets` for these files and what it is told."""
-    kinds = {extension(file): file for file in files}
-    for kind, file in kinds.items():
-        if kind not in _READERS:
-            raise ValueError(f"{file!r} is of no known kind; readable are {', '.join(_READERS)}, also compressed")
-    if len({(_READERS[kind], *_OPTIONS.get(kind, {})) for kind in kinds}) > 1:
-        raise ValueError(f"files of several kinds ({', '.join(sorted(kinds))}) are no one source; choose by a glob")
-    kind = next(iter(kinds))
-    return _READERS[kind], _OPTIONS.get(kind, {})
 
 
 def _by_split(files: tuple[str, ...]) -> dict[str, list[str]]:
