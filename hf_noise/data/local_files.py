@@ -9,9 +9,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from datasets.data_files import DataFilesDict, get_data_patterns
+
 from hf_noise.data.reading import extension
 
-__all__ = ["IMAGE_FOLDER", "IMAGES", "identity_of", "local_files", "reader_of", "visible_files"]
+__all__ = ["IMAGE_FOLDER", "IMAGES", "identity_of", "local_files", "reader_of", "splits_of_folder", "visible_files"]
 
 # Extensions and the reader of `datasets` for each; a compression suffix may follow.
 _READERS = {
@@ -66,6 +68,21 @@ def visible_files(folder: Path) -> list[Path]:
         if file.name not in _ABOUT_DATA and not any(part.startswith(".") for part in file.relative_to(folder).parts)
         and _is_file(file)
     ]  # fmt: skip
+
+
+def splits_of_folder(folder: Path, files: tuple[str, ...]) -> dict[str, list[str]]:
+    """The files of a folder by the splits that `datasets` sees in their names and folders.
+
+    It finds them itself where it is given the folder, but takes notes in Markdown for something else than text.
+    """
+    place = str(folder.absolute())
+    try:
+        found = DataFilesDict.from_patterns(get_data_patterns(place), place)
+    except FileNotFoundError:
+        return {"train": list(files)}
+    wanted = {str(Path(file).absolute()): file for file in files}
+    splits = {str(split): [wanted[file] for file in part if file in wanted] for split, part in found.items()}
+    return {split: part for split, part in splits.items() if part}
 
 
 def _is_file(path: str | Path) -> bool:

@@ -19,7 +19,15 @@ from datasets.exceptions import DatasetNotFoundError
 
 from hf_noise.data.digits import DIGITS, digits_files, digits_identity
 from hf_noise.data.embedded import DOCS_TEXT, docs_text_files, docs_text_identity
-from hf_noise.data.local_files import IMAGE_FOLDER, IMAGES, identity_of, local_files, reader_of, visible_files
+from hf_noise.data.local_files import (
+    IMAGE_FOLDER,
+    IMAGES,
+    identity_of,
+    local_files,
+    reader_of,
+    splits_of_folder,
+    visible_files,
+)
 from hf_noise.data.reading import CorpusError, Shard, check_parquet, extension, file_names, unreadable_file
 
 __all__ = ["Source", "find_source", "find_splits", "source_identity"]
@@ -120,6 +128,8 @@ class Source:
         reader, options = reader_of(self.files)
         if "data_files" not in self.options:
             files = load_dataset_builder(self.path, **self.options).config.data_files
+        elif len(self.options["data_files"]) > 1:
+            files = self.options["data_files"]
         elif len(files := _by_split(self.files)) == 1:
             return [self]
         return [
@@ -237,6 +247,8 @@ def _find(source: str | Path, config: str | None) -> Source:
     reader, options = reader_of(files)
     if empty := next((file for file in files if not Path(file).stat().st_size), None):
         raise CorpusError(f"the file {empty} of the source {name!r} is empty: it has no rows; leave it out")
+    if folder.is_dir() and any(extension(file) == ".md" for file in files):
+        return Source(name, identity, reader, {"data_files": splits_of_folder(folder, files), **options}, files)
     if folder.is_dir():
         return Source(name, f"{identity} {config}", str(folder), options | {"name": config}, files)
     return Source(name, identity, reader, {"data_files": {"train": list(files)}, **options}, files)

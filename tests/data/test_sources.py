@@ -194,6 +194,21 @@ def test_folder_of_text(tmp_path):
     assert texts(tmp_path) == [["one", "two"]]
 
 
+def test_folder_of_notes_in_markdown(tmp_path):
+    for name in ("train/a.md", "train/b/c.md", "test/d.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"# {name}\n\ntext")
+    assert texts(tmp_path) == [["# train/a.md", "text", "# train/b/c.md", "text"]]
+    assert texts(tmp_path, "test") == [["# test/d.md", "text"]]
+    assert {split: part.files for split, (part, _) in find_splits(tmp_path).items()} == {
+        "train": (str(tmp_path / "train/a.md"), str(tmp_path / "train/b/c.md")),
+        "test": (str(tmp_path / "test/d.md"),),
+    }
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "some.md").write_text("x")
+    assert texts(tmp_path / "e") == [["x"]]
+
+
 def test_embedded():
     from hf_noise.data.embedded import docs_text
 
