@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,23 +44,31 @@ def check_unique(batches: Callable[[], Iterable[np.ndarray]], where: str) -> Non
     if grows:
         return
     rounds = -(-rows // _HELD)
-    different, example = 0, None
+    again, example = 0, None
     for number in range(rounds):
-        held, waiting = np.empty(0, np.int64), 0
-        parts = [held]
-        for ids in batches():
-            if rounds > 1:  # those whose turn it is; equal ids have the same
-                ids = ids[(ids.view(np.uint64) * _SPREAD >> np.uint64(32)) % np.uint64(rounds) == number]
-            parts.append(ids)
-            waiting += ids.size
-            if waiting > _HELD:
-                parts, waiting = [np.unique(np.concatenate(parts))], 0
-        held, counts = np.unique(np.concatenate(parts), return_counts=True)
-        different += held.size
-        if example is None and counts.max(initial=0) > 1:
-            example = int(held[counts.argmax()])
-    if different < rows:
-        raise repeated(rows - different, rows, example, where)
+        held = np.empty(0, np.int64)
+        for ids in _chunks(batches(), number, rounds):
+            held, counts = np.unique(np.concatenate([held, ids]), return_counts=True)
+            again += int(counts.sum()) - held.size
+            if example is None and counts.max(initial=0) > 1:
+                example = int(held[counts.argmax()])
+    if again:
+        raise repeated(again, rows, example, where)
+
+
+def _chunks(batches: Iterable[np.ndarray], number: int, rounds: int) -> Iterator[np.ndarray]:
+    """The ids of one round, many at a time; equal ids are of the same round."""
+    parts, waiting = [], 0
+    for ids in batches:
+        if rounds > 1:
+            ids = ids[(ids.view(np.uint64) * _SPREAD >> np.uint64(32)) % np.uint64(rounds) == number]
+        parts.append(ids)
+        waiting += ids.size
+        if waiting >= _HELD:
+            yield np.concatenate(parts)
+            parts, waiting = [], 0
+    if parts:
+        yield np.concatenate(parts)
 
 
 def repeated(count: int, rows: int, example: int | None, where: str) -> CorpusError:
@@ -82,6 +91,16 @@ class SeenIds:
     def __init__(self, where: str) -> None:
         self.where, self.rows = where, 0
         self._parts: list[np.ndarray] = []  # each sorted, from large to small
+        self._shards: set[int] = set()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SeenIds, (self.where,)  # another process starts with what it sees itself
+
+    def of_shard(self, shard: int) -> SeenIds:
+        """Where the ids of a shard are added: here, or anew if the shard was here before, as in another epoch."""
+        seen = SeenIds(self.where) if shard in self._shards else self
+        seen._shards.add(shard)
+        return seen
 
     def add(self, ids: np.ndarray) -> None:
         """Raise CorpusError if one of these ids came before, or comes twice in them; int64 [n]."""

@@ -117,6 +117,10 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
     _own_ids = False
 
     @cached_property
+    def _seen(self) -> dict[str, SeenIds]:
+        return {}
+
+    @cached_property
     def kind(self) -> Any:
         """The feature of the column to corrupt."""
         _, dataset = next(iter(self.config.found_splits().values()))
@@ -196,8 +200,10 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
     ) -> Iterator[tuple[Any, pa.Table]]:
         function = CorruptColumn(self.noise_of(split), self.config.column, epoch=self.config.epoch)
         where = f"{self.config.source!r}, split {split!r}"
-        seen = SeenIds(f"{where}, column 'sample_id'")
+        seen = self._seen.get(split) or SeenIds(f"{where}, column 'sample_id'")
         for shard, given in zip(shards, human, strict=True):
+            # A stream comes here for each shard.
+            self._seen[split] = seen = seen.of_shard(shard.index)
             sample, row = first_sample_id(split, shard.index, splits), 0
             for number, table in enumerate(shard.tables(_BATCH)):
                 ids = np.arange(sample + row, sample + row + len(table))
