@@ -143,9 +143,10 @@ def corrupt(
             f"LabelFlips.symmetric(ratio=0.5, ...), got {noise!r}"
         )
     for name, value, smallest in (("batch_size", batch_size, 1), ("epoch", epoch, 0), ("num_proc", num_proc, 1)):
-        if (value is not None or name != "num_proc") and (type(value) is not int or value < smallest):
+        is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if (value is not None or name != "num_proc") and (not is_integer or value < smallest):
             raise ValueError(f"{name} must be an integer >= {smallest}, got {value!r}")
-    function = CorruptColumn(noise, column, sample_id, epoch)
+    function = CorruptColumn(noise, column, sample_id, int(epoch))
     if not isinstance(dataset, DatasetDict | IterableDatasetDict):
         split = str(getattr(dataset, "split", None) or "train")
         return _corrupt([(split, dataset)], function, batch_size, num_proc)[0]

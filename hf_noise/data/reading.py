@@ -245,7 +245,7 @@ def source_features(dataset: IterableDataset, source: str) -> Features:
     Raises:
         CorpusError: the first file cannot be read, or has no rows.
     """
-    if dataset.features is not None:
+    if dataset.features:  # none of blank lines
         return dataset.features
     for _, table in tables_of_files(dataset, source):
         if len(table):
@@ -255,7 +255,7 @@ def source_features(dataset: IterableDataset, source: str) -> Features:
 
 def with_features(dataset: IterableDataset, source: str) -> IterableDataset:
     """The stream with known columns, see `source_features`."""
-    return dataset if dataset.features is not None else dataset.cast(source_features(dataset, source))
+    return dataset if dataset.features else dataset.cast(source_features(dataset, source))
 
 
 def check_column(dataset: IterableDataset, column: str, source: str, option: str) -> None:

@@ -8,7 +8,7 @@ import os
 import pickle
 
 import pytest
-from datasets import Dataset, Value
+from datasets import Dataset, Value, load_dataset
 from huggingface_hub import DatasetCard
 
 from hf_noise.data import sources
@@ -226,6 +226,53 @@ def test_identity_follows_the_content(tmp_path):
     assert find_source(file).identity != before
 
 
+@pytest.mark.parametrize("name", ["metadata.csv", "train/metadata.jsonl", "train/0.png", "more.zip", "train/x.ppm"])
+def test_identity_of_images_follows_all_that_shapes_the_rows(tmp_path, name):
+    import PIL.Image
+
+    (tmp_path / "train").mkdir()
+    for number in range(3):
+        PIL.Image.new("L", (2, 2)).save(tmp_path / "train" / f"{number}.png")
+    seen = {find_source(tmp_path).identity}
+    for content in ("file_name,label\n0.png,0\n", "file_name,label\n0.png,1\n"):
+        (tmp_path / name).write_text(content)
+        os.utime(tmp_path / name, ns=(len(seen), len(seen)))
+        seen.add(find_source(tmp_path).identity)
+    assert len(seen) == 3
+    for about in ("LICENSE.txt", "record.json", ".hidden"):
+        (tmp_path / about).write_text("of the pictures")
+    assert find_source(tmp_path).identity in seen
+
+
+def test_labels_of_a_folder_of_images_arrive_when_they_are_mended(tmp_path):
+    import PIL.Image
+
+    (tmp_path / "own" / "train").mkdir(parents=True)
+    for number in range(4):
+        PIL.Image.new("L", (2, 2), number).save(tmp_path / "own" / "train" / f"{number}.png")
+    for labels in ([0, 1, 2, 0], [1, 2, 0, 1]):
+        lines = "".join(f"{number}.png,{label}\n" for number, label in enumerate(labels))
+        (tmp_path / "own" / "train" / "metadata.csv").write_text(f"file_name,label\n{lines}")
+        rows = load_dataset("hf_noise/noisy", source=str(tmp_path / "own"), column="label", num_classes=3, r=0.0,
+                            split="train", cache_dir=str(tmp_path / "cache"))  # fmt: skip
+        assert rows["label"][:] == labels
+
+
+def test_identity_of_a_folder_follows_what_its_card_says_of_splits_and_types(tmp_path):
+    Dataset.from_dict({"x": [1]}).to_parquet(tmp_path / "a.parquet")
+    seen = [find_source(tmp_path).identity]
+    (tmp_path / "README.md").write_text("# Text about the data")
+    assert find_source(tmp_path).identity == seen[0]
+    for splits in ("train", "test"):
+        configs = json.dumps([{"config_name": "some", "data_files": {splits: "a.parquet"}}])
+        for text in ("# Text", "# Another"):
+            (tmp_path / "README.md").write_text(f"---\nconfigs: {configs}\n---\n{text}")
+        seen.append(find_source(tmp_path).identity)
+    (tmp_path / "dataset_infos.json").write_text("{}")
+    seen.append(find_source(tmp_path).identity)
+    assert len(set(seen)) == 4
+
+
 def test_identity_does_not_depend_on_the_folder_one_is_in(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("one")
     monkeypatch.chdir(tmp_path)
@@ -242,6 +289,43 @@ def test_identity_does_not_depend_on_the_folder_one_is_in(tmp_path, monkeypatch)
 def test_missing(source, message):
     with pytest.raises(FileNotFoundError, match=message):
         find_source(source)
+
+
+def test_a_path_is_looked_for_before_the_hub_is_asked(monkeypatch):
+    monkeypatch.setattr(sources, "load_dataset_builder", lambda *_, **__: pytest.fail("asked"))
+    for name in ("./missing", "/missing", "../missing", "~/missing", "a/b/c", "missing.csv.gz", "missing/*.txt"):
+        for given in (name, {"train": name}):
+            with pytest.raises(FileNotFoundError, match=r"searched from"):
+                find_splits(given)
+
+
+@pytest.mark.parametrize("given", ["*.jsonl", ""])
+def test_links_that_lead_nowhere_are_named(tmp_path, given):
+    (tmp_path / "a.jsonl").write_text('{"x": 1}\n')
+    (tmp_path / "b.jsonl").symlink_to(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match="b.jsonl is a link to '.*gone', which is not there"):
+        find_source(str(tmp_path / given))
+    (tmp_path / "gone").write_text('{"x": 2}\n')
+    assert texts(str(tmp_path / given), column="x") == [[1, 2]]
+
+
+def test_folders_among_files_are_named(tmp_path):
+    Dataset.from_dict({"x": [1]}).to_parquet(tmp_path / "a.parquet")
+    Dataset.from_dict({"x": [2]}).to_parquet(tmp_path / "b.parquet" / "part-0.parquet")
+    with pytest.raises(ValueError, match=r"matches the folder .*b.parquet; name its files too, as with .*b.parquet/\*"):
+        find_source(str(tmp_path / "*.parquet"))
+    assert texts(str(tmp_path / "**" / "*-0.parquet"), column="x") == [[2]]
+
+
+def test_an_empty_file_is_seen_before_anything_is_read(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "b.txt").write_text("")
+    for name in ("*.txt", "b.txt", ""):
+        with pytest.raises(ValueError, match="b.txt of the source .* is empty: it has no rows"):
+            find_source(str(tmp_path / name))
+    (tmp_path / "a.jsonl").write_text("\n\n")
+    with pytest.raises(ValueError, match="is empty"):
+        check_column(find_source(tmp_path / "a.jsonl").splits()["train"], "text", "a.jsonl", "text_column")
 
 
 def test_folder_without_data(tmp_path):
