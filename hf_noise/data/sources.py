@@ -19,6 +19,7 @@ from datasets.exceptions import DatasetNotFoundError
 
 from hf_noise.data.digits import DIGITS, digits_files, digits_identity
 from hf_noise.data.embedded import DOCS_TEXT, docs_text_files, docs_text_identity
+from hf_noise.data.hub_revision import hub_revision
 from hf_noise.data.local_files import (
     IMAGE_FOLDER,
     IMAGES,
@@ -45,7 +46,8 @@ class Source:
 
     Attributes:
         name: what the user called it.
-        identity: changes when the content does (of files: path, size and time; of a data set on the Hub: its name).
+        identity: changes when the content does (of files: path, size and time; of a data set on the Hub: its name and
+            commit).
         path, options: how `datasets.load_dataset` is called for it.
         files: its local files, empty for a data set on the Hub.
         one_shard_a_file: the files were cut into shards when they were made.
@@ -239,7 +241,9 @@ def _find(source: str | Path, config: str | None) -> Source:
         raise ValueError(f"there are no embedded data called {name!r}; this version has {DOCS_TEXT!r} and {DIGITS!r}")
     files = local_files(name)
     if not files:
-        return Source(name, f"{name} {config}", name, {"name": config})
+        revision = hub_revision(name)
+        pinned = {"revision": revision} if revision else {}
+        return Source(name, f"{name} {config} {revision}", name, {"name": config, **pinned})
     folder = Path(name).expanduser()
     identity = identity_of(files, folder if folder.is_dir() else None)
     if folder.is_dir() and extension(files[0]) in IMAGES:
