@@ -35,11 +35,15 @@ def test_a_commit_and_whole_files(hub, client, fresh_python, tmp_path):
     out = fresh_python(
         LOAD
         + """
-from hf_noise.data.embedded import embedded_tokenizer
-stream = hf_noise.load_dataset("hf_noise/packed", source="user/texts", tokenizer="embedded", block_size=4,
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+words = ["<eos>"] + [f"x{a}{b}x" for a in "abc" for b in "abc"]
+backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<eos>"))
+backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", unk_token="<eos>")
+stream = hf_noise.load_dataset("hf_noise/packed", source="user/texts", tokenizer=tokenizer, block_size=4,
                                validation_fraction=0.4, streaming=True)
-texts = {split: embedded_tokenizer().decode([n for row in rows for n in row["input_ids"]])
-         for split, rows in stream.items()}
+texts = {split: [words[n] for row in rows for n in row["input_ids"]] for split, rows in stream.items()}
 print(json.dumps([labels(), texts]))
 """
     )
