@@ -14,7 +14,7 @@ from transformers import ProgressCallback, TrainingArguments, set_seed
 import hf_noise
 from hf_noise.analysis.error_rate import error_rate_from_ranks
 from hf_noise.data.packing import PackedRows
-from hf_noise.data.tokenization import find_tokenizer
+from hf_noise.data.tokenization import find_tokenizer, vocabulary_size
 from hf_noise.metrics.audit import audit_metrics
 from hf_noise.models.gpt2 import gpt2
 from hf_noise.noise import UniformTokens, rates
@@ -117,7 +117,7 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
         accelerator_config={"dispatch_batches": False} if settings.streaming else None,
     )  # fmt: skip
     set_seed(run.seed)
-    vocab_size = len(data.tokenizer)
+    vocab_size = vocabulary_size(data.tokenizer)
     model = gpt2(
         settings.model, vocab_size=vocab_size, block_size=settings.block_size, end_of_text=data.tokenizer.eos_token_id
     )

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from hf_noise.reports.generation_evaluation import REAL
 from hf_noise.reports.record import RunRecord
+from hf_noise.trainers.eight_bits import to_eight_bits
 
 # What a folder of sets, and the judge's, are called.
 RESERVED = (REAL, "judge")
@@ -207,8 +208,8 @@ def read_images(path: Path, files: Sequence[Path], data: Data) -> Tensor:
     for file in files:
         try:
             with Image.open(file) as image:
-                pixels.append(np.array(image.convert({1: "L", 3: "RGB"}[channels])))
-        except (OSError, SyntaxError, ValueError) as error:
+                pixels.append(np.array(to_eight_bits(image, channels)))
+        except Exception as error:  # Pillow's decoders raise many kinds
             raise ValueError(f"{file} cannot be read: {error}; draw the images again") from error
         check_shape(file, *pixels[-1].shape[:2], channels, data)
     return torch.from_numpy(np.stack(pixels)).reshape(len(pixels), *pixels[0].shape[:2], channels).permute(0, 3, 1, 2)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import abc
-import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,11 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ArrowBasedBuilder, BuilderConfig, DatasetInfo, Features, Version
-from datasets.exceptions import DatasetGenerationError
 
+from hf_noise.data.corrupt import count_noisy, flat_values
+from hf_noise.data.reading import CorpusError
+from hf_noise.data.settings import check_flags, check_names, names_of
 from hf_noise.noise import Noise, UniformTokens, rates
 from hf_noise.noise.base import check_seed
-from hf_noise.noise.tokens import IGNORE_INDEX
+from hf_noise.noise.describe import describe_noise
 
 __all__ = [
     "CorpusError",
@@ -40,10 +41,6 @@ _OTHER_SPLITS = range(3, 8)
 
 _CITATION = """\
 @misc{hf_noise, title = {hf_noise: noisy training data for Hugging Face libraries}, note = {Python package}}"""
-
-
-class CorpusError(DatasetGenerationError, ValueError):
-    """A source that cannot be used. `datasets` passes its own class of errors on without wrapping it in another."""
 
 
 @dataclass
@@ -84,8 +81,10 @@ class NoisyDataConfig(BuilderConfig):
         """
         self.check_rate()
         check_seed(self.seed)
-        if isinstance(self.epoch, bool) or not isinstance(self.epoch, int) or self.epoch < 0:
-            raise ValueError(f"epoch must be an integer >= 0, got {self.epoch!r}")
+        if isinstance(self.epoch, bool) or not isinstance(self.epoch, int) or not 0 <= self.epoch < 1 << 63:
+            raise ValueError(f"epoch must be an integer >= 0 and below 2^63, got {self.epoch!r}")
+        check_names(self, "source_config")
+        names_of("noisy_splits", self.noisy_splits)
 
     def check_rate(self) -> None:
         """Raise unless exactly one of `r` and `error_rate` is given, and is what the named configuration means."""
@@ -122,7 +121,7 @@ class NoisyDataConfig(BuilderConfig):
     @property
     def extra_noisy_splits(self) -> set[str]:
         """The splits that `noisy_splits` names."""
-        return {self.noisy_splits} if isinstance(self.noisy_splits, str) else set(self.noisy_splits)
+        return names_of("noisy_splits", self.noisy_splits)
 
 
 @dataclass
@@ -138,6 +137,10 @@ class NoisyTokensConfig(NoisyDataConfig):
 
     exclude_original: bool = False
     tokenizer: Any = None
+
+    def check(self) -> None:
+        super().check()
+        check_flags(self, "exclude_original")
 
     def token_noise(self, vocab_size: int) -> UniformTokens:
         """The noise that these settings mean for a vocabulary of this size."""
@@ -231,21 +234,10 @@ class NoisyDataBuilder(ArrowBasedBuilder):
         return DatasetInfo(description=self.DESCRIPTION.strip(), features=features, citation=_CITATION)
 
     def tell_noise(self, realised: dict[str, dict[str, Any]] | None = None) -> None:
-        """Write the noise into the info, so that it stays with the data: JSON in the last line of the description.
-
-        `{"noise": {protocol, version, fields, "realised": {"rate", "n"}}, "epoch": 0, "realised": {split: ...}}`,
-        the realised rates only once the data are built. What is written down is drawn once: noise of epoch 0 is said
-        to be drawn never again, so that a trainer does not take it for noise that it has to renew.
-        """
-        drawn = self.noise
-        if self.config.epoch == 0 and drawn.redraw != "never":
-            drawn = replace(drawn, redraw="never")
-        noise: dict[str, Any] = drawn.to_dict()
-        record: dict[str, Any] = {"noise": noise, "epoch": self.config.epoch, **self.told()}
-        if realised:
-            noise["realised"] = realised.get("train") or next(iter(realised.values()))
-            record["realised"] = realised
-        self.info.description = f"{self.DESCRIPTION.strip()}\n\n{json.dumps(record)}"
+        """Write the noise into the info, so that it stays with the data, see `describe_noise`; the realised rates only
+        once the data are built."""
+        told = self.told()
+        self.info.description = describe_noise(self.DESCRIPTION, self.noise, self.config.epoch, realised, **told)
 
     def told(self) -> dict[str, Any]:
         """What else a builder has to say in the last line of the description, JSON-able."""
@@ -253,6 +245,7 @@ class NoisyDataBuilder(ArrowBasedBuilder):
 
     def _download_and_prepare(self, dl_manager: Any, verification_mode: Any, **prepare_split_kwargs: Any) -> None:
         super()._download_and_prepare(dl_manager, verification_mode, **prepare_split_kwargs)
+        self.check_all_written(list(self.info.splits))
         realised = {split: self._realised(split) for split in self.info.splits}
         for split, rate in realised.items():
             logger.info(
@@ -270,29 +263,30 @@ class NoisyDataBuilder(ArrowBasedBuilder):
     def check_written(self, split: str) -> None:
         """Raise CorpusError if a split that was just written cannot be used."""
 
+    def check_all_written(self, splits: list[str]) -> None:
+        """Raise CorpusError if the splits cannot be used together."""
+
     def _realised(self, split: str) -> dict[str, Any]:
         """Share of noisy units among all that could be, read back from the files just written."""
-        noisy = total = 0
-        for is_noisy, clean in self.written(split, ["is_noisy", f"clean_{self.noisy_column}"]):
-            noisy += int(np.count_nonzero(is_noisy))
-            total += int(np.count_nonzero(clean != IGNORE_INDEX))
-        return {"rate": noisy / total if total else 0.0, "n": total}
+        return count_noisy(self._columns_written(split, ["is_noisy", f"clean_{self.noisy_column}"]))
 
     def written(self, split: str, columns: list[str]) -> Iterator[list[np.ndarray]]:
-        """The values of some columns of a split that was just written, batch by batch; rows of lists one after another.
+        """The values of some columns of a split that was just written, in batches; rows of lists one after another."""
+        for batch in self._columns_written(split, columns):
+            yield [flat_values(column) for column in batch]
 
-        `datasets` writes Arrow streams, or Parquet if asked for.
-        """
+    def _columns_written(self, split: str, columns: list[str]) -> Iterator[list[pa.Array]]:
+        """`datasets` writes Arrow streams, or Parquet if asked for."""
         folder, prefix = Path(self._output_dir), f"{self.dataset_name}-{split}"
         # Not the files of a split whose name goes on after this one.
         for file in sorted([*folder.glob(f"{prefix}.*"), *folder.glob(f"{prefix}-[0-9]*-of-*")]):
             if file.suffix == ".parquet":
                 for batch in pq.ParquetFile(file).iter_batches(columns=columns):
-                    yield [_values(batch[column]) for column in columns]
+                    yield [batch[column] for column in columns]
             else:
                 with pa.memory_map(str(file)) as mapped:
                     for batch in pa.ipc.open_stream(mapped):
-                        yield [_values(batch[column]) for column in columns]
+                        yield [batch[column] for column in columns]
 
 
 class NoisyTokensBuilder(NoisyDataBuilder):
@@ -308,9 +302,3 @@ class NoisyTokensBuilder(NoisyDataBuilder):
 
     def no_noise(self) -> UniformTokens:
         return UniformTokens(ratio=0.0, vocab_size=self.vocab_size(), seed=self.config.seed)
-
-
-def _values(column: pa.Array) -> np.ndarray:
-    while pa.types.is_nested(column.type):
-        column = column.flatten()
-    return column.to_numpy(zero_copy_only=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,20 @@ import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
 
-from hf_noise.data.sources import with_features
+from hf_noise.data.sample_ids import check_unique, repeated, sample_ids
 from hf_noise.noise import HumanLabels, LabelFlips, Noise
+from hf_noise.noise.arrays import IGNORE_INDEX
+from hf_noise.noise.describe import describe_noise
 
-__all__ = ["CorruptColumn", "corrupt", "corrupted_features", "holds_labels", "holds_tokens"]
+__all__ = [
+    "CorruptColumn",
+    "corrupt",
+    "corrupted_features",
+    "count_noisy",
+    "flat_values",
+    "holds_labels",
+    "holds_tokens",
+]
 
 _MASK, _SAMPLE_ID = "is_noisy", "sample_id"
 
@@ -45,12 +56,10 @@ class CorruptColumn:
         if self.sample_id not in table.column_names:
             table = table.append_column(self.sample_id, pa.array(np.asarray(indices, dtype=np.int64)))
         clean = _one_array(table[self.column])
-        if nulls := table[self.sample_id].null_count:
-            raise ValueError(
-                f"the sample ids in column {self.sample_id!r} hold {nulls} null(s), and noise belongs to an id; give "
-                "each row a stable integer, or drop those rows"
-            )
-        sample = table[self.sample_id].to_numpy().astype(np.int64, copy=False)
+        sample = sample_ids(table[self.sample_id], self.sample_id)
+        # Of a stream, these rows are all that is seen together.
+        if sample.size > 1 and (twice := sample.size - np.unique(sample).size):
+            raise repeated(twice, sample.size, None, f"column {self.sample_id!r}")
         noisy, is_noisy = self._draw(clean, sample, given)
         position = table.column_names.index(self.column)
         table = table.set_column(position, self.column, noisy)
@@ -109,11 +118,14 @@ def corrupt(
 
     Returns:
         The data set in the same format, with `column` noisy, the original as `clean_<column>` (same type), the mask
-        of replaced positions as `is_noisy`, and `sample_id`.
+        of replaced positions as `is_noisy`, and `sample_id`. The description in its `info` says which noise was drawn,
+        as those of `load_dataset("hf_noise/...")` do, in place of what it stated before; that of a `Dataset` also its
+        realised rate.
 
     Raises:
-        ValueError: a column is missing or of another kind, the data set is corrupted already, an `IterableDataset`
-            has no sample ids, or a token lies outside [0, vocab_size), a label outside [0, num_classes).
+        ValueError: a column is missing or of another kind, the data set is corrupted already or has no rows, an
+            `IterableDataset` has no sample ids, rows have equal ones (of a stream, rows of one batch), or a token lies
+            outside [0, vocab_size), a label outside [0, num_classes).
         TypeError: not a noise for tokens or labels, or not a data set.
 
     Example:
@@ -130,32 +142,62 @@ def corrupt(
             "noise must be a noise for tokens or labels, such as UniformTokens(ratio=0.5, ...) or "
             f"LabelFlips.symmetric(ratio=0.5, ...), got {noise!r}"
         )
-    function = CorruptColumn(noise, column, sample_id, epoch)
-    if isinstance(dataset, DatasetDict | IterableDatasetDict):
-        chosen = {"train", *noisy_splits}
-        if missing := sorted(chosen - set(dataset)):
-            raise ValueError(f"there is no split {', '.join(missing)} to corrupt, only {', '.join(dataset)}")
-        return type(dataset)(
-            {name: _corrupt(part, function, batch_size, num_proc) if name in chosen else part
-             for name, part in dataset.items()}
-        )
-    return _corrupt(dataset, function, batch_size, num_proc)
+    for name, value, smallest in (("batch_size", batch_size, 1), ("epoch", epoch, 0), ("num_proc", num_proc, 1)):
+        is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if (value is not None or name != "num_proc") and (not is_integer or value < smallest):
+            raise ValueError(f"{name} must be an integer >= {smallest}, got {value!r}")
+    function = CorruptColumn(noise, column, sample_id, int(epoch))
+    if not isinstance(dataset, DatasetDict | IterableDatasetDict):
+        split = str(getattr(dataset, "split", None) or "train")
+        return _corrupt([(split, dataset)], function, batch_size, num_proc)[0]
+    chosen = {"train", *([noisy_splits] if isinstance(noisy_splits, str) else noisy_splits)}
+    if missing := sorted(chosen - set(dataset)):
+        raise ValueError(f"there is no split {', '.join(missing)} to corrupt, only {', '.join(dataset)}")
+    parts = [(name, part) for name, part in dataset.items() if name in chosen]
+    noisy = dict(zip((name for name, _ in parts), _corrupt(parts, function, batch_size, num_proc), strict=True))
+    return type(dataset)({name: noisy.get(name, part) for name, part in dataset.items()})
 
 
-def _corrupt(dataset: Any, function: CorruptColumn, batch_size: int, num_proc: int | None) -> Any:
-    if isinstance(dataset, Dataset):
-        features = corrupted_features(dataset.features, function.noise, function.column, function.sample_id)
-        before = dataset.format
-        mapped = dataset.with_format("arrow").map(
-            function, with_indices=True, batched=True, batch_size=batch_size, num_proc=num_proc, features=features,
-            desc=f"Corrupting {function.column}",
-        )
-        if set(before["columns"]) == set(dataset.column_names):
-            before["columns"] = None
-        return mapped.with_format(before["type"], before["columns"], **before["format_kwargs"])
+def _corrupt(
+    parts: list[tuple[str, Any]], function: CorruptColumn, batch_size: int, num_proc: int | None
+) -> list[Any]:
+    """All splits that are corrupted; each says the realised rate of all."""
+    stored = [part for _, part in parts if isinstance(part, Dataset) and function.sample_id in part.column_names]
+    _check_ids(stored, function.sample_id)
+    noisy, realised = [], {}
+    for name, part in parts:
+        if isinstance(part, Dataset):
+            noisy.append(_map(part, function, batch_size, num_proc))
+            realised[name] = count_noisy(_units(noisy[-1], function.column))
+        else:
+            noisy.append(_map_stream(part, function, batch_size))
+    for part in noisy:
+        part.info.description = describe_noise(part.info.description, function.noise, function.epoch, realised)
+    return noisy
+
+
+def _map(dataset: Dataset, function: CorruptColumn, batch_size: int, num_proc: int | None) -> Dataset:
+    features = corrupted_features(dataset.features, function.noise, function.column, function.sample_id)
+    if not len(dataset):
+        raise ValueError("the data set has no rows to corrupt")
+    before = dataset.format
+    mapped = dataset.with_format("arrow").map(
+        function, with_indices=True, batched=True, batch_size=batch_size, num_proc=num_proc, features=features,
+        desc=f"Corrupting {function.column}",
+    )
+    if set(before["columns"]) == set(dataset.column_names):
+        before["columns"] = None
+    return mapped.with_format(before["type"], before["columns"], **before["format_kwargs"])
+
+
+def _map_stream(dataset: Any, function: CorruptColumn, batch_size: int) -> IterableDataset:
     if not isinstance(dataset, IterableDataset):
         raise TypeError(f"dataset must come from the library `datasets`, got {type(dataset).__name__}")
-    dataset = with_features(dataset)
+    if dataset.features is None:
+        first = next(dataset.with_format("arrow").iter(batch_size=100), None)
+        if first is None:
+            raise ValueError("the stream is empty: it has no rows")
+        dataset = dataset.cast(Features.from_arrow_schema(first.schema))
     if function.sample_id not in dataset.features:
         raise ValueError(
             f"an IterableDataset needs a column {function.sample_id!r} with a stable integer for each row, because row "
@@ -166,6 +208,42 @@ def _corrupt(dataset: Any, function: CorruptColumn, batch_size: int, num_proc: i
     formatting = dataset._formatting
     mapped = dataset.with_format("arrow").map(function, batched=True, batch_size=batch_size, features=features)
     return mapped.with_format(formatting.format_type if formatting else None)
+
+
+def _check_ids(datasets: list[Dataset], column: str) -> None:
+    def batches() -> Iterator[np.ndarray]:
+        for dataset in datasets:
+            _check_id_type(dataset.features, column)
+            for table in dataset.select_columns([column]).with_format("arrow").iter(batch_size=1 << 16):
+                yield sample_ids(table[column], column)
+
+    check_unique(batches, f"column {column!r}")
+
+
+def _units(dataset: Dataset, column: str) -> Iterator[tuple[pa.Array, pa.Array]]:
+    """The mask and the clean column of data that were just corrupted, chunk by chunk."""
+    for batch in dataset.data.table.select([_MASK, f"clean_{column}"]).to_batches():
+        yield batch[0], batch[1]
+
+
+def count_noisy(batches: Iterable[tuple[pa.Array, pa.Array]]) -> dict[str, float | int]:
+    """The share of noisy units and the number of units, `{"rate", "n"}`.
+
+    Args:
+        batches: masks and clean columns, both of lists or both of single values; -100 is no unit.
+    """
+    noisy = total = 0
+    for is_noisy, clean in batches:
+        noisy += int(np.count_nonzero(flat_values(is_noisy)))
+        total += int(np.count_nonzero(flat_values(clean) != IGNORE_INDEX))
+    return {"rate": noisy / total if total else 0.0, "n": total}
+
+
+def flat_values(column: pa.Array) -> np.ndarray:
+    """The values of a column, those of lists one after another."""
+    while pa.types.is_nested(column.type):
+        column = column.flatten()
+    return column.to_numpy(zero_copy_only=False)
 
 
 def corrupted_features(features: Features, noise: Noise, column: str, sample_id: str = _SAMPLE_ID) -> Features:
@@ -179,11 +257,16 @@ def corrupted_features(features: Features, noise: Noise, column: str, sample_id:
             "data instead, or remove or rename those columns"
         )
     mask = _mask_of(features[column], noise, column)
-    if sample_id in features and not pa.types.is_integer(getattr(features[sample_id], "pa_type", pa.null())):
-        raise ValueError(f"sample ids must be integers, but column {sample_id!r} holds {features[sample_id]}")
+    if sample_id in features:
+        _check_id_type(features, sample_id)
     added = {f"clean_{column}": features[column], _MASK: mask}
     ids = {} if sample_id in features else {sample_id: Value("int64")}
     return Features({**features, **ids, **added})
+
+
+def _check_id_type(features: Features, column: str) -> None:
+    if not pa.types.is_integer(getattr(features[column], "pa_type", pa.null())):
+        raise ValueError(f"sample ids must be integers, but column {column!r} holds {features[column]}")
 
 
 def holds_labels(kind: Any) -> bool:

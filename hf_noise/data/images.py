@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, DatasetInfo, Features, Image, IterableDataset, SplitGenerator, Value
 
-from hf_noise.data.builder import CorpusError, first_sample_id
+from hf_noise.data.builder import first_sample_id
 from hf_noise.data.labels import (
     SHARD_BYTES,
     NoisyLabelsBuilder,
@@ -24,7 +24,9 @@ from hf_noise.data.labels import (
     class_names,
     one_column,
 )
-from hf_noise.data.sources import Shard, Source, find_splits, source_identity, with_features
+from hf_noise.data.reading import CorpusError, Shard, with_features
+from hf_noise.data.settings import check_flags, check_names
+from hf_noise.data.sources import Source, find_splits, source_identity
 
 __all__ = ["NoisyImagesBuilder", "NoisyImagesConfig", "unreadable"]
 
@@ -34,6 +36,8 @@ _BATCH = 256  # images
 # From this size on, decoding outweighs handing the work to threads: twice as fast on two cores at 70 kB.
 _WORTH_A_THREAD = 16 << 10
 _IMAGE_COLUMNS = ("image", "img")
+# As what a column without the feature `Image` may hold images: the content of their files, or their paths.
+_STORED = ("binary", "large_binary", "string", "large_string")
 
 
 @dataclass
@@ -66,6 +70,8 @@ class NoisyImagesConfig(NoisyLabelsConfig):
 
     def check(self) -> None:
         super().check()
+        check_names(self, "image_column", "label_column")
+        check_flags(self, "check_images")
         if self.on_error not in ("raise", "skip"):
             raise ValueError(f'on_error must be "raise" or "skip", got {self.on_error!r}')
         if self.on_error == "skip" and not self.check_images:
@@ -92,13 +98,23 @@ class NoisyImagesConfig(NoisyLabelsConfig):
 
     def columns_of(self, dataset: IterableDataset, source: Source) -> list[str]:
         """The columns of the source that hold the images and the labels."""
-        return [
+        image, label = [
             _find_column(dataset, source, *choice)
             for choice in (
                 (self.image_column, _IMAGE_COLUMNS, "image_column"),
                 (self.label_column, self.LABEL_COLUMNS, "label_column"),
             )
         ]
+        kind = dataset.features[image]
+        if not (isinstance(kind, Image) or getattr(kind, "dtype", None) in _STORED or isinstance(kind, dict)):
+            raise ValueError(f"column {image!r} of {source.name!r} holds {kind}, no images; choose another with "
+                             "image_column=")  # fmt: skip
+        if f"clean_{label}" in dataset.features:
+            raise ValueError(
+                f"column {label!r} of {source.name!r} is corrupted already: there is 'clean_{label}' beside it; take "
+                f"the true labels with label_column='clean_{label}', or data that are clean"
+            )
+        return [image, label]
 
 
 class NoisyImagesBuilder(NoisyLabelsBuilder):
@@ -130,7 +146,7 @@ class NoisyImagesBuilder(NoisyLabelsBuilder):
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
         found = self.config.found_splits()
         self.check_noisy_splits(list(found))
-        found = {split: (source, with_features(dataset)) for split, (source, dataset) in found.items()}
+        found = {split: (source, with_features(dataset, source.name)) for split, (source, dataset) in found.items()}
         columns = {split: self.config.columns_of(dataset, source) for split, (source, dataset) in found.items()}
         names = self._names(found, columns)
         of_source, classes = self.choose_classes(names)
@@ -148,9 +164,8 @@ class NoisyImagesBuilder(NoisyLabelsBuilder):
         generators = []
         for split, (source, dataset) in found.items():
             human = self.read_labels(split, source, dataset, columns[split][1], of_source, classes)
-            if source.is_columnar:  # what else the split has is not even read
-                dataset = source.only(columns[split]).splits()[str(dataset.split)]
-            shards = source.shards(dataset, SHARD_BYTES)
+            used = Features({column: dataset.features[column] for column in columns[split]})
+            shards = source.shards(source.narrowed(dataset, columns[split]), SHARD_BYTES, used)
             first_sample_id(split, len(shards) - 1, found)  # too many shards or splits are refused at once
             # Tuples, because `datasets` deals out the entries of lists to its processes.
             settings = {
@@ -202,7 +217,7 @@ class NoisyImagesBuilder(NoisyLabelsBuilder):
                 rows = np.flatnonzero(number_of[labels] >= 0)
                 images = Image().cast_storage(_one_array(table[columns[0]]).take(pa.array(rows)))
                 if self.config.check_images and (broken := unreadable(images)):
-                    skipped += self._broken(split, shard, images, broken, row + rows)
+                    skipped += self._broken(split, shard, images, broken, row + rows, number_of[labels[rows]])
                     good = np.setdiff1d(np.arange(rows.size), list(broken))
                     rows, images = rows[good], images.take(pa.array(good))
                 clean = number_of[labels[rows]]
@@ -227,12 +242,15 @@ class NoisyImagesBuilder(NoisyLabelsBuilder):
         return pa.table(columns).cast(self.info.features.arrow_schema)
 
     def _broken(
-        self, split: str, shard: Shard, images: pa.Array, broken: Mapping[int, str], rows: np.ndarray
-    ) -> list[int]:
+        self, split: str, shard: Shard, images: pa.Array, broken: Mapping[int, str], rows: np.ndarray,
+        classes: np.ndarray,
+    ) -> list[int]:  # fmt: skip
         """The rows of the shard to leave out; raises CorpusError for the first of them if that is not asked for."""
+        label = self.info.features["label"]
         for index, reason in broken.items():
             path = images[index]["path"].as_py() if images[index].is_valid else None
             named = f"row {rows[index]} of shard {shard.index}" + (f" ({path})" if path else "")
+            named += f", of class {classes[index]} ({label.int2str(int(classes[index]))}),"
             told = f"{self.config.source!r}, split {split!r}: the image in {named} cannot be read: {reason}"
             if self.config.on_error == "raise":
                 raise CorpusError(f'{told}; mend or remove it, or pass on_error="skip"')

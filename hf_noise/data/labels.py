@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,8 +11,11 @@ import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, Features, IterableDataset, Value
 
-from hf_noise.data.builder import CorpusError, NoisyDataBuilder, NoisyDataConfig
-from hf_noise.data.sources import Source, check_column, find_splits, source_identity, with_features
+from hf_noise.data.builder import NoisyDataBuilder, NoisyDataConfig
+from hf_noise.data.columns import check_same_classes
+from hf_noise.data.reading import CorpusError, check_column, with_features
+from hf_noise.data.settings import check_flags, check_names, check_pairs
+from hf_noise.data.sources import Source, find_splits, source_identity
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.labels import LABEL_PROTOCOLS
 
@@ -34,7 +37,6 @@ SHARD_BYTES = 64 << 20
 UNLABELLED = -1
 
 _HUMAN = "human:"
-_BATCH = 10_000  # labels
 
 
 @dataclass
@@ -76,7 +78,9 @@ class NoisyLabelsConfig(NoisyDataConfig):
         return super().ratio if self.human is None else None
 
     def check(self) -> None:
+        check_names(self, "protocol")
         super().check()
+        check_flags(self, "allow_adversarial", "allow_missing_classes")
         if self.protocol not in (None, *LABEL_PROTOCOLS) and not self.human:
             raise ValueError(
                 f"protocol must be one of {', '.join(LABEL_PROTOCOLS)}, or human:<name> for the labels in a column "
@@ -85,6 +89,7 @@ class NoisyLabelsConfig(NoisyDataConfig):
         if self.pairs is not None:
             if self.protocol != "pairs":
                 raise ValueError(f'pairs= belongs to protocol="pairs", got protocol={self.protocol!r}')
+            check_pairs(self.pairs)
             self.pairs = dict(self.pairs)  # a read-only view, as label_maps has, would not reach other processes
         if self.protocol == "pairs" and not (self.pairs or self.PAIRS):
             raise ValueError(
@@ -193,33 +198,36 @@ class NoisyLabelsBuilder(NoisyDataBuilder):
         if wanted is not None and self.config.human_source is None:
             check_column(dataset, f"human_{wanted}", source.name, "protocol")
             columns.append(f"human_{wanted}")
-        shards = _read(source, dataset, columns)
-        labels = [one_column(table, column) for table in shards]
+            check_same_classes(dataset.features, *columns, source.name)
+        shards, rows = _read(source, dataset, columns)
+        labels = [shard[0] for shard in shards]
         everything = np.concatenate(labels)
         if self.is_unlabelled(split, everything):
             return None
         where = f"{source.name!r}, split {split!r}"
-        check_labels(everything, of_source, where)
+        check_labels(everything, of_source, where, files=rows)
         self.check_classes(split, np.bincount(everything, minlength=of_source)[classes])
         if wanted is None:
             return None
         if len(columns) == 1:
-            human = self._annotations(wanted, column, everything)
+            human = self._annotations(wanted, column, everything, dataset.features)
         else:
-            human = np.concatenate([one_column(table, columns[1]) for table in shards])
+            human = np.concatenate([shard[1] for shard in shards])
             self._people = _people(everything, human, of_source, wanted, where)
         return np.split(human, np.cumsum([part.size for part in labels])[:-1])
 
-    def _annotations(self, name: str, column: str, labels: np.ndarray) -> np.ndarray:
+    def _annotations(self, name: str, column: str, labels: np.ndarray, features: Features) -> np.ndarray:
         """The labels that people gave, from a source of their own that proves to belong to these true labels."""
         found = find_splits(self.config.human_source)
         source, dataset = found["train"] if "train" in found else next(iter(found.values()))
-        dataset = with_features(dataset)
-        clean = "clean_label" if "clean_label" in dataset.features else column
-        for needed in (clean, f"human_{name}"):
+        dataset = with_features(dataset, source.name)
+        clean, human = "clean_label" if "clean_label" in dataset.features else column, f"human_{name}"
+        for needed in (clean, human):
             check_column(dataset, needed, source.name, "human_source")
-        tables = _read(source, dataset, [clean, f"human_{name}"])
-        columns = [np.concatenate([one_column(table, key) for table in tables]) for key in (clean, f"human_{name}")]
+            class_names(dataset.features, needed, "human_source")
+            check_same_classes({**dataset.features, column: features[column]}, column, needed, source.name)
+        shards, _ = _read(source, dataset, [clean, human])
+        columns = [np.concatenate(parts) for parts in zip(*shards, strict=True)]
         self._people = _people(*columns, self.num_classes(), name, repr(source.name))
         try:
             return self._people.columns(labels, columns[1])[0]
@@ -247,7 +255,8 @@ class NoisyLabelsBuilder(NoisyDataBuilder):
         # The first count is of rows without a label.
         counts = np.zeros(1 + self.num_classes(), dtype=np.int64)
         for (clean,) in self.written(split, [f"clean_{self.noisy_column}"]):
-            counts += np.bincount(clean - UNLABELLED, minlength=counts.size)
+            # In int64, because a column of uint8 holds no -1, and one of int8 no 128.
+            counts += np.bincount(clean.astype(np.int64) - UNLABELLED, minlength=counts.size)
         if counts[0] == counts.sum():
             return
         if counts[0]:
@@ -274,32 +283,54 @@ def class_names(features: Features, column: str, option: str) -> list[str] | Non
     )
 
 
-def one_column(table: pa.Table, column: str) -> np.ndarray:
-    """A column of integers as int64 [n]; CorpusError if it holds nulls."""
+def one_column(table: pa.Table, column: str, where: str | None = None) -> np.ndarray:
+    """A column of integers as int64 [n]; CorpusError if it holds nulls, or no integers. `where` names its file."""
+    there = f" (in {where})" if where else ""
     if nulls := table[column].null_count:
-        raise CorpusError(f"column {column!r} holds {nulls} null(s); every row needs a label, so drop those without")
+        raise CorpusError(
+            f"column {column!r} holds {nulls} null(s); every row needs a label, so drop those without{there}"
+        )
+    if not pa.types.is_integer(table[column].type):
+        raise CorpusError(
+            f"column {column!r} holds {table[column].type}, no labels; give integers or a ClassLabel{there}"
+        )
     return table[column].to_numpy().astype(np.int64, copy=False)
 
 
-def check_labels(labels: np.ndarray, num_classes: int, where: str, first: int = 0) -> None:
-    """Raise CorpusError unless all labels [n] are in [0, num_classes); `first` is the number of the first row."""
+def check_labels(
+    labels: np.ndarray, num_classes: int, where: str, first: int = 0, files: Sequence[tuple[str, int]] = ()
+) -> None:
+    """Raise CorpusError unless all labels [n] are in [0, num_classes).
+
+    `first` is the number of the first row, and `files` are the names of the files in their order and their rows.
+    """
     outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if outside.size:
+        ends = np.cumsum([0, *(rows for _, rows in files)])
+        place = int(np.searchsorted(ends, outside[0], side="right")) - 1
+        named = f", row {outside[0] - ends[place]} of {files[place][0]}" if files else ""
         raise CorpusError(
             f"{where}: {outside.size} of {labels.size} labels are outside [0, {num_classes}), the first at index "
-            f"{first + outside[0]}: {labels[outside[0]]} (counted in rows {first} to {first + labels.size - 1}); rows "
-            "without a label (-1 on the Hub) have to go, and a source with other classes is no source for these data"
+            f"{first + outside[0]}: {labels[outside[0]]} (counted in rows {first} to {first + labels.size - 1}{named})"
+            "; rows without a label (-1 on the Hub) have to go, and a source with other classes is no source for these "
+            "data"
         )
 
 
-def _read(source: Source, dataset: IterableDataset, columns: list[str]) -> list[pa.Table]:
-    """Some columns of each shard of a split, in the order of the rows."""
-    if source.is_columnar:
-        dataset = source.only(columns).splits()[str(dataset.split)]
-    return [
-        pa.concat_tables([part.select(columns) for part in shard.tables(_BATCH, columns)])
-        for shard in source.shards(dataset, SHARD_BYTES)
-    ]
+def _read(
+    source: Source, dataset: IterableDataset, columns: list[str]
+) -> tuple[list[list[np.ndarray]], list[tuple[str, int]]]:
+    """Columns of integers of each shard of a split, int64 in the order of the rows; and the files with their rows."""
+    used = Features({column: dataset.features[column] for column in columns})
+    shards, files = [], []
+    for shard in source.shards(source.narrowed(dataset, columns), SHARD_BYTES, used):
+        parts: list[list[np.ndarray]] = [[np.empty(0, np.int64)] for _ in columns]
+        for file, table in shard.files(columns):
+            files.append((file, len(table)))
+            for part, column in zip(parts, columns, strict=True):
+                part.append(one_column(table, column, file))
+        shards.append([np.concatenate(part) for part in parts])
+    return shards, files
 
 
 def _people(clean: np.ndarray, human: np.ndarray, num_classes: int, name: str, where: str) -> HumanLabels:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import DatasetInfo, Features, List, SplitGenerator, Value
+from datasets import DatasetInfo, Features, IterableDataset, List, SplitGenerator, Value
 
-from hf_noise.data.builder import CorpusError, NoisyTokensBuilder, NoisyTokensConfig, first_sample_id
+from hf_noise.data.builder import NoisyTokensBuilder, NoisyTokensConfig, first_sample_id
 from hf_noise.data.embedded import DOCS_TEXT
+from hf_noise.data.held_out import check_apart, held_out_files, is_held_out
 from hf_noise.data.packing import Packing, check_block_size
-from hf_noise.data.sources import Shard, Source, check_column, find_source
-from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity
+from hf_noise.data.reading import CorpusError, Shard, check_column, file_names, first_of, source_features
+from hf_noise.data.settings import check_names
+from hf_noise.data.sources import Source, find_source
+from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity, vocabulary_size
 
 __all__ = ["PackedTextBuilder", "PackedTextConfig", "token_lists"]
 
@@ -35,9 +37,12 @@ class PackedTextConfig(NoisyTokensConfig):
     Args:
         block_size: tokens per row, >= 2.
         text_column: the column with the text of a document.
-        validation_source: a second source, used whole as the validation split.
-        validation_fraction: share of the documents held out for validation if the source has no such split, in
-            [0, 1); chosen by a hash of their text, so that equal documents are on one side. 0 for no such split.
+        validation_source: a second source, used whole as the validation split; no file of it is in `source` as well.
+        validation_fraction: what is held out for validation if the source has no such split, in [0, 1); 0 for no such
+            split. Of several text files (.txt, .md) the share of the files, each whole, so that no file has paragraphs
+            on both sides; they are chosen by a hash of how they begin, and copies are on one side. Otherwise, in a
+            single text file and in rows of Parquet, JSON, CSV or Arrow, the share of the documents, chosen by a hash of
+            their text, so that equal documents are on one side. See `hf_noise.data.held_out`.
     """
 
     source: str | None = DOCS_TEXT
@@ -49,7 +54,13 @@ class PackedTextConfig(NoisyTokensConfig):
     def check(self) -> None:
         super().check()
         check_block_size(self.block_size)
-        if self.validation_fraction is not None and not 0 <= self.validation_fraction < 1:
+        if self.text_column is None:
+            raise TypeError("text_column must be the name of a column, got None")
+        check_names(self, "text_column")
+        fraction = self.validation_fraction
+        if fraction is not None and (isinstance(fraction, bool) or not isinstance(fraction, int | float)):
+            raise TypeError(f"validation_fraction must be a number in [0, 1), got {fraction!r}")
+        if fraction is not None and not 0 <= fraction < 1:
             raise ValueError(f"validation_fraction must lie in [0, 1), got {self.validation_fraction!r}")
         if self.validation_source is not None and self.validation_fraction:
             raise ValueError("give validation_source or validation_fraction, not both")
@@ -102,8 +113,12 @@ class PackedTextBuilder(NoisyTokensBuilder):
             logger.info("%s tokenizer %r with %d tokens", *what)
         return tokenizer
 
+    @cached_property
+    def _vocab_size(self) -> int:
+        return vocabulary_size(self.tokenizer)
+
     def vocab_size(self) -> int:
-        return len(self.tokenizer)
+        return self._vocab_size
 
     def _info(self) -> DatasetInfo:
         self.config.check()
@@ -122,52 +137,68 @@ class PackedTextBuilder(NoisyTokensBuilder):
         splits = source.splits()
         if "train" not in splits:
             raise ValueError(f"the source {source.name!r} has no train split, only {', '.join(splits)}")
-        parts = {"train": (splits["train"], source, None)}
+        parts: dict[str, tuple[IterableDataset, Source, bool | None]] = {"train": (splits["train"], source, None)}
+        held_files = None
         if config.validation_source is not None:
             other = find_source(config.validation_source)
             found = other.splits()
             chosen = "validation" if "validation" in found else "train"
             if chosen not in found:
                 raise ValueError(f"{other.name!r} has no validation or train split, only {', '.join(found)}")
+            check_apart(file_names(splits["train"]), file_names(found[chosen]), source.name, other.name)
             parts["validation"] = (found[chosen], other, None)
         elif "validation" in splits:
             parts["validation"] = (splits["validation"], source, None)
         elif config.held_out():
+            held_files = held_out_files(file_names(splits["train"]), config.held_out(), source.name)
             parts = {"train": (splits["train"], source, False), "validation": (splits["train"], source, True)}
         if "test" in splits:
             parts["test"] = (splits["test"], source, None)
         self.check_noisy_splits(list(parts))
         self.tell_noise()
-        return [self._split_generator(name, *part, dl_manager.is_streaming) for name, part in parts.items()]
+        return [
+            self._split_generator(name, *part, held_files, dl_manager.is_streaming) for name, part in parts.items()
+        ]
 
     def _split_generator(
-        self, split: str, dataset: Any, source: Source, held_out: bool | None, is_streaming: bool
-    ) -> SplitGenerator:
-        check_column(dataset, self.config.text_column, source.name, "text_column")
-        shards = source.shards(dataset)
+        self, split: str, dataset: IterableDataset, source: Source, held_out: bool | None,
+        held_files: frozenset[str] | None, is_streaming: bool,
+    ) -> SplitGenerator:  # fmt: skip
+        column = self.config.text_column
+        check_column(dataset, column, source.name, "text_column")
+        kind = source_features(dataset, source.name)[column]
+        if kind not in (Value("string"), Value("large_string"), Value("null")):
+            holds = kind.dtype if isinstance(kind, Value) else kind
+            raise CorpusError(
+                f"column {column!r} holds {holds}, not text, in {source.name!r}; choose another with text_column="
+                f"{first_of(dataset)}"
+            )
+        text = Features({column: kind if kind != Value("null") else Value("string")})
+        shards = source.shards(source.narrowed(dataset, [column]), features=text)
         first_sample_id(split, len(shards) - 1)  # too many shards are refused before hours of work
         # One row must exist, which is known before hours of work. A stream is not searched for held-out documents:
         # there may be one in thousands, and each of them is a download.
-        if not (is_streaming and held_out) and not any(self._has_row(shard, held_out) for shard in shards):
+        chosen = {"held_out": held_out, "held_files": held_files}
+        if not (is_streaming and held_out) and not any(self._has_row(shard, **chosen) for shard in shards):
             remedy = "raise validation_fraction= (0: no such split)" if held_out else "give more text or smaller blocks"
             raise CorpusError(
                 f"the {split} split of {source.name!r} is shorter than one block of {self.config.block_size} tokens in "
                 f"each of its {len(shards)} shards; {remedy}"
             )
-        return SplitGenerator(name=split, gen_kwargs={"shards": shards, "split": split, "held_out": held_out})
+        return SplitGenerator(name=split, gen_kwargs={"shards": shards, "split": split, **chosen})
 
-    def _has_row(self, shard: Shard, held_out: bool | None) -> bool:
+    def _has_row(self, shard: Shard, held_out: bool | None, held_files: frozenset[str] | None) -> bool:
         packing = Packing(self.tokenizer, self.config.block_size)
-        return next(packing.rows(self._texts(shard, held_out, batch_size=8)), None) is not None
+        return next(packing.rows(self._texts(shard, held_out, held_files, batch_size=8)), None) is not None
 
     def _generate_tables(
-        self, shards: list[Shard], split: str, held_out: bool | None
+        self, shards: list[Shard], split: str, held_out: bool | None, held_files: frozenset[str] | None
     ) -> Iterator[tuple[tuple[int, int], pa.Table]]:
         tokens = dropped = 0
         for shard in shards:
             packing = Packing(self.tokenizer, self.config.block_size)
             sample = first_sample_id(split, shard.index)
-            for number, block in enumerate(packing.rows(self._texts(shard, held_out))):
+            for number, block in enumerate(packing.rows(self._texts(shard, held_out, held_files))):
                 ids = np.arange(sample, sample + len(block), dtype=np.int64)
                 sample += len(block)
                 yield (shard.index, number), pa.table(self.columns(block, ids, split))
@@ -189,19 +220,17 @@ class PackedTextBuilder(NoisyTokensBuilder):
             "is_noisy": token_lists(is_noisy), "sample_id": pa.array(ids),
         }
 
-    def _texts(self, shard: Shard, held_out: bool | None, batch_size: int = _BATCH) -> Iterator[list[str]]:
+    def _texts(
+        self, shard: Shard, held_out: bool | None, held_files: frozenset[str] | None, batch_size: int = _BATCH
+    ) -> Iterator[list[str]]:
         """The documents of a shard that belong to this side of the split; `held_out` None for all of them."""
         column, share = self.config.text_column, self.config.held_out()
-        for table in shard.tables(batch_size, [column]):
-            if not pa.types.is_string(kind := table[column].type) and not pa.types.is_large_string(kind):
-                raise CorpusError(f"column {column!r} holds {kind}, not text; choose another with text_column=")
+        by_file = None if held_files is None else lambda file: (file in held_files) == held_out
+        for table in shard.tables(batch_size, [column], by_file):
             texts = [text for text in table[column].to_pylist() if text]
-            yield texts if held_out is None else [text for text in texts if _is_held_out(text, share) == held_out]
-
-
-def _is_held_out(text: str, share: float) -> bool:
-    draw = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-    return draw < share * 2**64
+            if held_out is not None and by_file is None:
+                texts = [text for text in texts if is_held_out(text, share) == held_out]
+            yield texts
 
 
 def token_lists(rows: np.ndarray) -> pa.FixedSizeListArray:

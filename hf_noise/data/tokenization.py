@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
+import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +15,12 @@ from hf_noise.data.embedded import DEFAULT_VOCAB_SIZE, embedded_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["find_tokenizer", "tokenizer_identity"]
+__all__ = ["find_tokenizer", "tokenizer_identity", "vocabulary_size"]
+
+logger = logging.getLogger(__name__)
+
+# Of a tokenizer's settings, those that only say where it was loaded from.
+_ORIGIN = ("name_or_path", "is_local", "local_files_only", "_commit_hash")
 
 
 def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -23,7 +32,8 @@ def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokeni
 
     Raises:
         ValueError: the name is not understood, or the tokenizer has no end-of-text token.
-        OSError: no such folder, or the Hub cannot be reached.
+        FileNotFoundError: a name that can only be a path, such as "./tokenizer", is not there; the Hub is not asked.
+        OSError: the folder holds no tokenizer, or the Hub cannot be reached.
         TypeError: neither a name nor a tokenizer.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -32,12 +42,22 @@ def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokeni
         tokenizer = str(tokenizer)
     if isinstance(tokenizer, str):
         name = tokenizer
-        if name == "embedded" or name.startswith("embedded:"):
+        if name == "embedded" or name.startswith(("embedded:", "embedded/")):
             tokenizer = embedded_tokenizer(_embedded_size(name))
         else:
+            place = Path(name).expanduser()
+            # Ids on the Hub are `name` or `namespace/name`; all else meant a local path.
+            is_there = os.path.exists(place)
+            if not name.strip() or not is_there and (
+                name.startswith(("/", ".", "~")) or name.count("/") > 1 or place.suffix == ".json"
+            ):
+                raise FileNotFoundError(
+                    f"there is no folder tokenizer={name!r} (searched from {Path.cwd()}); give one with tokenizer "
+                    'files, the id of a model on the Hub, or "embedded"'
+                )
             try:
-                tokenizer = AutoTokenizer.from_pretrained(str(Path(name).expanduser()) if _is_path(name) else name)
-            except (OSError, ValueError) as error:
+                tokenizer = AutoTokenizer.from_pretrained(str(place) if is_there else name)
+            except Exception as error:  # of files that are cut: those of JSON, tokenizers and sentencepiece
                 raise OSError(
                     f"the tokenizer {name!r} could not be loaded ({type(error).__name__}: {error}); without a network, "
                     'give tokenizer= a folder with tokenizer files, or "embedded"'
@@ -55,11 +75,49 @@ def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokeni
 
 
 def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A hash that is equal exactly when two tokenizers encode alike, wherever they came from."""
+    """A hash that is equal only when two tokenizers encode alike, wherever they came from.
+
+    It is equal whenever they do for those of `tokenizers`; of others it also changes with settings that do not count.
+    """
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    content = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
-    text = f"{type(tokenizer).__name__ if backend is None else ''} {tokenizer.eos_token_id} {content}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    # Of a tokenizer without a backend the vocabulary is not all: merges and settings stand in its files.
+    content = backend.to_str() if backend is not None else _files_of(tokenizer)
+    kind = type(tokenizer)
+    # One of transformers is its backend; another may do as it likes.
+    own = "" if backend is not None and kind.__module__.startswith("transformers.") else _name_of(kind)
+    return hashlib.sha256(f"{own} {tokenizer.eos_token_id} {content}".encode()).hexdigest()[:16]
+
+
+def _files_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """All that `save_pretrained` writes of a tokenizer, but where it came from."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        files = {file.name: file.read_bytes() for file in sorted(Path(folder).rglob("*")) if file.is_file()}
+    if "tokenizer_config.json" in files:
+        settings = json.loads(files["tokenizer_config.json"])
+        settings = {key: value for key, value in settings.items() if key not in _ORIGIN}
+        files["tokenizer_config.json"] = json.dumps(settings, sort_keys=True).encode()
+    return repr([(name, hashlib.sha256(content).hexdigest()) for name, content in files.items()])
+
+
+def _name_of(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The largest id of a tokenizer plus one, added tokens included: as many rows as a model's embedding needs.
+
+    `len(tokenizer)` counts the tokens, which is less where ids have gaps. Noise then also draws ids that no token
+    has, which a warning says.
+    """
+    ids = set(tokenizer.get_vocab().values())
+    size = max(ids) + 1
+    if size > len(ids):
+        logger.warning(
+            "%d of the ids 0 to %d belong to no token of the tokenizer %r; noise draws from all %d",
+            size - len(ids), size - 1, tokenizer.name_or_path, size,
+        )
+    return size
 
 
 def _embedded_size(name: str) -> int:
@@ -69,7 +127,3 @@ def _embedded_size(name: str) -> int:
     if not size.isdecimal():
         raise ValueError(f'an embedded tokenizer is named "embedded" or "embedded:<vocabulary size>", got {name!r}')
     return int(size)
-
-
-def _is_path(name: str) -> bool:
-    return name.startswith(("~", ".", "/")) or Path(name).exists()

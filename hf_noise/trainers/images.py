@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hf_noise.noise import counter, counter_torch
+from hf_noise.trainers.eight_bits import to_eight_bits
 
 __all__ = ["CropFlip", "DeviceImages", "WorkerImages", "channel_statistics", "label_columns"]
 
@@ -108,12 +109,13 @@ class DeviceImages(Dataset):
 
         Args:
             dataset: rows with an `Image` column and a label column.
-            num_channels: 1 (grey) or 3 (colour); images are converted.
+            num_channels: 1 (grey) or 3 (colour); images are converted, see `to_eight_bits`.
             pad_to: pad each side with zeros to this size, as MNIST is to 32.
             **options: for `DeviceImages`.
 
         Raises:
-            ValueError: an image cannot be decoded, or has another size than the first; the row is named.
+            ValueError: an image cannot be decoded, is of unknown depth or of another size than the first; the row is
+                named.
         """
         images = decode_images(dataset, image_column, num_channels)
         if pad_to is not None:
@@ -148,7 +150,8 @@ class WorkerImages(Dataset):
 
     Args:
         dataset: a `datasets.Dataset` with an `Image` column.
-        transform: PIL image -> float tensor [C, H, W]; what it draws with torch is seeded by (seed, epoch, sample id).
+        transform: PIL image (mode "RGB", see `to_eight_bits`) -> float tensor [C, H, W]; what it draws with torch is
+            seeded by (seed, epoch, sample id).
         seed: of these draws.
         image_column, label_column: names of its columns.
     """
@@ -181,8 +184,8 @@ class WorkerImages(Dataset):
         sample = np.asarray(int(row["sample_id"]))
         key = counter.row_keys(self.seed, self.stream, int(self._epoch), sample)
         try:
-            image = self.dataset[index][self.image_column].convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for files it cannot read
+            image = to_eight_bits(self.dataset[index][self.image_column], 3)
+        except Exception as error:  # Pillow's decoders raise many kinds for files that they cannot read
             raise ValueError(f"image {index} (sample_id {int(sample)}) cannot be read: {error}") from error
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(int(key) & _MASK_31)  # that of the CPU alone
@@ -191,15 +194,14 @@ class WorkerImages(Dataset):
 
 def decode_images(dataset: Any, column: str, num_channels: int) -> Tensor:
     """All images of a column as uint8 [N, C, H, W]; raises ValueError naming the row that cannot be read or differs."""
-    mode = {1: "L", 3: "RGB"}.get(num_channels)
-    if mode is None:
+    if num_channels not in (1, 3):
         raise ValueError(f"num_channels must be 1 or 3, got {num_channels}")
     decoded: Tensor | None = None
     rows = dataset.select_columns([column])
     for index in range(len(rows)):
         try:
-            pixels = np.asarray(rows[index][column].convert(mode))
-        except (OSError, SyntaxError, ValueError) as error:
+            pixels = np.asarray(to_eight_bits(rows[index][column], num_channels))
+        except Exception as error:  # Pillow's decoders raise many kinds
             raise ValueError(f"image {index} cannot be read: {error}") from error
         image = torch.from_numpy(pixels.copy()).reshape(*pixels.shape[:2], num_channels).permute(2, 0, 1)
         if decoded is None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
+from hf_noise.data import cache
 from hf_noise.data.cache import build_once, cache_root
 
 
@@ -59,3 +64,39 @@ def test_builders_that_start_together_agree():
     assert found == [cache_root() / "thing"] * 2
     assert [p.name for p in cache_root().iterdir()] == ["thing"]
     assert (found[0] / "a").read_text() == "same"
+
+
+def test_what_a_killed_process_left_is_swept_and_nothing_else():
+    """A process is killed in its build; another is alive in its own, and a third was on another machine."""
+    code = (
+        "import sys, time; from hf_noise.data.cache import build_once\n"
+        "def build(folder):\n    (folder / 'half').write_text('x'); print(folder, flush=True); time.sleep(60)\n"
+        "build_once('some/thing', build)"
+    )
+    start = lambda: subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)  # noqa: E731
+    killed, alive = start(), start()
+    try:
+        left, kept = (process.stdout.readline().strip() for process in (killed, alive))
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        elsewhere = cache_root() / "some" / f".thing-another.machine-{killed.pid}-abc"
+        mine = cache_root() / "some" / ".hidden"
+        elsewhere.mkdir()
+        mine.mkdir()
+        assert str(killed.pid) in left and os.path.isdir(left)
+        build_once("some/other", lambda folder: None)
+        assert [os.path.isdir(folder) for folder in (left, kept, elsewhere, mine)] == [False, True, True, True]
+    finally:
+        alive.kill()
+        alive.wait()
+    build_once("some/third", lambda folder: None)
+    assert not os.path.isdir(kept)
+
+
+def test_a_name_with_dashes_and_numbers_is_no_process():
+    # The part of the name before the last but one number is free: embedded/bpe-2048-<hash>.
+    build_once("some/bpe-2048-99999999-x", lambda folder: None)
+    folder = cache_root() / "some" / f".bpe-2048-{cache._machine()}-{os.getpid()}-abc"
+    folder.mkdir()
+    build_once("some/again", lambda folder: None)
+    assert folder.is_dir() and (cache_root() / "some/bpe-2048-99999999-x").is_dir()

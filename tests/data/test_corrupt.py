@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import pickle
 import subprocess
 import sys
@@ -16,17 +18,21 @@ from datasets import (
     DatasetDict,
     Features,
     IterableDataset,
+    IterableDatasetDict,
     List,
     Value,
+    concatenate_datasets,
     disable_caching,
     enable_caching,
+    load_dataset,
+    load_from_disk,
 )
 from datasets.fingerprint import Hasher
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_noise.data.corrupt import CorruptColumn, corrupt
-from hf_noise.noise import HumanLabels, LabelFlips, UniformTokens
+from hf_noise.noise import HumanLabels, LabelFlips, UniformTokens, noise_from_description
 
 FLIPS = LabelFlips.symmetric(ratio=1.0, num_classes=10)
 NOISE = UniformTokens(ratio=1.0, vocab_size=1000)
@@ -282,6 +288,112 @@ def test_not_a_data_set():
 def test_corrupting_twice_is_refused():
     with pytest.raises(ValueError, match="corrupted already"):
         corrupt(corrupt(fixed(), NOISE), NOISE)
+
+
+# --- what the data say of their noise ---
+
+
+def record_of(data):
+    lines = [line for line in data.info.description.splitlines() if line.startswith('{"noise"')]
+    assert len(lines) == 1, "a noise is stated once"
+    return json.loads(lines[0])
+
+
+@pytest.mark.parametrize("make", [fixed, ragged, labels])
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_the_description_says_which_noise_was_drawn_and_how_much(make, num_proc):
+    noise, column = (FLIPS, "label") if make is labels else (NOISE, "labels")
+    clean = make()
+    clean.info.description = "Rows of mine."
+    noisy = corrupt(clean, noise, column=column, num_proc=num_proc)
+    record = record_of(noisy)
+    mask = [flag for row in noisy["is_noisy"] for flag in (row if isinstance(row, list) else [row])]
+    realised = {"rate": pytest.approx(np.mean(mask)), "n": len(mask)}
+    assert record["realised"] == {"train": realised} and record["noise"]["realised"] == realised
+    assert record["epoch"] == 0 and 0.3 < record["noise"]["realised"]["rate"] < 0.7
+    # Drawn once: noise that a trainer draws anew in every epoch is another.
+    assert noise_from_description(noisy.info.description) == dataclasses.replace(noise, redraw="never")
+    assert noisy.info.description.startswith("Rows of mine.") and clean.info.description == "Rows of mine."
+
+
+def test_positions_without_a_token_are_no_units():
+    rows = corrupt(Dataset.from_dict({"label": [-100, 3] * 50}), FLIPS, column="label")
+    assert record_of(rows)["realised"]["train"] == {"rate": np.mean(rows["is_noisy"]) * 2, "n": 50}
+
+
+def test_an_epoch_is_written_down():
+    rows = corrupt(labels(), FLIPS, column="label", epoch=np.int64(3))
+    assert record_of(rows)["epoch"] == 3 and noise_from_description(rows.info.description) == FLIPS
+
+
+def test_the_noise_of_a_clean_builder_is_replaced():
+    clean = load_dataset("hf_noise/digits-noisy", r=0.0, split="train").remove_columns(["clean_label", "is_noisy"])
+    assert record_of(clean)["noise"]["error_rate"] == 0
+    noisy = corrupt(clean, FLIPS, column="label")
+    assert record_of(noisy)["noise"]["error_rate"] == 0.5 and "scikit-learn" in noisy.info.description
+    assert record_of(noisy)["realised"] == {"train": {"rate": pytest.approx(np.mean(noisy["is_noisy"])), "n": 1442}}
+
+
+def test_splits_say_the_rates_of_all_that_were_corrupted():
+    splits = DatasetDict(train=labels(100), validation=labels(50), test=labels(50))
+    noisy = corrupt(splits, FLIPS, column="label", noisy_splits="test")
+    assert record_of(noisy["train"]) == record_of(noisy["test"])
+    assert {split: rate["n"] for split, rate in record_of(noisy["test"])["realised"].items()} == {
+        "train": 100, "test": 50,
+    }  # fmt: skip
+    assert record_of(noisy["test"])["noise"]["realised"] == record_of(noisy["test"])["realised"]["train"]
+    assert not noisy["validation"].info.description and not splits["train"].info.description
+    one = corrupt(Dataset.from_dict({"label": [0, 1]}, split="test"), FLIPS, column="label")
+    assert list(record_of(one)["realised"]) == ["test"]
+
+
+def test_a_stream_says_its_noise_without_a_rate():
+    data = labels().add_column("sample_id", list(range(200)))
+    data.info.description = 'Text.\n\n{"noise": {"protocol": "old"}, "epoch": 0}'
+    streams = corrupt(IterableDatasetDict(train=data.to_iterable_dataset(num_shards=3)), FLIPS, column="label")
+    record = record_of(streams["train"])
+    assert "realised" not in record and "realised" not in record["noise"]
+    assert noise_from_description(streams["train"].info.description) == dataclasses.replace(FLIPS, redraw="never")
+
+
+def test_what_datasets_does_to_a_description(tmp_path):
+    """Trainers have to expect this: it is said in the docstring of `describe_noise`."""
+    noisy = corrupt(labels(), FLIPS, column="label")
+    other = corrupt(labels(), LabelFlips.cyclic(ratio=0.5, num_classes=10), column="label")
+    said = noisy.info.description
+    changed = [noisy.filter(lambda row: not row["is_noisy"]), noisy.select(range(5)), noisy.shuffle(seed=0),
+               *noisy.train_test_split(0.5).values(), concatenate_datasets([noisy, noisy])]  # fmt: skip
+    assert all(data.info.description == said for data in changed)
+    joined = concatenate_datasets([noisy, other]).info.description
+    lines = [json.loads(line) for line in joined.splitlines() if line.startswith('{"noise"')]
+    assert [line["noise"]["kind"] for line in lines] == ["symmetric", "cyclic"]
+    noisy.to_parquet(tmp_path / "a.parquet")
+    noisy.save_to_disk(tmp_path / "saved")
+    assert load_from_disk(tmp_path / "saved").info.description == said
+    again = Dataset.from_parquet(str(tmp_path / "a.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert not again.info.description
+    # But the columns stay, by which it is known that the labels are noisy.
+    with pytest.raises(ValueError, match="corrupted already: there is 'clean_label' and 'is_noisy'"):
+        corrupt(again, FLIPS, column="label")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epoch": -1}, "epoch must be an integer >= 0, got -1"), ({"epoch": 0.5}, "epoch must be"),
+        ({"epoch": True}, "epoch must be"), ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
+        ({"batch_size": None}, "batch_size must be"), ({"num_proc": 0}, "num_proc must be an integer >= 1"),
+        ({"num_proc": "2"}, "num_proc must be"),
+    ],
+)
+def test_wrong_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        corrupt(labels(), FLIPS, column="label", **settings)
+
+
+def test_no_rows():
+    with pytest.raises(ValueError, match="has no rows to corrupt"):
+        corrupt(labels().select([]), FLIPS, column="label")
 
 
 def test_faster_than_python_lists():

@@ -149,7 +149,7 @@ def test_a_folder_of_pictures_without_a_class(load, tmp_path):
         load(source=str(tmp_path / "folder"))
     assert not caches(tmp_path / "cache")
     (tmp_path / "folder" / "train" / "2" / "1.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"row 2 of shard 0 \(.*train/2/1.png\) cannot be read"):
+    with pytest.raises(ValueError, match=r"row 2 .*train/2/1.png\), of class 2 \(2\), cannot be read"):
         load(source=str(tmp_path / "folder"))
 
 
@@ -220,6 +220,55 @@ def test_splits_that_number_their_classes_differently(load, tmp_path, pictures):
         load(source=files[0], test_source=files[1])
 
 
+def test_files_that_number_their_classes_differently(load, tmp_path, pictures):
+    for number, names in enumerate((DIGITS, DIGITS[::-1])):
+        pictures(tmp_path / f"{number}.parquet", np.arange(20) % 10, names)
+    with pytest.raises(ValueError, match=r"0.parquet and .*1.parquet .* number the classes of column 'label' differ"):
+        load(source=str(tmp_path / "*.parquet"))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_labels_that_were_corrupted_are_not_corrupted_again(load, tmp_path, streaming):
+    noisy = load()
+    noisy.to_parquet(tmp_path / "stored.parquet")
+    stored = {"source": str(tmp_path / "stored.parquet"), "streaming": streaming}
+    with pytest.raises(ValueError, match="'label' .* is corrupted already.*label_column='clean_label'"):
+        load(**stored)
+    again = load(label_column="clean_label", **stored)
+    assert [row["label"] for row in again] == noisy["label"][:]
+
+
+def test_a_column_without_images(load, tmp_path, pictures):
+    file = pictures(tmp_path / "a.parquet", np.arange(20) % 10, DIGITS)
+    with pytest.raises(ValueError, match="column 'label' of .* holds ClassLabel.*, no images; .*image_column="):
+        load(source=file, image_column="label")
+    with pytest.raises(TypeError, match="image_column must be a name, got 3"):
+        load(source=file, image_column=3)
+    with pytest.raises(TypeError, match="check_images must be True or False, got 'no'"):
+        load(source=file, check_images="no")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metadata.csv", 'file_name,label\n"1.png,0\n', "ParserError"),
+        ("metadata.csv", "", "EmptyDataError"),
+        ("metadata.csv", "name,label\n1.png,0\n", "`file_name`.* must be present"),
+        ("metadata.jsonl", '{"file_name": "1.pn', "ArrowInvalid"),
+        ("metadata.parquet", "no parquet", "ArrowInvalid"),
+    ],
+)
+def test_broken_labels_of_a_folder_of_pictures_are_named(load, tmp_path, name, content, message):
+    from PIL import Image as Picture
+
+    (folder := tmp_path / "folder" / "train").mkdir(parents=True)
+    for number in range(3):
+        Picture.new("L", (2, 2)).save(folder / f"{number}.png")
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"(?s)the file .*folder/train/{name} .*cannot be read .*{message}"):
+        load(source=str(tmp_path / "folder"))
+
+
 def test_labels_that_are_none(load, tmp_path, pictures):
     table = pq.read_table(pictures(tmp_path / "a.parquet", np.arange(20) % 10))
     missing = pa.array([None, *(np.arange(1, 20) % 10)], pa.int64())
@@ -242,7 +291,8 @@ def broken(tmp_path, pictures):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_broken_picture_is_named(load, tmp_path, broken, streaming):
-    with pytest.raises(ValueError, match=r'train.*image in row 13 of shard 0 \(13.png\) cannot.*on_error="skip"'):
+    named = r"train.*image in row 13 of shard 0 \(13.png\), of class 3 \(3\), cannot"
+    with pytest.raises(ValueError, match=f'{named}.*on_error="skip"'):
         list(load(source=broken, streaming=streaming))
     assert not caches(tmp_path / "cache")
 

@@ -8,11 +8,12 @@ import os
 import pickle
 
 import pytest
-from datasets import Dataset, Value
+from datasets import Dataset, Value, load_dataset
 from huggingface_hub import DatasetCard
 
 from hf_noise.data import sources
-from hf_noise.data.sources import check_column, find_source, find_splits, source_identity, with_features
+from hf_noise.data.reading import check_column, with_features
+from hf_noise.data.sources import find_source, find_splits, source_identity
 
 
 def texts(source, split="train", column="text", batch_size=7):
@@ -130,7 +131,7 @@ def test_splits_may_differ_in_their_columns(tmp_path):
         for split, (part, dataset) in found.items():
             (shard,) = part.shards(dataset)
             assert next(shard.tables(5)).column_names == expected[split]
-            assert part.only(["x"]).splits()[str(dataset.split)].column_names == ["x"]
+            assert part.narrowed(dataset, ["x"]).column_names == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -193,6 +194,21 @@ def test_folder_of_text(tmp_path):
     assert texts(tmp_path) == [["one", "two"]]
 
 
+def test_folder_of_notes_in_markdown(tmp_path):
+    for name in ("train/a.md", "train/b/c.md", "test/d.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"# {name}\n\ntext")
+    assert texts(tmp_path) == [["# train/a.md", "text", "# train/b/c.md", "text"]]
+    assert texts(tmp_path, "test") == [["# test/d.md", "text"]]
+    assert {split: part.files for split, (part, _) in find_splits(tmp_path).items()} == {
+        "train": (str(tmp_path / "train/a.md"), str(tmp_path / "train/b/c.md")),
+        "test": (str(tmp_path / "test/d.md"),),
+    }
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "some.md").write_text("x")
+    assert texts(tmp_path / "e") == [["x"]]
+
+
 def test_embedded():
     from hf_noise.data.embedded import docs_text
 
@@ -208,6 +224,53 @@ def test_identity_follows_the_content(tmp_path):
     assert find_source(str(file)).identity == before
     file.write_text("one two")
     assert find_source(file).identity != before
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "train/metadata.jsonl", "train/0.png", "more.zip", "train/x.ppm"])
+def test_identity_of_images_follows_all_that_shapes_the_rows(tmp_path, name):
+    import PIL.Image
+
+    (tmp_path / "train").mkdir()
+    for number in range(3):
+        PIL.Image.new("L", (2, 2)).save(tmp_path / "train" / f"{number}.png")
+    seen = {find_source(tmp_path).identity}
+    for content in ("file_name,label\n0.png,0\n", "file_name,label\n0.png,1\n"):
+        (tmp_path / name).write_text(content)
+        os.utime(tmp_path / name, ns=(len(seen), len(seen)))
+        seen.add(find_source(tmp_path).identity)
+    assert len(seen) == 3
+    for about in ("LICENSE.txt", "record.json", ".hidden"):
+        (tmp_path / about).write_text("of the pictures")
+    assert find_source(tmp_path).identity in seen
+
+
+def test_labels_of_a_folder_of_images_arrive_when_they_are_mended(tmp_path):
+    import PIL.Image
+
+    (tmp_path / "own" / "train").mkdir(parents=True)
+    for number in range(4):
+        PIL.Image.new("L", (2, 2), number).save(tmp_path / "own" / "train" / f"{number}.png")
+    for labels in ([0, 1, 2, 0], [1, 2, 0, 1]):
+        lines = "".join(f"{number}.png,{label}\n" for number, label in enumerate(labels))
+        (tmp_path / "own" / "train" / "metadata.csv").write_text(f"file_name,label\n{lines}")
+        rows = load_dataset("hf_noise/noisy", source=str(tmp_path / "own"), column="label", num_classes=3, r=0.0,
+                            split="train", cache_dir=str(tmp_path / "cache"))  # fmt: skip
+        assert rows["label"][:] == labels
+
+
+def test_identity_of_a_folder_follows_what_its_card_says_of_splits_and_types(tmp_path):
+    Dataset.from_dict({"x": [1]}).to_parquet(tmp_path / "a.parquet")
+    seen = [find_source(tmp_path).identity]
+    (tmp_path / "README.md").write_text("# Text about the data")
+    assert find_source(tmp_path).identity == seen[0]
+    for splits in ("train", "test"):
+        configs = json.dumps([{"config_name": "some", "data_files": {splits: "a.parquet"}}])
+        for text in ("# Text", "# Another"):
+            (tmp_path / "README.md").write_text(f"---\nconfigs: {configs}\n---\n{text}")
+        seen.append(find_source(tmp_path).identity)
+    (tmp_path / "dataset_infos.json").write_text("{}")
+    seen.append(find_source(tmp_path).identity)
+    assert len(set(seen)) == 4
 
 
 def test_identity_does_not_depend_on_the_folder_one_is_in(tmp_path, monkeypatch):
@@ -226,6 +289,43 @@ def test_identity_does_not_depend_on_the_folder_one_is_in(tmp_path, monkeypatch)
 def test_missing(source, message):
     with pytest.raises(FileNotFoundError, match=message):
         find_source(source)
+
+
+def test_a_path_is_looked_for_before_the_hub_is_asked(monkeypatch):
+    monkeypatch.setattr(sources, "load_dataset_builder", lambda *_, **__: pytest.fail("asked"))
+    for name in ("./missing", "/missing", "../missing", "~/missing", "a/b/c", "missing.csv.gz", "missing/*.txt"):
+        for given in (name, {"train": name}):
+            with pytest.raises(FileNotFoundError, match=r"searched from"):
+                find_splits(given)
+
+
+@pytest.mark.parametrize("given", ["*.jsonl", ""])
+def test_links_that_lead_nowhere_are_named(tmp_path, given):
+    (tmp_path / "a.jsonl").write_text('{"x": 1}\n')
+    (tmp_path / "b.jsonl").symlink_to(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match="b.jsonl is a link to '.*gone', which is not there"):
+        find_source(str(tmp_path / given))
+    (tmp_path / "gone").write_text('{"x": 2}\n')
+    assert texts(str(tmp_path / given), column="x") == [[1, 2]]
+
+
+def test_folders_among_files_are_named(tmp_path):
+    Dataset.from_dict({"x": [1]}).to_parquet(tmp_path / "a.parquet")
+    Dataset.from_dict({"x": [2]}).to_parquet(tmp_path / "b.parquet" / "part-0.parquet")
+    with pytest.raises(ValueError, match=r"matches the folder .*b.parquet; name its files too, as with .*b.parquet/\*"):
+        find_source(str(tmp_path / "*.parquet"))
+    assert texts(str(tmp_path / "**" / "*-0.parquet"), column="x") == [[2]]
+
+
+def test_an_empty_file_is_seen_before_anything_is_read(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "b.txt").write_text("")
+    for name in ("*.txt", "b.txt", ""):
+        with pytest.raises(ValueError, match="b.txt of the source .* is empty: it has no rows"):
+            find_source(str(tmp_path / name))
+    (tmp_path / "a.jsonl").write_text("\n\n")
+    with pytest.raises(ValueError, match="is empty"):
+        check_column(find_source(tmp_path / "a.jsonl").splits()["train"], "text", "a.jsonl", "text_column")
 
 
 def test_folder_without_data(tmp_path):
@@ -264,19 +364,7 @@ def test_columns(corpus, parquet):
         check_column(dataset, "text", source, "text_column")
         with pytest.raises(ValueError, match="no column 'words'; it has 'text', '.*': choose one with text_column="):
             check_column(dataset, "words", source, "text_column")
-    assert with_features(find_source(corpus).splits()["train"]).features["length"] == Value("int64")
-
-
-def test_empty(tmp_path):
-    (tmp_path / "a.jsonl").write_text("")
-    with pytest.raises(ValueError, match="is empty"):
-        find_source(tmp_path / "a.jsonl").splits()
-    (tmp_path / "a.txt").write_text("")
-    dataset = find_source(tmp_path / "a.txt").splits()["train"]
-    with pytest.raises(ValueError, match="is empty"):
-        check_column(dataset, "text", "a.txt", "text_column")
-    with pytest.raises(ValueError, match="empty"):
-        with_features(dataset)
+    assert with_features(find_source(corpus).splits()["train"], corpus).features["length"] == Value("int64")
 
 
 def test_rows_beyond_the_first_batch_may_be_null(tmp_path):

@@ -10,6 +10,8 @@ import pytest
 from datasets import Dataset, List, Value, load_dataset
 from datasets.distributed import split_dataset_by_node
 from datasets.exceptions import DatasetGenerationError
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from hf_noise.data import sources
 from hf_noise.data.embedded import embedded_tokenizer
@@ -200,6 +202,19 @@ def test_own_tokenizer_object(load):
     assert np.max(load(tokenizer=tokenizer, r=0)["input_ids"]) < 300
 
 
+def test_a_tokenizer_whose_ids_have_a_gap(load, tmp_path, caplog):
+    vocabulary = {"<eos>": 0, "<unk>": 1} | {f"w{i}": i + 2 + (100 if i >= 20 else 0) for i in range(40)}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="<eos>")
+    file = tmp_path / "words.parquet"
+    Dataset.from_dict({"text": [" ".join(f"w{i}" for i in range(40))] * 20}).to_parquet(file)
+    rows = load(source=str(file), tokenizer=tokenizer, block_size=16, validation_fraction=0.0)
+    assert noise_from_description(rows.info.description).vocab_size == 142
+    assert np.max(rows["clean_labels"]) == 141 and 42 < np.max(rows["labels"]) < 142
+    assert any("100 of the ids 0 to 141 belong to no token" in record.getMessage() for record in caplog.records)
+
+
 # --- what cannot work is refused, and nothing half-written stays ---
 
 
@@ -219,6 +234,13 @@ def ready_caches(folder: Path) -> list[Path]:
         ({"source": "missing-*.txt"}, FileNotFoundError, "no file matches"),
         ({"source": "nobody/nothing", "tokenizer": "embedded"}, ConnectionError, "source= a local file"),
         ({"validation_fraction": 1.0}, ValueError, r"validation_fraction must lie in \[0, 1\)"),
+        ({"validation_fraction": "0.1"}, TypeError, r"validation_fraction must be a number in \[0, 1\), got '0.1'"),
+        ({"validation_fraction": True}, TypeError, "validation_fraction must be a number"),
+        ({"text_column": None}, TypeError, "text_column must be the name of a column"),
+        ({"text_column": ["text"]}, TypeError, "text_column must be a name"),
+        ({"source": {"train": "x"}}, TypeError, "source must be a path or a name"),
+        ({"tokenizer": "./nowhere"}, FileNotFoundError, "no folder tokenizer='./nowhere'"),
+        ({"tokenizer": "embedded/2048"}, ValueError, "embedded:<vocabulary size>"),
     ],
 )
 def test_refused(load, tmp_path, settings, error, message, streaming):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -11,11 +11,15 @@ import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, DatasetInfo, IterableDataset, SplitGenerator
 
-from hf_noise.data.builder import CorpusError, NoisyTokensConfig, first_sample_id, ratio_grid
+from hf_noise.data.builder import NoisyTokensConfig, first_sample_id, ratio_grid
+from hf_noise.data.columns import check_same_columns
 from hf_noise.data.corrupt import CorruptColumn, corrupted_features, holds_labels, holds_tokens
 from hf_noise.data.labels import SHARD_BYTES, NoisyLabelsBuilder, NoisyLabelsConfig, check_labels, one_column
-from hf_noise.data.sources import Shard, Source, check_column, find_splits, with_features
-from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity
+from hf_noise.data.reading import CorpusError, Shard, check_column, first_of, with_features
+from hf_noise.data.sample_ids import SeenIds, check_unique
+from hf_noise.data.settings import check_names, check_sizes
+from hf_noise.data.sources import Source, find_splits
+from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity, vocabulary_size
 from hf_noise.noise import Noise, UniformTokens
 
 _BATCH = 1000  # rows
@@ -42,23 +46,28 @@ class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
 
     def check(self) -> None:
         super().check()
+        check_names(self, "column")
+        check_sizes(self, "vocab_size", "num_classes")
         if self.source is None or self.column is None:
             raise ValueError("say what to corrupt: source= (a file, a folder or a data set on the Hub) and column=")
 
-    def check_kind(self, kind: Any) -> None:
-        """Raise ValueError unless the settings fit the feature `kind` of the column."""
+    def check_kind(self, kind: Any, where: str = "") -> None:
+        """Raise ValueError unless the settings fit the feature `kind` of the column; `where` it was found, in words."""
         if not holds_labels(kind) and not holds_tokens(kind):
             raise ValueError(
                 f"column {self.column!r} holds {kind}; only lists of integer tokens can be corrupted, such as "
                 "List(Value('int32')), and single labels, a ClassLabel or integers (text becomes a ClassLabel by "
-                f"dataset.class_encode_column({self.column!r}))"
+                f"dataset.class_encode_column({self.column!r})){where}"
             )
         own, other = ("vocab_size", "tokenizer", "exclude_original"), ("protocol", "num_classes", *_FOR_LABELS)
         what = "lists of tokens"
         if holds_labels(kind):
             own, other, what = other, own, "single labels"
-        if wrong := [f"{name}={getattr(self, name)!r}" for name in other if getattr(self, name)]:
-            raise ValueError(f"column {self.column!r} holds {kind}, {what}, for which {', '.join(wrong)} means nothing")
+        default = {field.name: field.default for field in fields(self)}
+        if wrong := [f"{name}={getattr(self, name)!r}" for name in other if getattr(self, name) != default[name]]:
+            raise ValueError(
+                f"column {self.column!r} holds {kind}, {what}, for which {', '.join(wrong)} means nothing{where}"
+            )
         if not holds_labels(kind):
             if (self.vocab_size is None) == (self.tokenizer is None):
                 raise ValueError("give vocab_size= (the number of tokens), or the tokenizer= whose size it is")
@@ -78,7 +87,10 @@ class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
         found = find_splits(self.source, self.source_config)
         for source, dataset in found.values():
             check_column(dataset, self.column, source.name, "column")
-        return {split: (source, with_features(dataset)) for split, (source, dataset) in found.items()}
+        found = {split: (source, with_features(dataset, source.name)) for split, (source, dataset) in found.items()}
+        first = next(iter(found.values()))[1]
+        self.check_kind(first.features[self.column], first_of(first))
+        return found
 
     def found_tokenizer(self) -> Any:
         return find_tokenizer(self.tokenizer)
@@ -90,8 +102,9 @@ _FOR_LABELS = ("pairs", "human_source", "allow_adversarial", "allow_missing_clas
 class Noisy(NoisyLabelsBuilder):
     """The columns of the source, of which one is noisy; and `clean_<column>`, `is_noisy` and `sample_id` beside it.
 
-    A source with an integer column `sample_id` keeps its own ids. A clean split in which no row has a label (-1, as the
-    "unsupervised" one of IMDB) stays as it is.
+    A source with an integer column `sample_id` keeps its own ids, which have to differ in all splits (a stream is
+    checked as far as it is read). A clean split in which no row has a label (-1, as the "unsupervised" one of IMDB)
+    stays as it is.
     """
 
     DESCRIPTION = """
@@ -101,17 +114,22 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
     BUILDER_CONFIGS = ratio_grid(NoisyConfig)
     KEEPS_UNLABELLED = True
 
+    _own_ids = False
+
+    @cached_property
+    def _seen(self) -> dict[str, SeenIds]:
+        return {}
+
     @cached_property
     def kind(self) -> Any:
         """The feature of the column to corrupt."""
         _, dataset = next(iter(self.config.found_splits().values()))
-        self.config.check_kind(kind := dataset.features[self.config.column])
-        return kind
+        return dataset.features[self.config.column]
 
     @cached_property
     def _vocab_size(self) -> int:
         size = self.config.vocab_size
-        return len(self.config.found_tokenizer()) if size is None else size
+        return vocabulary_size(self.config.found_tokenizer()) if size is None else size
 
     def vocab_size(self) -> int:
         """Number of tokens that replacements are drawn from."""
@@ -131,6 +149,15 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
         if holds_labels(self.kind):
             super().check_written(split)
 
+    def check_all_written(self, splits: list[str]) -> None:
+        if self._own_ids:
+
+            def ids() -> Iterator[np.ndarray]:
+                for split in splits:
+                    yield from (batch[0].astype(np.int64, copy=False) for batch in self.written(split, ["sample_id"]))
+
+            check_unique(ids, f"{self.config.source!r}, column 'sample_id'")
+
     def no_noise(self) -> Noise:
         if holds_labels(self.kind):
             return super().no_noise()
@@ -147,10 +174,9 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
         found, column = self.config.found_splits(), self.config.column
         self.check_noisy_splits(list(found))
-        self._check_same_columns(found)
+        check_same_columns({split: dataset.features for split, (_, dataset) in found.items()}, self.config.source)
         features = next(iter(found.values()))[1].features
-        self.config.check_kind(features[column])
-        self.kind = features[column]
+        self.kind, self._own_ids = features[column], "sample_id" in features
         is_label, human = holds_labels(self.kind), {}
         if is_label:
             every = np.arange(self.num_classes())
@@ -161,7 +187,7 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
         self.info.features = corrupted_features(features, self.noise, column)
         generators = []
         for split, (source, dataset) in found.items():
-            shards = source.shards(dataset, SHARD_BYTES if is_label else None)
+            shards = source.shards(dataset, SHARD_BYTES if is_label else None, features)
             first_sample_id(split, len(shards) - 1, found)  # too many shards or splits are refused at once
             given = human.get(split) or [None] * len(shards)
             # A tuple, because `datasets` would deal out the entries of a list to its processes.
@@ -169,22 +195,15 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
             generators.append(SplitGenerator(split, {"shards": shards, "human": given, **settings}))
         return generators
 
-    def _check_same_columns(self, found: dict[str, tuple[Source, IterableDataset]]) -> None:
-        columns = {split: set(dataset.features) for split, (_, dataset) in found.items()}
-        first = next(iter(columns))
-        for split, names in columns.items():
-            if names != columns[first]:
-                raise ValueError(
-                    f"the splits {first!r} and {split!r} of {self.config.source!r} have different columns: "
-                    f"{', '.join(map(repr, sorted(names ^ columns[first])))} in one only; load them one by one"
-                )
-
     def _generate_tables(
         self, shards: list[Shard], human: list[np.ndarray | None], split: str, splits: tuple[str, ...]
     ) -> Iterator[tuple[Any, pa.Table]]:
         function = CorruptColumn(self.noise_of(split), self.config.column, epoch=self.config.epoch)
         where = f"{self.config.source!r}, split {split!r}"
+        seen = self._seen.get(split) or SeenIds(f"{where}, column 'sample_id'")
         for shard, given in zip(shards, human, strict=True):
+            # A stream comes here for each shard.
+            self._seen[split] = seen = seen.of_shard(shard.index)
             sample, row = first_sample_id(split, shard.index, splits), 0
             for number, table in enumerate(shard.tables(_BATCH)):
                 ids = np.arange(sample + row, sample + row + len(table))
@@ -197,6 +216,8 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
                     noisy = function(table, ids, labels)
                 except ValueError as error:
                     raise CorpusError(f"{where}: {error}") from error
+                if self._own_ids:
+                    seen.add(noisy["sample_id"].to_numpy().astype(np.int64, copy=False))
                 yield (shard.index, number), noisy
 
     def _kept(self, table: pa.Table, split: str, where: str, row: int) -> np.ndarray | None:

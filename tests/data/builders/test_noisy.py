@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value, load_dataset
 
@@ -65,9 +67,11 @@ def test_ignored_positions_stay(load):
 
 
 def test_own_sample_ids_are_kept(load, tmp_path):
-    Dataset.from_dict({"tokens": [[1, 2]] * 3, "sample_id": [7, 9, 7]}).to_parquet(tmp_path / "own.parquet")
+    Dataset.from_dict({"tokens": [[1, 2]] * 3, "sample_id": [7, 9, 3]}).to_parquet(tmp_path / "own.parquet")
     rows = load(source=str(tmp_path / "own.parquet"))
-    assert rows["sample_id"][:] == [7, 9, 7] and rows["tokens"][0] == rows["tokens"][2]
+    noise = UniformTokens(ratio=1, vocab_size=50)
+    assert rows["sample_id"][:] == [7, 9, 3]
+    assert rows["tokens"][:] == noise(np.array([[1, 2]] * 3), sample=np.array([7, 9, 3]))[0].tolist()
 
 
 def test_splits_of_other_names_share_no_ids(load, tmp_path):
@@ -221,6 +225,94 @@ def test_a_clean_split_without_labels_stays(load_labels, unsupervised, monkeypat
     for gaps in ([-1, 0, 1, 2, 3], [-1] * 1000 + [0, 1, 2, 3]):
         with pytest.raises(ValueError, match=r"labels are outside \[0, 4\)|1000 rows without a label \(-1\) among"):
             load_labels(source=unsupervised(gaps))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "classes"),
+    [("uint8", 4), ("uint16", 4), ("uint32", 4), ("uint64", 4), ("int8", 128), ("uint8", 256), ("int16", 300)],
+)
+def test_labels_of_any_integers(load_labels, tmp_path, dtype, classes):
+    given = np.arange(3 * classes) % classes
+    pq.write_table(pa.table({"y": given.astype(dtype)}), tmp_path / "own.parquet")
+    settings = {"source": str(tmp_path / "own.parquet"), "column": "y", "num_classes": classes}
+    rows = load_labels(**settings)
+    noisy, _ = LabelFlips.symmetric(ratio=1, num_classes=classes)(given, sample=np.arange(given.size))
+    assert rows["y"][:] == noisy.tolist() and rows["clean_y"][:] == given.tolist()
+    assert rows.features["y"] == rows.features["clean_y"] == Value(dtype)
+    assert list(load_labels(streaming=True, **settings)) == rows.to_list()
+
+
+def test_labels_that_no_int64_holds_are_outside(load_labels, tmp_path):
+    pq.write_table(pa.table({"y": np.array([0, 2**64 - 1], dtype=np.uint64)}), tmp_path / "own.parquet")
+    with pytest.raises(ValueError, match=r"labels are outside \[0, 2\), the first at index 1"):
+        load_labels(source=str(tmp_path / "own.parquet"), column="y", num_classes=2)
+
+
+@pytest.mark.parametrize("how", ["folder", "glob", "mapping"])
+def test_splits_that_number_their_classes_differently(load_labels, tmp_path, how):
+    for split, names in {"train": TOPICS, "test": TOPICS[::-1]}.items():
+        features = Features({"topic": ClassLabel(names=names)})
+        Dataset.from_dict({"topic": [0, 1, 2, 3]}, features=features).to_parquet(tmp_path / "own" / f"{split}.parquet")
+    source = {
+        "folder": str(tmp_path / "own"), "glob": str(tmp_path / "own" / "*"),
+        "mapping": {split: str(tmp_path / "own" / f"{split}.parquet") for split in ("train", "test")},
+    }[how]  # fmt: skip
+    for streaming in (False, True):
+        with pytest.raises(ValueError, match="'(train|test)' and .* number the classes of column 'topic' diff"):
+            load_labels(None, source=source, streaming=streaming)
+
+
+def test_labels_of_people_that_are_numbered_differently(load_labels, tmp_path):
+    kinds = Features({"topic": ClassLabel(names=TOPICS), "human_some": ClassLabel(names=TOPICS[::-1])})
+    rows = Dataset.from_dict({"topic": [0, 1, 2, 3], "human_some": [0, 1, 2, 3]}, features=kinds)
+    rows.to_parquet(tmp_path / "own.parquet")
+    rows.select_columns(["topic"]).to_parquet(tmp_path / "alone.parquet")
+    own = {"source": str(tmp_path / "own.parquet")}
+    apart = {"source": str(tmp_path / "alone.parquet"), "human_source": str(tmp_path / "own.parquet")}
+    for settings in (own, apart):
+        with pytest.raises(ValueError, match="'topic' and 'human_some' .* number their classes differently"):
+            load_labels(r=None, protocol="human:some", **settings)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "disk"])
+def test_data_that_were_corrupted_and_stored_are_not_corrupted_again(load_labels, tmp_path, streaming, kind):
+    noisy = load_labels()
+    if kind == "disk":
+        noisy.save_to_disk(tmp_path / "stored")
+    else:
+        getattr(noisy, {"parquet": "to_parquet", "jsonl": "to_json"}[kind])(tmp_path / "stored" / f"train.{kind}")
+    sized = {"num_classes": 4} if kind == "jsonl" else {}
+    stored = str(tmp_path / "stored" / "*.arrow" if kind == "disk" else tmp_path / "stored")
+    with pytest.raises(ValueError, match="'topic' is corrupted already: there is 'clean_topic' and 'is_noisy'"):
+        load_labels(source=stored, streaming=streaming, **sized)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"protocol": 5}, "protocol must be a name, got 5"), ({"protocol": ["cyclic"]}, "protocol must be a name"),
+        ({"column": 5}, "column must be a name"), ({"source": 5}, "source must be a path or a name, got 5"),
+        ({"source": ["a", "b"]}, "source must be a path or a name"), ({"num_classes": "4"}, "num_classes must be an"),
+        ({"vocab_size": True}, "vocab_size must be an integer, got True"),
+        ({"protocol": "pairs", "pairs": 5}, "pairs must be a dictionary of classes"),
+        ({"protocol": "pairs", "pairs": {"a": 1}}, "pairs must be a dictionary of classes"),
+        ({"allow_missing_classes": 1}, "allow_missing_classes must be True or False, got 1"),
+        ({"exclude_original": None}, "exclude_original must be True or False"),
+        ({"noisy_splits": 5}, "noisy_splits must be names of splits, .* got 5"),
+        ({"noisy_splits": {"train": 1}}, "noisy_splits must be names of splits"),
+        ({"source_config": 5}, "source_config must be a name"), ({"tokenizer": 5}, "tokenizer must be a name"),
+        ({"epoch": 1 << 63}, "epoch must be an integer >= 0 and below 2.63"),
+        ({"source": {}}, r"source=\{\} must name splits"), ({"source": ""}, "source must name a file"),
+        ({"source_config": "some"}, "source_config='some' means nothing for source='.*own.parquet'"),
+        ({"source": "embedded/digits", "column": "label", "source_config": "some"}, "source_config='some' means"),
+        ({"vocab_size": 0}, "single labels, for which vocab_size=0 means nothing"),
+    ],
+)
+def test_settings_of_the_wrong_kind(load_labels, tmp_path, settings, message):
+    Dataset.from_dict({"topic": [0, 1]}).to_parquet(tmp_path / "own.parquet")
+    with pytest.raises((TypeError, ValueError), match=message):
+        load_labels(**{"source": str(tmp_path / "own.parquet"), "num_classes": 2, **settings})
 
 
 def test_splits_of_different_columns_are_named(load_labels, tmp_path):

@@ -1,0 +1,44 @@
+"""Checks of the settings of builders that need no data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["check_flags", "check_names", "check_pairs", "check_sizes", "names_of"]
+
+
+def check_names(config: Any, *fields: str) -> None:
+    """Raise TypeError unless these settings are texts, or None."""
+    for field in fields:
+        if (value := getattr(config, field)) is not None and not isinstance(value, str):
+            raise TypeError(f"{field} must be a name, got {value!r} of type {type(value).__name__}")
+
+
+def check_flags(config: Any, *fields: str) -> None:
+    """Raise TypeError unless these settings are True or False."""
+    for field in fields:
+        if not isinstance(value := getattr(config, field), bool):
+            raise TypeError(f"{field} must be True or False, got {value!r}")
+
+
+def check_sizes(config: Any, *fields: str) -> None:
+    """Raise TypeError unless these settings are integers, or None; their ranges are those of the noise."""
+    for field in fields:
+        value = getattr(config, field)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise TypeError(f"{field} must be an integer, got {value!r}")
+
+
+def check_pairs(pairs: Any) -> None:
+    """Raise TypeError unless this maps classes to classes, by their numbers."""
+    if not isinstance(pairs, Mapping) or any(type(number) is not int for pair in pairs.items() for number in pair):
+        raise TypeError(f"pairs must be a dictionary of classes by their numbers, such as {{3: 5}}, got {pairs!r:.80}")
+
+
+def names_of(field: str, names: Any) -> set[str]:
+    """One name, or several, as a set; TypeError for anything else."""
+    several = {names} if isinstance(names, str) else names
+    if not isinstance(several, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in several):
+        raise TypeError(f'{field} must be names of splits, such as ("validation",), got {names!r:.80}')
+    return set(several)
