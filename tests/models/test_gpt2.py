@@ -55,5 +55,5 @@ def test_an_untrained_model_knows_nothing():
 
 
 def test_an_unknown_size_is_refused():
-    with pytest.raises(ValueError, match="'gpt3'; known: nano, mini, gpt2, gpt2-medium, gpt2-large"):
+    with pytest.raises(ValueError, match="one of 'nano', 'mini', 'gpt2', 'gpt2-medium', 'gpt2-large', got 'gpt3'"):
         gpt2("gpt3", vocab_size=300, block_size=32, end_of_text=0)
