@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # does not matter.
 KEPT = ("seed", "classes", "num_inference_steps", "guidance_scale", "bf16")
 SETTINGS_FILE = "settings.json"
+# Images have numbers of seven digits in their names; the other two are limits of EDMPipeline.
+MOST = {"num_images": 10**7, "batch_size": 2**17, "num_inference_steps": 10**6}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -48,9 +50,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast; the sample stays in float32")
     parser.add_argument("--dry_run", action="store_true", help="print the settings and stop")
     args = parser.parse_args(argv)
-    for name in ("num_images", "batch_size", "num_inference_steps"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be >= 1, got {getattr(args, name)}")
+    for name, most in MOST.items():
+        if not 1 <= getattr(args, name) <= most:
+            parser.error(f"--{name} must lie in [1, {most}], got {getattr(args, name)}")
     if args.seed < 0:
         parser.error(f"--seed must be >= 0, got {args.seed}")
     if not 1 <= args.guidance_scale < math.inf:
@@ -91,11 +93,17 @@ def check_folder(folder: Path, asked: Mapping[str, Any]) -> None:
         ValueError: the folder's images were drawn otherwise, or by something else; the message names the setting.
     """
     path = folder / SETTINGS_FILE
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; --output is a folder")
     if not any((folder / "images").glob("*.png")):
         return
     if not path.is_file():
         raise ValueError(f"{folder} holds images, and no {SETTINGS_FILE} that says of what; choose another --output")
-    found = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}), so what {folder} holds is not known; choose another "
+                         "--output") from error  # fmt: skip
     for name, value in asked.items():
         if found.get(name) != value:
             raise ValueError(
