@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_noise.models.checks import MANY, check_int, shown
+from hf_noise.models.checks import MANY, check_int, check_unmasked, shown
 
 __all__ = ["as_integers", "as_json", "batch_size_of", "class_embeddings", "is_list", "number_of_classes"]
 
@@ -30,7 +30,7 @@ def batch_size_of(class_labels: Any, batch_size: Any, seed: Any, generator: Any)
     if is_list(seed):
         said["seed"] = len(seed)
     if generator is not None:
-        each = generator if isinstance(generator, list | tuple) else [generator]
+        each = generator if isinstance(generator, list) else [generator]
         if not all(isinstance(one, torch.Generator) for one in each):
             raise TypeError(f"generator must be a torch.Generator or a list of them, got {shown(generator)}")
         if each is generator:
@@ -42,7 +42,8 @@ def batch_size_of(class_labels: Any, batch_size: Any, seed: Any, generator: Any)
 
 
 def is_list(value: Any) -> bool:
-    """Whether it is a list of numbers rather than one; a string is neither, and will be refused as a number."""
+    """Whether a seed is a list of numbers rather than one; a string is neither, and will be refused as a number."""
+    check_unmasked("seed", value)
     if isinstance(value, np.ndarray | Tensor):
         return value.ndim > 0
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
@@ -50,6 +51,7 @@ def is_list(value: Any) -> bool:
 
 def as_integers(class_labels: Any) -> Tensor:
     """Classes as a tensor of integers on the host."""
+    check_unmasked("class_labels", class_labels)
     try:
         labels = torch.as_tensor(class_labels).cpu()
     except (TypeError, ValueError, RuntimeError, OverflowError):  # of torch, for what makes no tensor

@@ -15,7 +15,6 @@ import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin, UNet2DModel
 from diffusers.utils.torch_utils import randn_tensor
 from huggingface_hub import snapshot_download
-from huggingface_hub.utils import validate_repo_id
 from torch import Tensor
 
 from hf_noise.diffusion.pipeline_arguments import (
@@ -30,7 +29,7 @@ from hf_noise.diffusion.pipeline_arguments import (
 # diffusers loads a component of another package only if its module is imported already.
 from hf_noise.diffusion.scheduling_edm_heun import EDMHeunScheduler, check_churn, check_steps
 from hf_noise.models.checks import MANY, check_int, check_name, check_number, shown
-from hf_noise.models.loading import load_whole
+from hf_noise.models.loading import folder_of, load_whole
 
 __all__ = ["EDMPipeline", "image_generators"]
 
@@ -103,18 +102,10 @@ class EDMPipeline(DiffusionPipeline):
                 "EDMPipeline loads safetensors and its own code only, without use_safetensors=False, "
                 "trust_remote_code=True or custom_pipeline=; pickled weights and a repository's code can do anything"
             )
-        name = pretrained_model_name_or_path
-        if not isinstance(name, str | os.PathLike):
-            raise TypeError(f"EDMPipeline is loaded from a folder or by the name of a repository, got {shown(name)}")
-        folder = os.path.expanduser(os.fspath(name))
-        if not os.path.isdir(folder):
+        folder = folder_of(pretrained_model_name_or_path)
+        if folder is None:
             of_hub = {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
-            repo_id = os.fspath(name)
-            try:
-                validate_repo_id(repo_id)
-            except ValueError as error:
-                raise FileNotFoundError(f"{repo_id!r} is no existing folder, and no repository: {error}") from None
-            folder = snapshot_download(repo_id, allow_patterns=_FILES, **of_hub)
+            folder = snapshot_download(pretrained_model_name_or_path, allow_patterns=_FILES, **of_hub)
         if "unet" not in kwargs:
             _check_stored(Path(folder), cls.load_config(folder), kwargs.get("variant"))
         return super().from_pretrained(folder, use_safetensors=True, **kwargs)
@@ -166,7 +157,9 @@ class EDMPipeline(DiffusionPipeline):
             FloatingPointError: the network returned NaN or infinity.
         """
         check_name("output_type", output_type, ("pil", "np", "pt"))
-        if state_dtype not in (torch.float32, torch.float64):
+        if not isinstance(return_dict, bool):
+            raise TypeError(f"return_dict must be True or False, got {shown(return_dict)}")
+        if not isinstance(state_dtype, torch.dtype) or state_dtype not in (torch.float32, torch.float64):
             raise ValueError(f"state_dtype must be torch.float32 or torch.float64, got {shown(state_dtype)}")
         guidance_scale = check_number("guidance_scale", guidance_scale, "[1, inf)", "1 is no guidance")
         steps = check_steps("num_inference_steps", num_inference_steps)

@@ -8,6 +8,8 @@ and sampling use these same functions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +44,7 @@ def scalings(sigma: Tensor, sigma_data: float = SIGMA_DATA) -> tuple[Tensor, Ten
     Source: Karras et al. 2022, table 1.
     """
     check_floats("sigma", sigma, "the noise level of each image")
-    check_sigma("sigma_data", sigma_data)
+    sigma_data = check_sigma("sigma_data", sigma_data)
     total = sigma.square() + sigma_data**2  # the variance of x
     c_in = total.rsqrt()
     return sigma_data**2 / total, sigma * sigma_data * c_in, c_in, sigma.log() / 4
@@ -80,7 +82,7 @@ class Denoiser(nn.Module):
             TypeError: x or sigma are no tensors of floating-point numbers, x has less precision than float32, or labels
                 are no tensor of whole numbers. No values are read.
         """
-        _check_inputs(x, sigma, class_labels)
+        _check_inputs(x, sigma, class_labels, getattr(self.unet, "config", {}))
         c_skip, c_out, c_in, c_noise = scalings(sigma.to(x.dtype), self.sigma_data)
         c_skip, c_out, c_in = (c[:, None, None, None] for c in (c_skip, c_out, c_in))
         # The network may hold weights of another precision, or run under autocast; neither goes beyond this call: at
@@ -90,16 +92,24 @@ class Denoiser(nn.Module):
         return torch.addcmul(c_skip * x, c_out, raw.to(x.dtype))
 
 
-def _check_inputs(x: Tensor, sigma: Tensor, class_labels: Tensor | None) -> None:
-    """Kinds and shapes alone, so that no host waits for a device."""
+def _check_inputs(x: Tensor, sigma: Tensor, class_labels: Tensor | None, config: Mapping) -> None:
+    """Kinds and shapes alone, so that no host waits for a device; `config` is the network's, empty if it has none."""
     check_floats("x", x, "noisy images [B, C, H, W]")
     check_floats("sigma", sigma, "the noise level of each image")
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"x must be float32 or float64, got {x.dtype}; the network alone may run in less, by autocast")
-    if x.ndim != 4 or sigma.shape != x.shape[:1]:
-        raise ValueError(f"x must have the shape [B, C, H, W] and sigma [B], got {list(x.shape)} and "
+    channels = config.get("in_channels", "C")
+    if x.ndim != 4 or sigma.shape != x.shape[:1] or x.shape[1] != (x.shape[1] if channels == "C" else channels):
+        raise ValueError(f"x must have the shape [B, {channels}, H, W] and sigma [B], got {list(x.shape)} and "
                          f"{list(sigma.shape)}")  # fmt: skip
+    multiple = 2 ** (len(config.get("block_out_channels", "1")) - 1)
+    if x.shape[2] % multiple or x.shape[3] % multiple:
+        raise ValueError(f"height and width of x must be multiples of {multiple}, got {list(x.shape)}; pad the images")
+    if sigma.device != x.device:
+        raise ValueError(f"sigma must be where x is, on {x.device}, got {sigma.device}")
     if class_labels is None:
+        if config.get("num_class_embeds"):
+            raise ValueError(f"the network has {config['num_class_embeds']} class embeddings: pass class_labels [B]")
         return
     if not isinstance(class_labels, Tensor) or class_labels.dtype not in (torch.int64, torch.int32):
         kind = class_labels.dtype if isinstance(class_labels, Tensor) else type(class_labels).__name__

@@ -164,7 +164,7 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
         self.sigmas = torch.tensor(self._sigmas, dtype=torch.float64)
         calls = [sigma for pair in zip(self._sigma_hat, self._sigmas[1:]) for sigma in pair][:-1]
         self._call_sigmas = torch.tensor(calls, dtype=torch.float64)
-        self.timesteps = self.precondition_noise(self._call_sigmas).to(_device(device), torch.float32)
+        self.timesteps = _placed(self.precondition_noise(self._call_sigmas).to(torch.float32), device)
         self._step_index = self._begin_index = None
         self._is_churned = False
         self._sample: Tensor | None = None
@@ -187,7 +187,7 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
     def precondition_inputs(self, sample: Tensor, sigma: float | Tensor) -> Tensor:
         """c_in x, what the network sees."""
         check_floats("sample", sample, "[B, C, H, W]")
-        return sample * self._scalings(sigma)[2]
+        return sample * self._scalings(_one(sigma))[2]
 
     def precondition_noise(self, sigma: float | Tensor) -> Tensor:
         """c_noise = ln(sigma) / 4, the timestep."""
@@ -195,8 +195,8 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
 
     def precondition_outputs(self, sample: Tensor, model_output: Tensor, sigma: float | Tensor) -> Tensor:
         """The estimate of the clean image, c_skip x + c_out F."""
-        _check_same(sample, model_output)
-        c_skip, c_out, _, _ = self._scalings(sigma)
+        _check_same(sample, model_output, "sample", "model_output")
+        c_skip, c_out, _, _ = self._scalings(_one(sigma))
         if self.config.prediction_type == "v_prediction":
             c_out = -c_out
         return c_skip * sample + c_out * model_output
@@ -248,7 +248,7 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
                 shape is not the sample's.
             TypeError: sample and output are no tensors of floating-point numbers.
         """
-        _check_same(sample, model_output)
+        _check_same(sample, model_output, "sample", "model_output")
         index = self._index(timestep)
         sigma_hat, following = self._sigma_hat[index // 2], self._sigmas[index // 2 + 1]
         if sample.dtype not in (torch.float32, torch.float64):
@@ -277,7 +277,7 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """x0 + sigma n at the sigma of each timestep, float [B, C, H, W]; any timestep ln(sigma) / 4 will do."""
-        _check_same(original_samples, noise, "noise")
+        _check_same(original_samples, noise, "original_samples", "noise")
         check_floats("timesteps", timesteps, "ln(sigma) / 4 of each image")
         if timesteps.shape not in {original_samples.shape[:1], (1,), ()}:
             raise ValueError(f"timesteps must be one for each of {len(original_samples)} images, or one for all, got "
@@ -300,6 +300,7 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(f"timestep must be an entry of scheduler.timesteps, got the integer {timestep}")
         if not isinstance(timestep, Real) and not (isinstance(timestep, Tensor) and timestep.numel() == 1):
             raise TypeError(f"timestep must be an entry of scheduler.timesteps, got {shown(timestep)}")
+        timestep = timestep if isinstance(timestep, Tensor) else float(timestep)
         if self._step_index is None:
             if self._begin_index is None:
                 found = (self.timesteps == timestep).nonzero().flatten().tolist()
@@ -332,15 +333,22 @@ def check_churn(s_churn: Any, s_tmin: Any, s_tmax: Any, s_noise: Any) -> tuple[f
     return churn, low, high, noise
 
 
-def _check_same(sample: Any, other: Any, name: str = "model_output") -> None:
-    for what, value in (("sample", sample), (name, other)):
+def _check_same(sample: Any, other: Any, name: str, name_of_other: str) -> None:
+    for what, value in ((name, sample), (name_of_other, other)):
         check_floats(what, value, "[B, C, H, W]")
     if sample.shape != other.shape:
-        raise ValueError(f"{name} must have the shape of the sample, {list(sample.shape)}, got {list(other.shape)}")
+        raise ValueError(f"{name_of_other} must have the shape of {name}, {list(sample.shape)}, got "
+                         f"{list(other.shape)}")  # fmt: skip
 
 
-def _device(device: Any) -> torch.device | None:
+def _one(sigma: float | Tensor) -> float | Tensor:
+    if isinstance(sigma, Tensor) and sigma.ndim:
+        raise ValueError(f"sigma must be one noise level for all images, got the shape {list(sigma.shape)}")
+    return sigma
+
+
+def _placed(tensor: Tensor, device: Any) -> Tensor:
     try:
-        return None if device is None else torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device must be one of torch's, such as 'cpu' or 'cuda:0', got {shown(device)}") from error
+        return tensor.to(device)
+    except (AssertionError, OverflowError, RuntimeError, TypeError, ValueError) as error:  # all of them torch raises
+        raise ValueError(f"device must be one that torch finds here, got {shown(device)}: {error}") from error

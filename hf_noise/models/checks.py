@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 __all__ = [
-    "MANY", "check_class_names", "check_floats", "check_int", "check_name", "check_number", "check_sizes", "shown",
+    "MANY", "check_class_names", "check_floats", "check_int", "check_name", "check_number", "check_sizes",
+    "check_unmasked", "shown",
 ]  # fmt: skip
 
 #: More classes, or images of one call, than this are taken for a slip.
@@ -86,6 +87,12 @@ def check_floats(name: str, value: Any, what: str) -> None:
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
         raise TypeError(f"{name} must be a tensor of floating-point numbers, {what}, got {kind}")
+
+
+def check_unmasked(name: str, value: Any) -> None:
+    """Raise TypeError for a masked array, whose mask would be lost on the way to a tensor."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array, got {shown(value)}; fill it or leave masked entries out")
 
 
 def check_class_names(names: Any, classes: int | None = None) -> list[str]:

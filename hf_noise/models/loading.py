@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 
 from hf_noise.models.checks import shown
 
-__all__ = ["load_whole"]
+__all__ = ["folder_of", "load_whole"]
 
 #: What transformers and diffusers tell of a checkpoint that does not fit, and in which words this module says it.
 _MISFITS = {
@@ -41,10 +42,7 @@ def load_whole(from_pretrained: Callable[..., Any], name: str | os.PathLike, **k
             there, which cannot be the name of a repository.
         TypeError: name is neither a string nor a path.
     """
-    if not isinstance(name, str | os.PathLike):
-        raise TypeError(f"a network is loaded from a folder or by the name of a repository, got {shown(name)}")
-    if _is_path(name) and not os.path.isdir(os.path.expanduser(name)):
-        raise FileNotFoundError(f"there is no folder {str(name)!r}; the name of a repository is owner/name")
+    folder_of(name)
     if kwargs.pop("ignore_mismatched_sizes", False):
         raise ValueError("ignore_mismatched_sizes=True would draw weights at random; leave it out")
     kwargs.pop("low_cpu_mem_usage", None)  # without it diffusers draws all weights first, and it is not seen which stay
@@ -68,8 +66,25 @@ def load_whole(from_pretrained: Callable[..., Any], name: str | os.PathLike, **k
     return (model, info) if wants_info else model
 
 
-def _is_path(name: str | os.PathLike) -> bool:
-    return isinstance(name, os.PathLike) or name.startswith(("/", "./", "../", "~")) or name in ("", ".", "..")
+def folder_of(name: str | os.PathLike) -> str | None:
+    """The folder of this name, or None if there is none and it can be the name of a repository on the Hub.
+
+    Raises:
+        FileNotFoundError: it can be neither; the Hub is not asked.
+        TypeError: it is neither a string nor a path.
+    """
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(f"a network is loaded from a folder or by the name of a repository, got {shown(name)}")
+    folder = os.path.expanduser(os.fspath(name))
+    if os.path.isdir(folder):
+        return folder
+    if isinstance(name, os.PathLike):
+        raise FileNotFoundError(f"there is no folder {str(name)!r}; a repository is named by a string")
+    try:
+        validate_repo_id(name)
+    except ValueError as error:
+        raise FileNotFoundError(f"{name!r} is no existing folder, and no repository: {error}") from None
+    return None
 
 
 def _refusal(name: str | os.PathLike, info: Mapping[str, Any]) -> str:

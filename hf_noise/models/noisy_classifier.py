@@ -28,6 +28,7 @@ from hf_noise.models.checks import (
     check_name,
     check_number,
     check_sizes,
+    check_unmasked,
     shown,
 )
 from hf_noise.models.loading import load_whole
@@ -201,6 +202,8 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
                              f"{list(images.shape)}")  # fmt: skip
         if tuple(sigma.shape) not in {(), (len(images),)}:
             raise ValueError(f"sigma must have the shape [{len(images)}] or [], got {list(sigma.shape)}")
+        if sigma.device != images.device:
+            raise ValueError(f"sigma must be where noisy_images are, on {images.device}, got {sigma.device}")
         if augment is not None and tuple(augment.shape) != (len(images), AUGMENTATION):
             raise ValueError(f"augment must have the shape {[len(images), AUGMENTATION]}, got {list(augment.shape)}")
 
@@ -240,6 +243,7 @@ def _checked(config: Any) -> dict[str, Any]:
 
 def _rows(transition: Any, classes: int) -> list[list[float]]:
     """A matrix of probabilities, rows clean."""
+    check_unmasked("transition", transition)
     try:
         matrix = np.asarray(transition)
         if matrix.dtype.kind not in "iuf":

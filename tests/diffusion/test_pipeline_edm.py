@@ -161,6 +161,8 @@ def test_save_and_load(pipeline, tmp_path):
     with pytest.raises(ValueError, match="safetensors and its own code only"):
         EDMPipeline.from_pretrained(tmp_path / "saved", custom_pipeline="other")
     with pytest.raises(FileNotFoundError, match="is no existing folder, and no repository"):
+        EDMPipeline.from_pretrained(str(tmp_path / "saveed"))
+    with pytest.raises(FileNotFoundError, match="there is no folder '.*saveed'; a repository is named by a string"):
         EDMPipeline.from_pretrained(tmp_path / "saveed")
 
 

@@ -82,7 +82,7 @@ def test_sigma_data_must_be_positive(wrong):
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"x": torch.zeros(3, 8, 8)}, ValueError, r"shape \[B, C, H, W\] and sigma \[B\], got \[3, 8, 8\] and \[2\]"),
+        ({"x": torch.zeros(3, 8, 8)}, ValueError, r"shape \[B, 1, H, W\] and sigma \[B\], got \[3, 8, 8\] and \[2\]"),
         ({"sigma": torch.tensor(1.0)}, ValueError, r"got \[2, 1, 8, 8\] and \[\]"),
         ({"class_labels": torch.zeros(1, dtype=torch.int64)}, ValueError, r"must have the shape \[2\], got \[1\]"),
         ({"x": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}, TypeError, "x must be a tensor of floating-point .*uint8"),

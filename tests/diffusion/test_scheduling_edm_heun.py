@@ -219,7 +219,7 @@ def test_bad_use():
         ({"s_tmin": math.nan}, "s_tmin must lie in"),
         ({"s_tmin": 2, "s_tmax": 1}, "need s_tmin <= s_tmax, got 2 and 1"),
         ({"s_tmax": "80"}, "s_tmax must be a number in .*, got '80'"),
-        ({"device": "gpu"}, "device must be one of torch's, .*, got 'gpu'"),
+        ({"device": "gpu"}, "device must be one that torch finds here, got 'gpu'"),
     ):
         with pytest.raises((ValueError, TypeError), match=message):
             scheduler.set_timesteps(4, **churn)
@@ -234,7 +234,7 @@ def test_bad_use():
         scheduler.set_begin_index(8)
     with pytest.raises(TypeError, match="timestep must be an entry of scheduler.timesteps, got '1'"):
         scheduler.step(x, "1", x)
-    with pytest.raises(ValueError, match=r"model_output must have the shape of the sample, \[1, 1, 2, 2\], got"):
+    with pytest.raises(ValueError, match=r"model_output must have the shape of sample, \[1, 1, 2, 2\], got"):
         scheduler.step(x[:, :, :1], scheduler.timesteps[0], x)
     with pytest.raises(TypeError, match="sample must be a tensor of floating-point numbers, .*, got torch.int64"):
         scheduler.scale_model_input(x.long(), scheduler.timesteps[0])
