@@ -1,9 +1,8 @@
-"""What `EDMPipeline` is asked for and made of: images, classes and seeds in number, networks and noise in kind."""
+"""What `EDMPipeline` is asked for and made of: images, classes and seeds in number, and a network of EDM's kind."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from hf_noise.models.checks import MANY, check_int, check_unmasked, shown
 
-__all__ = ["as_integers", "as_json", "batch_size_of", "class_embeddings", "is_list", "number_of_classes"]
+__all__ = ["as_integers", "batch_size_of", "class_embeddings", "is_list", "number_of_classes"]
 
 
 def batch_size_of(class_labels: Any, batch_size: Any, seed: Any, generator: Any) -> int:
@@ -75,7 +74,6 @@ def class_embeddings(unet: Any) -> int:
             config.get("time_embedding_type", "positional") != "positional",
             'EDM tells it ln(sigma) / 4, which may be negative; leave out time_embedding_type=, or take "positional"',
         ),
-        (config.get("center_input_sample", False), "EDM scales its input itself; leave out center_input_sample="),
     ):
         if wrong:
             raise ValueError(f"this network cannot be sampled: {remedy}")
@@ -102,16 +100,3 @@ def number_of_classes(embeddings: int, num_classes: Any, has_unconditional: Any)
             "without a class"
         )  # fmt: skip
     return num_classes
-
-
-def as_json(hf_noise: Any) -> dict | None:
-    """The noise as a dictionary, if JSON can hold it."""
-    if hf_noise is None:
-        return None
-    if not isinstance(hf_noise, Mapping):
-        raise TypeError(f"hf_noise must be a dictionary, got {type(hf_noise).__name__}; pass noise.to_dict()")
-    try:
-        json.dumps(dict(hf_noise))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"hf_noise cannot be written as JSON ({error}); pass noise.to_dict()") from None
-    return dict(hf_noise)

@@ -19,16 +19,16 @@ from torch import Tensor
 
 from hf_noise.diffusion.pipeline_arguments import (
     as_integers,
-    as_json,
     batch_size_of,
     class_embeddings,
     is_list,
     number_of_classes,
 )
+from hf_noise.diffusion.ranges import check_churn, check_steps
 
 # diffusers loads a component of another package only if its module is imported already.
-from hf_noise.diffusion.scheduling_edm_heun import EDMHeunScheduler, check_churn, check_steps
-from hf_noise.models.checks import MANY, check_int, check_name, check_number, shown
+from hf_noise.diffusion.scheduling_edm_heun import EDMHeunScheduler
+from hf_noise.models.checks import MANY, as_json, check_int, check_name, check_number, shown
 from hf_noise.models.loading import folder_of, load_whole
 
 __all__ = ["EDMPipeline", "image_generators"]
@@ -80,7 +80,7 @@ class EDMPipeline(DiffusionPipeline):
         self.register_to_config(
             num_classes=number_of_classes(embeddings, num_classes, has_unconditional),
             has_unconditional=has_unconditional,
-            hf_noise=as_json(hf_noise),
+            hf_noise=as_json("hf_noise", hf_noise),
         )
 
     @classmethod
@@ -232,16 +232,15 @@ class EDMPipeline(DiffusionPipeline):
             if has_classes and not self.config.has_unconditional:
                 raise ValueError(f"the network knows no unconditional class; pass class_labels in [0, {classes - 1}]")
             return torch.full((size,), classes) if has_classes else None
-        if not has_classes:
-            raise ValueError(f"the network has no classes, got class_labels={class_labels!r}; leave them out")
+        if not classes:
+            raise ValueError(f"the network has no classes, got class_labels={shown(class_labels)}; leave them out")
         labels = as_integers(class_labels)
         outside = labels[(labels < 0) | (labels >= classes)]
         if outside.numel():
-            hint = "" if self.config.has_unconditional or classes == self.unet.config.num_class_embeds else (
-                "; the last embedding of the network is left out, see num_classes of EDMPipeline"
-            )  # fmt: skip
-            raise ValueError(f"class_labels must lie in [0, {classes - 1}], got {outside.flatten()[0]}{hint}")
-        return labels.to(torch.int64).expand(size).contiguous()
+            last = "for images without a class" if self.config.has_unconditional else "left out, see num_classes"
+            more = f"; the network's last embedding is {last}" if classes < self.unet.config.num_class_embeds else ""
+            raise ValueError(f"class_labels must lie in [0, {classes - 1}], got {outside.flatten()[0]}{more}")
+        return labels.expand(size).contiguous()
 
 
 def image_generators(seed: int | Sequence[int], size: int, first_index: int = 0) -> list[torch.Generator]:

@@ -9,26 +9,18 @@ and sampling use these same functions.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hf_noise.models.checks import check_floats, check_number
+from hf_noise.diffusion.ranges import check_sigma
+from hf_noise.models.checks import check_floats
 
-__all__ = ["SIGMA_DATA", "Denoiser", "check_sigma", "scalings"]
+__all__ = ["SIGMA_DATA", "Denoiser", "scalings"]
 
 #: Standard deviation of image data in [-1, 1], as EDM and papers A and C assume it.
 SIGMA_DATA = 0.5
-
-
-def check_sigma(name: str, value: float) -> float:
-    """A standard deviation or noise level as a float, in [1e-18, 1e18] so that float32 holds its square.
-
-    Raises:
-        ValueError: it lies outside, or is NaN.
-        TypeError: it is no number.
-    """
-    return check_number(name, value, "[1e-18, 1e18]", "images lie in [-1, 1], and float32 must hold its square")
 
 
 def scalings(sigma: Tensor, sigma_data: float = SIGMA_DATA) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -82,7 +74,7 @@ class Denoiser(nn.Module):
             TypeError: x or sigma are no tensors of floating-point numbers, x has less precision than float32, or labels
                 are no tensor of whole numbers. No values are read.
         """
-        _check_inputs(x, sigma, class_labels, getattr(self.unet, "config", {}))
+        _check_inputs(x, sigma, class_labels, getattr(self.unet, "config", None))
         c_skip, c_out, c_in, c_noise = scalings(sigma.to(x.dtype), self.sigma_data)
         c_skip, c_out, c_in = (c[:, None, None, None] for c in (c_skip, c_out, c_in))
         # The network may hold weights of another precision, or run under autocast; neither goes beyond this call: at
@@ -92,8 +84,9 @@ class Denoiser(nn.Module):
         return torch.addcmul(c_skip * x, c_out, raw.to(x.dtype))
 
 
-def _check_inputs(x: Tensor, sigma: Tensor, class_labels: Tensor | None, config: Mapping) -> None:
-    """Kinds and shapes alone, so that no host waits for a device; `config` is the network's, empty if it has none."""
+def _check_inputs(x: Tensor, sigma: Tensor, class_labels: Tensor | None, config: Any) -> None:
+    """Kinds and shapes alone, so that no host waits for a device; `config` is the network's, if it has one."""
+    config = config if isinstance(config, Mapping) else {}
     check_floats("x", x, "noisy images [B, C, H, W]")
     check_floats("sigma", sigma, "the noise level of each image")
     if x.dtype not in (torch.float32, torch.float64):

@@ -19,10 +19,11 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from hf_noise.diffusion.preconditioning import SIGMA_DATA, check_sigma, scalings
+from hf_noise.diffusion.preconditioning import SIGMA_DATA, scalings
+from hf_noise.diffusion.ranges import check_churn, check_sigma, check_steps
 from hf_noise.models.checks import check_floats, check_int, check_name, check_number, shown
 
-__all__ = ["EDMHeunScheduler", "EDMHeunSchedulerOutput", "check_churn", "check_steps"]
+__all__ = ["EDMHeunScheduler", "EDMHeunSchedulerOutput"]
 
 Generators = torch.Generator | list[torch.Generator] | None
 
@@ -314,23 +315,6 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
         if self._step_index >= len(self._call_sigmas):
             raise ValueError("this schedule has come to its end; call set_timesteps before the next pass")
         return self._step_index
-
-
-def check_steps(name: str, value: Any) -> int:
-    """A number of steps, which may be written as 18.0, as an int in [1, 1000000]; else ValueError or TypeError."""
-    is_whole = isinstance(value, float | np.floating) and float(value).is_integer()
-    return check_int(name, int(value) if is_whole else value, "[1, 1000000]", "each step calls the network")
-
-
-def check_churn(s_churn: Any, s_tmin: Any, s_tmax: Any, s_noise: Any) -> tuple[float, float, float, float]:
-    """The arguments of `EDMHeunScheduler.set_timesteps` as floats; ValueError or TypeError if one makes no sense."""
-    churn = check_number("s_churn", s_churn, "[0, inf]", "0 adds no noise")
-    noise = check_number("s_noise", s_noise, "[0, inf)", "1 adds what the rise of sigma asks for")
-    low = check_number("s_tmin", s_tmin, "[0, inf)", "0 sets no limit")
-    high = check_number("s_tmax", s_tmax, "[0, inf]", "infinity sets no limit")
-    if not low <= high:
-        raise ValueError(f"need s_tmin <= s_tmax, got {s_tmin} and {s_tmax}; no step would lie between them")
-    return churn, low, high, noise
 
 
 def _check_same(sample: Any, other: Any, name: str, name_of_other: str) -> None:

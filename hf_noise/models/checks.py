@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 __all__ = [
-    "MANY", "check_class_names", "check_floats", "check_int", "check_name", "check_number", "check_sizes",
+    "MANY", "as_json", "check_class_names", "check_floats", "check_int", "check_name", "check_number", "check_sizes",
     "check_unmasked", "shown",
 ]  # fmt: skip
 
@@ -87,6 +88,19 @@ def check_floats(name: str, value: Any, what: str) -> None:
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
         raise TypeError(f"{name} must be a tensor of floating-point numbers, {what}, got {kind}")
+
+
+def as_json(name: str, value: Any) -> dict | None:
+    """A dictionary that JSON can hold, such as `noise.to_dict()`, or None; TypeError for anything else."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dictionary, got {shown(value)}; pass noise.to_dict()")
+    try:
+        json.dumps(dict(value))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} cannot be written as JSON ({error}); pass noise.to_dict()") from None
+    return dict(value)
 
 
 def check_unmasked(name: str, value: Any) -> None:

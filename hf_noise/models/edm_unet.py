@@ -60,22 +60,22 @@ def edm_unet(
     takes a logarithm of what it is told, which may be negative here.) Group norms have 32 groups, or a quarter of the
     first level's channels if that is less, and eps 1e-6.
 
-    The networks of paper C ("edm-ddpmpp", "edm-mnist") have SongUNet's blocks, 33 and 12 of them, its resampling in
-    residual blocks, its embedding of twice the channels and its attention in encoder and middle, and begin as it does:
-    weights Xavier-uniform, biases 0, the last convolution of each block, the projection of each attention and the
-    output layer times 1e-5. A stock `UNet2DModel` cannot have, and they have not:
+    The networks of paper C ("edm-ddpmpp", "edm-mnist") have SongUNet's residual blocks, 33 and 15 of them, its
+    resampling inside such blocks, its embedding of twice the channels and its attention in encoder and middle. They
+    begin as it does: weights Xavier-uniform, biases 0, the last convolution of each block, the projection of each
+    attention and the output layer times 1e-5. What it has and a stock `UNet2DModel` cannot have:
 
-    - the factor sqrt(1/2) on what a block and its shortcut sum to, but in the middle (`mid_block_scale_factor`);
-    - a 1x1 convolution in the shortcut of blocks that resample;
-    - attention behind the last block alone of the decoder's level of 16 x 16: it stands behind all or none, here none;
-    - a first level that begins with half of its channels, and as many sines and cosines less;
-    - the class through both layers of the embedding: it is added behind them. Its weights begin as those of SongUNet's
-      label layer do, Xavier-uniform times the square root of the number of embeddings;
-    - groups of their own for each group norm: 16 in all of "edm-mnist", where SongUNet has 32 in the decoder's.
+    - the factor sqrt(1/2) on the sum of a block and its shortcut: here only in the middle, by `mid_block_scale_factor`;
+    - a 1x1 convolution in the shortcut of blocks that resample: here what goes past them is resampled and no more;
+    - attention behind the last of the decoder's blocks of 16 x 16: diffusers has it behind all or none, here none;
+    - a first convolution that makes half of the first level's channels, and half as many sines and cosines;
+    - the class before the two layers of the embedding: here it is added behind them. Its table begins as the weights
+      of SongUNet's label layer do, Xavier-uniform times the square root of the number of classes;
+    - a number of groups for each group norm: here 16 in all of "edm-mnist", there 32 where 128 channels come together.
 
-    Of diffusers' blocks those with "Skip" in their names have that factor; but they filter with (1, 3, 3, 1), carry
-    three-channel images beside the network and are another one, NCSN++. All other names begin as diffusers' networks
-    do but for the output layer: records of what they learned lie in `benchmarks/results`.
+    (diffusers' blocks with "Skip" in their names have that factor, but filter with (1, 3, 3, 1) and carry a small image
+    of three channels along: that is NCSN++.) The other networks begin as those of diffusers do, but for the output
+    layer; the records in `benchmarks/results` were made with "edm-digits" and "edm-small" as they are.
 
     Args:
         name: a key of `EDM_UNETS`.

@@ -8,7 +8,7 @@ after each stage.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from hf_noise.models.checks import (
     MANY,
+    as_json,
     check_class_names,
     check_floats,
     check_int,
@@ -219,8 +220,6 @@ def _checked(config: Any) -> dict[str, Any]:
             check_name(name, getattr(config, name), known)
     if not isinstance(config.augmentation, bool):
         raise TypeError(f"augmentation must be True or False, got {shown(config.augmentation)}")
-    if config.hf_noise is not None and not isinstance(config.hf_noise, Mapping):
-        raise TypeError(f"hf_noise must be a dictionary, got {shown(config.hf_noise)}; pass noise.to_dict()")
     transition = None if config.transition is None else _rows(config.transition, classes)
     if transition is None and config.transition_source is not None:
         raise ValueError(f"transition_source={config.transition_source!r} says where T is from; give transition=")
@@ -238,6 +237,7 @@ def _checked(config: Any) -> dict[str, Any]:
         "P_std": check_number("P_std", config.P_std, "(0, inf)", "it is the standard deviation of ln sigma"),
         "class_names": None if config.class_names is None else check_class_names(config.class_names, classes),
         "transition": transition,
+        "hf_noise": as_json("hf_noise", config.hf_noise),
     }
 
 

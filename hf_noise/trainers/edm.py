@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from hf_noise.diffusion.pipeline_arguments import class_embeddings
 from hf_noise.diffusion.preconditioning import SIGMA_DATA, Denoiser
 from hf_noise.losses import LabelTransition, dsm_loss, tdsm_loss, transition_aware_weights
 from hf_noise.losses.dsm import P_MEAN, P_STD, noisy_images
@@ -124,10 +125,8 @@ class EDMTrainer(FiniteTrainer, LabelTrainer):
         for name, value in (("temperature", temperature), ("sigma_data", sigma_data), ("P_std", P_std)):
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be finite and > 0, got {value}")
-        if not (unet.config.num_class_embeds or 0) > 1:
+        if not class_embeddings(unet) > 1:
             raise ValueError("the network has no classes; make it with num_class_embeds = K + 1, see edm_unet")
-        if unet.config.sample_size is None:
-            raise ValueError("the network states no image size; make it with sample_size=, which sampling needs too")
         for rows in (kwargs.get("train_dataset"), kwargs.get("eval_dataset")):
             _check_embeddings(unet, len(class_names(rows) or ()), "the data have")
         search_no_unused(args)

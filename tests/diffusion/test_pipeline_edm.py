@@ -286,7 +286,6 @@ def test_a_pipeline_saved_by_an_older_version_means_the_same(tmp_path, has_uncon
         ({"out_channels": 2}, "makes images of 2 channels out of 1"),
         ({"time_embedding_type": "fourier"}, "may be negative; leave out time_embedding_type="),
         ({"class_embed_type": "timestep"}, "no table of classes; leave out class_embed_type="),
-        ({"center_input_sample": True}, "EDM scales its input itself"),
     ],
 )
 def test_networks_that_are_none_of_edm(options, message):
@@ -307,7 +306,7 @@ def test_what_the_network_cannot_do(unet):
     untrained = EDMPipeline(unet, EDMHeunScheduler(), num_classes=3)
     plain = EDMPipeline(small_unet(embeddings=None), EDMHeunScheduler())
     exact = EDMPipeline(unet, EDMHeunScheduler())
-    with pytest.raises(ValueError, match=r"lie in \[0, 2\], got 3; the last embedding of the network is left out"):
+    with pytest.raises(ValueError, match=r"lie in \[0, 2\], got 3; the network's last embedding is left out"):
         untrained(3)
     for pipeline in (untrained, exact):
         with pytest.raises(ValueError, match="knows no unconditional class"):
