@@ -25,6 +25,7 @@ from hf_noise.metrics import (
     label_consistency,
     metric_name,
 )
+from hf_noise.models.loading import load_whole
 from hf_noise.reports.record import RunRecord
 
 
@@ -43,15 +44,18 @@ def trained_judge(classifier: Any, data: Data) -> str:
 
 
 def load_judge(name: str, data: Data, device: torch.device) -> Extractor:
-    """The judge as an extractor; safetensors only, and no code of its repository is run.
+    """The judge as an extractor; safetensors only, all weights or none, and no code of its repository is run.
 
     Raises:
         OSError: it cannot be read, or has no safetensors.
-        ValueError: it needs code of its own, or was trained on other classes, sizes or channels than the data have.
+        ValueError: it lacks weights, needs code of its own, or was trained on other classes, sizes or channels than the
+            data have.
     """
     with reading("the judge", name):
         # False, because None asks at the terminal whether to run what the repository brings.
-        model = AutoModelForImageClassification.from_pretrained(name, use_safetensors=True, trust_remote_code=False)
+        model = load_whole(
+            AutoModelForImageClassification.from_pretrained, name, use_safetensors=True, trust_remote_code=False
+        )
         processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
     known = [model.config.id2label[i] for i in range(model.config.num_labels)]
     if known != data.classes and (len(known) != len(data.classes) or not known[0].startswith("LABEL_")):

@@ -18,10 +18,10 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from flags import Count, FromOne, Name, SeedOfNoise, check_flags
+from flags import FromOne, Name, Range, SeedOfNoise, check_flags
 
 from hf_noise.reports.provenance import portable
 
@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 # does not matter.
 KEPT = ("seed", "classes", "num_inference_steps", "guidance_scale", "bf16")
 SETTINGS_FILE = "settings.json"
+# Images have numbers of seven digits in their names; batch and steps have the limits of EDMPipeline.
 FLAGS = {
-    "model": Name, "output": Name, "num_images": Count, "batch_size": Count, "seed": SeedOfNoise,
-    "num_inference_steps": Count, "guidance_scale": FromOne,
+    "model": Name, "output": Name, "num_images": Annotated[int, Range(1, 10**7)],
+    "batch_size": Annotated[int, Range(1, 2**17)], "num_inference_steps": Annotated[int, Range(1, 10**6)],
+    "seed": SeedOfNoise, "guidance_scale": FromOne,
 }  # fmt: skip
 
 
@@ -90,11 +92,17 @@ def check_folder(folder: Path, asked: Mapping[str, Any]) -> None:
         ValueError: the folder's images were drawn otherwise, or by something else; the message names the setting.
     """
     path = folder / SETTINGS_FILE
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; --output is a folder")
     if not any((folder / "images").glob("*.png")):
         return
     if not path.is_file():
         raise ValueError(f"{folder} holds images, and no {SETTINGS_FILE} that says of what; choose another --output")
-    found = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}), so what {folder} holds is not known; choose another "
+                         "--output") from error  # fmt: skip
     for name, value in asked.items():
         if found.get(name) != value:
             raise ValueError(

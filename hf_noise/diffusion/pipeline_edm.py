@@ -5,21 +5,31 @@ The module's path is written into `model_index.json` of every saved pipeline and
 
 from __future__ import annotations
 
-import math
-import operator
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin, UNet2DModel
 from diffusers.utils.torch_utils import randn_tensor
 from huggingface_hub import snapshot_download
-from huggingface_hub.utils import validate_repo_id
 from torch import Tensor
+
+from hf_noise.diffusion.pipeline_arguments import (
+    as_integers,
+    batch_size_of,
+    class_embeddings,
+    is_list,
+    number_of_classes,
+)
+from hf_noise.diffusion.ranges import check_churn, check_steps
 
 # diffusers loads a component of another package only if its module is imported already.
 from hf_noise.diffusion.scheduling_edm_heun import EDMHeunScheduler
+from hf_noise.models.checks import MANY, as_json, check_int, check_name, check_number, shown
+from hf_noise.models.loading import folder_of, load_whole
 
 __all__ = ["EDMPipeline", "image_generators"]
 
@@ -35,18 +45,20 @@ class EDMPipeline(DiffusionPipeline):
         pipeline(class_labels=[3, 3, 5], seed=0).images
 
     Args:
-        unet: the raw network F; its class embeddings, if it has any, are those of the classes, then perhaps one more
-            for the unconditional class.
+        unet: the raw network F, with an embedding for each class if it has classes, and perhaps one more, the last, for
+            images without a class.
         scheduler: `EDMHeunScheduler`, or diffusers' `EDMEulerScheduler` or `EDMDPMSolverMultistepScheduler`.
-        num_classes: classes of the data, by default one less than the network has embeddings of.
-        has_unconditional: whether the unconditional class was trained, by leaving labels out; without it there is no
-            guidance and no image without a class.
+        num_classes: classes of the data, by default as many as the network has embeddings, less the unconditional one.
+            One less than embeddings without an unconditional class: then the last embedding is never asked for.
+        has_unconditional: whether the last embedding is that of the unconditional class and was trained, by leaving
+            labels out; without it there is no guidance and no image without a class.
         hf_noise: `noise.to_dict()` of the noise the network was trained on; kept in `model_index.json`, where
             `hf_noise.load_noise` finds it.
 
     Raises:
-        TypeError: hf_noise is not a dictionary.
-        ValueError: num_classes does not fit the network's embeddings.
+        TypeError: hf_noise is no dictionary that JSON can hold, or another argument is of another kind.
+        ValueError: num_classes and has_unconditional do not fit the network's embeddings, or the network or the
+            scheduler is no EDM one.
     """
 
     model_cpu_offload_seq = "unet"
@@ -56,37 +68,33 @@ class EDMPipeline(DiffusionPipeline):
         unet: UNet2DModel,
         scheduler: SchedulerMixin,
         num_classes: int | None = None,
-        has_unconditional: bool = True,
+        has_unconditional: bool = False,
         hf_noise: dict | None = None,
     ):
         super().__init__()
-        embeddings = unet.config.num_class_embeds or 0
-        if num_classes is None:
-            num_classes = max(0, embeddings - 1)
-        if num_classes not in {embeddings, max(0, embeddings - 1)}:
-            raise ValueError(
-                f"num_classes must be {embeddings} or, with an unconditional class, {max(0, embeddings - 1)}, got "
-                f"{num_classes}; the network has {embeddings} class embeddings"
-            )
-        if hf_noise is not None and not isinstance(hf_noise, Mapping):
-            raise TypeError(f"hf_noise must be a dictionary, got {type(hf_noise).__name__}; pass noise.to_dict()")
+        embeddings = class_embeddings(unet)
+        if not hasattr(scheduler, "precondition_noise"):
+            raise ValueError(f"{type(scheduler).__name__} is no scheduler of EDM; take EDMHeunScheduler, "
+                             "EDMEulerScheduler or EDMDPMSolverMultistepScheduler")  # fmt: skip
         self.register_modules(unet=unet, scheduler=scheduler)
         self.register_to_config(
-            num_classes=num_classes,
-            has_unconditional=has_unconditional and num_classes < embeddings,
-            hf_noise=None if hf_noise is None else dict(hf_noise),
+            num_classes=number_of_classes(embeddings, num_classes, has_unconditional),
+            has_unconditional=has_unconditional,
+            hf_noise=as_json("hf_noise", hf_noise),
         )
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> EDMPipeline:
-        """Load from a folder of `save_pretrained` or from the Hub; safetensors only.
+        """Load from a folder of `save_pretrained` or from the Hub; safetensors only, and all weights or none.
 
         diffusers refuses repositories with components of another package, but loads a folder with them; so the
         repository is fetched first. Arguments are those of `DiffusionPipeline.from_pretrained`.
 
         Raises:
             FileNotFoundError: neither a folder nor a name that a repository can have.
-            ValueError: use_safetensors=False, trust_remote_code=True, or a custom pipeline.
+            OSError: there is no pipeline, or a file of it cannot be read.
+            ValueError: use_safetensors=False, trust_remote_code=True, or a custom pipeline; tensors of the network are
+                missing, unknown or of another shape; or it is no `UNet2DModel`.
         """
         of_others = kwargs.get("custom_pipeline") is not None or kwargs.get("trust_remote_code", False)
         if kwargs.pop("use_safetensors", True) is False or of_others:
@@ -94,15 +102,12 @@ class EDMPipeline(DiffusionPipeline):
                 "EDMPipeline loads safetensors and its own code only, without use_safetensors=False, "
                 "trust_remote_code=True or custom_pipeline=; pickled weights and a repository's code can do anything"
             )
-        folder = os.path.expanduser(os.fspath(pretrained_model_name_or_path))
-        if not os.path.isdir(folder):
+        folder = folder_of(pretrained_model_name_or_path)
+        if folder is None:
             of_hub = {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
-            repo_id = os.fspath(pretrained_model_name_or_path)
-            try:
-                validate_repo_id(repo_id)
-            except ValueError as error:
-                raise FileNotFoundError(f"{repo_id!r} is no existing folder, and no repository: {error}") from None
-            folder = snapshot_download(repo_id, allow_patterns=_FILES, **of_hub)
+            folder = snapshot_download(pretrained_model_name_or_path, allow_patterns=_FILES, **of_hub)
+        if "unet" not in kwargs:
+            _check_stored(Path(folder), cls.load_config(folder), kwargs.get("variant"))
         return super().from_pretrained(folder, use_safetensors=True, **kwargs)
 
     @torch.no_grad()
@@ -132,7 +137,7 @@ class EDMPipeline(DiffusionPipeline):
             class_labels: class of each image, in [0, num_classes), or one for all; None for the unconditional class, or
                 for a network without classes.
             batch_size: number of images, by default that of the labels or of the seeds, else 1.
-            num_inference_steps: N steps; Heun's scheduler calls the network 2N - 1 times, the others N times.
+            num_inference_steps: N >= 1; Heun's scheduler calls the network 2N - 1 times, the others N times.
             guidance_scale: w >= 1 in D = D_uncond + w (D_class - D_uncond), classifier-free guidance; 1 is none.
             seed: an int s gives image i the stream (s, first_index + i); a list gives image i the stream (seed[i], 0).
                 None: torch's own generator.
@@ -148,15 +153,18 @@ class EDMPipeline(DiffusionPipeline):
 
         Raises:
             ValueError: a label, seed or option is out of its range, or lists differ in length.
+            TypeError: an argument of another kind, such as a string for a number.
             FloatingPointError: the network returned NaN or infinity.
         """
-        if output_type not in ("pil", "np", "pt"):
-            raise ValueError(f'output_type must be "pil", "np" or "pt", got {output_type!r}')
-        if state_dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"state_dtype must be torch.float32 or torch.float64, got {state_dtype}")
-        if not 1 <= guidance_scale < math.inf:
-            raise ValueError(f"guidance_scale must be finite and >= 1, got {guidance_scale}; 1 is no guidance")
-        size = _batch_size(class_labels, batch_size, seed, generator)
+        check_name("output_type", output_type, ("pil", "np", "pt"))
+        if not isinstance(return_dict, bool):
+            raise TypeError(f"return_dict must be True or False, got {shown(return_dict)}")
+        if not isinstance(state_dtype, torch.dtype) or state_dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"state_dtype must be torch.float32 or torch.float64, got {shown(state_dtype)}")
+        guidance_scale = check_number("guidance_scale", guidance_scale, "[1, inf)", "1 is no guidance")
+        steps = check_steps("num_inference_steps", num_inference_steps)
+        s_churn, s_tmin, s_tmax, s_noise = check_churn(s_churn, s_tmin, s_tmax, s_noise)
+        size = batch_size_of(class_labels, batch_size, seed, generator)
         labels = self._labels(class_labels, size, guidance_scale > 1)
         if seed is not None:
             if generator is not None:
@@ -171,7 +179,7 @@ class EDMPipeline(DiffusionPipeline):
                 "network was called, or not at all"
             )
         churn = dict(s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise) if has_churn else {}
-        scheduler.set_timesteps(num_inference_steps, device=device, **churn)
+        scheduler.set_timesteps(steps, device=device, **churn)
         scheduler.set_begin_index(0)  # a scheduler that has to search the first timestep waits for the device
 
         height, width = _pair(self.unet.config.sample_size)
@@ -196,7 +204,8 @@ class EDMPipeline(DiffusionPipeline):
         images = (sample.float() / 2 + 0.5).clamp(0, 1)  # NaN passes through clamp
         if not torch.isfinite(images).all():
             raise FloatingPointError(
-                "the network returned NaN or infinity; its weights are broken, or float16 too narrow"
+                "the network returned NaN or infinity; its weights are broken, float16 is too narrow for it, or "
+                "guidance_scale too large"
             )
         if output_type != "pt":
             images = images.permute(0, 2, 3, 1).cpu().numpy()
@@ -223,71 +232,58 @@ class EDMPipeline(DiffusionPipeline):
             if has_classes and not self.config.has_unconditional:
                 raise ValueError(f"the network knows no unconditional class; pass class_labels in [0, {classes - 1}]")
             return torch.full((size,), classes) if has_classes else None
-        if not has_classes:
-            raise ValueError(f"the network has no classes, got class_labels={class_labels!r}; leave them out")
-        labels = torch.as_tensor(class_labels).cpu()
-        if labels.dtype == torch.bool or labels.is_floating_point():
-            raise ValueError(f"class_labels must be integers, got {labels.dtype}")
+        if not classes:
+            raise ValueError(f"the network has no classes, got class_labels={shown(class_labels)}; leave them out")
+        labels = as_integers(class_labels)
         outside = labels[(labels < 0) | (labels >= classes)]
         if outside.numel():
-            raise ValueError(f"class_labels must lie in [0, {classes - 1}], got {outside.flatten()[0]}")
-        return labels.to(torch.int64).expand(size).contiguous()
+            last = "for images without a class" if self.config.has_unconditional else "left out, see num_classes"
+            more = f"; the network's last embedding is {last}" if classes < self.unet.config.num_class_embeds else ""
+            raise ValueError(f"class_labels must lie in [0, {classes - 1}], got {outside.flatten()[0]}{more}")
+        return labels.expand(size).contiguous()
 
 
 def image_generators(seed: int | Sequence[int], size: int, first_index: int = 0) -> list[torch.Generator]:
     """One generator on the CPU per image, the same whatever device, batch or process draws the image.
 
     Args:
-        seed: an int s, for the streams (s, first_index + i); or `size` ints, for the streams (seed[i], 0).
-        size: number of images.
+        seed: an int s >= 0, for the streams (s, first_index + i); or `size` of them, for the streams (seed[i], 0).
+        size: number of images, in [1, 131072].
         first_index: number of the first image, >= 0; 0 with a list of seeds.
 
     Raises:
-        ValueError: a seed or first_index is negative, or first_index is given with a list.
+        ValueError: a number is out of its range, the list has another length, or first_index is given with a list.
+        TypeError: a number is none, or no whole one.
     """
-    first_index = operator.index(first_index)
-    if isinstance(seed, int | np.integer):
-        streams = [(int(seed), first_index + i) for i in range(size)]
-    else:
-        streams = [(operator.index(one), 0) for one in seed]
+    size = check_int("size", size, f"[1, {MANY}]", "draw more images in several calls, with first_index")
+    first_index = check_int("first_index", first_index, "[0, inf)")
+    if is_list(seed):
+        if len(seed) != size:
+            raise ValueError(f"there must be a seed for each of {size} images, or one for all, got {len(seed)}")
         if first_index:
             raise ValueError(f"first_index counts the images of one seed; got {first_index} with a list of seeds")
-    if first_index < 0 or any(one < 0 for one, _ in streams):
-        raise ValueError(f"seed and first_index must be >= 0, got {seed} and {first_index}")
+        streams = [(check_int("each seed", one, "[0, inf)"), 0) for one in seed]
+    else:
+        seed = check_int("seed", seed, "[0, inf)", "or a list of them")
+        streams = [(seed, first_index + i) for i in range(size)]
     # Hashed, because the streams (0, 1) and (1, 0), or (0, 1) and (0, 2), must have nothing in common.
     words = (np.random.SeedSequence(stream).generate_state(1, np.uint64)[0] for stream in streams)
     return [torch.Generator().manual_seed(int(word)) for word in words]
 
 
-def _batch_size(
-    class_labels: int | Sequence[int] | Tensor | None,
-    batch_size: int | None,
-    seed: int | Sequence[int] | None,
-    generator: torch.Generator | list[torch.Generator] | None,
-) -> int:
-    """Number of images that all arguments agree on."""
-    try:
-        for one in () if seed is None else seed if np.ndim(seed) else (seed,):
-            operator.index(one)
-    except TypeError:
-        raise ValueError(f"seed must be a whole number or a list of them, got {seed!r}") from None
-    labels = None if class_labels is None else np.shape(torch.as_tensor(class_labels))
-    if labels is not None and len(labels) > 1:
-        raise ValueError(f"class_labels must be one class or a list of them, got the shape {tuple(labels)}")
-    said = {
-        "batch_size": None if batch_size is None else operator.index(batch_size),
-        "class_labels": labels[0] if labels else None,
-        "seed": None if seed is None or isinstance(seed, int | np.integer) else len(seed),
-        "generator": len(generator) if isinstance(generator, list) else None,
-    }
-    said = {name: count for name, count in said.items() if count is not None}
-    if len(set(said.values())) > 1:
-        counts = ", ".join(f"{name} says {count}" for name, count in said.items())
-        raise ValueError(f"the number of images is not clear: {counts}")
-    size = next(iter(said.values()), 1)
-    if size < 1:
-        raise ValueError(f"the number of images must be >= 1, got {size}")
-    return size
+def _check_stored(folder: Path, index: Any, variant: str | None) -> None:
+    """Refuse a stored pipeline whose network is no UNet2DModel, or whose weights are not all of its own."""
+    kind = index.get("unet") if isinstance(index, Mapping) else None
+    if kind != ["diffusers", "UNet2DModel"]:
+        raise ValueError(
+            f"{folder} holds no network that EDMPipeline calls: its unet is {shown(kind)}, not diffusers' UNet2DModel; "
+            "load that by its own class and pass unet="
+        )
+    # diffusers says of a network, not of a pipeline, what it did not find; so it is asked before it loads the pipeline.
+    has_variant = variant is not None and any((folder / "unet").glob(f"*.{variant}*.safetensors"))
+    load_whole(
+        UNet2DModel.from_pretrained, folder / "unet", use_safetensors=True, variant=variant if has_variant else None
+    )
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +20,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from hf_noise.diffusion.preconditioning import SIGMA_DATA, scalings
+from hf_noise.diffusion.ranges import check_churn, check_sigma, check_steps
+from hf_noise.models.checks import check_floats, check_int, check_name, check_number, shown
 
 __all__ = ["EDMHeunScheduler", "EDMHeunSchedulerOutput"]
 
@@ -62,7 +66,9 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
         final_sigmas_type: "zero": the last step ends without noise.
 
     Raises:
-        ValueError: not 0 < sigma_min < sigma_max, or a value that is not listed here.
+        ValueError: not 0 < sigma_min < sigma_max, a rho at which float64 cannot hold the grid (below some tenths, or
+            above 1e12, for the usual sigmas), or a value that is not listed here.
+        TypeError: what should be a number or a name is none.
     """
 
     _compatibles: list = []
@@ -80,18 +86,16 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
         rho: float = 7.0,
         final_sigmas_type: str = "zero",
     ):
-        if not 0 < sigma_min < sigma_max or not math.isfinite(sigma_max):
+        given = {"sigma_min": sigma_min, "sigma_max": sigma_max, "sigma_data": sigma_data}
+        given = {name: check_sigma(name, value) for name, value in given.items()}
+        if not given["sigma_min"] < given["sigma_max"]:
             raise ValueError(f"need 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
-        for name, value in (("sigma_data", sigma_data), ("rho", rho)):
-            if not value > 0:
-                raise ValueError(f"{name} must be > 0, got {value}")
-        for name, value, known in (
-            ("sigma_schedule", sigma_schedule, ("karras",)),
-            ("prediction_type", prediction_type, ("epsilon", "v_prediction")),
-            ("final_sigmas_type", final_sigmas_type, ("zero",)),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, got {value!r}")
+        given["rho"] = check_number("rho", rho, "(0, inf)", "EDM takes 7")
+        given["num_train_timesteps"] = check_steps("num_train_timesteps", num_train_timesteps)
+        check_name("sigma_schedule", sigma_schedule, ("karras",))
+        check_name("prediction_type", prediction_type, ("epsilon", "v_prediction"))
+        check_name("final_sigmas_type", final_sigmas_type, ("zero",))
+        self.register_to_config(**given)  # plain numbers, which a JSON file can hold
         self.set_timesteps(num_train_timesteps)
         self.num_inference_steps = None
 
@@ -115,12 +119,12 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
 
         Raises:
             ValueError: there is no such call, or it is the second one of a step.
+            TypeError: it is no whole number.
         """
-        if not 0 <= begin_index < len(self.timesteps) or begin_index % 2:
-            raise ValueError(
-                f"begin_index must be an even number in [0, {len(self.timesteps) - 1}], got {begin_index}; odd calls "
-                "are the second of their step"
-            )
+        hint = "it must be even, for odd calls are the second of their step"
+        begin_index = check_int("begin_index", begin_index, f"[0, {len(self.timesteps) - 1}]", hint)
+        if begin_index % 2:
+            raise ValueError(f"begin_index must be even, got {begin_index}; odd calls are the second of their step")
         self._begin_index = begin_index
 
     def set_timesteps(
@@ -136,7 +140,7 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
         """Set up the grid; to be called before each pass.
 
         Args:
-            num_inference_steps: N >= 1; the pass takes 2N - 1 network calls.
+            num_inference_steps: N, a whole number in [1, 1000000]; the pass takes 2N - 1 network calls.
             device: of `timesteps`.
             s_churn: noise to add over all steps, >= 0; 0 is the deterministic sampler of algorithm 1. A step raises
                 sigma by the factor 1 + gamma, gamma = min(s_churn / N, sqrt(2) - 1).
@@ -145,20 +149,15 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
 
         Raises:
             ValueError: a value is out of its range.
+            TypeError: what should be a number is none.
         """
-        if isinstance(num_inference_steps, bool) or num_inference_steps != int(num_inference_steps):
-            raise ValueError(f"num_inference_steps must be a whole number, got {num_inference_steps!r}")
-        if num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps must be >= 1, got {num_inference_steps}")
-        for name, value in (("s_churn", s_churn), ("s_noise", s_noise)):
-            if not value >= 0:
-                raise ValueError(f"{name} must be >= 0, got {value}")
-        steps = self.num_inference_steps = int(num_inference_steps)
-        ends = np.array([self.config.sigma_max, self.config.sigma_min]) ** (1 / self.config.rho)
-        sigmas = (ends[0] + np.linspace(0, 1, steps) * (ends[1] - ends[0])) ** self.config.rho
+        steps = check_steps("num_inference_steps", num_inference_steps)
+        s_churn, s_tmin, s_tmax, s_noise = check_churn(s_churn, s_tmin, s_tmax, s_noise)
+        sigmas = self._grid(steps)
         is_churned = (s_tmin <= sigmas) & (sigmas <= s_tmax)
         raised = sigmas * (1 + is_churned * min(s_churn / steps, math.sqrt(2) - 1))
 
+        self.num_inference_steps = steps
         self._s_noise = s_noise
         self._sigma_hat: list[float] = raised.tolist()  # of the first call of each step, sigma_i (1 + gamma_i)
         self._sigmas: list[float] = [*sigmas.tolist(), 0.0]
@@ -166,15 +165,30 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
         self.sigmas = torch.tensor(self._sigmas, dtype=torch.float64)
         calls = [sigma for pair in zip(self._sigma_hat, self._sigmas[1:]) for sigma in pair][:-1]
         self._call_sigmas = torch.tensor(calls, dtype=torch.float64)
-        self.timesteps = self.precondition_noise(self._call_sigmas).to(device, torch.float32)
+        self.timesteps = _placed(self.precondition_noise(self._call_sigmas).to(torch.float32), device)
         self._step_index = self._begin_index = None
         self._is_churned = False
         self._sample: Tensor | None = None
         self._derivative: Tensor | None = None
 
+    def _grid(self, steps: int) -> np.ndarray:
+        """sigma_0 ... sigma_(N-1), float64."""
+        config = self.config
+        with np.errstate(all="ignore"):  # what overflows does not reach its ends
+            ends = np.array([config.sigma_max, config.sigma_min]) ** (1 / config.rho)
+            sigmas = (ends[0] + np.linspace(0, 1, steps) * (ends[1] - ends[0])) ** config.rho
+        reached, stated = (sigmas[0], sigmas[-1]), (config.sigma_max, config.sigma_min if steps > 1 else sigmas[0])
+        if not (np.allclose(reached, stated, rtol=1e-3, atol=0) and (np.diff(sigmas) < 0).all()):
+            raise ValueError(
+                f"rho = {config.rho} gives no grid of {steps} steps from {config.sigma_max} down to "
+                f"{config.sigma_min}, because float64 cannot hold its powers; EDM takes 7"
+            )
+        return sigmas
+
     def precondition_inputs(self, sample: Tensor, sigma: float | Tensor) -> Tensor:
         """c_in x, what the network sees."""
-        return sample * self._scalings(sigma)[2]
+        check_floats("sample", sample, "[B, C, H, W]")
+        return sample * self._scalings(_one(sigma))[2]
 
     def precondition_noise(self, sigma: float | Tensor) -> Tensor:
         """c_noise = ln(sigma) / 4, the timestep."""
@@ -182,7 +196,8 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
 
     def precondition_outputs(self, sample: Tensor, model_output: Tensor, sigma: float | Tensor) -> Tensor:
         """The estimate of the clean image, c_skip x + c_out F."""
-        c_skip, c_out, _, _ = self._scalings(sigma)
+        _check_same(sample, model_output, "sample", "model_output")
+        c_skip, c_out, _, _ = self._scalings(_one(sigma))
         if self.config.prediction_type == "v_prediction":
             c_out = -c_out
         return c_skip * sample + c_out * model_output
@@ -200,6 +215,7 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
         Returns:
             The sample to hand to `scale_model_input` and `step`; the very same tensor where nothing is to be added.
         """
+        check_floats("sample", sample, "[B, C, H, W]")
         index = self._index(timestep)
         sigma, sigma_hat = self._sigmas[index // 2], self._sigma_hat[index // 2]
         if index % 2 or sigma_hat == sigma or self._is_churned:
@@ -229,8 +245,11 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
             return_dict: False for a tuple.
 
         Raises:
-            ValueError: an integer timestep, a schedule that has ended, or churn without `add_churn`.
+            ValueError: an integer timestep, a schedule that has ended, churn without `add_churn`, or an output whose
+                shape is not the sample's.
+            TypeError: sample and output are no tensors of floating-point numbers.
         """
+        _check_same(sample, model_output, "sample", "model_output")
         index = self._index(timestep)
         sigma_hat, following = self._sigma_hat[index // 2], self._sigmas[index // 2 + 1]
         if sample.dtype not in (torch.float32, torch.float64):
@@ -259,6 +278,11 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """x0 + sigma n at the sigma of each timestep, float [B, C, H, W]; any timestep ln(sigma) / 4 will do."""
+        _check_same(original_samples, noise, "original_samples", "noise")
+        check_floats("timesteps", timesteps, "ln(sigma) / 4 of each image")
+        if timesteps.shape not in {original_samples.shape[:1], (1,), ()}:
+            raise ValueError(f"timesteps must be one for each of {len(original_samples)} images, or one for all, got "
+                             f"the shape {list(timesteps.shape)}")  # fmt: skip
         sigma = (4 * timesteps.to(original_samples)).exp()
         return original_samples + sigma.reshape(-1, *[1] * (original_samples.ndim - 1)) * noise
 
@@ -266,12 +290,18 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
         return self.config.num_train_timesteps
 
     def _scalings(self, sigma: float | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        if not isinstance(sigma, Tensor):
+            check_number("sigma", sigma, "[1e-18, 1e18]", "it is a noise level")
         return scalings(torch.as_tensor(sigma, dtype=torch.float64), self.config.sigma_data)
 
     def _index(self, timestep: float | Tensor) -> int:
         """Number of the coming network call; finds it for the first one."""
-        if isinstance(timestep, int) or (isinstance(timestep, Tensor) and not timestep.is_floating_point()):
+        is_whole = isinstance(timestep, Integral) or (isinstance(timestep, Tensor) and not timestep.is_floating_point())
+        if is_whole:
             raise ValueError(f"timestep must be an entry of scheduler.timesteps, got the integer {timestep}")
+        if not isinstance(timestep, Real) and not (isinstance(timestep, Tensor) and timestep.numel() == 1):
+            raise TypeError(f"timestep must be an entry of scheduler.timesteps, got {shown(timestep)}")
+        timestep = timestep if isinstance(timestep, Tensor) else float(timestep)
         if self._step_index is None:
             if self._begin_index is None:
                 found = (self.timesteps == timestep).nonzero().flatten().tolist()
@@ -285,3 +315,24 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
         if self._step_index >= len(self._call_sigmas):
             raise ValueError("this schedule has come to its end; call set_timesteps before the next pass")
         return self._step_index
+
+
+def _check_same(sample: Any, other: Any, name: str, name_of_other: str) -> None:
+    for what, value in ((name, sample), (name_of_other, other)):
+        check_floats(what, value, "[B, C, H, W]")
+    if sample.shape != other.shape:
+        raise ValueError(f"{name_of_other} must have the shape of {name}, {list(sample.shape)}, got "
+                         f"{list(other.shape)}")  # fmt: skip
+
+
+def _one(sigma: float | Tensor) -> float | Tensor:
+    if isinstance(sigma, Tensor) and sigma.ndim:
+        raise ValueError(f"sigma must be one noise level for all images, got the shape {list(sigma.shape)}")
+    return sigma
+
+
+def _placed(tensor: Tensor, device: Any) -> Tensor:
+    try:
+        return tensor.to(device)
+    except (AssertionError, OverflowError, RuntimeError, TypeError, ValueError) as error:  # all of them torch raises
+        raise ValueError(f"device must be one that torch finds here, got {shown(device)}: {error}") from error

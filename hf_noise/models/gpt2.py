@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from hf_noise.models.checks import check_int, check_name, check_number
+
 __all__ = ["SIZES", "Size", "gpt2"]
 
 
@@ -35,16 +37,20 @@ def gpt2(
 
     Args:
         size: a name in `SIZES`.
-        vocab_size: number of tokens.
+        vocab_size: number of tokens, V.
         block_size: context length in tokens.
-        end_of_text: id of the token between documents.
-        dropout: probability, 0 as in the public recipe that paper A follows.
+        end_of_text: id of the token between documents, in [0, V).
+        dropout: probability in [0, 1), 0 as in the public recipe that paper A follows.
 
     Raises:
-        ValueError: the size is unknown.
+        ValueError: the size is unknown, or a number outside its range.
+        TypeError: what should be a number or a name is none.
     """
-    if size not in SIZES:
-        raise ValueError(f"unknown GPT-2 size {size!r}; known: {', '.join(SIZES)}")
+    check_name("the GPT-2 size", size, SIZES)
+    vocab_size = check_int("vocab_size", vocab_size, "[1, 2097152]", "it counts the tokens")
+    block_size = check_int("block_size", block_size, "[1, 1048576]", "it is the context length in tokens")
+    end_of_text = check_int("end_of_text", end_of_text, f"[0, {vocab_size - 1}]", "it is the id of a token")
+    dropout = check_number("dropout", dropout, "[0, 1)")
     shape = SIZES[size]
     config = GPT2Config(
         vocab_size=vocab_size,

@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import ImageClassifierOutput
 
+from hf_noise.models.checks import MANY, check_class_names, check_int, check_sizes, shown
 from hf_noise.models.resnet import small_resnet
 
 __all__ = ["SMALL", "Shape", "SmallResNetConfig", "SmallResNetForImageClassification", "image_classifier"]
@@ -55,7 +56,9 @@ class SmallResNetConfig(PreTrainedConfig):
         num_channels: int = 3,
         **kwargs: Any,
     ):
-        self.layers, self.channels, self.num_channels = list(layers), list(channels), num_channels
+        self.layers = list(check_sizes("layers", layers, "[1, 1024]"))
+        self.channels = list(check_sizes("channels", channels, "[1, 65536]"))
+        self.num_channels = num_channels
         super().__init__(**kwargs)
 
 
@@ -93,15 +96,26 @@ def image_classifier(
 
     Args:
         name: in `SMALL`, or any architecture that timm lists, such as "vit_base_patch16_224".
-        labels: names of the classes, or their number.
+        labels: names of the classes, each another one, or their number.
         image_size: height and width in pixels.
         num_channels: 1 for grey images, 3 for colour.
         **model_args: for `timm.create_model`, such as `drop_path_rate`.
 
     Raises:
-        ValueError: the name is unknown, or the network does not take images of this size.
+        ValueError: the name is unknown, a number is out of its range, two classes have one name, or timm makes no such
+            network, or none for images of this size.
+        TypeError: an argument of another kind, such as a string for a number.
     """
-    names = [str(i) for i in range(labels)] if isinstance(labels, int) else list(labels)
+    if not isinstance(name, str):
+        raise TypeError(f"the image classifier must be a name, got {shown(name)}; known: {', '.join(SMALL)}")
+    if isinstance(labels, list | tuple):
+        names = check_class_names(labels)
+    else:
+        count = check_int("labels", labels, f"[1, {MANY}]", "or a list of the classes' names")
+        names = [str(i) for i in range(count)]
+    check_int("the number of labels", len(names), f"[1, {MANY}]")
+    image_size = check_int("image_size", image_size, "[1, 16384]", "it is in pixels")
+    num_channels = check_int("num_channels", num_channels, "[1, 1024]", "1 for grey images, 3 for colour")
     numbers = {name: number for number, name in enumerate(names)}
     known = {"num_labels": len(names), "id2label": dict(enumerate(names)), "label2id": numbers}
     if name in SMALL:
@@ -118,4 +132,8 @@ def image_classifier(
     config = TimmWrapperConfig(
         architecture=name, model_args={"in_chans": num_channels, **model_args}, image_size=image_size, **known
     )
-    return TimmWrapperForImageClassification(config)
+    try:
+        return TimmWrapperForImageClassification(config)
+    except Exception as error:  # whatever any of timm's networks raises for options that it does not take
+        options = {"labels": len(names), "image_size": image_size, **config.model_args}
+        raise ValueError(f"timm makes no {name} of {shown(options)}: {error}") from error

@@ -7,11 +7,11 @@ after each stage.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DModel
@@ -20,6 +20,19 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from hf_noise.models.checks import (
+    MANY,
+    as_json,
+    check_class_names,
+    check_floats,
+    check_int,
+    check_name,
+    check_number,
+    check_sizes,
+    check_unmasked,
+    shown,
+)
+from hf_noise.models.loading import load_whole
 from hf_noise.models.resnet import small_resnet
 
 __all__ = ["ARCHITECTURES", "NoisyClassifier"]
@@ -39,6 +52,11 @@ RESNETS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 ARCHITECTURES = (*CONVOLUTIONS, *RESNETS, "unet-encoder")
 
 _WIDTHS = (64, 128, 256, 512)
+#: Pixels of the largest images of the small networks, whose head has weights for each pixel.
+_LARGEST = 256
+
+# Entries of a row may have been rounded to float32, or to the digits of a text.
+_ROW_SUM_TOLERANCE = 1e-4
 
 
 class NoisyClassifier(ModelMixin, ConfigMixin):
@@ -56,17 +74,18 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
             ("cnn-mnist"), residual ones, or the encoder half of the EDM U-Net ("unet-encoder").
         block_out_channels, layers_per_block, attention_resolutions: of the encoder half; other networks have their own.
         augmentation: whether the network is told how an image was augmented.
-        sigma_data: standard deviation of the clean images in [-1, 1].
-        P_mean, P_std: ln sigma ~ N(P_mean, P_std^2) while it was trained.
-        class_names: of the classes.
-        transition: T [C, C] that it was trained through, rows clean; None for none.
+        sigma_data: standard deviation of the clean images in [-1, 1], > 0.
+        P_mean, P_std: ln sigma ~ N(P_mean, P_std^2) while it was trained, P_std > 0.
+        class_names: of the classes, each another one.
+        transition: T [C, C] that it was trained through, rows clean and of sum 1; None for none.
         transition_source: "known" (of the noise), "estimated" (by volume minimisation), "given", or None without T.
         hf_noise: `noise.to_dict()` of the noise that the training labels had.
         predicts: "clean" or "noisy"; `NoisyClassifierTrainer` sets it. None: "clean" with a transition, else "noisy".
 
     Raises:
-        ValueError: an unknown architecture, an image size it cannot take, names or a matrix of other classes, or
-            predicts="noisy" with a transition.
+        ValueError: an unknown architecture, an image size it cannot take, names or a matrix of other classes, rows that
+            are no probabilities, predicts="noisy" with a transition, or a number outside its range.
+        TypeError: an argument of another kind, such as a string for a number.
 
     Source: Na et al., "Label-noise robust diffusion models", ICLR 2024, appendix (paper C).
     """
@@ -94,15 +113,7 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         predicts: Literal["clean", "noisy"] | None = None,
     ):
         super().__init__()
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be >= 2, got {num_classes}")
-        for name, given in (("class_names", class_names), ("transition", transition)):
-            if given is not None and len(given) != num_classes:
-                raise ValueError(f"{name} has {len(given)} entries for {num_classes} classes; use the same number")
-        if predicts not in (None, "clean", "noisy"):
-            raise ValueError(f'predicts must be "clean", "noisy" or None, got {predicts!r}')
-        if predicts == "noisy" and transition is not None:
-            raise ValueError('predicts="noisy", but training through a transition matrix gives clean classes')
+        self.register_to_config(**_checked(self.config))
         self.time_proj = Timesteps(FREQUENCIES, flip_sin_to_cos=True, downscale_freq_shift=1)
         self.time_embedding = TimestepEmbedding(
             FREQUENCIES, EMBEDDING, post_act_fn="silu", cond_proj_dim=AUGMENTATION if augmentation else None
@@ -116,17 +127,17 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> NoisyClassifier:
-        """Load from a folder of `save_pretrained` or from the Hub; safetensors only.
+        """Load from a folder of `save_pretrained` or from the Hub; safetensors only, and all weights or none.
 
         Arguments are those of `ModelMixin.from_pretrained`.
 
         Raises:
-            ValueError: use_safetensors=False.
-            OSError: there are no weights in safetensors.
+            ValueError: use_safetensors=False, or tensors are missing, unknown or of another shape.
+            OSError: there are no weights in safetensors, or they cannot be read.
         """
         if kwargs.pop("use_safetensors", True) is False:
             raise ValueError("NoisyClassifier loads safetensors only; weights in pickle form can run code")
-        return super().from_pretrained(pretrained_model_name_or_path, use_safetensors=True, **kwargs)
+        return load_whole(super().from_pretrained, pretrained_model_name_or_path, use_safetensors=True, **kwargs)
 
     def check(self, **ours: Any) -> None:
         """Refuse this classifier for a run of other images, classes or noise levels.
@@ -136,8 +147,11 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
 
         Raises:
             ValueError: it is not; the message names the first that differs.
+            TypeError: it has no argument of such a name.
         """
         for name, value in ours.items():
+            if name not in self.config:
+                raise TypeError(f"the classifier has no {name}; check takes names of its arguments, as num_classes=10")
             if getattr(self.config, name) != value:
                 raise ValueError(
                     f"the classifier has {name} = {getattr(self.config, name)}, this run {value}; train one for the "
@@ -156,8 +170,10 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
             float32 [B, C], under autocast too.
 
         Raises:
-            ValueError: `augment` is given, and the network was made without `augmentation`.
+            ValueError: `augment` is given, and the network was made without `augmentation`; shapes do not fit.
+            TypeError: images or sigma are no tensors of floating-point numbers.
         """
+        self._check_inputs(noisy_images, sigma, augment)
         sigma = sigma.float().expand(len(noisy_images))
         embedded = self.time_proj(sigma.log() / 4)
         if self.config.augmentation and augment is None:
@@ -171,9 +187,76 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
 
     def log_posterior(self, noisy_images: Tensor, sigma: Tensor, temperature: float = 1.0) -> Tensor:
         """log p(class | x_t), float32 [B, C], of logits divided by a finite `temperature` > 0; else as `forward`."""
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"temperature must be finite and > 0, got {temperature}; 1 leaves the posterior as it is")
+        temperature = check_number("temperature", temperature, "(0, inf)", "1 leaves the posterior as it is")
         return F.log_softmax(self(noisy_images, sigma) / temperature, dim=-1)
+
+    def _check_inputs(self, images: Any, sigma: Any, augment: Any) -> None:
+        """Kinds and shapes alone: no value is read back from a device."""
+        config = self.config
+        check_floats("noisy_images", images, "in [-1, 1] before noise was added")
+        check_floats("sigma", sigma, "the noise level of each image")
+        if augment is not None:
+            check_floats("augment", augment, "how each image was augmented")
+        expected = (config.num_channels, config.image_size, config.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            raise ValueError(f"noisy_images must have the shape [B, {', '.join(map(str, expected))}], got "
+                             f"{list(images.shape)}")  # fmt: skip
+        if tuple(sigma.shape) not in {(), (len(images),)}:
+            raise ValueError(f"sigma must have the shape [{len(images)}] or [], got {list(sigma.shape)}")
+        if sigma.device != images.device:
+            raise ValueError(f"sigma must be where noisy_images are, on {images.device}, got {sigma.device}")
+        if augment is not None and tuple(augment.shape) != (len(images), AUGMENTATION):
+            raise ValueError(f"augment must have the shape {[len(images), AUGMENTATION]}, got {list(augment.shape)}")
+
+
+def _checked(config: Any) -> dict[str, Any]:
+    """The arguments as plain numbers, lists and names; ValueError or TypeError for the first that makes no sense."""
+    classes = check_int("num_classes", config.num_classes, f"[2, {MANY}]")
+    for name, known in (
+        ("architecture", ARCHITECTURES), ("transition_source", ("known", "estimated", "given")),
+        ("predicts", ("clean", "noisy")),
+    ):  # fmt: skip
+        if getattr(config, name) is not None or name == "architecture":
+            check_name(name, getattr(config, name), known)
+    if not isinstance(config.augmentation, bool):
+        raise TypeError(f"augmentation must be True or False, got {shown(config.augmentation)}")
+    transition = None if config.transition is None else _rows(config.transition, classes)
+    if transition is None and config.transition_source is not None:
+        raise ValueError(f"transition_source={config.transition_source!r} says where T is from; give transition=")
+    if transition is not None and config.predicts == "noisy":
+        raise ValueError('predicts="noisy", but training through a transition matrix gives clean classes')
+    return {
+        "num_classes": classes,
+        "image_size": check_int("image_size", config.image_size, "[1, 16384]", "it is in pixels"),
+        "num_channels": check_int("num_channels", config.num_channels, "[1, 1024]", "1 for grey images, 3 for colour"),
+        "block_out_channels": check_sizes("block_out_channels", config.block_out_channels, "[4, 65536]"),
+        "layers_per_block": check_int("layers_per_block", config.layers_per_block, "[1, 1024]"),
+        "attention_resolutions": check_sizes("attention_resolutions", config.attention_resolutions, "[1, 16384]", 0),
+        "sigma_data": check_number("sigma_data", config.sigma_data, "(0, inf)", "it is the images' deviation"),
+        "P_mean": check_number("P_mean", config.P_mean, "(-inf, inf)", "it is the mean of ln sigma"),
+        "P_std": check_number("P_std", config.P_std, "(0, inf)", "it is the standard deviation of ln sigma"),
+        "class_names": None if config.class_names is None else check_class_names(config.class_names, classes),
+        "transition": transition,
+        "hf_noise": as_json("hf_noise", config.hf_noise),
+    }
+
+
+def _rows(transition: Any, classes: int) -> list[list[float]]:
+    """A matrix of probabilities, rows clean."""
+    check_unmasked("transition", transition)
+    try:
+        matrix = np.asarray(transition)
+        if matrix.dtype.kind not in "iuf":
+            raise TypeError
+    except (TypeError, ValueError):  # of numpy, for rows of several lengths
+        raise TypeError(f"transition must be rows of probabilities, got {shown(transition)}") from None
+    if matrix.shape != (classes, classes):
+        raise ValueError(f"transition has the shape {list(matrix.shape)} for {classes} classes; it must be "
+                         f"{[classes, classes]}")  # fmt: skip
+    rows = matrix.sum(1)
+    if not (matrix >= 0).all() or not (np.abs(rows - 1) <= _ROW_SUM_TOLERANCE).all():
+        raise ValueError(f"each row of transition must be >= 0 and have the sum 1, got {shown(matrix.tolist())}")
+    return matrix.tolist()
 
 
 def _network(config: Any) -> nn.Module:
@@ -197,6 +280,8 @@ class _ConvNet(nn.Module):
 
     def __init__(self, num_channels: int, size: int, num_classes: int, convolutions: Sequence[tuple[int, int, int]]):
         super().__init__()
+        if size > _LARGEST:
+            raise ValueError(f"the small networks take images of up to {_LARGEST} pixels, got {size}; take a resnet")
         widths = [width for width, _, _ in convolutions]
         self.pooling = [pool for _, _, pool in convolutions]
         self.convolutions = nn.ModuleList(
@@ -242,16 +327,20 @@ class _UNetEncoder(nn.Module):
         widths, size = tuple(config.block_out_channels), config.image_size
         if size % 2 ** (len(widths) - 1):
             raise ValueError(f"images of {size} pixels cannot be halved {len(widths) - 1} times; give fewer blocks")
+        groups = min(32, widths[0] // 4)
+        if any(width % groups for width in widths):
+            raise ValueError(f"block_out_channels must be multiples of {groups}, the number of groups that are "
+                             f"normalised together, got {list(widths)}")  # fmt: skip
         attends = [size >> level in tuple(config.attention_resolutions) for level in range(len(widths))]
         unet = UNet2DModel(
             sample_size=size, in_channels=config.num_channels, out_channels=config.num_channels,
             block_out_channels=widths, layers_per_block=config.layers_per_block, time_embedding_dim=EMBEDDING,
             down_block_types=tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends),
             up_block_types=("UpBlock2D",) * len(widths), attention_head_dim=None,
-            norm_num_groups=min(32, widths[0] // 4), norm_eps=1e-6,
+            norm_num_groups=groups, norm_eps=1e-6,
         )  # fmt: skip
         self.conv_in, self.down_blocks, self.mid_block = unet.conv_in, unet.down_blocks, unet.mid_block
-        self.norm = nn.GroupNorm(min(32, widths[0] // 4), widths[-1], eps=1e-6)
+        self.norm = nn.GroupNorm(groups, widths[-1], eps=1e-6)
         self.head = nn.Linear(widths[-1], config.num_classes)
 
     def forward(self, images: Tensor, embedded: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from hf_noise.diffusion.pipeline_arguments import class_embeddings
 from hf_noise.diffusion.preconditioning import SIGMA_DATA, Denoiser
 from hf_noise.losses import LabelTransition, dsm_loss, tdsm_loss, transition_aware_weights
 from hf_noise.losses.dsm import P_MEAN, P_STD, noisy_images
@@ -22,7 +23,14 @@ from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.normals_torch import log_normals, normals, uniforms
 from hf_noise.trainers.base import check_model, search_no_unused
 from hf_noise.trainers.finite import check_finite
-from hf_noise.trainers.labels import SAME_TRANSITION, LabelTrainer, check_class_names, check_same_noise, sample_ids
+from hf_noise.trainers.labels import (
+    SAME_TRANSITION,
+    LabelTrainer,
+    check_class_names,
+    check_same_noise,
+    class_names,
+    sample_ids,
+)
 from hf_noise.trainers.meter import LossMeter, sum_dtype
 
 if TYPE_CHECKING:
@@ -120,10 +128,10 @@ class EDMTrainer(LabelTrainer):
         for name, value in (("temperature", temperature), ("sigma_data", sigma_data), ("P_std", P_std)):
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be finite and > 0, got {value}")
-        if not (unet.config.num_class_embeds or 0) > 1:
+        if not class_embeddings(unet) > 1:
             raise ValueError("the network has no classes; make it with num_class_embeds = K + 1, see edm_unet")
-        if unet.config.sample_size is None:
-            raise ValueError("the network states no image size; make it with sample_size=, which sampling needs too")
+        for rows in (kwargs.get("train_dataset"), kwargs.get("eval_dataset")):
+            _check_embeddings(unet, len(class_names(rows) or ()), "the data have")
         search_no_unused(args)
         if augment is not None:
             unet.add_module(_AUGMENT, _Description(unet))
@@ -141,6 +149,10 @@ class EDMTrainer(LabelTrainer):
     @property
     def num_classes(self) -> int:
         return self.model.config.num_class_embeds - 1
+
+    def check_noise(self, noise: LabelFlips | HumanLabels) -> None:
+        _check_embeddings(self.model, noise.num_classes, "the noise has")
+        super().check_noise(noise)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -373,3 +385,13 @@ class _Description(nn.Linear):
 
     def _add(self, module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
         return embedded if self.told is None else embedded + self(self.told.to(embedded.dtype))
+
+
+def _check_embeddings(unet: UNet2DModel, classes: int, whose: str) -> None:
+    """Refuse a network with an embedding for each class and none for images without a label."""
+    if classes == unet.config.num_class_embeds:
+        raise ValueError(
+            f"{whose} {classes} classes, the model {classes - 1}: of its {classes} class embeddings the last is for "
+            f"images without a label; make it with num_class_embeds = {classes + 1}"
+        )
+

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler, UNet2DModel
+from diffusers import DDPMScheduler, EDMDPMSolverMultistepScheduler, EDMEulerScheduler, UNet2DModel
 
 sys.path.insert(0, str(Path(__file__).parent))
 from gaussian import GaussianNet  # noqa: E402  (tests are no package)
@@ -21,13 +21,14 @@ SCHEDULERS = [EDMHeunScheduler, EDMEulerScheduler, EDMDPMSolverMultistepSchedule
 NOISE = LabelFlips.symmetric(ratio=1.0, num_classes=3, seed=4)
 
 
-def small_unet(channels=1, embeddings=4):
+def small_unet(channels=1, embeddings=4, **options):
     torch.manual_seed(0)
-    return UNet2DModel(
+    usual = dict(
         sample_size=8, in_channels=channels, out_channels=channels, num_class_embeds=embeddings,
         block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, dropout=0.5,
         down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
     )  # fmt: skip
+    return UNet2DModel(**(usual | options))
 
 
 def quiet(pipeline):
@@ -42,7 +43,7 @@ def unet():
 
 @pytest.fixture
 def pipeline(unet):
-    return quiet(EDMPipeline(unet, EDMHeunScheduler(), hf_noise=NOISE.to_dict()))
+    return quiet(EDMPipeline(unet, EDMHeunScheduler(), has_unconditional=True, hf_noise=NOISE.to_dict()))
 
 
 def images(pipeline, *args, **options):
@@ -115,7 +116,7 @@ def test_the_ways_to_say_how_many(pipeline):
 def test_guidance_shifts_a_gaussian_by_its_scale(scheduler):
     """D is linear in the mean: guided by w, the mean is m_uncond + w (m_class - m_uncond)."""
     means, std, w = (-0.2, 0.1, 0.05), 0.15, 2.5  # the last is the unconditional class
-    pipeline = quiet(EDMPipeline(GaussianNet(std, means, has_classes=True), scheduler()))
+    pipeline = quiet(EDMPipeline(GaussianNet(std, means, has_classes=True), scheduler(), has_unconditional=True))
     guided = pipeline([0, 1], seed=3, num_inference_steps=60, guidance_scale=w, output_type="pt").images
     for i, mean in enumerate(means[:2]):
         shifted = means[2] + w * (mean - means[2])
@@ -160,6 +161,8 @@ def test_save_and_load(pipeline, tmp_path):
     with pytest.raises(ValueError, match="safetensors and its own code only"):
         EDMPipeline.from_pretrained(tmp_path / "saved", custom_pipeline="other")
     with pytest.raises(FileNotFoundError, match="is no existing folder, and no repository"):
+        EDMPipeline.from_pretrained(str(tmp_path / "saveed"))
+    with pytest.raises(FileNotFoundError, match="there is no folder '.*saveed'; a repository is named by a string"):
         EDMPipeline.from_pretrained(tmp_path / "saveed")
 
 
@@ -176,7 +179,7 @@ def test_code_in_a_folder_is_not_run(pipeline, tmp_path):
     )
     with pytest.raises(ValueError, match="its own code only"):
         EDMPipeline.from_pretrained(tmp_path / "saved", trust_remote_code=True)
-    with pytest.raises(ValueError, match="trust_remote_code"):  # of diffusers
+    with pytest.raises(ValueError, match=r"its unet is \['evil', 'Network'\], not diffusers' UNet2DModel"):
         EDMPipeline.from_pretrained(tmp_path / "saved", trust_remote_code=False)
     assert not (tmp_path / "ran").exists()
 
@@ -190,30 +193,121 @@ def test_code_in_a_folder_is_not_run(pipeline, tmp_path):
         (dict(class_labels=[[0, 1]]), r"one class or a list of them, got the shape \(1, 2\)"),
         (dict(class_labels=[0, 1], batch_size=3), "batch_size says 3, class_labels says 2"),
         (dict(class_labels=[0, 1], seed=[1, 2, 3]), "class_labels says 2, seed says 3"),
-        (dict(class_labels=[]), "number of images must be >= 1, got 0"),
+        (dict(class_labels=[]), r"number of images must be a whole number in \[1, 131072\], got 0"),
+        (dict(class_labels=0, batch_size=2**40), "it counts the images"),
+        (dict(class_labels=[0, None]), r"class_labels must be integers, got \[0, None\]"),
+        (dict(class_labels="3"), "class_labels must be integers, got '3'"),
+        (dict(class_labels=2**70), "class_labels must be integers, got 1180591620717411303424"),
+        (dict(class_labels=True), "must be integers, got torch.bool"),
+        (dict(class_labels=0, batch_size=True), "batch_size must be a whole number in .*, got True"),
+        (dict(class_labels=0, generator=3), "generator must be a torch.Generator or a list of them, got 3"),
         (dict(class_labels=0, generator=torch.Generator(), seed=0), "seed or generator, not both"),
         (dict(class_labels=0, generator=[torch.Generator()], batch_size=2), "batch_size says 2, generator says 1"),
-        (dict(class_labels=0, seed=1.0), "seed must be a whole number or a list of them, got 1.0"),
-        (dict(class_labels=[0], seed=[1.0]), r"a whole number or a list of them, got \[1.0\]"),
-        (dict(class_labels=0, seed=-3), "must be >= 0, got -3"),
+        (dict(class_labels=0, seed=1.0), r"seed must be a whole number in \[0, inf\), got 1.0; or a list of them"),
+        (dict(class_labels=0, seed="1"), "got '1'; or a list of them"),
+        (dict(class_labels=[0], seed=[1.0]), r"each seed must be a whole number in \[0, inf\), got 1.0"),
+        (dict(class_labels=0, seed=-3), r"must be a whole number in \[0, inf\), got -3"),
         (dict(class_labels=[0], seed=[1], first_index=2), "got 2 with a list of seeds"),
-        (dict(class_labels=0, guidance_scale=0.5), "finite and >= 1, got 0.5"),
+        (dict(class_labels=0, guidance_scale=0.5), r"guidance_scale must lie in \[1, inf\), got 0.5"),
+        (dict(class_labels=0, guidance_scale=float("nan")), "got nan; 1 is no guidance"),
+        (dict(class_labels=0, s_churn="1"), r"s_churn must be a number in \[0, inf\], got '1'"),
         (dict(guidance_scale=2.0), "guidance_scale > 1 needs class_labels"),
-        (dict(class_labels=0, num_inference_steps=0), "num_inference_steps must be >= 1, got 0"),
-        (dict(class_labels=0, output_type="jpg"), "\"pt\", got 'jpg'"),
+        (dict(class_labels=0, num_inference_steps=0), r"num_inference_steps must be a whole number in .*, got 0"),
+        (dict(class_labels=0, output_type="jpg"), "'pt', got 'jpg'"),
         (dict(class_labels=0, state_dtype=torch.float16), "got torch.float16"),
     ],
 )
 def test_bad_input(pipeline, arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         pipeline(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("embeddings", "said", "classes", "has_unconditional"),
+    [
+        (4, {}, 4, False),
+        (4, {"num_classes": 4}, 4, False),
+        (4, {"num_classes": 3}, 3, False),  # of a trainer that left no labels out
+        (4, {"has_unconditional": True}, 3, True),
+        (4, {"num_classes": 3, "has_unconditional": True}, 3, True),
+        (1, {"has_unconditional": True}, 0, True),
+        (None, {}, 0, False),
+        (None, {"num_classes": 0}, 0, False),
+    ],
+)
+def test_classes_and_the_unconditional_one(embeddings, said, classes, has_unconditional):
+    """Each class in [0, num_classes) has the embedding of its number, and the unconditional one the last."""
+    pipeline = quiet(EDMPipeline(small_unet(embeddings=embeddings), EDMHeunScheduler(), **said))
+    assert (pipeline.config.num_classes, pipeline.config.has_unconditional) == (classes, has_unconditional)
+    seen = []
+    pipeline.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
+    asked = list(range(classes)) + [None] * (has_unconditional or not classes)
+    for label in asked:
+        pipeline(label, num_inference_steps=1, output_type="pt")
+    assert [None if given is None else given.item() for given in seen] == (
+        [None] if embeddings is None else list(range(classes + has_unconditional))
+    )
+    for label in {classes, *([] if has_unconditional or not classes else [None])}:
+        with pytest.raises(ValueError, match="the network (has no classes|knows no unconditional class)|must lie in"):
+            pipeline(label, num_inference_steps=1)
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "said", "message"),
+    [
+        (4, {"num_classes": 10}, "has 4 class embeddings: num_classes must be 4 or 3, got 10"),
+        (4, {"num_classes": 4, "has_unconditional": True}, "must be 3, as the last is the unconditional class, got 4"),
+        (4, {"num_classes": "3"}, "num_classes must be a whole number in .*, got '3'"),
+        (4, {"has_unconditional": 1}, "has_unconditional must be True or False, got 1"),
+        (None, {"has_unconditional": True}, "has_unconditional=True, but the network has no class embeddings"),
+        (None, {"num_classes": 1}, "has 0 class embeddings: num_classes must be 0, got 1"),
+    ],
+)
+def test_classes_that_contradict_the_network(embeddings, said, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        EDMPipeline(small_unet(embeddings=embeddings), EDMHeunScheduler(), **said)
+
+
+@pytest.mark.parametrize("has_unconditional", [True, False])
+def test_a_pipeline_saved_by_an_older_version_means_the_same(tmp_path, has_unconditional):
+    """It said both in `model_index.json`, for a network of K + 1 embeddings."""
+    EDMPipeline(small_unet(), EDMHeunScheduler()).save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    index |= {"num_classes": 3, "has_unconditional": has_unconditional, "hf_noise": NOISE.to_dict()}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    config = EDMPipeline.from_pretrained(tmp_path).config
+    assert (config.num_classes, config.has_unconditional, config.hf_noise) == (3, has_unconditional, NOISE.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sample_size": None}, "states no image size; make it with sample_size="),
+        ({"out_channels": 2}, "makes images of 2 channels out of 1"),
+        ({"time_embedding_type": "fourier"}, "may be negative; leave out time_embedding_type="),
+        ({"class_embed_type": "timestep"}, "no table of classes; leave out class_embed_type="),
+    ],
+)
+def test_networks_that_are_none_of_edm(options, message):
+    with pytest.raises(ValueError, match=f"cannot be sampled: .*{message}"):
+        EDMPipeline(small_unet(**options), EDMHeunScheduler())
+
+
+def test_other_parts_are_refused(unet):
+    with pytest.raises(ValueError, match="DDPMScheduler is no scheduler of EDM; take EDMHeunScheduler"):
+        EDMPipeline(unet, DDPMScheduler())
+    with pytest.raises(TypeError, match="unet must be a UNet2DModel, got Linear"):
+        EDMPipeline(torch.nn.Linear(2, 2), EDMHeunScheduler())
+    with pytest.raises(TypeError, match="hf_noise cannot be written as JSON"):
+        EDMPipeline(unet, EDMHeunScheduler(), hf_noise={"transition": np.eye(3)})
+
+
 def test_what_the_network_cannot_do(unet):
-    untrained = EDMPipeline(unet, EDMHeunScheduler(), has_unconditional=False)
+    untrained = EDMPipeline(unet, EDMHeunScheduler(), num_classes=3)
     plain = EDMPipeline(small_unet(embeddings=None), EDMHeunScheduler())
-    exact = EDMPipeline(unet, EDMHeunScheduler(), num_classes=4)
-    assert not exact.config.has_unconditional
+    exact = EDMPipeline(unet, EDMHeunScheduler())
+    with pytest.raises(ValueError, match=r"lie in \[0, 2\], got 3; the network's last embedding is left out"):
+        untrained(3)
     for pipeline in (untrained, exact):
         with pytest.raises(ValueError, match="knows no unconditional class"):
             pipeline()
@@ -223,8 +317,6 @@ def test_what_the_network_cannot_do(unet):
         plain(1)
     with pytest.raises(ValueError, match="needs EDMHeunScheduler; EDMEulerScheduler adds its noise after"):
         EDMPipeline(unet, EDMEulerScheduler())(0, s_churn=10)
-    with pytest.raises(ValueError, match="must be 4 or, with an unconditional class, 3, got 10"):
-        EDMPipeline(unet, EDMHeunScheduler(), num_classes=10)
     with pytest.raises(TypeError, match="pass noise.to_dict"):
         EDMPipeline(unet, EDMHeunScheduler(), hf_noise=NOISE)
     broken = small_unet()

@@ -1,5 +1,7 @@
 """Scalings at known values, and the denoiser on real networks of diffusers."""
 
+import math
+
 import pytest
 import torch
 from diffusers import UNet2DModel
@@ -70,6 +72,28 @@ def test_low_precision_ends_inside(way):
     torch.testing.assert_close(denoised, full, rtol=0, atol=1e-4)
 
 
-def test_sigma_data_must_be_positive():
-    with pytest.raises(ValueError, match="sigma_data must be > 0, got 0"):
-        Denoiser(tiny_unet(), sigma_data=0)
+@pytest.mark.parametrize("wrong", [0, -1.0, math.nan, math.inf, 10**400])
+def test_sigma_data_must_be_positive(wrong):
+    for call in (lambda: Denoiser(tiny_unet(), sigma_data=wrong), lambda: scalings(torch.ones(1), wrong)):
+        with pytest.raises(ValueError, match=r"sigma_data must lie in \[1e-18, 1e18\], got"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"x": torch.zeros(3, 8, 8)}, ValueError, r"shape \[B, 1, H, W\] and sigma \[B\], got \[3, 8, 8\] and \[2\]"),
+        ({"sigma": torch.tensor(1.0)}, ValueError, r"got \[2, 1, 8, 8\] and \[\]"),
+        ({"class_labels": torch.zeros(1, dtype=torch.int64)}, ValueError, r"must have the shape \[2\], got \[1\]"),
+        ({"x": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}, TypeError, "x must be a tensor of floating-point .*uint8"),
+        ({"x": torch.zeros(2, 1, 8, 8).half()}, TypeError, "x must be float32 or float64, got torch.float16"),
+        ({"sigma": [1.0, 2.0]}, TypeError, "sigma must be a tensor of floating-point numbers, .*got list"),
+        ({"sigma": torch.ones(2, dtype=torch.complex64)}, TypeError, "got torch.complex64"),
+        ({"class_labels": [0, 1]}, TypeError, r"class_labels must be a tensor of int64 \[B\], got list"),
+        ({"class_labels": torch.zeros(2)}, TypeError, "got torch.float32"),
+    ],
+)
+def test_kinds_and_shapes_of_the_denoiser(changed, error, message):
+    given = {"x": torch.zeros(2, 1, 8, 8), "sigma": torch.ones(2), "class_labels": torch.zeros(2, dtype=torch.int64)}
+    with pytest.raises(error, match=message):
+        Denoiser(tiny_unet(num_class_embeds=2))(**(given | changed))

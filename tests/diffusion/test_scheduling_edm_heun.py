@@ -164,36 +164,81 @@ def test_config_round_trip_and_from_another_scheduler(tmp_path):
     again.set_timesteps(4)
     assert again.config.rho == 5 and again.sigmas[0] == pytest.approx(40)
     assert EDMHeunScheduler.from_config(EDMEulerScheduler(sigma_data=0.7).config).config.sigma_data == 0.7
-    with pytest.raises(ValueError, match="sigma_schedule must be 'karras', got 'exponential'"):
+    with pytest.raises(ValueError, match="sigma_schedule must be one of 'karras', got 'exponential'"):
         EDMHeunScheduler.from_config(EDMEulerScheduler(sigma_schedule="exponential").config)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sigma_min": 0.0}, "0 < sigma_min < sigma_max, got 0.0 and 80.0"),
-        ({"sigma_min": 90.0}, "got 90.0 and 80.0"),
-        ({"sigma_data": -1.0}, "sigma_data must be > 0, got -1.0"),
-        ({"prediction_type": "sample"}, "'epsilon' or 'v_prediction', got 'sample'"),
+        ({"sigma_min": 0.0}, r"sigma_min must lie in \[1e-18, 1e18\], got 0.0"),
+        ({"sigma_min": 90.0}, "0 < sigma_min < sigma_max, got 90.0 and 80.0"),
+        ({"sigma_max": math.inf}, r"sigma_max must lie in \[1e-18, 1e18\], got inf"),
+        ({"sigma_max": math.nan}, "got nan"),
+        ({"sigma_data": -1.0}, r"sigma_data must lie in \[1e-18, 1e18\], got -1.0"),
+        ({"rho": math.inf}, r"rho must lie in \(0, inf\), got inf; EDM takes 7"),
+        ({"rho": 0}, "rho must lie in .*, got 0"),
+        ({"rho": 1e16}, r"rho = 1e\+16 gives no grid of 1000 steps from 80.0 down to 0.002"),
+        ({"rho": 0.01}, "rho = 0.01 gives no grid"),
+        ({"rho": True}, "rho must be a number in .*, got True"),
+        ({"rho": "7"}, "got '7'"),
+        ({"num_train_timesteps": 0}, r"num_train_timesteps must be a whole number in \[1, 1000000\], got 0"),
+        ({"num_train_timesteps": 10**400}, "got a whole number of 1329 bits"),
+        ({"prediction_type": "sample"}, "one of 'epsilon', 'v_prediction', got 'sample'"),
+        ({"final_sigmas_type": None}, "final_sigmas_type must be one of 'zero', got None"),
     ],
 )
 def test_bad_configurations(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         EDMHeunScheduler(**options)
+
+
+@pytest.mark.parametrize("rho", [0.5, 1, 3.0, 7, 100.0, 1e9])
+def test_the_grid_keeps_its_ends_for_any_rho(rho):
+    scheduler = EDMHeunScheduler(rho=rho)
+    scheduler.set_timesteps(40)
+    sigmas = scheduler.sigmas[:-1]
+    assert sigmas[0] == pytest.approx(80, rel=1e-6) and sigmas[-1] == pytest.approx(0.002, rel=1e-6)
+    assert (sigmas.diff() < 0).all()
+
+
+def test_numbers_of_numpy_are_saved_as_plain_ones(tmp_path):
+    EDMHeunScheduler(rho=np.float32(5), sigma_max=np.int64(40)).save_pretrained(tmp_path)
+    assert EDMHeunScheduler.from_pretrained(tmp_path).config.rho == 5
 
 
 def test_bad_use():
     scheduler, x = EDMHeunScheduler(), torch.zeros(1, 1, 2, 2)
-    with pytest.raises(ValueError, match="num_inference_steps must be >= 1, got 0"):
-        scheduler.set_timesteps(0)
-    with pytest.raises(ValueError, match="s_churn must be >= 0, got -1"):
-        scheduler.set_timesteps(4, s_churn=-1)
+    for steps in (0, -1, 2.5, math.nan, math.inf, "4", True, None, 10**7):
+        with pytest.raises((ValueError, TypeError), match="num_inference_steps must be a whole number in"):
+            scheduler.set_timesteps(steps)
+    for churn, message in (
+        ({"s_churn": -1}, r"s_churn must lie in \[0, inf\], got -1"),
+        ({"s_churn": math.nan}, "s_churn must lie in"),
+        ({"s_noise": math.inf}, r"s_noise must lie in \[0, inf\), got inf"),
+        ({"s_tmin": math.nan}, "s_tmin must lie in"),
+        ({"s_tmin": 2, "s_tmax": 1}, "need s_tmin <= s_tmax, got 2 and 1"),
+        ({"s_tmax": "80"}, "s_tmax must be a number in .*, got '80'"),
+        ({"device": "gpu"}, "device must be one that torch finds here, got 'gpu'"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            scheduler.set_timesteps(4, **churn)
     scheduler.set_timesteps(4, s_churn=1.0)
     with pytest.raises(ValueError, match="the integer 0"):
         scheduler.step(x, 0, x)
     with pytest.raises(ValueError, match="begins no step"):
         scheduler.step(x, torch.tensor(0.123), x)
-    with pytest.raises(ValueError, match="begin_index must be an even number in .0, 6., got 3"):
+    with pytest.raises(ValueError, match="begin_index must be even, got 3"):
         scheduler.set_begin_index(3)
+    with pytest.raises(ValueError, match=r"begin_index must be a whole number in \[0, 6\], got 8"):
+        scheduler.set_begin_index(8)
+    with pytest.raises(TypeError, match="timestep must be an entry of scheduler.timesteps, got '1'"):
+        scheduler.step(x, "1", x)
+    with pytest.raises(ValueError, match=r"model_output must have the shape of sample, \[1, 1, 2, 2\], got"):
+        scheduler.step(x[:, :, :1], scheduler.timesteps[0], x)
+    with pytest.raises(TypeError, match="sample must be a tensor of floating-point numbers, .*, got torch.int64"):
+        scheduler.scale_model_input(x.long(), scheduler.timesteps[0])
+    with pytest.raises(ValueError, match="timesteps must be one for each of 1 images"):
+        scheduler.add_noise(x, x, torch.zeros(2))
     with pytest.raises(ValueError, match="has churn: call add_churn"):
         scheduler.step(x, scheduler.timesteps[0], x)

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from diffusers import UNet2DModel
+from safetensors.torch import load_file, save_file
 
 from hf_noise.diffusion import EDMHeunScheduler, EDMPipeline
 from hf_noise.hub.load import load_noise
@@ -26,7 +27,7 @@ def pipeline():
         layers_per_block=1, norm_num_groups=4, down_block_types=("DownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "UpBlock2D"),
     ).eval()  # fmt: skip
-    return EDMPipeline(unet, EDMHeunScheduler(rho=6.0), hf_noise=NOISE.to_dict())
+    return EDMPipeline(unet, EDMHeunScheduler(rho=6.0), has_unconditional=True, hf_noise=NOISE.to_dict())
 
 
 def test_a_pushed_pipeline_draws_the_same_images_elsewhere(client, pipeline, fresh_python, tmp_path):
@@ -70,6 +71,14 @@ def test_only_safetensors_and_json_are_fetched(client, pipeline, tmp_path):
     fetched = [path for _, path, _ in client.requests if "/resolve/" in path]
     assert fetched and not [path for path in fetched if path.endswith((".bin", ".py"))]
     assert list((tmp_path / "here").rglob("model_index.json"))
+
+    path = tmp_path / "saved" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    del weights["conv_in.weight"]
+    save_file(weights, path)
+    HfApi().upload_file(path_or_fileobj=path, path_in_repo=f"unet/{path.name}", repo_id="user/edm")
+    with pytest.raises(ValueError, match=r"does not hold the weights .*: 1 tensor \(conv_in.weight\) missing"):
+        EDMPipeline.from_pretrained("user/edm", cache_dir=tmp_path / "here")
 
 
 def test_a_run_of_the_recipe_is_pushed_with_its_card(client, pipeline, tmp_path):

@@ -1,16 +1,20 @@
-"""The EDM U-Nets by name: their sizes, what they are told, and that a checkpoint is diffusers' own."""
+"""The EDM U-Nets by name: their sizes, how they begin, what they are told, and that a checkpoint is diffusers' own."""
 
 import json
+import math
 
 import pytest
 import torch
 from diffusers import UNet2DModel
+from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
+from torch import nn
 
 from hf_noise.models.edm_unet import EDM_UNETS, edm_unet
 
 SHAPES = {"edm-cifar": (32, 3), "edm-ddpmpp": (32, 3), "edm-small": (32, 3), "edm-mnist": (32, 1), "edm-digits": (8, 1)}
 COUNTS = {
-    "edm-cifar": 15_727_747, "edm-ddpmpp": 59_024_643, "edm-small": 1_807_683, "edm-mnist": 1_806_529,
+    "edm-cifar": 15_727_747, "edm-ddpmpp": 55_870_723, "edm-small": 1_807_683, "edm-mnist": 1_568_129,
     "edm-digits": 265_849,
 }  # fmt: skip
 
@@ -25,11 +29,105 @@ def test_sizes_that_are_stated(name):
     with torch.device("meta"):
         unet = network(name)
     assert sum(p.numel() for p in unet.parameters()) == COUNTS[name]
-    attends = [block for block in unet.config.down_block_types if block.startswith("Attn")]
-    assert len(attends) == (3 - 2 if name != "edm-ddpmpp" else 1) * (name != "edm-digits")
-    assert unet.config.down_block_types[::-1] == tuple(
-        block.replace("Up", "Down") for block in unet.config.up_block_types
+    down, up = unet.config.down_block_types, unet.config.up_block_types
+    assert sum(block.startswith("Attn") for block in down) == (name != "edm-digits")
+    if not EDM_UNETS[name].song_unet:
+        assert down[::-1] == tuple(block.replace("Up", "Down") for block in up)
+
+
+def song_unet(base, blocks, channels, classes=10, levels=3, size=32, attention=16):
+    """(weights, residual blocks, attentions) of EDM's SongUNet, channels 2 * base at all levels, of the specification's
+    section 9.6: what the networks of paper C are compared to."""
+    width, embedding = 2 * base, 4 * base
+    counted = {"weights": 0, "blocks": 0, "attentions": 0}
+
+    def convolution(before, after, kernel):
+        return before * after * kernel**2 + after
+
+    def block(before, after, resamples=False, attends=False):
+        counted["blocks"] += 1
+        counted["attentions"] += attends
+        counted["weights"] += 2 * before + convolution(before, after, 3) + embedding * after + after
+        counted["weights"] += 2 * after + convolution(after, after, 3)
+        counted["weights"] += convolution(before, after, 1) * (before != after or resamples)
+        counted["weights"] += (2 * after + convolution(after, 3 * after, 1) + convolution(after, after, 1)) * attends
+
+    counted["weights"] += (classes + 9) * base  # of label and augmentation
+    counted["weights"] += (base + 1) * embedding + (embedding + 1) * embedding + convolution(channels, base, 3)
+    now, skips = base, [base]
+    for level in range(levels):
+        if level:
+            block(width, width, resamples=True)
+            skips.append(width)
+        for _ in range(blocks):
+            block(now, width, attends=size >> level == attention)
+            now = width
+            skips.append(width)
+    for level in reversed(range(levels)):
+        if level == levels - 1:
+            block(width, width, attends=True)
+            block(width, width)
+        else:
+            block(width, width, resamples=True)
+        for last in [False] * blocks + [True]:
+            block(width + skips.pop(), width, attends=last and size >> level == attention)
+    counted["weights"] += 2 * width + convolution(width, channels, 3)
+    return tuple(counted.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "blocks", "stated"), [("edm-ddpmpp", 128, 4, 55.735e6), ("edm-mnist", 32, 1, 1.559e6)]
+)
+def test_the_networks_of_paper_c_differ_from_song_unet_by_what_is_stated(name, base, blocks, stated):
+    channels, width, embedding = SHAPES[name][1], 2 * base, 4 * base
+    weights, resnets, attentions = song_unet(base, blocks, channels)
+    assert weights == pytest.approx(stated, abs=500)  # the paper's figure in thousands: the twin counts the right net
+    with torch.device("meta"):
+        unet = network(name)
+    assert sum(isinstance(module, ResnetBlock2D) for module in unet.modules()) == resnets == 9 + 6 * blocks
+    assert sum(isinstance(module, Attention) for module in unet.modules()) == attentions - 1
+    first_level = (
+        9 * channels * base + base  # convolution of the image
+        + 2 * 9 * base * width + 4 * base  # first block of the encoder, last of the decoder: 3x3 and group norm
+        - (base * width + width) + base * width  # 1x1 shortcuts: none, and one of more channels
+        + base * embedding  # more sines and cosines
+    )  # fmt: skip
+    attention = 2 * width + 4 * (width**2 + width)
+    label = 11 * embedding - (10 + 9) * base
+    assert COUNTS[name] - weights == first_level - attention - 4 * (width**2 + width) + label
+    assert abs(COUNTS[name] / weights - 1) < 0.006
+
+
+@pytest.mark.parametrize("name", EDM_UNETS)
+def test_how_they_begin(name):
+    """Standard deviations of n >= 4,096 uniform draws are known to sqrt(0.2 / n) = 0.7 %, and 5 % are 7 times that."""
+    torch.manual_seed(0)
+    unet = network(name)
+    is_song = name in ("edm-ddpmpp", "edm-mnist")
+    ends = [module.conv2 for module in unet.modules() if isinstance(module, ResnetBlock2D)]
+    ends += [module.to_out[0] for module in unet.modules() if isinstance(module, Attention)]
+    factors = {id(layer): 1e-5 for layer in [unet.conv_out, *ends] if is_song or layer is unet.conv_out}
+    asked = [layer for m in unet.modules() if isinstance(m, Attention) for layer in (m.to_q, m.to_k, m.to_v)]
+    factors |= {id(layer): math.sqrt(0.1) for layer in asked if is_song}
+    for layer in unet.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.numel() >= 4096:
+            ins, outs = (side * layer.weight[0, 0].numel() for side in layer.weight.shape[1::-1])
+            expected = math.sqrt(2 / (ins + outs) if is_song else 1 / (3 * ins)) * factors.get(id(layer), 1)
+            assert layer.weight.std().item() == pytest.approx(expected, rel=0.05)
+        if is_song and hasattr(layer, "bias") and not isinstance(layer, nn.GroupNorm):
+            assert layer.bias is None or not layer.bias.any()
+    embedded = unet.class_embedding.weight
+    assert embedded.std().item() == pytest.approx(
+        math.sqrt(2 * len(embedded) / sum(embedded.shape)) if is_song else 1, rel=0.1
     )
+    assert unet.config.mid_block_scale_factor == (math.sqrt(2) if is_song else 1)
+
+
+def test_an_untrained_block_of_song_unet_hands_on_what_it_is_given():
+    torch.manual_seed(0)
+    block = network("edm-mnist").down_blocks[0].resnets[0]
+    given = torch.randn(2, 64, 8, 8)
+    torch.testing.assert_close(block(given, torch.randn(2, 128)), given, rtol=0, atol=1e-3)
 
 
 def test_one_embedding_more_than_classes():
@@ -70,8 +168,8 @@ def test_a_checkpoint_is_a_stock_one(tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("edm-imagenet", {}, "unknown EDM network 'edm-imagenet'; known: edm-cifar"),
-        ("edm-digits", {"num_classes": 0}, "num_classes must be >= 1, got 0"),
+        ("edm-imagenet", {}, "the EDM network must be one of 'edm-cifar', .*, got 'edm-imagenet'"),
+        ("edm-digits", {"num_classes": 0}, r"num_classes must be a whole number in \[1, 131072\], got 0"),
         ("edm-digits", {"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         ("edm-cifar", {"image_size": 30}, "halves images 2 times, got 30 pixels; pad them to a multiple of 4"),
     ],

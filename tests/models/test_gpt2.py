@@ -54,6 +54,17 @@ def test_an_untrained_model_knows_nothing():
         assert model(input_ids=tokens, labels=tokens).loss.item() == pytest.approx(math.log(300), abs=0.1)
 
 
-def test_an_unknown_size_is_refused():
-    with pytest.raises(ValueError, match="'gpt3'; known: nano, mini, gpt2, gpt2-medium, gpt2-large"):
-        gpt2("gpt3", vocab_size=300, block_size=32, end_of_text=0)
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"size": "gpt3"}, "one of 'nano', 'mini', 'gpt2', 'gpt2-medium', 'gpt2-large', got 'gpt3'"),
+        ({"vocab_size": 0}, r"vocab_size must be a whole number in \[1, 2097152\], got 0"),
+        ({"block_size": 2.5}, r"block_size must be a whole number in \[1, 1048576\], got 2.5"),
+        ({"end_of_text": 300}, r"end_of_text must be a whole number in \[0, 299\], got 300"),
+        ({"dropout": math.nan}, r"dropout must lie in \[0, 1\), got nan"),
+        ({"dropout": False}, r"dropout must be a number in \[0, 1\), got False"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(changed, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        gpt2(**({"size": "nano", "vocab_size": 300, "block_size": 32, "end_of_text": 0} | changed))

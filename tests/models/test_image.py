@@ -7,6 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageClassification, TimmWrapperForImageClassification
 
 from hf_noise.models.image import SMALL, image_classifier
+from hf_noise.models.resnet import small_resnet
 
 
 def test_resnet_18_with_the_cifar_stem_has_its_known_size():
@@ -63,8 +64,36 @@ def test_labels_give_the_usual_loss():
     torch.testing.assert_close(found.loss, torch.nn.functional.cross_entropy(found.logits, labels))
 
 
-def test_unknown_names_and_options_are_refused():
-    with pytest.raises(ValueError, match="unknown image classifier 'resnet19'.*resnet18-cifar"):
-        image_classifier("resnet19", labels=10, image_size=32)
-    with pytest.raises(ValueError, match="'resnet10-small' has no options, got drop_rate"):
-        image_classifier("resnet10-small", labels=10, image_size=32, drop_rate=0.1)
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"name": "resnet19"}, ValueError, "unknown image classifier 'resnet19'.*resnet18-cifar"),
+        ({"name": None}, TypeError, "the image classifier must be a name, got None; known: resnet10-digits"),
+        ({"drop_rate": 0.1}, ValueError, "'resnet10-small' has no options, got drop_rate"),
+        ({"labels": "cat"}, TypeError, "labels must be a whole number in .*, got 'cat'; or a list of the classes'"),
+        ({"labels": ["cat", "dog", "cat"]}, ValueError, "two classes have the name 'cat'"),
+        ({"labels": [0, 1]}, TypeError, r"names of classes must be a list of strings, got \[0, 1\]"),
+        ({"labels": []}, ValueError, r"the number of labels must be a whole number in \[1, 131072\], got 0"),
+        ({"labels": True}, TypeError, "labels must be a whole number in .*, got True"),
+        ({"image_size": 0}, ValueError, r"image_size must be a whole number in \[1, 16384\], got 0"),
+        ({"num_channels": "3"}, TypeError, "num_channels must be a whole number in .*, got '3'"),
+        ({"name": "resnet10t", "no_such_option": 1}, ValueError, "timm makes no resnet10t of .*no_such_option"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(changed, error, message):
+    with pytest.raises(error, match=message):
+        image_classifier(**({"name": "resnet10-small", "labels": 10, "image_size": 32} | changed))
+
+
+@pytest.mark.parametrize(
+    ("layers", "channels", "message"),
+    [
+        ((1, 1), (8, 8), r"must be of four stages, got \[1, 1\] and \[8, 8\]"),
+        ((1, 1, 1, 1), (7, 8, 8, 8), "channels of the first stage must be even, got 7"),
+        ((1, 1, 1, 0), (8, 8, 8, 8), r"each of layers must be a whole number in \[1, 1024\], got 0"),
+        ("1111", (8, 8, 8, 8), "layers must be a list of whole numbers"),
+    ],
+)
+def test_stages_that_cannot_be_built(layers, channels, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        small_resnet(layers, channels, 1, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -77,7 +78,7 @@ def test_saved_and_loaded_it_says_the_same(tmp_path, architecture):
 def test_what_it_predicts():
     assert classifier().predicts == "noisy"
     assert classifier(predicts="clean").predicts == "clean"
-    assert classifier(hf_noise={}, transition=[[1.0] * 5] * 5).predicts == "clean"
+    assert classifier(hf_noise={}, transition=[[0.2] * 5] * 5).predicts == "clean"
 
 
 def test_weights_in_pickle_form_are_not_loaded(tmp_path):
@@ -115,14 +116,20 @@ def test_logits_stay_float32_under_autocast():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"architecture": "resnet19"}, "unknown architecture 'resnet19'; known: cnn-digits"),
+        ({"architecture": "resnet19"}, "architecture must be one of 'cnn-digits', .*, got 'resnet19'"),
         ({"architecture": "cnn-digits", "image_size": 9}, "9 pixels cannot be halved 1 times"),
         ({"architecture": "unet-encoder", "image_size": 10}, "10 pixels cannot be halved 2 times"),
-        ({"num_classes": 1}, "num_classes must be >= 2, got 1"),
+        ({"architecture": "unet-encoder", "block_out_channels": (64, 100)}, "must be multiples of 16, .*, got"),
+        ({"architecture": "cnn-mnist", "image_size": 512}, "take images of up to 256 pixels, got 512"),
+        ({"num_classes": 1}, r"num_classes must be a whole number in \[2, 131072\], got 1"),
         ({"class_names": ["a"]}, "class_names has 1 entries for 10 classes"),
-        ({"transition": [[1.0]]}, "transition has 1 entries for 10 classes"),
-        ({"predicts": "both"}, "must be \"clean\", \"noisy\" or None, got 'both'"),
-        ({"transition": [[1.0] * 10] * 10, "predicts": "noisy"}, "through a transition matrix gives clean classes"),
+        ({"class_names": ["a"] * 10}, "two classes have the name 'a'"),
+        ({"transition": [[1.0]]}, r"transition has the shape \[1, 1\] for 10 classes"),
+        ({"transition": [[0.2] * 10] * 10}, "must be >= 0 and have the sum 1"),
+        ({"transition_source": "known"}, "says where T is from; give transition="),
+        ({"predicts": "both"}, "must be one of 'clean', 'noisy', got 'both'"),
+        ({"transition": [[0.1] * 10] * 10, "predicts": "noisy"}, "through a transition matrix gives clean classes"),
+        ({"P_std": math.nan}, r"P_std must lie in \(0, inf\), got nan"),
     ],
 )
 def test_what_cannot_be_built_is_refused(options, message):
@@ -132,7 +139,7 @@ def test_what_cannot_be_built_is_refused(options, message):
 
 @pytest.mark.parametrize("temperature", [0, math.inf, math.nan])
 def test_a_temperature_out_of_range_is_refused(temperature):
-    with pytest.raises(ValueError, match=f"temperature must be finite and > 0, got {temperature}"):
+    with pytest.raises(ValueError, match=rf"temperature must lie in \(0, inf\), got {temperature}"):
         classifier().log_posterior(images(), torch.ones(3), temperature)
 
 
@@ -140,3 +147,24 @@ def test_it_says_what_it_is_not_made_for():
     classifier().check(num_classes=5, image_size=8, sigma_data=0.5)
     with pytest.raises(ValueError, match="the classifier has image_size = 8, this run 32"):
         classifier().check(num_classes=5, image_size=32)
+    with pytest.raises(TypeError, match="the classifier has no image_sizes"):
+        classifier().check(image_sizes=8)
+
+
+def test_kinds_that_are_refused():
+    model, x, sigma = classifier(), images(), torch.ones(3)
+    for wrong in (x[:, :, :4], x.repeat(1, 3, 1, 1)):
+        with pytest.raises(ValueError, match=r"noisy_images must have the shape \[B, 1, 8, 8\], got"):
+            model(wrong, sigma)
+    with pytest.raises(ValueError, match=r"sigma must have the shape \[3\] or \[\], got \[2\]"):
+        model(x, sigma[:2])
+    for wrong in ((x.to(torch.uint8), sigma), (x, sigma.long()), (x.numpy(), sigma), (x, 0.5)):
+        with pytest.raises(TypeError, match="must be a tensor of floating-point numbers"):
+            model(*wrong)
+
+
+def test_numbers_of_numpy_are_saved_as_plain_ones(tmp_path):
+    told = {"P_mean": np.float32(-1), "num_classes": np.int64(5), "transition": np.eye(5), "transition_source": "known"}
+    NoisyClassifier(image_size=8, num_channels=1, architecture="cnn-digits", **told).save_pretrained(tmp_path)
+    config = NoisyClassifier.from_pretrained(tmp_path).config
+    assert config.P_mean == -1 and config.num_classes == 5 and config.transition == np.eye(5).tolist()

@@ -84,7 +84,7 @@ def nothing_begins(monkeypatch):
 def pipeline_in(folder: Path, num_classes: int = 10, channels: int = 1, size: int = 8) -> EDMPipeline:
     torch.manual_seed(0)
     unet = edm_unet("edm-digits", num_classes=num_classes, image_size=size, num_channels=channels)
-    pipeline = EDMPipeline(unet, EDMHeunScheduler(), has_unconditional=False, hf_noise=NOISE.to_dict())
+    pipeline = EDMPipeline(unet, EDMHeunScheduler(), num_classes=num_classes, hf_noise=NOISE.to_dict())
     pipeline.save_pretrained(folder)
     return pipeline
 
@@ -405,6 +405,11 @@ def test_a_judge_is_safetensors_and_no_code(study, tmp_path, monkeypatch):
     (coded / "code.py").write_text("raise AssertionError('code of a repository was run')")
     with pytest.raises(ValueError, match="trust_remote_code"):
         judge_of(coded)
+    partly = shutil.copytree(judge, tmp_path / "partly", ignore=shutil.ignore_patterns("checkpoint-*"))
+    weights = load_file(partly / "model.safetensors")
+    save_file({name: weights[name] for name in weights if "fc" not in name}, partly / "model.safetensors")
+    with pytest.raises(ValueError, match=r"partly does not hold .*: 2 tensors \(network.fc.bias, .*\) missing"):
+        judge_of(partly)
     with pytest.raises(ValueError, match="takes 8 x 8 pixels in 1 channels, the data have 9 x 9 in 3"):
         wrong = SimpleNamespace(classes=DIGITS, image_size=9, num_channels=3)
         load_judge(str(judge), wrong, torch.device("cpu"))

@@ -37,7 +37,7 @@ def model(tmp_path_factory):
         up_block_types=("UpBlock2D", "UpBlock2D"),
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("model")
-    EDMPipeline(unet, EDMHeunScheduler()).save_pretrained(folder)
+    EDMPipeline(unet, EDMHeunScheduler(), has_unconditional=True).save_pretrained(folder)
     return folder
 
 
@@ -112,14 +112,22 @@ def test_classes_in_turns_and_another_setting(model, tmp_path, capsys):
         sample_edm.main(arguments(tmp_path / "model", tmp_path / "out", "--classes", "2", "0"))
     assert sample_edm.main(arguments(model, tmp_path / "dry", "--dry_run")) is None
     assert "5 network calls" in capsys.readouterr().out and not (tmp_path / "dry").exists()
-    for wrong in (["--num_images", "0"], ["--classes", "cat"], ["--seed", "-1"], ["--guidance_scale", "0.5"]):
+    for wrong in (["--num_images", "0"], ["--num_images", "10000001"], ["--batch_size", "1000000"],
+                  ["--classes", "cat"], ["--seed", "-1"], ["--guidance_scale", "0.5"]):  # fmt: skip
         with pytest.raises(SystemExit):
             sample_edm.main(arguments(model, tmp_path / "dry", *wrong))
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ValueError, match="taken is a file; --output is a folder"):
+        sample_edm.main(arguments(model, tmp_path / "taken"))
+    for broken in ("{", "[1]", "3"):
+        (out / "settings.json").write_text(broken)
+        with pytest.raises(ValueError, match=r"settings.json cannot be read \(.*choose another --output"):
+            sample_edm.main(arguments(model, out))
 
 
 def test_what_is_refused_binds_no_folder(model, tmp_path):
     pipeline = EDMPipeline.from_pretrained(model)
-    EDMPipeline(pipeline.unet, EDMHeunScheduler(), has_unconditional=False).save_pretrained(tmp_path / "no-guidance")
+    EDMPipeline(pipeline.unet, EDMHeunScheduler()).save_pretrained(tmp_path / "no-guidance")
     unet = UNet2DModel.from_config(pipeline.unet.config, num_class_embeds=None)
     EDMPipeline(unet, EDMHeunScheduler()).save_pretrained(tmp_path / "no-classes")
     out = tmp_path / "out"

@@ -380,5 +380,10 @@ def test_data_that_do_not_fit_are_refused(arguments):
     listed = [{name: values[i] for name, values in batch.items()} for i in range(32)]
     with pytest.raises(ValueError, match=r"1 of 32 labels are outside \[0, 4\), the first is 4"):
         build(arguments, listed, per_device_train_batch_size=32).train()
-    with pytest.raises(ValueError, match="the noise has 5 classes, the model 4"):
+    last = "of its 5 class embeddings the last is for images without a label; make it with num_class_embeds = 6"
+    with pytest.raises(ValueError, match=f"the noise has 5 classes, the model 4: {last}"):
         build(arguments, noise=LabelFlips.symmetric(ratio=1.0, num_classes=5))
+    data = rows()
+    data.info = DatasetInfo(features=Features(label=ClassLabel(names=list("abcde"))))
+    with pytest.raises(ValueError, match=f"the data have 5 classes, the model 4: {last}"):
+        build(arguments, data)
