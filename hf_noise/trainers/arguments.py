@@ -5,14 +5,20 @@ All others do what transformers says; the tests list what becomes of each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 from transformers import TrainerCallback, TrainingArguments
 
-__all__ = ["REFUSED_ARGUMENTS", "REFUSED_OPTIONS", "check_arguments"]
+from hf_noise.noise.checks import check_real
+
+__all__ = [
+    "REFUSED_ARGUMENTS", "REFUSED_OPTIONS", "check_arguments", "check_below_one", "check_given", "check_positive",
+]  # fmt: skip
 
 _EXACT = "losses and metrics are exact sums over all rows, made at the end of an evaluation"
 
@@ -43,8 +49,11 @@ REFUSED_OPTIONS: Mapping[str, str] = {
 def _is_rows(value: Any) -> bool:
     if isinstance(value, IterableDataset) or hasattr(value, "column_names"):  # of torch and of datasets
         return True
-    is_sequence = hasattr(value, "__getitem__") and hasattr(value, "__len__") and np.ndim(value) != 0
-    return is_sequence and not isinstance(value, str | bytes | bytearray | Mapping | np.ma.MaskedArray)
+    if isinstance(value, str | bytes | bytearray | Mapping | np.generic | np.ma.MaskedArray):
+        return False
+    if isinstance(value, np.ndarray | Tensor):
+        return value.ndim > 0
+    return hasattr(value, "__getitem__") and hasattr(value, "__len__")
 
 
 def _is_callbacks(value: Any) -> bool:
@@ -65,7 +74,42 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "data_collator": (callable, "a function from rows to a batch"),
     "compute_metrics": (callable, "a function from predictions to figures by name"),
     "callbacks": (_is_callbacks, "a list of TrainerCallback"),
+    "augment": (callable, "a function of images, sample ids and the epoch, such as EDMAugment"),
+    "classifier": (lambda value: isinstance(value, nn.Module), "a torch.nn.Module, such as NoisyClassifier"),
 }
+
+
+def check_given(model: Any, args: Any, options: Mapping[str, Any]) -> None:
+    """Raise TypeError for a model, arguments, rows or functions of another kind; ValueError for `model_init=`.
+
+    Args:
+        options: further arguments of a trainer, and of `transformers.Trainer`.
+    """
+    if options.get("model_init") is not None:
+        raise ValueError(f"model_init= is not taken: {REFUSED_OPTIONS['model_init']}")
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {model!r:.80}; make it, or load it by from_pretrained")
+    if not isinstance(args, TrainingArguments | None):
+        raise TypeError(f"args must be transformers.TrainingArguments, or None for its defaults, got {args!r:.80}")
+    for name, (is_right, kind) in _KINDS.items():
+        if options.get(name) is not None and not is_right(options[name]):
+            raise TypeError(f"{name} must be {kind}, got {options[name]!r:.80}")
+
+
+def check_positive(name: str, value: Any) -> float:
+    """A finite number > 0, or an error that names it."""
+    number = check_real(name, value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} must be finite and > 0, got {value!r}")
+    return number
+
+
+def check_below_one(name: str, value: Any) -> float:
+    """A number in [0, 1), or an error that names it."""
+    number = check_real(name, value)
+    if not 0 <= number < 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
+    return number
 
 
 def check_arguments(trainer: str, args: Any, options: Mapping[str, Any], honoured: tuple[str, ...] = ()) -> None:
@@ -79,13 +123,7 @@ def check_arguments(trainer: str, args: Any, options: Mapping[str, Any], honoure
 
     Raises:
         ValueError: one has a value that cannot be honoured; it is named, with what to do instead.
-        TypeError: one is of another kind.
     """
-    if not isinstance(args, TrainingArguments | None):
-        raise TypeError(f"args must be transformers.TrainingArguments, or None for its defaults, got {args!r:.80}")
-    for name, (is_right, kind) in _KINDS.items():
-        if options.get(name) is not None and not is_right(options[name]):
-            raise TypeError(f"{trainer} takes for {name}= {kind}, got {options[name]!r:.80}")
     for name, why in REFUSED_OPTIONS.items():
         if name not in honoured and options.get(name) is not None:
             raise ValueError(f"{trainer} takes no {name}=: {why}")

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, has_length
 
 from hf_noise.noise import Noise
-from hf_noise.trainers.arguments import REFUSED_OPTIONS, check_arguments
+from hf_noise.trainers.arguments import check_arguments, check_given
 from hf_noise.trainers.card import state_noise, state_noise_of_adapter
 from hf_noise.trainers.claims import Claims
 from hf_noise.trainers.finite import FiniteTrainer
@@ -27,7 +27,7 @@ from hf_noise.trainers.resuming import check_best, saving, taking_up
 from hf_noise.trainers.stated import stated_noise
 
 __all__ = [
-    "NoiseTrainer", "STATE_FILE", "check_model", "noise_of", "refuse_scheduler", "search_no_unused", "write_config",
+    "NoiseTrainer", "STATE_FILE", "noise_of", "refuse_scheduler", "search_no_unused", "write_config",
 ]  # fmt: skip
 
 
@@ -68,7 +68,7 @@ class NoiseTrainer(FiniteTrainer):
     always_drawn: ClassVar[str | None] = None
 
     def __init__(self, model: Any, args: Any, *, noise: Noise | None, meter: Meter, **kwargs: Any):
-        check_model(model, kwargs)
+        check_given(model, args, kwargs)
         check_arguments(type(self).__name__, args, kwargs, self.honoured)
         own_metrics = kwargs.pop("compute_metrics", None)
         super().__init__(model, args, **kwargs)
@@ -265,14 +265,6 @@ def search_no_unused(args: Any) -> None:
     """Tell DDP, unless `args` do, that every parameter has a gradient; its search would see a model's forward alone."""
     if args is not None and args.ddp_find_unused_parameters is None:
         args.ddp_find_unused_parameters = False
-
-
-def check_model(model: Any, options: Mapping[str, Any]) -> None:
-    """Raise unless a trainer is given a model: TypeError for something else, ValueError for `model_init=`."""
-    if options.get("model_init") is not None:
-        raise ValueError(f"model_init= is not taken: {REFUSED_OPTIONS['model_init']}")
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {model!r:.80}; make it, or load it by from_pretrained")
 
 
 def refuse_scheduler(options: Mapping[str, Any], what: str) -> None:

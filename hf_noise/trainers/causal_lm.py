@@ -14,8 +14,10 @@ from torch import Tensor
 
 from hf_noise.losses.nll import HAS_FUSED, IGNORE_INDEX, shift_targets, token_nll
 from hf_noise.noise import UniformTokens
+from hf_noise.noise.checks import check_choice, check_flag
 from hf_noise.noise.tokens_torch import corrupt
-from hf_noise.trainers.base import NoiseTrainer, check_model, refuse_scheduler, search_no_unused
+from hf_noise.trainers.arguments import check_given
+from hf_noise.trainers.base import NoiseTrainer, refuse_scheduler, search_no_unused
 from hf_noise.trainers.collate import TokenBatches, collate_rows, known_tokens, model_inputs, text_config
 from hf_noise.trainers.finite import check_finite
 from hf_noise.trainers.meter import TokenMeter
@@ -79,16 +81,17 @@ class CausalLMTrainer(NoiseTrainer):
         fused_loss: bool | None = None,
         **kwargs: Any,
     ):
+        check_given(model, args, kwargs)
+        check_choice("loss", loss, ("nll", "corrected"), '"nll" or "corrected"')
         is_learned = loss == "corrected" and isinstance(error_rate, str) and error_rate == "learned"
         if is_learned:
             search_no_unused(args)  # it is used outside the model's forward
             refuse_scheduler(kwargs, 'error_rate="learned"')
-        check_model(model, kwargs)
         # Of the model itself: its wrappers take anything.
         self._inputs, self._has_router_loss = model_inputs(model), has_router_loss(model)
         self._vocab_size = text_config(model).vocab_size
-        collator = kwargs.pop("data_collator", None) or collate_rows
-        kwargs["data_collator"] = TokenBatches(collator, known_tokens(model))
+        own = kwargs.pop("data_collator", None)
+        kwargs["data_collator"] = TokenBatches(collate_rows if own is None else own, known_tokens(model))
         super().__init__(model, args, noise=noise, meter=TokenMeter(), **kwargs)
         self.objective = make_objective(loss, error_rate, self.noise, self._vocab_size, was_given=noise is not None)
         # Without these two, the number of targets includes position 0, which no model predicts.
@@ -115,11 +118,6 @@ class CausalLMTrainer(NoiseTrainer):
 
     def check_fit(self, inputs: Mapping[str, Tensor]) -> None:
         tokens = inputs["input_ids"]
-        if tokens.ndim != 2 or inputs["labels"].shape != tokens.shape:
-            raise ValueError(
-                f"input_ids and labels must be [B, L] of the same shape, got {list(tokens.shape)} and "
-                f"{list(inputs['labels'].shape)}"
-            )
         longest = longest_input(self.accelerator.unwrap_model(self.model))
         if longest is not None and tokens.shape[1] > longest:
             raise ValueError(
@@ -128,6 +126,8 @@ class CausalLMTrainer(NoiseTrainer):
             )
 
     def _choose_fused(self, wanted: bool | None) -> bool:
+        if wanted is not None:
+            check_flag("fused_loss", wanted)
         config = text_config(self.model)
         transformed = [name for name in _LOGIT_TRANSFORMS if getattr(config, name, None) not in (None, 1.0)]
         if wanted is None:

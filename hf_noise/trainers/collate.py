@@ -158,7 +158,7 @@ class TokenBatches:
         shape = tuple(batch["input_ids"].shape)
         if len(shape) != 2 or batch["labels"].shape != shape:
             raise ValueError(
-                f"input_ids and labels of a batch must be [B, L] alike, got {list(shape)} and "
+                f"input_ids and labels of a batch must be [B, L] of the same shape, got {list(shape)} and "
                 f"{list(batch['labels'].shape)}; a row's input_ids is one sequence of tokens"
             )
         check_tokens(batch, self.vocab_size)

@@ -20,8 +20,10 @@ from hf_noise.diffusion.preconditioning import SIGMA_DATA, Denoiser
 from hf_noise.losses import LabelTransition, dsm_loss, tdsm_loss, transition_aware_weights
 from hf_noise.losses.dsm import P_MEAN, P_STD, noisy_images
 from hf_noise.noise import HumanLabels, LabelFlips
+from hf_noise.noise.checks import check_choice, check_count, check_flag, check_real
 from hf_noise.noise.normals_torch import log_normals, normals, uniforms
-from hf_noise.trainers.base import check_model, search_no_unused
+from hf_noise.trainers.arguments import check_below_one, check_given, check_positive
+from hf_noise.trainers.base import search_no_unused
 from hf_noise.trainers.finite import check_finite
 from hf_noise.trainers.labels import (
     SAME_TRANSITION,
@@ -121,13 +123,17 @@ class EDMTrainer(LabelTrainer):
     ):
         from diffusers.training_utils import EMAModel
 
-        check_model(unet, kwargs)
-        for name, value in (("ema_decay", ema_decay), ("label_dropout", label_dropout), ("tau", tau)):
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {value}")
-        for name, value in (("temperature", temperature), ("sigma_data", sigma_data), ("P_std", P_std)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} must be finite and > 0, got {value}")
+        check_given(unet, args, kwargs | {"augment": augment, "classifier": classifier})
+        ema_decay = check_below_one("ema_decay", ema_decay)
+        label_dropout = check_below_one("label_dropout", label_dropout)
+        tau, temperature = check_below_one("tau", tau), check_positive("temperature", temperature)
+        sigma_data, P_std = check_positive("sigma_data", sigma_data), check_positive("P_std", P_std)
+        if not math.isfinite(P_mean := check_real("P_mean", P_mean)):
+            raise ValueError(f"P_mean must be finite, got {P_mean}")
+        renormalise = check_flag("renormalise", renormalise)
+        chunk = None if chunk is None else check_count("chunk", chunk, 1, 31)
+        weights = check_choice("weights", weights, ("bayes", "inverse"))
+        grad_classes = check_choice("grad_classes", grad_classes, ("observed", "all"))
         if not class_embeddings(unet) > 1:
             raise ValueError("the network has no classes; make it with num_class_embeds = K + 1, see edm_unet")
         for rows in (kwargs.get("train_dataset"), kwargs.get("eval_dataset")):

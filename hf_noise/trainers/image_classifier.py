@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from hf_noise.losses.labels import label_nll
 from hf_noise.noise import HumanLabels, LabelFlips
+from hf_noise.noise.checks import check_choice, check_real
 from hf_noise.trainers.finite import check_finite
 from hf_noise.trainers.labels import LabelTrainer, collate_images
 from hf_noise.trainers.meter import LabelMeter
@@ -59,8 +61,9 @@ class ImageClassifierTrainer(LabelTrainer):
         channels_last: bool | None = None,
         **kwargs: Any,
     ):
-        if mixup < 0:
-            raise ValueError(f"mixup must be >= 0, got {mixup}; it is alpha of a Beta distribution, 0 for none")
+        if not 0 <= (mixup := check_real("mixup", mixup)) < math.inf:
+            raise ValueError(f"mixup must be finite and >= 0, got {mixup}; it is alpha of a Beta law, 0 for none")
+        check_choice("loss", loss, ("nll", "corrected"), '"nll" or "corrected"')
         super().__init__(model, args, noise=noise, meter=LabelMeter(), channels_last=channels_last, **kwargs)
         self.columns = self._columns(loss, transition, was_given=noise is not None)
         self.mixup = torch.distributions.Beta(mixup, mixup) if mixup else None
@@ -85,8 +88,6 @@ class ImageClassifierTrainer(LabelTrainer):
             if transition is not None:
                 raise ValueError('transition= is for loss="corrected"')
             return None
-        if loss != "corrected":
-            raise ValueError(f'loss must be "nll" or "corrected", got {loss!r}')
         if transition is None:
             if self.noise is None:
                 raise ValueError(

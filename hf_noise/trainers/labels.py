@@ -13,6 +13,8 @@ from torch.utils.data import default_collate
 
 from hf_noise.losses.labels import log_columns
 from hf_noise.noise import HumanLabels, LabelFlips, noise_from_dict
+from hf_noise.noise.checks import check_flag
+from hf_noise.trainers.arguments import check_given
 from hf_noise.trainers.base import NoiseTrainer
 from hf_noise.trainers.images import DeviceImages
 
@@ -45,8 +47,12 @@ class LabelTrainer(NoiseTrainer):
     other_noise = "see hf_noise.noise for noise on labels"
 
     def __init__(self, model: Any, args: Any, *, channels_last: bool | None = None, **kwargs: Any):
-        collator = kwargs.pop("data_collator", None) or collate_images
-        super().__init__(model, args, data_collator=collator, **kwargs)
+        check_given(model, args, kwargs)
+        if channels_last is not None:
+            check_flag("channels_last", channels_last)
+        if kwargs.get("data_collator") is None:
+            kwargs["data_collator"] = collate_images
+        super().__init__(model, args, **kwargs)
         for rows in self._row_sets():
             check_class_names(self.class_names, rows, "the model")
             check_labels(_stored_labels(rows), self.num_classes)

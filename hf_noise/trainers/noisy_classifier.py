@@ -18,6 +18,7 @@ from hf_noise.losses import VolumeMinimisation, label_nll
 from hf_noise.losses.dsm import noisy_images
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.normals_torch import log_normals, normals
+from hf_noise.trainers.arguments import check_given, check_positive
 from hf_noise.trainers.base import refuse_scheduler, search_no_unused, write_config
 from hf_noise.trainers.finite import check_finite
 from hf_noise.trainers.labels import LabelTrainer, class_names, sample_ids
@@ -136,9 +137,13 @@ class NoisyClassifierTrainer(LabelTrainer):
         eval_sigmas: Sequence[float] = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0),
         **kwargs: Any,
     ):
+        check_given(model, args, kwargs | {"augment": augment})
+        if not isinstance(volume, VolumePlan | None):
+            raise TypeError(f"volume must be a VolumePlan or None, got {volume!r:.80}")
+        if not isinstance(eval_sigmas, Sequence) or isinstance(eval_sigmas, str) or not eval_sigmas:
+            raise TypeError(f"eval_sigmas must be a sequence of noise levels, got {eval_sigmas!r:.80}")
+        eval_sigmas = [check_positive("each of eval_sigmas", sigma) for sigma in eval_sigmas]
         search_no_unused(args)  # a learned matrix is used outside the model's forward
-        if not all(sigma > 0 for sigma in eval_sigmas):
-            raise ValueError(f"eval_sigmas must be > 0, got {list(eval_sigmas)}; a level of 0 has no logarithm")
         if isinstance(transition, str) and transition == "estimated":
             refuse_scheduler(kwargs, 'transition="estimated"')
         super().__init__(model, args, noise=noise, meter=LabelMeter(), **kwargs)

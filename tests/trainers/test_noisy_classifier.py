@@ -212,7 +212,7 @@ def test_the_matrix_of_human_labels_is_counted(arguments):
         ({"transition": np.eye(3)}, ValueError, "transition has 3 classes, the model 4"),
         ({"transition": np.ones((4, 4))}, ValueError, "sum to 1"),
         ({"transition": "other"}, ValueError, 'transition must be "known", "estimated", a matrix or None'),
-        ({"transition": None, "eval_sigmas": [0.1, 0]}, ValueError, "eval_sigmas must be > 0"),
+        ({"transition": None, "eval_sigmas": [0.1, 0]}, ValueError, "each of eval_sigmas must be finite and > 0"),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, options, error, message):

@@ -6,8 +6,10 @@ import json
 import logging
 import os
 import shutil
-import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -365,25 +367,25 @@ def test_killed_at_any_write_it_ends_the_same(tmp_path, unhurt):
         assert step == STEPS or again.began.at == step
 
 
+def wait_after_a_step(folder):
+    class Wait(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            print("waiting", flush=True)
+            time.sleep(60)
+
+    trainer = build("causal_lm", folder, seed=1)
+    trainer.add_callback(Wait())
+    trainer.train(True)
+
+
 def test_an_output_folder_in_use_is_refused_until_its_process_is_killed(stopped):
     folder, whole = stopped()
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            trainer = build("causal_lm", folder, seed=1)
-
-            class Wait(TrainerCallback):
-                def on_step_end(self, args, state, control, **kwargs):
-                    os.write(writing, b".")
-                    time.sleep(60)
-
-            trainer.add_callback(Wait())
-            trainer.train(True)
-        finally:
-            os._exit(1)
+    # No fork: threads of torch that this process may have do not live on in a child.
+    command = [sys.executable, "-c", f"import test_restarts as own; own.wait_after_a_step({str(folder)!r})"]
+    process = subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True)
+    child = process.pid
     try:
-        assert os.read(reading, 1) == b"."
+        assert "waiting\n" in process.stdout
         before = {path.name for path in folder.iterdir()}
         for given in (None, True, "auto", str(folder / "checkpoint-2")):
             with pytest.raises(BlockingIOError, match=f"run is in use by process {child} on this machine"):
@@ -396,8 +398,8 @@ def test_an_output_folder_in_use_is_refused_until_its_process_is_killed(stopped)
             trainer._save_checkpoint(trainer.model, None)
         assert {path.name for path in folder.iterdir()} == before
     finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        process.kill()
+        process.communicate()
     for _ in range(2):  # one trainer after the other in one process
         trainer = build("causal_lm", folder, seed=1)
         trainer.train(True)

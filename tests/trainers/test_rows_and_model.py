@@ -141,7 +141,7 @@ def tokens(n=4, length=12, high=64):
         ({"input_ids": [[1.0, 2.0, 3.0]]}, "column 'input_ids' must hold integers, got float64 such as 1.0"),
         ({"input_ids": [[1, 2, 3]], "labels": [[1, 2]]}, r"of the same shape, got \[1, 3\] and \[1, 2\]"),
         ({"input_ids": [list(range(17))]}, "rows have 17 tokens, the model has positions for 16; cut or pack"),
-        ({"input_ids": [None]}, "column 'input_ids' holds None in row 0"),
+        ({"input_ids": [None]}, "row 0 of the batch: column 'input_ids' holds None"),
         ({"text": ["x"]}, "rows need the column input_ids, they have: text, sample_id"),
     ],
 )
