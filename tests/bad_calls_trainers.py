@@ -1,4 +1,4 @@
-"""Bad arguments, rows and models for the trainers: each ends in an error that names it, or in a step that is what it says.
+"""Bad arguments, rows and models for the trainers: an error that names it, or a step that is what it claims.
 
 A call makes a trainer and trains one step of eight rows with it; the step's loss is compared with the loss of the same
 rows, worked out anew from the weights before the step.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,8 +42,8 @@ def training_arguments(**changes: Any) -> TrainingArguments:
     usual = {
         "output_dir": str(Path(_FOLDER.name) / "run"), "use_cpu": True, "report_to": "none", "disable_tqdm": True,
         "save_strategy": "no", "logging_steps": 1, "per_device_train_batch_size": ROWS, "max_steps": 1, "optim": "sgd",
-        "learning_rate": 1e-3, "lr_scheduler_type": "constant", "dataloader_pin_memory": False, "logging_nan_inf_filter":
-        False,
+        "learning_rate": 1e-3, "lr_scheduler_type": "constant", "dataloader_pin_memory": False,
+        "logging_nan_inf_filter": False,
     }  # fmt: skip
     return TrainingArguments(**(usual | changes))
 
@@ -85,37 +86,40 @@ def lm_call(draw: np.random.Generator) -> dict[str, Any]:
 ALWAYS = ("model", "noise", "loss", "rows", "error_rate", "transition", "classifier")
 
 
-def train_step(cls: type, model: Any, rows: Any, **given: Any) -> tuple[Any, dict[str, float], dict[str, Any]]:
-    """The trainer after one step, what it logged, and the weights of before."""
-    given["callbacks"] = given.get("callbacks")
-    watch, before = Watch(), None
+def train_step(cls: type, model: Any, rows: Any, **given: Any) -> tuple[Any, dict[str, float]]:
+    """The trainer after one step, and what it logged."""
+    # What can be called is taken for a function that is right, which these are not.
+    given = {name: None if value is int or value is math.sqrt else value for name, value in given.items()}
+    watch = Watch()
     trainer = cls(model, training_arguments(), train_dataset=rows, **given)
     trainer.add_callback(watch)
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     torch.manual_seed(0)
     trainer.train()
-    return trainer, watch.logs, before
+    return trainer, watch.logs
 
 
-def read_rows(rows: Any, columns: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Columns of a list of dictionaries, each with so many axes."""
-    confirm(isinstance(rows, list | tuple) and len(rows) > 0, "no list of rows")
-    found = {}
-    for name, ndim in columns.items():
-        if name in rows[0]:
-            found[name] = np.array([as_integers(row[name], ndim) for row in rows])
-    confirm("input_ids" in found, "no tokens")
-    return found
+def log_p_of(row: Mapping[str, Any], noise: UniformTokens | None) -> torch.Tensor:
+    """log p of the targets of a row, one after the other."""
+    ids = targets = as_integers(row["input_ids"], 1)
+    confirm(((ids >= 0) & (ids < TOKENS)).all() and 1 <= len(ids) <= LENGTH, "a row does not fit the model")
+    if noise is not None:
+        sample = as_integers(row["sample_id"], 0)
+        targets = np.asarray(noise(ids[None], sample[None], 0)[0])[0]
+    with torch.no_grad():
+        logits = copy.deepcopy(_gpt2()).eval()(input_ids=torch.from_numpy(ids)[None]).logits[0, :-1]
+    return logits.double().log_softmax(-1).gather(-1, torch.as_tensor(targets)[1:, None])[:, 0]
 
 
 def as_integers(value: Any, ndim: int) -> Any:
+    if isinstance(value, list | tuple):  # of tensors and arrays without axes, too
+        value = [entry.item() if getattr(entry, "ndim", None) == 0 else entry for entry in value]
     found = reals(value, ndim) if ndim else np.array(number(value))
     confirm((found == np.floor(found)).all(), "no integers")
     return found.astype(np.int64)
 
 
-def check_lm(given: dict[str, Any], result: tuple[CausalLMTrainer, dict, dict]) -> None:
-    trainer, logs, before = result
+def check_lm(given: dict[str, Any], result: tuple[CausalLMTrainer, dict]) -> None:
+    trainer, logs = result
     confirm(isinstance(given["model"], GPT2LMHeadModel), "no model")
     noise, loss, asked = given["noise"], text(given["loss"], "nll", "corrected"), given["error_rate"]
     confirm(noise is None or isinstance(noise, UniformTokens) and noise.vocab_size == TOKENS, "no noise of these tokens")
@@ -129,22 +133,12 @@ def check_lm(given: dict[str, Any], result: tuple[CausalLMTrainer, dict, dict]) 
     else:
         confirm(loss == "corrected", "a rate of no use")
         confirm(0 <= number(asked) < 1, "rate outside [0, 1)")
-    rows = read_rows(given["rows"], {"input_ids": 1, "sample_id": 0})
-    ids = torch.from_numpy(rows["input_ids"])
-    confirm(((ids >= 0) & (ids < TOKENS)).all() and 2 <= ids.shape[1] <= LENGTH, "rows do not fit the model")
-    if noise is not None:
-        confirm("sample_id" in rows and (rows["sample_id"] >= 0).all(), "no ids")
-        targets = torch.as_tensor(np.asarray(noise(rows["input_ids"], rows["sample_id"], 0)[0]))
-    else:
-        targets = ids
-    model = copy.deepcopy(_gpt2()).eval()
-    with torch.no_grad():
-        log_p = model(input_ids=ids).logits[:, :-1].double().log_softmax(-1)
-    log_p = log_p.gather(-1, targets[:, 1:, None])[..., 0]
+    confirm(isinstance(given["rows"], list | tuple) and len(given["rows"]), "no rows")
+    log_p = torch.cat([log_p_of(row, noise) for row in given["rows"]])
     if loss == "corrected":
-        rate = noise.error_rate if isinstance(asked, str) else number(asked)
-        if asked == "learned":
+        if isinstance(asked, str) and asked == "learned":
             return  # it starts elsewhere and moves
+        rate = noise.error_rate if isinstance(asked, str) else number(asked)
         log_p = torch.log((1 - rate) * log_p.exp() + rate / TOKENS)
     close(logs["loss"], float(-log_p.mean()), 1e-4, "loss")
 
@@ -155,7 +149,11 @@ def check_lm(given: dict[str, Any], result: tuple[CausalLMTrainer, dict, dict]) 
 def images(draw: np.random.Generator, labels: Any = None, **columns: Any) -> dict[str, Any]:
     pixels = torch.from_numpy(draw.integers(0, 256, (ROWS, 1, 8, 8), dtype=np.uint8))
     own = {"labels": torch.arange(ROWS) % CLASSES, "sample_id": torch.arange(ROWS) * 3}
-    return {"images": pixels, "columns": own, "mean": [0.5], "std": [0.5]}
+    if draw.random() < 0.6:
+        return {"images": pixels, "columns": own, "mean": [0.5], "std": [0.5]}
+    as_is = pick(draw, lambda image: image, lambda image: image.tolist(), lambda image: image.numpy())
+    scaled = (pixels.float() / 255 - 0.5) / 0.5
+    return [{"pixel_values": as_is(image), "label": i % CLASSES, "sample_id": 3 * i} for i, image in enumerate(scaled)]
 
 
 def flips(draw: np.random.Generator) -> LabelFlips:
@@ -191,13 +189,23 @@ def image_call(draw: np.random.Generator) -> dict[str, Any]:
 
 
 def of_images(cls: type, rows: Any, **given: Any) -> Any:
-    rows = DeviceImages(**rows) if isinstance(rows, dict) else rows
+    if isinstance(rows, dict) and set(rows) == {"images", "columns", "mean", "std"}:
+        rows = DeviceImages(**rows)
     return train_step(cls, given.pop("model"), rows, **given)
 
 
-def check_images(given: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Rows of images are what they should be; the columns."""
+def check_images(given: dict[str, Any]) -> tuple[dict[str, np.ndarray], torch.Tensor]:
+    """Rows of images are what they should be; the columns and pixels."""
     rows = given["rows"]
+    noise = given["noise"]
+    confirm(noise is None or isinstance(noise, LabelFlips | HumanLabels) and noise.num_classes == CLASSES, "no noise")
+    if isinstance(rows, list | tuple):
+        columns = {name: np.array([as_integers(row[name], 0) for row in rows]) for name in ("label", "sample_id")}
+        columns["labels"] = columns.pop("label")
+        pixels = torch.stack([torch.as_tensor(reals(row["pixel_values"], 3)).float() for row in rows])
+        confirm(pixels.shape[1:] == (1, 8, 8) and pixels.isfinite().all(), "pixels")
+        confirm(((columns["labels"] >= 0) & (columns["labels"] < CLASSES)).all(), "labels outside")
+        return columns, pixels
     confirm(isinstance(rows, dict) and set(rows) <= {"images", "columns", "mean", "std", "split"}, "no images")
     pixels = rows["images"]
     confirm(isinstance(pixels, torch.Tensor) and pixels.dtype == torch.uint8 and pixels.shape[1:] == (1, 8, 8), "pixels")
@@ -207,11 +215,9 @@ def check_images(given: dict[str, Any]) -> dict[str, np.ndarray]:
     columns = {name: as_integers(rows["columns"][name], 1) for name in rows["columns"] if name in ("labels", "sample_id")}
     confirm(all(len(column) == len(pixels) for column in columns.values()) and len(pixels), "lengths")
     confirm(((columns["labels"] >= 0) & (columns["labels"] < CLASSES)).all(), "labels outside")
-    noise = given["noise"]
-    confirm(noise is None or isinstance(noise, LabelFlips | HumanLabels) and noise.num_classes == CLASSES, "no noise")
     if noise is not None:
-        confirm("sample_id" in columns and (columns["sample_id"] >= 0).all(), "no ids")
-    return columns
+        confirm("sample_id" in columns, "no ids")
+    return columns, (pixels.float() / 255 - float(reals(rows["mean"])[0])) / float(reals(rows["std"])[0])
 
 
 def matrix(value: Any) -> np.ndarray:
@@ -221,10 +227,10 @@ def matrix(value: Any) -> np.ndarray:
     return found
 
 
-def check_classifier(given: dict[str, Any], result: tuple[Any, dict, dict]) -> None:
-    trainer, logs, _ = result
+def check_classifier(given: dict[str, Any], result: tuple[Any, dict]) -> None:
+    trainer, logs = result
     confirm(isinstance(given["model"], type(_classifier())), "no model")
-    columns, loss = check_images(given), text(given["loss"], "nll", "corrected")
+    (columns, pixels), loss = check_images(given), text(given["loss"], "nll", "corrected")
     mixup = number(given.get("mixup", 0.0))
     confirm(0 <= mixup < np.inf, "mixup")
     if given.get("channels_last") is not None:
@@ -234,10 +240,9 @@ def check_classifier(given: dict[str, Any], result: tuple[Any, dict, dict]) -> N
     confirm(loss == "corrected" or stated is None, "a matrix of no use")
     if mixup:
         return
-    labels, noise, rows = columns["labels"], given["noise"], given["rows"]
+    labels, noise = columns["labels"], given["noise"]
     if noise is not None:
         labels = np.asarray(noise(columns["labels"], columns["sample_id"], 0)[0])
-    pixels = (rows["images"].float() / 255 - float(reals(rows["mean"])[0])) / float(reals(rows["std"])[0])
     model = copy.deepcopy(_classifier()).train()
     with torch.no_grad():
         log_p = F.log_softmax(model(pixel_values=pixels).logits.double(), -1)
@@ -257,8 +262,8 @@ def noisy_call(draw: np.random.Generator) -> dict[str, Any]:
     return {name: given[name] for name in given if name in ALWAYS or draw.random() < 0.6}
 
 
-def check_noisy_classifier(given: dict[str, Any], result: tuple[Any, dict, dict]) -> None:
-    trainer, logs, _ = result
+def check_noisy_classifier(given: dict[str, Any], result: tuple[Any, dict]) -> None:
+    trainer, logs = result
     confirm(isinstance(given["model"], NoisyClassifier), "no model")
     check_images(given)
     asked = given["transition"]
@@ -281,17 +286,17 @@ def edm_call(draw: np.random.Generator) -> dict[str, Any]:
     given = {
         "model": copy.deepcopy(_unet()), "noise": pick(draw, None, flips(draw)) if loss == "dsm" else flips(draw),
         "rows": images(draw), "loss": loss, "classifier": None if loss == "dsm" else copy.deepcopy(_noisy_classifier()),
-        "transition": None, "weights": pick(draw, "bayes", "inverse"), "tau": 0.01, "temperature": 1.0,
+        "transition": None, "weights": "inverse", "tau": 0.01, "temperature": 1.0,
         "renormalise": False, "grad_classes": pick(draw, "observed", "all"), "chunk": pick(draw, None, 4),
         "ema_decay": 0.9, "label_dropout": 0.0, "sigma_data": 0.5, "P_mean": -1.2, "P_std": 1.2, "augment": None,
     }  # fmt: skip
     if loss == "dsm":  # what only tdsm reads is refused
         given = {name: value for name, value in given.items() if name not in ("weights", "grad_classes", "chunk")}
-    return {name: given[name] for name in given if name in ALWAYS or draw.random() < 0.5}
+    return {name: given[name] for name in given if name in (*ALWAYS, "weights") or draw.random() < 0.5}
 
 
-def check_edm(given: dict[str, Any], result: tuple[Any, dict, dict]) -> None:
-    trainer, logs, _ = result
+def check_edm(given: dict[str, Any], result: tuple[Any, dict]) -> None:
+    trainer, logs = result
     confirm(isinstance(given["model"], type(_unet())), "no model")
     check_images(given)
     loss = text(given["loss"], "dsm", "tdsm")

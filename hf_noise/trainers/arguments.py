@@ -15,6 +15,7 @@ from torch.utils.data import IterableDataset
 from transformers import TrainerCallback, TrainingArguments
 
 from hf_noise.noise.checks import check_real
+from hf_noise.trainers.training_arguments import check_values
 
 __all__ = [
     "REFUSED_ARGUMENTS", "REFUSED_OPTIONS", "check_arguments", "check_below_one", "check_given", "check_positive",
@@ -57,7 +58,7 @@ def _is_rows(value: Any) -> bool:
 
 
 def _is_callbacks(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(
+    return isinstance(value, list) and all(
         isinstance(one, TrainerCallback) or (isinstance(one, type) and issubclass(one, TrainerCallback))
         for one in value
     )  # fmt: skip
@@ -80,7 +81,7 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def check_given(model: Any, args: Any, options: Mapping[str, Any]) -> None:
-    """Raise TypeError for a model, arguments, rows or functions of another kind; ValueError for `model_init=`.
+    """Raise TypeError for a model, arguments, rows or functions of another kind; ValueError for what is out of range.
 
     Args:
         options: further arguments of a trainer, and of `transformers.Trainer`.
@@ -91,6 +92,8 @@ def check_given(model: Any, args: Any, options: Mapping[str, Any]) -> None:
         raise TypeError(f"model must be a torch.nn.Module, got {model!r:.80}; make it, or load it by from_pretrained")
     if not isinstance(args, TrainingArguments | None):
         raise TypeError(f"args must be transformers.TrainingArguments, or None for its defaults, got {args!r:.80}")
+    if args is not None:
+        check_values(args)
     for name, (is_right, kind) in _KINDS.items():
         if options.get(name) is not None and not is_right(options[name]):
             raise TypeError(f"{name} must be {kind}, got {options[name]!r:.80}")

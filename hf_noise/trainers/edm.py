@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -128,8 +127,9 @@ class EDMTrainer(LabelTrainer):
         label_dropout = check_below_one("label_dropout", label_dropout)
         tau, temperature = check_below_one("tau", tau), check_positive("temperature", temperature)
         sigma_data, P_std = check_positive("sigma_data", sigma_data), check_positive("P_std", P_std)
-        if not math.isfinite(P_mean := check_real("P_mean", P_mean)):
-            raise ValueError(f"P_mean must be finite, got {P_mean}")
+        if not abs(check_real("P_mean", P_mean)) <= 20 or P_std > 20:
+            raise ValueError(f"P_mean must lie in [-20, 20] and P_std in (0, 20], got {P_mean} and {P_std}; EDM's ln "
+                             "sigma has the mean -1.2 and the deviation 1.2")  # fmt: skip
         renormalise = check_flag("renormalise", renormalise)
         chunk = None if chunk is None else check_count("chunk", chunk, 1, 31)
         weights = check_choice("weights", weights, ("bayes", "inverse"))

@@ -6,7 +6,7 @@ processes and workers, and after a resume.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hf_noise.noise import counter, counter_torch
+from hf_noise.noise.arrays import real_numbers
+from hf_noise.noise.checks import check_count, check_flag, check_seed
 from hf_noise.trainers.eight_bits import to_eight_bits
 
 __all__ = ["CropFlip", "DeviceImages", "WorkerImages", "channel_statistics", "label_columns"]
@@ -40,6 +42,11 @@ class CropFlip:
     flip: bool = True
     seed: int = 0
     stream: ClassVar[int] = 64
+
+    def __post_init__(self) -> None:
+        check_count("padding", self.padding, 0, 15)  # of 16 random bits
+        check_flag("flip", self.flip)
+        check_seed(self.seed)
 
     def __call__(self, images: Tensor, sample: Tensor, epoch: int) -> Tensor:
         """Images [B, C, H, W] of any dtype, sample ids int64 [B] -> images of the same shape, on their device."""
@@ -74,6 +81,11 @@ class DeviceImages(Dataset):
         mean, std: of each channel in [0, 1], taken off and divided by.
         augment: what to do with a batch of uint8 images, such as `CropFlip()`; None for nothing.
         info, split: of the data set that the rows are from, so that the trainer finds its noise.
+
+    Raises:
+        TypeError: images, columns, mean, std or augment are of another kind.
+        ValueError: there is no column `labels`, one has another length, mean or std are none of these channels, or a
+            std is not > 0.
     """
 
     def __init__(
@@ -88,10 +100,17 @@ class DeviceImages(Dataset):
         info: Any = None,
         split: Any = None,
     ):
+        _check_images(images)
+        _check_columns(columns, len(images))
+        if augment is not None and not callable(augment):
+            raise TypeError(f"augment must be a function of images, sample ids and the epoch, got {augment!r:.80}")
+        mean, std = (_of_channels(name, part, images.shape[1]) for name, part in (("mean", mean), ("std", std)))
+        if not (std > 0).all():
+            raise ValueError(f"std must be > 0 in each channel, got {std.tolist()}")
         self.images = images.to(device)
         self.columns = {name: column.to(device) for name, column in columns.items()}
-        self.mean = torch.tensor(mean, device=device).view(-1, 1, 1) * 255
-        self.scale = 1 / (torch.tensor(std, device=device).view(-1, 1, 1) * 255)
+        self.mean = mean.to(device).view(-1, 1, 1) * 255
+        self.scale = 1 / (std.to(device).view(-1, 1, 1) * 255)
         self.augment, self.info, self.split, self.epoch = augment, info, split, 0
 
     @classmethod
@@ -143,6 +162,35 @@ class DeviceImages(Dataset):
         if self.augment is not None:
             images = self.augment(images, rows["sample_id"], self.epoch)
         return {"pixel_values": images.float().sub_(self.mean).mul_(self.scale), **rows}
+
+
+def _check_images(images: Any) -> None:
+    is_right = isinstance(images, Tensor) and images.dtype == torch.uint8 and images.ndim == 4
+    if not is_right or images.layout is not torch.strided:
+        told = f"{images.dtype} {list(images.shape)}" if isinstance(images, Tensor) else f"{images!r:.80}"
+        raise TypeError(f"images must be a dense uint8 tensor [N, C, H, W], got {told}")
+
+
+def _check_columns(columns: Any, rows: int) -> None:
+    if not isinstance(columns, Mapping):
+        raise TypeError(f"columns must map names to tensors, got {columns!r:.80}")
+    for name, column in columns.items():
+        is_right = isinstance(column, Tensor) and column.ndim == 1 and column.layout is torch.strided
+        if not isinstance(name, str) or not is_right or column.dtype.is_floating_point or column.dtype.is_complex:
+            told = f"{column.dtype} {list(column.shape)}" if isinstance(column, Tensor) else f"{column!r:.80}"
+            raise TypeError(f"columns must be tensors [N] of integers or bools by name, got {name!r}: {told}")
+        if len(column) != rows:
+            raise ValueError(f"column {name!r} has {len(column)} rows, and there are {rows} images")
+    if "labels" not in columns:
+        raise ValueError(f"columns need 'labels', they are: {', '.join(map(repr, columns))}")
+
+
+def _of_channels(name: str, values: Any, channels: int) -> Tensor:
+    """float32 [C] or [1]."""
+    numbers = real_numbers(name, values)
+    if numbers.shape not in ((channels,), (1,)) or not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be a finite number for each of {channels} channels, got {values!r:.80}")
+    return torch.from_numpy(numbers.astype(np.float32))
 
 
 class WorkerImages(Dataset):

@@ -13,7 +13,9 @@ from torch.utils.data import default_collate
 
 from hf_noise.losses.labels import log_columns
 from hf_noise.noise import HumanLabels, LabelFlips, noise_from_dict
+from hf_noise.noise.arrays import as_array
 from hf_noise.noise.checks import check_flag
+from hf_noise.noise.transition import check_transition
 from hf_noise.trainers.arguments import check_given
 from hf_noise.trainers.base import NoiseTrainer
 from hf_noise.trainers.images import DeviceImages
@@ -114,7 +116,7 @@ class LabelTrainer(NoiseTrainer):
 
     def log_columns(self, transition: Any) -> Tensor:
         """`hf_noise.losses.log_columns` of T, an array or tensor [C, C], for the model: float32 on its device."""
-        columns = log_columns(torch.as_tensor(transition, dtype=torch.float64))
+        columns = log_columns(torch.from_numpy(check_transition(transition)))
         if len(columns) != self.num_classes:
             raise ValueError(f"transition has {len(columns)} classes, the model {self.num_classes}")
         return columns.float().to(self.args.device)
@@ -192,24 +194,38 @@ def collate_images(rows: Any) -> dict[str, Tensor]:
     """Rows to a batch of the columns that are used; a batch that a data set made as a whole stays as it is.
 
     Raises:
-        ValueError: images or labels are missing.
+        ValueError: images or labels are missing, or rows cannot be one batch; the row is named.
+        TypeError: rows that are no mappings of columns.
     """
     if isinstance(rows, Mapping):
         return rows
+    if not isinstance(rows[0], Mapping):
+        raise TypeError(f"rows must be mappings of columns, such as pixel_values, got {type(rows[0]).__name__}")
     there = {use: next((name for name in names if name in rows[0]), None) for use, names in _USED.items()}
     if missing := [use for use in ("pixel_values", "labels") if there[use] is None]:
-        raise ValueError(f"rows need {' and '.join(missing)}, they have {', '.join(rows[0])}; name the columns so, or "
-                         "make them with a transform")  # fmt: skip
+        raise ValueError(f"rows need {' and '.join(missing)}, they have {', '.join(map(str, rows[0]))}; name the "
+                         "columns so, or make them with a transform")  # fmt: skip
     # As `datasets` stores what a map has made of images.
-    return default_collate([
-        {use: _as_tensor(name, row[name]) for use, name in there.items() if name is not None} for row in rows
-    ])  # fmt: skip
+    return {use: _stacked(name, rows) for use, name in there.items() if name is not None}
 
 
-def _as_tensor(name: str, value: Any) -> Any:
+def _stacked(name: str, rows: Sequence[Mapping[str, Any]]) -> Tensor:
+    values: list[Tensor] = []
+    for i, row in enumerate(rows):
+        if not isinstance(row, Mapping) or name not in row:
+            raise ValueError(f"row {i} of the batch has no column {name!r}, which row 0 has")
+        value = _as_tensor(name, row[name])
+        if values and value.shape != values[0].shape:
+            raise ValueError(f"row {i} of the batch: column {name!r} has the shape {list(value.shape)}, row 0 has "
+                             f"{list(values[0].shape)}; bring images to one size")  # fmt: skip
+        values.append(value)
+    return default_collate(values)
+
+
+def _as_tensor(name: str, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value
-    array = np.asarray(value)
+    array = as_array(f"column {name!r}", value)
     if array.dtype.kind not in "iufb":
         raise ValueError(f"column {name!r} must hold numbers, got {repr(value)[:50]}; text becomes a number by "
                          f"dataset.class_encode_column({name!r})")  # fmt: skip
@@ -227,16 +243,20 @@ class ImageBatches:
 
     def __call__(self, rows: Any) -> Any:
         made = self.collator(rows)
+        if not isinstance(made, Mapping):
+            raise TypeError(f"data_collator must give a mapping of columns, got {type(made).__name__}")
         there = {use: next((name for name in names if name in made), None) for use, names in _USED.items()}
         batch = {use: made[name] for use, name in there.items() if name is not None}
         if missing := [use for use in ("pixel_values", "labels") if use not in batch]:
-            raise ValueError(f"a batch needs {' and '.join(missing)}, the collator gives {', '.join(made)}")
+            raise ValueError(f"a batch needs {' and '.join(missing)}, the collator gives {', '.join(map(str, made))}")
         if self.image_shape is not None:
             _check_shape(batch["pixel_values"], self.image_shape)
         labels = {name: batch[name] for name in ("labels", "clean_labels") if name in batch}
         for name, values in labels.items():
             check_kind(name, values)
             batch[name] = values.long()
+        if "sample_id" in batch:
+            batch["sample_id"] = _whole("sample_id", batch["sample_id"]).long()
         check_labels({name: values for name, values in labels.items() if values.device.type == "cpu"}, self.num_classes)
         return batch
 
@@ -248,6 +268,14 @@ def check_kind(name: str, labels: Tensor) -> None:
             f"{name} must be integers [B], the number of each image's class, got {labels.dtype} {list(labels.shape)}; "
             "of one-hot or mixed labels take argmax(-1), and round no fractions"
         )
+
+
+def _whole(name: str, values: Any) -> Tensor:
+    """Integers [B], or a ValueError."""
+    if not isinstance(values, Tensor) or values.ndim != 1 or values.dtype.is_floating_point or values.dtype.is_complex:
+        told = f"{values.dtype} {list(values.shape)}" if isinstance(values, Tensor) else repr(values)[:80]
+        raise ValueError(f"{name} must be one integer for each row, got {told}")
+    return values
 
 
 def class_names(rows: Any) -> list[str] | None:

@@ -18,6 +18,7 @@ from hf_noise.losses import VolumeMinimisation, label_nll
 from hf_noise.losses.dsm import noisy_images
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.normals_torch import log_normals, normals
+from hf_noise.noise.transition import check_transition
 from hf_noise.trainers.arguments import check_given, check_positive
 from hf_noise.trainers.base import refuse_scheduler, search_no_unused, write_config
 from hf_noise.trainers.finite import check_finite
@@ -192,7 +193,7 @@ class NoisyClassifierTrainer(LabelTrainer):
                 )
             self.source, transition = "known", self.noise.transition
         columns = self.log_columns(transition)
-        self._fixed = torch.as_tensor(transition, dtype=torch.float64).cpu().numpy()
+        self._fixed = check_transition(transition)
         write_config(self.model, transition=self._fixed.tolist(), transition_source=self.source)
         return columns, None
 
