@@ -82,7 +82,7 @@ CARDS = {
     "empty list": ("noise: []", "is not of hf_noise"),
     "unheard of": ("noise: {protocol: salt}", "unknown noise protocol 'salt'"),
     "wrong types": ("noise: {protocol: uniform_tokens, config: {protocol: uniform_tokens, version: 1, ratio: [1],"
-                    " vocab_size: x}}", "has a field of another type|must be"),
+                    " vocab_size: x}}", "must be"),
     "config is text": ("noise: {protocol: uniform_tokens, config: 3}", "noise must be a noise or the dictionary"),
     "broken": ("noise: [a, {b", "cannot be read"),
     "two documents": ("a: 1\nb: - c", "cannot be read"),
@@ -117,7 +117,7 @@ def test_a_foreign_entry_does_not_hide_our_own(tmp_path, record, noise):
      ("config.json", '{"hf_noise": "low"}', "must be noise.to_dict"),
      ("config.json", '{"hf_noise": {"protocol": ["x"]}}', "unknown noise protocol"),
      ("config.json", '{"hf_noise": {"protocol": "uniform_tokens", "version": 1, "ratio": {}, "vocab_size": 2}}',
-      "has a field"),
+      "ratio must be a real number"),
      ("model_index.json", "null", "holds a NoneType"), ("hf_noise.json", "3", "holds a int"),
      ("adapter_config.json", '{"hf_noise": 3}', "must be noise.to_dict"),
      ("record.json", "[" * 100_000, "nested too deeply"), ("record.json", '{"schema": "hf_noise.run/1"}', "missing"),
@@ -169,10 +169,10 @@ fields = st.sampled_from(list(UniformTokens(ratio=0.5, vocab_size=8).to_dict() |
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from([UniformTokens(ratio=0.5, vocab_size=8), FLIPS]), st.dictionaries(fields, values, max_size=3))
-def test_any_block_gives_a_noise_or_a_value_error(noise, changed):
+def test_any_block_gives_a_noise_or_an_error_of_its_value(noise, changed):
     block = json.loads(json.dumps(noise.to_dict())) | changed
     try:
         found = as_noise(block)
-    except ValueError:
+    except (ValueError, TypeError):
         return
     assert as_noise(found.to_dict()) == found

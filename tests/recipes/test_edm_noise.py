@@ -188,7 +188,7 @@ def test_a_dry_run_shows_the_settings_of_a_scale(arguments, expected):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--loss", "mse"], "takes dsm and tdsm, got mse"), (["--epochs", "0"], "--epochs must be > 0, got 0"),
+    [(["--loss", "mse"], "takes dsm and tdsm, got mse"), (["--epochs", "0"], "--epochs must be > 0 and"),
      (["--bf16", "--fp16"], "--fp16 and --bf16 exclude each other"),
      (["--protocol", "random"], "unknown --protocol random; known: symmetric"),
      (["--flip", "True"], "--flip True would mirror digits"),

@@ -71,7 +71,7 @@ def test_the_rate_of_human_labels_is_not_made_up():
         (["--transition", "guessed"], "unknown --transition guessed; known: known, estimated, anchor, human, none"),
         (["--transition", "human"], "give --protocol human:<name> too"),
         (["--protocol", "other"], "unknown --protocol other"),
-        (["--epochs", "0"], "--epochs must be > 0, got 0"),
+        (["--epochs", "0"], "--epochs must be > 0 and"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments, message, capsys):
