@@ -20,6 +20,9 @@ __all__ = ["PackedRows", "Packing", "check_block_size"]
 
 logger = logging.getLogger(__name__)
 
+# Characters that are tokenised together, where documents are shorter.
+_MOST_TEXT = 1 << 19
+
 
 def check_block_size(block_size: int) -> int:
     """Return `block_size`, or raise: a row needs two tokens to have one to predict."""
@@ -33,7 +36,8 @@ class Packing:
     """Packs one shard: `Packing(tokenizer, 1024).rows(batches)` yields blocks of rows, the fields count what went in.
 
     The end-of-text token closes every document. A row does not care where documents begin. The tokens after the last
-    full row, fewer than `block_size`, are dropped and counted; memory holds one batch of documents.
+    full row, fewer than `block_size`, are dropped and counted; memory holds one batch of documents, of which half a
+    million characters (or one longer document) are tokenised at a time.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -52,9 +56,9 @@ class Packing:
         """Blocks of rows, int32 [n, block_size], n >= 1; empty documents add nothing."""
         check_block_size(self.block_size)
         rest = np.empty(0, dtype=np.int32)
-        for texts in batches:
+        for texts in _parts(batches):
             start = time.perf_counter()
-            flat = np.concatenate([rest, self._encode([text for text in texts if text])])
+            flat = np.concatenate([rest, self._encode(texts)])
             whole = flat.size // self.block_size
             rest = flat[whole * self.block_size :]
             self.rows_made += whole
@@ -84,6 +88,19 @@ class Packing:
         self.documents += len(texts)
         self.tokens += ids.size
         return ids
+
+
+def _parts(batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+    """The same documents without empty ones, some at a time: tokens take a hundred times the memory of their text."""
+    for texts in batches:
+        part, size = [], 0
+        for text in filter(None, texts):
+            if part and size + len(text) > _MOST_TEXT:
+                yield part
+                part, size = [], 0
+            part.append(text)
+            size += len(text)
+        yield part
 
 
 class PackedRows:
