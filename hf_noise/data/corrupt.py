@@ -11,6 +11,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
 
 from hf_noise.data.sample_ids import check_unique, repeated, sample_ids
+from hf_noise.data.settings import names_of
 from hf_noise.noise import HumanLabels, LabelFlips, Noise
 from hf_noise.noise.arrays import IGNORE_INDEX
 from hf_noise.noise.describe import describe_noise
@@ -126,7 +127,7 @@ def corrupt(
         ValueError: a column is missing or of another kind, the data set is corrupted already or has no rows, an
             `IterableDataset` has no sample ids, rows have equal ones (of a stream, rows of one batch), or a token lies
             outside [0, vocab_size), a label outside [0, num_classes).
-        TypeError: not a noise for tokens or labels, or not a data set.
+        TypeError: not a noise for tokens or labels, not a data set, or a name that is no text.
 
     Example:
         >>> noisy = corrupt(dataset, UniformTokens(ratio=0.5, vocab_size=50257), column="labels")
@@ -142,15 +143,18 @@ def corrupt(
             "noise must be a noise for tokens or labels, such as UniformTokens(ratio=0.5, ...) or "
             f"LabelFlips.symmetric(ratio=0.5, ...), got {noise!r}"
         )
+    for name, value in (("column", column), ("sample_id", sample_id)):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} must be the name of a column, got {value!r:.80}")
     for name, value, smallest in (("batch_size", batch_size, 1), ("epoch", epoch, 0), ("num_proc", num_proc, 1)):
         is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if (value is not None or name != "num_proc") and (not is_integer or value < smallest):
-            raise ValueError(f"{name} must be an integer >= {smallest}, got {value!r}")
+        if (value is not None or name != "num_proc") and not (is_integer and smallest <= value < 1 << 63):
+            raise ValueError(f"{name} must be an integer >= {smallest}, and below 2^63, got {value!r}")
     function = CorruptColumn(noise, column, sample_id, int(epoch))
     if not isinstance(dataset, DatasetDict | IterableDatasetDict):
         split = str(getattr(dataset, "split", None) or "train")
         return _corrupt([(split, dataset)], function, batch_size, num_proc)[0]
-    chosen = {"train", *([noisy_splits] if isinstance(noisy_splits, str) else noisy_splits)}
+    chosen = {"train"} | names_of("noisy_splits", noisy_splits)
     if missing := sorted(chosen - set(dataset)):
         raise ValueError(f"there is no split {', '.join(missing)} to corrupt, only {', '.join(dataset)}")
     parts = [(name, part) for name, part in dataset.items() if name in chosen]

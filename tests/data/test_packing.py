@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from datasets import Dataset, Features, List, Value, concatenate_datasets
+from datasets import Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -165,6 +165,10 @@ def test_outside(dataset):
         with pytest.raises(IndexError, match=f"row {index} is outside a data set of 40 rows"):
             rows[index]
     assert len(PackedRows(dataset.select([]))) == 0
+    for index in (0.5, True, float("inf"), 1 << 70, "1", None):
+        with pytest.raises(TypeError, match="rows are named by integers"):
+            rows[index]
+    assert rows[np.uint8(3)]["sample_id"] == rows[3]["sample_id"]
 
 
 def test_pickles_by_reference(tmp_path):
@@ -203,11 +207,22 @@ def test_data_loader(tmp_path, workers):
         ({"input_ids": [1, 2], "sample_id": [0, 1]}, "not lists"),
         ({"input_ids": [[0.5]], "sample_id": [0]}, "not of integers"),
         ({"input_ids": [[1], None], "sample_id": [0, 1]}, "null"),
+        ({"input_ids": [[1], [None]], "sample_id": [0, 1]}, "1 token.s. that are null"),
+        ({"input_ids": [[1], [2]], "sample_id": [0, None]}, "'sample_id' holds int64 with 1 null"),
+        ({"input_ids": [[1], [2]], "sample_id": ["a", "b"]}, "'sample_id' holds string"),
     ],
 )
 def test_unfit_columns(columns, message):
     with pytest.raises(ValueError, match=message):
         PackedRows(Dataset.from_dict(columns))
+
+
+@pytest.mark.parametrize("given", [None, [], {"input_ids": [[1]]}, DatasetDict()])
+def test_what_is_no_stored_split(given, dataset):
+    with pytest.raises(TypeError, match=f"one split that is stored, got {type(given).__name__}"):
+        PackedRows(given)
+    with pytest.raises(TypeError, match="column must be the name of a column, got 5"):
+        PackedRows(dataset, 5)
 
 
 def test_chunks_of_several_lengths():
