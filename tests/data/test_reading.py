@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from hf_noise.data import labels, reading, sources
 from hf_noise.data.builder import CorpusError
+from hf_noise.data.builders import noisy
 from hf_noise.data.columns import check_same_columns, fits
 from hf_noise.data.reading import Shard, check_column, source_features, tables_of_files, with_features
 from hf_noise.data.sources import find_source, find_splits
@@ -96,6 +97,7 @@ def test_the_broken_one_among_many_is_named(tmp_path, monkeypatch, kind, damage,
 def test_builders_name_it_in_every_process(tmp_path, monkeypatch, builder, streaming, num_proc):
     monkeypatch.setattr(sources, "_SHARD_BYTES", 1)
     monkeypatch.setattr(labels, "SHARD_BYTES", 1)
+    monkeypatch.setattr(noisy, "SHARD_BYTES", 1)
     files = [write("jsonl", tmp_path / f"f{number}.jsonl") for number in range(4)]
     with files[2].open("a") as stream:
         stream.write('{"text": "half a li')

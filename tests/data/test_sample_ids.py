@@ -11,8 +11,9 @@ from datasets import Dataset, DatasetDict, load_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_noise.data import sample_ids
+from hf_noise.data import labels, sample_ids
 from hf_noise.data.builder import CorpusError
+from hf_noise.data.builders import noisy
 from hf_noise.data.corrupt import corrupt
 from hf_noise.data.sample_ids import SeenIds, check_unique
 from hf_noise.noise import LabelFlips
@@ -97,8 +98,7 @@ REPEATED = {
 @pytest.mark.parametrize("name", REPEATED)
 @pytest.mark.parametrize("how", ["builder", "two processes", "stream", "corrupt"])
 def test_rows_that_share_an_id_are_refused(tmp_path, monkeypatch, name, how):
-    from hf_noise.data import labels
-
+    monkeypatch.setattr(noisy, "SHARD_BYTES", 1)
     monkeypatch.setattr(labels, "SHARD_BYTES", 1)
     numbers, message = REPEATED[name]
     remedy = "Give each row of the data set an integer of its own"
@@ -137,8 +137,7 @@ def test_corrupted_splits_share_no_id_and_clean_ones_do_not_matter():
 
 
 def test_a_stream_may_be_read_again_in_any_order(tmp_path, monkeypatch):
-    from hf_noise.data import labels
-
+    monkeypatch.setattr(noisy, "SHARD_BYTES", 1)
     monkeypatch.setattr(labels, "SHARD_BYTES", 1)
     rows(range(40)).to_parquet(tmp_path / "own.parquet", batch_size=10)
     stream = load_dataset("hf_noise/noisy", source=str(tmp_path / "own.parquet"), column="label", num_classes=10, r=1,
@@ -177,5 +176,5 @@ def test_a_stream_is_checked_within_its_batches():
 def test_any_integers_are_ids(dtype):
     kind = pa.array(np.arange(40).astype(dtype))
     data = Dataset(pa.table({"label": np.arange(40) % 10, "sample_id": kind}))
-    noisy, _ = FLIPS(np.arange(40) % 10, sample=np.arange(40))
-    assert corrupt(data, FLIPS, column="label")["label"][:] == noisy.tolist()
+    drawn, _ = FLIPS(np.arange(40) % 10, sample=np.arange(40))
+    assert corrupt(data, FLIPS, column="label")["label"][:] == drawn.tolist()
