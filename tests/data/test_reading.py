@@ -65,7 +65,7 @@ BROKEN = [
     ("csv", lambda file: file.write_text("text,label\na,1,9\nb,2,9\n"), "lines have more fields than its first"),
     ("csv", lambda file: file.write_text("text,label\n"), "is empty: it has no rows; leave it out"),
     ("jsonl", lambda file: file.write_text("\n"), "is empty: it has no rows; leave it out"),
-    ("jsonl", lambda file: file.write_text("5\n"), "cannot be read .ArrowInvalid"),
+    ("jsonl", lambda file: file.write_text("5\n"), "cannot be read"),
     *((kind, lambda file: file.write_bytes(b""), "is empty: it has no rows; leave it out")
       for kind in ("parquet", "arrow", "jsonl", "csv", "txt", "txt.gz")),
     ("parquet", lambda file: write("parquet", file, text=[], label=[]), "is empty: it has no rows"),
