@@ -58,9 +58,6 @@ class CorruptColumn:
             table = table.append_column(self.sample_id, pa.array(np.asarray(indices, dtype=np.int64)))
         clean = _one_array(table[self.column])
         sample = sample_ids(table[self.sample_id], self.sample_id)
-        # Of a stream, these rows are all that is seen together.
-        if sample.size > 1 and (twice := sample.size - np.unique(sample).size):
-            raise repeated(twice, sample.size, None, f"column {self.sample_id!r}")
         noisy, is_noisy = self._draw(clean, sample, given)
         position = table.column_names.index(self.column)
         table = table.set_column(position, self.column, noisy)
@@ -90,6 +87,16 @@ class CorruptColumn:
             rebuild = lambda flat: make.from_arrays(starts, flat)  # noqa: E731
         noisy, is_noisy = self.noise.flat(values, lengths, sample, self.epoch)
         return rebuild(pa.array(noisy, type=clean.type.value_type)), rebuild(pa.array(is_noisy))
+
+
+class CorruptStream(CorruptColumn):
+    """The same for a stream, of which one batch is all that is seen together: it refuses ids that repeat there."""
+
+    def __call__(self, table: pa.Table, *given: Any) -> pa.Table:
+        ids = sample_ids(table[self.sample_id], self.sample_id)
+        if twice := ids.size - np.unique(ids).size:
+            raise repeated(twice, ids.size, None, f"column {self.sample_id!r}, one batch")
+        return super().__call__(table, *given)
 
 
 def corrupt(
@@ -210,7 +217,8 @@ def _map_stream(dataset: Any, function: CorruptColumn, batch_size: int) -> Itera
         )
     features = corrupted_features(dataset.features, function.noise, function.column, function.sample_id)
     formatting = dataset._formatting
-    mapped = dataset.with_format("arrow").map(function, batched=True, batch_size=batch_size, features=features)
+    on_stream = CorruptStream(function.noise, function.column, function.sample_id, function.epoch)
+    mapped = dataset.with_format("arrow").map(on_stream, batched=True, batch_size=batch_size, features=features)
     return mapped.with_format(formatting.format_type if formatting else None)
 
 
