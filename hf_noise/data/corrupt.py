@@ -11,6 +11,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
 
 from hf_noise.data.sample_ids import check_unique, repeated, sample_ids
+from hf_noise.data.settings import names_of
 from hf_noise.noise import HumanLabels, LabelFlips, Noise
 from hf_noise.noise.arrays import IGNORE_INDEX
 from hf_noise.noise.describe import describe_noise
@@ -57,9 +58,6 @@ class CorruptColumn:
             table = table.append_column(self.sample_id, pa.array(np.asarray(indices, dtype=np.int64)))
         clean = _one_array(table[self.column])
         sample = sample_ids(table[self.sample_id], self.sample_id)
-        # Of a stream, these rows are all that is seen together.
-        if sample.size > 1 and (twice := sample.size - np.unique(sample).size):
-            raise repeated(twice, sample.size, None, f"column {self.sample_id!r}")
         noisy, is_noisy = self._draw(clean, sample, given)
         position = table.column_names.index(self.column)
         table = table.set_column(position, self.column, noisy)
@@ -89,6 +87,16 @@ class CorruptColumn:
             rebuild = lambda flat: make.from_arrays(starts, flat)  # noqa: E731
         noisy, is_noisy = self.noise.flat(values, lengths, sample, self.epoch)
         return rebuild(pa.array(noisy, type=clean.type.value_type)), rebuild(pa.array(is_noisy))
+
+
+class CorruptStream(CorruptColumn):
+    """The same for a stream, of which one batch is all that is seen together: it refuses ids that repeat there."""
+
+    def __call__(self, table: pa.Table, *given: Any) -> pa.Table:
+        ids = sample_ids(table[self.sample_id], self.sample_id)
+        if twice := ids.size - np.unique(ids).size:
+            raise repeated(twice, ids.size, None, f"column {self.sample_id!r}, one batch")
+        return super().__call__(table, *given)
 
 
 def corrupt(
@@ -126,7 +134,7 @@ def corrupt(
         ValueError: a column is missing or of another kind, the data set is corrupted already or has no rows, an
             `IterableDataset` has no sample ids, rows have equal ones (of a stream, rows of one batch), or a token lies
             outside [0, vocab_size), a label outside [0, num_classes).
-        TypeError: not a noise for tokens or labels, or not a data set.
+        TypeError: not a noise for tokens or labels, not a data set, or a name that is no text.
 
     Example:
         >>> noisy = corrupt(dataset, UniformTokens(ratio=0.5, vocab_size=50257), column="labels")
@@ -142,15 +150,18 @@ def corrupt(
             "noise must be a noise for tokens or labels, such as UniformTokens(ratio=0.5, ...) or "
             f"LabelFlips.symmetric(ratio=0.5, ...), got {noise!r}"
         )
+    for name, value in (("column", column), ("sample_id", sample_id)):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} must be the name of a column, got {value!r:.80}")
     for name, value, smallest in (("batch_size", batch_size, 1), ("epoch", epoch, 0), ("num_proc", num_proc, 1)):
         is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if (value is not None or name != "num_proc") and (not is_integer or value < smallest):
-            raise ValueError(f"{name} must be an integer >= {smallest}, got {value!r}")
+        if (value is not None or name != "num_proc") and not (is_integer and smallest <= value < 1 << 63):
+            raise ValueError(f"{name} must be an integer >= {smallest}, and below 2^63, got {value!r}")
     function = CorruptColumn(noise, column, sample_id, int(epoch))
     if not isinstance(dataset, DatasetDict | IterableDatasetDict):
         split = str(getattr(dataset, "split", None) or "train")
         return _corrupt([(split, dataset)], function, batch_size, num_proc)[0]
-    chosen = {"train", *([noisy_splits] if isinstance(noisy_splits, str) else noisy_splits)}
+    chosen = {"train"} | names_of("noisy_splits", noisy_splits)
     if missing := sorted(chosen - set(dataset)):
         raise ValueError(f"there is no split {', '.join(missing)} to corrupt, only {', '.join(dataset)}")
     parts = [(name, part) for name, part in dataset.items() if name in chosen]
@@ -206,7 +217,8 @@ def _map_stream(dataset: Any, function: CorruptColumn, batch_size: int) -> Itera
         )
     features = corrupted_features(dataset.features, function.noise, function.column, function.sample_id)
     formatting = dataset._formatting
-    mapped = dataset.with_format("arrow").map(function, batched=True, batch_size=batch_size, features=features)
+    on_stream = CorruptStream(function.noise, function.column, function.sample_id, function.epoch)
+    mapped = dataset.with_format("arrow").map(on_stream, batched=True, batch_size=batch_size, features=features)
     return mapped.with_format(formatting.format_type if formatting else None)
 
 

@@ -41,6 +41,7 @@ _SHORTEST = 200  # characters; shorter documents are mostly stubs
 _LONG_PARAGRAPH = 80  # characters, from which on a repetition is dropped
 _SKIPPED_FOLDERS = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "lib-dynload"}
 _SMALLEST_VOCABULARY = 257  # 256 bytes and the end of text
+_LARGEST_VOCABULARY = 1 << 20  # more than 2 MB of text have merges for
 
 
 def docs_text(split: str = "train") -> list[str]:
@@ -89,6 +90,10 @@ def embedded_tokenizer(vocab_size: int = DEFAULT_VOCAB_SIZE) -> PreTrainedTokeni
         raise ValueError(
             f"vocab_size of the embedded tokenizer must be an integer >= {_SMALLEST_VOCABULARY} "
             f"(256 bytes and {END_OF_TEXT}), got {vocab_size!r}"
+        )
+    if vocab_size > _LARGEST_VOCABULARY:  # which its training would reserve memory for, and end the process
+        raise ValueError(
+            f"vocab_size={vocab_size} is more than {DOCS_TEXT} has merges for; give a tokenizer of your own"
         )
     texts = docs_text("train")
     key = hashlib.sha256(json.dumps([_DATA_VERSION, vocab_size, texts]).encode()).hexdigest()[:16]

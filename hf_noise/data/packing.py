@@ -20,6 +20,9 @@ __all__ = ["PackedRows", "Packing", "check_block_size"]
 
 logger = logging.getLogger(__name__)
 
+# Characters that are tokenised together, where documents are shorter.
+_MOST_TEXT = 1 << 19
+
 
 def check_block_size(block_size: int) -> int:
     """Return `block_size`, or raise: a row needs two tokens to have one to predict."""
@@ -33,7 +36,8 @@ class Packing:
     """Packs one shard: `Packing(tokenizer, 1024).rows(batches)` yields blocks of rows, the fields count what went in.
 
     The end-of-text token closes every document. A row does not care where documents begin. The tokens after the last
-    full row, fewer than `block_size`, are dropped and counted; memory holds one batch of documents.
+    full row, fewer than `block_size`, are dropped and counted; memory holds one batch of documents, of which half a
+    million characters (or one longer document) are tokenised at a time.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -52,9 +56,9 @@ class Packing:
         """Blocks of rows, int32 [n, block_size], n >= 1; empty documents add nothing."""
         check_block_size(self.block_size)
         rest = np.empty(0, dtype=np.int32)
-        for texts in batches:
+        for texts in _parts(batches):
             start = time.perf_counter()
-            flat = np.concatenate([rest, self._encode([text for text in texts if text])])
+            flat = np.concatenate([rest, self._encode(texts)])
             whole = flat.size // self.block_size
             rest = flat[whole * self.block_size :]
             self.rows_made += whole
@@ -86,6 +90,19 @@ class Packing:
         return ids
 
 
+def _parts(batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+    """The same documents without empty ones, some at a time: tokens take a hundred times the memory of their text."""
+    for texts in batches:
+        part, size = [], 0
+        for text in filter(None, texts):
+            if part and size + len(text) > _MOST_TEXT:
+                yield part
+                part, size = [], 0
+            part.append(text)
+            size += len(text)
+        yield part
+
+
 class PackedRows:
     """Rows of fixed length from a memory-mapped `datasets.Dataset`, as NumPy views without copies.
 
@@ -99,10 +116,20 @@ class PackedRows:
         column: the token column.
 
     Raises:
-        ValueError: a column is missing, or its rows differ in length or hold no integers.
+        ValueError: a column is missing, or its rows differ in length or hold no integers, or ids are none.
+        TypeError: this is no `datasets.Dataset` in memory or on disk, such as a stream or a dictionary of splits.
     """
 
     def __init__(self, dataset: Dataset, column: str = "input_ids") -> None:
+        from datasets import Dataset
+
+        if not isinstance(dataset, Dataset):
+            raise TypeError(
+                f"dataset must be a datasets.Dataset, one split that is stored, got {type(dataset).__name__}; rows of "
+                "a stream need no PackedRows"
+            )
+        if not isinstance(column, str):
+            raise TypeError(f"column must be the name of a column, got {column!r:.80}")
         missing = {column, "sample_id"} - set(dataset.column_names)
         if missing:
             raise ValueError(
@@ -120,7 +147,10 @@ class PackedRows:
             raise ValueError(f"the rows of {self.column!r} have several lengths: {sorted(lengths)}; pack them first")
         self.block_size = lengths.pop() if lengths else 0
         self._tokens = _Chunks(blocks)
-        self._ids = _Chunks([chunk.to_numpy() for chunk in table["sample_id"].chunks if len(chunk)])
+        ids = table["sample_id"]
+        if ids.null_count or not pa.types.is_integer(ids.type):
+            raise ValueError(f"column 'sample_id' holds {ids.type} with {ids.null_count} null(s), not an integer a row")
+        self._ids = _Chunks([chunk.to_numpy() for chunk in ids.chunks if len(chunk)])
         # After select() or shuffle(), `datasets` keeps the table and a list of row numbers beside it.
         indices = self.dataset._indices
         self._order = None if indices is None else indices.column(0).to_numpy()
@@ -145,7 +175,10 @@ class PackedRows:
 
     def _rows(self, indices: Sequence[int]) -> np.ndarray:
         """Table rows of data set positions, at least one; negative positions count from the end."""
-        rows = np.asarray(indices, dtype=np.int64)
+        rows = np.asarray(indices)
+        if rows.dtype.kind not in "iu":  # integers beyond 64 bits are objects
+            raise TypeError(f"rows are named by integers, got {indices!r:.80}")
+        rows = rows.astype(np.int64, copy=False)
         outside = (rows < -len(self)) | (rows >= len(self))
         if outside.any():
             raise IndexError(f"row {rows[outside][0]} is outside a data set of {len(self)} rows")
@@ -189,4 +222,7 @@ def _matrix(chunk: pa.Array, column: str) -> np.ndarray:
             raise ValueError(
                 f"the rows of {column!r} have several lengths ({lengths.min()} to {lengths.max()}); pack them first"
             )
-    return chunk.flatten().to_numpy(zero_copy_only=True).reshape(len(chunk), -1)
+    values = chunk.flatten()
+    if values.null_count:
+        raise ValueError(f"column {column!r} holds {values.null_count} token(s) that are null")
+    return values.to_numpy(zero_copy_only=True).reshape(len(chunk), -1)

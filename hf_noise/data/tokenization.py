@@ -36,7 +36,7 @@ def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokeni
         OSError: the folder holds no tokenizer, or the Hub cannot be reached.
         TypeError: neither a name nor a tokenizer.
     """
-    from transformers import AutoTokenizer, PreTrainedTokenizerBase
+    from transformers import AutoTokenizer
 
     if isinstance(tokenizer, Path):
         tokenizer = str(tokenizer)
@@ -62,10 +62,7 @@ def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokeni
                     f"the tokenizer {name!r} could not be loaded ({type(error).__name__}: {error}); without a network, "
                     'give tokenizer= a folder with tokenizer files, or "embedded"'
                 ) from error
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise TypeError(
-            f"tokenizer must be a name or a tokenizer of transformers, got {type(tokenizer).__name__}"
-        )
+    _check_tokenizer(tokenizer)
     if tokenizer.eos_token_id is None:
         raise ValueError(
             f"the tokenizer {tokenizer.name_or_path!r} has no end-of-text token to put between documents; "
@@ -74,11 +71,19 @@ def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokeni
     return tokenizer
 
 
+def _check_tokenizer(tokenizer: Any) -> None:
+    from transformers import PreTrainedTokenizerBase
+
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise TypeError(f"tokenizer must be a name or a tokenizer of transformers, got {type(tokenizer).__name__}")
+
+
 def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
     """A hash that is equal only when two tokenizers encode alike, wherever they came from.
 
     It is equal whenever they do for those of `tokenizers`; of others it also changes with settings that do not count.
     """
+    _check_tokenizer(tokenizer)
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     # Of a tokenizer without a backend the vocabulary is not all: merges and settings stand in its files.
     content = backend.to_str() if backend is not None else _files_of(tokenizer)
@@ -110,6 +115,7 @@ def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
     `len(tokenizer)` counts the tokens, which is less where ids have gaps. Noise then also draws ids that no token
     has, which a warning says.
     """
+    _check_tokenizer(tokenizer)
     ids = set(tokenizer.get_vocab().values())
     size = max(ids) + 1
     if size > len(ids):

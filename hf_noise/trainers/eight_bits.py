@@ -37,9 +37,9 @@ def to_eight_bits(image: Any, num_channels: int) -> Any:
         TypeError: this is no picture.
         Exception: what Pillow raises for a file that it cannot read: OSError, SyntaxError, EOFError, struct.error, ...
     """
-    mode = _MODES.get(num_channels)
-    if mode is None:
+    if not isinstance(num_channels, int) or num_channels not in _MODES:
         raise ValueError(f"num_channels must be 1 or 3, got {num_channels!r}")
+    mode = _MODES[num_channels]
     if image is None:
         raise ValueError("it is missing")
     if not hasattr(image, "convert"):

@@ -242,8 +242,11 @@ class WorkerImages(Dataset):
 
 def decode_images(dataset: Any, column: str, num_channels: int) -> Tensor:
     """All images of a column as uint8 [N, C, H, W]; raises ValueError naming the row that cannot be read or differs."""
-    if num_channels not in (1, 3):
+    if not isinstance(num_channels, int) or num_channels not in (1, 3):
         raise ValueError(f"num_channels must be 1 or 3, got {num_channels}")
+    if column not in getattr(dataset, "column_names", None) or []:
+        raise ValueError(f"there is no column {column!r} in {type(dataset).__name__} of images; it has "
+                         f"{getattr(dataset, 'column_names', None)}")  # fmt: skip
     decoded: Tensor | None = None
     rows = dataset.select_columns([column])
     for index in range(len(rows)):

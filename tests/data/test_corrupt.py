@@ -380,15 +380,17 @@ def test_what_datasets_does_to_a_description(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epoch": -1}, "epoch must be an integer >= 0, got -1"), ({"epoch": 0.5}, "epoch must be"),
-        ({"epoch": True}, "epoch must be"), ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
+        ({"epoch": -1}, "epoch must be an integer >= 0, and below 2.63, got -1"), ({"epoch": 0.5}, "epoch must be"),
+        ({"epoch": True}, "epoch must be"), ({"batch_size": 0}, "batch_size must be an integer >= 1, .* got 0"),
         ({"batch_size": None}, "batch_size must be"), ({"num_proc": 0}, "num_proc must be an integer >= 1"),
-        ({"num_proc": "2"}, "num_proc must be"),
+        ({"num_proc": "2"}, "num_proc must be"), ({"batch_size": 1 << 63}, "batch_size must be .* below 2.63"),
+        ({"column": 5}, "column must be the name of a column, got 5"), ({"sample_id": None}, "sample_id must be the"),
+        ({"noisy_splits": 5}, "noisy_splits must be names of splits"),
     ],
 )
 def test_wrong_settings(settings, message):
-    with pytest.raises(ValueError, match=message):
-        corrupt(labels(), FLIPS, column="label", **settings)
+    with pytest.raises((TypeError, ValueError), match=message):
+        corrupt(DatasetDict(train=labels()), FLIPS, **{"column": "label", **settings})
 
 
 def test_no_rows():

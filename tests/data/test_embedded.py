@@ -87,6 +87,12 @@ def test_tokenizer(tokenizer):
     assert len(tokenizer(text)["input_ids"]) < len(text) / 2.5
 
 
+@pytest.mark.parametrize("size", [256, 0, -1, True, 2.5, "300", None, 1 << 40, 10**30])
+def test_sizes_of_a_vocabulary_that_cannot_be(size):
+    with pytest.raises(ValueError, match="vocab_size"):
+        embedded.embedded_tokenizer(size)
+
+
 @given(text=st.text(max_size=200))
 @settings(max_examples=100, deadline=None)
 def test_any_text_survives(tokenizer, text):

@@ -49,8 +49,7 @@ def sides(tmp_path):
     return sides
 
 
-@pytest.mark.parametrize("streaming", [False, True])
-@pytest.mark.parametrize("one_shard", [True, False])
+@pytest.mark.parametrize(("streaming", "one_shard"), [(False, True), (True, False)])
 @pytest.mark.parametrize(
     ("place", "source"),
     [("{}.txt", ""), ("{}.txt", "/*.txt"), ("deep/{}/a.md", ""), ("{}.txt.gz", ""), ("deep/{}.txt", "/**/*.txt")],

@@ -6,10 +6,11 @@ import pickle
 
 import numpy as np
 import pytest
-from datasets import Dataset, Features, List, Value, concatenate_datasets
+from datasets import Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_noise.data import packing as packing_module
 from hf_noise.data.embedded import embedded_tokenizer
 from hf_noise.data.packing import PackedRows, Packing, check_block_size
 
@@ -28,12 +29,15 @@ def stream(tokenizer, texts):
     texts=st.lists(st.text("ab c\n", max_size=30), max_size=12),
     block_size=st.integers(2, 40),
     batch_size=st.integers(1, 5),
+    most=st.sampled_from([1, 10, 40, 1000]),
 )
 @settings(max_examples=60, deadline=None)
-def test_rows_are_the_stream_cut_in_pieces(tokenizer, texts, block_size, batch_size):
+def test_rows_are_the_stream_cut_in_pieces(tokenizer, texts, block_size, batch_size, most):
     packing = Packing(tokenizer, block_size)
     batches = [texts[i : i + batch_size] for i in range(0, len(texts), batch_size)]
-    blocks = list(packing.rows(batches))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing_module, "_MOST_TEXT", most)
+        blocks = list(packing.rows(batches))
     whole = stream(tokenizer, texts)
     rows = len(whole) // block_size
     assert all(block.dtype == np.int32 and block.shape[1] == block_size and len(block) for block in blocks)
@@ -42,6 +46,18 @@ def test_rows_are_the_stream_cut_in_pieces(tokenizer, texts, block_size, batch_s
     assert (packing.tokens, packing.rows_made) == (len(whole), rows)
     assert packing.dropped == len(whole) - rows * block_size < block_size
     assert packing.documents == sum(map(bool, texts))
+
+
+@given(
+    batches=st.lists(st.lists(st.text("ab", max_size=9), max_size=6), max_size=5), most=st.sampled_from([1, 5, 12])
+)
+@settings(max_examples=60, deadline=None)
+def test_no_more_text_than_that_is_tokenised_together(batches, most):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing_module, "_MOST_TEXT", most)
+        parts = list(packing_module._parts(batches))
+    assert [text for part in parts for text in part] == [text for batch in batches for text in batch if text]
+    assert all(len(part) <= 1 or sum(map(len, part)) <= most for part in parts)
 
 
 def test_spelt_out_special_tokens_are_text(tokenizer):
@@ -149,6 +165,10 @@ def test_outside(dataset):
         with pytest.raises(IndexError, match=f"row {index} is outside a data set of 40 rows"):
             rows[index]
     assert len(PackedRows(dataset.select([]))) == 0
+    for index in (0.5, True, float("inf"), 1 << 70, "1", None):
+        with pytest.raises(TypeError, match="rows are named by integers"):
+            rows[index]
+    assert rows[np.uint8(3)]["sample_id"] == rows[3]["sample_id"]
 
 
 def test_pickles_by_reference(tmp_path):
@@ -187,11 +207,22 @@ def test_data_loader(tmp_path, workers):
         ({"input_ids": [1, 2], "sample_id": [0, 1]}, "not lists"),
         ({"input_ids": [[0.5]], "sample_id": [0]}, "not of integers"),
         ({"input_ids": [[1], None], "sample_id": [0, 1]}, "null"),
+        ({"input_ids": [[1], [None]], "sample_id": [0, 1]}, "1 token.s. that are null"),
+        ({"input_ids": [[1], [2]], "sample_id": [0, None]}, "'sample_id' holds int64 with 1 null"),
+        ({"input_ids": [[1], [2]], "sample_id": ["a", "b"]}, "'sample_id' holds string"),
     ],
 )
 def test_unfit_columns(columns, message):
     with pytest.raises(ValueError, match=message):
         PackedRows(Dataset.from_dict(columns))
+
+
+@pytest.mark.parametrize("given", [None, [], {"input_ids": [[1]]}, DatasetDict()])
+def test_what_is_no_stored_split(given, dataset):
+    with pytest.raises(TypeError, match=f"one split that is stored, got {type(given).__name__}"):
+        PackedRows(given)
+    with pytest.raises(TypeError, match="column must be the name of a column, got 5"):
+        PackedRows(dataset, 5)
 
 
 def test_chunks_of_several_lengths():

@@ -191,13 +191,14 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
             first_sample_id(split, len(shards) - 1, found)  # too many shards or splits are refused at once
             given = human.get(split) or [None] * len(shards)
             # A tuple, because `datasets` would deal out the entries of a list to its processes.
-            settings = {"split": split, "splits": tuple(found)}
+            settings = {"split": split, "splits": tuple(found), "is_streaming": dl_manager.is_streaming}
             generators.append(SplitGenerator(split, {"shards": shards, "human": given, **settings}))
         return generators
 
     def _generate_tables(
-        self, shards: list[Shard], human: list[np.ndarray | None], split: str, splits: tuple[str, ...]
-    ) -> Iterator[tuple[Any, pa.Table]]:
+        self, shards: list[Shard], human: list[np.ndarray | None], split: str, splits: tuple[str, ...],
+        is_streaming: bool,
+    ) -> Iterator[tuple[Any, pa.Table]]:  # fmt: skip
         function = CorruptColumn(self.noise_of(split), self.config.column, epoch=self.config.epoch)
         where = f"{self.config.source!r}, split {split!r}"
         seen = self._seen.get(split) or SeenIds(f"{where}, column 'sample_id'")
@@ -216,7 +217,7 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
                     noisy = function(table, ids, labels)
                 except ValueError as error:
                     raise CorpusError(f"{where}: {error}") from error
-                if self._own_ids:
+                if self._own_ids and is_streaming:  # else all are looked at once they are written
                     seen.add(noisy["sample_id"].to_numpy().astype(np.int64, copy=False))
                 yield (shard.index, number), noisy
 
