@@ -179,6 +179,8 @@ def same(found: Any, expected: Any, what: str = "result") -> None:
         for key in expected:
             same(found[key], expected[key], f"{what}[{key!r}]")
         return
+    if isinstance(expected, np.ndarray) and expected.dtype == object:  # of `ints`
+        expected = expected.tolist()
     left, right = (_nested(side) if not isinstance(side, str | None | bool) else ([], [side]) for side in (found, expected))
     equal = left[0] == right[0] and all(a == b or (a != a and b != b) for a, b in zip(left[1], right[1]))
     confirm(equal, f"{what} is {found!r:.200}, not {expected!r:.200}")

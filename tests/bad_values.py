@@ -121,12 +121,13 @@ def _dtype(draw: np.random.Generator, values: np.ndarray) -> Any:
 
 
 def _shape(draw: np.random.Generator, values: np.ndarray) -> Any:
+    if not values.ndim:
+        return _pick(draw, (values[None], values.reshape(1, 1), values[None][:0]))
     first = values.reshape(-1)[:1]
     return _pick(draw, (
         lambda: values[None], lambda: values[..., None], lambda: values.T, lambda: values.reshape(-1),
-        lambda: values[:0], lambda: values[..., :0] if values.ndim else values, lambda: values[:1],
-        lambda: values[:-1] if values.ndim else values, lambda: values[..., :-1] if values.ndim else values,
-        lambda: np.concatenate([values, values]) if values.ndim else values, lambda: first.reshape(()) if first.size else 0,
+        lambda: values[:0], lambda: values[..., :0], lambda: values[:1],
+        lambda: values[:-1], lambda: values[..., :-1], lambda: np.concatenate([values, values]), lambda: first.reshape(()) if first.size else 0,
         lambda: np.broadcast_to(values, (2, *values.shape)), lambda: np.empty((0, 3, 0), values.dtype),
         lambda: values.reshape(values.shape + (1,) * 30),
     ))()  # fmt: skip
@@ -178,7 +179,7 @@ def _container(draw: np.random.Generator, values: np.ndarray) -> Any:
     rows = listed if isinstance(listed, list) else [listed]
     return _pick(draw, (
         lambda: listed, lambda: tuple(rows), lambda: [*rows, [rows]], lambda: [*rows, None], lambda: [*rows, "1"],
-        lambda: [*rows, 2**64], lambda: [*rows, 1j], lambda: [list(values), values], lambda: dict(enumerate(rows)),
+        lambda: [*rows, 2**64], lambda: [*rows, 1j], lambda: [rows, values], lambda: dict(enumerate(rows)),
         lambda: (row for row in rows), lambda: str(listed), lambda: _as_tensor(draw, values),
         lambda: _as_tensor(draw, values), lambda: torch.ones(values.shape).requires_grad_(),
         lambda: array.array("d", range(values.size)), lambda: np.array(rows + [None], dtype=object)[:-1],

@@ -16,7 +16,7 @@ from torch import Tensor
 
 __all__ = [
     "check_classes", "check_count", "check_device", "check_flag", "check_floats", "check_integers", "check_positive",
-    "check_real", "may_look", "on_host",
+    "check_real", "check_tensor", "may_look", "on_host",
 ]  # fmt: skip
 
 _INTEGERS = (
@@ -82,13 +82,16 @@ def check_flag(name: str, value: Any) -> bool:
 
 def check_device(name: str, device: Any) -> torch.device:
     """The device, with its number, or a ValueError if torch does not know it or cannot reach it."""
+    if isinstance(device, bool) or not isinstance(device, str | int | torch.device):
+        raise TypeError(f"device must be one of torch's, such as 'cpu', got {device!r}")
     try:
         return torch.empty(0, device=device).device
-    except (TypeError, RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must be a device that torch can use here, got {device!r}: {error}") from error
 
 
-def _check_tensor(name: str, values: Any) -> None:
+def check_tensor(name: str, values: Any) -> None:
+    """Raise TypeError unless this is a dense tensor."""
     if not isinstance(values, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(values).__name__}; take torch.as_tensor(...) of it")
     if values.layout is not torch.strided:
@@ -97,7 +100,7 @@ def _check_tensor(name: str, values: Any) -> None:
 
 def check_floats(name: str, values: Any) -> None:
     """Raise TypeError unless this is a dense tensor of floating-point numbers."""
-    _check_tensor(name, values)
+    check_tensor(name, values)
     if not values.is_floating_point():
         raise TypeError(f"{name} must be floating-point, got {values.dtype}")
 
@@ -112,11 +115,14 @@ def check_positive(name: str, values: Tensor) -> None:
 
 
 def check_integers(name: str, values: Any) -> Tensor:
-    """The tensor as int64, or a TypeError unless it is a dense one of integers."""
-    _check_tensor(name, values)
+    """The tensor as int64, or a TypeError unless it is a dense one of integers, on a CPU a ValueError from 2^63 on."""
+    check_tensor(name, values)
     if values.dtype not in _INTEGERS:
         raise TypeError(f"{name} must be integers, got {values.dtype}")
-    return values.long()
+    whole = values.long()
+    if values.dtype == torch.uint64 and may_look(whole) and (whole < 0).any():
+        raise ValueError(f"{name} must lie below 2^63, which int64 does not reach")
+    return whole
 
 
 def check_classes(name: str, labels: Any, num_classes: int) -> Tensor:
@@ -141,15 +147,16 @@ def on_host(name: str, values: Any) -> Tensor:
         ValueError: they are ragged, or a masked array whose mask would be lost.
     """
     if isinstance(values, Tensor):
-        _check_tensor(name, values)
+        check_tensor(name, values)
         if values.is_complex() or values.dtype == torch.bool:
             raise TypeError(f"{name} must be real numbers, got {values.dtype}")
         return values.detach().to("cpu", torch.float64)
-    if isinstance(values, np.ma.MaskedArray):
+    parts = set(map(type, values)) if isinstance(values, list | tuple) else {type(values)}
+    if any(issubclass(kind, np.ma.MaskedArray) for kind in parts):
         raise ValueError(f"{name} is a masked array, and its mask would be lost; fill or drop what it hides")
     try:
         array = np.asarray(values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{name} cannot be read as an array: {error}") from error
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be real numbers, got {array.dtype}")

@@ -178,6 +178,7 @@ def transition_aware_weights(
             f"{[len(noisy_labels), len(transition)]}, got {list(given.shape)}; is the classifier one of other classes?"
         )
     temperature = check_real("temperature", temperature, "(0, inf)", "1 leaves the posterior as it is")
+    max_condition = check_real("max_condition", max_condition, "[1, inf]")
     logits, clamp = check_flag("logits", logits), check_flag("clamp", clamp)
     renormalise = check_flag("renormalise", renormalise)
     if not logits and given.numel() and may_look(given):
@@ -209,7 +210,7 @@ def _by_inverse(
     labels: Tensor, transition: LabelTransition, q: Tensor, clamp: bool, renormalise: bool, max_condition: float
 ) -> Tensor:
     condition = transition.condition_number
-    if not condition <= check_real("max_condition", max_condition, "[1, inf]"):
+    if not condition <= max_condition:
         raise ValueError(
             f"the transition matrix has the condition number {condition:.3g}, so that its inverse would magnify errors "
             f"of the noisy posterior as much (allowed: {max_condition:g}); train the classifier through the matrix "

@@ -92,7 +92,9 @@ def check_device(device: Any) -> torch.device:
     """The device, or a ValueError if torch does not know it or cannot reach it."""
     import torch
 
+    if isinstance(device, bool) or not isinstance(device, str | int | torch.device):
+        raise TypeError(f"device must be one of torch's, such as 'cpu', got {device!r}")
     try:
         return torch.empty(0, device=device).device
-    except (TypeError, RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError, OverflowError) as error:
         raise ValueError(f"device must be one that torch can use here, got {device!r}: {error}") from error
