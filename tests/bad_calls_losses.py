@@ -419,7 +419,7 @@ TARGETS = [
            LOGITS, weight=2),
     Target("losses.shift_targets", shift_targets, lambda draw: {"labels": torch.from_numpy(draw.integers(0, 9, (2, 3)))}, check_shift),
     Target("losses.token_nll", token_nll, make_fused, lambda given, result: confirm(result.shape == given["targets"].shape, "shape"),
-           {name: ("torch",) for name in ("hidden", "weight", "targets", "bias")}),
+           {name: ("torch", "classes") for name in ("hidden", "weight", "targets", "bias")}),
     Target("losses.label_nll", label_nll, make_labels, check_label_nll, LOGITS, weight=2),
     Target("losses.transition_nll", transition_nll,
            lambda draw: {"logits": normal(draw, 4, 3), "labels": torch.tensor([0, 1, 2, 0]), "transition": torch.tensor(T)},

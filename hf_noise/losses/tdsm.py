@@ -328,7 +328,8 @@ def _split(weights: Tensor, labels: Tensor, tau: float, renormalise: bool) -> tu
     own, others = weights.gather(1, observed), weights.scatter(1, observed, 0)
     others = others.where(others > tau, 0)
     if renormalise:
-        total = (own + others.sum(1, keepdim=True)).clamp_min(torch.finfo(weights.dtype).tiny)
+        total = own + others.sum(1, keepdim=True)
+        total = torch.where(total == 0, torch.finfo(weights.dtype).tiny, total)
         own, others = own / total, others / total
     return own.squeeze(1), others
 
