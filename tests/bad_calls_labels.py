@@ -8,7 +8,9 @@ from typing import Any
 import bad_twins as twin
 import numpy as np
 import torch
-from bad_calls import Target, close, confirm, flag, ints, same, text, whole
+from bad_calls import Target
+from bad_readers import close, confirm, flag, ints, same, text, whole
+from bad_values import pick
 
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.label_maps import check_label_map
@@ -20,18 +22,16 @@ CLEAN, HUMAN = [0, 1, 2, 2, 1, 0], [0, 1, 2, 0, 1, 1]
 KINDS = ("symmetric", "uniform_resample", "cyclic")
 
 
-def pick(draw: np.random.Generator, *values: Any) -> Any:
-    return values[int(draw.integers(len(values)))]
-
-
 # ---- drawn labels
 
 
 def flip_fields(draw: np.random.Generator) -> dict[str, Any]:
     return {
         "_kind": pick(draw, *KINDS), "ratio": None, "error_rate": None,
-        **pick(draw, {"ratio": 0.5}, {"error_rate": 0.3}, {"ratio": 1.0, "error_rate": 0.5}), "num_classes": pick(draw, 3, 10),
-        "seed": pick(draw, 0, 2**63 - 1), "redraw": pick(draw, "epoch", "never"), "allow_adversarial": bool(draw.integers(2)),
+        **pick(draw, {"ratio": 0.5}, {"error_rate": 0.3}, {"ratio": 1.0, "error_rate": 0.5}),
+        "num_classes": pick(draw, 3, 10),
+        "seed": pick(draw, 0, 2**63 - 1), "redraw": pick(draw, "epoch", "never"),
+        "allow_adversarial": bool(draw.integers(2)),
     }  # fmt: skip
 
 
@@ -70,6 +70,10 @@ def make_pairs(draw: np.random.Generator) -> dict[str, Any]:
 
 
 def pairs_of(mapping: Any, classes: int) -> tuple[tuple[int, int], ...]:
+    if hasattr(mapping, "__next__"):  # read once, as it was made
+        return (0, 1), (2, 0)
+    if isinstance(mapping, np.ndarray) and mapping.dtype == object:
+        mapping = mapping.tolist()
     pairs = ints(list(mapping.items()) if isinstance(mapping, dict) else mapping, 2)
     confirm(pairs.shape[0] and pairs.shape[1] == 2, "no pairs")
     pairs = sorted(map(tuple, pairs.tolist()))
@@ -131,7 +135,10 @@ def check_label_tensors(given: dict[str, Any], result: Any) -> None:
 def make_columns(draw: np.random.Generator) -> dict[str, Any]:
     noise = label_noise(draw)
     values = draw.integers(0, noise.num_classes, size=4)
-    batch = {pick(draw, "label", "labels"): pick(draw, values, values.tolist()), **pick(draw, {}, {"sample_id": [7, 8, 9, 1]})}
+    batch = {
+        pick(draw, "label", "labels"): pick(draw, values, values.tolist()),
+        **pick(draw, {}, {"sample_id": [7, 8, 9, 1]}),
+    }
     return {"_noise": noise, "batch": batch, "indices": pick(draw, [0, 1, 2, 3], np.arange(4)), "epoch": 0}
 
 
@@ -195,7 +202,9 @@ def check_human(given: dict[str, Any], noise: Any) -> None:
     classes = whole(given["num_classes"], 2, 2**14)
     clean, people = column_of(given["clean"], classes), column_of(given["human"], classes)
     confirm(len(clean) == len(people) and set(clean) == set(range(classes)), "columns")
-    counts = tuple(tuple(sum((a, b) == (i, j) for a, b in zip(clean, people)) for j in range(classes)) for i in range(classes))
+    counts = tuple(
+        tuple(sum((a, b) == (i, j) for a, b in zip(clean, people)) for j in range(classes)) for i in range(classes)
+    )
     e = sum(a != b for a, b in zip(clean, people)) / len(clean)
     confirm(given["name"], "no name")
     twin.stored(
@@ -220,44 +229,69 @@ def check_as_flips(given: dict[str, Any], noise: Any) -> None:
 
 
 def make_matrix(draw: np.random.Generator) -> Any:
-    return pick(draw, T, np.array(T), np.array(T, dtype=np.float32), torch.tensor(T, dtype=torch.float64), np.eye(2, dtype=int))
+    return pick(
+        draw, T, np.array(T), np.array(T, dtype=np.float32), torch.tensor(T, dtype=torch.float64), np.eye(2, dtype=int)
+    )
 
 
-NOISE = {"labels": ("label",), "batch": ("label", "labels", "column", "sample_id", "sample ids", "sample"),
-         "indices": ("sample_id", "sample ids", "sample"), "ratio": ("amount of noise", "error_rate"),
-         "error_rate": ("amount of noise",), "clean": ("true labels", "clean labels", "class", "the data"), "human": ("human labels", "human ones"),
-         "num_classes": ("classes", "class"), "transition": ("transition matrix", "T")}  # fmt: skip
+def method(name: str) -> Any:
+    return lambda _noise, **given: getattr(_noise, name)(**given)
+
+
+def of_people(name: str) -> Any:
+    return lambda **given: getattr(human(), name)(**given)
+
+
+def make_drawn(draw: np.random.Generator) -> dict[str, Any]:
+    return {"transition": make_matrix(draw), "seed": 3, "redraw": "epoch"}
+
+
+def make_clean(draw: np.random.Generator, *names: str) -> dict[str, Any]:
+    return {name: value for name, value in make_human(draw).items() if name in ("clean", *names)}
+
+
+def check_map(given: dict[str, Any], result: Any) -> None:
+    confirm(result == pairs_of(given["mapping"], whole(given["num_classes"], 2)), "pairs")
+
+
+SAMPLES = ("sample_id", "sample ids", "sample")
+WORDS = {
+    "labels": ("label",), "batch": ("label", "labels", "column", *SAMPLES), "indices": SAMPLES, "sample": SAMPLES,
+    "ratio": ("amount of noise", "error_rate"), "error_rate": ("amount of noise",), "num_classes": ("classes", "class"),
+    "clean": ("true labels", "clean labels", "class", "the data"),
+    "human": ("human labels", "human ones", "human column"),
+    "transition": ("transition matrix", "T"),
+}  # fmt: skip
 
 TARGETS = [
-    Target("noise.LabelFlips", lambda _kind, **given: getattr(LabelFlips, _kind)(**given), flip_fields, check_flip_fields, NOISE,
+    Target("noise.LabelFlips", lambda _kind, **given: getattr(LabelFlips, _kind)(**given), flip_fields,
+           check_flip_fields, WORDS,
            weight=2),
-    Target("noise.LabelFlips.pairs", lambda _kind, **given: LabelFlips.pairs(**given), make_pairs, check_pairs, NOISE, weight=2),
-    Target("noise.LabelFlips.from_transition", LabelFlips.from_transition,
-           lambda draw: {"transition": make_matrix(draw), "seed": 3, "redraw": "epoch"}, check_matrix_fields, NOISE, weight=2),
-    Target("noise.LabelFlips.__call__", lambda _noise, **given: _noise(**given), make_labels, check_labels, NOISE, weight=3),
-    Target("noise.labels_torch.flip", lambda _noise, **given: flip(_noise, **given), lambda draw: as_tensors(make_labels(draw)),
-           check_label_tensors, NOISE),
-    Target("noise.LabelFlips.columns", lambda _noise, **given: _noise.columns(**given), make_columns, check_columns, NOISE, weight=2),
-    Target("noise.LabelFlips.posterior", lambda _noise, **given: _noise.posterior(**given), make_conditional, check_posterior),
-    Target("noise.LabelFlips.overall_error_rate", lambda _noise, **given: _noise.overall_error_rate(**given), make_conditional,
-           check_overall),
-    Target("noise.HumanLabels.from_columns", HumanLabels.from_columns, make_human, check_human, NOISE, weight=2),
-    Target("noise.HumanLabels.check", lambda clean: human().check(clean), lambda draw: {"clean": make_human(draw)["clean"]},
-           check_human_columns, NOISE),
-    Target("noise.HumanLabels.columns", lambda **given: human().columns(**given),
-           lambda draw: {name: make_human(draw)[name] for name in ("clean", "human")}, check_human_columns,
-           {**NOISE, "human": ("human column", "human labels", "human ones")}),
-    Target("noise.HumanLabels.as_flips", lambda **given: human().as_flips(**given), lambda draw: {"seed": 1, "redraw": "never"},
+    Target("noise.LabelFlips.pairs", lambda _kind, **given: LabelFlips.pairs(**given), make_pairs, check_pairs, WORDS,
+           weight=2),
+    Target("noise.LabelFlips.from_transition", LabelFlips.from_transition, make_drawn, check_matrix_fields, WORDS,
+           weight=2),
+    Target("noise.LabelFlips.__call__", method("__call__"), make_labels, check_labels, WORDS, weight=3),
+    Target("noise.labels_torch.flip", lambda _noise, **given: flip(_noise, **given),
+           lambda draw: as_tensors(make_labels(draw)),
+           check_label_tensors, WORDS),
+    Target("noise.LabelFlips.columns", method("columns"), make_columns, check_columns, WORDS, weight=2),
+    Target("noise.LabelFlips.posterior", method("posterior"), make_conditional, check_posterior),
+    Target("noise.LabelFlips.overall_error_rate", method("overall_error_rate"), make_conditional, check_overall),
+    Target("noise.HumanLabels.from_columns", HumanLabels.from_columns, make_human, check_human, WORDS, weight=2),
+    Target("noise.HumanLabels.check", of_people("check"), make_clean, check_human_columns, WORDS),
+    Target("noise.HumanLabels.columns", of_people("columns"), lambda draw: make_clean(draw, "human"),
+           check_human_columns, WORDS),
+    Target("noise.HumanLabels.as_flips", of_people("as_flips"), lambda draw: {"seed": 1, "redraw": "never"},
            check_as_flips),
     Target("noise.transition.check_transition", check_transition, lambda draw: {"transition": make_matrix(draw)},
-           lambda given, result: close(result, twin.matrix_of(given["transition"]), 1e-9), NOISE),
-    Target("noise.transition.check_prior", check_prior, lambda draw: {"prior": pick(draw, None, [0.25, 0.75]), "num_classes": 2},
-           lambda given, result: close(result, twin.prior_of(given["prior"], whole(given["num_classes"], 1))),
-           {"num_classes": ("classes",)}),
-    Target("noise.transition.posterior", posterior, lambda draw: {"transition": T, "prior": pick(draw, None, [0.2, 0.3, 0.5])},
-           check_posterior, NOISE),
+           lambda given, result: close(result, twin.matrix_of(given["transition"]), 1e-9), WORDS),
+    Target("noise.transition.check_prior", check_prior, lambda draw: {"prior": pick(draw, None, [0.25, 0.75]),
+           "num_classes": 2},
+           lambda given, result: close(result, twin.prior_of(given["prior"], whole(given["num_classes"], 1))), WORDS),
+    Target("noise.transition.posterior", posterior, lambda draw: {"transition": T,
+           "prior": pick(draw, None, [0.2, 0.3, 0.5])},
+           check_posterior, WORDS),
     Target("noise.label_maps.check_label_map", check_label_map,
-           lambda draw: {"mapping": make_pairs(draw)["mapping"], "num_classes": 3},
-           lambda given, result: confirm(result == pairs_of(given["mapping"], whole(given["num_classes"], 2)), "pairs"),
-           {"num_classes": ("classes",)}),
+           lambda draw: {"mapping": make_pairs(draw)["mapping"], "num_classes": 3}, check_map, WORDS),
 ]  # fmt: skip

@@ -1,30 +1,23 @@
-"""Bad calls to the metrics of classifiers and of generated images, to their statistics and extractors."""
+"""Bad calls to the metrics of classifiers: shares, marginals, calibration."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import torch
-from bad_calls import Target, close, confirm, ints, number, reals, same, text, whole
-from torch import nn
+from bad_calls import Target
+from bad_readers import close, confirm, ints, number, reals, same, whole
+from bad_values import pick
 
 from hf_noise import metrics
 from hf_noise.metrics.audit import reliability
-from hf_noise.metrics.features import FeatureStatistics
-
-HERE = Path(__file__).parent
-
-
-def pick(draw: np.random.Generator, *values: Any) -> Any:
-    return values[int(draw.integers(len(values)))]
 
 
 def converted(draw: np.random.Generator, values: np.ndarray) -> Any:
     return pick(draw, np.asarray, np.ndarray.tolist, torch.as_tensor)(values)
-
 
 # ---- predicted classes
 
@@ -58,8 +51,6 @@ def wilson(k: float, n: float, confidence: Any) -> tuple[float, float]:
     if n == 0:
         return math.nan, math.nan
     low, high = 0.0, 1.0
-    from statistics import NormalDist
-
     z = NormalDist().inv_cdf((1 + c) / 2)
 
     def root(low: float, high: float, rising: bool) -> float:
@@ -191,7 +182,11 @@ def check_sampling(which: int) -> Any:
 
 def make_logits(draw: np.random.Generator) -> dict[str, Any]:
     logits = draw.normal(size=(5, 3)).astype(pick(draw, "float32", "float64", "float16"))
-    return {"logits": converted(draw, logits), "references": converted(draw, draw.integers(0, 3, 5)), "bins": pick(draw, 1, 15)}
+    return {
+        "logits": converted(draw, logits),
+        "references": converted(draw, draw.integers(0, 3, 5)),
+        "bins": pick(draw, 1, 15),
+    }
 
 
 def scored(given: dict[str, Any]) -> tuple[np.ndarray, list[int], int]:
@@ -219,17 +214,36 @@ def check_calibration(given: dict[str, Any], result: Any) -> None:
         nll = -np.log(of_reference).mean()
     brier = np.mean([sum((x - (i == r)) ** 2 for i, x in enumerate(row)) for row, r in zip(p, references)])
     ties = any((np.abs(row - row.max()) < 1e-7).sum() > 1 for row in p)
-    if not ties and (bins > 1000 or not (np.abs(p.max(1) * bins - np.round(p.max(1) * bins)) < 1e-6).any()) and bins < 1e6:
+    if (
+        not ties
+        and (bins > 1000 or not (np.abs(p.max(1) * bins - np.round(p.max(1) * bins)) < 1e-6).any())
+        and bins < 1e6
+    ):
         close([result["ece"], result["accuracy"]], [error_of(p.max(1), right, bins), np.mean(right)], 1e-5)
     close([result["brier"], result["confidence"]], [brier, p.max(1).mean()], 1e-5)
     confirm(nll > 700 or abs(result["nll"] - nll) < 1e-5, "nll")
     same(result["n"], len(p))
 
 
-def check_rows(given: dict[str, Any], rows: Any, n: int) -> None:
-    confirm(sum(row["n"] for row in rows) == n and len(rows) <= whole(given["bins"], 1), "bins")
-    confirm(all(0 <= row["stated"] <= 1 + 1e-9 and 0 <= row["observed"] <= 1 for row in rows), "shares")
-    confirm([row["stated"] for row in rows] == sorted(row["stated"] for row in rows), "order")
+def check_rows(bins: Any, rows: Any, stated: np.ndarray, happened: list[bool]) -> None:
+    bins = whole(bins, 1)
+    confirm(sum(row["n"] for row in rows) == len(stated), "n")
+    if bins > 1e6 or (np.abs(stated * bins - np.round(stated * bins)) < 1e-4).any() and bins > 1:
+        return  # on an edge
+    inside: dict[int, list[int]] = {}
+    for i, share in enumerate(stated):
+        inside.setdefault(min(int(share * bins), bins - 1), []).append(i)
+    expected = [inside[i] for i in sorted(inside)]
+    confirm(len(rows) == len(expected), "bins")
+    for row, at in zip(rows, expected):
+        found = [np.mean(stated[at]), np.mean([happened[i] for i in at]), len(at)]
+        close([row["stated"], row["observed"], row["n"]], found, 1e-3)
+
+
+def check_reliability(given: dict[str, Any], rows: Any) -> None:
+    p, references, bins = scored(given)
+    logits = reals(given["logits"])
+    check_rows(bins, rows, p.max(1), [int(row.argmax()) == reference for row, reference in zip(logits, references)])
 
 
 def make_audit(draw: np.random.Generator) -> dict[str, Any]:
@@ -250,7 +264,7 @@ def check_audit(given: dict[str, Any], result: Any) -> None:
     confirm(len(noisy) == len(stated) > 0 and (stated >= 0).all() and (stated <= 1).all(), "posterior")
     clean = [not mark for mark in noisy]
     if isinstance(result, list):
-        check_rows(given, result, len(clean))
+        check_rows(given["bins"], result, stated, clean)
         return
     confirm(any(clean) and any(noisy), "one kind")
     wins = [(a > b) + (a == b) / 2 for a, x in zip(stated, clean) if x for b, y in zip(stated, clean) if not y]
@@ -258,186 +272,6 @@ def check_audit(given: dict[str, Any], result: Any) -> None:
     close([result["auroc"], result["brier"]], [np.mean(wins), brier], 1e-6)
     if whole(given["bins"], 1) < 1e6 and not (np.abs(stated * given["bins"] % 1) < 1e-6).any():
         close(result["ece"], error_of(stated, clean, given["bins"]), 1e-6)
-
-
-# ---- features
-
-
-def make_features(draw: np.random.Generator, n: int = 12, dim: int = 2) -> Any:
-    return converted(draw, draw.normal(size=(n, dim)).astype(pick(draw, "float64", "float32")))
-
-
-def features(values: Any, at_least: int = 1) -> np.ndarray:
-    x = reals(values, 2)
-    confirm(len(x) >= at_least and x.shape[1] >= 1 and np.isfinite(x).all() and (np.abs(x) <= 1e100).all(), "features")
-    return x
-
-
-def frechet(x: np.ndarray, y: np.ndarray) -> float:
-    a, b = np.atleast_2d(np.cov(x, rowvar=False)), np.atleast_2d(np.cov(y, rowvar=False))
-    root = np.linalg.eigvals(a @ b)
-    return float(((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(a + b) - 2 * np.sqrt(np.maximum(root.real, 0)).sum())
-
-
-def near_distance(found: float, x: np.ndarray, y: np.ndarray) -> None:
-    size = max(np.abs(x).max(), np.abs(y).max(), 1.0)
-    confirm(found >= 0 and abs(found - frechet(x, y)) <= 1e-6 * size**2, f"{found} is not {frechet(x, y)}")
-
-
-def check_frechet(given: dict[str, Any], result: Any) -> None:
-    x, y = features(given["features_a"], 2), features(given["features_b"], 2)
-    confirm(x.shape[1] == y.shape[1], "dims")
-    near_distance(result, x, y)
-
-
-def make_classwise(draw: np.random.Generator, settings: dict[str, Any]) -> dict[str, Any]:
-    labels = np.repeat([0, 4], 6)
-    return {"real": make_features(draw), "real_labels": converted(draw, labels), "fake": make_features(draw),
-            "fake_labels": converted(draw, labels[::-1].copy())} | settings  # fmt: skip
-
-
-def of_classes(given: dict[str, Any], at_least: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    sides = []
-    for side in ("real", "fake"):
-        x, labels = features(given[side]), classes_of(given[f"{side}_labels"], None)
-        confirm(len(x) == len(labels), "labels")
-        sides.append({c: x[[label == c for label in labels]] for c in set(labels)})
-    real, fake = sides
-    confirm(set(real) == set(fake) and all(len(x) >= at_least for side in sides for x in side.values()), "classes")
-    confirm(given["real"] is not None and len({x.shape[1] for side in sides for x in side.values()}) == 1, "dims")
-    return {c: (real[c], fake[c]) for c in real}
-
-
-def check_classwise_frechet(given: dict[str, Any], result: Any) -> None:
-    parts = of_classes(given, 2)
-    confirm(set(result["per_class"]) == set(parts), "classes")
-    for c, (x, y) in parts.items():
-        near_distance(result["per_class"][c], x, y)
-    close(result["classwise_frechet"], np.mean(list(result["per_class"].values())))
-
-
-def density(x: np.ndarray, y: np.ndarray, k: Any, ties: Any) -> tuple[float, float, bool]:
-    """Density, coverage, and whether no point is near a rim."""
-    k = whole(k, 1, len(x) - 1)
-    text(ties, "count", "exclude")
-    d = np.linalg.norm(x[:, None] - x[None], axis=2)
-    radius = np.array([sorted(np.delete(row, i))[k - 1] for i, row in enumerate(d)])
-    apart = np.linalg.norm(x[:, None] - y[None], axis=2)
-    scale = 1e-9 * max(1.0, np.abs(x).max(), np.abs(y).max())
-    inside = apart <= radius[:, None]
-    return inside.sum() / (k * len(y)), inside.any(1).mean(), not (np.abs(apart - radius[:, None]) <= scale).any()
-
-
-def check_density(given: dict[str, Any], result: Any) -> None:
-    x, y = features(given["real"]), features(given["fake"])
-    confirm(x.shape[1] == y.shape[1] and given["device"] == "cpu", "dims")
-    confirm(given["chunk"] is None or whole(given["chunk"], 1), "chunk")
-    dense, covered, clear = density(x, y, given["k"], given["ties"])
-    if clear and max(np.abs(x).max(), np.abs(y).max()) < 1e70:
-        close([result["density"], result["coverage"]], [dense, covered])
-    same([result["k"], result["n_real"], result["n"]], [int(given["k"]), len(x), len(y)])
-
-
-def check_classwise_density(given: dict[str, Any], result: Any) -> None:
-    parts = of_classes(given, 1)
-    confirm(given["device"] == "cpu", "device")
-    for c, (x, y) in parts.items():
-        dense, covered, clear = density(x, y, given["k"], given["ties"])
-        if clear and max(np.abs(x).max(), np.abs(y).max()) < 1e70:
-            close([result["per_class"][c]["density"], result["per_class"][c]["coverage"]], [dense, covered])
-
-
-def check_score(given: dict[str, Any], result: Any) -> None:
-    p = features(given["probabilities"])
-    splits = whole(given["splits"], 1, len(p))
-    confirm((p >= 0).all() and (np.abs(p.sum(1) - 1) <= 1.001e-3).all(), "no probabilities")
-    p = p / p.sum(1, keepdims=True)
-    scores = []
-    for part in np.array_split(p, splits):
-        marginal = part.mean(0)
-        scores.append(math.exp(np.mean([kl_of(row, marginal) for row in part])))
-    close([result["inception_score"], result["std"]], [np.mean(scores), np.std(scores)], 1e-6)
-
-
-def check_mixture(given: dict[str, Any], result: Any) -> None:
-    a, e = number(given["clean_consistency"]), number(given["error_rate"])
-    confirm(0 <= a <= 1 and 0 <= e <= 1, "shares")
-    close(result, (1 - e) * a + e * (1 - a) / (whole(given["num_classes"], 2, 2**20) - 1), 1e-9)
-
-
-def check_statistics(given: dict[str, Any], result: FeatureStatistics) -> None:
-    parts = [features(given[name]) for name in given if given[name] is not None]
-    x = np.concatenate(parts) if parts else np.zeros((0, 1))
-    confirm(len({part.shape[1] for part in parts}) <= 1 and result.n == len(x), "rows")
-    if len(x):
-        size = max(1.0, np.abs(x).max())
-        close(result.mean / size, x.mean(0) / size, 1e-9)
-        close(result.scatter / size**2 / len(x), (x - x.mean(0)).T @ (x - x.mean(0)) / size**2 / len(x), 1e-6)
-
-
-def joined(features: Any, more: Any) -> FeatureStatistics:
-    return FeatureStatistics(features).merge(FeatureStatistics().update(more))
-
-
-def make_state(draw: np.random.Generator) -> dict[str, Any]:
-    return {"state": FeatureStatistics(draw.normal(size=(5, 2))).state()}
-
-
-def check_state(given: dict[str, Any], result: FeatureStatistics) -> None:
-    state = given["state"]
-    confirm(isinstance(state, dict), "no dictionary")
-    n, mean, scatter = state["n"], reals(state["mean"], 1), reals(state["scatter"], 2)
-    n = ints(n, 0).item()
-    confirm(1 <= n <= 2**53 and mean.size and scatter.shape == (mean.size, mean.size), "shapes")
-    confirm(np.isfinite(mean).all() and np.isfinite(scatter).all() and (scatter.diagonal() >= 0).all(), "numbers")
-    confirm(np.allclose(scatter, scatter.T, atol=1e-5 * abs(scatter).max()), "not symmetric")
-    same(result.n, n)
-    close(result.mean, mean)
-    close(result.scatter, scatter)
-
-
-# ---- extractors
-
-
-class Judge(nn.Module):
-    """Three classes of 2 x 2 pixels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(4, 3)
-
-    def forward(self, pixel_values: torch.Tensor) -> Any:
-        return type("Output", (), {"logits": self.head(pixel_values.flatten(1))})
-
-
-EXTRACTOR = metrics.judge_extractor(Judge(), name="j", mean=[0.5], std=[0.5])
-
-
-def check_extracted(given: dict[str, Any], result: Any) -> None:
-    images = given["images"]
-    confirm(isinstance(images, torch.Tensor) and images.dtype == torch.uint8 and images.ndim == 4, "images")
-    confirm(images.shape[1:] == (1, 2, 2) and len(images), "shape")
-    whole(given["batch_size"], 1)
-    confirm(isinstance(given["progress"], bool), "progress")
-    close(result[0], (images.flatten(1).double().numpy() / 255 - 0.5) / 0.5, 1e-5)
-    confirm(result[1].shape == (len(images), 3), "logits")
-
-
-def check_judge(given: dict[str, Any], result: Any) -> None:
-    mean, std = reals(given["mean"], 1), reals(given["std"], 1)
-    confirm(mean.size and mean.shape == std.shape and np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all(), "mean")
-    confirm(text(given["name"]) and given["name"] in result.name and given["device"] == "cpu", "name")
-
-
-def check_name(given: dict[str, Any], result: Any) -> None:
-    confirm(text(given["metric"]) in ("frechet", "density", "inception_score") and isinstance(given["extractor"], type(EXTRACTOR)), "")
-    confirm("(j)" in result, "name")
-
-
-def check_path(given: dict[str, Any], result: Any) -> None:
-    [where] = given.values()
-    confirm(where is None and result is None or where is not None and Path(where).is_file(), "path")
-
 
 def make_compute(draw: np.random.Generator) -> dict[str, Any]:
     given = make_pairs(draw, "num_classes", "confidence")
@@ -453,81 +287,65 @@ def _whole(values: Any) -> list[int]:
     """evaluate takes whole floats for what they are, as its own metrics do, and True for 1."""
     return [int(value) if value == int(value) else value for value in reals(values, 1).tolist()]
 
+def make_all(*names: str) -> Any:
+    return lambda draw: make_pairs(draw, *names)
 
-PAIRS = {"predictions": ("predictions",), "references": ("references",), "true": ("true marginal", "classes")}
-SIDES = {"real": ("real", "class", "one side"), "fake": ("fake", "generated", "one side"), "real_labels": ("class",), "fake_labels": ("class",),
-         "k": ("k", "neighbours"), "features_a": ("one side",), "features_b": ("other",), "features": ("features",),
-         "more": ("features",)}  # fmt: skip
-STATE = {"state": ("n", "mean", "scatter", "statistics", "state", "missing")}
-PATHS = tuple((lambda value=value: value) for value in (".", "a/b", "-a/b", "x" * 300, "a\0b", HERE, "../..", b"a", 3, HERE / "x.pth"))
-EVALUATED = {name: ("predictions or references", "predictions", "references") for name in ("predictions", "references")}
+
+def renamed(given: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    return {new if name == old else name: value for name, value in given.items()}
+
+
+def check_accuracy(given: dict[str, Any], result: Any) -> None:
+    check_share("accuracy", [p == r for p, r in pairs_of(given)], given, result)
+
+
+def check_successor(given: dict[str, Any], result: Any) -> None:
+    hits = [p == (r + 1) % given["num_classes"] for p, r in pairs_of(given)]
+    check_share("successor_rate", hits, given, result)
+
+
+def make_predicted(draw: np.random.Generator) -> dict[str, Any]:
+    return {name: value for name, value in make_pairs(draw, "num_classes").items() if name != "references"}
+
+
+def make_true(draw: np.random.Generator) -> dict[str, Any]:
+    return {"true": converted(draw, np.full(4, 0.25)), "n": 10}
+
+
+TAKEN = ("predictions or references", "predictions", "references")
+WORDS = {
+    "predictions": TAKEN, "references": (*TAKEN, "true marginal"), "labels": TAKEN,
+    "true": ("true marginal", "classes"),
+    "n": ("successes",), "logits": ("references",), "clean_posterior": ("clean posterior",),
+}  # fmt: skip
+BOTH = ("num_classes", "confidence")
 
 TARGETS = [
-    Target("metrics.accuracy", metrics.accuracy,
-           lambda draw: make_pairs(draw, "confidence") | {"num_classes": pick(draw, None, 3)},
-           lambda given, result: check_share("accuracy", [p == r for p, r in pairs_of(given)], given, result), PAIRS, weight=2),
-    Target("metrics.per_class_accuracy", metrics.per_class_accuracy, lambda draw: make_pairs(draw, "num_classes", "confidence"),
-           check_per_class, PAIRS),
-    Target("metrics.successor_rate", metrics.successor_rate, lambda draw: make_pairs(draw, "num_classes", "confidence"),
-           lambda given, result: check_share("successor_rate", [p == (r + 1) % given["num_classes"] for p, r in pairs_of(given)],
-                                             given, result), PAIRS),
-    Target("metrics.confusion", metrics.confusion, lambda draw: make_pairs(draw, "num_classes"), check_confusion, PAIRS),
+    Target("metrics.accuracy", metrics.accuracy, lambda draw: make_pairs(draw,
+           "confidence") | {"num_classes": pick(draw, None, 3)},
+           check_accuracy, WORDS, weight=2),
+    Target("metrics.per_class_accuracy", metrics.per_class_accuracy, make_all(*BOTH), check_per_class, WORDS),
+    Target("metrics.successor_rate", metrics.successor_rate, make_all(*BOTH), check_successor, WORDS),
+    Target("metrics.confusion", metrics.confusion, make_all("num_classes"), check_confusion, WORDS),
     Target("metrics.label_consistency", metrics.label_consistency,
-           lambda draw: {"labels" if name == "references" else name: value
-                         for name, value in make_pairs(draw, "num_classes", "confidence").items()},
-           check_consistency, {"labels": ("references", "labels")}),
-    Target("metrics.wilson_interval", metrics.wilson_interval, make_interval, check_interval, {"n": ("successes",)}),
-    Target("metrics.predicted_marginal", metrics.predicted_marginal,
-           lambda draw: {name: value for name, value in make_pairs(draw, "num_classes").items() if name != "references"},
+           lambda draw: renamed(make_pairs(draw, *BOTH), "references", "labels"), check_consistency, WORDS),
+    Target("metrics.wilson_interval", metrics.wilson_interval, make_interval, check_interval, WORDS),
+    Target("metrics.predicted_marginal", metrics.predicted_marginal, make_predicted,
            lambda given, result: close(result[:5000], share_of(given["predictions"], whole(given["num_classes"], 2)))),
     Target("metrics.marginal_kl", metrics.marginal_kl, make_marginal,
-           lambda given, result: close(result, kl_of(*marginals(given)[:2])), PAIRS),
+           lambda given, result: close(result, kl_of(*marginals(given)[:2])), WORDS),
     Target("metrics.marginal_tv", metrics.marginal_tv, make_marginal,
-           lambda given, result: close(result, tv_of(*marginals(given)[:2])), PAIRS),
-    Target("metrics.marginal_shift", metrics.marginal_shift, make_marginal, check_shift, PAIRS),
-    Target("metrics.sampling_kl", metrics.sampling_kl, lambda draw: {"true": converted(draw, np.full(4, 0.25)), "n": 10},
-           check_sampling(0), PAIRS),
-    Target("metrics.sampling_tv", metrics.sampling_tv, lambda draw: {"true": converted(draw, np.full(4, 0.25)), "n": 10},
-           check_sampling(1), PAIRS),
-    Target("metrics.classifier_calibration", metrics.classifier_calibration, make_logits, check_calibration, weight=2),
+           lambda given, result: close(result, tv_of(*marginals(given)[:2])), WORDS),
+    Target("metrics.marginal_shift", metrics.marginal_shift, make_marginal, check_shift, WORDS),
+    Target("metrics.sampling_kl", metrics.sampling_kl, make_true, check_sampling(0), WORDS),
+    Target("metrics.sampling_tv", metrics.sampling_tv, make_true, check_sampling(1), WORDS),
+    Target("metrics.classifier_calibration", metrics.classifier_calibration, make_logits, check_calibration, WORDS,
+           weight=2),
     Target("metrics.classifier_reliability", metrics.classifier_reliability, make_logits,
-           lambda given, rows: check_rows(given, rows, len(scored(given)[1]))),
-    Target("metrics.audit_metrics", metrics.audit_metrics, make_audit, check_audit, {"clean_posterior": ("clean posterior",)}),
-    Target("metrics.reliability", reliability, make_audit, check_audit, {"clean_posterior": ("clean posterior",)}),
-    Target("metrics.frechet_distance", metrics.frechet_distance,
-           lambda draw: {"features_a": make_features(draw), "features_b": make_features(draw)}, check_frechet, SIDES),
-    Target("metrics.classwise_frechet", metrics.classwise_frechet, lambda draw: make_classwise(draw, {}), check_classwise_frechet, SIDES),
-    Target("metrics.density_coverage", metrics.density_coverage,
-           lambda draw: {"real": make_features(draw), "fake": make_features(draw, 7), "k": pick(draw, 1, 3), "device": "cpu",
-                         "ties": pick(draw, "count", "exclude"), "chunk": pick(draw, None, 5)}, check_density, SIDES, weight=2),
-    Target("metrics.classwise_density_coverage", metrics.classwise_density_coverage,
-           lambda draw: make_classwise(draw, {"k": 2, "ties": "count", "device": "cpu"}), check_classwise_density, SIDES),
-    Target("metrics.inception_score", metrics.inception_score,
-           lambda draw: {"probabilities": converted(draw, draw.dirichlet(np.ones(3), 6)), "splits": pick(draw, 1, 3)}, check_score,
-           {"probabilities": ("rows", "probabilities")}),
-    Target("metrics.mixture_reference", metrics.mixture_reference,
-           lambda draw: {"clean_consistency": 0.9, "error_rate": 0.5, "num_classes": 10}, check_mixture),
-    Target("metrics.FeatureStatistics", joined,
-           lambda draw: {"features": pick(draw, None, make_features(draw)), "more": make_features(draw, 3)}, check_statistics, SIDES),
-    Target("metrics.FeatureStatistics.merge", lambda other: FeatureStatistics(np.eye(2)).merge(other),
-           lambda draw: {"other": FeatureStatistics(np.eye(2))},
-           lambda given, result: confirm(isinstance(given["other"], FeatureStatistics), "other"), weight=0.2),
-    Target("metrics.FeatureStatistics.from_state", FeatureStatistics.from_state, make_state, check_state, STATE, weight=2),
-    Target("metrics.FeatureStatistics.load", FeatureStatistics.load, lambda draw: {"path": __file__},
-           lambda given, result: confirm(False, "no file of statistics"), {"path": ("file", "statistics")}, {"path": PATHS}, weight=0.3),
-    Target("metrics.Extractor.__call__", lambda **given: EXTRACTOR(**given),
-           lambda draw: {"images": torch.from_numpy(draw.integers(0, 256, (3, 1, 2, 2), dtype=np.uint8)), "batch_size": 2,
-                         "progress": False}, check_extracted),
-    Target("metrics.judge_extractor", lambda **given: metrics.judge_extractor(Judge(), **given),
-           lambda draw: {"name": "j", "mean": [0.5], "std": [0.5], "device": "cpu"}, check_judge),
-    Target("metrics.metric_name", metrics.metric_name,
-           lambda draw: {"metric": pick(draw, "frechet", "density", "inception_score"), "extractor": EXTRACTOR}, check_name, weight=0.3),
-    Target("metrics.find_inception_weights", metrics.find_inception_weights, lambda draw: {"where": None}, check_path,
-           {"where": ("neither", "has none of", "Hub")}, {"where": PATHS}, weight=0.3),
-    Target("metrics.inception_name", metrics.inception_name, lambda draw: {"path": __file__}, check_path,
-           {"path": ("file",)}, {"path": PATHS}, weight=0.3),
-    Target("metrics.weights_hash", metrics.weights_hash, lambda draw: {"network": Judge()},
-           lambda given, result: confirm(isinstance(given["network"], nn.Module) and len(result) == 64, "hash"), weight=0.1),
-    Target("metrics.AccuracyWithInterval", lambda **given: metrics.AccuracyWithInterval().compute(**given), make_compute,
-           check_computed, EVALUATED, weight=0.1),
+           check_reliability, WORDS),
+    Target("metrics.audit_metrics", metrics.audit_metrics, make_audit, check_audit, WORDS),
+    Target("metrics.reliability", reliability, make_audit, check_audit, WORDS),
+    Target("metrics.AccuracyWithInterval", lambda **given: metrics.AccuracyWithInterval().compute(**given),
+           make_compute,
+           check_computed, WORDS, weight=0.1),
 ]  # fmt: skip

@@ -139,6 +139,12 @@ def check_classes(name: str, labels: Any, num_classes: int) -> Tensor:
     return labels
 
 
+def _holds_masked(values: Any) -> bool:
+    if isinstance(values, list | tuple):
+        return any(map(_holds_masked, values))
+    return isinstance(values, np.ma.MaskedArray)
+
+
 def on_host(name: str, values: Any) -> Tensor:
     """An array, a tensor or nested sequences of real numbers as float64 on the CPU, without gradient.
 
@@ -151,8 +157,7 @@ def on_host(name: str, values: Any) -> Tensor:
         if values.is_complex() or values.dtype == torch.bool:
             raise TypeError(f"{name} must be real numbers, got {values.dtype}")
         return values.detach().to("cpu", torch.float64)
-    parts = set(map(type, values)) if isinstance(values, list | tuple) else {type(values)}
-    if any(issubclass(kind, np.ma.MaskedArray) for kind in parts):
+    if _holds_masked(values):
         raise ValueError(f"{name} is a masked array, and its mask would be lost; fill or drop what it hides")
     try:
         array = np.asarray(values)

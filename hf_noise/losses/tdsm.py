@@ -313,7 +313,7 @@ def tdsm_loss(
                 image, label = part.unbind(1)
                 told = {name: value if value is None else value[image] for name, value in conditioning.items()}
                 denoised = denoised_by(denoiser, x[image], sigma[image], label, told)
-                rest = rest.index_add(0, image, per_image(others[image, label], x) * denoised)
+                rest = rest.index_add(0, image, (per_image(others[image, label], x) * denoised).to(rest.dtype))
         mixture = mixture + rest
     return weighted_error(mixture, images, sigma, sigma_data)
 

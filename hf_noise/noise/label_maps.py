@@ -71,7 +71,7 @@ def check_label_map(mapping: Any, num_classes: int) -> tuple[tuple[int, int], ..
     num_classes = check_num_classes(num_classes, 20)
     try:
         pairs = list(mapping.items() if isinstance(mapping, Mapping) else mapping)
-    except TypeError as error:
+    except (TypeError, NotImplementedError) as error:
         raise TypeError(f"the mapping must be {{class: partner, ...}} or pairs, got {mapping!r:.80}") from error
     if not pairs:
         raise ValueError("the mapping names no class; give {class: partner, ...}, such as label_maps.CIFAR10")
