@@ -142,7 +142,7 @@ def _twin(value: Any) -> Any:
 
 def _unchanged(before: Any, after: Any) -> bool:
     if isinstance(before, torch.Tensor):
-        return before.shape == after.shape and (before.is_sparse or _bits(before) == _bits(after.detach()))
+        return before.shape == after.shape and (before.is_sparse or _bits(before) == _bits(after))
     if isinstance(before, np.ma.MaskedArray):
         return True  # refused, or never looked at
     if isinstance(before, np.ndarray):
@@ -155,7 +155,7 @@ def _unchanged(before: Any, after: Any) -> bool:
 
 
 def _bits(values: torch.Tensor) -> bytes:
-    return values.resolve_conj().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return values.detach().resolve_conj().contiguous().view(-1, 1).view(torch.uint8).numpy().tobytes()
 
 
 @contextlib.contextmanager

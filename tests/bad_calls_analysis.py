@@ -187,7 +187,7 @@ def check_augmented(given: dict[str, Any], found: Any) -> None:
     ]
     confirm(all(torch.equal(one[1][0], row) for one, row in zip(alone, described)), "depends on the batch")
     if torch.isfinite(images).all() and images.abs().max() < 1e3:
-        close(moved.double(), torch.cat([one[0] for one in alone]).double() if alone else moved.double(), 1e-2)
+        close(moved.detach().double(), torch.cat([one[0] for one in alone] or [moved]).detach().double(), 1e-2)
         confirm(bool((moved.double().abs() <= images.double().abs().max() * 1.01).all()), "brighter")
 
 

@@ -150,7 +150,7 @@ def check_columns(given: dict[str, Any], result: Any) -> None:
     confirm(set(result) == {name, f"clean_{name}", "is_noisy", "sample_id"}, "columns")
     same(result[f"clean_{name}"], values)
     same(result["sample_id"], sample)
-    labels = {"_noise": noise, "labels": batch[name], "sample": sample.tolist(), "epoch": given["epoch"]}
+    labels = {"_noise": noise, "labels": np.asarray(batch[name]), "sample": sample.tolist(), "epoch": given["epoch"]}
     check_labels(labels, (result[name], result["is_noisy"]))
 
 
