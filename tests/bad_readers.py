@@ -56,8 +56,8 @@ def _nested(value: Any) -> tuple[list[int], list[Any]]:
     if isinstance(value, memoryview | bytearray) or hasattr(value, "typecode"):
         value = np.asarray(value)
     if isinstance(value, np.ndarray | np.generic):
-        if value.dtype.kind == "b" and not value.ndim:
-            return [], [bool(value)]
+        if value.dtype.kind == "b":
+            return list(value.shape), value.reshape(-1).tolist()  # refused, but in a list of numbers
         confirm(value.dtype.kind in "iuf", f"dtype {value.dtype}")
         values = np.asarray(value)
         values = values.astype(np.float64) if value.dtype.kind == "f" else values
