@@ -220,6 +220,15 @@ def check_path(given: dict[str, Any], result: Any) -> None:
     [where] = given.values()
     confirm(where is None and result is None or where is not None and Path(where).is_file(), "path")
 
+def make_compute(draw: np.random.Generator) -> dict[str, Any]:
+    return {"predictions": draw.normal(size=(12, 2)).tolist(), "real": make_features(draw)}
+
+
+def check_computed(given: dict[str, Any], result: Any) -> None:
+    check_frechet({"features_a": given["real"], "features_b": given["predictions"]}, result["frechet_distance"])
+    same(result["n"], len(given["predictions"]))
+
+
 def make_density(draw: np.random.Generator) -> dict[str, Any]:
     settings = {"ties": pick(draw, "count", "exclude"), "chunk": pick(draw, None, 5), "device": "cpu"}
     return {"real": make_features(draw), "fake": make_features(draw, 7), "k": pick(draw, 1, 3), **settings}
@@ -246,7 +255,8 @@ FILES = ("file", "statistics", "neither", "has none of", "Hub")
 WORDS = {
     "real": ("class", "one side"), "fake": ("class", "generated", "one side"), "real_labels": ("class",),
     "fake_labels": ("class",), "k": ("neighbours",), "features_a": ("one side",), "features_b": ("other",),
-    "more": ("features",), "state": ("n", "mean", "scatter", "statistics", "missing"), "probabilities": ("rows",),
+    "more": ("features",), "predictions": ("predictions or references", "one side", "features"),
+    "state": ("n", "mean", "scatter", "statistics", "missing"), "probabilities": ("rows",),
     "path": FILES, "where": FILES,
 }  # fmt: skip
 PATHS = tuple(
@@ -282,6 +292,8 @@ TARGETS = [
     Target("metrics.Extractor.__call__", lambda **given: EXTRACTOR(**given), make_extracted, check_extracted),
     Target("metrics.judge_extractor", lambda **given: metrics.judge_extractor(Judge(), **given),
            lambda draw: {"name": "j", "mean": [0.5], "std": [0.5], "device": "cpu"}, check_judge),
+    Target("metrics.FrechetDistance", lambda **given: metrics.FrechetDistance().compute(**given), make_compute,
+           check_computed, WORDS, weight=0.1),
     Target("metrics.metric_name", metrics.metric_name, make_named, check_name, weight=0.3),
     Target("metrics.find_inception_weights", metrics.find_inception_weights, lambda draw: {"where": None}, check_path,
            WORDS,

@@ -35,7 +35,7 @@ _LOGITS = """
 class Checked(evaluate.Metric):
     """A metric that says which of its inputs cannot be taken: evaluate and Arrow speak of their own types.
 
-    Without a word evaluate drops the mask of a masked array, and reads texts of digits as numbers.
+    Without a word evaluate drops the mask of a masked array, and reads booleans and texts of digits as numbers.
     """
 
     def add_batch(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> None:
@@ -130,13 +130,15 @@ class Calibration(Checked):
 
 
 def _unfit(values: Any) -> str | None:
-    """What evaluate would misread in a column, if anything: masked arrays and texts, at any depth."""
+    """What evaluate would misread in a column, if anything: masked arrays, texts and masks, at any depth."""
     if isinstance(values, np.ma.MaskedArray):
         return "a masked array, whose mask would be lost"
     if isinstance(values, str | bytes) or isinstance(values, np.ndarray) and values.dtype.kind in "US":
         return f"the text {values!r:.40}"
-    if isinstance(values, list | tuple) and not set(map(type, values)) <= {int, float}:
-        return next(filter(None, map(_unfit, values)), None)
+    if isinstance(values, np.ndarray) and values.dtype == bool:
+        return "booleans"
+    if isinstance(values, list | tuple) and not (kinds := set(map(type, values))) <= {int, float}:
+        return "booleans" if kinds == {bool} else next(filter(None, map(_unfit, values)), None)
     return None
 
 
