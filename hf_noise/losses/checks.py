@@ -7,6 +7,7 @@ eager mode alone (`may_look`). Everything else is known to the host, and is chec
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any
 
@@ -50,16 +51,20 @@ def check_real(name: str, value: Any, allowed: str, remedy: str = "") -> float:
     """
     if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
         raise TypeError(f"{name} must be a real number in {allowed}, got {value!r} of type {type(value).__name__}")
-    low, high = (float(end) for end in allowed[1:-1].split(","))
-    above = value > low if allowed[0] == "(" else value >= low
-    below = value < high if allowed[-1] == ")" else value <= high
-    if not (above and below):
+    low, high, from_low, to_high = _ends(allowed)
+    if not (low < value < high or (from_low and value == low) or (to_high and value == high)):
         said = _SAID.get(allowed, f"lie in {allowed}")
         raise ValueError(f"{name} must {said}, got {value!r}" + (f"; {remedy}" if remedy else ""))
     try:
         return float(value)
     except OverflowError as error:
         raise ValueError(f"{name} must be a number that a float can hold, got {value!r:.40}") from error
+
+
+@lru_cache
+def _ends(allowed: str) -> tuple[float, float, bool, bool]:
+    low, high = map(float, allowed[1:-1].split(","))
+    return low, high, allowed[0] == "[", allowed[-1] == "]"
 
 
 def check_count(name: str, value: Any, smallest: int = 1, largest: float = math.inf) -> int:
@@ -110,8 +115,8 @@ def check_positive(name: str, values: Tensor) -> None:
 
     NaN passes, as it does through the loss: whoever watches that can name the batch.
     """
-    if may_look(values) and (wrong := values <= 0).any():
-        raise ValueError(f"{name} must be > 0, got {values[wrong][0].item()}")
+    if values.numel() and may_look(values) and (smallest := values.detach().min().item()) <= 0:
+        raise ValueError(f"{name} must be > 0, got {smallest}")
 
 
 def check_integers(name: str, values: Any) -> Tensor:
