@@ -7,19 +7,27 @@
 A call starts from valid arguments and has one or two of them replaced (see `bad_values`). It is right if
 
 - it returns, and the target's checker confirms the result for these very arguments (a slow twin, or an invariant), and
-  the arguments are as they were; or
+  the arguments are as they were: "result"; or
 - it raises ValueError, TypeError, FileNotFoundError or RuntimeError, in a `raise` of a file of hf_noise, with a message
-  that names the argument or the value.
+  that names the argument or the value: "refused".
 
 All else is a finding: "silent" (a result that nobody confirms), "raw" (an error from inside NumPy, torch, ...),
 "unnamed" (an error of ours that does not say which argument), "slow" (past the time limit).
 
-To add targets, write `tests/bad_calls_<floor>.py` with a list `TARGETS = [Target(...), ...]`; it is found by its name. A
-target is a name, a callable that takes keywords, a maker of valid arguments (of a NumPy generator), and a checker
-(arguments, result) that raises `Unconfirmed` unless the arguments are valid and the result is theirs. Checkers read
-arguments with `whole`, `number`, `flag`, `text`, `ints` and `reals` below, which share nothing with the code under test,
-and compare with `same` and `close`. Arguments whose names begin with _ are never replaced. `words` are what messages call an argument besides its name; `extra` gives values of
-a target's own for an argument.
+To add targets, write `tests/bad_calls_<floor>.py` with a list `TARGETS = [Target(...), ...]`; it is found by its name.
+
+    def check(given, result):                                # raises Unconfirmed unless given is valid and result right
+        close(result, number(given["error_rate"]) ** 2)
+
+    TARGETS = [Target("floor.square", square, lambda draw: {"error_rate": 0.5}, check)]
+
+- `make` draws valid keyword arguments with a NumPy generator, several kinds of them (arrays, lists, tensors).
+- `check` reads the arguments with the strict readers of `bad_readers`, which share nothing with the code under test.
+- An argument whose name begins with _ is never replaced (an object whose method is called).
+- `words` are what messages call an argument besides its name; `extra` has values of a target's own for an argument.
+- `weight` is how often it is called, beside 1 for all others.
+
+A call depends on the seed, its number and the list of targets alone; --targets makes another list.
 """
 
 from __future__ import annotations
@@ -30,7 +38,6 @@ import copy
 import dis
 import functools
 import importlib
-import math
 import re
 import resource
 import signal
@@ -39,7 +46,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +55,12 @@ import torch
 if __name__ == "__main__":  # else targets would import a second copy of this module, with classes of its own
     sys.path.insert(0, str(Path(__file__).parent))
 
+from bad_readers import confirm
 from bad_values import spoiled
 
 ALLOWED = (ValueError, TypeError, FileNotFoundError, RuntimeError)
 SECONDS, MEMORY = 10, 6 << 30
 FINDINGS = ("silent", "raw", "unnamed", "slow")
-
-
-class Unconfirmed(Exception):
-    """A checker does not confirm the result of a call."""
 
 
 class TookTooLong(BaseException):
@@ -86,112 +89,6 @@ class Outcome:
     index: int
     changed: Mapping[str, Any]
     said: str
-
-
-# ---- the strict readers of checkers
-
-
-def confirm(condition: Any, what: str) -> None:
-    """Raise Unconfirmed unless the condition holds."""
-    if not condition:
-        raise Unconfirmed(what)
-
-
-def number(value: Any) -> float:
-    confirm(isinstance(value, Real) and not isinstance(value, bool), f"{value!r:.60} is no real number")
-    try:
-        return float(value)
-    except OverflowError:
-        raise Unconfirmed("no float holds this") from None
-
-
-def whole(value: Any, low: float = -math.inf, high: float = math.inf) -> int:
-    """An integer in [low, high]."""
-    confirm(isinstance(value, Integral) and not isinstance(value, bool), f"{value!r:.60} is no integer")
-    confirm(low <= int(value) <= high, f"{value!r:.60} is outside [{low}, {high}]")
-    return int(value)
-
-
-def flag(value: Any) -> bool:
-    confirm(isinstance(value, bool | np.bool_), f"{value!r:.60} is no bool")
-    return bool(value)
-
-
-def text(value: Any, *allowed: str) -> str:
-    confirm(isinstance(value, str) and (not allowed or value in allowed), f"{value!r:.60} is none of {allowed}")
-    return str(value)
-
-
-def _nested(value: Any) -> tuple[list[int], list[Any]]:
-    """Shape and numbers, in order, of an array, a tensor, a number or sequences of them."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise Unconfirmed("a masked array")
-    if isinstance(value, torch.Tensor):
-        confirm(value.layout is torch.strided, "not dense")
-        return list(value.shape), value.detach().resolve_conj().reshape(-1).tolist()
-    if isinstance(value, memoryview | bytearray) or hasattr(value, "typecode"):
-        value = np.asarray(value)
-    if isinstance(value, np.ndarray | np.generic):
-        if value.dtype.kind == "b" and not value.ndim:
-            return [], [bool(value)]
-        confirm(value.dtype.kind in "iuf", f"dtype {value.dtype}")
-        values = np.asarray(value)
-        values = values.astype(np.float64) if value.dtype.kind == "f" else values
-        return list(value.shape), values.reshape(-1).tolist()
-    if isinstance(value, list | tuple | range):
-        parts = [_nested(part) for part in value]
-        confirm(all(shape == parts[0][0] for shape, _ in parts), "ragged")
-        return [len(parts), *(parts[0][0] if parts else [])], [entry for _, part in parts for entry in part]
-    return [], [value]
-
-
-def _objects(shape: list[int], values: list[Any]) -> np.ndarray:
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array.reshape(shape)
-
-
-def _numbers(value: Any, ndim: int | None) -> tuple[list[int], list[Any]]:
-    shape, values = _nested(value)
-    confirm(ndim is None or len(shape) == ndim, f"shape {shape}")
-    is_bool = [isinstance(entry, bool | np.bool_) for entry in values]
-    if isinstance(value, list | tuple) and not all(is_bool):  # in a list of numbers True is 1, as Python has it
-        values = [int(entry) if bad else entry for entry, bad in zip(values, is_bool)]
-    return shape, values
-
-
-def ints(value: Any, ndim: int | None = None) -> np.ndarray:
-    """An array of Python's integers."""
-    shape, values = _numbers(value, ndim)
-    return _objects(shape, [whole(entry) for entry in values])
-
-
-def reals(value: Any, ndim: int | None = None) -> np.ndarray:
-    """An array of Python's floats, as float64."""
-    shape, values = _numbers(value, ndim)
-    return np.array([number(entry) for entry in values], dtype=np.float64).reshape(shape)
-
-
-def same(found: Any, expected: Any, what: str = "result") -> None:
-    """Confirm two values, arrays or containers to be equal; NaN equals NaN."""
-    if isinstance(expected, Mapping):
-        confirm(isinstance(found, Mapping) and set(found) == set(expected), f"{what} has other keys")
-        for key in expected:
-            same(found[key], expected[key], f"{what}[{key!r}]")
-        return
-    left, right = (_nested(side) if not isinstance(side, str | None | bool) else ([], [side]) for side in (found, expected))
-    equal = left[0] == right[0] and all(a == b or (a != a and b != b) for a, b in zip(left[1], right[1]))
-    confirm(equal, f"{what} is {found!r:.200}, not {expected!r:.200}")
-
-
-def close(found: Any, expected: Any, tolerance: float = 1e-6, what: str = "result") -> None:
-    """Confirm numbers to be near, relatively or absolutely; NaN is near NaN, and inf near itself."""
-    left, right = reals(found), np.asarray(expected, dtype=np.float64)
-    confirm(left.shape == right.shape, f"{what} has the shape {left.shape}, not {right.shape}")
-    with np.errstate(invalid="ignore"):
-        near = np.abs(left - right) <= tolerance * np.maximum(1, np.abs(right))
-    near |= (left == right) | (np.isnan(left) & np.isnan(right))
-    confirm(near.all(), f"{what} is {left[~near][:3]}, not {right[~near][:3]}")
 
 
 # ---- running
@@ -245,12 +142,20 @@ def _twin(value: Any) -> Any:
 
 def _unchanged(before: Any, after: Any) -> bool:
     if isinstance(before, torch.Tensor):
-        after = after.detach()
-        return before.shape == after.shape and (before.is_sparse or torch.equal(before.nan_to_num(), after.nan_to_num())
-                                                if before.is_floating_point() else torch.equal(before, after))
+        return before.shape == after.shape and (before.is_sparse or _bits(before) == _bits(after))
+    if isinstance(before, np.ma.MaskedArray):
+        return True  # refused, or never looked at
     if isinstance(before, np.ndarray):
-        return before.tobytes() == after.tobytes() if before.dtype != object else True
-    return len(before) == len(after) if isinstance(before, list | dict) else True
+        return before.dtype == object or before.tobytes() == after.tobytes()
+    if isinstance(before, dict):
+        return list(before) == list(after) and _unchanged(list(before.values()), list(after.values()))
+    if isinstance(before, list):
+        return len(before) == len(after) and all(one is other for one, other in zip(before, after))
+    return True
+
+
+def _bits(values: torch.Tensor) -> bytes:
+    return values.detach().resolve_conj().contiguous().view(-1, 1).view(torch.uint8).numpy().tobytes()
 
 
 @contextlib.contextmanager
@@ -285,7 +190,9 @@ def drawn_call(targets: Sequence[Target], seed: int, index: int) -> tuple[Target
     weights = np.array([target.weight for target in targets])
     target = targets[int(draw.choice(len(targets), p=weights / weights.sum()))]
     arguments = target.make(draw)
-    names = draw.permutation(sorted(name for name in arguments if not name.startswith("_")))[: 1 + (draw.random() < 0.25)]
+    names = draw.permutation(sorted(name for name in arguments if not name.startswith("_")))[
+        : 1 + (draw.random() < 0.25)
+    ]
     changed = {}
     for name in map(str, names):
         own = target.extra.get(name, ())

@@ -1,4 +1,4 @@
-"""Slow twins of the draws: one word after another, in Python's integers, from the definitions in `hf_noise.noise.counter`.
+"""Slow twins of the draws: word after word, in Python's integers, by the definitions of `hf_noise.noise.counter`.
 
 They say which arguments are valid, too: what they cannot read raises `Unconfirmed`.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bad_calls import confirm, flag, ints, number, reals, same, text, whole
+from bad_readers import confirm, number, reals, same, whole
 
 from hf_noise.noise import Noise, noise_from_dict
 
@@ -177,7 +177,9 @@ def order(noise: Any, n_clean: int) -> list[int]:
         return list(range(total))
     key = key_of(noise.seed, noise.stream, -2)
     edges = [i * total // n_noise for i in range(n_noise + 1)] if n_noise else []
-    at = {low + ((word_of(key, 0, i) >> 32) * (high - low) >> 32) for i, (low, high) in enumerate(zip(edges, edges[1:]))}
+    at = {
+        low + ((word_of(key, 0, i) >> 32) * (high - low) >> 32) for i, (low, high) in enumerate(zip(edges, edges[1:]))
+    }
     clean, noisy = iter(range(n_clean)), iter(range(n_clean, total))
     return [next(noisy) if row in at else next(clean) for row in range(total)]
 
@@ -188,10 +190,12 @@ def order(noise: Any, n_clean: int) -> list[int]:
 def labels(noise: Any, values: list[int], sample: list[int], epoch: Any) -> list[tuple[int, bool]]:
     """What `LabelFlips` makes of labels."""
     key, classes = key_of(noise.seed, 4, epoch_of(epoch, noise.redraw)), noise.num_classes
-    partner = {value: (value + 1) % classes for value in values} if noise.kind == "cyclic" else dict(noise.mapping or ())
+    partner = (
+        {value: (value + 1) % classes for value in values} if noise.kind == "cyclic" else dict(noise.mapping or ())
+    )
     found = []
-    for value, number in zip(values, sample, strict=True):
-        word, drawn = word_at(key, number), value
+    for value, index in zip(values, sample, strict=True):
+        word, drawn = word_at(key, index), value
         if value == -100:
             pass
         elif noise.kind in ("symmetric", "uniform_resample"):
@@ -222,6 +226,3 @@ def prior_of(prior: Any, classes: int) -> np.ndarray:
     p = reals(prior, 1)
     confirm(p.shape == (classes,) and (p >= 0).all() and abs(p.sum() - 1) <= 1e-6, "no distribution")
     return p
-
-
-__all__ = [name for name in dir() if not name.startswith("_")] + ["flag", "ints", "text"]

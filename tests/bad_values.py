@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["SCALARS", "spoiled"]
+__all__ = ["SCALARS", "pick", "spoiled"]
 
 #: Instead of anything: numbers at and past every limit, and things that are no numbers.
 SCALARS: tuple[Callable[[], Any], ...] = tuple(
@@ -31,7 +31,7 @@ SCALARS: tuple[Callable[[], Any], ...] = tuple(
     )
 ) + (
     lambda: np.array(1), lambda: np.array(0.5), lambda: np.array([1]), lambda: np.array([0.5, 0.5]),
-    lambda: np.array(None), lambda: np.array("1"), lambda: [], lambda: [1], lambda: [0.5], lambda: [[1]], lambda: {},
+    lambda: np.array(None), lambda: np.array("1"), list, lambda: [1], lambda: [0.5], lambda: [[1]], dict,
     lambda: {"a": 1}, lambda: {1}, lambda: object(), lambda: torch.tensor(1), lambda: torch.tensor(0.5),
     lambda: torch.tensor(2.0), lambda: torch.tensor(math.nan), lambda: torch.tensor(0.5, requires_grad=True),
     lambda: torch.tensor([0.5]), lambda: torch.tensor(True), lambda: torch.tensor(1j), lambda: np.ma.masked,
@@ -47,7 +47,8 @@ _TENSOR_DTYPES = (
     "float64", "complex64", "bool",
 )  # fmt: skip
 _ENTRIES = (
-    -1, -100, 0, 1, 2, 1.5, -0.0, -0.5, 0.5, math.nan, math.inf, -math.inf, 255, 2**31, 2**53, 2**63 - 1, -(2**63), 1e30,
+    -1, -100, 0, 1, 2, 1.5, -0.0, -0.5, 0.5, math.nan, math.inf, -math.inf, 255, 2**31, 2**53, 2**63 - 1, -(2**63),
+    1e30,
     1e200, 1e308, 1e-30, 1e-320,
 )  # fmt: skip
 
@@ -58,13 +59,32 @@ def spoiled(draw: np.random.Generator, value: Any) -> Any:
         return _mapping(draw, value)
     if isinstance(value, np.ndarray | torch.Tensor | list | tuple) and draw.random() < 0.75:
         return _array(draw, value)
+    if isinstance(value, int | float) and math.isfinite(value) and draw.random() < 0.5:
+        return _near(draw, value)
     if isinstance(value, str) and draw.random() < 0.3:
         return _pick(draw, (value.upper(), value + " ", np.str_(value), value.encode(), [value], value[:-1]))
     return _pick(draw, SCALARS)()
 
 
-def _pick(draw: np.random.Generator, values: Any) -> Any:
+def _near(draw: np.random.Generator, value: float) -> Any:
+    """The number in another type, or another one close by."""
+    kind = _pick(draw, ("int8", "int64", "uint8", "uint64", "float16", "float32", "float64", "bool_"))
+    return _pick(draw, (
+        lambda: value + 1, lambda: value - 1, lambda: -value, lambda: 2 * value, lambda: value / 2, lambda: int(value),
+        lambda: float(value), lambda: bool(value), lambda: str(value), lambda: [value], lambda: complex(value),
+        lambda: np.array(value), lambda: np.array([value]), lambda: torch.tensor(value), lambda: Fraction(value),
+        lambda: _cast(np.array(value), kind)[()], lambda: _cast(np.array(value), kind)[()], lambda: np.ma.array(value),
+        lambda: np.nextafter(value, -math.inf), lambda: np.nextafter(value, math.inf),
+    ))()  # fmt: skip
+
+
+def pick(draw: np.random.Generator, *values: Any) -> Any:
+    """One of the values."""
     return values[int(draw.integers(len(values)))]
+
+
+def _pick(draw: np.random.Generator, values: Any) -> Any:
+    return pick(draw, *values)
 
 
 def _mapping(draw: np.random.Generator, value: Mapping) -> Any:
@@ -121,12 +141,14 @@ def _dtype(draw: np.random.Generator, values: np.ndarray) -> Any:
 
 
 def _shape(draw: np.random.Generator, values: np.ndarray) -> Any:
+    if not values.ndim:
+        return _pick(draw, (values[None], values.reshape(1, 1), values[None][:0]))
     first = values.reshape(-1)[:1]
     return _pick(draw, (
         lambda: values[None], lambda: values[..., None], lambda: values.T, lambda: values.reshape(-1),
-        lambda: values[:0], lambda: values[..., :0] if values.ndim else values, lambda: values[:1],
-        lambda: values[:-1] if values.ndim else values, lambda: values[..., :-1] if values.ndim else values,
-        lambda: np.concatenate([values, values]) if values.ndim else values, lambda: first.reshape(()) if first.size else 0,
+        lambda: values[:0], lambda: values[..., :0], lambda: values[:1],
+        lambda: values[:-1], lambda: values[..., :-1], lambda: np.concatenate([values, values]),
+        lambda: first.reshape(()) if first.size else 0,
         lambda: np.broadcast_to(values, (2, *values.shape)), lambda: np.empty((0, 3, 0), values.dtype),
         lambda: values.reshape(values.shape + (1,) * 30),
     ))()  # fmt: skip
@@ -178,7 +200,7 @@ def _container(draw: np.random.Generator, values: np.ndarray) -> Any:
     rows = listed if isinstance(listed, list) else [listed]
     return _pick(draw, (
         lambda: listed, lambda: tuple(rows), lambda: [*rows, [rows]], lambda: [*rows, None], lambda: [*rows, "1"],
-        lambda: [*rows, 2**64], lambda: [*rows, 1j], lambda: [list(values), values], lambda: dict(enumerate(rows)),
+        lambda: [*rows, 2**64], lambda: [*rows, 1j], lambda: [rows, values], lambda: dict(enumerate(rows)),
         lambda: (row for row in rows), lambda: str(listed), lambda: _as_tensor(draw, values),
         lambda: _as_tensor(draw, values), lambda: torch.ones(values.shape).requires_grad_(),
         lambda: array.array("d", range(values.size)), lambda: np.array(rows + [None], dtype=object)[:-1],

@@ -41,6 +41,7 @@ def noisy_nll(clean_nll: float, error_rate: float, vocab_size: int) -> float:
     """
     e = check_error_rate(error_rate)
     vocab_size = check_count("vocab_size", vocab_size, 1, 31)
-    if not 0 <= check_real("clean_nll", clean_nll) < math.inf:
+    nll = check_real("clean_nll", clean_nll)
+    if not 0 <= nll < math.inf:
         raise ValueError(f"clean_nll must be finite and >= 0, got {clean_nll!r}; it is in nats per token")
-    return (1 - e) * clean_nll + e * math.log(vocab_size) + binary_entropy(e)
+    return (1 - e) * nll + e * math.log(vocab_size) + binary_entropy(e)

@@ -7,6 +7,7 @@ eager mode alone (`may_look`). Everything else is known to the host, and is chec
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 __all__ = [
     "check_classes", "check_count", "check_device", "check_flag", "check_floats", "check_integers", "check_positive",
-    "check_real", "may_look", "on_host",
+    "check_real", "check_tensor", "may_look", "on_host",
 ]  # fmt: skip
 
 _INTEGERS = (
@@ -50,16 +51,20 @@ def check_real(name: str, value: Any, allowed: str, remedy: str = "") -> float:
     """
     if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
         raise TypeError(f"{name} must be a real number in {allowed}, got {value!r} of type {type(value).__name__}")
-    low, high = (float(end) for end in allowed[1:-1].split(","))
-    above = value > low if allowed[0] == "(" else value >= low
-    below = value < high if allowed[-1] == ")" else value <= high
-    if not (above and below):
+    low, high, from_low, to_high = _ends(allowed)
+    if not (low < value < high or (from_low and value == low) or (to_high and value == high)):
         said = _SAID.get(allowed, f"lie in {allowed}")
         raise ValueError(f"{name} must {said}, got {value!r}" + (f"; {remedy}" if remedy else ""))
     try:
         return float(value)
     except OverflowError as error:
         raise ValueError(f"{name} must be a number that a float can hold, got {value!r:.40}") from error
+
+
+@lru_cache
+def _ends(allowed: str) -> tuple[float, float, bool, bool]:
+    low, high = map(float, allowed[1:-1].split(","))
+    return low, high, allowed[0] == "[", allowed[-1] == "]"
 
 
 def check_count(name: str, value: Any, smallest: int = 1, largest: float = math.inf) -> int:
@@ -82,13 +87,16 @@ def check_flag(name: str, value: Any) -> bool:
 
 def check_device(name: str, device: Any) -> torch.device:
     """The device, with its number, or a ValueError if torch does not know it or cannot reach it."""
+    if isinstance(device, bool) or not isinstance(device, str | int | torch.device):
+        raise TypeError(f"device must be one of torch's, such as 'cpu', got {device!r}")
     try:
         return torch.empty(0, device=device).device
-    except (TypeError, RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must be a device that torch can use here, got {device!r}: {error}") from error
 
 
-def _check_tensor(name: str, values: Any) -> None:
+def check_tensor(name: str, values: Any) -> None:
+    """Raise TypeError unless this is a dense tensor."""
     if not isinstance(values, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(values).__name__}; take torch.as_tensor(...) of it")
     if values.layout is not torch.strided:
@@ -97,7 +105,7 @@ def _check_tensor(name: str, values: Any) -> None:
 
 def check_floats(name: str, values: Any) -> None:
     """Raise TypeError unless this is a dense tensor of floating-point numbers."""
-    _check_tensor(name, values)
+    check_tensor(name, values)
     if not values.is_floating_point():
         raise TypeError(f"{name} must be floating-point, got {values.dtype}")
 
@@ -107,16 +115,19 @@ def check_positive(name: str, values: Tensor) -> None:
 
     NaN passes, as it does through the loss: whoever watches that can name the batch.
     """
-    if may_look(values) and (wrong := values <= 0).any():
-        raise ValueError(f"{name} must be > 0, got {values[wrong][0].item()}")
+    if values.numel() and may_look(values) and (smallest := values.detach().min().item()) <= 0:
+        raise ValueError(f"{name} must be > 0, got {smallest}")
 
 
 def check_integers(name: str, values: Any) -> Tensor:
-    """The tensor as int64, or a TypeError unless it is a dense one of integers."""
-    _check_tensor(name, values)
+    """The tensor as int64, or a TypeError unless it is a dense one of integers, on a CPU a ValueError from 2^63 on."""
+    check_tensor(name, values)
     if values.dtype not in _INTEGERS:
         raise TypeError(f"{name} must be integers, got {values.dtype}")
-    return values.long()
+    whole = values.long()
+    if values.dtype == torch.uint64 and may_look(whole) and (whole < 0).any():
+        raise ValueError(f"{name} must lie below 2^63, which int64 does not reach")
+    return whole
 
 
 def check_classes(name: str, labels: Any, num_classes: int) -> Tensor:
@@ -133,6 +144,12 @@ def check_classes(name: str, labels: Any, num_classes: int) -> Tensor:
     return labels
 
 
+def _holds_masked(values: Any) -> bool:
+    if isinstance(values, list | tuple):
+        return any(map(_holds_masked, values))
+    return isinstance(values, np.ma.MaskedArray)
+
+
 def on_host(name: str, values: Any) -> Tensor:
     """An array, a tensor or nested sequences of real numbers as float64 on the CPU, without gradient.
 
@@ -141,15 +158,15 @@ def on_host(name: str, values: Any) -> Tensor:
         ValueError: they are ragged, or a masked array whose mask would be lost.
     """
     if isinstance(values, Tensor):
-        _check_tensor(name, values)
+        check_tensor(name, values)
         if values.is_complex() or values.dtype == torch.bool:
             raise TypeError(f"{name} must be real numbers, got {values.dtype}")
         return values.detach().to("cpu", torch.float64)
-    if isinstance(values, np.ma.MaskedArray):
+    if _holds_masked(values):
         raise ValueError(f"{name} is a masked array, and its mask would be lost; fill or drop what it hides")
     try:
         array = np.asarray(values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{name} cannot be read as an array: {error}") from error
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be real numbers, got {array.dtype}")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from hf_noise.losses.checks import check_floats, check_integers, check_positive, check_real
+from hf_noise.losses.checks import check_floats, check_integers, check_positive, check_real, check_tensor
 
 __all__ = ["dsm_loss", "edm_weight"]
 
@@ -29,20 +29,20 @@ def edm_weight(sigma: Tensor, sigma_data: float = SIGMA_DATA) -> Tensor:
 
     Args:
         sigma: float, any shape, > 0.
-        sigma_data: standard deviation of the images, > 0.
+        sigma_data: standard deviation of the images, in [1e-6, 1e6].
 
     Returns:
         Tensor of the shape of `sigma`.
 
     Raises:
         TypeError: sigma is no floating-point tensor, or sigma_data no number.
-        ValueError: sigma_data is not finite or <= 0, or, on a CPU, a sigma is <= 0.
+        ValueError: sigma_data is out of range, or, on a CPU, a sigma is <= 0.
 
     Source: Karras et al. 2022, table 1.
     """
     check_floats("sigma", sigma)
     check_positive("sigma", sigma)
-    sigma_data = check_real("sigma_data", sigma_data, "(0, inf)", "it is the standard deviation of the images")
+    sigma_data = check_real("sigma_data", sigma_data, "[1e-6, 1e6]", "it is the standard deviation of the images")
     return (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
 
 
@@ -74,11 +74,12 @@ def per_image(values: Tensor, images: Tensor) -> Tensor:
 def denoised_by(
     denoiser: Callable[..., Tensor], x: Tensor, sigma: Tensor, labels: Tensor | None, told: dict[str, Tensor | None]
 ) -> Tensor:
-    """D(x, sigma, labels, **told), or a ValueError unless it has the shape of x: others would broadcast to it."""
+    """D(x, sigma, labels, **told), or a ValueError unless it is real and of the shape of x: others would broadcast."""
     denoised = denoiser(x, sigma, labels, **told)
-    if not isinstance(denoised, Tensor) or denoised.shape != x.shape:
-        what = list(denoised.shape) if isinstance(denoised, Tensor) else type(denoised).__name__
-        raise ValueError(f"the denoiser must return images of the shape that it was given, {list(x.shape)}, got {what}")
+    if not isinstance(denoised, Tensor) or denoised.shape != x.shape or not denoised.is_floating_point():
+        is_tensor = isinstance(denoised, Tensor)
+        what = f"{list(denoised.shape)} of {denoised.dtype}" if is_tensor else type(denoised).__name__
+        raise ValueError(f"the denoiser must return floating-point images {list(x.shape)}, as it was given, got {what}")
     return denoised
 
 
@@ -89,8 +90,7 @@ def check_told(denoiser: Callable[..., Tensor], told: dict[str, Tensor | None], 
     for name, values in told.items():
         if values is None:
             continue
-        if not isinstance(values, Tensor):
-            raise TypeError(f"{name} must be a tensor [B, ...] or None, got {type(values).__name__}")
+        check_tensor(name, values)
         if values.ndim < 1 or len(values) != batch:
             raise ValueError(f"{name} must have the leading dimension {batch} of the images, got {list(values.shape)}")
 
@@ -129,8 +129,8 @@ def dsm_loss(
 
     Raises:
         TypeError: an argument is of another type or dtype.
-        ValueError: shapes do not agree, that of what the denoiser returns too; sigma_data <= 0; or, on a CPU, a sigma
-            is <= 0.
+        ValueError: shapes do not agree, that of what the denoiser returns too; sigma_data is out of range; or, on a
+            CPU, a sigma is <= 0.
 
     Source: Karras et al. 2022, equations 2 and 3.
     """

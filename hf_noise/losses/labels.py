@@ -82,7 +82,8 @@ def label_nll(logits: Tensor, labels: Tensor, columns: Tensor | None = None, smo
     else:
         said = columns.index_select(0, labels.flatten()).view(log_p.shape)  # unlike columns[labels], refuses -1
         nll = -torch.logsumexp(log_p + said, dim=-1)
-        every = (log_p.exp() @ columns.T.exp()).clamp_min(torch.finfo(log_p.dtype).tiny).log() if smoothing else None
+        p = log_p.exp().to(columns.dtype) if smoothing else None
+        every = (p @ columns.T.exp()).clamp_min(torch.finfo(columns.dtype).tiny).log() if smoothing else None
     return (1 - smoothing) * nll - smoothing * every.mean(-1) if smoothing else nll
 
 

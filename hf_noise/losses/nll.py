@@ -57,7 +57,7 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | No
 
     Raises:
         TypeError: hidden, weight or bias are not floating-point, or targets no integers.
-        ValueError: shapes do not agree.
+        ValueError: shapes do not agree, or, on a CPU, a target is outside [0, V).
         RuntimeError: this torch has no fused linear cross-entropy (it came with 2.15).
     """
     for name, values in (("hidden", hidden), ("weight", weight), *([] if bias is None else [("bias", bias)])):
@@ -69,7 +69,9 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | No
             f"{list(weight.shape)} and targets {list(targets.shape)}"
         )
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"bias must be [{len(weight)}], got {list(bias.shape)}")
+        raise ValueError(f"bias must be [{len(weight)}] as weight has rows, got {list(bias.shape)}")
+    if targets.numel() and may_look(targets):
+        check_classes("targets", targets.clamp_min(-1).masked_fill(targets == IGNORE_INDEX, 0), len(weight))
     if not HAS_FUSED:
         raise RuntimeError(f"torch {torch.__version__} has no fused linear cross-entropy; use torch >= 2.15")
     flat = hidden.reshape(-1, hidden.shape[-1])
@@ -194,7 +196,7 @@ def posthoc_nll(
         targets: int64 [...], in [0, V).
         error_rate: e in [0, 1).
         vocab_size: number of ids that noise draws from, the first ones, in [1, V]; V by default.
-        floor: smallest p before renormalisation, as a multiple of e / V, finite and > 0.
+        floor: smallest p before renormalisation, as a multiple of e / V, in (0, 1].
 
     Returns:
         float32 [...], -log p(target) in nats.
@@ -212,7 +214,7 @@ def posthoc_nll(
         raise ValueError(f"logits {list(logits.shape)} need targets {rows}, got {list(targets.shape)}")
     vocab_size = every if vocab_size is None else check_count("vocab_size", vocab_size, 1, every)
     error_rate = check_real("error_rate", error_rate, "[0, 1)", "it is the share of wrong tokens")
-    floor = check_real("floor", floor, "(0, inf)", "it keeps what the model just misses from costing all it has")
+    floor = check_real("floor", floor, "(0, 1]", "it keeps what the model just misses from costing all it has")
     log_q = F.log_softmax(logits.float(), dim=-1)
     if error_rate == 0:
         return -log_q.gather(-1, targets.unsqueeze(-1)).squeeze(-1)

@@ -178,6 +178,7 @@ def transition_aware_weights(
             f"{[len(noisy_labels), len(transition)]}, got {list(given.shape)}; is the classifier one of other classes?"
         )
     temperature = check_real("temperature", temperature, "(0, inf)", "1 leaves the posterior as it is")
+    max_condition = check_real("max_condition", max_condition, "[1, inf]")
     logits, clamp = check_flag("logits", logits), check_flag("clamp", clamp)
     renormalise = check_flag("renormalise", renormalise)
     if not logits and given.numel() and may_look(given):
@@ -209,7 +210,7 @@ def _by_inverse(
     labels: Tensor, transition: LabelTransition, q: Tensor, clamp: bool, renormalise: bool, max_condition: float
 ) -> Tensor:
     condition = transition.condition_number
-    if not condition <= check_real("max_condition", max_condition, "[1, inf]"):
+    if not condition <= max_condition:
         raise ValueError(
             f"the transition matrix has the condition number {condition:.3g}, so that its inverse would magnify errors "
             f"of the noisy posterior as much (allowed: {max_condition:g}); train the classifier through the matrix "
@@ -312,7 +313,7 @@ def tdsm_loss(
                 image, label = part.unbind(1)
                 told = {name: value if value is None else value[image] for name, value in conditioning.items()}
                 denoised = denoised_by(denoiser, x[image], sigma[image], label, told)
-                rest = rest.index_add(0, image, per_image(others[image, label], x) * denoised)
+                rest = rest.index_add(0, image, (per_image(others[image, label], x) * denoised).to(rest.dtype))
         mixture = mixture + rest
     return weighted_error(mixture, images, sigma, sigma_data)
 
@@ -327,7 +328,8 @@ def _split(weights: Tensor, labels: Tensor, tau: float, renormalise: bool) -> tu
     own, others = weights.gather(1, observed), weights.scatter(1, observed, 0)
     others = others.where(others > tau, 0)
     if renormalise:
-        total = (own + others.sum(1, keepdim=True)).clamp_min(torch.finfo(weights.dtype).tiny)
+        total = own + others.sum(1, keepdim=True)
+        total = torch.where(total == 0, torch.finfo(weights.dtype).tiny, total)
         own, others = own / total, others / total
     return own.squeeze(1), others
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Integral, Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["as_array", "check_count", "check_device", "check_real", "masked_units", "real_numbers"]
+__all__ = ["as_array", "check_count", "check_device", "check_path", "check_real", "masked_units", "real_numbers"]
 
 
 def as_array(name: str, values: Any) -> np.ndarray:
@@ -33,7 +35,10 @@ def as_array(name: str, values: Any) -> np.ndarray:
 
 
 def _holds_masked(values: list | tuple) -> bool:
-    return any(issubclass(kind, np.ma.MaskedArray) for kind in set(map(type, values)))
+    kinds = set(map(type, values))
+    if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
+        return True
+    return bool(kinds & {list, tuple}) and any(_holds_masked(part) for part in values if isinstance(part, list | tuple))
 
 
 def _from_tensor(name: str, values: Any) -> np.ndarray:
@@ -92,7 +97,20 @@ def check_device(device: Any) -> torch.device:
     """The device, or a ValueError if torch does not know it or cannot reach it."""
     import torch
 
+    if isinstance(device, bool) or not isinstance(device, str | int | torch.device):
+        raise TypeError(f"device must be one of torch's, such as 'cpu', got {device!r}")
     try:
         return torch.empty(0, device=device).device
-    except (TypeError, RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError, OverflowError) as error:
         raise ValueError(f"device must be one that torch can use here, got {device!r}: {error}") from error
+
+
+def check_path(name: str, path: Any) -> Path:
+    """A path that this system can look for; TypeError or FileNotFoundError for what is none."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, got {path!r:.80} of type {type(path).__name__}")
+    try:
+        Path(path).is_file()
+    except (OSError, ValueError) as error:  # too long, or with a null character
+        raise FileNotFoundError(f"{name} = {path!r:.80} cannot be a path: {error}") from error
+    return Path(path)

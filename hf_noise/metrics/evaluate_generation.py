@@ -48,6 +48,7 @@ class FrechetDistance(_OfFeatures):
 
     def _compute(self, predictions: Any, real: ArrayLike | FeatureStatistics) -> dict[str, float | int]:
         fake = _features(predictions)
+        real = real if isinstance(real, FeatureStatistics) else check_features("real", real)
         return {"frechet_distance": frechet_distance(real, fake), "n": len(fake)}
 
 

@@ -35,14 +35,14 @@ _LOGITS = """
 class Checked(evaluate.Metric):
     """A metric that says which of its inputs cannot be taken: evaluate and Arrow speak of their own types.
 
-    evaluate also drops the mask of a masked array without a word.
+    Without a word evaluate drops the mask of a masked array, and reads booleans and texts of digits as numbers.
     """
 
     def add_batch(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> None:
-        """As `evaluate.Metric.add_batch`. Raises ValueError for what is no column of numbers."""
+        """As `evaluate.Metric.add_batch`. Raises TypeError or ValueError for what is no column of numbers."""
         for name, values in (("predictions", predictions), ("references", references)):
-            if isinstance(values, np.ma.MaskedArray):
-                raise ValueError(f"{name} is a masked array, and its mask would be lost; fill or drop what it hides")
+            if unfit := _unfit(values):
+                raise TypeError(f"{name} must be numbers, got {unfit}")
         try:
             super().add_batch(predictions=predictions, references=references, **kwargs)
         except (ValueError, TypeError, OverflowError, AttributeError, IndexError, pa.ArrowException) as error:
@@ -127,6 +127,19 @@ class Calibration(Checked):
         if len(widths) > 1:
             raise ValueError(f"logits must be [n, C], got rows of {min(widths)} and of {max(widths)} classes")
         return calibration.classifier_calibration(predictions, _whole("references", references), bins=bins)
+
+
+def _unfit(values: Any) -> str | None:
+    """What evaluate would misread in a column, if anything: masked arrays, texts and masks, at any depth."""
+    if isinstance(values, np.ma.MaskedArray):
+        return "a masked array, whose mask would be lost"
+    if isinstance(values, str | bytes) or isinstance(values, np.ndarray) and values.dtype.kind in "US":
+        return f"the text {values!r:.40}"
+    if isinstance(values, np.ndarray) and values.dtype == bool:
+        return "booleans"
+    if isinstance(values, list | tuple) and not (kinds := set(map(type, values))) <= {int, float}:
+        return "booleans" if kinds == {bool} else next(filter(None, map(_unfit, values)), None)
+    return None
 
 
 def class_indices_of(predictions: Any, references: Any) -> tuple[np.ndarray, np.ndarray]:

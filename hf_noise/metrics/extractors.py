@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hf_noise.metrics.checks import check_count, check_device, real_numbers
+from hf_noise.metrics.checks import check_count, check_device, check_path, real_numbers
 
 __all__ = [
     "Extractor",
@@ -165,7 +165,7 @@ def find_inception_weights(where: str | os.PathLike | None = None) -> Path | Non
     if where is None:
         cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
         return next((path for path in (cached, cached.with_suffix(".safetensors")) if path.is_file()), None)
-    path = _path("where", where)
+    path = check_path("where", where)
     if path.is_file():
         return path
     if path.is_dir():
@@ -201,7 +201,7 @@ def inception_name(path: str | os.PathLike) -> str:
 
     Raises FileNotFoundError: there is no such file.
     """
-    path = _path("path", path)
+    path = check_path("path", path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path} of weights")
     return _called(_sha256(path))
@@ -363,17 +363,6 @@ def _instead_of_download(inception: Any, state: dict[str, Tensor]) -> Iterator[N
         yield
     finally:
         inception.load_state_dict_from_url = download
-
-
-def _path(name: str, path: Any) -> Path:
-    """A path that this system can look for; TypeError or FileNotFoundError for what is none."""
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"{name} must be a path, got {path!r:.80} of type {type(path).__name__}")
-    try:
-        Path(path).is_file()
-    except (OSError, ValueError) as error:  # too long, or with a null character
-        raise FileNotFoundError(f"{name} = {path!r:.80} cannot be a path: {error}") from error
-    return Path(path)
 
 
 def _sha256(path: Path) -> str:

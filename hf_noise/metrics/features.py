@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hf_noise.metrics.checks import as_array, check_count, real_numbers
+from hf_noise.metrics.checks import as_array, check_count, check_path, real_numbers
 from hf_noise.metrics.labels import class_indices
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class FeatureStatistics:
         """Write a safetensors file, whole or not at all."""
         from safetensors.numpy import save_file
 
-        path = _path(path)
+        path = check_path("path", path)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
@@ -208,7 +208,7 @@ class FeatureStatistics:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        path = _path(path)
+        path = check_path("path", path)
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path} with feature statistics")
         try:
@@ -231,12 +231,6 @@ class FeatureStatistics:
         self.scatter += np.outer(apart, apart) * (self.n * n / total)
         self.mean = self.mean + apart * (n / total)
         self.n = total
-
-
-def _path(path: Any) -> Path:
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path must name a file, got {path!r}")
-    return Path(path)
 
 
 def classes_of(

@@ -115,7 +115,12 @@ def mixture_reference(clean_consistency: float, error_rate: float, num_classes: 
     47.37
     """
     num_classes = check_num_classes(num_classes)
-    for name, value in (("clean_consistency", clean_consistency), ("error_rate", error_rate)):
-        if not 0 <= check_real(name, value) <= 1:
-            raise ValueError(f"{name} must lie in [0, 1], got {value!r}; it is a share, not a percentage")
+    clean_consistency, error_rate = _share("clean_consistency", clean_consistency), _share("error_rate", error_rate)
     return (1 - error_rate) * clean_consistency + error_rate * (1 - clean_consistency) / (num_classes - 1)
+
+
+def _share(name: str, value: float) -> float:
+    share = check_real(name, value)
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value!r}; it is a share, not a percentage")
+    return share

@@ -57,7 +57,10 @@ def as_array(name: str, values: Any) -> np.ndarray:
 
 
 def _holds_masked(values: list | tuple) -> bool:
-    return any(issubclass(kind, np.ma.MaskedArray) for kind in set(map(type, values)))
+    kinds = set(map(type, values))
+    if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
+        return True
+    return bool(kinds & {list, tuple}) and any(_holds_masked(part) for part in values if isinstance(part, list | tuple))
 
 
 def _from_tensor(name: str, values: Any) -> np.ndarray:
@@ -98,7 +101,9 @@ def integer_rows(name: str, rows: Iterable[Any]) -> list[np.ndarray]:
         row.astype(np.int64) if row.size == 0 and row.dtype.kind == "f" else integers(name, row) for row in arrays
     ]
     if len({row.dtype for row in arrays}) > 1 and np.result_type(*arrays).kind == "f":
-        # Joined, uint64 and a signed type would become float64. No token is so large that int64 does not hold it.
+        # Joined, uint64 and a signed type would become float64.
+        if largest := [int(row.max()) for row in arrays if row.size and row.max() > np.iinfo(np.int64).max]:
+            raise ValueError(f"{name} must hold integers below 2^63, got {largest[0]}")
         arrays = [row.astype(np.int64, copy=False) for row in arrays]
     return arrays
 

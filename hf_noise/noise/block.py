@@ -39,16 +39,16 @@ def noise_block(noise: Noise | Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in readable.items() if value is not None} | {"config": config}
 
 
-def _realised(realised: Any) -> Mapping[str, Any] | None:
-    """The realised rate {"rate", "n"} as it is, or an error unless it is one, or None."""
+def _realised(realised: Any) -> dict[str, Any] | None:
+    """The realised rate {"rate", "n"} as plain numbers, or an error unless it is one, or None."""
     if realised is None:
         return None
     if not isinstance(realised, Mapping) or not {"rate", "n"} <= set(realised):
         raise ValueError(f'realised must be {{"rate": share, "n": units}}, got {realised!r:.80}')
-    if not 0 <= check_real("realised rate", realised["rate"]) <= 1:
-        raise ValueError(f"the realised rate must lie in [0, 1], got {realised['rate']!r}")
-    check_integer("n of the realised rate", realised["n"])
-    return realised
+    rate, n = check_real("realised rate", realised["rate"]), check_integer("n of the realised rate", realised["n"])
+    if not 0 <= rate <= 1 or n < 1:
+        raise ValueError(f"the realised rate must lie in [0, 1] and be of n >= 1 units, got {realised!r:.80}")
+    return {**realised, "rate": rate, "n": n}
 
 
 def noise_sentence(block: Mapping[str, Any]) -> str:

@@ -62,7 +62,9 @@ class RandomDocuments(DocumentNoise):
             n_boost = {"random": 100, "low": 1001}[self.boost] if self.n_boost is None else self.n_boost
             choices = self.vocab_size - (self.exclude is not None)
             if isinstance(n_boost, bool) or not isinstance(n_boost, int | np.integer) or not 1 <= n_boost <= choices:
-                raise ValueError(f"n_boost must be an integer in [1, {choices}], got {n_boost!r}")
+                raise ValueError(
+                    f"n_boost must be an integer in [1, {choices}], got {n_boost!r} (vocab_size={self.vocab_size})"
+                )
             mass = 0.1 if self.boost_mass is None else self.boost_mass
             if not 0 < check_real("boost_mass", mass) <= 1:
                 raise ValueError(f"boost_mass must lie in (0, 1], got {mass!r}")

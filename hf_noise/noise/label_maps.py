@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from hf_noise.noise.arrays import integers
+from hf_noise.noise.arrays import check_num_classes, integers
 
 __all__ = ["CIFAR10", "CIFAR100", "CIFAR100_SUPERCLASSES", "LABEL_MAPS", "MNIST", "check_label_map"]
 
@@ -68,9 +68,10 @@ def check_label_map(mapping: Any, num_classes: int) -> tuple[tuple[int, int], ..
         ValueError: it is empty, leaves [0, C), names a class twice or maps one to itself.
         TypeError: classes are not integers.
     """
+    num_classes = check_num_classes(num_classes, 20)
     try:
         pairs = list(mapping.items() if isinstance(mapping, Mapping) else mapping)
-    except TypeError as error:
+    except (TypeError, NotImplementedError) as error:
         raise TypeError(f"the mapping must be {{class: partner, ...}} or pairs, got {mapping!r:.80}") from error
     if not pairs:
         raise ValueError("the mapping names no class; give {class: partner, ...}, such as label_maps.CIFAR10")

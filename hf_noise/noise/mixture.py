@@ -65,8 +65,8 @@ class DocumentNoise(Noise):
                 raise TypeError(f"exclude must be a token id or None, got {self.exclude!r}")
             if not -self.vocab_size <= self.exclude < self.vocab_size:
                 raise ValueError(
-                    f"exclude must be None or a token in [0, {self.vocab_size}) (vocab_size={self.vocab_size}), counted "
-                    f"from the end if negative, got {self.exclude!r}"
+                    f"exclude must be None or a token in [0, {self.vocab_size}), counted from the end if negative, "
+                    f"got {self.exclude!r} (vocab_size={self.vocab_size})"
                 )
             object.__setattr__(self, "exclude", int(self.exclude) % self.vocab_size)
 

@@ -122,7 +122,7 @@ def training_length(base: int, r: float) -> tuple[int, float]:
     """
     if check_integer("base", base) <= 0:
         raise ValueError(f"the base length must be > 0, got {base!r}")
-    length = base * (1 + check_ratio(r))
+    length = min(base, 2**53) * (1 + check_ratio(r))
     if not length < 2**53:
-        raise ValueError(f"base={base!r} and ratio={r!r} make a run of {length:.3g}; give lengths below 2^53")
+        raise ValueError(f"base={base!r:.40} and ratio={r!r} make a run of 2^53 or more; give smaller ones")
     return round(length), error_rate(r)

@@ -204,7 +204,8 @@ class UniformTokens(Noise):
         check_batch(batch)
         source = "labels" if "labels" in batch else "input_ids"
         if source not in batch:
-            raise ValueError(f"there is no column 'labels' or 'input_ids' to corrupt, only: {', '.join(map(str, batch))}")
+            names = ", ".join(map(str, batch))
+            raise ValueError(f"there is no column 'labels' or 'input_ids' to corrupt, only: {names}")
         sample = integers("sample_id", batch.get("sample_id", indices))
         rows = integer_rows(source, batch[source])
         lengths = np.array([row.size for row in rows], dtype=np.int64)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_noise.noise.arrays import as_array, real_numbers
+from hf_noise.noise.arrays import as_array, check_num_classes, real_numbers
 from hf_noise.noise.checks import check_real
 
 __all__ = ["ClassConditional", "check_matrix_size", "check_prior", "check_transition", "posterior", "rates_of"]
@@ -75,6 +75,7 @@ def check_prior(prior: Any, num_classes: int) -> np.ndarray:
 
     Raises TypeError unless they are real numbers.
     """
+    num_classes = check_num_classes(num_classes, 20)
     if prior is None:
         return np.full(num_classes, 1 / num_classes)
     p = real_numbers("the prior", prior)

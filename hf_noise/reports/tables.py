@@ -13,8 +13,8 @@ def figure(value: float | None, digits: int = 3) -> str:
 
     Raises TypeError unless it is a real number, ValueError unless `digits` is an integer in [0, 17].
     """
-    if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
-        raise TypeError(f"value must be a real number or None, got {value!r} of type {type(value).__name__}")
+    if value is not None:
+        value = _number("value", value)
     if isinstance(digits, bool) or not isinstance(digits, int) or not 0 <= digits <= 17:
         raise ValueError(f"digits must be an integer in [0, 17], got {digits!r}")
     return "-" if value is None else f"{value:.{digits}f}"
@@ -27,11 +27,10 @@ def percent(share: float | None) -> str:
     """
     if share is None:
         return figure(None)
-    if isinstance(share, bool) or not isinstance(share, Real):
-        raise TypeError(f"share must be a real number or None, got {share!r} of type {type(share).__name__}")
-    if share < 0 or share > 1:
+    number = _number("share", share)
+    if number < 0 or number > 1:
         raise ValueError(f"share must lie in [0, 1], got {share!r}; it is no percentage")
-    return figure(100 * float(share), 1)
+    return figure(100 * number, 1)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -57,6 +56,15 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = ["-" * w if i == 0 else "-" * max(w - 1, 1) + ":" for i, w in enumerate(widths)]
     return "\n".join([line(header), "|" + "|".join(f" {cell} " for cell in rule) + "|", *map(line, rows)])
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number or None, got {value!r} of type {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} must be a number that a float can hold, got {value!r:.40}") from error
 
 
 def _cells(row: Sequence[str]) -> Sequence[str]:

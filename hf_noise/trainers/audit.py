@@ -17,6 +17,7 @@ from hf_noise.losses import clean_posterior, mixture_posterior
 from hf_noise.noise import UniformTokens
 from hf_noise.noise.arrays import as_array
 from hf_noise.noise.checks import check_choice
+from hf_noise.noise.rates import check_error_rate
 from hf_noise.trainers.collate import text_config
 from hf_noise.trainers.scoring import TokenScores, score_batches
 
@@ -47,6 +48,7 @@ def posterior(
     """
     functions = {"corrected": clean_posterior, "nll": mixture_posterior}
     function = functions[check_choice("trained", trained, functions)]
+    error_rate = check_error_rate(error_rate)
     nll = as_array("nll", nll)
     if nll.dtype.kind != "f" or nll.itemsize > 8:
         raise TypeError(f"nll must be floating-point, of up to 64 bits, got {nll.dtype}")

@@ -63,11 +63,13 @@ class EDMAugment:
     stream: ClassVar[int] = 82
 
     def __post_init__(self) -> None:
+        for name in ("probability", "rotation", "turned", "scale", "stretch", "shift"):
+            object.__setattr__(self, name, check_real(name, getattr(self, name)))
         for name in ("probability", "rotation", "turned"):
-            if not 0 <= check_real(name, getattr(self, name)) <= 1:
+            if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         for name in ("scale", "stretch", "shift"):
-            if not 0 <= check_real(name, getattr(self, name)) < math.inf:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be finite and >= 0, got {getattr(self, name)}; 0 switches it off")
         object.__setattr__(self, "flip", check_flag("flip", self.flip))
         object.__setattr__(self, "seed", check_seed(self.seed))
@@ -83,8 +85,9 @@ class EDMAugment:
             TypeError: images are not floating-point, or samples or the epoch no integers.
             ValueError: images whose sides differ, or another number of them than of samples.
         """
-        if not isinstance(images, Tensor) or not images.is_floating_point():
-            raise TypeError(f"images must be a floating-point tensor, got {getattr(images, 'dtype', type(images))}")
+        if not isinstance(images, Tensor) or not images.is_floating_point() or images.layout is not torch.strided:
+            what = f"{images.dtype}, {images.layout}" if isinstance(images, Tensor) else type(images).__name__
+            raise TypeError(f"images must be a dense floating-point tensor, got {what}")
         if images.ndim != 4 or 0 in images.shape[1:]:
             raise ValueError(f"images must be [B, C, H, W], got {list(images.shape)}")
         if images.shape[-1] != images.shape[-2]:
@@ -93,8 +96,12 @@ class EDMAugment:
         if len(described) != len(images):
             raise ValueError(f"{len(images)} images need as many sample ids, got {len(described)}")
         flat = F.affine_grid(self._sources(described, angle, axis), list(images.shape), align_corners=False)
-        moved = F.grid_sample(images, flat, mode="bilinear", padding_mode="reflection", align_corners=False)
-        return moved, described
+        # Places need more digits than float16 has, and float64 images places of their own precision.
+        dtype = torch.promote_types(images.dtype, flat.dtype)
+        moved = F.grid_sample(
+            images.to(dtype), flat.to(dtype), mode="bilinear", padding_mode="reflection", align_corners=False
+        )
+        return moved.to(images.dtype), described
 
     def draw(self, sample: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
         """Descriptions [B, 9], angles of rotation [B] and of the stretched axis [B].

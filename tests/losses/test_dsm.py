@@ -63,7 +63,7 @@ def test_each_image_has_its_own_loss_and_its_own_conditioning():
         ({"sigma": torch.ones(3)}, r"sigma \[4\] .* got sigma \[3\]"),
         ({"sigma": torch.ones(4, 1)}, r"got sigma \[4, 1\]"),
         ({"noise": torch.ones(4, 2, 3, 1)}, r"noise \[4, 2, 3, 1\]"),
-        ({"sigma_data": 0.0}, "sigma_data must be finite and > 0, got 0.0"),
+        ({"sigma_data": 0.0}, r"sigma_data must lie in \[1e-6, 1e6\], got 0.0"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):

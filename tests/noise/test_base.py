@@ -19,6 +19,7 @@ from hf_noise.noise import (
     realised_rate,
 )
 from hf_noise.noise.base import check_seed
+from hf_noise.noise.block import noise_block, noise_sentence
 
 NOISES = [
     UniformTokens(ratio=0.5, vocab_size=50257),
@@ -98,6 +99,38 @@ def test_other_descriptions_state_no_noise(description):
     assert noise_from_description(description) is None
 
 
+@pytest.mark.parametrize(
+    ("description", "error", "message"),
+    [
+        ('{"noise"', ValueError, "states a noise that cannot be read: "),
+        ('{"noise": ' + "[" * 10**5, ValueError, "cannot be"),
+        ('{"noise": 3}', ValueError, "states 3 as its noise"), ('{"noise": null}', ValueError, "states None"),
+        (b"bytes", TypeError, "a description is a text"), (3, TypeError, "a description is a text, got 3"),
+    ],
+)  # fmt: skip
+def test_a_description_that_cannot_be_read(description, error, message):
+    with pytest.raises(error, match=message):
+        noise_from_description(description)
+
+
+@pytest.mark.parametrize(
+    ("realised", "message"),
+    [
+        ("0.3", "realised must be"), ({"rate": 0.3}, "realised must be"),
+        ({"rate": 1.5, "n": 9}, r"must lie in \[0, 1\]"),
+        ({"rate": "0.3", "n": 9}, "realised rate must be a real"), ({"rate": 0.3, "n": 0.5}, "n of the realised rate"),
+        ({"rate": 0.3, "n": 0}, "n >= 1 units"),
+    ],
+)  # fmt: skip
+def test_a_realised_rate_in_a_card_is_one(realised, message):
+    block = noise_block(NOISES[0].to_dict() | {"realised": {"rate": 0.3, "n": 9}})
+    assert noise_sentence(block).endswith("Counted in the data: 0.3000 of 9 units.")
+    for call in (lambda: noise_block(NOISES[0].to_dict() | {"realised": realised}),
+                 lambda: noise_sentence(block | {"realised": realised})):  # fmt: skip
+        with pytest.raises((TypeError, ValueError), match=message):
+            call()
+
+
 def test_bad_value_is_refused():
     with pytest.raises(ValueError, match="vocab_size must lie in"):
         noise_from_dict({**NOISES[0].to_dict(), "vocab_size": 0})
@@ -120,6 +153,15 @@ def test_realised_rate():
     assert realised_rate(np.array([[True, False], [False, False]])) == {"rate": 0.25, "n": 4}
     assert realised_rate(torch.tensor([True, True, False])) == {"rate": pytest.approx(2 / 3), "n": 3}
     assert realised_rate([True, False]) == {"rate": 0.5, "n": 2}
+
+
+@pytest.mark.parametrize("mask", [[0.1, 0.9], [0, 2], ["True"], [None], np.array([1 + 0j]), None])
+def test_a_realised_rate_is_that_of_a_mask(mask):
+    assert realised_rate(np.array([0, 1], dtype=np.uint8)) == {"rate": 0.5, "n": 2}
+    with pytest.raises(TypeError, match="is_noisy must be a mask of booleans"):
+        realised_rate(mask)
+    with pytest.raises(ValueError, match="is_noisy is a masked array"):
+        realised_rate(np.ma.array([True, False]))
 
 
 def test_realised_rate_of_nothing_is_refused():

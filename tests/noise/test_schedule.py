@@ -188,3 +188,38 @@ def test_bad_multiplier_and_block_size(value, error):
         ScaleSteps(batch_multiplier=value)
     with pytest.raises(error, match="block_size must be"):
         ScaleSteps().plan(0.5, **PAPER).tokens(value)
+
+
+PLAN = {"name": "steps", "ratio": 0.5, "steps": 15, "batch_size": 8, "base_steps": 10, "base_batch_size": 8}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ratio": -1}, "ratio must be finite"), ({"ratio": 1e300}, "ratio 1e\\+300 is so large"),
+        ({"ratio": "1"}, "ratio must be"),
+        ({"steps": 0}, "steps must be >= 1"), ({"base_steps": 1.5}, "base_steps must be an integer"),
+        ({"batch_size": True}, "batch_size must be an integer"),
+        ({"base_batch_size": 2**60}, "base_batch_size must be <= 2"),
+        ({"name": 3}, "name must be that of a schedule"),
+    ],
+)  # fmt: skip
+def test_a_plan_holds_numbers(change, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        Plan(**PLAN | change)
+
+
+@pytest.mark.parametrize("name", ["steps", "batch"])
+def test_a_run_too_long_to_count_is_refused(name):
+    with pytest.raises(ValueError, match="ratio 1e\\+300 makes .* of steps=600000 and batch_size=480"):
+        plan_named(name).plan(1e300, **PAPER)
+
+
+def test_names_and_settings_of_other_types():
+    for name in (None, ["steps"], 3):
+        with pytest.raises(ValueError, match="unknown compute plan"):
+            plan_named(name)
+    with pytest.raises(TypeError, match="classes must be an integer, got"):
+        Table7(classes=[10])
+    with pytest.raises(ValueError, match="reading must be one of"):
+        Table7(reading=["principle"])

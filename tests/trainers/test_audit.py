@@ -57,6 +57,23 @@ def test_bad_input_writes_nothing(tiny_gpt2, random_rows, tmp_path, rows, error_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"nll": [1, 2]}, "nll must be floating-point, .* got int64"),
+        ({"nll": np.ma.array([1.0])}, "nll is a masked array"),
+        ({"nll": ["1"]}, "nll must be"), ({"error_rate": 1.5}, "error_rate must lie in"),
+        ({"vocab_size": 0}, "vocab_size must"),
+        ({"error_rate": "0"}, "error_rate must be"), ({"trained": ["nll"]}, "trained must be one of corrected, nll"),
+    ],
+)  # fmt: skip
+def test_a_posterior_of_what_is_none(change, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        posterior(**{"nll": np.array([1.0, 2.0]), "error_rate": 0.1, "vocab_size": 9, **change})
+    assert posterior(np.float32([[0.0]]), error_rate=0, vocab_size=9).dtype == np.float32
+    assert posterior([0.0, np.inf], error_rate=0.1, vocab_size=9, trained="nll").shape == (2,)
+
+
 def test_others_may_read_the_file(tiny_gpt2, random_rows, tmp_path):
     (tmp_path / "usual").touch()
     file = audit_tokens(tiny_gpt2(), random_rows(1), tmp_path / "audit.parquet", error_rate=0.5)

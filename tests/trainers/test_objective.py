@@ -44,9 +44,10 @@ def test_learned_rate_is_one_trainable_number():
     assert objective.rate.logit.grad < 0
 
 
-@pytest.mark.parametrize("initial", [0.0, 1.0, -0.1])
+@pytest.mark.parametrize("initial", [0.0, 1.0, -0.1, 1e-320, 1 - 1e-16, float("nan"), "0.1", True])
 def test_a_learned_rate_starts_inside_its_range(initial):
-    with pytest.raises(ValueError):
+    """Also in float32, in which the sigmoid of its logit would be 0 or 1 and never move."""
+    with pytest.raises((TypeError, ValueError), match="error.rate"):
         LearnedErrorRate(initial)
 
 
