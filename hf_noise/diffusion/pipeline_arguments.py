@@ -59,7 +59,7 @@ def as_integers(class_labels: Any) -> Tensor:
         raise ValueError(f"class_labels must be integers, got {shown(class_labels)}") from None
     if labels.dtype == np.uint64:  # numbers past int64 are no class in any case, and would become negative
         labels = np.minimum(labels, np.uint64(np.iinfo(np.int64).max))
-    return torch.from_numpy(np.asarray(labels, dtype=np.int64))
+    return torch.from_numpy(np.array(labels, dtype=np.int64, order="C"))  # torch takes no reversed array
 
 
 def class_embeddings(unet: Any) -> int:

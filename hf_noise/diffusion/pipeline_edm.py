@@ -262,7 +262,8 @@ def image_generators(seed: int | Sequence[int], size: int, first_index: int = 0)
             raise ValueError(f"seed must be one for all, or one for each of size = {size} images, got {len(seed)}")
         if first_index:
             raise ValueError(f"first_index counts the images of one seed; got {first_index} with a list of seeds")
-        if isinstance(seed, np.ndarray) and seed.dtype.kind not in "iu":
+        is_no_integer = isinstance(seed, np.ndarray) and seed.dtype.kind not in "iu"
+        if is_no_integer or (isinstance(seed, Tensor) and seed.layout is not torch.strided):
             raise TypeError(f"seed must be whole numbers, got {shown(seed)}")
         each = seed.tolist() if isinstance(seed, np.ndarray | Tensor) else seed
         streams = [(check_int("each seed", one, "[0, inf)"), 0) for one in each]

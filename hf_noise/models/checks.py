@@ -100,9 +100,11 @@ def as_json(name: str, value: Any) -> dict | None:
 
 
 def check_unmasked(name: str, value: Any) -> None:
-    """Raise TypeError for a masked array, or a list of them, whose masks would be lost on the way to a tensor."""
-    rows = value if isinstance(value, list | tuple) else ()
-    if any(isinstance(one, np.ma.MaskedArray) for one in (value, *rows)):
+    """Raise TypeError for a masked array, or lists with one, whose mask would be lost on the way to a tensor."""
+    if isinstance(value, list | tuple):
+        for one in value:
+            check_unmasked(name, one)
+    elif isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array, got {shown(value)}; fill it or leave masked entries out")
 
 

@@ -254,6 +254,7 @@ def _rows(transition: Any, classes: int) -> list[list[float]]:
     if matrix.shape != (classes, classes):
         raise ValueError(f"transition has the shape {list(matrix.shape)} for {classes} classes; it must be "
                          f"{[classes, classes]}")  # fmt: skip
+    matrix = matrix.astype(np.float64)
     rows = matrix.sum(1)
     if not (matrix >= 0).all() or not (np.abs(rows - 1) <= _ROW_SUM_TOLERANCE).all():
         raise ValueError(f"each row of transition must be >= 0 and have the sum 1, got {shown(matrix.tolist())}")

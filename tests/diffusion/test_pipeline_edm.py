@@ -106,6 +106,7 @@ def test_the_ways_to_say_how_many(pipeline):
     assert images(pipeline, 2, 3, seed=0).shape[0] == 3
     assert torch.equal(images(pipeline, 2, 3, seed=0), images(pipeline, torch.tensor([2, 2, 2]), seed=0))
     assert torch.equal(images(pipeline, np.array([2, 2, 2]), seed=0), images(pipeline, [2, 2, 2], seed=0))
+    assert torch.equal(images(pipeline, np.array([0, 2])[::-1], seed=0), images(pipeline, (2, 0), seed=0))
     assert images(pipeline, seed=[0, 1]).shape[0] == 2  # unconditional
     assert images(pipeline).shape[0] == 1
     generators = [torch.Generator().manual_seed(i) for i in range(2)]
@@ -199,6 +200,7 @@ def test_code_in_a_folder_is_not_run(pipeline, tmp_path):
         (dict(class_labels="3"), "class_labels must be integers, got '3'"),
         (dict(class_labels=2**70), "class_labels must be integers, got 1180591620717411303424"),
         (dict(class_labels=True), "must be integers, got True"),
+        (dict(class_labels=np.ma.array([0, 1], mask=[True, False])), "class_labels must not be a masked array"),
         (dict(class_labels=0, batch_size=True), "batch_size must be a whole number in .*, got True"),
         (dict(class_labels=0, generator=3), "generator must be a torch.Generator or a list of them, got 3"),
         (dict(class_labels=0, generator=torch.Generator(), seed=0), "seed or generator, not both"),
