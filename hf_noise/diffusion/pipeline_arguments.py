@@ -45,19 +45,21 @@ def is_list(value: Any) -> bool:
     check_unmasked("seed", value)
     if isinstance(value, np.ndarray | Tensor):
         return value.ndim > 0
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
 
 
 def as_integers(class_labels: Any) -> Tensor:
     """Classes as a tensor of integers on the host."""
     check_unmasked("class_labels", class_labels)
     try:
-        labels = torch.as_tensor(class_labels).cpu()
-    except (TypeError, ValueError, RuntimeError, OverflowError):  # of torch, for what makes no tensor
-        raise TypeError(f"class_labels must be integers, got {shown(class_labels)}") from None
-    if labels.numel() and (labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex()):
-        raise ValueError(f"class_labels must be integers, got {labels.dtype}")
-    return labels.to(torch.int64)
+        labels = class_labels.cpu().numpy() if isinstance(class_labels, Tensor) else np.asarray(class_labels)
+        if labels.dtype.kind not in "iu" and labels.size:
+            raise ValueError(labels.dtype)
+    except (TypeError, ValueError, RuntimeError):  # also of NumPy and torch, for what makes no array
+        raise ValueError(f"class_labels must be integers, got {shown(class_labels)}") from None
+    if labels.dtype == np.uint64:  # numbers past int64 are no class in any case, and would become negative
+        labels = np.minimum(labels, np.uint64(np.iinfo(np.int64).max))
+    return torch.from_numpy(np.array(labels, dtype=np.int64, order="C"))  # torch takes no reversed array
 
 
 def class_embeddings(unet: Any) -> int:

@@ -138,7 +138,7 @@ class EDMPipeline(DiffusionPipeline):
                 for a network without classes.
             batch_size: number of images, by default that of the labels or of the seeds, else 1.
             num_inference_steps: N >= 1; Heun's scheduler calls the network 2N - 1 times, the others N times.
-            guidance_scale: w >= 1 in D = D_uncond + w (D_class - D_uncond), classifier-free guidance; 1 is none.
+            guidance_scale: w in [1, 1e6] of D = D_uncond + w (D_class - D_uncond), classifier-free guidance; 1 is none.
             seed: an int s gives image i the stream (s, first_index + i); a list gives image i the stream (seed[i], 0).
                 None: torch's own generator.
             generator: torch's, instead of a seed: one for the batch, or a list of one per image.
@@ -161,7 +161,7 @@ class EDMPipeline(DiffusionPipeline):
             raise TypeError(f"return_dict must be True or False, got {shown(return_dict)}")
         if not isinstance(state_dtype, torch.dtype) or state_dtype not in (torch.float32, torch.float64):
             raise ValueError(f"state_dtype must be torch.float32 or torch.float64, got {shown(state_dtype)}")
-        guidance_scale = check_number("guidance_scale", guidance_scale, "[1, inf)", "1 is no guidance")
+        guidance_scale = check_number("guidance_scale", guidance_scale, "[1, 1e6]", "1 is no guidance")
         steps = check_steps("num_inference_steps", num_inference_steps)
         s_churn, s_tmin, s_tmax, s_noise = check_churn(s_churn, s_tmin, s_tmax, s_noise)
         size = batch_size_of(class_labels, batch_size, seed, generator)
@@ -259,10 +259,14 @@ def image_generators(seed: int | Sequence[int], size: int, first_index: int = 0)
     first_index = check_int("first_index", first_index, "[0, inf)")
     if is_list(seed):
         if len(seed) != size:
-            raise ValueError(f"there must be a seed for each of {size} images, or one for all, got {len(seed)}")
+            raise ValueError(f"seed must be one for all, or one for each of size = {size} images, got {len(seed)}")
         if first_index:
             raise ValueError(f"first_index counts the images of one seed; got {first_index} with a list of seeds")
-        streams = [(check_int("each seed", one, "[0, inf)"), 0) for one in seed]
+        is_no_integer = isinstance(seed, np.ndarray) and seed.dtype.kind not in "iu"
+        if is_no_integer or (isinstance(seed, Tensor) and seed.layout is not torch.strided):
+            raise TypeError(f"seed must be whole numbers, got {shown(seed)}")
+        each = seed.tolist() if isinstance(seed, np.ndarray | Tensor) else seed
+        streams = [(check_int("each seed", one, "[0, inf)"), 0) for one in each]
     else:
         seed = check_int("seed", seed, "[0, inf)", "or a list of them")
         streams = [(seed, first_index + i) for i in range(size)]

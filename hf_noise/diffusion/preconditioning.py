@@ -70,9 +70,9 @@ class Denoiser(nn.Module):
             class_labels: int64 [B], or None for a network without classes.
 
         Raises:
-            ValueError: shapes do not fit.
+            ValueError: shapes do not fit, or a label has no embedding.
             TypeError: x or sigma are no tensors of floating-point numbers, x has less precision than float32, or labels
-                are no tensor of whole numbers. No values are read.
+                are no tensor of whole numbers. Values are read of labels alone, and on a CPU.
         """
         _check_inputs(x, sigma, class_labels, getattr(self.unet, "config", None))
         c_skip, c_out, c_in, c_noise = scalings(sigma.to(x.dtype), self.sigma_data)
@@ -96,7 +96,7 @@ def _check_inputs(x: Tensor, sigma: Tensor, class_labels: Tensor | None, config:
         raise ValueError(f"x must have the shape [B, {channels}, H, W] and sigma [B], got {list(x.shape)} and "
                          f"{list(sigma.shape)}")  # fmt: skip
     multiple = 2 ** (len(config.get("block_out_channels", "1")) - 1)
-    if x.shape[2] % multiple or x.shape[3] % multiple:
+    if x.shape[2] % multiple or x.shape[3] % multiple or 0 in x.shape[2:]:
         raise ValueError(f"height and width of x must be multiples of {multiple}, got {list(x.shape)}; pad the images")
     if sigma.device != x.device:
         raise ValueError(f"sigma must be where x is, on {x.device}, got {sigma.device}")
@@ -109,3 +109,15 @@ def _check_inputs(x: Tensor, sigma: Tensor, class_labels: Tensor | None, config:
         raise TypeError(f"class_labels must be a tensor of int64 [B], got {kind}")
     if class_labels.shape != x.shape[:1]:
         raise ValueError(f"class_labels must have the shape {list(x.shape[:1])}, got {list(class_labels.shape)}")
+    embeddings = config.get("num_class_embeds")
+    if embeddings and len(class_labels) and _may_look(class_labels):
+        low, high = class_labels.aminmax()
+        if low < 0 or high >= embeddings:
+            raise ValueError(f"class_labels must lie in [0, {embeddings - 1}], got {int(low if low < 0 else high)}")
+
+
+def _may_look(values: Tensor) -> bool:
+    """Whether to read values makes nothing wait and breaks no graph: on a CPU, outside of compilation and `vmap`."""
+    return values.device.type == "cpu" and type(values) is Tensor and not (
+        torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(values)
+    )  # fmt: skip

@@ -30,7 +30,7 @@ def check_steps(name: str, value: Any) -> int:
 def check_churn(s_churn: Any, s_tmin: Any, s_tmax: Any, s_noise: Any) -> tuple[float, float, float, float]:
     """The arguments of `EDMHeunScheduler.set_timesteps` as floats; ValueError or TypeError if one makes no sense."""
     churn = check_number("s_churn", s_churn, "[0, inf]", "0 adds no noise")
-    noise = check_number("s_noise", s_noise, "[0, inf)", "1 adds what the rise of sigma asks for")
+    noise = check_number("s_noise", s_noise, "[0, 1e6]", "1 adds what the rise of sigma asks for")
     low = check_number("s_tmin", s_tmin, "[0, inf)", "0 sets no limit")
     high = check_number("s_tmax", s_tmax, "[0, inf]", "infinity sets no limit")
     if not low <= high:

@@ -145,7 +145,7 @@ class EDMHeunScheduler(SchedulerMixin, ConfigMixin):
             s_churn: noise to add over all steps, >= 0; 0 is the deterministic sampler of algorithm 1. A step raises
                 sigma by the factor 1 + gamma, gamma = min(s_churn / N, sqrt(2) - 1).
             s_tmin, s_tmax: only where s_tmin <= sigma <= s_tmax.
-            s_noise: standard deviation of the added noise, >= 0, in units of what the rise of sigma asks for.
+            s_noise: standard deviation of the added noise, in [0, 1e6], in units of what the rise of sigma asks for.
 
         Raises:
             ValueError: a value is out of its range.
@@ -333,6 +333,6 @@ def _one(sigma: float | Tensor) -> float | Tensor:
 
 def _placed(tensor: Tensor, device: Any) -> Tensor:
     try:
-        return tensor.to(device)
+        return tensor if device is None else tensor.to(torch.device(device))
     except (AssertionError, OverflowError, RuntimeError, TypeError, ValueError) as error:  # all of them torch raises
         raise ValueError(f"device must be one that torch finds here, got {shown(device)}: {error}") from error

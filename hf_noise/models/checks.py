@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -40,12 +39,12 @@ def check_number(name: str, value: Any, within: str, hint: str = "") -> float:
         TypeError: it is no real number; a bool is none.
         ValueError: it lies outside, or is NaN.
     """
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number in {within}, got {shown(value)}{_after(hint)}")
     try:
         number = float(value)
     except OverflowError:  # of a whole number beyond float64
-        number = math.inf if value > 0 else -math.inf
+        number = math.nan
     if not _lies(number, within):
         raise ValueError(f"{name} must lie in {within}, got {shown(value)}{_after(hint)}")
     return number
@@ -53,12 +52,9 @@ def check_number(name: str, value: Any, within: str, hint: str = "") -> float:
 
 def check_int(name: str, value: Any, within: str, hint: str = "") -> int:
     """`value` as an int; as `check_number`, for whole numbers."""
-    try:
-        if isinstance(value, bool | np.bool_) or (isinstance(value, torch.Tensor) and value.dtype == torch.bool):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number in {within}, got {shown(value)}{_after(hint)}") from None
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be a whole number in {within}, got {shown(value)}{_after(hint)}")
+    number = int(value)
     if not _lies(number, within):
         raise ValueError(f"{name} must be a whole number in {within}, got {shown(number)}{_after(hint)}")
     return number
@@ -76,7 +72,7 @@ def check_name(name: str, value: Any, known: Iterable[str]) -> None:
 
 def check_sizes(name: str, values: Any, within: str, at_least: int = 1) -> tuple[int, ...]:
     """`values` as a tuple of whole numbers in `within`, `at_least` so many; raises as `check_int` does."""
-    if isinstance(values, str | bytes) or not isinstance(values, Sequence):
+    if not isinstance(values, list | tuple):
         raise TypeError(f"{name} must be a list of whole numbers in {within}, got {shown(values)}")
     if len(values) < at_least:
         raise ValueError(f"{name} must have {at_least} entries at least, got {shown(values)}")
@@ -84,9 +80,9 @@ def check_sizes(name: str, values: Any, within: str, at_least: int = 1) -> tuple
 
 
 def check_floats(name: str, value: Any, what: str) -> None:
-    """Raise TypeError unless `value` is a tensor of floating-point numbers; reads none of them back from a device."""
-    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-        kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+    """Raise TypeError unless `value` is a dense tensor of floating-point numbers; none is read back from a device."""
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.layout is not torch.strided:
+        kind = f"{value.dtype}, {value.layout}" if isinstance(value, torch.Tensor) else type(value).__name__
         raise TypeError(f"{name} must be a tensor of floating-point numbers, {what}, got {kind}")
 
 
@@ -104,8 +100,11 @@ def as_json(name: str, value: Any) -> dict | None:
 
 
 def check_unmasked(name: str, value: Any) -> None:
-    """Raise TypeError for a masked array, whose mask would be lost on the way to a tensor."""
-    if isinstance(value, np.ma.MaskedArray):
+    """Raise TypeError for a masked array, or lists with one, whose mask would be lost on the way to a tensor."""
+    if isinstance(value, list | tuple):
+        for one in value:
+            check_unmasked(name, one)
+    elif isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array, got {shown(value)}; fill it or leave masked entries out")
 
 

@@ -49,7 +49,8 @@ def gpt2(
     check_name("the GPT-2 size", size, SIZES)
     vocab_size = check_int("vocab_size", vocab_size, "[1, 2097152]", "it counts the tokens")
     block_size = check_int("block_size", block_size, "[1, 1048576]", "it is the context length in tokens")
-    end_of_text = check_int("end_of_text", end_of_text, f"[0, {vocab_size - 1}]", "it is the id of a token")
+    last = vocab_size - 1
+    end_of_text = check_int("end_of_text", end_of_text, f"[0, {last}]", "it is the id of one of vocab_size tokens")
     dropout = check_number("dropout", dropout, "[0, 1)")
     shape = SIZES[size]
     config = GPT2Config(

@@ -202,7 +202,8 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
             raise ValueError(f"noisy_images must have the shape [B, {', '.join(map(str, expected))}], got "
                              f"{list(images.shape)}")  # fmt: skip
         if tuple(sigma.shape) not in {(), (len(images),)}:
-            raise ValueError(f"sigma must have the shape [{len(images)}] or [], got {list(sigma.shape)}")
+            raise ValueError(f"sigma must have the shape [{len(images)}] or [] for {len(images)} noisy_images, got "
+                             f"{list(sigma.shape)}")  # fmt: skip
         if sigma.device != images.device:
             raise ValueError(f"sigma must be where noisy_images are, on {images.device}, got {sigma.device}")
         if augment is not None and tuple(augment.shape) != (len(images), AUGMENTATION):
@@ -248,11 +249,12 @@ def _rows(transition: Any, classes: int) -> list[list[float]]:
         matrix = np.asarray(transition)
         if matrix.dtype.kind not in "iuf":
             raise TypeError
-    except (TypeError, ValueError):  # of numpy, for rows of several lengths
+    except (TypeError, ValueError, RuntimeError):  # also of NumPy and torch, for rows of several lengths
         raise TypeError(f"transition must be rows of probabilities, got {shown(transition)}") from None
     if matrix.shape != (classes, classes):
         raise ValueError(f"transition has the shape {list(matrix.shape)} for {classes} classes; it must be "
                          f"{[classes, classes]}")  # fmt: skip
+    matrix = matrix.astype(np.float64)
     rows = matrix.sum(1)
     if not (matrix >= 0).all() or not (np.abs(rows - 1) <= _ROW_SUM_TOLERANCE).all():
         raise ValueError(f"each row of transition must be >= 0 and have the sum 1, got {shown(matrix.tolist())}")

@@ -126,6 +126,7 @@ def test_logits_stay_float32_under_autocast():
         ({"class_names": ["a"] * 10}, "two classes have the name 'a'"),
         ({"transition": [[1.0]]}, r"transition has the shape \[1, 1\] for 10 classes"),
         ({"transition": [[0.2] * 10] * 10}, "must be >= 0 and have the sum 1"),
+        ({"transition": np.ma.array(np.eye(10), mask=np.eye(10))}, "transition must not be a masked array"),
         ({"transition_source": "known"}, "says where T is from; give transition="),
         ({"predicts": "both"}, "must be one of 'clean', 'noisy', got 'both'"),
         ({"transition": [[0.1] * 10] * 10, "predicts": "noisy"}, "through a transition matrix gives clean classes"),
@@ -133,7 +134,7 @@ def test_logits_stay_float32_under_autocast():
     ],
 )
 def test_what_cannot_be_built_is_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         NoisyClassifier(**options)
 
 
@@ -156,7 +157,7 @@ def test_kinds_that_are_refused():
     for wrong in (x[:, :, :4], x.repeat(1, 3, 1, 1)):
         with pytest.raises(ValueError, match=r"noisy_images must have the shape \[B, 1, 8, 8\], got"):
             model(wrong, sigma)
-    with pytest.raises(ValueError, match=r"sigma must have the shape \[3\] or \[\], got \[2\]"):
+    with pytest.raises(ValueError, match=r"sigma must have the shape \[3\] or \[\] for 3 noisy_images, got \[2\]"):
         model(x, sigma[:2])
     for wrong in ((x.to(torch.uint8), sigma), (x, sigma.long()), (x.numpy(), sigma), (x, 0.5)):
         with pytest.raises(TypeError, match="must be a tensor of floating-point numbers"):
