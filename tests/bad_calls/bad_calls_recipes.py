@@ -1,4 +1,4 @@
-"""Bad flags for the recipes: each ends in a dry run whose settings are what was asked for, or in a message that names it."""
+"""Bad flags for the recipes: a dry run whose settings are what was asked for, or a message that names the flag."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bad_calls import Target, confirm
+from bad_calls import Target
+from bad_readers import confirm
 from transformers.hf_argparser import string_to_bool
 
-sys.path.append(str(Path(__file__).parents[1] / "recipes"))
+sys.path.append(str(Path(__file__).parents[2] / "recipes"))
 
 #: On a command line, besides what takes the place of numbers elsewhere.
-TEXTS = ("1e3", "0x10", "1_000", " 5", "5,", "1.0", "--5", "-1e-3", "1e999", "१", "", " ", "é" * 200, "a b", "../..", "no")
+TEXTS = (
+    "1e3", "0x10", "1_000", " 5", "5,", "1.0", "--5", "-1e-3", "1e999", "१", "", " ", "é" * 200, "a b", "../..", "no"
+)
 
 
 @dataclass(frozen=True)

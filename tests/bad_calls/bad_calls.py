@@ -1,20 +1,20 @@
 """Bad calls over the public functions: each must end in a right result, or in an error of ours that says what is wrong.
 
-    python tests/bad_calls.py --calls 10000 --seed 0
-    python tests/bad_calls.py --seed 0 --only 4711           # one call again, with its traceback
-    python tests/bad_calls.py --targets losses --calls 500   # those whose name holds this
+    python tests/bad_calls/bad_calls.py --calls 10000 --seed 0
+    python tests/bad_calls/bad_calls.py --seed 0 --only 4711           # one call again, with its traceback
+    python tests/bad_calls/bad_calls.py --targets losses --calls 500   # those whose name holds this
 
 A call starts from valid arguments and has one or two of them replaced (see `bad_values`). It is right if
 
 - it returns, and the target's checker confirms the result for these very arguments (a slow twin, or an invariant), and
   the arguments are as they were: "result"; or
-- it raises ValueError, TypeError, FileNotFoundError or RuntimeError, in a `raise` of a file of hf_noise, with a message
-  that names the argument or the value: "refused".
+- it raises ValueError, TypeError, OSError, RuntimeError or ArithmeticError, in a `raise` of a file of hf_noise or of a
+  recipe, with a message that names the argument or the value: "refused".
 
 All else is a finding: "silent" (a result that nobody confirms), "raw" (an error from inside NumPy, torch, ...),
 "unnamed" (an error of ours that does not say which argument), "slow" (past the time limit).
 
-To add targets, write `tests/bad_calls_<floor>.py` with a list `TARGETS = [Target(...), ...]`; it is found by its name.
+To add targets, write `bad_calls_<floor>.py` beside this file with a list `TARGETS = [Target(...), ...]`; it is found.
 
     def check(given, result):                                # raises Unconfirmed unless given is valid and result right
         close(result, number(given["error_rate"]) ** 2)
@@ -58,7 +58,8 @@ if __name__ == "__main__":  # else targets would import a second copy of this mo
 from bad_readers import confirm
 from bad_values import spoiled
 
-ALLOWED = (ValueError, TypeError, FileNotFoundError, RuntimeError)
+_RECIPES = str(Path(__file__).parents[2] / "recipes")
+ALLOWED = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError)
 SECONDS, MEMORY = 10, 6 << 30
 FINDINGS = ("silent", "raw", "unnamed", "slow")
 
@@ -111,12 +112,13 @@ def _package() -> str:
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether the innermost frame of the traceback is of the package, at a `raise` statement."""
+    """Whether the innermost frame of the traceback is of the package or a recipe, at a `raise` statement."""
     last = error.__traceback__
     while last.tb_next:
         last = last.tb_next
     code = last.tb_frame.f_code
-    return code.co_filename.startswith(_package()) and code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    at_raise = code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return at_raise and code.co_filename.startswith((_package(), _RECIPES))
 
 
 def is_named(error: BaseException, target: Target, changed: Mapping[str, Any]) -> bool:
