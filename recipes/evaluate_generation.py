@@ -23,7 +23,7 @@ import timm
 from classifier_noise import parse as classifier_settings
 from classifier_noise_run import Data
 from evaluate_generation_run import evaluate
-from flags import Count, DataName, Name, Positive, Seed, TwoOrMore
+from flags import Count, DataName, Name, Output, Positive, Seed, TwoOrMore
 from image_sets import image_sets
 from judging import judge_training
 from study import check_model, parse_scaled
@@ -45,7 +45,7 @@ class Settings:
     """Settings of the evaluation; the judge's training is that of `classifier_noise.py` at the same scale."""
 
     scale: str = field(default="demo", metadata={"help": "demo | gpu | paper", "choices": list(SCALES)})
-    output: Name = field(default=None, metadata={"help": "folder of the evaluation"})
+    output: Output = field(default=None, metadata={"help": "folder of the evaluation"})
     images: list[Name] = field(default_factory=list, metadata={"help": "folders or .npz files of generated images"})
     pipeline: list[Name] = field(default_factory=list, metadata={"help": "EDM pipelines to draw images from first"})
     num_images: TwoOrMore = field(default=None, metadata={"help": "images per pipeline, as many of every class"})

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from huggingface_hub.errors import HFValidationError
@@ -57,6 +59,17 @@ class Given:
         return None if str(value).strip() else f"is empty ({value!r}); give a name or path, or leave the flag out"
 
 
+class Folder:
+    """A folder that can be made: no part of its path is longer than file systems take."""
+
+    longest = 255
+
+    def fault(self, value: str) -> str | None:
+        too_long = [part for part in Path(value).parts if len(os.fsencode(part)) > self.longest]
+        told = f"{too_long[0][:20]}... of {len(os.fsencode(too_long[0]))} bytes" if too_long else ""
+        return f"takes names of at most {self.longest} bytes, got {told}" if too_long else Given().fault(value)
+
+
 class Builder:
     """The name of a data set of hf_noise."""
 
@@ -78,6 +91,7 @@ ShareBelowOne = Annotated[float, Range(0, below=1)]
 ShareInside = Annotated[float, Range(above=0, below=1)]
 Repo = Annotated[str, Repository()]
 Name = Annotated[str, Given()]
+Output = Annotated[str, Folder()]
 DataName = Annotated[str, Builder()]
 
 

@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flags import Count, Name, NotNegative, Positive, Repo, Seed, TwoOrMore
+from flags import Count, Name, NotNegative, Output, Positive, Repo, Seed, TwoOrMore
 from gpt2_noise_run import Run, train
 from study import parse_scaled, print_plans
 
@@ -51,7 +51,7 @@ class Settings:
     """Settings of the study; the defaults of most are those of the scale."""
 
     scale: str = field(default="demo", metadata={"help": "demo | gpu | paper", "choices": list(SCALES)})
-    output: Name = field(default=None, metadata={"help": "folder of the study"})
+    output: Output = field(default=None, metadata={"help": "folder of the study"})
     source: Name | None = field(default=None, metadata={"help": "embedded/docs-text, path or glob, or a Hub data set"})
     validation_source: Name | None = field(default=None, metadata={"help": "clean text to validate on, else held out"})
     tokenizer: Name = field(default=None, metadata={"help": "embedded, embedded:<size>, a folder, or a Hub model"})

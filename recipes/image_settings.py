@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from flags import Count, DataName, Name, NotNegative, Positive, Repo, Seed
+from flags import Count, DataName, Name, NotNegative, Output, Positive, Repo, Seed
 
 from hf_noise.noise.label_maps import LABEL_MAPS
 from hf_noise.noise.labels import LABEL_PROTOCOLS
@@ -20,7 +20,7 @@ class ImageSettings:
     # Where images become noisy or wrong, they are kept; a recipe that can do without makes a field of it.
     on_device: ClassVar[bool] = True
 
-    output: Name = field(default=None, metadata={"help": "folder of the study"})
+    output: Output = field(default=None, metadata={"help": "folder of the study"})
     data: DataName = field(default=None, metadata={"help": "hf_noise/cifar10-noisy, cifar100-noisy, mnist-noisy, ..."})
     source: Name | None = field(default=None, metadata={"help": "Parquet, image folder or Hub data set instead"})
     test_source: Name | None = field(default=None, metadata={"help": "test images, if the source has none"})

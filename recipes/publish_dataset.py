@@ -17,7 +17,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from flags import Count, Name, NotNegative, Repo, SeedOfNoise, TwoOrMore, check_flags
+from flags import Count, Name, NotNegative, Output, Repo, SeedOfNoise, TwoOrMore, check_flags
 
 from hf_noise.data.hook import builder_names
 from hf_noise.noise import rates
@@ -33,7 +33,7 @@ KNOWN = {
 TEXT_BUILDERS = ("hf_noise/docs-noisy", "hf_noise/owt-noisy")
 OF_THE_BUILDER = ("source", "test_source", "human_source", "classes", "tokenizer", "block_size")
 FLAGS = {
-    "ratios": NotNegative, "output": Name, "classes": Count, "block_size": TwoOrMore, "seed": SeedOfNoise,
+    "ratios": NotNegative, "output": Output, "classes": Count, "block_size": TwoOrMore, "seed": SeedOfNoise,
     "num_proc": Count, "push_to_hub": Repo,
     **dict.fromkeys(("source", "test_source", "human_source", "tokenizer", "license", "language"), Name),
 }  # fmt: skip

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from flags import FromOne, Name, Range, SeedOfNoise, check_flags
+from flags import FromOne, Name, Output, Range, SeedOfNoise, check_flags
 
 from hf_noise.reports.provenance import portable
 
@@ -34,7 +34,7 @@ KEPT = ("seed", "classes", "num_inference_steps", "guidance_scale", "bf16")
 SETTINGS_FILE = "settings.json"
 # Images have numbers of seven digits in their names; batch and steps have the limits of EDMPipeline.
 FLAGS = {
-    "model": Name, "output": Name, "num_images": Annotated[int, Range(1, 10**7)],
+    "model": Name, "output": Output, "num_images": Annotated[int, Range(1, 10**7)],
     "batch_size": Annotated[int, Range(1, 2**17)], "num_inference_steps": Annotated[int, Range(1, 10**6)],
     "seed": SeedOfNoise, "guidance_scale": FromOne,
 }  # fmt: skip

@@ -16,6 +16,7 @@ __all__ = ["hub_revision"]
 
 _PATIENCE = 10  # seconds for an answer
 _TRUSTED = 60  # seconds for which an answer is not asked for again: one load looks several times
+_CLIENTS = ("httpx", "httpx2")  # whose errors are no OSError; which one depends on the version of the Hub's library
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -36,7 +37,9 @@ def _asked(name: str, _minute: int) -> str | None:
     file = cache_root() / "hub" / hashlib.sha256(place.encode()).hexdigest()[:16]
     try:
         commit = HfApi().dataset_info(name, timeout=_PATIENCE).sha
-    except (OSError, ValueError):  # no network, no such data set, no name for one
+    except Exception as error:  # no network, no such data set, no name for one
+        if not isinstance(error, OSError | ValueError) and type(error).__module__.split(".")[0] not in _CLIENTS:
+            raise
         commit = None
     if commit is None:
         seen = file.read_text() if file.is_file() else ""

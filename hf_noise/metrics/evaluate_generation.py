@@ -70,7 +70,8 @@ class LabelConsistency(OfClasses):
 
 
 def _features(predictions: Any) -> np.ndarray:
-    widths = {len(row) for row in predictions}
-    if len(widths) > 1:
-        raise ValueError(f"features must be [n, D], got rows of {min(widths)} and of {max(widths)} numbers")
+    widths = {len(row) if hasattr(row, "__len__") else None for row in predictions}
+    if None in widths or len(widths) > 1:
+        told = "no numbers" if None in widths else f"{min(widths)} and of {max(widths)} numbers"
+        raise ValueError(f"features (predictions) must be [n, D], got rows of {told}")
     return check_features("predictions", predictions)

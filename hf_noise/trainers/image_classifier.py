@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -61,8 +60,8 @@ class ImageClassifierTrainer(LabelTrainer):
         channels_last: bool | None = None,
         **kwargs: Any,
     ):
-        if not 0 <= (mixup := check_real("mixup", mixup)) < math.inf:
-            raise ValueError(f"mixup must be finite and >= 0, got {mixup}; it is alpha of a Beta law, 0 for none")
+        if not (mixup := check_real("mixup", mixup)) == 0 and not 1e-6 <= mixup <= 1e6:
+            raise ValueError(f"mixup must be 0 or lie in [1e-6, 1e6], got {mixup}; it is alpha of a Beta law")
         check_choice("loss", loss, ("nll", "corrected"), '"nll" or "corrected"')
         super().__init__(model, args, noise=noise, meter=LabelMeter(), channels_last=channels_last, **kwargs)
         self.columns = self._columns(loss, transition, was_given=noise is not None)

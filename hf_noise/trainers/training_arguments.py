@@ -18,7 +18,7 @@ _SEED = (0, 2**32 - 1)  # NumPy's generators, which transformers seeds too, take
 RANGES: Mapping[str, tuple[float, float]] = {
     "per_device_train_batch_size": _AT_LEAST_ONE, "per_device_eval_batch_size": _AT_LEAST_ONE,
     "gradient_accumulation_steps": _AT_LEAST_ONE, "eval_accumulation_steps": _AT_LEAST_ONE,
-    "learning_rate": _NOT_NEGATIVE, "weight_decay": _NOT_NEGATIVE, "warmup_steps": _NOT_NEGATIVE,
+    "learning_rate": (0, 1e30), "weight_decay": _NOT_NEGATIVE, "warmup_steps": _NOT_NEGATIVE,
     "max_grad_norm": _NOT_NEGATIVE, "adam_epsilon": _NOT_NEGATIVE, "adam_beta1": _SHARE, "adam_beta2": _SHARE,
     "label_smoothing_factor": _SHARE, "num_train_epochs": _NOT_NEGATIVE, "max_steps": (-1, math.inf),
     "eval_delay": _NOT_NEGATIVE, "dataloader_num_workers": _NOT_NEGATIVE, "save_total_limit": _NOT_NEGATIVE,

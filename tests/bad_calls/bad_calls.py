@@ -157,7 +157,7 @@ def _unchanged(before: Any, after: Any) -> bool:
 
 
 def _bits(values: torch.Tensor) -> bytes:
-    return values.detach().resolve_conj().contiguous().view(-1, 1).view(torch.uint8).numpy().tobytes()
+    return values.detach().resolve_conj().reshape(-1, 1).clone().view(torch.uint8).numpy().tobytes()
 
 
 @contextlib.contextmanager

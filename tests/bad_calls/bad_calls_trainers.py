@@ -89,7 +89,9 @@ ALWAYS = ("model", "noise", "loss", "rows", "error_rate", "transition", "classif
 def train_step(cls: type, model: Any, rows: Any, **given: Any) -> tuple[Any, dict[str, float]]:
     """The trainer after one step, and what it logged."""
     # What can be called is taken for a function that is right, which these are not.
-    given = {name: None if value is int or value is math.sqrt else value for name, value in given.items()}
+    for name in ("data_collator", "compute_metrics", "augment"):
+        if given.get(name) is int or given.get(name) is math.sqrt:
+            given[name] = None
     watch = Watch()
     trainer = cls(model, training_arguments(), train_dataset=rows, **given)
     trainer.add_callback(watch)
@@ -111,6 +113,8 @@ def log_p_of(row: Mapping[str, Any], noise: UniformTokens | None) -> torch.Tenso
 
 
 def as_integers(value: Any, ndim: int) -> Any:
+    if getattr(value, "ndim", None) == 0 and not isinstance(value, np.ma.MaskedArray):
+        value = value.item()
     if isinstance(value, list | tuple):  # of tensors and arrays without axes, too
         value = [entry.item() if getattr(entry, "ndim", None) == 0 else entry for entry in value]
     found = reals(value, ndim) if ndim else np.array(number(value))
@@ -234,7 +238,7 @@ def check_classifier(given: dict[str, Any], result: tuple[Any, dict]) -> None:
     confirm(isinstance(given["model"], type(_classifier())), "no model")
     (columns, pixels), loss = check_images(given), text(given["loss"], "nll", "corrected")
     mixup = number(given.get("mixup", 0.0))
-    confirm(0 <= mixup < np.inf, "mixup")
+    confirm(mixup == 0 or 1e-6 <= mixup <= 1e6, "mixup")
     if given.get("channels_last") is not None:
         flag(given["channels_last"])
     confirm(given.get("compute_metrics") is None or callable(given["compute_metrics"]), "compute_metrics")

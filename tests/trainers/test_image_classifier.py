@@ -240,7 +240,7 @@ def human():
         ({"loss": "corrected", "transition": np.ones((4, 4))}, ValueError, "sum to 1"),
         ({"loss": "nll", "transition": np.eye(4)}, ValueError, 'transition= is for loss="corrected"'),
         ({"loss": "other"}, ValueError, 'must be "nll" or "corrected"'),
-        ({"mixup": -1.0}, ValueError, "mixup must be finite and >= 0, got -1.0"),
+        ({"mixup": -1.0}, ValueError, "mixup must be 0 or lie in .*, got -1.0"),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, options, error, message):
