@@ -46,7 +46,7 @@ class Settings:
 
     scale: str = field(default="demo", metadata={"help": "demo | gpu | paper", "choices": list(SCALES)})
     output: Output = field(default=None, metadata={"help": "folder of the evaluation"})
-    images: list[Name] = field(default_factory=list, metadata={"help": "folders or .npz files of generated images"})
+    images: list[Output] = field(default_factory=list, metadata={"help": "folders or .npz files of generated images"})
     pipeline: list[Name] = field(default_factory=list, metadata={"help": "EDM pipelines to draw images from first"})
     num_images: TwoOrMore = field(default=None, metadata={"help": "images per pipeline, as many of every class"})
     steps: Count = field(default=18, metadata={"help": "sampling steps of a pipeline"})
