@@ -29,6 +29,8 @@ __all__ = [
 
 #: Label of a position that carries no target; it is never corrupted (the convention of torch and transformers).
 IGNORE_INDEX = -100
+_UNSIGNED = {np.dtype(f"{order}{kind}{size}"): np.dtype(f"{order}u{size}")
+             for order in "<>" for kind in "iu" for size in (1, 2, 4, 8)}  # fmt: skip
 
 
 def is_tensor(values: Any) -> bool:
@@ -110,7 +112,7 @@ def integer_rows(name: str, rows: Iterable[Any]) -> list[np.ndarray]:
 
 def check_vocab_size(vocab_size: Any, smallest: int, bits: int) -> int:
     """Return `vocab_size` as an int, or raise unless it is an integer in [smallest, 2^bits]."""
-    return check_count("vocab_size", vocab_size, smallest, bits, "pass len(tokenizer)")
+    return check_count("vocab_size", vocab_size, smallest, bits, "pass the largest id of the tokenizer + 1")
 
 
 def check_num_classes(num_classes: Any, bits: int) -> int:
@@ -154,7 +156,7 @@ def ignored_positions(tokens: np.ndarray, vocab_size: int) -> np.ndarray | None:
     if outside is not None:
         raise ValueError(
             f"token {tokens[outside][0]} is outside [0, {vocab_size}): vocab_size={vocab_size} is smaller than "
-            "a token seen, or the column holds no token ids; pass len(tokenizer)"
+            "a token seen, or the column holds no token ids; pass the largest id of the tokenizer + 1"
         )
     return ignored
 
@@ -176,7 +178,7 @@ def ignored_labels(labels: np.ndarray, num_classes: int) -> np.ndarray | None:
 def _ignored_and_outside(values: np.ndarray, size: int) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Where the values are -100, and where they are neither that nor in [0, size); None for nowhere."""
     # Read as unsigned, negative values are the largest: one pass instead of two finds that all is well.
-    if values.size == 0 or values.view(values.dtype.str.replace("i", "u")).max() < size:
+    if values.size == 0 or values.view(_UNSIGNED[values.dtype]).max() < size:
         return None, None
     ignored = values == IGNORE_INDEX
     outside = ~ignored & ((values < 0) | (values >= size))

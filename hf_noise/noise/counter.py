@@ -34,6 +34,10 @@ GOLDEN = 0x9E3779B97F4A7C15
 MIX_1 = 0xBF58476D1CE4E5B9
 MIX_2 = 0x94D049BB133111EB
 _WORD = (1 << 64) - 1
+# As NumPy's numbers: made anew for every small batch, they would take longer than the arithmetic.
+_GOLDEN = np.uint64(GOLDEN)
+_STEPS = ((np.uint64(30), np.uint64(MIX_1)), (np.uint64(27), np.uint64(MIX_2)))
+_LAST = np.uint64(31)
 
 #: A unit is the upper 53 bits of a word: the integers that float64 holds exactly.
 UNIT_BITS = 53
@@ -49,11 +53,11 @@ def mix(z: int) -> int:
 
 def mix_in_place(z: np.ndarray, scratch: np.ndarray) -> np.ndarray:
     """`mix` on a uint64 array, which is overwritten; `scratch` is work space of the same shape."""
-    for shift, factor in ((30, MIX_1), (27, MIX_2)):
-        np.right_shift(z, np.uint64(shift), out=scratch)
+    for shift, factor in _STEPS:
+        np.right_shift(z, shift, out=scratch)
         np.bitwise_xor(z, scratch, out=z)
-        np.multiply(z, np.uint64(factor), out=z)
-    np.right_shift(z, np.uint64(31), out=scratch)
+        np.multiply(z, factor, out=z)
+    np.right_shift(z, _LAST, out=scratch)
     return np.bitwise_xor(z, scratch, out=z)
 
 
@@ -80,13 +84,13 @@ def row_keys(seed: int, stream: int, epoch: int, sample: np.ndarray) -> np.ndarr
     """
     keys = np.array(sample, dtype=np.int64).view(np.uint64)
     keys ^= np.uint64(stream_key(seed, stream, epoch))  # in place: a new array would be a scalar if it had no axis
-    keys += np.uint64(GOLDEN)
+    keys += _GOLDEN
     return mix_in_place(keys, np.empty_like(keys))
 
 
 def weyl(length: int, start: int = 0) -> np.ndarray:
     """What positions `start .. start + length - 1` add to a row's key: (position + 1) * GOLDEN mod 2^64, uint64."""
-    return np.arange(start + 1, start + length + 1, dtype=np.uint64) * np.uint64(GOLDEN)
+    return np.arange(start + 1, start + length + 1, dtype=np.uint64) * _GOLDEN
 
 
 def words(

@@ -127,10 +127,21 @@ class UniformTokens(Noise):
             return tokens_torch.corrupt(self, tokens, sample, epoch)
         tokens, sample = integers("tokens", tokens), integers("sample", sample)
         check_rows(tokens, sample)
+        if 0 < tokens.size <= draws.BLOCK:
+            return self._one_block(tokens, sample, epoch)
         length = tokens.shape[-1]
         lengths = np.full(sample.size, length)
         noisy, is_noisy = self.flat(tokens.reshape(-1), lengths, sample.reshape(-1), epoch)
         return noisy.reshape(tokens.shape), is_noisy.reshape(tokens.shape)
+
+    def _one_block(self, tokens: np.ndarray, sample: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """What `flat` makes of rows [..., L] of one length, without what only many or unequal ones need."""
+        check_dtype(tokens.dtype, np.iinfo(tokens.dtype).max, self.vocab_size)
+        noisy, is_noisy = np.array(tokens, order="C", subok=False), np.empty(tokens.shape, dtype=bool)
+        keys = counter.row_keys(self.seed, self.stream, self._epoch(epoch), sample)
+        work = np.empty((2, *tokens.shape), dtype=np.uint64)
+        self._replace(noisy, is_noisy, keys[..., None], counter.weyl(tokens.shape[-1]), work)
+        return noisy, is_noisy
 
     def flat(
         self, values: Any, lengths: Any, sample: Any, epoch: int = 0

@@ -177,9 +177,12 @@ class NoiseTrainer(FiniteTrainer):
             self.train_dataset.set_epoch(epoch)
 
     def mean_loss(self, total: Tensor, units: Tensor | int, num_items_in_batch: Tensor | int | None) -> Tensor:
-        """Sum of losses over units of this micro-batch -> its share of the mean over the units of the whole batch."""
+        """Sum of losses over units of this micro-batch -> its share of the mean over the units of the whole batch.
+
+        `units` is their number, or a mask of them.
+        """
         if num_items_in_batch is None:
-            return total / units
+            return total / (units.sum() if isinstance(units, Tensor) else units)
         # DDP averages gradients, while the divisor already counts the units of all processes.
         shared = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
         return total / num_items_in_batch * shared

@@ -184,7 +184,7 @@ class CausalLMTrainer(NoiseTrainer):
             self.meter.add(nll.detach(), valid, None if is_noisy is None else F.pad(is_noisy, (0, 1))[:, 1:])
             self.watch(nll, inputs.get("sample_id"))
         total = (self.objective(nll) * valid).sum()
-        loss = self.mean_loss(total, valid.sum(), num_items_in_batch)
+        loss = self.mean_loss(total, valid, num_items_in_batch)
         if of_router is not None:  # a mean over its tokens: each forward pass has its share of the step
             loss = loss + of_router / (1 if num_items_in_batch is None else self.current_gradient_accumulation_steps)
         return (loss, {"nll": nll}) if return_outputs else loss

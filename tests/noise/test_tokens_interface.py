@@ -87,7 +87,7 @@ def make(**changes):
         ({"ratio": None, "error_rate": 1.0}, ValueError, r"error_rate must lie in \[0, 1\), got 1.0"),
         ({"ratio": None, "error_rate": 1e-12}, ValueError, "below the finest rate"),
         ({"error_rate": 0.2}, ValueError, "contradict each other"),
-        ({"vocab_size": 0}, ValueError, r"vocab_size must lie in \[1, 2\^31\], got 0; pass len\(tokenizer\)"),
+        ({"vocab_size": 0}, ValueError, r"vocab_size must lie in \[1, 2\^31\], got 0; pass the largest id"),
         ({"vocab_size": (1 << 31) + 1}, ValueError, r"vocab_size must lie in \[1, 2\^31\]"),
         ({"vocab_size": 1, "exclude_original": True}, ValueError, r"vocab_size must lie in \[2, 2\^31\]"),
         ({"vocab_size": 50.0}, TypeError, "vocab_size must be an integer"),
