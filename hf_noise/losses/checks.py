@@ -1,7 +1,7 @@
 """What the losses ask of their arguments: Python numbers, dtypes and shapes, and values only where nothing has to wait.
 
 Looking into a tensor makes a GPU wait and breaks a compiled graph, so the values of tensors are checked on a CPU in
-eager mode alone (`may_look`). Everything else is known to the host, and is checked everywhere.
+eager mode alone (`looked_at`). Everything else is known to the host, and is checked everywhere.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "check_classes", "check_count", "check_device", "check_flag", "check_floats", "check_integers", "check_positive",
-    "check_real", "check_tensor", "may_look", "on_host",
+    "check_count", "check_device", "check_flag", "check_floats", "check_integers", "check_positive",
+    "check_real", "check_tensor", "looked_at", "on_host",
 ]  # fmt: skip
 
 _INTEGERS = (
@@ -28,14 +28,17 @@ _INTEGERS = (
 _SAID = {"(0, inf)": "be finite and > 0", "(-inf, inf)": "be finite"}
 
 
-def may_look(values: Tensor) -> bool:
-    """Whether the values of a tensor may be looked at: on a CPU, and neither while a graph is made nor in `vmap`."""
-    return (
-        values.device.type == "cpu"
-        and type(values) in (Tensor, torch.nn.Parameter)  # a fake or distributed one has no values here
-        and not torch.compiler.is_compiling()
-        and not torch._C._functorch.is_functorch_wrapped_tensor(values)
-    )
+def looked_at(values: Tensor) -> np.ndarray | None:
+    """The values of a tensor on a CPU, without a copy; None on a device, while a graph is made, and in `vmap`."""
+    if (
+        values.device.type != "cpu"
+        or type(values) not in (Tensor, torch.nn.Parameter)  # a fake or distributed one has no values here
+        or torch.compiler.is_compiling()
+        or torch._C._functorch.is_functorch_wrapped_tensor(values)
+    ):
+        return None
+    values = values.detach()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
 
 
 def check_real(name: str, value: Any, allowed: str, remedy: str = "") -> float:
@@ -115,7 +118,8 @@ def check_positive(name: str, values: Tensor) -> None:
 
     NaN passes, as it does through the loss: whoever watches that can name the batch.
     """
-    if values.numel() and may_look(values) and (smallest := values.detach().min().item()) <= 0:
+    array = looked_at(values)
+    if array is not None and array.size and (smallest := np.fmin.reduce(array, axis=None)) <= 0:
         raise ValueError(f"{name} must be > 0, got {smallest}")
 
 
@@ -124,24 +128,9 @@ def check_integers(name: str, values: Any) -> Tensor:
     check_tensor(name, values)
     if values.dtype not in _INTEGERS:
         raise TypeError(f"{name} must be integers, got {values.dtype}")
-    whole = values.long()
-    if values.dtype == torch.uint64 and may_look(whole) and (whole < 0).any():
+    if values.dtype == torch.uint64 and (array := looked_at(values)) is not None and (array >> 63).any():
         raise ValueError(f"{name} must lie below 2^63, which int64 does not reach")
-    return whole
-
-
-def check_classes(name: str, labels: Any, num_classes: int) -> Tensor:
-    """Labels as int64, or an error unless they are integers; on a CPU also unless they lie in [0, C)."""
-    labels = check_integers(name, labels)
-    if labels.numel() and may_look(labels):
-        low, high = (int(end) for end in labels.aminmax())
-        if low < 0 or high >= num_classes:
-            wrong = low if low < 0 else high
-            raise ValueError(
-                f"{name} must lie in [0, {num_classes}), got {wrong}; leave out what carries no label (-100), or use "
-                "a network with more classes"
-            )
-    return labels
+    return values.long()
 
 
 def _holds_masked(values: Any) -> bool:

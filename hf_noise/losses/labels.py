@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_noise.losses.checks import check_classes, check_floats, check_real
+from hf_noise.losses.checks import check_floats, check_integers, check_real
+from hf_noise.losses.lookup import entries, rows
 
 __all__ = ["label_nll", "log_columns", "transition_nll"]
 
@@ -64,7 +65,7 @@ def label_nll(logits: Tensor, labels: Tensor, columns: Tensor | None = None, smo
     if logits.ndim < 1 or not logits.shape[-1]:
         raise ValueError(f"logits must be [..., C], got {list(logits.shape)}")
     classes = logits.shape[-1]
-    labels = check_classes("labels", labels, classes)
+    labels = check_integers("labels", labels)
     if labels.shape != logits.shape[:-1]:
         raise ValueError(f"logits {list(logits.shape)} need labels {list(logits.shape[:-1])}, got {list(labels.shape)}")
     smoothing = check_real("smoothing", smoothing, "[0, 1)")
@@ -77,10 +78,10 @@ def label_nll(logits: Tensor, labels: Tensor, columns: Tensor | None = None, smo
             )
     log_p = F.log_softmax(logits, dim=-1)
     if columns is None:
-        nll = -log_p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        nll = -entries("labels", log_p, labels)
         every = log_p
     else:
-        said = columns.index_select(0, labels.flatten()).view(log_p.shape)  # unlike columns[labels], refuses -1
+        said = rows("labels", columns, labels.flatten()).view(log_p.shape)
         nll = -torch.logsumexp(log_p + said, dim=-1)
         p = log_p.exp().to(columns.dtype) if smoothing else None
         every = (p @ columns.T.exp()).clamp_min(torch.finfo(columns.dtype).tiny).log() if smoothing else None

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_noise.losses.checks import check_classes, check_count, check_floats, check_integers, check_real, may_look
+from hf_noise.losses.checks import check_count, check_floats, check_integers, check_real, looked_at
+from hf_noise.losses.lookup import entries
 
 __all__ = [
     "clean_posterior", "corrected_nll", "mixture_posterior", "posthoc_nll", "shift_targets", "token_nll",
@@ -70,8 +72,9 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | No
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias must be [{len(weight)}] as weight has rows, got {list(bias.shape)}")
-    if targets.numel() and may_look(targets):
-        check_classes("targets", targets.clamp_min(-1).masked_fill(targets == IGNORE_INDEX, 0), len(weight))
+    array = looked_at(targets)
+    if array is not None and (wrong := (array != IGNORE_INDEX) & ((array < 0) | (array >= len(weight)))).any():
+        raise ValueError(f"targets must lie in [0, {len(weight)}), the rows of weight, or be -100, got {array[wrong][0]}")
     if not HAS_FUSED:
         raise RuntimeError(f"torch {torch.__version__} has no fused linear cross-entropy; use torch >= 2.15")
     flat = hidden.reshape(-1, hidden.shape[-1])
@@ -117,11 +120,13 @@ def _checked_rates(error_rate: Tensor, nll: Tensor) -> Tensor:
         error_rate = error_rate.reshape(())
     elif error_rate.shape != nll.shape:
         raise ValueError(f"error_rate must be one number or {list(nll.shape)} as nll, got {list(error_rate.shape)}")
-    if error_rate.numel() and may_look(error_rate):
-        low, high = (end.item() for end in error_rate.detach().aminmax())
-        if low < 0 or high > 1:
-            wrong = low if low < 0 else high
-            raise ValueError(f"error_rate must lie in [0, 1], got {wrong}; it is the share of wrong tokens")
+    array = looked_at(error_rate)
+    if array is None or not array.size:
+        return error_rate
+    # The usual one number as a Python float: NumPy's operators would cost more than the loss of few tokens.
+    ends = (array.item(),) if array.size == 1 else (np.fmin.reduce(array, axis=None), np.fmax.reduce(array, axis=None))
+    if wrong := [end for end in ends if end < 0 or end > 1]:
+        raise ValueError(f"error_rate must lie in [0, 1], got {wrong[0]}; it is the share of wrong tokens")
     return error_rate
 
 
@@ -208,7 +213,7 @@ def posthoc_nll(
     check_floats("logits", logits)
     if logits.ndim < 1 or not logits.shape[-1]:
         raise ValueError(f"logits must be [..., V], got {list(logits.shape)}")
-    targets = check_classes("targets", targets, logits.shape[-1])
+    targets = check_integers("targets", targets)
     *rows, every = logits.shape
     if list(targets.shape) != rows:
         raise ValueError(f"logits {list(logits.shape)} need targets {rows}, got {list(targets.shape)}")
@@ -217,9 +222,9 @@ def posthoc_nll(
     floor = check_real("floor", floor, "(0, 1]", "it keeps what the model just misses from costing all it has")
     log_q = F.log_softmax(logits.float(), dim=-1)
     if error_rate == 0:
-        return -log_q.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        return -entries("targets", log_q, targets)
     share = error_rate / vocab_size
     p = log_q.exp()
     p[..., :vocab_size] -= share
     log_p = torch.log(torch.clamp(p, min=share * floor))
-    return torch.logsumexp(log_p, -1) - log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return torch.logsumexp(log_p, -1) - entries("targets", log_p, targets)

@@ -13,22 +13,24 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hf_noise.losses.checks import (
-    check_classes,
     check_count,
     check_device,
     check_flag,
     check_floats,
+    check_integers,
     check_real,
-    may_look,
+    looked_at,
     on_host,
 )
 from hf_noise.losses.dsm import SIGMA_DATA, check_told, denoised_by, noisy_images, per_image, weighted_error
 from hf_noise.losses.labels import ROW_SUM_TOLERANCE, log_columns
+from hf_noise.losses.lookup import entries, rows
 
 __all__ = ["LabelTransition", "tdsm_loss", "transition_aware_weights"]
 
@@ -169,7 +171,7 @@ def transition_aware_weights(
     elif prior is not None:
         raise ValueError("a LabelTransition holds its prior; give it there")
     check_floats("the posterior", given)
-    noisy_labels = check_classes("noisy_labels", noisy_labels, len(transition))
+    noisy_labels = check_integers("noisy_labels", noisy_labels)
     if noisy_labels.ndim != 1:
         raise ValueError(f"noisy_labels must be [B], got {list(noisy_labels.shape)}")
     if given.shape != (len(noisy_labels), len(transition)):
@@ -181,8 +183,9 @@ def transition_aware_weights(
     max_condition = check_real("max_condition", max_condition, "[1, inf]")
     logits, clamp = check_flag("logits", logits), check_flag("clamp", clamp)
     renormalise = check_flag("renormalise", renormalise)
-    if not logits and given.numel() and may_look(given):
-        low, high = (end.item() for end in given.detach().aminmax())
+    array = None if logits else looked_at(given)
+    if array is not None and array.size:  # a NaN in it stays one
+        low, high = np.fmin.reduce(array, axis=None), np.fmax.reduce(array, axis=None)
         if low < 0 or high > 1 + _ABOVE_ONE:
             raise ValueError(
                 f"the posterior must lie in [0, 1], got {low if low < 0 else high}; pass logits=True for logits and "
@@ -201,7 +204,7 @@ def transition_aware_weights(
 
 
 def _by_bayes(labels: Tensor, transition: LabelTransition, log_p: Tensor) -> Tensor:
-    joint = log_p + transition.log_columns.index_select(0, labels)  # [B, C]
+    joint = log_p + rows("noisy_labels", transition.log_columns, labels)  # [B, C]
     evidence = joint.logsumexp(-1, keepdim=True)
     return torch.where(evidence == -math.inf, transition.reverse.index_select(0, labels), (joint - evidence).exp())
 
@@ -219,8 +222,8 @@ def _by_inverse(
     # The paper solves S u = q / p(noisy) and takes S[j, i] u[i] p(noisy = j) / q[j]. With u = p / p(clean) that is
     # p T = q and T[i, j] p[i] / q[j]: both marginals, and so the prior, cancel.
     p = torch.linalg.lu_solve(*transition.factors, q, left=False)
-    evidence = q.gather(1, labels[:, None])
-    weights = transition.log_columns.index_select(0, labels).exp() * p / evidence
+    evidence = entries("noisy_labels", q, labels)[:, None]
+    weights = rows("noisy_labels", transition.log_columns, labels).exp() * p / evidence
     if clamp:
         weights = weights.clamp(0, 1)
     total = weights.sum(-1, keepdim=True)
@@ -292,7 +295,7 @@ def tdsm_loss(
             f"{len(images)} images need as many noisy_labels and weights [{len(images)}, C], got noisy_labels "
             f"{list(noisy_labels.shape)} and weights {list(weights.shape)}"
         )
-    noisy_labels = check_classes("noisy_labels", noisy_labels, weights.shape[1] + 1)
+    noisy_labels = check_integers("noisy_labels", noisy_labels)
     check_told(denoiser, conditioning, len(images))
     tau = check_real("tau", tau, "[0, 1)", "classes of weight <= tau are left out")
     renormalise = check_flag("renormalise", renormalise)
@@ -325,7 +328,7 @@ def _split(weights: Tensor, labels: Tensor, tau: float, renormalise: bool) -> tu
     weights = F.pad(weights.masked_fill(unconditional[:, None], 0), (0, 1))
     weights[:, -1] = unconditional
     observed = labels[:, None]
-    own, others = weights.gather(1, observed), weights.scatter(1, observed, 0)
+    own, others = entries("noisy_labels", weights, labels)[:, None], weights.scatter(1, observed, 0)
     others = others.where(others > tau, 0)
     if renormalise:
         total = own + others.sum(1, keepdim=True)

@@ -12,7 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hf_noise.losses.checks import check_classes, check_count, check_floats, check_real
+from hf_noise.losses.checks import check_count, check_floats, check_integers, check_real
+from hf_noise.losses.lookup import rows
 
 __all__ = ["VolumeMinimisation"]
 
@@ -80,11 +81,11 @@ class VolumeMinimisation(nn.Module):
         classes = len(self.A)
         if logits.ndim != 2 or logits.shape[1] != classes:
             raise ValueError(f"logits must be [B, {classes}], got {list(logits.shape)}")
-        labels = check_classes("labels", labels, classes)
+        labels = check_integers("labels", labels)
         if labels.shape != logits.shape[:1]:
             raise ValueError(f"{len(logits)} rows of logits need labels [{len(logits)}], got {list(labels.shape)}")
         # One row of columns per label: [B, C] without the product [B, C] x [C, C].
-        columns = self.transition.T.index_select(0, labels)
+        columns = rows("labels", self.transition.T, labels)
         return -torch.log((torch.softmax(logits.float(), -1) * columns).sum(-1) + _SMALLEST_P)
 
     def log_volume(self) -> Tensor:

@@ -45,7 +45,7 @@ class Checked(evaluate.Metric):
                 raise TypeError(f"{name} must be numbers, got {unfit}")
         try:
             super().add_batch(predictions=predictions, references=references, **kwargs)
-        except (ValueError, TypeError, OverflowError, AttributeError, IndexError, pa.ArrowException) as error:
+        except (ValueError, TypeError, OverflowError, AttributeError, LookupError, pa.ArrowException) as error:
             raise ValueError(f"predictions or references cannot be taken: {error}") from error
 
 
@@ -130,13 +130,13 @@ class Calibration(Checked):
 
 
 def _unfit(values: Any) -> str | None:
-    """What evaluate would misread in a column, if anything: masked arrays, texts and masks, at any depth."""
+    """What evaluate would misread in a column, if anything: masked arrays, texts, masks, complex numbers."""
     if isinstance(values, np.ma.MaskedArray):
         return "a masked array, whose mask would be lost"
     if isinstance(values, str | bytes) or isinstance(values, np.ndarray) and values.dtype.kind in "US":
         return f"the text {values!r:.40}"
-    if isinstance(values, np.ndarray) and values.dtype == bool:
-        return "booleans"
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "iufO":
+        return f"an array of {values.dtype}"
     if isinstance(values, list | tuple) and not (kinds := set(map(type, values))) <= {int, float}:
         return "booleans" if kinds == {bool} else next(filter(None, map(_unfit, values)), None)
     return None

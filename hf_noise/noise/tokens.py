@@ -166,18 +166,18 @@ class UniformTokens(Noise):
             raise ValueError(f"values and lengths must be [N], got {list(values.shape)} and {list(lengths.shape)}")
         if lengths.shape != sample.shape:
             raise ValueError(f"{lengths.size} rows need {lengths.size} sample ids, got {sample.size}")
-        if lengths.size and lengths.min() < 0:
-            raise ValueError(f"lengths must be >= 0, got {lengths.min()} in row {lengths.argmin()}")
+        shortest, longest = (int(lengths.min()), int(lengths.max())) if lengths.size else (0, 0)
+        if shortest < 0:
+            raise ValueError(f"lengths must be >= 0, got {shortest} in row {lengths.argmin()}")
         # The sum of what is larger than all values could wrap around to their number.
-        if lengths.size and lengths.max() > values.size or lengths.sum() != values.size:
+        if longest > values.size or lengths.sum() != values.size:
             together = sum(lengths.tolist())
             raise ValueError(f"the rows hold {together} tokens together, but {values.size} values came")
         check_dtype(values.dtype, np.iinfo(values.dtype).max, self.vocab_size)
         noisy, is_noisy = values.copy(), np.empty(values.shape, dtype=bool)
         lengths = lengths.astype(np.int64, copy=False)
         keys = counter.row_keys(self.seed, self.stream, self._epoch(epoch), sample)
-        equal = lengths.size > 0 and lengths.min() == lengths.max()
-        step = max(1, draws.BLOCK // int(lengths[0])) if equal and lengths[0] else 1
+        step = max(1, draws.BLOCK // longest) if shortest == longest > 0 else 1
         ends = np.cumsum(lengths)
         work = np.empty(2 * min(draws.BLOCK, values.size), dtype=np.uint64)
         for row in range(0, lengths.size, step):

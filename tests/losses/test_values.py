@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hf_noise.losses import (
     LabelTransition,
@@ -175,11 +176,36 @@ def test_nothing_is_looked_at_where_a_device_would_have_to_wait():
         assert weights.shape == (2, 3)
 
 
+def test_no_operator_waits_for_a_value():
+    """On a CPU values are looked at, by NumPy: what is counted here a GPU would have to wait for."""
+
+    class Waits(TorchDispatchMode):
+        seen = ()
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.seen += (function._schema.name,) if "local_scalar" in function._schema.name else ()
+            return function(*args, **(kwargs or {}))
+
+    images, sigma, columns = torch.ones(4, 1, 2, 2), torch.ones(4), log_columns(torch.tensor(T))
+    transition = LabelTransition(T)
+    with Waits() as waits:
+        label_nll(LOGITS, LABELS, columns, 0.1)
+        posthoc_nll(LOGITS, LABELS, error_rate=0.1)
+        corrected_nll(NLL, error_rate=torch.tensor([0.5]), vocab_size=10)
+        transition_aware_weights(LABELS, transition, clean_posterior=LOGITS.softmax(-1))
+        dsm_loss(lambda x, *_: x, images, sigma, images, LABELS)
+        VolumeMinimisation(3)(LOGITS, LABELS)
+    assert not waits.seen
+
+
 def test_checks_leave_compiled_graphs_and_vmap_whole():
     per_row = torch.func.vmap(torch.func.grad(lambda x, y: label_nll(x, y)))(LOGITS, LABELS)
     assert per_row.shape == LOGITS.shape
     compiled = torch.compile(lambda e: corrected_nll(NLL, error_rate=e, vocab_size=10), backend="eager", fullgraph=True)
     rate = torch.tensor([0.5], requires_grad=True)
     torch.testing.assert_close(compiled(rate), corrected_nll(NLL, error_rate=rate, vocab_size=10))
+    columns = log_columns(torch.tensor(T))
+    nll = torch.compile(lambda x, y: label_nll(x, y, columns) + label_nll(x, y), backend="eager", fullgraph=True)
+    torch.testing.assert_close(nll(LOGITS, LABELS), label_nll(LOGITS, LABELS, columns) + label_nll(LOGITS, LABELS))
     weight = torch.compile(edm_weight, backend="eager", fullgraph=True)
     torch.testing.assert_close(weight(torch.tensor([0.5])), torch.tensor([8.0]))
