@@ -166,8 +166,8 @@ def main_of(recipe: str) -> Callable[[list[str]], Any]:
     return importlib.import_module(recipe).main
 
 
-def dry_run(recipe: str, **flags: Any) -> tuple[int, str]:
-    """Exit status of a dry run, and what it printed or what was wrong."""
+def dry_run(recipe: str, **flags: Any) -> dict[str, Any]:
+    """What a dry run says of these flags' settings, if it says so; or with what message the flags were refused."""
     argv = [*ALWAYS.get(recipe, ()), "--dry_run"]
     for flag, value in flags.items():
         texts = as_texts(value)
@@ -179,25 +179,28 @@ def dry_run(recipe: str, **flags: Any) -> tuple[int, str]:
         try:
             main_of(recipe)(argv)
         except SystemExit as stop:
-            return int(stop.code or 0), err.getvalue()
-    return 0, out.getvalue()
+            assert stop.code == 2, "the status of wrong flags"
+            return {"refused": err.getvalue().split("error: ", 1)[-1]}
+    printed = out.getvalue()
+    if not printed.startswith("{"):
+        return {}
+    settings = json.JSONDecoder().raw_decode(printed)[0]
+    return {flag: settings[flag] for flag in flags}
 
 
-def check(recipe: str, given: Mapping[str, Any], result: tuple[int, str]) -> None:
-    status, printed = result
-    if status:
-        message = printed.split("error: ", 1)[-1]
+def check(recipe: str, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    if "refused" in result:
+        message = result["refused"]
         texts = [text for value in given.values() for text in as_texts(value)]
         named = any(f"--{flag}" in message for flag in given) or any(text and text in message for text in texts)
         confirm(named, message or "no message")
         return
-    settings = json.JSONDecoder().raw_decode(printed)[0] if printed.startswith("{") else None
     for flag, value in given.items():
         found = [FLAGS[recipe][flag](text) for text in as_texts(value)]
         found = [True] if FLAGS[recipe][flag] is FLAG and not found else found  # the flag alone sets it
         confirm(found or flag in (*LISTS, "ratio"), f"{flag} is empty")
-        if settings is not None:
-            told = settings[flag] if isinstance(settings[flag], list) else [settings[flag]]
+        if result:
+            told = result[flag] if isinstance(result[flag], list) else [result[flag]]
             confirm(told == found, f"{flag} is {told}, given {found}")
 
 

@@ -64,6 +64,7 @@ def nudged(result):
 #: Targets of which more than their results is looked at: files, weights, the arguments alone.
 OPAQUE = (
     "metrics.inception_name", "metrics.weights_hash", "metrics.FeatureStatistics.merge", "metrics.judge_extractor",
+    "recipes.sample_edm", "recipes.publish_dataset",
 )  # fmt: skip
 
 

@@ -210,7 +210,7 @@ def test_the_matrix_of_human_labels_is_counted(arguments):
         ({"noise": UniformTokens(ratio=0.5, vocab_size=4)}, TypeError, "takes LabelFlips or HumanLabels, got Uniform"),
         ({}, ValueError, "takes T from the noise, and the trainer was given none"),
         ({"transition": np.eye(3)}, ValueError, "transition has 3 classes, the model 4"),
-        ({"transition": np.ones((4, 4))}, ValueError, "sum to 1"),
+        ({"transition": np.ones((4, 4))}, ValueError, "row 0 of the transition matrix sums to 4, not to 1"),
         ({"transition": "other"}, ValueError, 'transition must be "known", "estimated", a matrix or None'),
         ({"transition": None, "eval_sigmas": [0.1, 0]}, ValueError, "each of eval_sigmas must be finite and > 0"),
     ],
