@@ -67,9 +67,9 @@ def test_gpt2(benchmark):
     _, rows = benchmark("gpt2")
     assert rows["weights after the bare loop and the trainer"]["passed"]
     assert rows["host syncs, stock Trainer"]["figure"] >= 1, "the stock Trainer reads every loss, so the counter works"
-    # Counts, not times: these hold on any machine.
+    # Counts, not times: these hold on any machine. Ours asks once whether a step is finite, transformers' filter twice.
     for name in ("without noise", "with noise", "corrected loss", "learned e"):
-        assert rows[f"host syncs, trainer {name} - stock"]["figure"] == 0
+        assert rows[f"host syncs, trainer {name} - stock"]["figure"] == -1
     plain, *fused = [row for what, row in rows.items() if "allocations of tokens x vocabulary" in what]
     assert plain["figure"] >= 1, "the plain loss holds its logits, so the counter works"
     assert all(row["figure"] == 0 for row in fused)
