@@ -108,7 +108,11 @@ class DeviceImages(Dataset):
         if not (std > 0).all():
             raise ValueError(f"std must be > 0 in each channel, got {std.tolist()}")
         self.images = images.to(device)
-        self.columns = {name: column.to(device) for name, column in columns.items()}
+        # Integers of other widths have no comparisons on some devices.
+        self.columns = {
+            name: column.to(device, column.dtype if column.dtype == torch.bool else torch.int64)
+            for name, column in columns.items()
+        }
         self.mean = mean.to(device).view(-1, 1, 1) * 255
         self.scale = 1 / (std.to(device).view(-1, 1, 1) * 255)
         self.augment, self.info, self.split, self.epoch = augment, info, split, 0
