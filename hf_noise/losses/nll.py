@@ -74,7 +74,7 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | No
         raise ValueError(f"bias must be [{len(weight)}] as weight has rows, got {list(bias.shape)}")
     array = looked_at(targets)
     if array is not None and (wrong := (array != IGNORE_INDEX) & ((array < 0) | (array >= len(weight)))).any():
-        raise ValueError(f"targets must lie in [0, {len(weight)}), the rows of weight, or be -100, got {array[wrong][0]}")
+        raise ValueError(f"targets must lie in [0, {len(weight)}), rows of weight, or be -100, got {array[wrong][0]}")
     if not HAS_FUSED:
         raise RuntimeError(f"torch {torch.__version__} has no fused linear cross-entropy; use torch >= 2.15")
     flat = hidden.reshape(-1, hidden.shape[-1])

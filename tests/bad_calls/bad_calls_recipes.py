@@ -105,7 +105,8 @@ FLAGS: dict[str, dict[str, Kind]] = {
         "k": COUNT, "splits": COUNT, "cas": FLAG, "batch_size": COUNT, "seed": SEED, "num_processes": COUNT,
     },
     "sample_edm": {
-        "model": NAME, "output": TEXT, "num_images": COUNT, "batch_size": COUNT, "seed": NOISE_SEED, "classes": Kind(int, 0),
+        "model": NAME, "output": TEXT, "num_images": COUNT, "batch_size": COUNT, "seed": NOISE_SEED,
+        "classes": Kind(int, 0),
         "num_inference_steps": COUNT, "guidance_scale": Kind(float, 1),
     },
     "publish_dataset": {
