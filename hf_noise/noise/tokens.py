@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -27,6 +28,11 @@ __all__ = ["UniformTokens", "IGNORE_INDEX", "MAX_VOCAB_SIZE"]
 
 _VOCAB_BITS = 31
 MAX_VOCAB_SIZE = 1 << _VOCAB_BITS
+
+
+# Of training steps, which ask for the same few again and again.
+_offsets = lru_cache(maxsize=8)(counter.weyl)
+_largest = lru_cache(maxsize=8)(lambda dtype: int(np.iinfo(dtype).max))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +142,11 @@ class UniformTokens(Noise):
 
     def _one_block(self, tokens: np.ndarray, sample: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """What `flat` makes of rows [..., L] of one length, without what only many or unequal ones need."""
-        check_dtype(tokens.dtype, np.iinfo(tokens.dtype).max, self.vocab_size)
+        check_dtype(tokens.dtype, _largest(tokens.dtype), self.vocab_size)
         noisy, is_noisy = np.array(tokens, order="C", subok=False), np.empty(tokens.shape, dtype=bool)
         keys = counter.row_keys(self.seed, self.stream, self._epoch(epoch), sample)
         work = np.empty((2, *tokens.shape), dtype=np.uint64)
-        self._replace(noisy, is_noisy, keys[..., None], counter.weyl(tokens.shape[-1]), work)
+        self._replace(noisy, is_noisy, keys[..., None], _offsets(tokens.shape[-1]), work)
         return noisy, is_noisy
 
     def flat(

@@ -181,7 +181,7 @@ class CausalLMTrainer(NoiseTrainer):
         nll, of_router = self.token_nll(model, inputs, targets)
         valid = targets != IGNORE_INDEX
         if model.training:
-            self.meter.add(nll.detach(), valid, None if is_noisy is None else F.pad(is_noisy, (0, 1))[:, 1:])
+            self.meter.add(nll.detach(), valid, None if is_noisy is None else is_noisy.roll(-1, 1))  # last: no target
             self.watch(nll, inputs.get("sample_id"))
         total = (self.objective(nll) * valid).sum()
         loss = self.mean_loss(total, valid, num_items_in_batch)

@@ -79,11 +79,15 @@ class TokenMeter(Meter):
 
         `is_noisy` is None where none are.
         """
-        noisy = torch.zeros_like(valid) if is_noisy is None else is_noisy & valid
+        if is_noisy is None:
+            dtype = sum_dtype(nll)
+            clean = torch.stack([(valid * nll).sum(dtype=dtype), valid.sum(dtype=dtype)])
+            return self.book(torch.cat([clean, torch.zeros_like(clean)]))
+        noisy = is_noisy & valid
         counted = torch.stack([valid ^ noisy, noisy]).flatten(1)
         dtype = sum_dtype(nll)
         nlls, n = (counted * nll.flatten()).sum(-1, dtype=dtype), counted.sum(-1, dtype=dtype)
-        self.book(torch.stack([nlls, n], -1).flatten())
+        return self.book(torch.stack([nlls, n], -1).flatten())
 
     def means(self, sums: dict[str, float]) -> dict[str, float]:
         kinds = {"nll_clean_targets": "clean", "nll_corrupted_targets": "corrupted"}
