@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import inspect
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -16,7 +17,7 @@ from datasets import ArrowBasedBuilder, BuilderConfig, DatasetInfo, Features, Ve
 
 from hf_noise.data.corrupt import count_noisy, flat_values
 from hf_noise.data.reading import CorpusError
-from hf_noise.data.settings import check_flags, check_names, names_of
+from hf_noise.data.settings import check_flags, check_name, check_names, check_settings, names_of
 from hf_noise.noise import Noise, UniformTokens, rates
 from hf_noise.noise.base import check_seed
 from hf_noise.noise.describe import describe_noise
@@ -38,6 +39,12 @@ _ROW_BITS, _SHARD_BITS = 40, 20
 _SPLIT_NUMBERS = {"train": 0, "validation": 1, "test": 2}
 # The numbers left for splits of other names, before ids outgrow int64.
 _OTHER_SPLITS = range(3, 8)
+
+# Arguments of every builder of `datasets` that would be ignored here.
+_NOT_TAKEN = {
+    "data_files": "name the data with source=", "data_dir": "name the folder with source=",
+    "features": "its columns are told by its data; change them afterwards with dataset.cast()",
+}  # fmt: skip
 
 _CITATION = """\
 @misc{hf_noise, title = {hf_noise: noisy training data for Hugging Face libraries}, note = {Python package}}"""
@@ -196,6 +203,19 @@ class NoisyDataBuilder(ArrowBasedBuilder):
 
     VERSION = Version("1.0.0")
     DESCRIPTION = ""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = dict(inspect.signature(super().__init__).bind(*args, **kwargs).arguments)
+        settings, name = given.pop("config_kwargs", {}), given.get("config_name")
+        called = f"hf_noise/{type(self).__module__.rpartition('.')[2].replace('_', '-')}"
+        check_settings(called, self.BUILDER_CONFIG_CLASS, settings)
+        check_name(called, name, [config.name for config in self.BUILDER_CONFIGS])
+        for argument, remedy in _NOT_TAKEN.items():
+            if given.get(argument) is not None:
+                raise TypeError(f"{argument}={given[argument]!r:.80} means nothing for {called}; {remedy}")
+        if name is None and not settings:
+            self.BUILDER_CONFIG_CLASS().check()  # `datasets` would ask for a name, and here a rate is missing
+        super().__init__(*args, **kwargs)
 
     @property
     @abc.abstractmethod

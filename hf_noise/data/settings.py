@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
-__all__ = ["check_flags", "check_names", "check_pairs", "check_sizes", "names_of"]
+from datasets import BuilderConfig
+
+__all__ = ["check_flags", "check_name", "check_names", "check_pairs", "check_settings", "check_sizes", "names_of"]
+
+
+def check_settings(builder: str, config: type, settings: Iterable[str]) -> None:
+    """Raise TypeError for the name of a setting that a builder's class of configurations does not have."""
+    inherited = {field.name for field in fields(BuilderConfig)}
+    known = [field.name for field in fields(config) if field.name not in inherited]
+    if unknown := [setting for setting in settings if setting not in known]:
+        raise TypeError(f"{builder} has no setting {', '.join(map(repr, unknown))}; it takes {', '.join(known)}")
+
+
+def check_name(builder: str, name: Any, names: Sequence[str]) -> None:
+    """Raise ValueError unless a builder has this configuration, or its name is None."""
+    if name is not None and not (isinstance(name, str) and name in (names or ["default"])):
+        there = ", ".join(names) or "none"
+        raise ValueError(f"configuration {name!r} not found; {builder} has {there}; settings such as r= need no name")
 
 
 def check_names(config: Any, *fields: str) -> None:
