@@ -25,14 +25,16 @@ _MARK = "_hf_noise_hook"
 _lock = threading.RLock()
 
 
-def load_dataset(path: str, *args: Any, **kwargs: Any) -> Any:
+def load_dataset(path: str, name: str | None = None, *args: Any, **kwargs: Any) -> Any:
     """`datasets.load_dataset`, which certainly knows the names `hf_noise/...`; same arguments, same result."""
     import datasets
 
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path must be the name of a data set, such as {builder_names()[0]!r}, got {path!r:.80}")
+    if not isinstance(name, str | None):
+        raise TypeError(f"name must be that of a configuration, such as 'r0.5', got {name!r:.80}")
     install()
-    return datasets.load_dataset(path, *args, **kwargs)
+    return datasets.load_dataset(path, name, *args, **kwargs)
 
 
 def builder_names() -> list[str]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from datasets import BuilderConfig
 
-__all__ = ["check_flags", "check_name", "check_names", "check_pairs", "check_settings", "check_sizes", "names_of"]
+from hf_noise.noise.checks import check_count
+
+__all__ = ["check_flags", "check_name", "check_names", "check_pairs", "check_places", "check_settings",
+           "check_sizes", "names_of"]  # fmt: skip
 
 
 def check_settings(builder: str, config: type, settings: Iterable[str]) -> None:
@@ -40,12 +44,19 @@ def check_flags(config: Any, *fields: str) -> None:
             raise TypeError(f"{field} must be True or False, got {value!r}")
 
 
-def check_sizes(config: Any, *fields: str) -> None:
-    """Raise TypeError unless these settings are integers, or None; their ranges are those of the noise."""
+def check_places(config: Any, *fields: str) -> None:
+    """Raise TypeError unless these settings are paths or names of data, or one for each split, or None."""
     for field in fields:
-        value = getattr(config, field)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise TypeError(f"{field} must be an integer, got {value!r}")
+        if (value := getattr(config, field)) is not None and not isinstance(value, str | Path | Mapping):
+            raise TypeError(f"{field} must be a path or a name, got {value!r:.80} of type {type(value).__name__}")
+
+
+def check_sizes(config: Any, **bits: int) -> None:
+    """Make integers of these settings where they are given, or raise: TypeError for others, ValueError for those
+    outside [0, 2^bits], where the noise may want more."""
+    for field, most in bits.items():
+        if (value := getattr(config, field)) is not None:
+            setattr(config, field, check_count(field, value, 0, most))
 
 
 def check_pairs(pairs: Any) -> None:

@@ -134,4 +134,4 @@ def test_ids_that_would_meet_are_refused():
         with pytest.raises(ValueError, match=rf"shard {shard} of the split 'train' is outside \[0, 2\^20\)"):
             first_sample_id("train", shard)
     with pytest.raises(ValueError, match="splits a, b, c, d, e, f would share sample ids"):
-        first_sample_id("a", 0, "abcdef")
+        first_sample_id("a", 0, list("abcdef"))
