@@ -61,7 +61,8 @@ def check_sizes(config: Any, **bits: int) -> None:
 
 def check_pairs(pairs: Any) -> None:
     """Raise TypeError unless this maps classes to classes, by their numbers."""
-    if not isinstance(pairs, Mapping) or not pairs or any(type(number) is not int for pair in pairs.items() for number in pair):
+    is_right = isinstance(pairs, Mapping) and pairs and all(type(i) is type(j) is int for i, j in pairs.items())
+    if not is_right:
         raise TypeError(f"pairs must be a dictionary of classes by their numbers, such as {{3: 5}}, got {pairs!r:.80}")
 
 

@@ -163,5 +163,6 @@ def _array(values: Any) -> np.ndarray:
 
 
 def padded(rows: list[list[Any]]) -> np.ndarray:
+    rows = [[] if row is None else row for row in rows]
     longest = max(map(len, rows), default=0)
     return np.array([[*map(int, row), *[-1] * (longest - len(row))] for row in rows]).reshape(len(rows), longest)
