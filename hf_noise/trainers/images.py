@@ -78,7 +78,7 @@ class CropFlip:
         padded = F.pad(images, [self.padding] * 4)
         wide = width + 2 * self.padding
         pixels = (rows[:, :, None] * wide + columns[:, None, :]).view(batch, 1, height * width)
-        flat = padded.view(batch, channels, -1).gather(2, pixels.expand(batch, channels, height * width))
+        flat = padded.reshape(batch, channels, -1).gather(2, pixels.expand(batch, channels, height * width))
         return flat.view(images.shape)
 
 

@@ -228,18 +228,20 @@ def crop_call(draw: np.random.Generator) -> dict[str, Any]:
             "images": images, "sample": torch.tensor([0, 5, 2**40]), "epoch": pick(draw, 0, 3)}  # fmt: skip
 
 
-def cropped(images: Any, sample: Any, epoch: Any, **fields: Any) -> np.ndarray:
-    return CropFlip(**fields)(images, sample, epoch)
+def cropped(images: Any, sample: Any, epoch: Any, **fields: Any) -> tuple[str, torch.Tensor]:
+    found = CropFlip(**fields)(images, sample, epoch)
+    return str(found.dtype), found.cdouble() if found.is_complex() else found.double()
 
 
-def check_cropped(given: dict[str, Any], result: torch.Tensor) -> None:
+def check_cropped(given: dict[str, Any], result: tuple[str, torch.Tensor]) -> None:
+    dtype, result = result
     pad, flips, seed = whole(given["padding"], 0, 2**15), flag(given["flip"]), whole(given["seed"], *twin.SEED)
     images = given["images"]
     confirm(isinstance(images, torch.Tensor) and images.ndim == 4 and images.layout is torch.strided, "no images")
     confirm(isinstance(given["sample"], torch.Tensor), "no ids")
     sample, epoch = ints(given["sample"], 1).tolist(), whole(given["epoch"], 0, 2**63 - 1)
-    confirm(len(sample) == len(images) and result.shape == images.shape and result.dtype == images.dtype, "shape")
-    expected = torch.zeros_like(images)
+    confirm(len(sample) == len(images) and result.shape == images.shape and dtype == str(images.dtype), "shape")
+    expected = torch.zeros_like(result)
     for row, number in enumerate(sample):
         word = twin.word_of(twin.key_of(seed, 64, epoch), number, 0)
         down, right = (((word >> shift & 0xFFFF) * (2 * pad + 1) >> 16) - pad for shift in (0, 16))
@@ -249,7 +251,7 @@ def check_cropped(given: dict[str, Any], result: torch.Tensor) -> None:
                 y, x = i + down, column + right
                 if 0 <= y < images.shape[2] and 0 <= x < images.shape[3]:
                     expected[row, :, i, j] = images[row, :, y, x]
-    confirm(torch.equal(torch.nan_to_num(result.float()), torch.nan_to_num(expected.float())), "pixels")
+    confirm(torch.equal(torch.nan_to_num(result), torch.nan_to_num(expected)), "pixels")
 
 
 COLUMN = ("column", "columns", "data set", "row", "rows", "image", "labels")
