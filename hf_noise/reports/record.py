@@ -25,6 +25,7 @@ __all__ = [
     "command_line",
     "git_commit",
     "hardware",
+    "is_number",
     "now",
     "read_records",
     "versions",
@@ -145,12 +146,12 @@ class RunRecord(Record):
         _check_noise(self.noise, "noise")
         for name, metric in self.metrics.items():
             value, n = (metric.get("value"), metric.get("n")) if isinstance(metric, dict) else (None, None)
-            if not _is_number(value) or not _is_number(n) or not isinstance(n, int) or n < 1:
+            if not is_number(value) or not is_number(n) or not isinstance(n, int) or n < 1:
                 raise ValueError(
                     f"metrics[{name!r}] must be {{'value': number, 'n': units >= 1, ...}}, got {metric!r}; "
                     "leave a metric out that was not measured"
                 )
-        if not _is_number(self.wall_seconds) or self.wall_seconds < 0:
+        if not is_number(self.wall_seconds) or self.wall_seconds < 0:
             raise ValueError(f"wall_seconds must be >= 0, got {self.wall_seconds!r}")
 
 
@@ -302,7 +303,8 @@ def _check_noise(noise: Any, where: str) -> None:
         raise ValueError(f"{where} must be noise.to_dict() with a 'protocol', got {noise!r}")
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether this is a number that a float holds, and no bool."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
     try:
