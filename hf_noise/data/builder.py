@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import inspect
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,9 +17,11 @@ from datasets import ArrowBasedBuilder, BuilderConfig, DatasetInfo, Features, Ve
 
 from hf_noise.data.corrupt import count_noisy, flat_values
 from hf_noise.data.reading import CorpusError
-from hf_noise.data.settings import check_flags, check_names, names_of
+from hf_noise.data.settings import check_flags, check_name, check_names, check_places, check_settings, names_of
+from hf_noise.data.tokenization import check_tokenizer
 from hf_noise.noise import Noise, UniformTokens, rates
 from hf_noise.noise.base import check_seed
+from hf_noise.noise.checks import check_integer
 from hf_noise.noise.describe import describe_noise
 
 __all__ = [
@@ -38,6 +41,12 @@ _ROW_BITS, _SHARD_BITS = 40, 20
 _SPLIT_NUMBERS = {"train": 0, "validation": 1, "test": 2}
 # The numbers left for splits of other names, before ids outgrow int64.
 _OTHER_SPLITS = range(3, 8)
+
+# Arguments of every builder of `datasets` that would be ignored here.
+_NOT_TAKEN = {
+    "data_files": "name the data with source=", "data_dir": "name the folder with source=",
+    "features": "its columns are told by its data; change them afterwards with dataset.cast()",
+}  # fmt: skip
 
 _CITATION = """\
 @misc{hf_noise, title = {hf_noise: noisy training data for Hugging Face libraries}, note = {Python package}}"""
@@ -80,10 +89,11 @@ class NoisyDataConfig(BuilderConfig):
         `datasets` fills named configurations after they were made, so `__post_init__` would come too early.
         """
         self.check_rate()
-        check_seed(self.seed)
+        self.seed = check_seed(self.seed)
         if isinstance(self.epoch, bool) or not isinstance(self.epoch, int) or not 0 <= self.epoch < 1 << 63:
             raise ValueError(f"epoch must be an integer >= 0 and below 2^63, got {self.epoch!r}")
         check_names(self, "source_config")
+        check_places(self, *(field.name for field in fields(self) if field.name.endswith("source")))
         names_of("noisy_splits", self.noisy_splits)
 
     def check_rate(self) -> None:
@@ -141,6 +151,8 @@ class NoisyTokensConfig(NoisyDataConfig):
     def check(self) -> None:
         super().check()
         check_flags(self, "exclude_original")
+        if not isinstance(self.tokenizer, str | Path | None):
+            check_tokenizer(self.tokenizer)
 
     def token_noise(self, vocab_size: int) -> UniformTokens:
         """The noise that these settings mean for a vocabulary of this size."""
@@ -158,7 +170,7 @@ def ratio_grid(config_class: type[NoisyDataConfig]) -> list[NoisyDataConfig]:
     ]
 
 
-def first_sample_id(split: str, shard: int, splits: Sequence[str] = ()) -> int:
+def first_sample_id(split: str, shard: int, splits: Collection[str] = ()) -> int:
     """The sample id of the first row of a shard; rows of the shard count up from it.
 
     It is shard * 2^40 in the train split and never depends on processes, streaming or order; other splits are
@@ -171,13 +183,15 @@ def first_sample_id(split: str, shard: int, splits: Sequence[str] = ()) -> int:
 
     Raises:
         CorpusError: the shard has no id, or more than five splits have other names.
+        TypeError: the shard is no integer, or a name no text.
     """
+    shard, names = check_integer("shard", shard), list(splits) if isinstance(splits, Mapping) else splits
+    others = sorted((names_of("split", [split]) | names_of("splits", names)) - _SPLIT_NUMBERS.keys())
     if not 0 <= shard < 1 << _SHARD_BITS:
         raise CorpusError(
             f"shard {shard} of the split {split!r} is outside [0, 2^{_SHARD_BITS}), so its rows have no sample ids; "
             "put the files of the source together into fewer"
         )
-    others = sorted({split, *splits} - _SPLIT_NUMBERS.keys())
     if len(others) > len(_OTHER_SPLITS):
         raise CorpusError(
             f"the splits {', '.join(others)} would share sample ids: {len(_OTHER_SPLITS)} may be there besides "
@@ -196,6 +210,19 @@ class NoisyDataBuilder(ArrowBasedBuilder):
 
     VERSION = Version("1.0.0")
     DESCRIPTION = ""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = dict(inspect.signature(super().__init__).bind(*args, **kwargs).arguments)
+        settings, name = given.pop("config_kwargs", {}), given.get("config_name")
+        called = f"hf_noise/{type(self).__module__.rpartition('.')[2].replace('_', '-')}"
+        check_settings(called, self.BUILDER_CONFIG_CLASS, settings)
+        check_name(called, name, [config.name for config in self.BUILDER_CONFIGS])
+        for argument, remedy in _NOT_TAKEN.items():
+            if given.get(argument) is not None:
+                raise TypeError(f"{argument}={given[argument]!r:.80} means nothing for {called}; {remedy}")
+        if name is None and not settings:
+            self.BUILDER_CONFIG_CLASS().check()  # `datasets` would ask for a name, and here a rate is missing
+        super().__init__(*args, **kwargs)
 
     @property
     @abc.abstractmethod
@@ -224,10 +251,15 @@ class NoisyDataBuilder(ArrowBasedBuilder):
         return self.noise_of(split).error_rate
 
     def check_noisy_splits(self, splits: Sequence[str]) -> None:
-        """Raise ValueError if `noisy_splits` names a split that is not there."""
+        """Raise ValueError if `noisy_splits` names a split that is not there, or none is noisy."""
         unknown = sorted(self.config.extra_noisy_splits - set(splits))
         if unknown:
             raise ValueError(f"noisy_splits names {', '.join(unknown)}, but the splits are {', '.join(splits)}")
+        if self.config.ratio != 0 and not any(map(self.is_noisy_split, splits)):
+            raise ValueError(
+                f"the source {self.config.source!r} has no train split, only {', '.join(splits)}, so that none is "
+                "noisy; name those that shall be in noisy_splits="
+            )
 
     def describe(self, features: Features | None) -> DatasetInfo:
         """The info of the data set before its noise is known, see `tell_noise`."""

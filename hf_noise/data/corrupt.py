@@ -153,12 +153,16 @@ def corrupt(
     for name, value in (("column", column), ("sample_id", sample_id)):
         if not isinstance(value, str):
             raise TypeError(f"{name} must be the name of a column, got {value!r:.80}")
+    if column == sample_id:
+        raise ValueError(f"column and sample_id are both {column!r}; noise belongs to ids that stay as they are")
     for name, value, smallest in (("batch_size", batch_size, 1), ("epoch", epoch, 0), ("num_proc", num_proc, 1)):
         is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
         if (value is not None or name != "num_proc") and not (is_integer and smallest <= value < 1 << 63):
             raise ValueError(f"{name} must be an integer >= {smallest}, and below 2^63, got {value!r}")
     function = CorruptColumn(noise, column, sample_id, int(epoch))
     if not isinstance(dataset, DatasetDict | IterableDatasetDict):
+        if names_of("noisy_splits", noisy_splits):
+            raise ValueError(f"noisy_splits={noisy_splits!r:.80} belongs to a dictionary of splits; leave it out")
         split = str(getattr(dataset, "split", None) or "train")
         return _corrupt([(split, dataset)], function, batch_size, num_proc)[0]
     chosen = {"train"} | names_of("noisy_splits", noisy_splits)
@@ -273,11 +277,13 @@ def corrupted_features(features: Features, noise: Noise, column: str, sample_id:
         _check_id_type(features, sample_id)
     added = {f"clean_{column}": features[column], _MASK: mask}
     ids = {} if sample_id in features else {sample_id: Value("int64")}
+    if ids and not sample_id.isprintable():
+        raise ValueError(f"sample_id must be a name of printable characters, got {sample_id!r}")
     return Features({**features, **ids, **added})
 
 
 def _check_id_type(features: Features, column: str) -> None:
-    if not pa.types.is_integer(getattr(features[column], "pa_type", pa.null())):
+    if not holds_labels(features[column]):  # any integers
         raise ValueError(f"sample ids must be integers, but column {column!r} holds {features[column]}")
 
 

@@ -37,7 +37,7 @@ def digits(split: str = "train") -> tuple[np.ndarray, np.ndarray]:
     import numpy as np
     from sklearn.datasets import load_digits
 
-    if split not in _SPLITS:
+    if not isinstance(split, str) or split not in _SPLITS:
         raise ValueError(f'{DIGITS} has the splits "train" and "test", not {split!r}')
     data = load_digits()
     labels = data.target.astype(np.int64)
@@ -53,7 +53,7 @@ def digits_files(split: str = "train") -> list[str]:
     Raises:
         ValueError: there is no such split.
     """
-    if split not in _SPLITS:
+    if not isinstance(split, str) or split not in _SPLITS:
         raise ValueError(f'{DIGITS} has the splits "train" and "test", not {split!r}')
     folder = build_once(f"embedded/digits-{_DATA_VERSION}", _write_digits)
     return [str(folder / f"{split}.parquet")]

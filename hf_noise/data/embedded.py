@@ -58,7 +58,7 @@ def docs_text_files(split: str = "train") -> list[str]:
         ValueError: there is no such split.
         FileNotFoundError: this Python comes without the sources of its standard library.
     """
-    if split not in ("train", "validation"):
+    if not isinstance(split, str) or split not in ("train", "validation"):
         raise ValueError(f'{DOCS_TEXT} has the splits "train" and "validation", not {split!r}')
     folder = build_once(f"embedded/docs-text-{_library_fingerprint()}", _write_documents)
     return [str(file) for file in sorted(folder.glob(f"{split}-*.parquet"))]

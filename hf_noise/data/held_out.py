@@ -15,6 +15,7 @@ from pathlib import Path
 import fsspec
 
 from hf_noise.data.reading import extension, unreadable_file
+from hf_noise.noise.checks import check_real
 
 __all__ = ["check_apart", "held_out_files", "is_held_out"]
 
@@ -26,7 +27,13 @@ _HEAD = 64 << 10  # bytes
 
 
 def is_held_out(text: str, share: float) -> bool:
-    """Whether a document is held out, by a hash of its text: equal documents are on one side."""
+    """Whether a document is held out, by a hash of its text: equal documents are on one side; `share` is in [0, 1)."""
+    if not isinstance(text, str):
+        raise TypeError(f"text must be that of a document, got {text!r:.80} of type {type(text).__name__}")
+    if type(share) is not float:
+        share = check_real("share", share)
+    if not 0 <= share < 1:
+        raise ValueError(f"share must lie in [0, 1), got {share}")
     return _draw(text.encode()) < share * 2**64
 
 

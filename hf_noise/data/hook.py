@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.abc
+import os
 import pkgutil
 import sys
 import threading
@@ -24,12 +25,16 @@ _MARK = "_hf_noise_hook"
 _lock = threading.RLock()
 
 
-def load_dataset(path: str, *args: Any, **kwargs: Any) -> Any:
+def load_dataset(path: str, name: str | None = None, *args: Any, **kwargs: Any) -> Any:
     """`datasets.load_dataset`, which certainly knows the names `hf_noise/...`; same arguments, same result."""
     import datasets
 
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must be the name of a data set, such as {builder_names()[0]!r}, got {path!r:.80}")
+    if not isinstance(name, str | None):
+        raise TypeError(f"name must be that of a configuration, such as 'r0.5', got {name!r:.80}")
     install()
-    return datasets.load_dataset(path, *args, **kwargs)
+    return datasets.load_dataset(path, name, *args, **kwargs)
 
 
 def builder_names() -> list[str]:
@@ -84,20 +89,25 @@ def _wrap(module: Any) -> None:
     @functools.wraps(original)
     def dataset_module_factory(path: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(path, str) and path.startswith(PREFIX):
-            return _dataset_module(path)
+            return _dataset_module(path, kwargs.get("revision"))
         return original(path, *args, **kwargs)
 
     setattr(dataset_module_factory, _MARK, True)
     module.dataset_module_factory = dataset_module_factory
 
 
-def _dataset_module(path: str) -> Any:
+def _dataset_module(path: str, revision: Any) -> Any:
     from datasets.exceptions import DatasetNotFoundError
     from datasets.load import DatasetModule
 
     name = path.removeprefix(PREFIX).replace("-", "_")
     if PREFIX + name.replace("_", "-") not in builder_names():
         raise DatasetNotFoundError(f"hf_noise has no data set {path!r}; it has {', '.join(builder_names())}")
+    if revision is not None:
+        raise TypeError(
+            f"revision={revision!r:.80} means nothing for {path}, which is no repository; data on the Hub are taken at "
+            "their newest commit"
+        )
     # A fresh dictionary each time, because `datasets` takes entries out of it.
     return DatasetModule(f"{_BUILDERS}.{name}", code_hash(), {"dataset_name": name})
 

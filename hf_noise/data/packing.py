@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from hf_noise.data.tokenization import check_tokenizer
+from hf_noise.noise.arrays import integers
+
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
@@ -38,6 +41,10 @@ class Packing:
     The end-of-text token closes every document. A row does not care where documents begin. The tokens after the last
     full row, fewer than `block_size`, are dropped and counted; memory holds one batch of documents, of which half a
     million characters (or one longer document) are tokenised at a time.
+
+    Raises:
+        TypeError: this is no tokenizer of transformers, or (by `rows`) a batch is no list of texts.
+        ValueError: block_size is no integer >= 2.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -47,14 +54,17 @@ class Packing:
     rows_made: int = field(default=0, init=False)
     seconds: float = field(default=0.0, init=False)
 
+    def __post_init__(self) -> None:
+        check_tokenizer(self.tokenizer)
+        check_block_size(self.block_size)
+
     @property
     def dropped(self) -> int:
         """Tokens that are in no row (so far)."""
         return self.tokens - self.rows_made * self.block_size
 
     def rows(self, batches: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
-        """Blocks of rows, int32 [n, block_size], n >= 1; empty documents add nothing."""
-        check_block_size(self.block_size)
+        """Blocks of rows, int32 [n, block_size], n >= 1; documents that are empty or None add nothing."""
         rest = np.empty(0, dtype=np.int32)
         for texts in _parts(batches):
             start = time.perf_counter()
@@ -92,9 +102,19 @@ class Packing:
 
 def _parts(batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
     """The same documents without empty ones, some at a time: tokens take a hundred times the memory of their text."""
+    try:
+        batches = iter(batches)
+    except TypeError as error:
+        raise TypeError(f"batches must be lists of texts, one after the other, got {batches!r:.80}") from error
     for texts in batches:
+        if not isinstance(texts, list | tuple):
+            raise TypeError(f"each of batches must be a list of texts, got {texts!r:.80}")
         part, size = [], 0
-        for text in filter(None, texts):
+        for text in texts:
+            if text is None or text == "":
+                continue
+            if not isinstance(text, str):
+                raise TypeError(f"batches must hold texts, got {text!r:.80} of type {type(text).__name__}")
             if part and size + len(text) > _MOST_TEXT:
                 yield part
                 part, size = [], 0
@@ -166,7 +186,10 @@ class PackedRows:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = self._rows([index])
+        place = integers("row", index)
+        if place.ndim:
+            raise TypeError(f"a row is named by one integer, got {index!r:.80}")
+        row = self._rows(place[None])
         return {"input_ids": self._tokens.take(row)[0], "sample_id": int(self._ids.take(row)[0])}
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, np.ndarray]:
@@ -175,13 +198,13 @@ class PackedRows:
 
     def _rows(self, indices: Sequence[int]) -> np.ndarray:
         """Table rows of data set positions, at least one; negative positions count from the end."""
-        rows = np.asarray(indices)
-        if rows.dtype.kind not in "iu":  # integers beyond 64 bits are objects
-            raise TypeError(f"rows are named by integers, got {indices!r:.80}")
-        rows = rows.astype(np.int64, copy=False)
+        rows = integers("rows", indices)
+        if rows.ndim != 1 or not rows.size:
+            raise TypeError(f"rows must be a list of one integer or more, got {indices!r:.80}")
         outside = (rows < -len(self)) | (rows >= len(self))
         if outside.any():
             raise IndexError(f"row {rows[outside][0]} is outside a data set of {len(self)} rows")
+        rows = rows.astype(np.int64, copy=False)
         rows = np.where(rows < 0, rows + len(self), rows)
         return rows if self._order is None else self._order[rows].astype(np.int64)
 

@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
-__all__ = ["check_flags", "check_names", "check_pairs", "check_sizes", "names_of"]
+from datasets import BuilderConfig
+
+from hf_noise.noise.checks import check_count
+
+__all__ = ["check_flags", "check_name", "check_names", "check_pairs", "check_places", "check_settings",
+           "check_sizes", "names_of"]  # fmt: skip
+
+
+def check_settings(builder: str, config: type, settings: Iterable[str]) -> None:
+    """Raise TypeError for the name of a setting that a builder's class of configurations does not have."""
+    inherited = {field.name for field in fields(BuilderConfig)}
+    known = [field.name for field in fields(config) if field.name not in inherited]
+    if unknown := [setting for setting in settings if setting not in known]:
+        raise TypeError(f"{builder} has no setting {', '.join(map(repr, unknown))}; it takes {', '.join(known)}")
+
+
+def check_name(builder: str, name: Any, names: Sequence[str]) -> None:
+    """Raise ValueError unless a builder has this configuration, or its name is None."""
+    if name is not None and not (isinstance(name, str) and name in (names or ["default"])):
+        there = ", ".join(names) or "none"
+        raise ValueError(f"configuration {name!r} not found; {builder} has {there}; settings such as r= need no name")
 
 
 def check_names(config: Any, *fields: str) -> None:
@@ -22,17 +44,25 @@ def check_flags(config: Any, *fields: str) -> None:
             raise TypeError(f"{field} must be True or False, got {value!r}")
 
 
-def check_sizes(config: Any, *fields: str) -> None:
-    """Raise TypeError unless these settings are integers, or None; their ranges are those of the noise."""
+def check_places(config: Any, *fields: str) -> None:
+    """Raise TypeError unless these settings are paths or names of data, or one for each split, or None."""
     for field in fields:
-        value = getattr(config, field)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise TypeError(f"{field} must be an integer, got {value!r}")
+        if (value := getattr(config, field)) is not None and not isinstance(value, str | Path | Mapping):
+            raise TypeError(f"{field} must be a path or a name, got {value!r:.80} of type {type(value).__name__}")
+
+
+def check_sizes(config: Any, **bits: int) -> None:
+    """Make integers of these settings where they are given, or raise: TypeError for others, ValueError for those
+    outside [0, 2^bits], where the noise may want more."""
+    for field, most in bits.items():
+        if (value := getattr(config, field)) is not None:
+            setattr(config, field, check_count(field, value, 0, most))
 
 
 def check_pairs(pairs: Any) -> None:
     """Raise TypeError unless this maps classes to classes, by their numbers."""
-    if not isinstance(pairs, Mapping) or any(type(number) is not int for pair in pairs.items() for number in pair):
+    is_right = isinstance(pairs, Mapping) and pairs and all(type(i) is type(j) is int for i, j in pairs.items())
+    if not is_right:
         raise TypeError(f"pairs must be a dictionary of classes by their numbers, such as {{3: 5}}, got {pairs!r:.80}")
 
 

@@ -71,7 +71,7 @@ class Source:
         if self.is_columnar and not self.one_shard_a_file:
             check_parquet(self.files, self.options.get("columns"), self.name)
         try:
-            builder = load_dataset_builder(self.path, **self.options)
+            builder = self._builder()
             found = self._streams(builder)
         except OSError as error:  # which every network error is, and DatasetNotFoundError too
             if self.files or isinstance(error, DatasetNotFoundError):
@@ -85,6 +85,14 @@ class Source:
             # Its reader would cast each file to the columns of the first one, all of them; `Shard` does it by name.
             builder.info.features = None
         return found
+
+    def _builder(self) -> Any:
+        try:
+            return load_dataset_builder(self.path, **self.options)
+        except ValueError as error:
+            if self.options.get("name") is None:
+                raise
+            raise ValueError(f"source_config={self.options['name']!r} of {self.name!r}: {error}") from error
 
     def _streams(self, builder: Any) -> dict[str, IterableDataset]:
         try:
@@ -129,7 +137,7 @@ class Source:
             return [self]
         reader, options = reader_of(self.files)
         if "data_files" not in self.options:
-            files = load_dataset_builder(self.path, **self.options).config.data_files
+            files = self._builder().config.data_files
         elif len(self.options["data_files"]) > 1:
             files = self.options["data_files"]
         elif len(files := _by_split(self.files)) == 1:

@@ -181,6 +181,7 @@ class PackedTextBuilder(NoisyTokensBuilder):
         chosen = {"held_out": held_out, "held_files": held_files}
         if not (is_streaming and held_out) and not any(self._has_row(shard, **chosen) for shard in shards):
             remedy = "raise validation_fraction= (0: no such split)" if held_out else "give more text or smaller blocks"
+            remedy += ", or lower validation_fraction=" if held_out is False else ""
             raise CorpusError(
                 f"the {split} split of {source.name!r} is shorter than one block of {self.config.block_size} tokens in "
                 f"each of its {len(shards)} shards; {remedy}"

@@ -15,7 +15,7 @@ from hf_noise.data.embedded import DEFAULT_VOCAB_SIZE, embedded_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["find_tokenizer", "tokenizer_identity", "vocabulary_size"]
+__all__ = ["check_tokenizer", "find_tokenizer", "tokenizer_identity", "vocabulary_size"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokeni
                     f"the tokenizer {name!r} could not be loaded ({type(error).__name__}: {error}); without a network, "
                     'give tokenizer= a folder with tokenizer files, or "embedded"'
                 ) from error
-    _check_tokenizer(tokenizer)
+    check_tokenizer(tokenizer)
     if tokenizer.eos_token_id is None:
         raise ValueError(
             f"the tokenizer {tokenizer.name_or_path!r} has no end-of-text token to put between documents; "
@@ -71,7 +71,8 @@ def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokeni
     return tokenizer
 
 
-def _check_tokenizer(tokenizer: Any) -> None:
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raise TypeError unless this is a tokenizer of transformers."""
     from transformers import PreTrainedTokenizerBase
 
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
@@ -83,7 +84,7 @@ def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
 
     It is equal whenever they do for those of `tokenizers`; of others it also changes with settings that do not count.
     """
-    _check_tokenizer(tokenizer)
+    check_tokenizer(tokenizer)
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     # Of a tokenizer without a backend the vocabulary is not all: merges and settings stand in its files.
     content = backend.to_str() if backend is not None else _files_of(tokenizer)
@@ -115,7 +116,7 @@ def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
     `len(tokenizer)` counts the tokens, which is less where ids have gaps. Noise then also draws ids that no token
     has, which a warning says.
     """
-    _check_tokenizer(tokenizer)
+    check_tokenizer(tokenizer)
     ids = set(tokenizer.get_vocab().values())
     size = max(ids) + 1
     if size > len(ids):

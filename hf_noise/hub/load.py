@@ -218,8 +218,10 @@ def _is_ours(stated: Any) -> bool:
 def _of_record(file: Path) -> Any:
     try:
         records = read_records(file)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is no card, configuration or record: {error}") from None
+    except ValueError as error:
+        if not isinstance(error.__cause__, UnicodeDecodeError):
+            raise
+        raise ValueError(f"{file} is no card, configuration or record: {error.__cause__}") from None
     if len(records) != 1:
         raise ValueError(f"{file} holds {len(records)} records; pass the record.json of one run")
     (record,) = records

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hf_noise.reports.generation_study import clean_consistency
+from hf_noise.reports.checks import check_records
+from hf_noise.reports.generation_study import check_reference, clean_consistency, metric_names
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import figure, markdown_table, percent
 
@@ -32,10 +33,22 @@ def evaluation_table(
         records: of the task `TASK`, all of one evaluation; others are left out.
         reference: (consistency without noise, e, number of classes) -> that of a network that fits the labels exactly,
             for symmetric noise; consistency without noise is the mean over the sets that state e = 0.
+
+    Raises:
+        ValueError: a record lacks one of the figures.
+        TypeError: these are no records, or the reference is no function.
     """
+    check_reference(reference)
+    check_records(records)
     records = [record for record in records if record.task == TASK]
+    shares = [f"metrics.label_consistency.{key}" for key in ("value", "low", "high")]
+    shares.append("metrics.judge_test_accuracy.value")
+    check_records(records, numbers=["metrics.label_consistency.n"], shares=shares)
+    check_records([record for record in records if "error_rate" in record.noise], shares=["noise.error_rate"])
+    exact = [record for record in records if reference and record.noise.get("kind") == "symmetric"]
+    check_records(exact, numbers=["data.classes"])
     a0 = clean_consistency(records)
-    names = {key: metric["name"] for record in records for key, metric in record.metrics.items() if "name" in metric}
+    names = metric_names(records)
     shown = [key for pair in METRIC_KEYS.values() for key in dict.fromkeys(pair) if key in names]
     header = [
         "images", "e", "n", "judge on real test images, %", "consistency, %", "its 95% interval",

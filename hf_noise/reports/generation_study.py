@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hf_noise.reports.checks import check_records
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
@@ -22,6 +23,13 @@ TASK = "class_conditional_generation"
 SAMPLES_FILE = "samples.npz"
 _LOSSES = {"dsm": "DSM", "tdsm": "TDSM"}
 _SHOWN_PER_CLASS = 4
+_SHOWN = ("noise.error_rate", *(f"metrics.label_consistency.{key}" for key in ("value", "low", "high")))
+
+
+def check_reference(reference: object) -> None:
+    """Raise TypeError unless this is a function, or None."""
+    if reference is not None and not callable(reference):
+        raise TypeError(f"reference must be a function of consistency, e and number of classes, got {reference!r:.80}")
 
 
 def paper_consistency(record: RunRecord) -> float | None:
@@ -33,10 +41,21 @@ def paper_consistency(record: RunRecord) -> float | None:
 
 
 def clean_consistency(records: Sequence[RunRecord]) -> float | None:
-    """Mean label consistency of the runs without noise."""
+    """Mean label consistency of the runs without noise; ValueError for records that have none."""
+    check_records(records, shares=("metrics.label_consistency.value",))
     clean = [record for record in records if record.noise.get("error_rate") == 0]
     found = [record.metrics["label_consistency"]["value"] for record in clean]
     return float(np.mean(found)) if found else None
+
+
+def metric_names(records: Sequence[RunRecord]) -> dict[str, str]:
+    """What metrics are called that bring a name of their own; ValueError if it is no text."""
+    names = {}
+    for record in records:
+        for key in (key for key, metric in record.metrics.items() if "name" in metric):
+            check_records([record], texts={f"metrics.{key}.name": None})
+            names[key] = record.metrics[key]["name"]
+    return names
 
 
 def generation_table(
@@ -48,9 +67,19 @@ def generation_table(
         records: of the task `TASK`.
         reference: (consistency without noise, e, number of classes) -> that of a network that fits the labels exactly,
             for symmetric noise; under other noise the mistakes of the judge are not alike for all classes.
+
+    Raises:
+        ValueError: a record lacks one of the figures, or is of another task.
+        TypeError: these are no records, or the reference is no function.
     """
+    check_reference(reference)
+    check_records(
+        records, texts={"loss.name": None, "data.builder": None},
+        numbers=("budget.epochs", "metrics.test_loss.value", *(("data.classes",) if reference else ())),
+        shares=(*_SHOWN, "noise.realised.rate", "metrics.judge_test_accuracy.value"),
+    )  # fmt: skip
     a0 = clean_consistency(records)
-    names = {key: metric["name"] for record in records for key, metric in record.metrics.items() if "name" in metric}
+    names = metric_names(records)
     header = [
         "run", "loss", "e", "wrong labels", "epochs", "consistency, %", "its 95% interval",
         "fits the labels exactly, %", "judge on real test images, %", *names.values(), "loss on test images",
@@ -75,8 +104,12 @@ def generation_table(
 
 
 def consistency_table(records: Sequence[RunRecord]) -> str:
-    """The short form: for each run what it trained on, its label consistency, and both Frechet distances."""
-    names = {key: metric["name"] for record in records for key, metric in record.metrics.items() if "name" in metric}
+    """The short form: for each run what it trained on, its label consistency, and both Frechet distances.
+
+    Raises ValueError or TypeError as `generation_table` does.
+    """
+    check_records(records, texts={"loss.name": None}, shares=_SHOWN)
+    names = metric_names(records)
     distances = [key for key in ("fid", "frechet_distance", "cw_fid", "cw_frechet_distance") if key in names]
     rows = []
     for record in records:
@@ -96,7 +129,10 @@ def generation_figure(records: Sequence[RunRecord], folders: Sequence[str | Path
     Args:
         records: one for each column.
         folders: of these runs, each with a `samples.npz`.
+
+    Raises ValueError or TypeError as `generation_table` does.
     """
+    check_records(records, texts={"loss.name": None}, shares=_SHOWN)
     plt = start_figure()
     columns = []
     for folder in folders:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
+from hf_noise.reports.checks import check_records
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
@@ -28,6 +29,7 @@ PAPER_FIGURES = {
 }
 LOSSES = {"nll": "cross-entropy", "corrected": "corrected through T"}
 CLEAN = "none"
+_RUN = {"loss.name": LOSSES, "budget.plan": None}
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ def protocol_of(record: RunRecord) -> str:
     noise = record.noise
     if noise["error_rate"] == 0:
         return CLEAN
-    return noise["kind"] if "kind" in noise else f"human:{noise['name']}"
+    if "kind" not in noise and "name" not in noise:
+        raise ValueError(f"the record {record.name!r} has noise of no kind and no name, which is none of labels")
+    return str(noise["kind"]) if "kind" in noise else f"human:{noise['name']}"
 
 
 def paper_accuracy(record: RunRecord, protocol: str | None = None) -> float | None:
@@ -66,7 +70,22 @@ def label_table(records: Sequence[RunRecord]) -> str:
     """One line per run: rates, compute, accuracy on test and training images, the marginal of the predictions.
 
     A column that no run has a figure for is left out, such as those of the papers for data that they do not have.
+
+    Raises:
+        ValueError: a record lacks one of the figures, or is of another study.
+        TypeError: these are no records.
     """
+    check_records(
+        records, texts=_RUN | {"data.builder": None},
+        numbers=(
+            "budget.epochs", "metrics.test_nll.value", "metrics.test_ece.value", "metrics.marginal_kl.value",
+            "metrics.marginal_kl.of_sampling_alone", "metrics.marginal_tv.value",
+        ),
+        shares=(
+            "noise.error_rate", "noise.realised.rate", "metrics.test_accuracy.value", "metrics.test_accuracy.low",
+            "metrics.test_accuracy.high",
+        ),
+    )  # fmt: skip
     header = [
         "run", "e", "wrong labels", "epochs", "test accuracy, %", "its 95% interval", "test NLL", "ECE",
         "predicts y + 1, %", "train: as trained, %", "train: clean labels, %", "memorised, %", "KL of marginal",
@@ -86,7 +105,7 @@ def label_table(records: Sequence[RunRecord]) -> str:
             figure(kl["of_sampling_alone"], 5), figure(metrics["marginal_tv"]["value"], 4),
             figure(paper_accuracy(record), 2), *_paper_marginal(record),
         ])  # fmt: skip
-    measured = [i for i in range(len(header)) if any(row[i] != figure(None) for row in rows)]
+    measured = [i for i in range(len(header)) if not rows or any(row[i] != figure(None) for row in rows)]
     return markdown_table([header[i] for i in measured], [[row[i] for i in measured] for row in rows])
 
 
@@ -104,7 +123,15 @@ def accuracy_table(records: Sequence[RunRecord]) -> str:
 
 
 def curves(records: Sequence[RunRecord], metric: str) -> list[Curve]:
-    """The curves of a metric, in the order in which protocols and losses first occur."""
+    """The curves of a metric, in the order in which protocols and losses first occur.
+
+    Raises:
+        ValueError: a record lacks the metric, or is of another study.
+        TypeError: these are no records, or the metric has no name.
+    """
+    if not isinstance(metric, str):
+        raise TypeError(f"metric must be the name of one, got {metric!r:.80}")
+    check_records(records, texts=_RUN, numbers=(f"metrics.{metric}.value",), shares=("noise.error_rate",))
     found: dict[tuple[str, str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     clean: dict[float, list[float]] = defaultdict(list)
     for record in records:
@@ -123,7 +150,11 @@ _OTHER = "#e08214"
 
 
 def label_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
-    """Draw the study as a PNG: accuracy and the KL divergence of predicted labels against e."""
+    """Draw the study as a PNG: accuracy and the KL divergence of predicted labels against e.
+
+    Raises ValueError or TypeError as `curves` does.
+    """
+    check_records(records, numbers=["metrics.marginal_kl.of_sampling_alone"])
     plt = start_figure()
     fig, (left, right) = plt.subplots(1, 2, figsize=(11.5, 4.8), layout="constrained")
     for axis, metric, scale in ((left, "test_accuracy", 100), (right, "marginal_kl", 1)):
@@ -175,5 +206,5 @@ def _paper_marginal(record: RunRecord) -> tuple[str, str]:
     """KL and TV of A.table13: CIFAR-10, symmetric noise, plain loss."""
     fits = (record.data["builder"], record.loss["name"]) == ("hf_noise/cifar10-noisy", "nll")
     fits = fits and protocol_of(record) in (CLEAN, "symmetric") and record.budget["plan"] != "budget"
-    published = paper_table("A.table13").get(record.noise["ratio"], {}) if fits else {}
+    published = paper_table("A.table13").get(record.noise.get("ratio"), {}) if fits else {}
     return figure(published.get("kl"), 5), figure(published.get("tv"), 4)

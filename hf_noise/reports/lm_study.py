@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
+from hf_noise.reports.checks import check_records
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
@@ -42,6 +43,20 @@ class Line:
     nll: tuple[float, ...]
 
 
+#: The losses of `METHODS`: where a corrected one has its e from.
+_SOURCES = ("known", "learned", "estimated", "assumed")
+
+
+def _check(records: Sequence[RunRecord], numbers: Sequence[str] = ()) -> None:
+    """Raise ValueError or TypeError unless these are records of runs of this study."""
+    texts = {"loss.name": ("nll", "corrected"), "budget.plan": None}
+    check_records(records, numbers=("noise.ratio", *numbers), shares=("noise.error_rate",), texts=texts)
+    told = [record for record in records if record.loss["name"] == "corrected"]
+    check_records(told, shares=("loss.error_rate",), texts={"loss.source": _SOURCES})
+    if certain := [record.name for record in records if record.noise["error_rate"] == 1]:
+        raise ValueError(f"the record {certain[0]!r} has noise.error_rate = 1, and must have less")
+
+
 def method_of(record: RunRecord) -> str:
     """Key into `METHODS` of a run."""
     if record.noise["error_rate"] == 0:
@@ -59,7 +74,13 @@ def paper_figure(plan: str, ratio: float, column: str) -> float | None:
 
 
 def lines(records: Sequence[RunRecord]) -> list[Line]:
-    """Clean validation NLL by method, ratio and plan, with the post-hoc corrections as methods of their own."""
+    """Clean validation NLL by method, ratio and plan, with the post-hoc corrections as methods of their own.
+
+    Raises:
+        ValueError: a record lacks one of the figures, or is of another study.
+        TypeError: these are no records.
+    """
+    _check(records, ["metrics.validation_nll.value"])
     found: dict[tuple[str, float, str], list[float]] = defaultdict(list)
     for record in sorted(records, key=lambda r: (r.seed, r.name)):
         method, ratio, plan = method_of(record), record.noise["ratio"], record.budget["plan"]
@@ -86,7 +107,13 @@ def study_table(records: Sequence[RunRecord]) -> str:
 
 
 def runs_table(records: Sequence[RunRecord]) -> str:
-    """One line per run: rates, compute, NLL on noisy training targets and on clean validation text, paper beside."""
+    """One line per run: rates, compute, NLL on noisy training targets and on clean validation text, paper beside.
+
+    Raises ValueError or TypeError as `lines` does.
+    """
+    _check(records, ["budget.steps", "budget.batch_size"])
+    ranked = [record for record in records if "error_rate_by_ranks" in record.metrics]
+    check_records(ranked, numbers=[f"metrics.error_rate_by_ranks.{key}" for key in ("value", "low", "high")])
     measured = ("train_nll_noisy", "train_nll_clean", "train_nll_corrupted", "validation_nll")
     header = [
         "run", "r", "e", "e in the loss", "e by ranks", "steps", "batch", "train NLL, noisy", "its clean targets",
@@ -127,7 +154,11 @@ def methods_table(records: Sequence[RunRecord]) -> str:
 
 
 def study_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
-    """Draw the study as a PNG: NLL against r as in paper A, figure 1, and the cures side by side."""
+    """Draw the study as a PNG: NLL against r as in paper A, figure 1, and the cures side by side.
+
+    Raises ValueError or TypeError as `lines` does.
+    """
+    check_records(records, texts={"budget.plan": PAPER_FIGURES})
     every = lines(records)
     plans = sorted({line.plan for line in every if line.plan != "any"}, key=list(PAPER_FIGURES).index)
     panels = [plan for plan in plans if any(line.method not in ("plain",) for line in every if line.plan == plan)]
@@ -152,6 +183,7 @@ def _draw_disease(axis, records: Sequence[RunRecord], every: Sequence[Line]) -> 
     train = defaultdict(list)
     for record in records:
         if method_of(record) == "clean" or (method_of(record) == "plain" and record.budget["plan"] == plan):
+            check_records([record], numbers=["metrics.train_nll_noisy.value"])
             train[record.noise["ratio"]].append(record.metrics["train_nll_noisy"]["value"])
     ratios = sorted(train)
     axis.plot(ratios, [mean(train[r]) for r in ratios], "s-", color=_COLOURS["train"], label="train NLL, noisy targets")

@@ -36,13 +36,17 @@ def code(value: object) -> str:
 
 def fenced(language: str, lines: str) -> str:
     """A block of code, within a fence that none of its lines can close."""
+    if not isinstance(lines, str) or not isinstance(language, str):
+        raise TypeError(f"a fence holds text, got {lines!r:.80} in the language {language!r:.80}")
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", lines)), default=0))
     return f"{fence}{language}\n{lines}\n{fence}"
 
 
 def quoted(value: str) -> str:
     """A string as Python code, on one line."""
-    return json.dumps(value, ensure_ascii=False) if value.isprintable() else repr(value)
+    if not isinstance(value, str):
+        raise TypeError(f"a string must be quoted, got {value!r:.80} of type {type(value).__name__}")
+    return json.dumps(value, ensure_ascii=False) if value.isprintable() else repr(str(value))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> str:

@@ -22,7 +22,7 @@ def paper_table(table_id: str) -> dict[Any, dict[str, float]]:
     Raises:
         ValueError: there is no such table.
     """
-    if table_id not in paper_table_ids():
+    if not isinstance(table_id, str) or table_id not in paper_table_ids():
         raise ValueError(f"unknown table {table_id!r}; there are: {', '.join(paper_table_ids())}")
     table = json.loads((_FOLDER / f"{table_id}.json").read_text(encoding="utf-8"))
     return {row.pop(table["key"]): row for row in table["rows"]}

@@ -43,7 +43,9 @@ def command_line(argv: list[str] | None = None) -> str:
 
     A flag whose name says that it takes a credential goes with all its values, `NAME=value` keeps its name.
     """
-    argv = list(sys.argv if argv is None else argv)
+    argv = sys.argv if argv is None else argv
+    if not isinstance(argv, list | tuple) or not all(isinstance(argument, str) for argument in argv):
+        raise TypeError(f"argv must be a list of texts, as sys.argv is, got {argv!r:.80}")
     kept: list[str] = []
     is_dropping = False
     for argument in argv:

@@ -25,6 +25,7 @@ __all__ = [
     "command_line",
     "git_commit",
     "hardware",
+    "is_number",
     "now",
     "read_records",
     "versions",
@@ -47,9 +48,7 @@ class Record:
         for field in dataclasses.fields(self):
             # Plain Python values only, so that reading back gives an equal record.
             value = _plain(getattr(self, field.name), field.name)
-            kind = {"d": dict, "l": list}.get(str(field.type)[:1]) if "[" in str(field.type) else None
-            if kind is not None and not isinstance(value, kind):
-                raise ValueError(f"{field.name} must be a {kind.__name__}, got {value!r:.80}")
+            _check_kind(field.name, value, str(field.type))
             object.__setattr__(self, field.name, value)
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,6 +62,8 @@ class Record:
     @classmethod
     def from_dict(cls: type[R], values: Mapping[str, Any]) -> R:
         """Raises ValueError for another schema, and for fields that are missing or unknown."""
+        if not isinstance(values, Mapping):
+            raise ValueError(f"values of a record must be one dictionary, see to_dict(), got {values!r:.80}")
         values = dict(values)
         schema = values.pop("schema", None)
         if schema != cls.schema:
@@ -86,9 +87,11 @@ class Record:
     @classmethod
     def from_json(cls: type[R], text: str) -> R:
         """Raises ValueError for text that is no JSON object, for NaN and infinity, and like `from_dict`."""
+        if not isinstance(text, str):
+            raise ValueError(f"the text of a record must be a string of JSON, got {text!r:.80}")
         try:
             values = json.loads(text, parse_constant=_refuse_constant)
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # JSONDecodeError, and that of numbers with thousands of digits
             raise ValueError(
                 f"not a complete JSON object ({error}); the file is half-written or not a record"
             ) from None
@@ -143,12 +146,12 @@ class RunRecord(Record):
         _check_noise(self.noise, "noise")
         for name, metric in self.metrics.items():
             value, n = (metric.get("value"), metric.get("n")) if isinstance(metric, dict) else (None, None)
-            if not _is_number(value) or not isinstance(n, int) or n < 1:
+            if not is_number(value) or not is_number(n) or not isinstance(n, int) or n < 1:
                 raise ValueError(
                     f"metrics[{name!r}] must be {{'value': number, 'n': units >= 1, ...}}, got {metric!r}; "
                     "leave a metric out that was not measured"
                 )
-        if not _is_number(self.wall_seconds) or self.wall_seconds < 0:
+        if not is_number(self.wall_seconds) or self.wall_seconds < 0:
             raise ValueError(f"wall_seconds must be >= 0, got {self.wall_seconds!r}")
 
 
@@ -191,8 +194,8 @@ class DataRecord(Record):
         if not all(isinstance(config, dict) for config in self.configs):
             raise ValueError(f"configs must be dictionaries, got {self.configs!r:.80}")
         names = [config.get("config_name") for config in self.configs]
-        if not names or None in names or len(set(names)) != len(names):
-            raise ValueError(f"configs need one distinct config_name each, got {names}")
+        if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+            raise ValueError(f"configs need one distinct config_name each, a text, got {names}")
         for config in self.configs:
             _check_noise(config.get("noise"), f"configs[{config['config_name']!r}].noise")
 
@@ -205,9 +208,11 @@ def append_record(path: str | os.PathLike, record: Record) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (record.to_json(indent=None) + "\n").encode()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         before = os.fstat(descriptor).st_size
+        if before and os.pread(descriptor, 1, before - 1) != b"\n":  # a line that was cut off, or edited by hand
+            line = b"\n" + line
         if os.write(descriptor, line) != len(line):
             os.ftruncate(descriptor, before)
             raise OSError(f"{path}: the record could not be written whole; is the disk full?")
@@ -222,19 +227,26 @@ def read_records(path: str | os.PathLike) -> list[Record]:
     Sorted by path; a record that stands in both a run's own file and a common `.jsonl` is returned once.
     Raises FileNotFoundError, and ValueError that names file and line of a record that cannot be read.
     """
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"path must be that of a record file or of a folder of runs, got {path!r:.80}")
+    if not os.fspath(path):
+        raise ValueError("path of the records is an empty text; the working directory is '.'")
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         files = sorted([*path.rglob("record.json"), *path.rglob("records.jsonl")])
-    elif path.is_file():
+    elif os.path.isfile(path):  # False, too, for names that no path can have
         files = [path]
     else:
-        raise FileNotFoundError(f"{path} is neither a record file nor a folder of runs")
+        raise FileNotFoundError(f"{str(path)!r:.200} is neither a record file nor a folder of runs")
     found = {record.to_json(): record for file in files for record in _read_file(file)}
     return list(found.values())
 
 
 def _read_file(file: Path) -> Iterator[Record]:
-    text = file.read_text(encoding="utf-8")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text in UTF-8, as a record is: {error}") from error
     is_lines = file.suffix == ".jsonl"
     for number, part in enumerate(text.split("\n") if is_lines else [text], start=1):
         if not part.strip():
@@ -248,11 +260,14 @@ def _read_file(file: Path) -> Iterator[Record]:
 
 def _plain(value: Any, where: str) -> Any:
     """Value as JSON would give it back; refuses what JSON cannot hold and drops credentials."""
+    if hasattr(value, "mask"):  # of NumPy, which item() would read without
+        raise ValueError(f"{where} is masked, {value!r:.80}; leave the figure out, or use None")
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # scalars of NumPy and torch
         value = value.item()
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if isinstance(value, str):
+        _check_utf8(value, where)
         return portable(value)
     if value is None or isinstance(value, (bool, int)):
         return value
@@ -267,7 +282,9 @@ def _plain(value: Any, where: str) -> Any:
             raise ValueError(
                 f"{where} has keys that are not strings: {[key for key in value if not isinstance(key, str)]}"
             )
-        return {key: _plain(item, f"{where}.{key}") for key, item in value.items() if not is_secret_name(key)}
+        for key in value:
+            _check_utf8(key, where)
+        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items() if not is_secret_name(key)}
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
     raise ValueError(
@@ -286,8 +303,36 @@ def _check_noise(noise: Any, where: str) -> None:
         raise ValueError(f"{where} must be noise.to_dict() with a 'protocol', got {noise!r}")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def is_number(value: Any) -> bool:
+    """Whether this is a number that a float holds, and no bool."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        return False
+
+
+_KINDS = {
+    "str": (str, "a text"), "str | None": (str | None, "a text or None"), "bool": (bool, "True or False"),
+    "int": (int, "an integer"), "float": (int | float, "a number"), "dict": (dict, "a dict"), "list": (list, "a list"),
+}  # fmt: skip
+
+
+def _check_kind(name: str, value: Any, kind: str) -> None:
+    """Raise ValueError unless a plain value is of the type that its field is annotated with."""
+    of, said = _KINDS[kind.partition("[")[0]]
+    if not isinstance(value, of) or isinstance(value, bool) and of is not bool:
+        raise ValueError(f"{name} must be {said}, got {value!r:.80}")
+    if kind == "dict[str, str]" and not all(isinstance(item, str) for item in value.values()):
+        raise ValueError(f"{name} must be a dict of texts, got {value!r:.80}")
+
+
+def _check_utf8(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where} holds {text!r:.80}, which is no text that a file can hold: {error}") from error
 
 
 def _refuse_constant(text: str) -> None:

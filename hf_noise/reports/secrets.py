@@ -79,7 +79,7 @@ def is_secret_name(name: str, *, of_tokenizer: bool = False) -> bool:
 
     `of_tokenizer`: in the files of a tokenizer, `<anything>_token` is a piece of text unless it names its owner.
     """
-    words = [word.lower() for word in _WORDS.findall(name)]
+    words = [word.lower() for word in _WORDS.findall(_text("name", name))]
     if not words:
         return False
     if any(_ALWAYS.fullmatch(word) for word in words):
@@ -95,7 +95,7 @@ def is_secret_name(name: str, *, of_tokenizer: bool = False) -> bool:
 def credential(text: str) -> str | None:
     """The first access token or private key in a text that must not be changed, shortened for a message; None if
     there is none. Strict: a vocabulary may hold the beginning of one."""
-    found = _WHOLE_CREDENTIAL.search(text)
+    found = _WHOLE_CREDENTIAL.search(_text("text", text))
     return f"{found[0][:7]}..." if found else None
 
 
@@ -115,9 +115,16 @@ def scrubbed(text: str) -> str:
 
 def _until_it_stays(text: str, change: Callable[[str], str]) -> str:
     """What is read again goes through the same filter, and must come out as it went in."""
+    text = _text("text", text)
     while (changed := change(text)) != text:
         text = changed
     return text
+
+
+def _text(name: str, value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a text, got {value!r:.80} of type {type(value).__name__}")
+    return value
 
 
 def _is_no_code(match: re.Match) -> bool:

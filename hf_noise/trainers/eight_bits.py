@@ -37,11 +37,11 @@ def to_eight_bits(image: Any, num_channels: int) -> Any:
         TypeError: this is no picture.
         Exception: what Pillow raises for a file that it cannot read: OSError, SyntaxError, EOFError, struct.error, ...
     """
-    if not isinstance(num_channels, int) or num_channels not in _MODES:
+    if isinstance(num_channels, bool) or not isinstance(num_channels, int) or num_channels not in _MODES:
         raise ValueError(f"num_channels must be 1 or 3, got {num_channels!r}")
     mode = _MODES[num_channels]
     if image is None:
-        raise ValueError("it is missing")
+        raise ValueError("the image is missing")
     if not hasattr(image, "convert"):
         raise TypeError(f"an image must be one of PIL, as the feature Image() gives them, got {type(image).__name__}")
     if image.mode in _SIXTEEN or image.mode == "I" and image.format in _SIXTEEN_BIT_FORMATS:

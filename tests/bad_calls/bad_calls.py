@@ -53,7 +53,8 @@ import numpy as np
 import torch
 
 if __name__ == "__main__":  # else targets would import a second copy of this module, with classes of its own
-    sys.path.insert(0, str(Path(__file__).parent))
+    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    import conftest  # noqa: F401  (offline, and with caches of its own, as tests are)
 
 from bad_readers import confirm
 from bad_values import spoiled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from datasets import get_dataset_config_names, load_dataset, load_dataset_builder
+from datasets import Features, get_dataset_config_names, load_dataset, load_dataset_builder
 
 from hf_noise.data.builder import first_sample_id
 from hf_noise.noise import UniformTokens
@@ -76,8 +76,32 @@ def test_named_configurations():
         load_dataset_builder(NAME, "r0.5", r=3)
     with pytest.raises(ValueError, match="brings its r"):
         load_dataset_builder(NAME, "r0.5", error_rate=0.1)
-    with pytest.raises(ValueError, match="'r9' not found"):
-        load_dataset_builder(NAME, "r9")
+    for name in ("r9", 5, "default"):
+        with pytest.raises(ValueError, match=f"configuration {name!r} not found; hf_noise/docs-noisy has r0.0, r0.1"):
+            load_dataset_builder(NAME, name)
+    with pytest.raises(ValueError, match="'r0.5' not found; hf_noise/packed has none"):
+        load_dataset_builder("hf_noise/packed", "r0.5")
+    for name in (NAME, "hf_noise/digits-noisy", "hf_noise/noisy"):
+        with pytest.raises(ValueError, match="say how much noise"):
+            load_dataset_builder(name)
+
+
+@pytest.mark.parametrize("name", [None, "r0.5"])
+@pytest.mark.parametrize(("builder", "setting"), [("digits", "classes"), ("docs", "ratio"), ("noisy", "check")])
+def test_a_setting_that_a_builder_does_not_have(name, builder, setting):
+    told = f"hf_noise/{builder}-noisy has no setting '{setting}'; it takes r, error_rate, seed, "
+    builder = "hf_noise/noisy" if builder == "noisy" else f"hf_noise/{builder}-noisy"
+    with pytest.raises(TypeError, match=told.replace("noisy-noisy", "noisy")):
+        load_dataset_builder(builder, name, r=0.5, **{setting: 10})
+
+
+@pytest.mark.parametrize("argument", ["data_files", "data_dir", "features", "revision"])
+def test_arguments_of_other_builders_are_refused(argument, tmp_path):
+    file = tmp_path / "my.txt"
+    file.write_text("some words")
+    value = {"data_dir": str(tmp_path), "data_files": str(file), "features": Features(), "revision": "main"}[argument]
+    with pytest.raises(TypeError, match=f"{argument}=.* means nothing for hf_noise/docs-noisy"):
+        load_dataset(NAME, r=0.5, **{argument: value})
 
 
 def test_unknown_setting():
@@ -110,4 +134,4 @@ def test_ids_that_would_meet_are_refused():
         with pytest.raises(ValueError, match=rf"shard {shard} of the split 'train' is outside \[0, 2\^20\)"):
             first_sample_id("train", shard)
     with pytest.raises(ValueError, match="splits a, b, c, d, e, f would share sample ids"):
-        first_sample_id("a", 0, "abcdef")
+        first_sample_id("a", 0, list("abcdef"))

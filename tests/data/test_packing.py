@@ -166,7 +166,7 @@ def test_outside(dataset):
             rows[index]
     assert len(PackedRows(dataset.select([]))) == 0
     for index in (0.5, True, float("inf"), 1 << 70, "1", None):
-        with pytest.raises(TypeError, match="rows are named by integers"):
+        with pytest.raises(TypeError, match="rows? must be integers"):
             rows[index]
     assert rows[np.uint8(3)]["sample_id"] == rows[3]["sample_id"]
 

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,9 +37,9 @@ def imagenet_classes(classes: int) -> list[int]:
         ValueError: `classes` is not 10, 100 or 1000.
     """
     subsets = {10: list(IMAGENETTE), 100: list(range(0, _ALL, _EVERY)), _ALL: list(range(_ALL))}
-    if isinstance(classes, bool) or classes not in subsets:
+    if isinstance(classes, bool) or not isinstance(classes, Integral) or int(classes) not in subsets:
         raise ValueError(f"classes must be 10, 100 or 1000, got {classes!r}")
-    return subsets[classes]
+    return subsets[int(classes)]
 
 
 @dataclass
@@ -58,7 +59,7 @@ class ImagenetNoisyConfig(NoisyImagesConfig):
 
     def check(self) -> None:
         super().check()
-        imagenet_classes(self.classes)
+        self.classes = len(imagenet_classes(self.classes))
 
 
 class ImagenetNoisy(NoisyImagesBuilder):

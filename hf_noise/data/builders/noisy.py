@@ -47,7 +47,7 @@ class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
     def check(self) -> None:
         super().check()
         check_names(self, "column")
-        check_sizes(self, "vocab_size", "num_classes")
+        check_sizes(self, vocab_size=31, num_classes=20)
         if self.source is None or self.column is None:
             raise ValueError("say what to corrupt: source= (a file, a folder or a data set on the Hub) and column=")
 
