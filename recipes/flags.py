@@ -93,6 +93,7 @@ Repo = Annotated[str, Repository()]
 Name = Annotated[str, Given()]
 Output = Annotated[str, Folder()]
 DataName = Annotated[str, Builder()]
+CHOSEN_CLASSES = "hf_noise/imagenet-noisy"
 
 
 def check_flags(parser: argparse.ArgumentParser, settings: Any, kinds: type | Mapping[str, Any]) -> None:
@@ -110,6 +111,12 @@ def check_flags(parser: argparse.ArgumentParser, settings: Any, kinds: type | Ma
             for limit in _limits(kind) if one is not None else ():
                 if fault := limit.fault(one):
                     parser.error(f"--{name} {fault}")
+
+
+def check_classes(parser: argparse.ArgumentParser, data: str, classes: int | None) -> None:
+    """Stop with the parser's message at a number of classes for data that have all of theirs."""
+    if classes is not None and data != CHOSEN_CLASSES:
+        parser.error(f"--classes {classes}: only {CHOSEN_CLASSES} has classes to choose from, {data} has its own")
 
 
 def _limits(kind: Any) -> Iterator[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from flags import Count, DataName, Name, NotNegative, Output, Positive, Repo, Seed
+from flags import Count, DataName, Name, NotNegative, Output, Positive, Repo, Seed, check_classes
 
 from hf_noise.noise.label_maps import LABEL_MAPS
 from hf_noise.noise.labels import LABEL_PROTOCOLS
@@ -58,6 +58,7 @@ class ImageSettings:
 
     def complete(self, parser: argparse.ArgumentParser, protocols: Sequence[str]) -> None:
         """Fill in what the data decide, and stop with the parser's message at what makes no sense together."""
+        check_classes(parser, self.data, self.classes)
         if self.flip and not self.can_be_mirrored:
             parser.error("--flip True would mirror digits, which then show something else; leave it out")
         self.flip = self.can_be_mirrored if self.flip is None else self.flip

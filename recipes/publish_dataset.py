@@ -17,7 +17,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from flags import Count, Name, NotNegative, Output, Repo, SeedOfNoise, TwoOrMore, check_flags
+from flags import Count, Name, NotNegative, Output, Repo, SeedOfNoise, TwoOrMore, check_classes, check_flags
 
 from hf_noise.data.hook import builder_names
 from hf_noise.noise import rates
@@ -32,6 +32,7 @@ KNOWN = {
 }
 TEXT_BUILDERS = ("hf_noise/docs-noisy", "hf_noise/owt-noisy")
 OF_THE_BUILDER = ("source", "test_source", "human_source", "classes", "tokenizer", "block_size")
+OF_TEXT, OF_IMAGES = ("tokenizer", "block_size"), ("test_source", "human_source", "classes")
 FLAGS = {
     "ratios": NotNegative, "output": Output, "classes": Count, "block_size": TwoOrMore, "seed": SeedOfNoise,
     "num_proc": Count, "push_to_hub": Repo,
@@ -64,6 +65,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args.output = args.output or Path("runs", args.name.split("/")[1])
     if args.protocol and args.name in TEXT_BUILDERS:
         parser.error(f"--protocol is for labels, and {args.name} has noisy tokens; leave it out")
+    others = OF_IMAGES if args.name in TEXT_BUILDERS else OF_TEXT
+    if foreign := [name for name in others if getattr(args, name) is not None]:
+        kind = "text" if args.name in TEXT_BUILDERS else "images"
+        parser.error(f"--{foreign[0]} {getattr(args, foreign[0])}: {args.name} is of {kind} and has no such setting")
+    check_classes(parser, args.name, args.classes)
     drawn = drawn_protocols(args)
     if args.ratios and not drawn:
         parser.error("--ratios: the labels of people have the rate that they have; leave it out")

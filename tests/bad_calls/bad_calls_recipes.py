@@ -152,7 +152,9 @@ def right_value(recipe: str, flag: str, kind: Kind) -> Any:
 def asked(recipe: str, draw: np.random.Generator) -> dict[str, Any]:
     """Three flags with values that are right."""
     flags = FLAGS[recipe]
-    chosen = draw.choice(sorted(flags), 3, replace=False)
+    chosen = list(draw.choice(sorted(flags), 3, replace=False))
+    if "classes" in chosen and "classes" not in OWN_GOOD[recipe]:
+        chosen.remove("classes")  # of ImageNet, which is not here to choose from
     return {str(flag): right_value(recipe, flag, flags[flag]) for flag in chosen}
 
 
