@@ -162,7 +162,8 @@ def corrupt(
     function = CorruptColumn(noise, column, sample_id, int(epoch))
     if not isinstance(dataset, DatasetDict | IterableDatasetDict):
         if names_of("noisy_splits", noisy_splits):
-            raise ValueError(f"noisy_splits={noisy_splits!r:.80} belongs to a dictionary of splits; leave it out")
+            raise ValueError(f"noisy_splits={noisy_splits!r:.80} is for a DatasetDict, and dataset is "
+                             f"{dataset!r:.80} of type {type(dataset).__name__}; leave it out")  # fmt: skip
         split = str(getattr(dataset, "split", None) or "train")
         return _corrupt([(split, dataset)], function, batch_size, num_proc)[0]
     chosen = {"train"} | names_of("noisy_splits", noisy_splits)

@@ -290,7 +290,8 @@ def tdsm_loss(
     check_floats("weights", weights)
     if not isinstance(noisy_labels, Tensor):
         raise TypeError(f"noisy_labels must be a tensor of integers, got {type(noisy_labels).__name__}")
-    if noisy_labels.shape != images.shape[:1] or weights.ndim != 2 or len(weights) != len(images):
+    fits = weights.ndim == 2 and weights.shape[1] and len(weights) == len(images)
+    if not fits or noisy_labels.shape != images.shape[:1]:
         raise ValueError(
             f"{len(images)} images need as many noisy_labels and weights [{len(images)}, C], got noisy_labels "
             f"{list(noisy_labels.shape)} and weights {list(weights.shape)}"

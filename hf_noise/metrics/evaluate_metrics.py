@@ -32,6 +32,12 @@ _LOGITS = """
 """
 
 
+#: What evaluate and Arrow raise at columns that they cannot take; RuntimeError is NotImplementedError's kind.
+_NOT_TAKEN = (
+    ValueError, TypeError, OverflowError, AttributeError, LookupError, RuntimeError, pa.ArrowException
+)  # fmt: skip
+
+
 class Checked(evaluate.Metric):
     """A metric that says which of its inputs cannot be taken: evaluate and Arrow speak of their own types.
 
@@ -45,8 +51,14 @@ class Checked(evaluate.Metric):
                 raise TypeError(f"{name} must be numbers, got {unfit}")
         try:
             super().add_batch(predictions=predictions, references=references, **kwargs)
-        except (ValueError, TypeError, OverflowError, AttributeError, LookupError, pa.ArrowException) as error:
+        except _NOT_TAKEN as error:
             raise ValueError(f"predictions or references cannot be taken: {error}") from error
+
+    def compute(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> dict[str, Any] | None:
+        """As `evaluate.Metric.compute`. Raises ValueError where nothing was given, here or before."""
+        if predictions is None and references is None and self.writer is None:
+            raise ValueError("predictions are None, and no batch of them was added before")
+        return super().compute(predictions=predictions, references=references, **kwargs)
 
 
 class OfClasses(Checked):

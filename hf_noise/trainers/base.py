@@ -156,8 +156,11 @@ class NoiseTrainer(FiniteTrainer):
 
         Raises:
             BlockingIOError: the output folder is in use by another process.
+            ValueError: there are no rows to train on.
             FileNotFoundError, ValueError: there is no whole checkpoint, or it is not of hf_noise; with the remedy.
         """
+        if self.train_dataset is None:
+            raise ValueError("train_dataset is None; give the rows to train on when the trainer is made")
         with taking_up(self, resume_from_checkpoint) as folder:
             if folder and self.args.max_steps > 0:
                 state = TrainerState.load_from_json(os.path.join(folder, TRAINER_STATE_NAME))

@@ -26,6 +26,8 @@ MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "token_type_ids")
 #: All columns that are used; rows may hold others, of any kind, which are left alone.
 USED = (*MODEL_INPUTS, "labels", "clean_labels", "is_noisy", "sample_id")
 
+_BOOLEAN = (bool, np.bool_)  # which NumPy takes for 0 and 1 where they stand among integers
+
 # What fills the end of a shorter row; 0 for every other column.
 _FILL = {"labels": IGNORE_INDEX, "clean_labels": IGNORE_INDEX}
 
@@ -87,7 +89,7 @@ def _column(name: str, rows: Sequence[Mapping[str, Any]]) -> Tensor:
         made = _stacked(name, [row[name] for row in rows])
     except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(_fault_of(name, rows) or str(error)) from error
-    if made.ndim != 1 + _axes(name):
+    if made.ndim != 1 + _axes(name) or name == "sample_id" and any(isinstance(row[name], _BOOLEAN) for row in rows):
         raise ValueError(_fault_of(name, rows))
     return made
 
@@ -116,7 +118,7 @@ def _fault_of(name: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
             found = _tensor(name, row[name])
         except (TypeError, ValueError) as error:
             return f"row {i} of the batch: column {name!r} holds {row[name]!r:.50}, not {kind} ({error})"
-        if found.ndim != _axes(name):
+        if found.ndim != _axes(name) or name == "sample_id" and found.dtype == torch.bool:
             return f"row {i} of the batch: column {name!r} holds {row[name]!r:.50}, not {kind}"
     return None
 

@@ -215,6 +215,9 @@ def _stacked(name: str, rows: Sequence[Mapping[str, Any]]) -> Tensor:
         if not isinstance(row, Mapping) or name not in row:
             raise ValueError(f"row {i} of the batch has no column {name!r}, which row 0 has")
         value = _as_tensor(name, row[name])
+        if values and (value.dtype == torch.bool) != (values[0].dtype == torch.bool):
+            raise ValueError(f"row {i} of the batch: column {name!r} holds {row[name]!r:.50}, row 0 "
+                             f"{rows[0][name]!r:.50}; a column is of numbers or of booleans")  # fmt: skip
         if values and value.shape != values[0].shape:
             raise ValueError(f"row {i} of the batch: column {name!r} has the shape {list(value.shape)}, row 0 has "
                              f"{list(values[0].shape)}; bring images to one size")  # fmt: skip
@@ -230,7 +233,9 @@ def _as_tensor(name: str, value: Any) -> Tensor:
         raise ValueError(f"column {name!r} must hold numbers, got {repr(value)[:50]}; text becomes a number by "
                          f"dataset.class_encode_column({name!r})")  # fmt: skip
     # Pixels that were lists are float64, which no model is; a label that is a fraction is named later.
-    return torch.from_numpy(array.astype(np.float32 if array.dtype == np.float64 and array.ndim else array.dtype))
+    if array.dtype.kind == "f" and array.itemsize > 4:
+        array = array.astype(np.float32 if array.ndim else np.float64)
+    return torch.from_numpy(array.astype(array.dtype))
 
 
 @dataclass(frozen=True)
@@ -272,10 +277,14 @@ def check_kind(name: str, labels: Tensor) -> None:
 
 def _whole(name: str, values: Any) -> Tensor:
     """Integers [B], or a ValueError."""
-    if not isinstance(values, Tensor) or values.ndim != 1 or values.dtype.is_floating_point or values.dtype.is_complex:
+    if not isinstance(values, Tensor) or values.ndim != 1 or not _is_integer(values.dtype):
         told = f"{values.dtype} {list(values.shape)}" if isinstance(values, Tensor) else repr(values)[:80]
         raise ValueError(f"{name} must be one integer for each row, got {told}")
     return values
+
+
+def _is_integer(dtype: torch.dtype) -> bool:
+    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
 
 
 def class_names(rows: Any) -> list[str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import sys
 from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -12,12 +13,12 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 __all__ = ["check_values"]
 
 _PLAIN = {bool: "True or False", int: "an integer", float: "a number", str: "a text"}
-_AT_LEAST_ONE, _NOT_NEGATIVE, _SHARE = (1, math.inf), (0, math.inf), (0, math.nextafter(1, 0))
+_COUNT, _NOT_NEGATIVE, _SHARE = (1, sys.maxsize), (0, math.inf), (0, math.nextafter(1, 0))
 _SEED = (0, 2**32 - 1)  # NumPy's generators, which transformers seeds too, take no others
 #: Ranges, ends included, of what would fail in the middle of a run, or train something else in silence.
 RANGES: Mapping[str, tuple[float, float]] = {
-    "per_device_train_batch_size": _AT_LEAST_ONE, "per_device_eval_batch_size": _AT_LEAST_ONE,
-    "gradient_accumulation_steps": _AT_LEAST_ONE, "eval_accumulation_steps": _AT_LEAST_ONE,
+    "per_device_train_batch_size": _COUNT, "per_device_eval_batch_size": _COUNT,
+    "gradient_accumulation_steps": _COUNT, "eval_accumulation_steps": _COUNT,
     "learning_rate": (0, 1e30), "weight_decay": _NOT_NEGATIVE, "warmup_steps": _NOT_NEGATIVE,
     "max_grad_norm": _NOT_NEGATIVE, "adam_epsilon": _NOT_NEGATIVE, "adam_beta1": _SHARE, "adam_beta2": _SHARE,
     "label_smoothing_factor": _SHARE, "num_train_epochs": _NOT_NEGATIVE, "max_steps": (-1, math.inf),

@@ -158,7 +158,8 @@ def _unchanged(before: Any, after: Any) -> bool:
 
 
 def _bits(values: torch.Tensor) -> bytes:
-    return values.detach().resolve_conj().reshape(-1, 1).clone().view(torch.uint8).numpy().tobytes()
+    flat = values.detach().resolve_conj().reshape(-1).clone(memory_format=torch.contiguous_format)
+    return flat.view(torch.uint8).numpy().tobytes()
 
 
 @contextlib.contextmanager

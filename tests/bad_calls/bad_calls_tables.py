@@ -232,7 +232,7 @@ def check_curves(given: Mapping[str, Any], result: list[Any]) -> None:
     metric, shown = text(given["metric"]), runs(given, OF_LABELS)
     values = sorted(number(one.metrics[metric]["value"]) for one in shown if one.noise["error_rate"])
     drawn = sorted(value for curve in result for rate, part in curve.points.items() if rate for value in part)
-    confirm(drawn == values, f"{drawn}, not {values}")
+    confirm(np.allclose(drawn, values, rtol=1e-12), f"{drawn}, not {values}")
     clean = sorted(number(one.metrics[metric]["value"]) for one in shown if not one.noise["error_rate"])
     for curve in result:
         confirm(sorted(curve.points.get(0, curve.points.get(0.0, ()))) == clean, "clean runs")

@@ -101,7 +101,7 @@ def check_tdsm(given: dict[str, Any], result: Any) -> None:
                 if plain
                 else {i: weights[b, i] for i in range(classes) if i == label or weights[b, i] > tau}
             )
-            total = sum(w.values()) if renormalise else 1
+            total = (sum(w.values()) or 1) if renormalise else 1
             for i, share in w.items():
                 mixture[b] += share / total * (x[b] / 2 + i / 10 + extra[b])
         if not np.isfinite(weights).all() or (np.abs(weights) > 1).any() or (np.abs(weights - tau) < 1e-3).any():

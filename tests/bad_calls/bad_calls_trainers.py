@@ -212,5 +212,6 @@ WORDS = {
 
 TARGETS = [
     Target("trainers.CausalLMTrainer", functools.partial(train_step, CausalLMTrainer), lm_call, check_lm, WORDS),
-    Target("trainers.TrainingArguments", with_arguments, arguments_call, check_arguments),
+    Target("trainers.TrainingArguments", with_arguments, arguments_call, check_arguments,
+           {"weight_decay": ("the loss is NaN or infinite",)}),  # as with a learning rate as large
 ]  # fmt: skip
