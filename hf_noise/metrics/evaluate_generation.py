@@ -49,6 +49,8 @@ class FrechetDistance(_OfFeatures):
     def _compute(self, predictions: Any, real: ArrayLike | FeatureStatistics) -> dict[str, float | int]:
         fake = _features(predictions)
         real = real if isinstance(real, FeatureStatistics) else check_features("real", real)
+        if not isinstance(real, FeatureStatistics) and len(real) < 2:
+            raise ValueError(f"real has {len(real)} row; a covariance takes at least 2")
         return {"frechet_distance": frechet_distance(real, fake), "n": len(fake)}
 
 

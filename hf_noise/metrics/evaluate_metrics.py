@@ -10,6 +10,7 @@ imports `evaluate`, and with it transformers and torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from typing import Any
 
 import evaluate
@@ -143,6 +144,8 @@ class Calibration(Checked):
 
 def _unfit(values: Any) -> str | None:
     """What evaluate would misread in a column, if anything: masked arrays, texts, masks, complex numbers."""
+    if isinstance(values, Mapping | Set):
+        return f"a {type(values).__name__}, which has no order of rows"
     if isinstance(values, np.ma.MaskedArray):
         return "a masked array, whose mask would be lost"
     if isinstance(values, str | bytes) or isinstance(values, np.ndarray) and values.dtype.kind in "US":

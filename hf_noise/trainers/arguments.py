@@ -90,6 +90,9 @@ def check_given(model: Any, args: Any, options: Mapping[str, Any]) -> None:
         raise ValueError(f"model_init= is not taken: {REFUSED_OPTIONS['model_init']}")
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {model!r:.80}; make it, or load it by from_pretrained")
+    if not hasattr(model, "config"):
+        raise TypeError(f"model must have a config, where its noise is stated; {type(model).__name__} has none, a "
+                        "PreTrainedModel of transformers or a ModelMixin of diffusers has")  # fmt: skip
     if not isinstance(args, TrainingArguments | None):
         raise TypeError(f"args must be transformers.TrainingArguments, or None for its defaults, got {args!r:.80}")
     if args is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,12 +25,17 @@ from hf_noise.trainers.claims import Claims
 from hf_noise.trainers.finite import FiniteTrainer
 from hf_noise.trainers.manifest import STATE_FILE
 from hf_noise.trainers.meter import Meter
-from hf_noise.trainers.resuming import check_best, saving, taking_up
+from hf_noise.trainers.resuming import check_best, check_same_claims, claims_of, saving, taking_up
 from hf_noise.trainers.stated import stated_noise
 
 __all__ = [
     "NoiseTrainer", "STATE_FILE", "noise_of", "refuse_scheduler", "search_no_unused", "write_config",
 ]  # fmt: skip
+
+logger = logging.getLogger(__name__)
+
+# Marks a model in memory whose config states what no training has been under yet, or this process's.
+_STATED_HERE = "_hf_noise_stated_here"
 
 
 class NoiseTrainer(FiniteTrainer):
@@ -47,8 +54,9 @@ class NoiseTrainer(FiniteTrainer):
     `compute_metrics` adds to `eval_loss` and the other exact figures, which are always there; a subclass says what
     predictions it is given. A loss, gradient or weight that is not finite stops the run, see `FiniteTrainer`.
 
-    Differs from `Trainer` in its arguments: `remove_unused_columns` is off (sample ids are needed; columns that are not
-    used are left alone), as is `logging_nan_inf_filter`; see `hf_noise.trainers.arguments` for what is refused.
+    Differs from `Trainer` in its arguments: `remove_unused_columns` rules what a collator of your own is shown (the
+    columns that are used, and the model's; ours leaves others alone), and `logging_nan_inf_filter` is off; see
+    `hf_noise.trainers.arguments` for what is refused.
 
     Raises:
         TypeError: the noise is of a kind that this trainer does not draw.
@@ -72,7 +80,6 @@ class NoiseTrainer(FiniteTrainer):
         check_arguments(type(self).__name__, args, kwargs, self.honoured)
         own_metrics = kwargs.pop("compute_metrics", None)
         super().__init__(model, args, **kwargs)
-        self.args.remove_unused_columns = False
         self.label_smoother = None  # of transformers; a trainer that smooths labels does it in its own loss
         if self.args.n_gpu > 1:
             raise RuntimeError(f"{self.args.n_gpu} GPUs and one process: start with `accelerate launch`, not `python`")
@@ -80,6 +87,8 @@ class NoiseTrainer(FiniteTrainer):
             if one is not None and not isinstance(one, self.noise_kinds):
                 kinds = " or ".join(kind.__name__ for kind in self.noise_kinds)
                 raise TypeError(f"this trainer takes {kinds}, got {type(one).__name__}; {self.other_noise}")
+        #: What a resumed run has to have in common with its checkpoint, beside the noise; a subclass adds to it.
+        self.objective_claims: dict[str, Any] = {}
         self.claims = Claims(self.train_dataset, noise, self.none_of, self.always_drawn)
         self.noise = self.claims.noise
         if self.noise is not None:
@@ -91,6 +100,12 @@ class NoiseTrainer(FiniteTrainer):
         self._is_checked = {"train": False, "eval": False}
         self._checkpoint_state: dict[str, Tensor] | None = None
         self.add_callback(_EpochOfNoise(self))
+
+    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
+        return dataset  # sample ids are needed, which no forward takes
+
+    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+        return data_collator
 
     def none_of(self, noise: Noise) -> Noise:
         """Noise of this kind with a rate of 0: what the clean splits of a noisy data set have."""
@@ -112,6 +127,7 @@ class NoiseTrainer(FiniteTrainer):
 
     def write_noise(self, noise: Noise) -> None:
         """State the noise in what will be saved: by default in the model's config."""
+        keep_earlier_noise(self.model, noise)
         write_config(self.model, hf_noise=noise.to_dict())
 
     def _measured(self, own: Callable[[Any], Mapping[str, float]] | None) -> Callable[[Any], dict[str, float]]:
@@ -119,10 +135,16 @@ class NoiseTrainer(FiniteTrainer):
             exact = self.exact_metrics(prediction)
             if own is None:
                 return exact
-            theirs = dict(own(prediction))
-            if taken := sorted({"loss", "nll"} & exact.keys() & theirs.keys()):
-                raise ValueError(f"compute_metrics returns {taken[0]!r}, which is exact here; give it another name")
-            return exact | theirs
+            theirs = own(prediction)
+            if not isinstance(theirs, Mapping):
+                raise TypeError(f"compute_metrics must return figures by name, got {theirs!r:.80}")
+            for name, value in theirs.items():
+                known = exact.get(str(name).removeprefix("eval_"))  # transformers puts it before all
+                agrees = isinstance(value, Real) and known is not None and math.isclose(value, known, rel_tol=1e-5)
+                if known is not None and not agrees:
+                    raise ValueError(f"compute_metrics returns {name} = {value!r:.50}, which is {known:.6g} here, "
+                                     "exact over all rows; give it another name")  # fmt: skip
+            return {**theirs, **exact}
 
         return compute_metrics
 
@@ -157,7 +179,8 @@ class NoiseTrainer(FiniteTrainer):
         Raises:
             BlockingIOError: the output folder is in use by another process.
             ValueError: there are no rows to train on.
-            FileNotFoundError, ValueError: there is no whole checkpoint, or it is not of hf_noise; with the remedy.
+            FileNotFoundError, ValueError: there is no whole checkpoint, it is not of hf_noise, or was trained under
+                another noise or for another objective; with the remedy.
         """
         if self.train_dataset is None:
             raise ValueError("train_dataset is None; give the rows to train on when the trainer is made")
@@ -243,9 +266,11 @@ class NoiseTrainer(FiniteTrainer):
         super()._save(output_dir, {k: v for k, v in state_dict.items() if k not in own})
         state_noise_of_adapter(output_dir or self.args.output_dir, self.noise)
         if self._checkpoint_state is not None and self.args.should_save:
-            save_file(own | self._checkpoint_state, os.path.join(output_dir or self.args.output_dir, STATE_FILE))
+            file = os.path.join(output_dir or self.args.output_dir, STATE_FILE)
+            save_file(own | self._checkpoint_state, file, metadata=claims_of(self))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        check_same_claims(self, resume_from_checkpoint)
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         state = load_file(os.path.join(resume_from_checkpoint, STATE_FILE))
         self.meter.load(state, self.accelerator)
@@ -279,6 +304,23 @@ def refuse_scheduler(options: Mapping[str, Any], what: str) -> None:
     if given[1] is not None:
         raise ValueError(f"{what} adds a parameter to the optimizer, which a scheduler made before does not know: pass "
                          "optimizers=(optimizer, None) and choose the schedule by lr_scheduler_type")  # fmt: skip
+
+
+def keep_earlier_noise(model: Any, noise: Noise) -> None:
+    """Move the noise that a loaded model states, if it is another one than this, to `hf_noise_before` in its config.
+
+    That is a list, the oldest first, in configs of transformers; those of diffusers have no place for it.
+    """
+    earlier, is_loaded = getattr(model.config, "hf_noise", None), not hasattr(model, _STATED_HERE)
+    setattr(model, _STATED_HERE, True)
+    if not is_loaded or earlier is None or earlier == noise.to_dict():
+        return
+    logger.warning(
+        "the model was trained under another noise before (%s), and states that of this run from now on%s", earlier,
+        "" if hasattr(model, "register_to_config") else "; the earlier one is kept in config.hf_noise_before",
+    )  # fmt: skip
+    if not hasattr(model, "register_to_config"):
+        model.config.hf_noise_before = [*(getattr(model.config, "hf_noise_before", None) or []), earlier]
 
 
 def write_config(model: Any, **values: Any) -> None:

@@ -18,7 +18,15 @@ from hf_noise.noise.checks import check_choice, check_flag
 from hf_noise.noise.tokens_torch import corrupt
 from hf_noise.trainers.arguments import check_given
 from hf_noise.trainers.base import NoiseTrainer, refuse_scheduler, search_no_unused
-from hf_noise.trainers.collate import TokenBatches, collate_rows, known_tokens, model_inputs, text_config
+from hf_noise.trainers.collate import (
+    USED,
+    TokenBatches,
+    collate_rows,
+    forward_names,
+    known_tokens,
+    model_inputs,
+    text_config,
+)
 from hf_noise.trainers.finite import check_finite
 from hf_noise.trainers.meter import TokenMeter
 from hf_noise.trainers.networks import has_router_loss, longest_input, router_loss
@@ -91,9 +99,16 @@ class CausalLMTrainer(NoiseTrainer):
         self._inputs, self._has_router_loss = model_inputs(model), has_router_loss(model)
         self._vocab_size = text_config(model).vocab_size
         own = kwargs.pop("data_collator", None)
-        kwargs["data_collator"] = TokenBatches(collate_rows if own is None else own, known_tokens(model))
+        shown = None
+        if own is not None and (args is None or args.remove_unused_columns):
+            shown = frozenset((*USED, *forward_names(model)))
+        kwargs["data_collator"] = TokenBatches(
+            own or collate_rows, known_tokens(model), longest_input(model), shown
+        )  # fmt: skip
         super().__init__(model, args, noise=noise, meter=TokenMeter(), **kwargs)
         self.objective = make_objective(loss, error_rate, self.noise, self._vocab_size, was_given=noise is not None)
+        asked = error_rate if isinstance(error_rate, str) else float(error_rate)
+        self.objective_claims = {"loss": loss, "error_rate": asked if loss == "corrected" else None}
         # Without these two, the number of targets includes position 0, which no model predicts.
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = True
@@ -114,15 +129,6 @@ class CausalLMTrainer(NoiseTrainer):
             raise ValueError(
                 f"the noise draws ids up to {noise.vocab_size - 1}, the model knows {known} tokens; "
                 "use the same vocab_size"
-            )
-
-    def check_fit(self, inputs: Mapping[str, Tensor]) -> None:
-        tokens = inputs["input_ids"]
-        longest = longest_input(self.accelerator.unwrap_model(self.model))
-        if longest is not None and tokens.shape[1] > longest:
-            raise ValueError(
-                f"rows have {tokens.shape[1]} tokens, the model has positions for {longest}; cut or pack the rows to "
-                "that length"
             )
 
     def _choose_fused(self, wanted: bool | None) -> bool:

@@ -101,7 +101,8 @@ def check(checkpoint: str | Path, *, to_resume: bool = True) -> Manifest:
     if wrong:
         raise ValueError(
             f"{folder} is broken: {'; '.join(wrong)}. Copy it again from where it is whole, or take an earlier one: "
-            "resume_from_checkpoint=True goes on from the newest whole one in output_dir"
+            "resume_from_checkpoint=True goes on from the newest whole one in output_dir. If you changed it yourself, "
+            "hf_noise.trainers.checkpoints.adopt(folder) takes it as it is"
         )
     if to_resume and not manifest.is_resumable:
         raise ValueError(f"{folder}: {_weights_only(folder)}")

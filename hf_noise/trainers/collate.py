@@ -17,8 +17,8 @@ from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.noise.arrays import as_array
 
 __all__ = [
-    "MODEL_INPUTS", "TokenBatches", "check_tokens", "collate_rows", "known_tokens", "model_inputs", "text_config",
-    "without_padding_as_context",
+    "MODEL_INPUTS", "TokenBatches", "check_tokens", "collate_rows", "forward_names", "known_tokens", "model_inputs",
+    "shown_columns", "text_config", "without_padding_as_context",
 ]  # fmt: skip
 
 #: Columns that go into the model. Rows may hold more, such as the clean tokens beside noisy ones.
@@ -50,11 +50,11 @@ def collate_rows(rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[
         TypeError: rows that are no mappings of columns.
     """
     if isinstance(rows, Mapping):
-        batch = {name: _tensor(name, rows[name]) for name in USED if name in rows}
+        batch = {name: _tensor(name, rows[name]) for name in USED if name in rows and not _is_text(name, rows[name])}
     else:
         if not isinstance(rows[0], Mapping):
             raise TypeError(f"rows must be mappings of columns, such as input_ids, got {type(rows[0]).__name__}")
-        batch = {name: _column(name, rows) for name in USED if name in rows[0]}
+        batch = {name: _column(name, rows) for name in USED if name in rows[0] and not _is_text(name, rows[0][name])}
         if "input_ids" in batch and "attention_mask" not in batch:
             lengths = torch.tensor([len(row["input_ids"]) for row in rows])
             if lengths.min() != lengths.max():
@@ -67,6 +67,14 @@ def collate_rows(rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[
         mask = batch.get("attention_mask")
         batch["labels"] = labels if mask is None else labels.masked_fill(mask == 0, _FILL["labels"])
     return batch
+
+
+def _is_text(name: str, values: Any) -> bool:
+    """Whether these are ids of a data set's own, such as file names: nothing is drawn from them."""
+    if name != "sample_id":
+        return False
+    first = values if isinstance(values, str) or not len(np.shape(values)) else values[0] if len(values) else None
+    return isinstance(first, str)
 
 
 def _tensor(name: str, values: Any) -> Tensor:
@@ -146,13 +154,18 @@ class TokenBatches:
     Args:
         collator: rows -> mapping of tensors.
         vocab_size: tokens that the model knows.
+        longest: positions that the model has embeddings of; None if any number will do.
+        shown: the columns that the collator is shown, as `remove_unused_columns` has it; None for all of them, which it
+            sees too where rows have none of `input_ids`.
     """
 
     collator: Callable[[Any], Mapping[str, Any]]
     vocab_size: int
+    longest: int | None = None
+    shown: frozenset[str] | None = None
 
     def __call__(self, rows: Any) -> dict[str, Tensor]:
-        made = self.collator(rows)
+        made = self.collator(shown_columns(rows, self.shown, "input_ids"))
         if not isinstance(made, Mapping) or "input_ids" not in made or "labels" not in made:
             given = ", ".join(map(str, made)) if isinstance(made, Mapping) else type(made).__name__
             raise ValueError(f"a batch needs input_ids and labels, the collator (data_collator=) gives: {given}")
@@ -163,8 +176,20 @@ class TokenBatches:
                 f"input_ids and labels of a batch must be [B, L] of the same shape, got {list(shape)} and "
                 f"{list(batch['labels'].shape)}; a row's input_ids is one sequence of tokens"
             )
+        if self.longest is not None and shape[1] > self.longest:
+            raise ValueError(
+                f"rows have {shape[1]} tokens, the model has positions for {self.longest}; cut or pack the rows to "
+                "that length"
+            )
         check_tokens(batch, self.vocab_size)
         return without_padding_as_context(batch)
+
+
+def shown_columns(rows: Any, shown: frozenset[str] | None, needed: str) -> Any:
+    """Rows without the columns that are not shown; as they are if none is left out, or they lack the one needed."""
+    if shown is None or not isinstance(rows, list) or not isinstance(rows[0], Mapping) or needed not in rows[0]:
+        return rows
+    return [{name: value for name, value in row.items() if name in shown} for row in rows]
 
 
 def check_tokens(batch: Mapping[str, Tensor], vocab_size: int) -> None:
@@ -209,8 +234,13 @@ def known_tokens(model: Any) -> int:
     return getattr(embeddings, "num_embeddings", None) or text_config(model).vocab_size
 
 
+def forward_names(model: nn.Module) -> tuple[str, ...]:
+    """What a model's forward takes, by name."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # inside an adapter of peft
+    return tuple(inspect.signature(base.forward).parameters)
+
+
 def model_inputs(model: nn.Module) -> tuple[str, ...]:
     """The columns of `MODEL_INPUTS` that a model's forward names; all of them if it names none."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # inside an adapter of peft
-    named = inspect.signature(base.forward).parameters
+    named = forward_names(model)
     return tuple(name for name in MODEL_INPUTS if name in named) if "input_ids" in named else MODEL_INPUTS

@@ -133,6 +133,7 @@ class EDMTrainer(LabelTrainer):
         renormalise = check_flag("renormalise", renormalise)
         chunk = None if chunk is None else check_count("chunk", chunk, 1, 31)
         weights = check_choice("weights", weights, ("bayes", "inverse"))
+        loss = check_choice("loss", loss, ("dsm", "tdsm"), '"dsm" or "tdsm"')
         grad_classes = check_choice("grad_classes", grad_classes, ("observed", "all"))
         if not class_embeddings(unet) > 1:
             raise ValueError("the network has no classes; make it with num_class_embeds = K + 1, see edm_unet")
@@ -147,6 +148,7 @@ class EDMTrainer(LabelTrainer):
         self.sigma_data, self.P_mean, self.P_std, self.augment = sigma_data, P_mean, P_std, augment
         self.label_dropout, self.temperature, self.weights = label_dropout, temperature, weights
         self.mixing = {"tau": tau, "renormalise": renormalise, "grad_classes": grad_classes, "chunk": chunk}
+        self.objective_claims = {"loss": loss}
         self.classifier, self.transition = self._through(loss, classifier, transition, was_given=noise is not None)
         self.names = [name for name, _ in self.model.named_parameters() if not name.startswith(self.own_prefix)]
         self.ema = EMAModel(self._published(), decay=ema_decay, foreach=True)

@@ -71,10 +71,10 @@ class FiniteTrainer(Trainer):
         scaled = getattr(self.accelerator, "scaler", None) is not None
         whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         if loss is not None and not math.isfinite(float(loss if scaled else loss + whole)):
-            self._stop(seen)
+            self._stop(seen, math.isfinite(float(loss)))
         return norm
 
-    def _stop(self, seen: list[tuple[Tensor | None, Tensor]]) -> None:
+    def _stop(self, seen: list[tuple[Tensor | None, Tensor]], loss_is_finite: bool) -> None:
         step, batch = self.state.global_step + 1, []
         for sample, losses in seen:
             ids = range(len(losses)) if sample is None else sample.tolist()
@@ -85,6 +85,9 @@ class FiniteTrainer(Trainer):
         if wrong:
             what = f"the loss is NaN or infinite in step {step} for {len(wrong)} of {len(batch)} {self.rows_are} " \
                    f"({named} {_first(wrong)})"  # fmt: skip
+        elif not loss_is_finite:
+            what = f"the loss is NaN or infinite in step {step}, that of none of {len(batch)} {self.rows_are} is: " \
+                   "they have no target (labels are -100, texts have one token), or another part of the loss broke"
         else:
             what = f"the gradient is NaN or infinite in step {step}, while the loss of this process is finite"
         raise FloatingPointError(

@@ -65,6 +65,7 @@ class ImageClassifierTrainer(LabelTrainer):
         check_choice("loss", loss, ("nll", "corrected"), '"nll" or "corrected"')
         super().__init__(model, args, noise=noise, meter=LabelMeter(), channels_last=channels_last, **kwargs)
         self.columns = self._columns(loss, transition, was_given=noise is not None)
+        self.objective_claims = {"loss": loss, "mixup": mixup, "label_smoothing": self.args.label_smoothing_factor}
         self.mixup = torch.distributions.Beta(mixup, mixup) if mixup else None
 
     @property

@@ -18,6 +18,7 @@ from hf_noise.noise.checks import check_flag
 from hf_noise.noise.transition import check_transition
 from hf_noise.trainers.arguments import check_given
 from hf_noise.trainers.base import NoiseTrainer
+from hf_noise.trainers.collate import shown_columns
 from hf_noise.trainers.images import DeviceImages
 
 __all__ = [
@@ -52,8 +53,10 @@ class LabelTrainer(NoiseTrainer):
         check_given(model, args, kwargs)
         if channels_last is not None:
             check_flag("channels_last", channels_last)
-        if kwargs.get("data_collator") is None:
+        own = kwargs.get("data_collator")
+        if own is None:
             kwargs["data_collator"] = collate_images
+        is_trimmed = own is not None and (args is None or args.remove_unused_columns)
         super().__init__(model, args, **kwargs)
         for rows in self._row_sets():
             check_class_names(self.class_names, rows, "the model")
@@ -62,7 +65,9 @@ class LabelTrainer(NoiseTrainer):
                 check_images(rows, self.image_shape)
         check_same_names(list(self._row_sets()))
         # What cannot be read now is looked at batch by batch, on the CPU: no device has to wait for it.
-        self.data_collator = ImageBatches(self.data_collator, self.num_classes, self.image_shape)
+        self.data_collator = ImageBatches(
+            self.data_collator, self.num_classes, self.image_shape, _KNOWN_NAMES if is_trimmed else None
+        )  # fmt: skip
         self.model_accepts_loss_kwargs = True
         self.label_names = ["labels"]
         if any(isinstance(rows, DeviceImages) for rows in self._row_sets()):
@@ -189,6 +194,8 @@ _USED = {
     "is_noisy": ("is_noisy",), "sample_id": ("sample_id",),
 }  # fmt: skip
 
+_KNOWN_NAMES = frozenset(name for names in _USED.values() for name in names)
+
 
 def collate_images(rows: Any) -> dict[str, Tensor]:
     """Rows to a batch of the columns that are used; a batch that a data set made as a whole stays as it is.
@@ -240,18 +247,22 @@ def _as_tensor(name: str, value: Any) -> Tensor:
 
 @dataclass(frozen=True)
 class ImageBatches:
-    """Batches of a collator whose labels lie in [0, C) and whose images fit; labels on a device were read before."""
+    """Batches of a collator whose labels lie in [0, C) and whose images fit; labels on a device were read before.
+
+    The collator is shown the columns `shown` alone, as `remove_unused_columns` has it; all of them if that is None.
+    """
 
     collator: Callable[[Any], Any]
     num_classes: int
     image_shape: tuple[int, int, int] | None
+    shown: frozenset[str] | None = None
 
     def __call__(self, rows: Any) -> Any:
-        made = self.collator(rows)
+        made = self.collator(shown_columns(rows, self.shown, "pixel_values"))
         if not isinstance(made, Mapping):
             raise TypeError(f"data_collator must give a mapping of columns, got {type(made).__name__}")
         there = {use: next((name for name in names if name in made), None) for use, names in _USED.items()}
-        batch = {use: made[name] for use, name in there.items() if name is not None}
+        batch = {use: _as_tensor(name, made[name]) for use, name in there.items() if name is not None}
         if missing := [use for use in ("pixel_values", "labels") if use not in batch]:
             raise ValueError(f"a batch needs {' and '.join(missing)}, the collator gives {', '.join(map(str, made))}")
         if self.image_shape is not None:

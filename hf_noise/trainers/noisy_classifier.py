@@ -152,6 +152,7 @@ class NoisyClassifierTrainer(LabelTrainer):
             write_config(self.model, class_names=class_names(self.train_dataset))
         self.eval_sigmas, self.augment, self.plan = tuple(eval_sigmas), augment, volume or VolumePlan()
         self.columns, self.volume = self._objective(transition)
+        self.objective_claims = {"transition": self.source}
         # Labels of which nothing is known may be wrong: only T, or noise that is stated to be none, makes them clean.
         is_clean = self.source is not None or (self.noise is not None and self.noise.error_rate == 0)
         write_config(self.model, predicts="clean" if is_clean else "noisy")

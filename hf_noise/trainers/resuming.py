@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -11,18 +12,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from accelerate.utils import gather_object
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from hf_noise.trainers.checkpoints import check, is_foreign, newest, next_order, set_aside
 from hf_noise.trainers.folders import locked
-from hf_noise.trainers.manifest import MANIFEST, read_manifest, write_manifest
+from hf_noise.trainers.manifest import MANIFEST, STATE_FILE, read_manifest, write_manifest
 
-__all__ = ["AUTO", "check_best", "saving", "taking_up"]
+__all__ = ["AUTO", "check_best", "check_same_claims", "claims_of", "saving", "taking_up"]
 
 logger = logging.getLogger(__name__)
 
 #: `train(resume_from_checkpoint=AUTO)`: from the newest whole checkpoint, and from the start if there is none.
 AUTO = "auto"
+
+_CLAIMS = "hf_noise_claims"  # in the metadata of a trainer's state
 
 T = TypeVar("T")
 
@@ -118,6 +121,29 @@ def taking_up(trainer: Any, resume: str | os.PathLike | bool | None) -> Iterator
             if is_main:
                 _warn_of_processes(chosen, args.world_size)
         yield None if chosen is None else str(chosen)
+
+
+def claims_of(trainer: Any) -> dict[str, str]:
+    """What a run claims to be trained under, as the metadata of a checkpoint's state."""
+    noise = None if trainer.noise is None else trainer.noise.to_dict()
+    return {_CLAIMS: json.dumps({"noise": noise, **trainer.objective_claims}, sort_keys=True)}
+
+
+def check_same_claims(trainer: Any, checkpoint: str | os.PathLike) -> None:
+    """Raise ValueError if a checkpoint was trained under another noise, or for another objective, than this run has.
+
+    Else the run would record for all of its steps what only the later ones had.
+    """
+    with safe_open(os.path.join(checkpoint, STATE_FILE), "pt") as state:
+        before = json.loads((state.metadata() or {}).get(_CLAIMS, "null"))
+    now = json.loads(claims_of(trainer)[_CLAIMS])
+    if before is None or before == now:  # older checkpoints do not say
+        return
+    name = next(name for name in sorted(before | now) if before.get(name) != now.get(name))
+    raise ValueError(
+        f"{checkpoint} was trained with {name} = {before.get(name)}, this run has {now.get(name)}. Go on as it began, "
+        "or start a run of its own in another output_dir, with the weights of from_pretrained(checkpoint)"
+    )
 
 
 def check_best(trainer: Any) -> None:

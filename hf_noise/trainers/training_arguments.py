@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+from transformers import TrainingArguments
+
 __all__ = ["check_values"]
 
 _PLAIN = {bool: "True or False", int: "an integer", float: "a number", str: "a text"}
@@ -28,6 +31,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
 }  # fmt: skip
 #: A norm of any size is left as it is.
 _MAY_BE_INFINITE = ("max_grad_norm",)
+#: For scripts, which give these words of their own; a trainer does not look at them.
+_UNUSED = ("resume_from_checkpoint",)
 
 
 def check_values(args: Any) -> None:
@@ -35,8 +40,11 @@ def check_values(args: Any) -> None:
 
     Fields that take more than numbers, flags and texts, such as dictionaries, are left to transformers.
     """
-    for name, kinds in _plain_fields(type(args)).items():
+    for name, kinds in _plain_fields().items():
         value = getattr(args, name)
+        if isinstance(value, np.generic):
+            value = value.item()  # a DataLoader and JSON know no other
+            setattr(args, name, value)
         if value is None and type(None) in kinds:
             continue
         if not any(_is_of(kind, value) for kind in kinds):
@@ -50,7 +58,7 @@ def check_values(args: Any) -> None:
 
 
 def _is_of(kind: type, value: Any) -> bool:
-    if kind in (int, float):  # those of NumPy are none to a DataLoader, nor to JSON
+    if kind in (int, float):
         return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
     return isinstance(value, kind)
 
@@ -60,14 +68,14 @@ def _shown(name: str, value: Any) -> str:
 
 
 @functools.cache
-def _plain_fields(arguments: type) -> dict[str, tuple[type, ...]]:
-    """The fields that hold numbers, flags or texts alone, and which of these."""
-    hints, found = get_type_hints(arguments), {}
-    for field in dataclasses.fields(arguments):
+def _plain_fields() -> dict[str, tuple[type, ...]]:
+    """The fields of transformers' class that hold numbers, flags or texts alone, and which of these."""
+    hints, found = get_type_hints(TrainingArguments), {}
+    for field in dataclasses.fields(TrainingArguments):
         hint = hints[field.name]
         kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
         if field.default is None and type(None) not in kinds:
             kinds = (*kinds, type(None))
-        if all(kind in _PLAIN or kind is type(None) for kind in kinds):
+        if field.name not in _UNUSED and all(kind in _PLAIN or kind is type(None) for kind in kinds):
             found[field.name] = kinds
     return found

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 
 import numpy as np
 import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
+from hf_noise.trainers import CausalLMTrainer, ImageClassifierTrainer
 from hf_noise.trainers.arguments import REFUSED_ARGUMENTS, REFUSED_OPTIONS
 
 #: Done by transformers, around what our trainers do: optimiser, loop, logs, files, processes, loading of rows.
@@ -41,7 +43,7 @@ HONOURED = {
 }
 #: Set by our trainers, as their docstrings say.
 SET = {
-    "remove_unused_columns": "off: sample ids are needed; test_sample_ids_survive_arguments_that_drop_columns",
+    "remove_unused_columns": "for a collator of one's own; test_a_collator_is_shown_what_remove_unused_columns_has_it",
     "logging_nan_inf_filter": "off: such losses stop the run instead; test_finite",
 }
 
@@ -131,10 +133,23 @@ def test_own_metrics_stand_beside_the_exact_ones(any_trainer, kind, tmp_path):
     assert seen[0] == shapes.get(kind, ((13, 2, 8), (13,)))  # as the docstrings say
 
 
-def test_own_metrics_do_not_replace_the_exact_loss(any_trainer, kind):
-    trainer = any_trainer(kind, compute_metrics=lambda prediction: {"loss": 0.0})
-    with pytest.raises(ValueError, match="compute_metrics returns 'loss', which is exact here; give it another name"):
+@pytest.mark.parametrize("name", ["loss", "eval_loss"])
+def test_own_metrics_do_not_replace_the_exact_loss(any_trainer, kind, name):
+    trainer = any_trainer(kind, compute_metrics=lambda prediction: {name: 0.0})
+    with pytest.raises(ValueError, match=f"compute_metrics returns {name} = 0.0, which is .*; give it another name"):
         trainer.evaluate()
+
+
+def test_own_metrics_may_agree_with_the_exact_ones_and_must_be_figures(any_trainer):
+    def accuracy(prediction):
+        return {"accuracy": (prediction.predictions.argmax(-1) == prediction.label_ids).mean(), "own": 1.0}
+
+    found = any_trainer("image_classifier", compute_metrics=accuracy).evaluate()
+    assert found["eval_own"] == 1 and 0 <= found["eval_accuracy"] <= 1
+    with pytest.raises(ValueError, match="compute_metrics returns accuracy = -1"):
+        any_trainer("image_classifier", compute_metrics=lambda prediction: {"accuracy": -1}).evaluate()
+    with pytest.raises(TypeError, match="compute_metrics must return figures by name, got None"):
+        any_trainer("image_classifier", compute_metrics=lambda prediction: None).evaluate()
 
 
 @pytest.mark.parametrize(
@@ -179,3 +194,25 @@ def test_an_optimizer_class_is_honoured(any_trainer, kind):
     trainer.train()
     assert isinstance(trainer.optimizer.optimizer, torch.optim.Adagrad)
     assert trainer.optimizer.param_groups[0]["lr"] == 0.125
+
+
+def test_numbers_of_numpy_are_those_that_they_hold(any_trainer):
+    trainer = any_trainer("causal_lm", max_steps=np.int64(1), learning_rate=np.float32(0.5), bf16=np.bool_(False))
+    trainer.train()
+    assert (trainer.args.max_steps, trainer.args.learning_rate, trainer.state.global_step) == (1, 0.5, 1)
+
+
+def test_fields_of_ones_own_arguments_are_not_judged(tiny_gpt2, random_rows, tmp_path):
+    @dataclasses.dataclass
+    class Own(TrainingArguments):
+        threshold: float = math.inf
+        plan: Unknown = None  # noqa: F821  (as under TYPE_CHECKING)
+
+    args = Own(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    CausalLMTrainer(tiny_gpt2(), args, train_dataset=random_rows(4))
+
+
+@pytest.mark.parametrize("cls", [CausalLMTrainer, ImageClassifierTrainer])
+def test_a_model_without_a_config_is_refused(cls, arguments):
+    with pytest.raises(TypeError, match="model must have a config, where its noise is stated; Linear has none"):
+        cls(torch.nn.Linear(2, 2), arguments())

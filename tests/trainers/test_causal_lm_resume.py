@@ -8,7 +8,9 @@ import resource
 import datasets
 import pytest
 import torch
+from transformers import GPT2LMHeadModel
 
+from hf_noise.noise import UniformTokens
 from hf_noise.trainers.checkpoints import last_complete_checkpoint
 
 
@@ -101,3 +103,36 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing_behind(run, random_r
     assert last_complete_checkpoint(tmp_path / "run") is None
     assert math.isfinite(run(random_rows(10)).objective.error_rate)
     assert last_complete_checkpoint(tmp_path / "run").name == "checkpoint-7"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"noise": UniformTokens(error_rate=0.4, vocab_size=64, seed=3)}, "noise = .*0.5.*this run has .*0.4.*"),
+        ({"noise": UniformTokens(error_rate=0.5, vocab_size=64, seed=4)}, "noise = .*'seed': 3.*has .*'seed': 4.*"),
+        ({"noise": None}, "noise = .*this run has None"),
+        ({"loss": "corrected"}, "error_rate = None, this run has known"),
+    ],
+)
+def test_a_run_is_not_resumed_under_another_noise_or_loss(make_trainer, random_rows, noise, changes, named):
+    settings = {"noise": noise, "save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+    make_trainer(random_rows(16), **settings).train()
+    again = make_trainer(random_rows(16), **(settings | {"max_steps": 3} | changes))
+    with pytest.raises(ValueError, match=f"checkpoint-2 was trained with {named}. Go on as it began"):
+        again.train(resume_from_checkpoint="auto")
+
+
+def test_a_model_that_goes_on_under_another_noise_states_the_earlier_one_too(
+    make_trainer, random_rows, noise, tmp_path, caplog
+):
+    trainer = make_trainer(random_rows(8), noise=noise)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "model"))
+    other = UniformTokens(error_rate=0.1, vocab_size=64)
+    for _ in range(2):  # what was only made states nothing of the past
+        model = GPT2LMHeadModel.from_pretrained(tmp_path / "model")
+        again = make_trainer(random_rows(8), noise=noise, model=model)
+        assert not hasattr(again.model.config, "hf_noise_before")
+        again = make_trainer(random_rows(8), noise=other, model=GPT2LMHeadModel.from_pretrained(tmp_path / "model"))
+        assert again.model.config.hf_noise_before == [noise.to_dict()] and "another noise before" in caplog.text
+        assert again.model.config.hf_noise == other.to_dict()

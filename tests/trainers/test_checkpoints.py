@@ -91,7 +91,7 @@ def test_the_messages_say_what_is_wrong_and_what_to_do(tmp_path, checkpoint):
     assert str(caught.value) == (
         f"{broken} is broken: optimizer.pt is missing; scheduler.pt has 12 bytes, {size:,} were written. Copy it again "
         "from where it is whole, or take an earlier one: resume_from_checkpoint=True goes on from the newest whole one "
-        "in output_dir"
+        "in output_dir. If you changed it yourself, hf_noise.trainers.checkpoints.adopt(folder) takes it as it is"
     )
     broken = checkpoint(4)
     INJURIES["zeroed"](broken / "model.safetensors")

@@ -124,3 +124,8 @@ def test_an_evaluation_that_is_not_finite_is_no_figure(any_trainer, kind):
             parameter.fill_(math.nan)
     with pytest.raises(FloatingPointError, match=r"the loss of \d+ of \d+ rows is NaN or infinite, the first is row 0"):
         trainer.evaluate()
+
+
+def test_rows_without_a_target_are_said_to_have_none(any_trainer):
+    with pytest.raises(FloatingPointError, match="that of none of 8 rows is: they have no target"):
+        any_trainer("causal_lm", [{"input_ids": [1], "sample_id": i} for i in range(8)]).train()

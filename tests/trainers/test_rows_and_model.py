@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from hf_noise.noise import UniformTokens
+from hf_noise.trainers.collate import collate_rows
 from hf_noise.trainers.images import DeviceImages, label_columns
 from hf_noise.trainers.scoring import score_tokens
 
@@ -151,6 +152,39 @@ def test_tokens_that_do_not_fit_the_model_are_refused(make_trainer, rows, messag
         make_trainer(data).train()
     with pytest.raises(ValueError, match=message):
         make_trainer(eval_rows=data).evaluate()
+
+
+def test_too_long_a_row_is_named_in_any_batch(make_trainer):
+    rows = [{"input_ids": list(range(8))}] * 12 + [{"input_ids": list(range(30))}] * 12
+    trainer = make_trainer(rows, train_sampling_strategy="sequential", max_steps=6)
+    with pytest.raises(ValueError, match="rows have 30 tokens, the model has positions for 16; cut or pack"):
+        trainer.train()
+    assert trainer.state.global_step == 2  # the loader reads one batch ahead
+
+
+def test_a_collator_is_shown_what_remove_unused_columns_has_it(make_trainer):
+    """The stock one of transformers breaks on columns of text; one of a user may want them."""
+    seen = []
+
+    def collator(rows):
+        seen.append(set(rows[0]))
+        return collate_rows(rows)
+
+    rows = tokens().add_column("text", ["a", "b", "c", "d"])
+    make_trainer(rows, data_collator=collator).train()
+    make_trainer(rows, data_collator=collator, remove_unused_columns=False).train()
+    assert seen[0] == {"input_ids", "sample_id"} and seen[-1] == {"input_ids", "sample_id", "text"}
+    texts = datasets.Dataset.from_dict({"text": ["1 2 3", "4 5 6"] * 2})
+    make_trainer(texts, data_collator=lambda rows: collate_rows(
+        [{"input_ids": [int(word) for word in row["text"].split()]} for row in rows]
+    )).train()  # fmt: skip
+
+
+def test_ids_that_are_texts_are_left_alone_until_noise_is_drawn_from_them(make_trainer, noise):
+    rows = tokens().remove_columns("sample_id").add_column("sample_id", ["a.txt", "b.txt", "c.txt", "d.txt"])
+    make_trainer(rows).train()
+    with pytest.raises(ValueError, match="needs the column `sample_id`"):
+        make_trainer(rows, noise=noise).train()
 
 
 def test_columns_of_text_are_left_alone(make_trainer):
