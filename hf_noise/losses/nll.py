@@ -110,6 +110,14 @@ def _log_rates(nll: Tensor, error_rate: float | Tensor, vocab_size: int) -> tupl
     return math.log1p(-error_rate), math.log(error_rate) - math.log(vocab_size) if error_rate else -math.inf
 
 
+def _spreads_over(small: torch.Size, large: torch.Size) -> bool:
+    """Whether values of the one shape are one for each value of the other, by the rules of broadcasting."""
+    try:
+        return torch.broadcast_shapes(small, large) == large
+    except RuntimeError:
+        return False
+
+
 def _checked_rates(error_rate: Tensor, nll: Tensor) -> Tensor:
     """A learned e, or one for each token: its kind and shape, and where nothing has to wait for it its range.
 
@@ -118,8 +126,9 @@ def _checked_rates(error_rate: Tensor, nll: Tensor) -> Tensor:
     check_floats("error_rate", error_rate)
     if error_rate.numel() == 1:
         error_rate = error_rate.reshape(())
-    elif error_rate.shape != nll.shape:
-        raise ValueError(f"error_rate must be one number or {list(nll.shape)} as nll, got {list(error_rate.shape)}")
+    elif not _spreads_over(error_rate.shape, nll.shape):
+        raise ValueError(f"error_rate must be one number or spread over {list(nll.shape)} as nll, as [B, 1] does over "
+                         f"[B, L], got {list(error_rate.shape)}")  # fmt: skip
     array = looked_at(error_rate)
     if array is None or not array.size:
         return error_rate

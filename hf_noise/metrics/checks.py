@@ -65,7 +65,7 @@ def masked_units(name: str, values: Any) -> np.ndarray:
         return np.zeros(array.shape, dtype=bool)  # an empty list has no type of its own
     is_01 = array.dtype.kind in "iu" and 0 <= array.min() <= array.max() <= 1
     if array.dtype != bool and not is_01:
-        raise TypeError(f"{name} must be a mask of booleans (or of 0 and 1), got {array.dtype}")
+        raise TypeError(f"{name} must be a mask of booleans (or integers 0 and 1), got {array.dtype}")
     return array.astype(bool, copy=False)
 
 

@@ -80,6 +80,8 @@ def edm_unet(
     Args:
         name: a key of `EDM_UNETS`.
         num_classes: K >= 1; the network has K + 1 class embeddings, the last one for images without a class.
+            (A pipeline is told: `EDMPipeline(unet, scheduler, num_classes=K)`, with `has_unconditional=True` if it was
+            trained; by itself it takes all embeddings for classes.)
         image_size: height and width in pixels, divisible by 2 for each level but the first.
         num_channels: 1 for grey images, 3 for colour.
         dropout: in [0, 1), inside the residual blocks.

@@ -163,7 +163,7 @@ def realised_rate(is_noisy: Any) -> dict[str, float | int]:
     if mask.size == 0:
         raise ValueError("the realised rate of an empty mask is undefined; corrupt some data first")
     if mask.dtype != bool and (mask.dtype.kind not in "iu" or mask.min() < 0 or mask.max() > 1):
-        raise TypeError(f"is_noisy must be a mask of booleans (or of 0 and 1), got {mask.dtype}")
+        raise TypeError(f"is_noisy must be a mask of booleans (or integers 0 and 1), got {mask.dtype}")
     return {"rate": float(mask.mean()), "n": int(mask.size)}
 
 

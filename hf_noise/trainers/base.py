@@ -184,6 +184,8 @@ class NoiseTrainer(FiniteTrainer):
         """
         if self.train_dataset is None:
             raise ValueError("train_dataset is None; give the rows to train on when the trainer is made")
+        if has_length(self.train_dataset) and not len(self.train_dataset):
+            raise ValueError("train_dataset has no rows; look at what selected or filtered them")
         with taking_up(self, resume_from_checkpoint) as folder:
             if folder and self.args.max_steps > 0:
                 state = TrainerState.load_from_json(os.path.join(folder, TRAINER_STATE_NAME))

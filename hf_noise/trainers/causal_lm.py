@@ -126,9 +126,9 @@ class CausalLMTrainer(NoiseTrainer):
     def check_noise(self, noise: UniformTokens) -> None:
         known = self._vocab_size
         if noise.vocab_size > known:
+            what = "the noise draws" if noise.error_rate else "the tokenizer of the rows has"
             raise ValueError(
-                f"the noise draws ids up to {noise.vocab_size - 1}, the model knows {known} tokens; "
-                "use the same vocab_size"
+                f"{what} ids up to {noise.vocab_size - 1}, the model knows {known} tokens; use one vocab_size for both"
             )
 
     def _choose_fused(self, wanted: bool | None) -> bool:
@@ -162,7 +162,7 @@ class CausalLMTrainer(NoiseTrainer):
             raise ValueError(
                 "dynamic noise needs the column `sample_id`, the stable index of each row; rows have "
                 f"{', '.join(sorted(inputs))}; see hf_noise.data.packing, or add it with "
-                "`dataset.add_column('sample_id', range(len(dataset)))`"
+                "`dataset.add_column('sample_id', range(len(dataset)))` (or the data collator drops it)"
             )
         sample = inputs["sample_id"]
         if labels.device.type == "cpu" and not self.args.torch_compile:

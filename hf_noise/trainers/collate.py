@@ -165,7 +165,7 @@ class TokenBatches:
     shown: frozenset[str] | None = None
 
     def __call__(self, rows: Any) -> dict[str, Tensor]:
-        made = self.collator(shown_columns(rows, self.shown, "input_ids"))
+        made = self._collated(shown_columns(rows, self.shown, "input_ids"))
         if not isinstance(made, Mapping) or "input_ids" not in made or "labels" not in made:
             given = ", ".join(map(str, made)) if isinstance(made, Mapping) else type(made).__name__
             raise ValueError(f"a batch needs input_ids and labels, the collator (data_collator=) gives: {given}")
@@ -183,6 +183,18 @@ class TokenBatches:
             )
         check_tokens(batch, self.vocab_size)
         return without_padding_as_context(batch)
+
+
+    def _collated(self, rows: Any) -> Any:
+        try:
+            return self.collator(rows)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if not isinstance(rows, Mapping) or self.collator is collate_rows:
+                raise
+            raise TypeError(
+                f"the collator (data_collator=) fails ({type(error).__name__}: {error}) on the mapping of columns that "
+                "these rows give for a batch, as PackedRows does; leave it out, or write one for a mapping"
+            ) from error
 
 
 def shown_columns(rows: Any, shown: frozenset[str] | None, needed: str) -> Any:

@@ -62,6 +62,8 @@ class ImageClassifierTrainer(LabelTrainer):
     ):
         if not (mixup := check_real("mixup", mixup)) == 0 and not 1e-6 <= mixup <= 1e6:
             raise ValueError(f"mixup must be 0 or lie in [1e-6, 1e6], got {mixup}; it is alpha of a Beta law")
+        if "error_rate" in kwargs:
+            raise TypeError("error_rate= is for tokens; wrong labels are corrected through transition= [C, C]")
         check_choice("loss", loss, ("nll", "corrected"), '"nll" or "corrected"')
         super().__init__(model, args, noise=noise, meter=LabelMeter(), channels_last=channels_last, **kwargs)
         self.columns = self._columns(loss, transition, was_given=noise is not None)
@@ -80,8 +82,10 @@ class ImageClassifierTrainer(LabelTrainer):
             shape = f"{images.dtype} {list(images.shape)}"
             raise ValueError(f"pixel_values must be float [B, channels, H, W], got {shape}; normalise the images")
         if channels is not None and images.shape[1] != channels:
-            raise ValueError(f"images have {images.shape[1]} channels, the model takes {channels}; convert them, or "
-                             "make a model for them (num_channels=)")  # fmt: skip
+            is_last = images.shape[3] == channels
+            raise ValueError(f"images have {images.shape[1]} channels, the model takes {channels}; "
+                             + ("channels come first: image.permute(2, 0, 1)" if is_last else
+                                "convert them, or make a model for them (num_channels=)"))  # fmt: skip
 
     def _columns(self, loss: str, transition: Any, was_given: bool) -> Tensor | None:
         if loss == "nll":

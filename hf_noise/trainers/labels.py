@@ -30,6 +30,10 @@ __all__ = [
 SAME_TRANSITION = 1e-6
 
 
+#: How far from 0 pixels in [-1, 1] may be: rounding, and what resizing adds at edges.
+_BEYOND = 1.5
+
+
 class LabelTrainer(NoiseTrainer):
     """`NoiseTrainer` on labelled images; a subclass says how many classes its model has, and which images it takes.
 
@@ -98,6 +102,14 @@ class LabelTrainer(NoiseTrainer):
         """(channels, height, width) of the images, which then lie in [-1, 1]; None for a model that takes any."""
         return None
 
+    def check_fit(self, inputs: Mapping[str, Tensor]) -> None:
+        if self.image_shape is None:
+            return
+        low, high = (float(end) for end in inputs["pixel_values"].aminmax())
+        if low < -_BEYOND or high > _BEYOND:
+            raise ValueError(f"images must lie in [-1, 1], those of the first batch do in [{low:.3g}, {high:.3g}]; "
+                             "bytes become so by x / 127.5 - 1")  # fmt: skip
+
     def none_of(self, noise: LabelFlips | HumanLabels) -> LabelFlips:
         return LabelFlips.symmetric(ratio=0.0, num_classes=noise.num_classes, seed=getattr(noise, "seed", 0))
 
@@ -135,8 +147,8 @@ def sample_ids(rows: Mapping[str, Tensor]) -> Tensor:
     """The column `sample_id` int64 [B], or a ValueError that says what it is for."""
     if "sample_id" not in rows:
         raise ValueError(
-            "noise levels and dynamic labels are drawn from the column `sample_id`, the stable index of each row; rows "
-            f"have {', '.join(sorted(rows))}"
+            "labels and noise levels are drawn from the column `sample_id`, the stable index of each row; rows "
+            f"have {', '.join(sorted(rows))} (or the data collator drops it)"
         )
     return rows["sample_id"]
 
@@ -235,6 +247,8 @@ def _stacked(name: str, rows: Sequence[Mapping[str, Any]]) -> Tensor:
 def _as_tensor(name: str, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value
+    if value is None:
+        raise ValueError(f"column {name!r} holds None, which is no number; leave such rows out, or fill them in")
     array = as_array(f"column {name!r}", value)
     if array.dtype.kind not in "iufb":
         raise ValueError(f"column {name!r} must hold numbers, got {repr(value)[:50]}; text becomes a number by "

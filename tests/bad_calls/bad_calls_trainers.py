@@ -201,8 +201,9 @@ def with_arguments(**given: Any) -> dict[str, Any]:
 
 def check_arguments(given: dict[str, Any], result: dict[str, Any]) -> None:
     if result:
-        if isinstance(decay := given.get("weight_decay"), int | float) and decay > 1:
-            result = {**result, "is_loss": True}  # weights that are pulled past 0 may have any finite loss
+        large = [given.get(name) for name in ("weight_decay", "learning_rate")]
+        if any(isinstance(value, int | float | np.number) and value > 1 for value in large):
+            result = {**result, "is_loss": True}  # weights that jump may have any finite loss
         same(result, {"steps": 2, "are_finite": True, "taken": TAKEN, "is_loss": True})
 
 

@@ -218,3 +218,16 @@ def test_posthoc_refuses_a_rate_out_of_range():
 def test_transitions_that_are_not_stochastic_are_refused(transition, message):
     with pytest.raises(ValueError, match=message):
         transition_nll(torch.zeros(1, 2), torch.tensor([0]), transition)
+
+
+def test_a_rate_of_its_own_for_each_row_or_position():
+    nll = torch.rand(3, 4, dtype=torch.float64)
+    for shape in ((3, 1), (4,), (1, 4)):
+        rates = torch.linspace(0.1, 0.6, math.prod(shape), dtype=torch.float64).reshape(shape)
+        one_by_one = torch.stack([
+            torch.stack([corrected_nll(value, error_rate=float(e), vocab_size=9) for value, e in zip(row, of_row)])
+            for row, of_row in zip(nll, rates.expand(3, 4))
+        ])  # fmt: skip
+        torch.testing.assert_close(corrected_nll(nll, error_rate=rates, vocab_size=9), one_by_one)
+    with pytest.raises(ValueError, match=r"error_rate must be one number or spread over \[3, 4\] as nll, .* got \[3\]"):
+        corrected_nll(nll, error_rate=torch.full((3,), 0.1), vocab_size=9)

@@ -263,7 +263,7 @@ def test_the_config_says_which_labels_are_predicted(arguments, noise, transition
 def test_rows_without_ids_are_refused(arguments):
     data = rows(8).__getitems__(range(8))
     data = [{"pixel_values": x, "labels": y} for x, y in zip(data["pixel_values"], data["labels"])]
-    with pytest.raises(ValueError, match="noise levels and dynamic labels are drawn from the column `sample_id`"):
+    with pytest.raises(ValueError, match="labels and noise levels are drawn from the column `sample_id`"):
         train(arguments, data=data, transition=None)
 
 

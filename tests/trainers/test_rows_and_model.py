@@ -13,8 +13,10 @@ from transformers import (
     MixtralForCausalLM,
     ResNetConfig,
     ResNetForImageClassification,
+    default_data_collator,
 )
 
+from hf_noise.data.packing import PackedRows
 from hf_noise.noise import UniformTokens
 from hf_noise.trainers.collate import collate_rows
 from hf_noise.trainers.images import DeviceImages, label_columns
@@ -268,3 +270,27 @@ def test_scores_of_padded_rows_are_those_of_rows_alone(tiny_gpt2):
         np.testing.assert_allclose(padded.nll, alone.nll, rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="input_ids hold 64"):
         score_tokens(tiny_gpt2(), [{"input_ids": [1, 64]}])
+
+
+def test_what_rows_lack_or_have_wrong_is_said(any_trainer, make_trainer, noise):
+    """Channels that come last, images that are no [-1, 1], labels that are missing, rows that are none."""
+    with pytest.raises(ValueError, match=r"images have 8 channels, the model takes 1; channels come first: image.perm"):
+        any_trainer("image_classifier", image_rows([0] * 8, PIXELS.permute(0, 2, 3, 1)), model=resnet()).train()
+    with pytest.raises(ValueError, match="column 'labels' holds None, which is no number; leave such rows out"):
+        any_trainer("image_classifier", image_rows([0] * 7 + [None]), model=resnet()).train()
+    for kind in ("edm", "noisy_classifier"):
+        rows = image_rows([0] * 8, PIXELS.abs() * 255, sample_id=range(8))
+        with pytest.raises(ValueError, match=r"images must lie in \[-1, 1\], those of the first batch do in"):
+            any_trainer(kind, rows, eval_rows=rows).train()
+        with pytest.raises(ValueError, match=r"images must lie in \[-1, 1\]"):
+            any_trainer(kind, eval_rows=rows).evaluate()
+    with pytest.raises(ValueError, match="train_dataset has no rows"):
+        make_trainer([]).train()
+    with pytest.raises(TypeError, match="error_rate= is for tokens; wrong labels are corrected through transition="):
+        any_trainer("image_classifier", error_rate=0.1)
+
+
+def test_a_collator_for_lists_of_rows_is_told_of_columns(make_trainer):
+    packed = PackedRows(tokens(8))
+    with pytest.raises(TypeError, match=r"the collator \(data_collator=\) fails .* mapping of columns"):
+        make_trainer(packed, data_collator=default_data_collator).train()
