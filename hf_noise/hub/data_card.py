@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,8 @@ def with_config(card: DatasetCard, block: Mapping[str, Any]) -> DatasetCard:
     stated, listed = card.data.get("noise") or [], card.data.get("configs") or []
     for key, entries, needed in (("noise", stated, {"config_name", "config", "splits"}), ("configs", listed, set())):
         if not isinstance(entries, list) or not all(isinstance(e, Mapping) and needed <= e.keys() for e in entries):
-            raise ValueError(f"README.md on the Hub has a `{key}` that is not of hf_noise ({entries!r:.80}); rename it")
+            told = reprlib.repr(entries)
+            raise ValueError(f"README.md on the Hub has a `{key}` that is not of hf_noise ({told}); rename it")
     blocks = [b for b in stated if b["config_name"] != block["config_name"]]
     blocks.append(dict(block))
     updated = DatasetCard(str(card))
