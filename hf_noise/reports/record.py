@@ -161,8 +161,9 @@ class DataRecord(Record):
 
     An entry is {"config_name", "noise": noise.to_dict() + "realised", "splits": {split: {"rows", "units",
     "noisy"}}}; `noisy` tells whether the split carries the noise. It may also hold "arguments", all that `builder`
-    is called with to build the same rows again, None if some of it is a file of the user's machine; and "redrawn", the
-    epoch whose noise of the clean column is the noisy one (this was checked), None if it is not.
+    is called with to build the same rows again, None if some of it is a file of the user's machine; "epoch", whose
+    noise was drawn, if not 0; and "redrawn", the epoch whose noise of the clean column is the noisy one (this was
+    checked), None if it is not.
 
     `unit` names what is corrupted ("tokens", "labels") and `columns` says what each column holds. `license` and
     `language` are Hub ids or None; `has_tokenizer` tells of a folder `tokenizer/` beside the data. `name` is

@@ -174,6 +174,50 @@ def test_a_data_folder_sends_what_its_card_lists(client, write_data, tmp_path, c
         push_data_folder(folder, "user/d")
 
 
+#: `configs` of a card, and which of the Parquet files below go up.
+LISTED = {
+    "[{config_name: r0.5, data_files: [{split: train, path: r0.5/train-*}]}]": {"r0.5/train-0"},
+    "[{config_name: a, data_files: [{split: train, path: [r0.5/train-0.parquet, dd/x.parquet]}]}]":
+        {"r0.5/train-0", "dd/x"},
+    "[{config_name: a, data_dir: dd}]": {"dd/x", "dd/deeper/y"},
+    "[{config_name: a, data_dir: dd, data_files: '*.parquet'}]": {"dd/x"},
+    "[{config_name: a, data_files: ./dd/x.parquet}]": {"dd/x"},
+    "[{config_name: a, data_files: ['*', '.cache/y.parquet']}]": {"top"},
+    "[{config_name: a, data_files: '**'}]": {"top", "r0.5/train-0", "r0.5/secret", "dd/x", "dd/deeper/y"},
+    "[{config_name: r0.5, data_files: ../*}]": set(),
+    "[]": set(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("configs", LISTED)
+def test_the_parquet_that_goes_up_is_what_the_card_lists(client, tmp_path, configs):
+    (tmp_path / "README.md").write_text(f"---\nconfigs: {configs}\n---\n# x\n")
+    for name in ("top", "r0.5/train-0", "r0.5/secret", "dd/x", "dd/deeper/y", ".cache/y", "__old/z"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.parquet").write_bytes(b"PAR1")
+    if not LISTED[configs]:
+        with pytest.raises(FileNotFoundError, match="needs a README.md and the Parquet files it lists"):
+            push_data_folder(tmp_path, "user/d")
+        return
+    push_data_folder(tmp_path, "user/d")
+    found = {name for name in client.files("user/d", "dataset") if name.endswith(".parquet")}
+    assert found == {f"{name}.parquet" for name in LISTED[configs]}
+
+
+@pytest.mark.parametrize(
+    "configs",
+    ["text", "[a]", "3", "[{config_name: a}]", "[{config_name: a, data_files: [{split: train, path: 5}]}]",
+     "[{config_name: a, data_files: {train: a.parquet}}]", "[{config_name: a, data_dir: 5}]",
+     "[{config_name: a, data_files: a/**b}]", "[{config_name: a, data_files: [[[a]]]}]"],
+)  # fmt: skip
+def test_a_card_whose_configurations_are_none_is_named(client, tmp_path, configs):
+    (tmp_path / "README.md").write_text(f"---\nconfigs: {configs}\n---\n# x\n")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="README.md in .* lists the configuration .* mend `configs` there"):
+        push_data_folder(tmp_path, "user/d")
+    assert client.requests == []
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [("vocab.json", json.dumps({HF: 5})), ("tokenizer.json", json.dumps({"model": {"vocab": {f"x{HF}": 1}}})),
