@@ -45,6 +45,9 @@ _YAML_TEXT = "tag:yaml.org,2002:str"
 _BEGINNINGS = {".parquet": b"PAR1", ".png": b"\x89PNG", ".gif": b"GIF8", ".webp": b"RIFF"} | dict.fromkeys(
     (".jpg", ".jpeg"), b"\xff\xd8\xff"
 )
+_NOTHING_PUSHED = (
+    "What a model reads is not changed on its way, so nothing was pushed; save it again without"
+)
 _LARGEST = 256 << 20  # bytes of a text file
 
 
@@ -71,14 +74,16 @@ def filtered(name: str, path: Path) -> Path | bytes:
                 metadata = file.metadata() or {}  # texts as well
         except SafetensorError as error:
             raise ValueError(f"{name} is half-written or no safetensors file ({error}); save it again") from None
+        _untouched(name, path, json.dumps(metadata))
         _refuse_named(name, metadata.items())
-        _refuse_named(name, [(key, value) for key, value in metadata.items() if REMOVED in scrubbed(value)], any)
-        return _untouched(name, path, json.dumps(metadata))
+        if hiding := [key for key, value in metadata.items() if REMOVED in scrubbed(value)]:
+            raise ValueError(f"{name} has a credential within its key {hiding[0]!r}. {_NOTHING_PUSHED} it")
+        return path
     if base.lower().endswith(tuple(_BEGINNINGS)):
         with path.open("rb") as file:
             begins = file.read(16)
         if not begins.startswith(_BEGINNINGS["." + base.lower().rpartition(".")[2]]):
-            raise ValueError(f"{name} begins with {begins!r}, which is not what its name says; remove it or its mention")
+            raise ValueError(f"{name} begins with {begins!r}, not as its name says; remove it or its mention")
         return path
     if path.stat().st_size > _LARGEST:
         raise ValueError(f"{name} has {path.stat().st_size:,} bytes, too many for a text file; remove it")
@@ -109,39 +114,45 @@ def local_base(config: dict[str, Any]) -> str | None:
 def _untouched(name: str, path: Path, text: str) -> Path:
     if found := credential(text):
         raise ValueError(
-            f"{name} holds what looks like an access token ({found}). What a model reads is not changed on its way, so "
-            "nothing was pushed; save it again without the token, and revoke that one"
+            f"{name} holds what looks like an access token ({found}). {_NOTHING_PUSHED} the token, and revoke that one"
         )
     return path
 
 
-def _refuse_named(name: str, pairs: Iterable[tuple[str, Any]], is_secret: Callable[..., bool] | None = None) -> None:
+def _refuse_named(name: str, pairs: Iterable[tuple[str, Any]]) -> None:
     """Raise ValueError for text under the name of a credential, in what must not be changed."""
-    is_secret = is_secret or (lambda pair: isinstance(pair[1], str) and bool(pair[1]) and _is_secret(*pair, True))
-    for pair in pairs:
-        if is_secret(pair):
-            raise ValueError(
-                f"{name} has the key {pair[0]!r}, by its name or its text a credential. What a model reads is not "
-                "changed on its way, so nothing was pushed; save it again without that key"
-            )
+    for key, value in pairs:
+        is_text = isinstance(value, str) and bool(value)
+        # A vocabulary's piece may have the name "token".
+        is_plain = key.lower() in ("key", "token") and is_text and not _RANDOM.fullmatch(value)
+        if is_text and not is_plain and _is_secret(key, value, of_tokenizer=True):
+            raise ValueError(f"{name} has the key {key!r}, which names a credential. {_NOTHING_PUSHED} that key")
 
 
 def _without_secret_keys(name: str, text: str) -> str:
     """A card, or a file of YAML, without the values of the keys in its metadata that are names of credentials."""
     head = REGEX_YAML_BLOCK.search(text)
     start, end = head.span(2) if head else (0, len(text) if name.endswith(".cff") else 0)
+    before, metadata, after = text[:start], text[start:end], text[end:]
     try:
-        spans = sorted(set(_secret_spans(yaml.compose(text[start:end], Loader=yaml.SafeLoader), set())))
-        for first, last in reversed(spans):
-            value = text[start + first : start + last]
-            text = f"{text[: start + first]}{REMOVED}{value[len(value.rstrip()) :]}{text[start + last :]}"
-    except (yaml.YAMLError, RecursionError):  # no metadata for any reader, and filtered as the text that it is
-        pass
-    return text
+        spans = sorted(set(_secret_spans(yaml.compose(metadata, Loader=yaml.SafeLoader), set())), reverse=True)
+    except (yaml.YAMLError, RecursionError):
+        return text  # no metadata for any reader, and filtered as the text that it is
+    for first, last, put in spans:
+        value = metadata[first:last]
+        metadata = f"{metadata[:first]}{put}{value[len(value.rstrip()) :]}{metadata[last:]}"
+    try:
+        yaml.compose(metadata, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:  # as for an alias of what was removed
+        raise ValueError(
+            f"the metadata of {name} hold a credential that cannot be taken out ({' '.join(str(error).split())}); "
+            "remove it there"
+        ) from None
+    return f"{before}{metadata}{after}"
 
 
-def _secret_spans(node: yaml.Node | None, seen: set[int]) -> Iterator[tuple[int, int]]:
-    """Where the values of keys with the names of credentials stand, nested ones within those that hold them left out."""
+def _secret_spans(node: yaml.Node | None, seen: set[int]) -> Iterator[tuple[int, int, str]]:
+    """Where the values of keys that are names of credentials stand, none within another, and what is put there."""
     if node is None or isinstance(node, yaml.ScalarNode) or id(node) in seen:
         return
     seen.add(id(node))  # an alias is another's place
@@ -149,7 +160,9 @@ def _secret_spans(node: yaml.Node | None, seen: set[int]) -> Iterator[tuple[int,
     for key, value in pairs:
         is_named = isinstance(key, yaml.ScalarNode) and is_secret_name(key.value, of_tokenizer=True)
         if is_named and not (isinstance(value, yaml.ScalarNode) and value.tag != _YAML_TEXT):
-            yield value.start_mark.index, value.end_mark.index
+            is_block = isinstance(value, yaml.CollectionNode) and not value.flow_style
+            first = key.end_mark if is_block else value.start_mark
+            yield first.index, value.end_mark.index, f": {REMOVED}" if is_block else REMOVED
         else:
             yield from _secret_spans(value, seen)
 

@@ -78,7 +78,8 @@ _PAIR = re.compile(
 _HEADER = re.compile(rf"""(["']){_NAME}:[ \t]+((?:(?!\1)[^\n])+)(?=\1)""")
 # name: value on a line of YAML, in braces, as a block of lines, as a list of words.
 _LINE = rf"(?m)^([ \t]*)(?:[-*+] )?{_NAME}:"
-_YAML = re.compile(rf"""{_LINE}[ \t]+([^\s#&*!|>{{\[<'"`]\S*|"[^"\n]+"|'[^'\n]+')(?=[ \t]*$|[ \t]+#)""")
+_PLAIN = r"""(?!(?:null|true|false)\s)[^\s#&*!|>{\[<'"`]\S*"""
+_YAML = re.compile(rf"""{_LINE}[ \t]+({_PLAIN}|"[^"\n]+"|'[^'\n]+')(?=[ \t]*$|[ \t]+#)""")
 _FLOW = re.compile(rf"""[{{,]\s*{_NAME}:[ \t]+({_QUOTED_VALUE}|[^\s,{{}}\[\]<>"'`]+)(?=\s*[,}}])""")
 _BLOCK = re.compile(rf"{_LINE}[ \t]+([|>][-+\d]*[ \t]*(?:#[^\n]*)?(?:\n(?:\1[ \t]+[^\n]*|[ \t]*(?=\n)))+)")
 _LIST = re.compile(rf"{_LINE}[ \t]*((?:\n\1[ \t]*- [^\s<]\S*[ \t]*(?=\n|\Z))+)")
