@@ -1,6 +1,8 @@
-"""The filter that every text file passes on its way to the Hub, as cards do: no credential, no local folder.
+"""The filter that every text file passes on its way to the Hub, as cards do: for credentials and local folders.
 
-What a filter must not touch is refused instead: a vocabulary or a template with another text in it is another model.
+It knows credentials by their names and by the forms of known services' tokens, see `hf_noise.reports.secrets`; what has
+neither stays. What a filter must not touch is refused instead: a vocabulary or a template with another text in it is
+another model.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """What must never be published: credentials, and folders of this machine. How they are known, and taken out of text.
 
+A credential is known by its name (of a key, flag, variable or header) or by its form (of known services' tokens, in a
+URL); a password in a sentence has neither, and stays.
+
 `portable` is for text that we write (records, commands), where any absolute path is one of ours; `scrubbed` is for
 text that somebody else wrote (a README, a config.json), in which `</td></tr>` and `/docs/api` are no folders.
 """
