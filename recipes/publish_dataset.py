@@ -108,7 +108,7 @@ def arguments_of(config: Any) -> dict[str, Any] | None:
     asked = {field.name: getattr(config, field.name) for field in own}
     asked = {field.name: asked[field.name] for field in own if asked[field.name] != field.default}
     for name in ("source", "validation_source", "test_source", "human_source", "tokenizer"):
-        if is_local(asked.get(name)):
+        if is_local(asked.get(name)) and (name, asked[name]) != ("tokenizer", "embedded"):
             return None
     if asked.get("pairs") is not None:
         asked["pairs"] = [list(pair) for pair in asked["pairs"].items()]  # JSON has no integers as keys
@@ -120,7 +120,7 @@ def is_local(source: Any) -> bool:
     if isinstance(source, Mapping):
         return any(map(is_local, source.values()))
     return isinstance(source, os.PathLike) or (
-        isinstance(source, str) and not source.startswith("embedded")
+        isinstance(source, str) and source not in KNOWN
         and (os.path.exists(os.path.expanduser(source)) or any(letter in source for letter in "*?["))
     )  # fmt: skip
 

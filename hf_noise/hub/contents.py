@@ -15,7 +15,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-__all__ = ["ABOUT", "IMAGES", "MODEL", "TOKENIZER", "WEIGHTS", "checkpoint_files", "data_files", "real_file"]
+from fsspec.utils import glob_translate
+
+__all__ = ["ABOUT", "IMAGES", "MODEL", "TOKENIZER", "WEIGHTS", "checkpoint_files", "data_files", "is_pattern",
+           "real_file"]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +87,8 @@ def data_files(folder: Path, patterns: Sequence[str]) -> dict[str, Path]:
     """The files of a data set that belong to it: the card and what it shows, the tokenizer, and the Parquet files.
 
     Args:
-        patterns: of the data files that the card lists, such as "r0.5/train-*".
+        patterns: of the data files that the card lists, such as "r0.5/train-*", as `datasets` reads them: a `*` stays
+            within a folder, `**` does not. Hidden files and folders (`.cache`, `__old`) are never among them.
 
     Raises:
         ValueError: as for `checkpoint_files`.
@@ -93,13 +97,32 @@ def data_files(folder: Path, patterns: Sequence[str]) -> dict[str, Path]:
 
     def holds_ours(parent: str) -> bool:
         depth = parent.count("/") + 1
-        begun = ["/".join(pattern.split("/")[:depth]) for pattern in (*tokenizer, *patterns) if "/" in pattern]
-        return _matches(parent, begun) or any("**" in pattern for pattern in patterns)
+        begun = [pattern.split("/") for pattern in patterns]
+        return (
+            any(name.startswith(f"{parent}/") for name in tokenizer)
+            or any(len(parts) > depth and _is_listed(parent, "/".join(parts[:depth])) for parts in begun)
+            or any("**" in parts[:depth] and _is_listed(parent, "**") for parts in begun)
+        )
 
     def is_ours(name: str) -> bool:
-        return _matches(name, patterns) if name.endswith(".parquet") else name in ABOUT or _matches(name, tokenizer)
+        if name.endswith(".parquet"):
+            return any(_is_listed(name, pattern) for pattern in patterns)
+        return name in ABOUT or _matches(name, tokenizer)
 
     return _belonging(folder, is_ours, holds_ours)
+
+
+def is_pattern(pattern: Any) -> bool:
+    """Whether `datasets` reads files by it: a text, in which `**` stands for whole folders."""
+    try:
+        return bool(pattern) and isinstance(pattern, str) and bool(glob_translate(pattern))
+    except ValueError:
+        return False
+
+
+def _is_listed(name: str, pattern: str) -> bool:
+    is_hidden = any(part.startswith((".", "__")) for part in name.split("/"))
+    return not is_hidden and bool(re.fullmatch(glob_translate(pattern), name))
 
 
 def _begins(folder: str, names: Iterable[str]) -> bool:

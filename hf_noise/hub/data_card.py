@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -107,12 +108,13 @@ def describe_columns(features: Features) -> tuple[str, dict[str, str]]:
 
 
 def config_block(
-    config_name: str, noise: Mapping[str, Any], splits: Mapping[str, Any], **of_record: Any
+    config_name: str, noise: Mapping[str, Any], splits: Mapping[str, Any], epoch: int = 0, **of_record: Any
 ) -> dict[str, Any]:
     """The entry of one configuration in the card's `noise` list; what else a record's entry has stays in the record."""
     block = noise_block(noise)
     config = block.pop("config")
-    return {"config_name": config_name, **block, "splits": dict(splits), "config": config}
+    drawn = {"epoch": epoch} if epoch else {}
+    return {"config_name": config_name, **block, **drawn, "splits": dict(splits), "config": config}
 
 
 def with_config(card: DatasetCard, block: Mapping[str, Any]) -> DatasetCard:
@@ -123,9 +125,10 @@ def with_config(card: DatasetCard, block: Mapping[str, Any]) -> DatasetCard:
     Raises ValueError for a card whose `noise` or `configs` are not those of a data set as we write them.
     """
     stated, listed = card.data.get("noise") or [], card.data.get("configs") or []
-    for key, entries, needed in (("noise", stated, {"config_name", "config", "splits"}), ("configs", listed, set())):
-        if not isinstance(entries, list) or not all(isinstance(e, Mapping) and needed <= e.keys() for e in entries):
-            raise ValueError(f"README.md on the Hub has a `{key}` that is not of hf_noise ({entries!r:.80}); rename it")
+    for key, entries, is_ours in (("noise", stated, _is_block), ("configs", listed, lambda e: isinstance(e, Mapping))):
+        if not isinstance(entries, list) or not all(map(is_ours, entries)):
+            told = reprlib.repr(entries)
+            raise ValueError(f"README.md on the Hub has a `{key}` that is not of hf_noise ({told}); rename it")
     blocks = [b for b in stated if b["config_name"] != block["config_name"]]
     blocks.append(dict(block))
     updated = DatasetCard(str(card))
@@ -138,12 +141,24 @@ def with_config(card: DatasetCard, block: Mapping[str, Any]) -> DatasetCard:
     updated.data["noise"] = blocks
     tags = updated.data.get("tags") or []
     updated.data["tags"] = list(dict.fromkeys([*tags, "hf_noise", "noisy-data", block["protocol"]]))
+    updated.text = updated.text.replace(_drawn_once(stated), _drawn_once(blocks))
     settings, marks = settings_table(blocks), re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
     if marks.search(updated.text):
         updated.text = marks.sub(lambda _: settings, updated.text, count=1)
     else:
         updated.text = f"{updated.text.rstrip()}\n\n## Noise\n\n{settings}\n"
     return updated
+
+
+def _is_block(entry: Any) -> bool:
+    """Whether an entry of a card's `noise` has what `config_block` gives."""
+    if not isinstance(entry, Mapping) or not {"config_name", "protocol", "config", "splits"} <= entry.keys():
+        return False
+    splits, epoch = entry["splits"], entry.get("epoch", 0)
+    return (
+        isinstance(entry["config"], Mapping) and isinstance(splits, Mapping) and isinstance(epoch, int)
+        and all(isinstance(split, Mapping) and isinstance(split.get("rows"), int) for split in splits.values())
+    )  # fmt: skip
 
 
 def settings_table(blocks: Sequence[Mapping[str, Any]]) -> str:
@@ -155,13 +170,13 @@ def settings_table(blocks: Sequence[Mapping[str, Any]]) -> str:
             Code(block["config_name"]), _protocol(block),
             *(render.number(float(block[key])) if key in block else "" for key in ("r", "e", "alpha")),
             f"{realised['rate']:.4f} of {realised['n']:,}" if realised else "not counted",
-            str(block.get("seed", "")),
+            str(block.get("seed", "")), str(block.get("epoch", "")),
             ", ".join(
                 f"{split} {render.number(s['rows'])}{' (noisy)' if s.get('noisy') else ''}"
                 for split, s in block["splits"].items()
             ),
         ))  # fmt: skip
-    header = ("config", "protocol", "r", "e", "alpha", "realised", "seed", "rows")
+    header = ("config", "protocol", "r", "e", "alpha", "realised", "seed", "epoch", "rows")
     kept = [
         i for i in range(len(header)) if header[i] in ("config", "protocol") or any(row[i] for row in rows)
     ]
@@ -171,7 +186,7 @@ def settings_table(blocks: Sequence[Mapping[str, Any]]) -> str:
         numeric=[
             position
             for position, i in enumerate(kept)
-            if header[i] in ("r", "e", "alpha", "realised", "seed")
+            if header[i] in ("r", "e", "alpha", "realised", "seed", "epoch")
         ],
     )
     return f"{_BEGIN}\n{rendered}\n{_END}"
@@ -189,7 +204,7 @@ def _said(record: DataRecord, blocks: Sequence[Mapping[str, Any]]) -> dict[str, 
     clean = "`clean_labels`" if record.unit == "tokens" else f"the true {record.unit}"
     drawn = [
         "The noise is synthetic. It says nothing about how often or how the source itself is wrong.",
-        "The noise here is drawn once (epoch 0); training with fresh noise in every epoch needs `hf_noise` "
+        f"The noise here is {_drawn_once(blocks)}; training with fresh noise in every epoch needs `hf_noise` "
         f"and {clean}.",
     ]
     human = (
@@ -206,6 +221,13 @@ def _said(record: DataRecord, blocks: Sequence[Mapping[str, Any]]) -> dict[str, 
         limits = [*drawn, f"Where the protocol is {_HUMAN}: {human[0].lower()}{human[1:]}"]
     limits = "\n".join(f"- {limit}" for limit in limits)
     return {"intro": f"{code(record.source)} with {text(intro)}.", "nature": nature, "limits": limits}
+
+
+def _drawn_once(blocks: Sequence[Mapping[str, Any]]) -> str:
+    epochs = sorted({block.get("epoch", 0) for block in blocks if block["config"].get("protocol") != _HUMAN} or {0})
+    if len(epochs) == 1:
+        return f"drawn once (epoch {epochs[0]})"
+    return "drawn once (epoch 0 unless the table says another)"
 
 
 def _configs(blocks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from hf_noise.hub.data_card import data_card
 from hf_noise.noise import LabelFlips, Noise, UniformTokens
 from hf_noise.noise.block import as_noise
+from hf_noise.noise.checks import check_epoch
 from hf_noise.noise.tokens import IGNORE_INDEX
 from hf_noise.reports.record import DataRecord, write_atomic
 
@@ -31,8 +32,8 @@ _ROWS_DRAWN = 1000
 def describe_config(
     splits: Mapping[str, Dataset], config_name: str, noise: Mapping[str, Any], epoch: int = 0
 ) -> dict[str, Any]:
-    """One entry of `DataRecord.configs`: rows and units of each split, the realised rate, and whether the noise of
-    this epoch, drawn for the clean column, gives the noisy one (seen in the first rows).
+    """One entry of `DataRecord.configs`: rows and units of each split, the realised rate, the epoch that was drawn if
+    not 0, and whether its noise, drawn for the clean column, gives the noisy one (seen in the first rows).
 
     The rate is counted in the noisy splits, where there is a column `is_noisy`; a rate that `noise` brings is that of
     the rows it was built with, which may be others by now.
@@ -43,6 +44,7 @@ def describe_config(
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.=-]*", config_name):
         raise ValueError(f"config_name must be letters, digits, '.', '_', '=' or '-', got {config_name!r}")
+    epoch = check_epoch(epoch)
     if not splits:
         raise ValueError(f"configuration {config_name!r} has no split")
     described: dict[str, dict[str, Any]] = {}
@@ -68,8 +70,9 @@ def describe_config(
             _check_rate(config_name, as_noise(noise), 0, described["train"]["units"])
         noise = dict(noise) | {"realised": {"rate": noisy / units, "n": units}}
     is_redrawn = counted and all(_is_redrawn(splits[split], noise, epoch) for split in counted if noisy_units[split])
-    redrawn = {"redrawn": epoch} if is_redrawn else {}
-    return {"config_name": config_name, "noise": dict(noise), "splits": described, **redrawn}
+    drawn = {"redrawn": epoch} if is_redrawn else {}
+    drawn |= {"epoch": epoch} if epoch else {}
+    return {"config_name": config_name, "noise": dict(noise), "splits": described, **drawn}
 
 
 def write_config(

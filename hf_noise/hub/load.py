@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ from hf_noise.hub.checkpoint import CONFIG_KEY, NOISE_FILE, stated_noise
 from hf_noise.hub.errors import explained
 from hf_noise.hub.reading import card_metadata, json_object
 from hf_noise.noise import Noise, noise_from_description
-from hf_noise.noise.block import as_noise
+from hf_noise.noise.block import as_noise, noise_block
 from hf_noise.reports.record import RunRecord, read_records
 
 if TYPE_CHECKING:
@@ -25,10 +27,13 @@ __all__ = ["load_noise"]
 
 # Files of JSON that hold it under a key: of an adapter, a model, a pipeline.
 _CONFIGS = (NOISE_FILE, "config.json", "model_index.json", "adapter_config.json")
-# Where a folder may state its noise; the last two are of `save_to_disk`.
-_LOCAL = (*_CONFIGS, "README.md", "record.json", "dataset_info.json", "train/dataset_info.json")
+# Where a folder may state its noise; the last two are of `save_to_disk`: a list of splits, and what tells of one.
+_SPLITS, _INFO = "dataset_dict.json", "dataset_info.json"
+_LOCAL = (*_CONFIGS, "README.md", "record.json", _SPLITS, _INFO)
 # Where a repository may. An adapter's file comes last, because few have it, and its card says the same.
 _REMOTE = ("config.json", "model_index.json", "README.md", NOISE_FILE)
+# Of a block, what repeats its config for readers and searches.
+_READ_BY_PEOPLE = ("protocol", "r", "e", "alpha", "seed")
 _REMEDY = (
     f"record it with model.config.{CONFIG_KEY} = noise.to_dict() before save_pretrained, or push with "
     "hf_noise.hub.push, which writes it into config and card"
@@ -48,20 +53,20 @@ def load_noise(
 
     Looks at config.json (key "hf_noise"), for a pipeline at model_index.json, for an adapter at hf_noise.json, then at
     the `noise` block of README.md, then, in a folder, at record.json and at what `save_to_disk` wrote. A path that
-    exists is read; anything else is a repository on the Hub, of a model or else of a data set. Of the Hub's files only
+    exists is read; any other text is a repository on the Hub, of a model or else of a data set. Of the Hub's files only
     those four are downloaded. A data set in memory, or its splits, say their noise themselves.
 
     Args:
         path_or_repo: folder of a checkpoint or data set, a card or record file, "owner/name", or a data set of
             `datasets`, with splits or without, or a stream.
-        config_name: which configuration of a data set with several.
+        config_name: which configuration of a data set with several; what states a single noise has none.
         repo_type: "model" or "dataset"; by default both are tried in this order.
         revision, token, cache_dir: as in `huggingface_hub.hf_hub_download`.
 
     Raises:
         FileNotFoundError: neither a path nor a repository.
-        ValueError: no noise is stated there, several are and `config_name` is not given, or a file is
-            half-written, foreign or broken.
+        ValueError: no noise is stated there, several are and `config_name` is not given, or is given and there are
+            none; a block contradicts itself; or a file is half-written, foreign or broken.
         TypeError: neither a path nor a data set.
         ConnectionError, PermissionError: see `hf_noise.hub.errors.explained`.
     """
@@ -78,15 +83,17 @@ def load_noise(
         )
     if not os.fspath(path_or_repo):
         raise ValueError('load_noise takes a path or "owner/name", got an empty string')
-    path = Path(os.path.expanduser(path_or_repo))
-    if path.exists():
-        return _from_path(path, config_name)
     repo_id = os.fspath(path_or_repo)
+    path = os.path.expanduser(repo_id)
+    if os.path.exists(path):  # False, too, for names that no path can have
+        return _from_path(Path(path), config_name)
+    if isinstance(path_or_repo, os.PathLike):
+        raise FileNotFoundError(f"there is no {path!r:.200}; a repository is named by a string")
     try:
         validate_repo_id(repo_id)
     except ValueError as error:
         raise FileNotFoundError(
-            f"{repo_id!r} is no existing path, and no repository on the Hub: {error}"
+            f"{repo_id!r:.200} is no existing path, and no repository on the Hub: {error!s:.300}"
         ) from None
 
     looked_at, notes = [], []
@@ -143,10 +150,16 @@ def _from_dataset(dataset: Any) -> Noise:
             'the data set states no noise: load_dataset("hf_noise/...") writes it into info.description, which files '
             "and to_iterable_dataset() do not keep"
         )
-    if any(noise != next(iter(found.values())) for noise in found.values()):
+    return _agreed(found, "the data set")
+
+
+def _agreed(found: Mapping[str, Noise], where: str) -> Noise:
+    """The noise that all splits state."""
+    noises = list(found.values())
+    if any(noise != noises[0] for noise in noises):
         told = "; ".join(f"{split!r}: {noise}" for split, noise in found.items())
-        raise ValueError(f"the splits state different noise ({told}); pass one of them")
-    return next(iter(found.values()))
+        raise ValueError(f"{where}: the splits state different noise ({told}); pass one of them")
+    return noises[0]
 
 
 def _described(description: Any, where: str) -> Noise | None:
@@ -159,7 +172,7 @@ def _described(description: Any, where: str) -> Noise | None:
 
 
 def _from_path(path: Path, config_name: str | None) -> Noise:
-    files = [path] if path.is_file() else [path / name for name in _LOCAL]
+    files = [path / name for name in _LOCAL] if path.is_dir() else [path]
     present, notes = [file for file in files if file.is_file()], []
     for file in present:
         noise = _from_file(file, config_name, str(file), notes)
@@ -184,10 +197,13 @@ def _from_file(file: Path, config_name: str | None, where: str, notes: list[str]
     if file.suffix == ".md":
         stated = card_metadata(file).get("noise")
         if stated is not None and not _is_ours(stated):
-            notes.append(f"the `noise` in {where} is not of hf_noise: {stated!r:.80}")
+            notes.append(f"the `noise` in {where} is not of hf_noise: {reprlib.repr(stated)}")
             return None
-    elif file.name == "dataset_info.json":
-        return _described(json_object(file, "a data set's description").get("description"), where)
+    elif file.name == _INFO:
+        info = json_object(file, "a data set's description")
+        return _single(_described(info.get("description"), where), config_name, where)
+    elif file.name == _SPLITS:
+        return _of_splits(file, config_name)
     elif file.suffix in (".json", ".jsonl") and file.name != "record.json" and _is_config(file):
         stated = stated_noise(json_object(file), file)
     else:
@@ -195,14 +211,48 @@ def _from_file(file: Path, config_name: str | None, where: str, notes: list[str]
     if stated is None:
         return None
     if isinstance(stated, list):
-        stated = _select(stated, config_name, where)
-    # A card's block and a data record's entry hold the noise under a key, config.json and a run are the
-    # noise.
-    inner = stated.get("config", stated.get("noise", stated))
+        return _select(stated, config_name, where)
+    return _single(_of_block(stated, where), config_name, where)
+
+
+def _of_splits(file: Path, config_name: str | None) -> Noise | None:
+    """The noise of the data set of which `save_to_disk` wrote the list of splits, a folder each."""
+    splits = json_object(file, "a list of splits").get("splits")
+    if not isinstance(splits, list) or not all(isinstance(split, str) for split in splits):
+        raise ValueError(f"{file} lists {reprlib.repr(splits)} as its splits; save the data set again")
+    infos = {split: file.parent / split / _INFO for split in splits if split == os.path.basename(split)}
+    read = {split: _from_file(info, config_name, str(info), []) for split, info in infos.items() if info.is_file()}
+    found = {split: noise for split, noise in read.items() if noise is not None}
+    return _agreed(found, str(file.parent)) if found else None
+
+
+def _of_block(stated: Mapping[str, Any], where: str) -> Noise:
+    """The noise of a card's block or a data record's entry, which hold it under a key, or of a config or run."""
     try:
-        return as_noise(inner)
+        noise = as_noise(stated.get("config", stated.get("noise", stated)))
+        if "config" in stated:
+            _check_block(stated, noise_block(noise))
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{where}: {error}") from error
+    return noise
+
+
+def _check_block(stated: Mapping[str, Any], block: Mapping[str, Any]) -> None:
+    """Raise ValueError if what readers and searches see of a block is not what its config says."""
+    for key in _READ_BY_PEOPLE:
+        said, is_number = stated.get(key), isinstance(stated.get(key), int | float)
+        meant = block.get(key)
+        is_close = is_number and isinstance(meant, int | float) and math.isclose(said, meant, rel_tol=1e-3)
+        if said is not None and said != meant and not is_close:
+            raise ValueError(
+                f"the block states {key} = {reprlib.repr(said)}, and its config {reprlib.repr(meant)}; mend one of them"
+            )
+
+
+def _single(noise: Noise | None, config_name: str | None, where: str) -> Noise | None:
+    if noise is not None and config_name is not None:
+        raise ValueError(f"{where} states one noise and has no configuration {config_name!r}; leave config_name out")
+    return noise
 
 
 def _is_config(file: Path) -> bool:
@@ -228,11 +278,14 @@ def _of_record(file: Path) -> Any:
     return record.noise if isinstance(record, RunRecord) else record.configs
 
 
-def _select(blocks: list[Mapping[str, Any]], config_name: str | None, where: str) -> Mapping[str, Any]:
+def _select(blocks: list[Mapping[str, Any]], config_name: str | None, where: str) -> Noise:
     names = [str(block.get("config_name")) for block in blocks]
     if config_name is None and len(blocks) == 1:
-        return blocks[0]
+        return _of_block(blocks[0], where)
     if config_name not in names:
         asked = "which one is not said" if config_name is None else f"none of them is {config_name!r}"
         raise ValueError(f"{where} has the configurations {', '.join(names)} and {asked}; pass config_name=")
-    return blocks[names.index(config_name)]
+    first, *others = (_of_block(block, where) for name, block in zip(names, blocks, strict=True) if name == config_name)
+    if any(noise != first for noise in others):
+        raise ValueError(f"{where} has several configurations {config_name!r} with different noise; rename all but one")
+    return first

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import posixpath
+import reprlib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +22,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from hf_noise.hub.card import data_card, model_card
 from hf_noise.hub.checkpoint import CONFIG_KEY, NOISE_FILE, check_weights, config_name, read_config, stated_noise
 from hf_noise.hub.commit import commit_files, make_repo
-from hf_noise.hub.contents import checkpoint_files, data_files
+from hf_noise.hub.contents import checkpoint_files, data_files, is_pattern
 from hf_noise.hub.data_card import config_block, describe_columns, with_config
 from hf_noise.hub.data_folder import describe_config, write_config
 from hf_noise.hub.errors import explained
@@ -30,6 +32,7 @@ from hf_noise.hub.reading import card_metadata, json_object
 from hf_noise.hub.retry import patiently
 from hf_noise.hub.usage import adapter_metadata, noise_usage
 from hf_noise.noise import Noise
+from hf_noise.noise.base import noise_records
 from hf_noise.noise.block import as_noise, noise_block, noise_sentence
 from hf_noise.reports.markdown import fenced, text
 from hf_noise.reports.record import DataRecord, RunRecord, read_records
@@ -122,6 +125,7 @@ def push_dataset(
     *,
     config_name: str,
     noise: Noise | Mapping[str, Any] | None = None,
+    epoch: int | None = None,
     source: str | None = None,
     license: str | None = None,
     language: str | None = None,
@@ -141,11 +145,13 @@ def push_dataset(
         config_name: such as "r0.5"; an existing configuration of this name is replaced.
         noise: the noise that made it; a data set of `load_dataset("hf_noise/...")` knows it without this. Rows that
             contradict it (in `is_noisy`, with a false alarm in 1e6) are refused.
+        epoch: whose noise was drawn; by default what the data set says, else 0.
         source, license, language: of the clean data; used when the card is made.
 
     Raises:
         TypeError: the data set is a stream.
-        ValueError: the noise is unknown, or the configuration's name cannot name a folder.
+        ValueError: the noise is unknown or there are several, the rows were drawn at several epochs, or the
+            configuration's name cannot name a folder.
         ConnectionError, PermissionError, RuntimeError: see `hf_noise.hub.errors.explained`.
     """
     splits = dataset if isinstance(dataset, dict) else {"train": dataset}
@@ -155,7 +161,10 @@ def push_dataset(
         except ValueError as error:
             raise ValueError(f"the data set does not say which noise it carries; pass noise= ({error})") from error
     config = describe_config(
-        splits, config_name, noise.to_dict() if isinstance(noise, Noise) else noise or {}
+        splits,
+        config_name,
+        noise.to_dict() if isinstance(noise, Noise) else noise or {},
+        epoch=_stated_epoch(splits) if epoch is None else epoch,
     )
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory(prefix="hf_noise-") as temporary:
@@ -192,10 +201,11 @@ def push_data_folder(
 
     Raises:
         FileNotFoundError: the folder has no card, or no Parquet file of a configuration that the card lists.
+        ValueError: the card's `configs` are none of `datasets`, or as for `push_checkpoint`.
         ConnectionError, PermissionError, RuntimeError: see `hf_noise.hub.errors.explained`.
     """
     folder = Path(folder)
-    patterns = _patterns(card_metadata(folder / _CARD)) if (folder / _CARD).is_file() else []
+    patterns = _patterns(card_metadata(folder / _CARD), folder) if (folder / _CARD).is_file() else []
     found = data_files(folder, patterns) if patterns else {}
     if not any(name.endswith(".parquet") for name in found):
         raise FileNotFoundError(
@@ -210,16 +220,38 @@ def push_data_folder(
     )  # fmt: skip
 
 
-def _patterns(card: Mapping[str, Any]) -> list[str]:
-    """Of the data files that a card lists; a configuration's own folder is one of them."""
+def _stated_epoch(splits: Mapping[str, Dataset]) -> int:
+    """The epoch of which the splits say that its noise was drawn, 0 if they say none."""
+    told = [getattr(getattr(rows, "info", None), "description", None) for rows in splits.values()]
+    epochs = [record.get("epoch", 0) for description in told for record in noise_records(description)]
+    if any(epoch != epochs[0] for epoch in epochs):
+        raise ValueError(
+            f"the noise of these rows was drawn at several epochs ({', '.join(map(str, epochs))}); push those of each "
+            "as a configuration of its own, or pass epoch="
+        )
+    return epochs[0] if epochs else 0
+
+
+def _patterns(card: Mapping[str, Any], folder: Path) -> list[str]:
+    """Of the data files that a card lists: `data_files` of its configurations, or all that is in their `data_dir`."""
     patterns = []
-    for config in card.get("configs") or []:
-        patterns.append(f"{config.get('config_name')}/*")
-        listed = config.get("data_files") or []
-        for entry in [listed] if isinstance(listed, str | Mapping) else listed:
-            path = entry.get("path") if isinstance(entry, Mapping) else entry
-            patterns += [path] if isinstance(path, str) else list(path or [])
+    configs = card.get("configs") or []
+    for config in configs if isinstance(configs, list) else [configs]:
+        listed, inside = (config.get("data_files", "**"), config.get("data_dir", "")) if _is_config(config) else ("", 0)
+        entries = listed if isinstance(listed, list) else [listed]
+        paths = [entry.get("path") if isinstance(entry, Mapping) else entry for entry in entries]
+        paths = [name for path in paths for name in (path if isinstance(path, list) else [path])]
+        if not all(map(is_pattern, paths)) or not isinstance(inside, str):
+            raise ValueError(
+                f"README.md in {folder} lists the configuration {reprlib.repr(config)}, which is not of the form "
+                "{config_name: a, data_files: [{split: train, path: a/train-*}]}; mend `configs` there"
+            )
+        patterns += [posixpath.normpath(posixpath.join(inside, name)) for name in paths]
     return patterns
+
+
+def _is_config(config: Any) -> bool:
+    return isinstance(config, Mapping) and bool({"data_files", "data_dir"} & config.keys())
 
 
 def _renamed(record: Path, card: Path, repo_id: str) -> dict[str, bytes]:

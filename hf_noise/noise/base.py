@@ -89,28 +89,41 @@ def noise_from_dict(config: Mapping[str, Any]) -> Noise:
 
 
 def noise_of_description(description: str) -> dict[str, Any] | None:
-    """What `load_dataset("hf_noise/...")` says of its noise in `dataset.info.description`: JSON in the last line.
+    """What `load_dataset("hf_noise/...")` says of its noise in `dataset.info.description`: JSON in a line of its own.
 
     Returns:
         `Noise.to_dict()`, with the realised rate `{"rate", "n"}` under "realised" once the data are built; None if
-        the last line is none of ours.
+        no line is one of ours. Of data sets with the same noise that were put together, no rate is that of all rows.
 
     Raises:
         TypeError: the description is no text.
-        ValueError: the last line begins like one of ours and is not.
+        ValueError: it states several noises, as data sets that were put together do; or a line begins like one of ours
+            and is not.
     """
     if description is not None and not isinstance(description, str):
         raise TypeError(f"a description is a text, got {description!r:.80} of type {type(description).__name__}")
     last = (description or "").strip().splitlines()[-1:]
-    if not last or not last[0].startswith('{"noise"'):
+    if last and last[0].startswith('{"noise"'):
+        try:
+            stated = json.loads(last[0])["noise"]
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"the description's last line states a noise that cannot be read: {last[0]:.80}"
+            ) from error
+        if not isinstance(stated, dict):
+            raise ValueError(
+                f"the description's last line states {stated!r:.80} as its noise; it holds Noise.to_dict()"
+            )
+    stated = [record["noise"] for record in noise_records(description)]
+    noises = [{key: value for key, value in noise.items() if key != "realised"} for noise in stated]
+    if other := next((noise for noise in noises if noise != noises[-1]), None):
+        raise ValueError(
+            f"the description states several noises, {other!r:.200} and {noises[-1]!r:.200}: data sets were put "
+            "together; use one of them, or say the noise that all rows have"
+        )
+    if not stated:
         return None
-    try:
-        stated = json.loads(last[0])["noise"]
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"the description's last line states a noise that cannot be read: {last[0]:.80}") from error
-    if not isinstance(stated, dict):
-        raise ValueError(f"the description's last line states {stated!r:.80} as its noise; it holds Noise.to_dict()")
-    return stated
+    return stated[-1] if all(noise == stated[-1] for noise in stated) else noises[-1]
 
 
 def noise_records(description: str) -> list[dict[str, Any]]:
@@ -127,7 +140,7 @@ def noise_records(description: str) -> list[dict[str, Any]]:
         if line.startswith('{"noise"'):
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"the description of the data states broken noise ({error}): {line[:80]!r}") from None
             if isinstance(record["noise"], dict):
                 records.append(record)

@@ -13,6 +13,10 @@ from collections.abc import Sequence
 __all__ = ["Code", "code", "fenced", "quoted", "table", "text"]
 
 _ESCAPED = re.compile(r"[\\`*\[\]|]|(?<!\w)_|_(?!\w)|~~|\$\$")
+# What begins a line as a heading, a list or a rule, and the hashes that close a heading, before the sign itself.
+_OF_LINES = re.compile(
+    r"^(?=#{1,6}(?:\s|$))|^(?=[-+](?:\s|$))|^(?=[-=][-= ]*$)|^(\d{1,9})(?=[.)](?:\s|$))|(?<=\s)(?=#+$)"
+)
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
@@ -23,7 +27,8 @@ class Code(str):
 def text(value: object) -> str:
     """One line of plain text: no markup of Markdown or HTML in it has an effect."""
     line = "".join(_ENTITIES.get(letter, letter) for letter in _one_line(value))
-    return _ESCAPED.sub(lambda match: "".join(f"\\{letter}" for letter in match[0]), line)
+    line = _ESCAPED.sub(lambda match: "".join(f"\\{letter}" for letter in match[0]), line)
+    return _OF_LINES.sub(lambda match: f"{match[1] or ''}\\", line)
 
 
 def code(value: object) -> str:

@@ -16,9 +16,10 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
-from .secrets import is_secret_name, portable
+from .secrets import REMOVED, is_secret_name, portable, without_secret_arguments
 
-_NEGATIVE = re.compile(r"-\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")  # a value, though it begins like a flag
+# NAME=value, also of Hydra's overrides; Name: value. A value goes whole, with all spaces and quotes in it.
+_NAMED = re.compile(r"([+~]*([A-Za-z_][\w./-]*)\s*(?:=|:(?!//))\s*)(.+)", re.DOTALL)
 
 PACKAGES = (
     "hf_noise",
@@ -46,19 +47,16 @@ def command_line(argv: list[str] | None = None) -> str:
     argv = sys.argv if argv is None else argv
     if not isinstance(argv, list | tuple) or not all(isinstance(argument, str) for argument in argv):
         raise TypeError(f"argv must be a list of texts, as sys.argv is, got {argv!r:.80}")
-    kept: list[str] = []
-    is_dropping = False
-    for argument in argv:
-        is_flag = argument.startswith("-") and not _NEGATIVE.fullmatch(argument)
-        if is_flag:
-            flag, equals, value = argument.partition("=")
-            is_dropping = is_secret_name(flag)
-            if not is_dropping:
-                kept.append(flag + equals + portable(value) if equals else portable(argument))
-            is_dropping = is_dropping and not equals
-        elif not is_dropping:  # all values up to the next flag: one may take several
-            kept.append(portable(argument))
-    return shlex.join(["python", *kept])
+    return shlex.join(["python", *map(_shown, without_secret_arguments(argv))])
+
+
+def _shown(argument: str) -> str:
+    """An argument without credentials and folders; one that gives a secret its value keeps the name alone."""
+    flag, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    named = _NAMED.fullmatch(value)
+    if named and is_secret_name(named[2]):
+        return f"{flag}{equals}{named[1]}{REMOVED}"
+    return flag + equals + portable(value) if equals else portable(argument)
 
 
 def versions() -> dict[str, str]:

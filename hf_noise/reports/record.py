@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from .atomic import write_atomic
-from .provenance import command_line, git_commit, hardware, is_secret_name, now, portable, versions
+from .provenance import command_line, git_commit, hardware, now, versions
+from .secrets import is_secret_name, is_secret_pair, portable, without_secret_arguments
 
 __all__ = [
     "DataRecord",
@@ -161,8 +162,9 @@ class DataRecord(Record):
 
     An entry is {"config_name", "noise": noise.to_dict() + "realised", "splits": {split: {"rows", "units",
     "noisy"}}}; `noisy` tells whether the split carries the noise. It may also hold "arguments", all that `builder`
-    is called with to build the same rows again, None if some of it is a file of the user's machine; and "redrawn", the
-    epoch whose noise of the clean column is the noisy one (this was checked), None if it is not.
+    is called with to build the same rows again, None if some of it is a file of the user's machine; "epoch", whose
+    noise was drawn, if not 0; and "redrawn", the epoch whose noise of the clean column is the noisy one (this was
+    checked), None if it is not.
 
     `unit` names what is corrupted ("tokens", "labels") and `columns` says what each column holds. `license` and
     `language` are Hub ids or None; `has_tokenizer` tells of a folder `tokenizer/` beside the data. `name` is
@@ -284,9 +286,12 @@ def _plain(value: Any, where: str) -> Any:
             )
         for key in value:
             _check_utf8(key, where)
-        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items() if not is_secret_name(key)}
+        kept = {key: item for key, item in value.items() if not is_secret_name(key)}
+        if is_secret_pair(kept):
+            del kept["value"]
+        return {str(key): _plain(item, f"{where}.{key}") for key, item in kept.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(without_secret_arguments(value))]
     raise ValueError(
         f"{where} is a {type(value).__name__}, which JSON cannot hold; convert it to plain Python values"
     )

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 import safetensors.numpy
+import transformers
 import transformers.models
 
 from hf_noise.hub.contents import TOKENIZER, WEIGHTS
 from hf_noise.hub.filters import filtered
 from hf_noise.hub.push import push_checkpoint, push_data_folder
+from hf_noise.hub.reading import card_metadata
+from hf_noise.reports.secrets import REMOVED
 
 REPO = "user/gpt2-tiny"
 HF = "hf_" + "aB3" * 11
@@ -40,7 +43,7 @@ def test_what_arrives_of_a_folder_full_of_secrets(client, checkpoint, tmp_path, 
     (checkpoint / "my-key.pem").symlink_to(home / ".ssh" / "id_rsa")
     (checkpoint / "ssh").symlink_to(home / ".ssh")
     (checkpoint / "merges.txt").write_text("#version: 0.2\na b\n")
-    (checkpoint / "vocab.json").symlink_to("merges.txt")  # within the folder
+    (checkpoint / "vocab.json").symlink_to("generation_config.json")  # within the folder
     (checkpoint / "tokenizer_config.json").write_text(
         json.dumps({"auth_token": "x", "boa_token": "<boa>", "name_or_path": str(home), "model_max_length": 10**30})
     )
@@ -49,8 +52,8 @@ def test_what_arrives_of_a_folder_full_of_secrets(client, checkpoint, tmp_path, 
         "![a](img/a.png) <img src='./b.JPG'> ![out](../c.png) ![web](https://host/d.png)\n"
     )
     (checkpoint / "img").mkdir()
-    for name in ("img/a.png", "b.JPG", "not-shown.png"):
-        (checkpoint / name).write_bytes(b"\x89PNG")
+    for name, begins in (("img/a.png", b"\x89PNG"), ("b.JPG", b"\xff\xd8\xff"), ("not-shown.png", b"\x89PNG")):
+        (checkpoint / name).write_bytes(begins)
     (tmp_path / "c.png").write_bytes(b"private")
     push_checkpoint(checkpoint, REPO)
 
@@ -174,6 +177,50 @@ def test_a_data_folder_sends_what_its_card_lists(client, write_data, tmp_path, c
         push_data_folder(folder, "user/d")
 
 
+#: `configs` of a card, and which of the Parquet files below go up.
+LISTED = {
+    "[{config_name: r0.5, data_files: [{split: train, path: r0.5/train-*}]}]": {"r0.5/train-0"},
+    "[{config_name: a, data_files: [{split: train, path: [r0.5/train-0.parquet, dd/x.parquet]}]}]":
+        {"r0.5/train-0", "dd/x"},
+    "[{config_name: a, data_dir: dd}]": {"dd/x", "dd/deeper/y"},
+    "[{config_name: a, data_dir: dd, data_files: '*.parquet'}]": {"dd/x"},
+    "[{config_name: a, data_files: ./dd/x.parquet}]": {"dd/x"},
+    "[{config_name: a, data_files: ['*', '.cache/y.parquet']}]": {"top"},
+    "[{config_name: a, data_files: '**'}]": {"top", "r0.5/train-0", "r0.5/secret", "dd/x", "dd/deeper/y"},
+    "[{config_name: r0.5, data_files: ../*}]": set(),
+    "[]": set(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("configs", LISTED)
+def test_the_parquet_that_goes_up_is_what_the_card_lists(client, tmp_path, configs):
+    (tmp_path / "README.md").write_text(f"---\nconfigs: {configs}\n---\n# x\n")
+    for name in ("top", "r0.5/train-0", "r0.5/secret", "dd/x", "dd/deeper/y", ".cache/y", "__old/z"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.parquet").write_bytes(b"PAR1")
+    if not LISTED[configs]:
+        with pytest.raises(FileNotFoundError, match="needs a README.md and the Parquet files it lists"):
+            push_data_folder(tmp_path, "user/d")
+        return
+    push_data_folder(tmp_path, "user/d")
+    found = {name for name in client.files("user/d", "dataset") if name.endswith(".parquet")}
+    assert found == {f"{name}.parquet" for name in LISTED[configs]}
+
+
+@pytest.mark.parametrize(
+    "configs",
+    ["text", "[a]", "3", "[{config_name: a}]", "[{config_name: a, data_files: [{split: train, path: 5}]}]",
+     "[{config_name: a, data_files: {train: a.parquet}}]", "[{config_name: a, data_dir: 5}]",
+     "[{config_name: a, data_files: a/**b}]", "[{config_name: a, data_files: [[[a]]]}]"],
+)  # fmt: skip
+def test_a_card_whose_configurations_are_none_is_named(client, tmp_path, configs):
+    (tmp_path / "README.md").write_text(f"---\nconfigs: {configs}\n---\n# x\n")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="README.md in .* lists the configuration .* mend `configs` there"):
+        push_data_folder(tmp_path, "user/d")
+    assert client.requests == []
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [("vocab.json", json.dumps({HF: 5})), ("tokenizer.json", json.dumps({"model": {"vocab": {f"x{HF}": 1}}})),
@@ -207,11 +254,97 @@ def test_vocabularies_and_templates_are_never_altered(tmp_path):
         assert filtered(name, tmp_path / name) == tmp_path / name
 
 
+@pytest.mark.parametrize("secret", ["s3cr3tVALUE99", "fish"])
+@pytest.mark.parametrize("name", ["special_tokens_map.json", "added_tokens.json", "tokenizer.json", "vocab.json"])
+def test_text_under_the_name_of_a_credential_is_refused_in_what_a_model_reads(tmp_path, name, secret):
+    path = tmp_path / name
+    for content in (f'{{"hub_token": "{secret}"}}', f'{{"a": [{{"hub_token": "{secret}", "hub_token": 3}}]}}'):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=rf"{name} has the key 'hub_token', .* save it again without that key"):
+            filtered(name, path)
+    path.write_text('{"user_token": "<|user|>", "hub_token": 3, "password": 4, "eos_token": "</s>", "token": "x"}')
+    assert filtered(name, path) == path
+    path.write_text("{")
+    with pytest.raises(ValueError, match=f"{name} is half-written or not JSON"):
+        filtered(name, path)
+
+
+def test_metadata_of_weights(tmp_path):
+    for name in ("model.safetensors", "model.backup.safetensors"):
+        for metadata in ({"hub_token": "fish"}, {"args": '{"hub_token": "fish"}'}):
+            safetensors.numpy.save_file({}, tmp_path / name, metadata=metadata)
+            with pytest.raises(ValueError, match=f"{name} has .* key '{next(iter(metadata))}'"):
+                filtered(name, tmp_path / name)
+        safetensors.numpy.save_file({}, tmp_path / name, metadata={"format": "pt", "max_tokens": "5", "key": "x"})
+        assert filtered(name, tmp_path / name) == tmp_path / name
+
+
+def test_a_picture_and_parquet_are_looked_into(tmp_path):
+    for name, begins in (("p.png", b"\x89PNG"), ("p.JPG", b"\xff\xd8\xff"), ("a/p.gif", b"GIF89a"),
+                         ("p.webp", b"RIFF1234WEBP"), ("x.parquet", b"PAR1")):  # fmt: skip
+        path = tmp_path / Path(name).name
+        path.write_bytes(begins + b"more")
+        assert filtered(name, path) == path
+        path.write_text("swordfish")
+        with pytest.raises(ValueError, match=f"{name} begins with b'swordfish', not as its name says"):
+            filtered(name, path)
+
+
+#: Metadata of a card, and what is published of it.
+HEADS = {
+    "password: correct horse # mine\nlicense: mit": {"password": REMOVED, "license": "mit"},
+    "a: {b: {password: x y, c: 1}}": {"a": {"b": {"password": REMOVED, "c": 1}}},
+    "api_key: |\n  hunter2\n\n  more\n\nlicense: mit": {"api_key": REMOVED, "license": "mit"},
+    "passwords:\n- a b\n- c d\nlicense: mit": {"passwords": REMOVED, "license": "mit"},
+    "auth:\n  user: a b\n  pass: c d\nx: [{smtp_pass: 'a b'}]": {"auth": REMOVED, "x": [{"smtp_pass": REMOVED}]},
+    "? hub_token\n: 'a\n  b'": {"hub_token": REMOVED},
+    "'hub_token': \"a\\nb\"": {"hub_token": REMOVED},
+    "hub_token: null\ntags: [token, key]\nkey_dim: a b\neos_token: a b": None,
+    "x: &a {license: mit}\ny: *a": None,
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_metadata_of_a_card_are_filtered_by_their_keys(tmp_path, head):
+    path = tmp_path / "README.md"
+    for end in ("\n", "\r\n"):
+        path.write_bytes(f"---\n{head}\n---\n\n# Mine\n".replace("\n", end).encode())
+        published = filtered("README.md", path)
+        if HEADS[head] is None:
+            assert published == path
+        else:
+            assert published.decode().endswith(f"{end}---{end}{end}# Mine{end}")
+            path.write_bytes(published)
+            assert card_metadata(path) == HEADS[head]
+
+
+def test_a_credential_that_others_point_to_is_refused(tmp_path):
+    (tmp_path / "README.md").write_text("---\npassword: &a fish and chips\nother: *a\n---\n")
+    with pytest.raises(ValueError, match="the metadata of README.md hold a credential that cannot be taken out"):
+        filtered("README.md", tmp_path / "README.md")
+
+
+def test_arguments_and_pairs_in_a_configuration(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"argv": ["x.py", "--hub_token", "fish", "--lr", 1], "env": [
+        {"name": "HF_TOKEN", "value": "fish"}, {"name": "seed", "value": "fish"}]}))
+    assert json.loads(filtered("config.json", path)) == {"argv": ["x.py", "--lr", 1], "env": [
+        {"name": "HF_TOKEN"}, {"name": "seed", "value": "fish"}]}
+
+
+def test_default_configurations_of_transformers_stay_as_they_are(tmp_path):
+    """A sample of them; `CONFIG_MAPPING` has hundreds."""
+    path = tmp_path / "config.json"
+    for kind in ("gpt2", "bert", "llama", "t5", "vit", "whisper", "clip", "qwen2_vl", "reformer"):
+        path.write_text(transformers.CONFIG_MAPPING[kind]().to_json_string(use_diff=False))
+        assert filtered("config.json", path) == path, kind
+
+
 def test_json_that_hides_or_breaks_is_no_way_around(tmp_path):
     path = tmp_path / "config.json"
     path.write_text('{"hub_token": "swordfish", "a": 1, "hub_token": null}')  # readers see the second alone
     assert b"swordfish" not in filtered("config.json", path)
-    path.write_text('{"split_token": "aB3aB3aB3aB3", "a": 1}')
+    path.write_text('{"some_token": "aB3aB3aB3aB3", "a": 1}')
     assert json.loads(filtered("config.json", path)) == {"a": 1}
     path.write_text('{"hub_token": "swordfish"')
     with pytest.raises(ValueError, match="config.json is half-written or not JSON"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,18 @@ print(json.dumps([
 def publish(monkeypatch):
     monkeypatch.syspath_prepend(str(RECIPE.parent))  # as for a script that Python runs
     return importlib.import_module("publish_dataset").main
+
+
+def test_a_file_whose_name_begins_like_ours_is_somebody_s_file(publish, tmp_path, monkeypatch):
+    recipe = sys.modules["publish_dataset"]
+    monkeypatch.chdir(tmp_path)
+    for name in ("embedded_texts.parquet", "embedded"):
+        assert not recipe.is_local(name)  # may be on the Hub
+        (tmp_path / name).write_text("x")
+        assert recipe.is_local(name)
+    (tmp_path / "embedded").unlink()
+    (tmp_path / "embedded" / "digits").mkdir(parents=True)
+    assert not recipe.is_local("embedded/digits") and recipe.is_local({"a": "embedded/digits", "b": "embedded"})
 
 
 def test_the_recipe_writes_configurations_that_load_from_their_folder(client, publish, tmp_path, capsys):

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+from pathlib import Path
 
+import datasets
 import pytest
 from huggingface_hub import HfApi
 
@@ -11,6 +14,8 @@ from hf_noise.hub.card import model_card
 from hf_noise.hub.data_folder import write_config
 from hf_noise.hub.load import load_noise
 from hf_noise.hub.push import push_checkpoint, push_data_folder
+from hf_noise.noise.block import noise_block
+from hf_noise.noise.describe import describe_noise
 
 
 def test_every_local_form_gives_the_same_noise(checkpoint, record, noise, tmp_path):
@@ -55,6 +60,43 @@ def test_a_data_set_saved_to_disk_keeps_what_its_builder_said(noisy_data, noise,
     noisy_data.save_to_disk(tmp_path / "all")
     noisy_data["train"].save_to_disk(tmp_path / "one")
     assert load_noise(tmp_path / "all") == load_noise(tmp_path / "one") == noise
+    with pytest.raises(ValueError, match="states one noise and has no configuration 'r9'"):
+        load_noise(tmp_path / "all", config_name="r9")
+
+
+def test_every_split_that_was_saved_is_asked(noisy_data, noise, tmp_path):
+    def saved(place, **noises):
+        splits = {split: noisy_data["train"].select(range(3)) for split in noises}
+        for split, stated in noises.items():
+            splits[split].info.description = describe_noise("", stated, epoch=1) if stated else ""
+        datasets.DatasetDict(splits).save_to_disk(tmp_path / place)
+        return tmp_path / place
+
+    assert load_noise(saved("one", test=noise)) == load_noise(saved("two", train=None, test=noise)) == noise
+    folder = saved("three", a=noise, b=dataclasses.replace(noise, seed=99))
+    with pytest.raises(ValueError, match="three: the splits state different noise .*'a': .*'b': .*seed=99"):
+        load_noise(folder)
+    (folder / "dataset_dict.json").write_text('{"splits": "a"}')
+    with pytest.raises(ValueError, match="dataset_dict.json lists 'a' as its splits"):
+        load_noise(folder)
+
+
+def test_what_a_name_of_a_configuration_cannot_mean(checkpoint, noise, tmp_path):
+    with pytest.raises(ValueError, match="config.json states one noise and has no configuration 'r9'; leave"):
+        load_noise(checkpoint, config_name="r9")
+    block = {"config_name": "a", **noise_block(noise)}
+    other = {"config_name": "a", **noise_block(dataclasses.replace(noise, seed=99))}
+    card = tmp_path / "README.md"
+    for blocks, message in (
+        ([block, other], "several configurations 'a' with different noise"),
+        ([block | {"r": 9.0}], "the block states r = 9.0, and its config"),
+        ([block | {"protocol": "label_flips"}], "the block states protocol = 'label_flips'"),
+    ):
+        card.write_text(f"---\nnoise: {json.dumps(blocks)}\n---\n")
+        with pytest.raises(ValueError, match=f"README.md.*{message}"):
+            load_noise(card, config_name="a")
+    card.write_text(f"---\nnoise: {json.dumps([block, block | {'r': round(block['r'], 4)}])}\n---\n")
+    assert load_noise(card, config_name="a") == noise
 
 
 def test_a_configuration_written_again_leaves_no_rows_of_before(noisy_data, tmp_path, monkeypatch):
@@ -91,13 +133,15 @@ def test_a_half_written_checkpoint_is_named(checkpoint):
         load_noise(checkpoint)
 
 
-@pytest.mark.parametrize("name", ["runs/r0.5/absent", "./absent", "/absent/folder", "a b", "../x"])
+@pytest.mark.parametrize("name", ["runs/r0.5/absent", "./absent", "/absent/folder", "a b", "../x", "x" * 300])
 def test_what_is_neither_path_nor_repository(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="is no existing path, and no repository"):
         load_noise(name)
     with pytest.raises(ValueError, match="repo_type must be"):
         load_noise(name, repo_type="space")
+    with pytest.raises(FileNotFoundError, match="a repository is named by a string"):
+        load_noise(Path(name))  # which loses a leading "./", and is never asked of the Hub
 
 
 def test_models_and_data_sets_on_the_hub(client, checkpoint, record, noise, tmp_path, write_data):

@@ -51,6 +51,11 @@ def test_a_data_set_without_noise_or_with_two(rows):
     splits = {"a": described(rows, FLIPS), "b": described(rows, other)}
     with pytest.raises(ValueError, match="the splits state different noise .*'a': .*'b': .*pass one of them"):
         load_noise(datasets.DatasetDict(splits))
+    noisy = [described(rows, noise) for noise in (FLIPS, other, FLIPS)]
+    for joined in (datasets.concatenate_datasets(noisy[:2]), datasets.concatenate_datasets(noisy[1:])):
+        with pytest.raises(ValueError, match="states several noises, .*'cyclic'.*put together"):
+            load_noise(joined)
+    assert load_noise(datasets.concatenate_datasets(noisy[::2])) == FLIPS
     with pytest.raises(ValueError, match="config_name belongs to a path or repository"):
         load_noise(splits["a"], config_name="r0.5")
     with pytest.raises(ValueError, match="states no noise"):
@@ -89,6 +94,11 @@ CARDS = {
     "tags": ("noise: !!python/object/apply:os.system ['touch pwned']", "cannot be read"),
     "no mapping": ("- a\n- b", "cannot be read"),
     "deep": (f"noise: {'[' * 500}", "nested too deeply|cannot be read"),
+    "bomb": ("a: &a [x, x, x]\n" + "".join(f"{c}: &{c} [{', '.join(['*' + b] * 9)}]\n" for b, c in zip("abcdefgh",
+             "bcdefghi", strict=True)) + "noise: *i", "aliases repeat each other"),
+    "merges": ("a: &a {k: 1}\n" + "".join(f"{c}: &{c} {{<<: [{', '.join(['*' + b] * 9)}]}}\n" for b, c in zip(
+               "abcdefgh", "bcdefghi", strict=True)), "aliases repeat each other"),
+    "circle": ("noise: &a [*a]", "aliases repeat each other"),
     "date": ("noise: 2020-01-01", "is not of hf_noise"),
 }  # fmt: skip
 
@@ -103,6 +113,12 @@ def test_cards_of_others(kind, tmp_path, monkeypatch):
             load_noise(where)
         assert "README.md" in str(raised.value)
     assert not (tmp_path / "pwned").exists()
+
+
+def test_metadata_with_a_few_aliases_are_read(tmp_path, noise):
+    config = json.dumps(noise.to_dict())
+    (tmp_path / "README.md").write_text(f"---\nmine: &id001 {config}\nnoise: *id001\n---\n# Mine\n")
+    assert load_noise(tmp_path) == noise
 
 
 def test_a_foreign_entry_does_not_hide_our_own(tmp_path, record, noise):

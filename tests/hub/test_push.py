@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 
+import datasets
+import numpy as np
 import pytest
 import safetensors.numpy
 from huggingface_hub import DatasetCard, HfApi, ModelCard, constants
@@ -15,6 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from hf_noise.hub.errors import explained
 from hf_noise.hub.load import load_noise
 from hf_noise.hub.push import push_checkpoint, push_data_folder, push_dataset
+from hf_noise.noise.describe import describe_noise
 
 REPO = "user/gpt2-tiny"
 
@@ -289,6 +292,25 @@ def test_a_built_data_set_brings_its_noise_and_realised_rate(client, noisy_data,
     assert load_noise("user/d") == noise
 
 
+def test_the_epoch_that_was_drawn_is_said_and_draws_the_rows_again(client, noisy_data, noise):
+    rows = noisy_data["train"]
+    labels, is_noisy = noise(np.array(rows["clean_labels"]), sample=np.arange(8), epoch=2)
+    for name, column in (("labels", labels), ("is_noisy", is_noisy)):
+        rows = rows.remove_columns(name).add_column(name, column.tolist())
+    rows.info.description = describe_noise("", noise, epoch=2)
+    push_dataset(rows, "user/d", config_name="r0.5")
+    card = DatasetCard(client.files("user/d", "dataset")["README.md"].decode())
+    assert "drawn once (epoch 2)" in card.text and "epoch=2)" in card.text and card.data["noise"][0]["epoch"] == 2
+    assert load_noise("user/d") == noise
+    other = rows.select(range(8))
+    other.info.description = describe_noise("", noise, epoch=3)
+    with pytest.raises(ValueError, match=r"drawn at several epochs \(2, 3\).*or pass epoch="):
+        push_dataset(datasets.DatasetDict(a=rows, b=other), "user/d", config_name="both", noise=noise)
+    push_dataset(noisy_data, "user/d", config_name="r0.5-0", noise=noise)
+    card = DatasetCard(client.files("user/d", "dataset")["README.md"].decode())
+    assert "drawn once (epoch 0 unless the table says another)" in card.text and "| epoch |" in card.text
+
+
 def test_rows_that_contradict_their_noise_are_not_published(client, noisy_data, noise):
     clean, none = noisy_data["train"].map(lambda row: {"is_noisy": [False] * 16}), {"ratio": 0.0, "error_rate": 0.0}
     with pytest.raises(ValueError, match="'r0.5': 0 of 128 units are marked .* rate of 0.3333 does not give; pass"):
@@ -304,7 +326,10 @@ def test_rows_that_contradict_their_noise_are_not_published(client, noisy_data, 
     assert [block["realised"]["n"] for block in card.data["noise"]] == [128, 96]
 
 
-@pytest.mark.parametrize("head", ["noise: low", "noise: [{config_name: x}]", "configs: 3", "noise: [a, {b"])
+@pytest.mark.parametrize("head", ["noise: low", "noise: [{config_name: x}]",
+                                  "noise: [{config_name: x, protocol: y, config: z, splits: {}}]",
+                                  "noise: [{config_name: x, protocol: y, config: {}, splits: {train: 3}}]",
+                                  "configs: 3", "noise: [a, {b"])  # fmt: skip
 def test_a_foreign_card_on_the_hub_is_named_and_kept(client, noisy_data, noise, head):
     HfApi().create_repo("user/d", repo_type="dataset")
     repo = client.repo("user/d", "dataset")

@@ -49,3 +49,14 @@ def test_an_earlier_noise_goes_and_the_text_stays(before):
         assert told.count('{"noise"') == 1 and noise_from_description(told).protocol == NOISES[0].protocol
         assert all(line in told for line in (before or "").split("\n"))
     assert "More text." in told
+
+
+def test_several_noises_are_none_and_a_rate_is_of_all_rows_or_of_none():
+    half, all_of_it = ({"train": {"rate": rate, "n": 10}} for rate in (0.5, 1.0))
+    one = describe_noise("Some text.", NOISES[0], realised=half)
+    again, other = describe_noise("", NOISES[0], realised=all_of_it), describe_noise("", NOISES[1], realised=half)
+    assert noise_of_description(f"{one}\n\n{one}")["realised"] == half["train"]
+    assert "realised" not in noise_of_description(f"{one}\n\n{again}")
+    for joined in (f"{one}\n\n{other}", f"{other}\n\n{one}\n\nMore text."):
+        with pytest.raises(ValueError, match="states several noises"):
+            noise_of_description(joined)

@@ -13,8 +13,12 @@ from hf_noise.reports.markdown import Code, code, fenced, quoted, table, text
 EVIL = [
     "<script>alert(1)</script>", "a|b", r"a\|b", "```\nrm -rf /\n```", "`x`", "# title", "[x](javascript:y)", "a\nb",
     "*bold* _it_ __b__ ~~s~~ $$x$$", '"quotes" and \'more\'', "\\", "&lt;", "<!-- x", "-->", "\u202eabc", "a\x00b",
+    *("# x", "- x", "+ x", "1. x", "1) x", "x #", "x ##", "=== ", "- - -"),
     "]]>", "{{ x }}", "---", "<br>", "![x](http://x/y.png)", "x_y_z",
 ]  # fmt: skip
+#: Lines that Markdown takes for something else.
+LINES = ["# x", "###### x", "#", "- x", "+ x", "-", "1. x", "12) x", "3.", "---", "- - -", "===", "=", "x #", "x ##",
+         "## #"]  # fmt: skip
 names = st.sampled_from(EVIL) | st.text(max_size=20)
 
 
@@ -30,6 +34,16 @@ def test_text_is_read_as_it_was_meant(name):
     assert "\n" not in shown and "<" not in shown and ">" not in shown
     assert not re.search(r"(?<!\\)(?:\\\\)*[`*\[\]|]", shown)
     assert unescaped(shown) == " ".join("".join(c if c.isprintable() else " " for c in name).split())
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_no_line_is_a_heading_a_list_or_a_rule(line):
+    shown = text(line)
+    assert unescaped(shown) == line
+    assert not re.match(r"#{1,6}(\s|$)|[-+](\s|$)|\d+[.)](\s|$)|[-= ]+$", shown)
+    assert not re.search(r"(^|\s)#+$", f"# {shown}")  # which would close the heading
+    for usual in ("-0.5", "+1", "#5 of 6", "1.5", "r0.5", "x#", "a - b", "C# x"):
+        assert text(usual) == usual
 
 
 @settings(max_examples=200, deadline=None)

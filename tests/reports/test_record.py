@@ -141,7 +141,10 @@ def test_tokens_and_folders_of_the_machine_do_not_enter_a_record():
             "eos_token": "<end>",
             "note": f"with {TOKEN}",
             "home": "~/x/y",
+            "argv": ["x.py", "--hub_token", "whatever", "--password=whatever", "--lr", 1],
+            "env": [{"name": "HF_TOKEN", "value": "whatever"}, {"name": "SEED", "value": "3"}],
         },
+        command="python x.py --hub_token=whatever --lr 1",
         data={"source": "/home/someone/data/corpus.parquet", "files": [outside.replace(" ", "-")]},
     )
     text = record.to_json()
@@ -149,6 +152,9 @@ def test_tokens_and_folders_of_the_machine_do_not_enter_a_record():
     assert record.settings["output"] == os.path.join("runs", "a")
     assert record.settings["eos_token"] == "<end>"
     assert record.settings["home"] == "y"
+    assert record.settings["argv"] == ["x.py", "--lr", 1]
+    assert record.settings["env"] == [{"name": "HF_TOKEN"}, {"name": "SEED", "value": "3"}]
+    assert record.command == "python x.py --hub_token=<removed> --lr 1"
     assert record.data == {"source": "corpus.parquet", "files": ["corpus.parquet"]}
 
 
