@@ -262,6 +262,27 @@ class LabelFlips(ClassConditional, Noise):
         return matrix
 
     @property
+    def error_rates(self) -> np.ndarray:
+        if self.kind == "transition":
+            return super().error_rates
+        if self.kind == "uniform_resample":
+            return np.full(self.num_classes, self.error_rate * (1 - 1 / self.num_classes))
+        flips = self.kind == "symmetric" or self._partners != np.arange(self.num_classes)
+        return np.where(flips, np.full(self.num_classes, self.error_rate), 0.0)
+
+    def probability(self, clean: Any, noisy: Any) -> np.ndarray:
+        """T[clean, noisy] of classes [...] in [0, C), float64 [...], for any number of classes."""
+        if self.kind == "transition":
+            return np.array(self.matrix)[clean, noisy]
+        clean, noisy, e = np.asarray(clean), np.asarray(noisy), self.error_rate
+        stays = np.where(clean == noisy, 1 - e, 0.0)
+        if self.kind == "symmetric":
+            return np.where(clean == noisy, 1 - e, e / (self.num_classes - 1))
+        if self.kind == "uniform_resample":
+            return stays + e / self.num_classes
+        return stays + np.where(self._partners[clean] == noisy, e, 0.0)
+
+    @property
     def breakdown_point(self) -> float:
         """The `error_rate` up to which every class is labelled as itself more often than as any other one.
 

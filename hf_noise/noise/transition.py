@@ -150,6 +150,10 @@ class ClassConditional:
         """p(noisy != clean | clean = i) for each class i, float64 [C]: 1 - diag T."""
         return 1 - np.diagonal(self.transition)
 
+    def probability(self, clean: Any, noisy: Any) -> np.ndarray:
+        """T[clean, noisy] of classes [...] in [0, C), float64 [...]."""
+        return self.transition[clean, noisy]
+
     def overall_error_rate(self, prior: Any = None) -> float:
         """Expected share of wrong labels: `error_rates` averaged over p(clean) [C], by default uniform."""
         return float(check_prior(prior, self.num_classes) @ self.error_rates)

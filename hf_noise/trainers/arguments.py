@@ -48,6 +48,8 @@ REFUSED_OPTIONS: Mapping[str, str] = {
 
 
 def _is_rows(value: Any) -> bool:
+    if isinstance(value, Mapping) or hasattr(value, "iloc"):  # splits by name; a table of pandas
+        return False
     if isinstance(value, IterableDataset) or hasattr(value, "column_names"):  # of torch and of datasets
         return True
     if isinstance(value, str | bytes | bytearray | Mapping | np.generic | np.ma.MaskedArray):
@@ -70,7 +72,7 @@ def _is_row_sets(value: Any) -> bool:
 
 #: Of Trainer: name -> (whether a value is of the kind, what it has to be). None is for what is not given.
 _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "train_dataset": (_is_rows, "rows: a data set, or a list of mappings of columns"),
+    "train_dataset": (_is_rows, "rows: one data set (a split, Dataset.from_pandas(frame)), or a list of mappings"),
     "eval_dataset": (_is_row_sets, "rows, or a dictionary of rows by name"),
     "data_collator": (callable, "a function from rows to a batch"),
     "compute_metrics": (callable, "a function from predictions to figures by name"),

@@ -153,6 +153,8 @@ class NoiseTrainer(FiniteTrainer):
             self._is_checked["train"] = True
             self.check_fit(inputs)
             self.claims.check_batch(inputs)
+        if self.claims.is_stream:
+            self.claims.watch(inputs.get("sample_id"))
         return super().training_step(model, inputs, *args, **kwargs)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:

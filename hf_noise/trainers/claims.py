@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.trainer_utils import has_length
 
 from hf_noise.noise import Noise
 from hf_noise.noise.arrays import IGNORE_INDEX, as_array
-from hf_noise.trainers.stated import (
-    FALSE_ALARMS,
-    Marked,
-    Stated,
-    check_ids,
-    columns_of,
-    contradicts,
-    in_short,
-    one_rate,
-    stated_noise,
-    stored_ids,
-)
+from hf_noise.trainers.marked import FALSE_ALARMS, Marked, contradicts
+from hf_noise.trainers.stated import Stated, check_ids, in_short, one_rate, stated_noise
+from hf_noise.trainers.stored import columns_of, is_same_row, marked_rows, stored_ids
 
 __all__ = ["Claims"]
 
@@ -62,10 +58,12 @@ class Claims:
         self.stated = stated_noise(rows)
         if self.stated is not None and self.stated.is_clean_split:
             self.stated = replace(self.stated, noise=none_of(self.stated.noise))
-        self.noise, self.draws_over_clean_columns = decide(given, self.stated, Marked.of_rows(rows))
+        self.noise, self.draws_over_clean_columns = decide(given, self.stated, marked_rows(rows))
         self._one_rate = None if self.noise is None else one_rate(self.noise)
         self._looks = 0
-        self._check_ids(stored_ids(rows), masked="is_noisy" in self.columns)
+        # A stream may repeat without an end and without a word: it is told by the first of its rows.
+        self.is_stream, self._first, self._has_repeated = not has_length(rows), None, None
+        self._check_ids(stored_ids(rows), "is_noisy" in self.columns, partial(is_same_row, rows))
 
     @property
     def _is_of_rows(self) -> bool:
@@ -83,10 +81,22 @@ class Claims:
             raise ValueError(_DROPPED)
         if masked:
             self._check_mask(inputs)
-        elif self._is_of_rows and self.noise.error_rate > 0:
-            self._check_unmasked(inputs)
+            self._check_inputs(inputs)
+        else:
+            self._check_clean_beside(inputs)
+            if self._is_of_rows and self.noise.error_rate > 0:
+                self._check_unmasked(inputs)
         ids = inputs.get("sample_id")
-        self._check_ids(None if ids is None else as_array("sample_id", ids), masked)
+        self._check_ids(None if ids is None else as_array("sample_id", ids), masked, partial(_is_same_in, inputs))
+
+    def watch(self, sample: Tensor | None) -> None:
+        """Look, without waiting for a device, whether a stream begins again: ids int64 [B] of a training batch."""
+        if sample is None:
+            return
+        if self._first is None:
+            self._first, self._has_repeated = sample[:1].clone(), torch.zeros((), dtype=bool, device=sample.device)
+        else:
+            self._has_repeated |= (sample == self._first).any()
 
     def check_realised(self, found: Mapping[str, float | int]) -> None:
         """Hold the rate `{"rate", "n"}` of the first epoch's steps so far against the stated one.
@@ -97,10 +107,12 @@ class Claims:
         Raises:
             ValueError: it cannot be that rate.
         """
-        if self._one_rate is None:
+        if self._one_rate is None or self._has_repeated is not None and bool(self._has_repeated):
             return
         self._looks += 1
         noisy, n = round(found["rate"] * found["n"]), found["n"]
+        if self.is_stream:  # its first row may come again late in the second pass
+            noisy, n = noisy // 2, n // 2
         if contradicts(noisy, n, self._one_rate, FALSE_ALARMS / (self._looks * (self._looks + 1))):
             raise ValueError(
                 f"{noisy} of {n} units of the first steps were noisy, {found['rate']:.2%}, where "
@@ -118,9 +130,20 @@ class Claims:
         elif self.noise is None:
             found = marked.mismatch(None)
         else:
-            found = marked.against(self.noise, self.stated.epoch if self._is_of_rows else None)
+            found = marked.against(self.noise, self.stated.epoch if self._is_of_rows else _epoch_of(self.noise))
         if found:
             raise ValueError(f"in the first batch, {found}: {_REWRITTEN}")
+
+    def _check_inputs(self, inputs: Mapping[str, Any]) -> None:
+        """Tokens beside what they were: here noise falls on targets, and a model reads clean text."""
+        tokens, clean = inputs.get("input_ids"), inputs.get("clean_labels")
+        if tokens is not None and clean is not None and tokens.shape == clean.shape:
+            apart = int(((tokens != clean) & (clean != IGNORE_INDEX)).sum())
+            if apart:
+                raise ValueError(
+                    f"{apart} of {tokens.numel()} input_ids are not what clean_labels say: the inputs were corrupted. "
+                    'This noise falls on targets alone; corrupt a column "labels" that is a copy of input_ids'
+                )
 
     def _check_unmasked(self, inputs: Mapping[str, Any]) -> None:
         """Rows whose description states noise and that come without a mask: only clean ones can be corrupted here."""
@@ -133,11 +156,38 @@ class Claims:
                 '(rows.info.description = "") to train on the labels as they are'
             )
 
-    def _check_ids(self, sample: Any, masked: bool) -> None:
+    def _check_clean_beside(self, inputs: Mapping[str, Any]) -> None:
+        """Rows with labels beside what they were, and no mask: noisy ones would be taken for clean ones."""
+        labels, clean = inputs["labels"], inputs.get("clean_labels")
+        if clean is not None and clean.shape == labels.shape:
+            apart = int(((labels != clean) & (labels != IGNORE_INDEX)).sum())
+            if apart:
+                raise ValueError(_unmarked(apart, labels.numel()))
+
+    def _check_ids(self, sample: Any, masked: bool, is_same: Callable[[int, int], bool]) -> None:
         if sample is None:
             return
         draws = self.noise is not None and self.noise.error_rate > 0 and (not masked or self.draws_over_clean_columns)
-        check_ids(sample, self.always_drawn or ("wrong labels" if draws else None))
+        check_ids(sample, self.always_drawn or ("wrong labels" if draws else None), is_same)
+
+
+def _is_same_in(inputs: Mapping[str, Any], i: int, j: int) -> bool:
+    """Whether two rows of a batch with one id may be one row; pixels may be augmented, and are not compared."""
+    names = [name for name in ("input_ids", "clean_labels", "labels") if name in inputs]
+    return all(bool((inputs[name][i] == inputs[name][j]).all()) for name in names)
+
+
+def _unmarked(apart: int, n: int) -> str:
+    return (
+        f"{apart} of {n} labels are not what clean_labels say, and the rows have no is_noisy, so that they would count "
+        "as clean; add the column is_noisy = (labels != clean_labels), or drop clean_labels to train on the labels as "
+        "they are"
+    )
+
+
+def _epoch_of(noise: Noise) -> int | None:
+    """The epoch whose draws rows hold if they hold a noise that is drawn once; None if that is not said."""
+    return 0 if getattr(noise, "redraw", None) == "never" else None
 
 
 def decide(given: Noise | None, stated: Stated | None, marked: Marked | None) -> tuple[Noise | None, bool]:
@@ -165,7 +215,7 @@ def decide(given: Noise | None, stated: Stated | None, marked: Marked | None) ->
             raise ValueError(f"{found}; {_REMEDY}")
         return None, False
     if given is not None:
-        found = marked.against(given, None)
+        found = marked.against(given, _epoch_of(given))
         if found is None:
             return _as_stored(given, marked), False
         why = why or found

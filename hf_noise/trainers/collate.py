@@ -18,7 +18,7 @@ from hf_noise.noise.arrays import as_array
 
 __all__ = [
     "MODEL_INPUTS", "TokenBatches", "check_tokens", "collate_rows", "forward_names", "known_tokens", "model_inputs",
-    "shown_columns", "text_config", "without_padding_as_context",
+    "padded_on_the_right", "shown_columns", "text_config", "without_padding_as_context",
 ]  # fmt: skip
 
 #: Columns that go into the model. Rows may hold more, such as the clean tokens beside noisy ones.
@@ -131,6 +131,23 @@ def _fault_of(name: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
     return None
 
 
+def padded_on_the_right(batch: dict[str, Tensor], rows: Any) -> dict[str, Tensor]:
+    """A batch whose collator put padding before rows, with it behind them: noise is drawn by the position in a row."""
+    mask = batch.get("attention_mask")
+    if mask is None or mask.ndim != 2 or not isinstance(rows, list) or not bool((mask[:, 0] == 0).any()):
+        return batch
+    length = mask.shape[1]
+    added = [length - len(row["input_ids"]) if "input_ids" in row else 0 for row in rows]  # rows may hold their own
+    first = torch.tensor(added).clamp_min(0).minimum(mask.long().argmax(1))
+    order = (torch.arange(length) + first[:, None]) % length
+    moved = {name: values.gather(1, order) if values.shape == mask.shape else values for name, values in batch.items()}
+    is_added = torch.arange(length) >= length - first[:, None]
+    return {
+        name: values.masked_fill(is_added, IGNORE_INDEX) if name in ("labels", "clean_labels") else values
+        for name, values in moved.items()
+    }
+
+
 def without_padding_as_context(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """A batch in which padding, wherever it stands, moves no position and is no target's only context.
 
@@ -170,6 +187,7 @@ class TokenBatches:
             given = ", ".join(map(str, made)) if isinstance(made, Mapping) else type(made).__name__
             raise ValueError(f"a batch needs input_ids and labels, the collator (data_collator=) gives: {given}")
         batch = {name: _tensor(name, made[name]) for name in USED if name in made}
+        batch = padded_on_the_right(batch, rows)
         shape = tuple(batch["input_ids"].shape)
         if len(shape) != 2 or batch["labels"].shape != shape:
             raise ValueError(

@@ -184,30 +184,26 @@ class EDMTrainer(LabelTrainer):
             if classifier is not None or transition is not None:
                 raise ValueError('classifier= and transition= are for loss="tdsm"')
             return None, None
-        if loss != "tdsm":
-            raise ValueError(f'loss must be "dsm" or "tdsm", got {loss!r}')
-        if self.weights not in ("bayes", "inverse"):
-            raise ValueError(f'weights must be "bayes" or "inverse", got {self.weights!r}')
         is_given, learned_through = transition is not None, None
         if classifier is not None:
             check_same_noise(classifier.config, self.noise)
             learned_through = classifier.config.transition
         transition = transition if is_given else learned_through
         if transition is None and self.noise is not None:
-            if self.noise.error_rate == 0 and not was_given:
-                raise ValueError(
-                    'loss="tdsm" would go through no noise at all (T = I): the rows say that none was added to them, '
-                    "and not how many of their labels are wrong; pass transition= [C, C] with rows clean, a classifier "
-                    "trained through one, or noise= with a rate of 0 if that is meant"
-                )
             transition = self.noise.transition
+        if transition is not None and not is_given and not was_given and _is_identity(transition):
+            raise ValueError(
+                'loss="tdsm" would go through no noise at all (T = I): the rows say that none was added to them, '
+                "and not how many of their labels are wrong; pass transition= [C, C] with rows clean, a classifier "
+                "trained through one, or noise= with a rate of 0 if that is meant"
+            )
         if transition is None:
             raise ValueError('loss="tdsm" needs T: pass transition= [C, C] with rows clean, noise=, or a classifier '
                              "that was trained through one")  # fmt: skip
         transition = LabelTransition(transition, device=self.args.device)
         if len(transition) != self.num_classes:
             raise ValueError(f"transition has {len(transition)} classes, the network {self.num_classes}")
-        if torch.equal(transition.matrix, torch.eye(self.num_classes, dtype=torch.float64)):
+        if _is_identity(transition.matrix):
             return None, None
         if classifier is None:
             raise ValueError('loss="tdsm" needs classifier=, see hf_noise.trainers.NoisyClassifierTrainer')
@@ -393,6 +389,11 @@ class _Description(nn.Linear):
 
     def _add(self, module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
         return embedded if self.told is None else embedded + self(self.told.to(embedded.dtype))
+
+
+def _is_identity(transition: Any) -> bool:
+    matrix = torch.as_tensor(transition, dtype=torch.float64)
+    return torch.equal(matrix, torch.eye(len(matrix), dtype=torch.float64))
 
 
 def _check_embeddings(unet: UNet2DModel, classes: int, whose: str) -> None:

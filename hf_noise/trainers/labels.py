@@ -20,6 +20,7 @@ from hf_noise.trainers.arguments import check_given
 from hf_noise.trainers.base import NoiseTrainer
 from hf_noise.trainers.collate import shown_columns
 from hf_noise.trainers.images import DeviceImages
+from hf_noise.trainers.stored import column_of, held_columns, is_table
 
 __all__ = [
     "ImageBatches", "LabelTrainer", "SAME_TRANSITION", "check_class_names", "check_images", "check_kind",
@@ -168,15 +169,10 @@ def check_labels(columns: Mapping[str, Tensor], num_classes: int) -> None:
 
 def _stored_labels(rows: Any) -> dict[str, Tensor]:
     """The columns `labels` and `clean_labels` as far as they are stored, int64 [N] each."""
-    if hasattr(rows, "columns"):
-        return rows.columns
-    layout = getattr(rows, "format", None)  # of a datasets.Dataset; a stream has none, and no column to read
-    if not isinstance(layout, Mapping) or layout["type"] == "custom":  # a transform may make other labels of a column
-        return {}
-    names = [name for name in ("labels", "clean_labels") if name in rows.column_names]
-    table = rows.with_format("numpy", columns=names)
-    columns = {name: np.asarray(table[name][:]) for name in names}
-    return {name: torch.from_numpy(column) for name, column in columns.items() if column.dtype.kind == "i"}
+    if (held := held_columns(rows)) is not None:
+        return held
+    found = {name: column_of(rows, name) for name in ("labels", "clean_labels")} if is_table(rows) else {}
+    return {name: torch.from_numpy(column.astype(np.int64)) for name, column in found.items() if column is not None}
 
 
 def check_images(rows: Any, shape: tuple[int, int, int]) -> None:

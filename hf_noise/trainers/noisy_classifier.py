@@ -151,10 +151,10 @@ class NoisyClassifierTrainer(LabelTrainer):
         if self.model.config.class_names is None:
             write_config(self.model, class_names=class_names(self.train_dataset))
         self.eval_sigmas, self.augment, self.plan = tuple(eval_sigmas), augment, volume or VolumePlan()
-        self.columns, self.volume = self._objective(transition)
+        self.columns, self.volume = self._objective(transition, was_given=noise is not None)
         self.objective_claims = {"transition": self.source}
         # Labels of which nothing is known may be wrong: only T, or noise that is stated to be none, makes them clean.
-        is_clean = self.source is not None or (self.noise is not None and self.noise.error_rate == 0)
+        is_clean = self.source is not None or (noise is not None and noise.error_rate == 0)
         write_config(self.model, predicts="clean" if is_clean else "noisy")
 
     @property
@@ -170,7 +170,7 @@ class NoisyClassifierTrainer(LabelTrainer):
         config = self.model.config
         return config.num_channels, config.image_size, config.image_size
 
-    def _objective(self, transition: Any) -> tuple[Tensor | None, VolumeMinimisation | None]:
+    def _objective(self, transition: Any, was_given: bool) -> tuple[Tensor | None, VolumeMinimisation | None]:
         """Columns of a fixed T, or the module that learns one."""
         self.source = self._fixed = None
         if isinstance(transition, str) and transition == "estimated":
@@ -190,6 +190,12 @@ class NoisyClassifierTrainer(LabelTrainer):
             if self.noise is None:
                 raise ValueError(
                     'transition="known" takes T from the noise, and the trainer was given none; pass noise=, a matrix '
+                    '[C, C] with rows clean, "estimated", or None for labels that are taken as they are'
+                )
+            if self.noise.error_rate == 0 and not was_given:
+                raise ValueError(
+                    'transition="known" would be no noise at all (T = I): the rows say that none was added to them, '
+                    "and not how many of their labels are wrong; pass noise= with a rate of 0 if they are clean, a matrix "
                     '[C, C] with rows clean, "estimated", or None for labels that are taken as they are'
                 )
             self.source, transition = "known", self.noise.transition

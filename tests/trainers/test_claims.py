@@ -12,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 from tokenizers import Tokenizer, models
+from torch.utils.data import ConcatDataset, Subset
 from transformers import DataCollatorForLanguageModeling, DataCollatorWithPadding, PreTrainedTokenizerFast
 
 import hf_noise
 from hf_noise.noise import HumanLabels, LabelFlips, UniformTokens
 from hf_noise.trainers.claims import Claims, decide
 from hf_noise.trainers.images import DeviceImages
-from hf_noise.trainers.stated import FALSE_ALARMS, Marked, Stated, contradicts
+from hf_noise.trainers.marked import FALSE_ALARMS, contradicts
+from hf_noise.trainers.stated import Stated
+from hf_noise.trainers.stored import marked_rows
 
 V, C = 64, 4
 
@@ -190,20 +193,20 @@ def token_rows(noise=TOKENS, n=40, **changes):
 
 def test_tokens_are_held_against_what_is_drawn_for_their_ids():
     stated = Stated(TOKENS, 0, False)
-    assert decide(None, stated, Marked.of_rows(token_rows())) == (TOKENS, False)
+    assert decide(None, stated, marked_rows(token_rows())) == (TOKENS, False)
     # A prompt without targets, as instruction data have.
     masked = token_rows(labels=lambda row: np.where(np.arange(len(row["labels"])) < 3, -100, row["labels"]))
-    assert decide(None, stated, Marked.of_rows(masked)) == (TOKENS, False)
+    assert decide(None, stated, marked_rows(masked)) == (TOKENS, False)
     moved = token_rows(sample_id=lambda row: row["sample_id"] + 1)
     with pytest.raises(ValueError, match="not those that it draws"):
-        decide(None, stated, Marked.of_rows(moved))
+        decide(None, stated, marked_rows(moved))
     # A draw may be the token that was there, one time in V; it may not be so always.
     back = token_rows(labels=lambda row: row["clean_labels"])
     with pytest.raises(ValueError, match=r"(\d+) of \1 units that is_noisy calls noisy are what they were"):
-        decide(None, stated, Marked.of_rows(back))
+        decide(None, stated, marked_rows(back))
     never = UniformTokens(ratio=1.0, vocab_size=V, exclude_original=True)
-    assert Marked.of_rows(token_rows()).mismatch(never) is not None
-    assert Marked.of_rows(token_rows(never)).mismatch(never) is None
+    assert marked_rows(token_rows()).mismatch(never) is not None
+    assert marked_rows(token_rows(never)).mismatch(never) is None
 
 
 @pytest.fixture
@@ -288,9 +291,9 @@ def test_ids_that_repeat_are_refused_where_they_are_drawn_from(any_trainer, kind
     if images:
         rows = digit_images(sample_id=torch.arange(32) // 2)
     else:
-        rows = datasets.Dataset.from_dict({"input_ids": [[1, 2, 3]] * 8, "sample_id": [0, 1] * 4})
+        rows = datasets.Dataset.from_dict({"input_ids": [[1, 2, 3 + i] for i in range(8)], "sample_id": [0, 1] * 4})
     noise = flips(0.5) if images else TOKENS
-    with pytest.raises(ValueError, match=r"\d+ rows have \d+ different sample ids, and .* belong to an id"):
+    with pytest.raises(ValueError, match=r"\d+ rows have \d+ different sample ids .rows 0 and \d have 0., and .*"):
         any_trainer(kind, rows=rows, noise=noise)
     if kind in ("causal_lm", "image_classifier"):  # nothing is drawn then, but a warning is due
         with pytest.warns(UserWarning, match="different sample ids"):
@@ -340,3 +343,203 @@ def test_device_images_keep_the_split_that_they_are_from(tmp_path):
     digits = hf_noise.load_dataset("hf_noise/digits-noisy", r=1.0, split="test")
     rows = DeviceImages.from_dataset(digits, num_channels=1, mean=[0.5], std=[0.5])
     assert claims(rows)[0].error_rate == 0
+
+
+def one_class(columns, noisy):
+    """Rows whose noisy label is one class, as a filter leaves them."""
+    return {name: column[columns["label"] == noisy] for name, column in columns.items()}
+
+
+def test_which_label_became_which_is_held_against_the_noise():
+    """Rates may be right and labels wrong: of another kind of noise, filtered by the noisy label, of another seed."""
+    of_pairs = r"units of class \d have the label \d, .*, where the noise makes \d+.\d+% so"
+    columns = labelled(flips())
+    with pytest.raises(ValueError, match=of_pairs.replace(r"\d+.\d+%", "0.00%")):
+        claims(datasets.Dataset.from_dict(columns), LabelFlips.cyclic(ratio=1.0, num_classes=C))
+    with pytest.raises(ValueError, match=of_pairs):
+        claims(datasets.Dataset.from_dict(labelled(LabelFlips.cyclic(ratio=1.0, num_classes=C))), flips())
+    filtered = one_class(labelled(flips(), 4000), 0)
+    rate = filtered["is_noisy"].mean()
+    with pytest.raises(ValueError, match=r"is_noisy marks|units of class"):
+        claims(described(filtered, flips()))
+    assert 0.3 < rate < 0.7  # the total says little
+    once = flips(redraw="never", seed=1)
+    with pytest.raises(ValueError, match="their labels are not those that it draws for their ids"):
+        claims(datasets.Dataset.from_dict(columns), once)
+    assert claims(datasets.Dataset.from_dict(labelled(once)), once)[0] == once
+
+
+@pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES)
+def test_pairs_of_a_true_noise_raise_no_alarm(noise):
+    for epoch in range(20):
+        assert marked_rows(datasets.Dataset.from_dict(labelled(noise, epoch=epoch))).against(noise, None) is None
+
+
+def test_many_classes_take_no_matrix():
+    noise = LabelFlips.symmetric(ratio=0.5, num_classes=100_000)
+    columns = labelled(noise, 2000)
+    assert claims(datasets.Dataset.from_dict(columns), noise)[0].num_classes == 100_000
+    assert noise.error_rates.shape == (100_000,) and noise.error_rates[7] == noise.error_rate
+
+
+def test_what_torch_wraps_is_read_through():
+    columns = labelled(flips())
+    rows = described(columns, flips())
+    lie = described(changed(columns, is_noisy=~columns["is_noisy"]), flips())
+    for wrap in (lambda d: Subset(d, range(5, 300)), lambda d: ConcatDataset([Subset(d, range(200)), d])):
+        assert claims(wrap(rows)) == (flips(), False)
+        with pytest.raises(ValueError, match="units that is_noisy calls"):
+            claims(wrap(lie))
+    with pytest.raises(ValueError, match="the rows state several noises, LabelFlips .symmetric., e = 0.667 and"):
+        claims(ConcatDataset([described(labelled(flips(2.0)), flips(2.0)), rows]))
+    with pytest.raises(ValueError, match="the rows state several noises, none and"):
+        claims(ConcatDataset([datasets.Dataset.from_dict(columns), rows]))
+
+
+def plain_rows(n, seed):
+    drawn = np.random.default_rng(seed).integers(0, V, (n, 6)).tolist()
+    return datasets.Dataset.from_dict({"input_ids": drawn, "sample_id": range(n)})
+
+
+def test_the_same_row_twice_is_no_second_row_of_its_id(make_trainer):
+    """Oversampling, and streams and launchers that begin again; not two data sets that count from 0 both."""
+    rows = plain_rows(50, 1)
+    for again in (
+        Subset(rows, [0, 0, 1, 1] * 4), datasets.concatenate_datasets([rows, rows]), ConcatDataset([rows, rows]),
+        [rows[i] for i in (0, 1, 0)], rows.select([0, 1, 2]).to_iterable_dataset().repeat(None),
+    ):  # fmt: skip
+        make_trainer(again, noise=TOKENS).train()
+    for other in (ConcatDataset, datasets.concatenate_datasets):
+        with pytest.raises(ValueError, match="100 rows have 50 different sample ids .rows 0 and 50 have 0."):
+            make_trainer(other([rows, plain_rows(50, 2)]), noise=TOKENS)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_stream_that_begins_again_is_no_further_evidence(make_trainer, seed):
+    """Sixteen rows a hundred times have the rate of sixteen rows, which may lie far from the stated one."""
+    noise = UniformTokens(error_rate=0.5, vocab_size=V, seed=seed)
+    stream = plain_rows(16, 1).to_iterable_dataset().repeat(None)
+    make_trainer(stream, noise=noise, max_steps=400, logging_steps=50).train()
+
+
+BAD_MASKS = {
+    "rows without": (lambda: datasets.concatenate_datasets([datasets.Dataset.from_dict(labelled(flips())),
+                     datasets.Dataset.from_dict({"label": [0], "sample_id": [9999]})]), "row 400 has no clean_label"),
+    "a list without": (lambda: [*labelled_list(flips()), {"label": 0, "clean_label": 0}], "row 400 has no is_noisy"),
+    "None": (lambda: [{**row, "is_noisy": None} for row in labelled_list(flips())], "row 0 has no is_noisy"),
+    "a list as a row": (lambda: [*labelled_list(flips()), [1, 2]], "row 400 has no (label|is_noisy)"),
+    "fractions": (lambda: changed(labelled(flips()), is_noisy=np.full(400, 0.3)), "True and False, .* float64 such as"),
+    "twos": (lambda: changed(labelled(flips()), is_noisy=np.full(400, 2)), "True and False, .* int64 such as 2"),
+    "texts": (lambda: changed(labelled(flips()), is_noisy=np.full(400, "no")), "True and False, .* such as 'no'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", BAD_MASKS)
+def test_masks_that_are_none_are_named(rows):
+    make, message = BAD_MASKS[rows]
+    made = make()
+    with pytest.raises(ValueError, match=message):
+        claims(datasets.Dataset.from_dict(made) if isinstance(made, dict) else made)
+
+
+def test_labels_of_other_shapes_are_left_to_the_batch():
+    for labels in ([[0]] * 400, np.zeros(400)):
+        assert marked_rows(datasets.Dataset.from_dict(changed(labelled(flips()), label=labels))) is None
+
+
+def test_a_data_set_of_ones_own_may_have_attributes_of_any_name(make_trainer):
+    class Own(torch.utils.data.Dataset):
+        columns, format, info, dataset = ["input_ids"], {"type": "x"}, {"about": "me"}, "mine"
+
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, i):
+            return {"input_ids": [1, 2, 3, i], "sample_id": i}
+
+    make_trainer(Own(), noise=TOKENS).train()
+
+
+@pytest.mark.parametrize("split", ["test", "test[:50%]", "test[10:20]"])
+def test_parts_of_clean_splits_have_no_noise(split):
+    realised = {"train": {"rate": 0.5, "n": 400}, "test": {"rate": 0.0, "n": 400}}
+    assert claims(described(labelled(flips(0.0)), flips(), split=split, realised=realised))[0] == none_of(flips())
+
+
+def test_labels_beside_clean_ones_need_a_mask(any_trainer, digit_images):
+    clean = digit_images().columns["labels"]
+    rows = digit_images(labels=(clean + 1) % C, clean_labels=clean)
+    for noise in (None, flips(0.5)):
+        with pytest.raises(ValueError, match="8 of 8 labels are not what clean_labels say, and the rows have no"):
+            any_trainer("image_classifier", rows=rows, noise=noise).train()
+
+
+def test_noisy_contexts_are_refused(make_trainer):
+    rows = plain_rows(64, 3)
+    noisy = hf_noise.corrupt(rows.add_column("labels", rows["input_ids"][:]), TOKENS)
+    noisy = noisy.remove_columns("input_ids").add_column("input_ids", noisy["labels"][:])
+    with pytest.raises(ValueError, match="input_ids are not what clean_labels say: the inputs were corrupted"):
+        make_trainer(noisy).train()
+
+
+def test_clean_classes_have_to_be_asked_for_by_name(any_trainer, digit_images):
+    """T = I on the word of rows that say r = 0 is no correction, in a classifier of noisy images and behind it."""
+    rows = digit_images()
+    rows.info = described({"x": [1]}, flips(0.0)).info
+    with pytest.raises(ValueError, match="would be no noise at all .T = I.: the rows say"):
+        any_trainer("noisy_classifier", rows=rows, transition="known")
+    assert any_trainer("noisy_classifier", rows=rows, transition=None).model.config.predicts == "noisy"
+    asked = any_trainer("noisy_classifier", rows=rows, transition="known", noise=flips(0.0)).model
+    assert asked.config.predicts == "clean"
+    with pytest.raises(ValueError, match="would go through no noise at all .T = I."):
+        any_trainer("edm", rows=rows, loss="tdsm", classifier=asked)
+    any_trainer("edm", rows=rows, loss="tdsm", classifier=asked, noise=flips(0.0))
+
+
+def test_noise_does_not_depend_on_where_a_collator_pads(make_trainer, tokenizer, tiny_gpt2):
+    texts = [list(range(3, 3 + length)) for length in (4, 9, 6, 2)]
+    rows = [{"input_ids": text, "sample_id": 7 * i} for i, text in enumerate(texts)]
+    stored = hf_noise.corrupt(datasets.Dataset.from_list([{**row, "labels": row["input_ids"]} for row in rows]), TOKENS)
+
+    def pad(side):
+        def collate(batch):
+            longest, made = max(len(row["input_ids"]) for row in batch), []
+            for row in batch:
+                fill = [0] * (longest - len(row["input_ids"]))
+                one = {"attention_mask": [1] * len(row["input_ids"])}
+                for name in {"input_ids", "labels", "clean_labels", "is_noisy"} & row.keys():
+                    one[name] = list(row[name])
+                one.setdefault("labels", list(row["input_ids"]))
+                added = {"attention_mask": 0, "is_noisy": False, "labels": -100, "clean_labels": -100}
+                one = {name: [added.get(name, 0)] * len(fill) + value if side == "left" else
+                       value + [added.get(name, 0)] * len(fill) for name, value in one.items()}  # fmt: skip
+                made.append(one | {"sample_id": row["sample_id"]})
+            return {name: torch.tensor([row[name] for row in made]) for name in made[0]}
+
+        return collate
+
+    def train(data, noise, **options):
+        trainer = make_trainer(data, noise=noise, model=tiny_gpt2(), max_steps=1, **options)
+        trainer.train()
+        return trainer.state.log_history[0]["loss"]
+
+    expected = train(rows, TOKENS)
+    for side in ("left", "right"):
+        assert train(rows, TOKENS, data_collator=pad(side)) == pytest.approx(expected, rel=1e-6)
+        assert train(stored, None, data_collator=pad(side)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_tables_and_splits_by_name_are_no_rows(make_trainer):
+    import pandas
+
+    frame = pandas.DataFrame({"input_ids": [[1, 2, 3]], "sample_id": [0]})
+    for rows in (frame, datasets.DatasetDict(train=plain_rows(4, 0))):
+        with pytest.raises(TypeError, match="train_dataset must be rows: one data set"):
+            make_trainer(rows)
+
+
+def test_columns_that_a_format_hides_are_hidden(make_trainer):
+    rows = hf_noise.corrupt(plain_rows(8, 1).add_column("labels", plain_rows(8, 1)["input_ids"][:]), TOKENS)
+    hidden = rows.with_format("torch", columns=["input_ids", "labels", "sample_id"])
+    with pytest.raises(ValueError, match="carry UniformTokens, e = .* already, and the rows have no is_noisy"):
+        make_trainer(hidden).train()

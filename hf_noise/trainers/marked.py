@@ -1,0 +1,179 @@
+"""Units that come with a mask, held against a noise: mask and labels, the rate, which label became which, the draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hf_noise.noise import LabelFlips, Noise
+from hf_noise.noise.arrays import IGNORE_INDEX, as_array
+from hf_noise.noise.transition import ClassConditional
+
+__all__ = ["FALSE_ALARMS", "Marked", "as_mask", "contradicts"]
+
+#: A true rate is taken for a false one with this probability.
+FALSE_ALARMS = 1e-6
+# No rate below it can be drawn.
+_SMALLEST_RATE = 2.0**-33
+
+
+def contradicts(noisy: int, n: int, rate: float, false_alarms: float = FALSE_ALARMS) -> bool:
+    """Whether so many noisy ones among n units cannot come of this rate, but for a false alarm in a million.
+
+    The units are independent, and their own rates may differ: then `rate` is the mean, and the binomial tail is an
+    upper bound (Hoeffding, 1956).
+    """
+    from scipy.stats import binomtest
+
+    if not n:
+        return False
+    if not _SMALLEST_RATE < rate < 1 - _SMALLEST_RATE:  # SciPy's sums overflow for the smallest numbers there are
+        return noisy != round(rate) * n
+    return binomtest(noisy, n, rate).pvalue < false_alarms
+
+
+def as_mask(values: Any) -> np.ndarray:
+    """A mask as booleans, or a ValueError unless it holds booleans, or integers 0 and 1."""
+    mask = as_array("is_noisy", values)
+    if mask.dtype != bool and not (mask.dtype.kind in "iu" and (not mask.size or 0 <= mask.min() <= mask.max() <= 1)):
+        first = mask.reshape(-1).tolist()[0] if mask.size else values
+        raise ValueError(f"is_noisy must hold True and False, or 0 and 1, got {mask.dtype} such as {first!r:.50}")
+    return mask.astype(bool, copy=False)
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Units that come with a mask: one after the other, [n] each; tokens with the lengths of their rows, [N].
+
+    Attributes:
+        labels, clean: integers [n], as trained on and as they were; -100 where there is no target.
+        is_noisy: bool [n].
+        sample: integers [N], ids of the rows; None where they have none.
+        lengths: integers [N] of rows of tokens; None where each row is a unit.
+    """
+
+    labels: np.ndarray
+    clean: np.ndarray
+    is_noisy: np.ndarray
+    sample: np.ndarray | None = None
+    lengths: np.ndarray | None = None
+
+    @classmethod
+    def of_batch(cls, batch: Mapping[str, Any]) -> Marked | None:
+        """The units of a batch with `is_noisy`; None if it cannot be told what was clean."""
+        clean = batch.get("clean_labels", batch.get("input_ids"))
+        if clean is None or not batch["labels"].shape == clean.shape == batch["is_noisy"].shape:
+            return None
+        named = {"labels": batch["labels"], "clean labels": clean}
+        columns = [as_array(name, column) for name, column in named.items()] + [as_mask(batch["is_noisy"])]
+        sample = as_array("sample_id", batch["sample_id"]) if "sample_id" in batch else None
+        lengths = np.full(len(columns[0]), columns[0].shape[1]) if columns[0].ndim == 2 else None
+        return cls.made(*(column.reshape(-1) for column in columns), sample, lengths)
+
+    @classmethod
+    def made(cls, labels: np.ndarray, clean: np.ndarray, mask: np.ndarray, sample: Any, lengths: Any) -> Marked:
+        """Of flat columns. Where inputs stand for clean labels, they have tokens also where there is no target."""
+        return cls(labels, np.where(labels == IGNORE_INDEX, labels, clean), mask, sample, lengths)
+
+    @property
+    def is_unit(self) -> np.ndarray:
+        """Where there is a target: bool [n]."""
+        return self.labels != IGNORE_INDEX
+
+    def counts(self) -> tuple[int, int]:
+        """Number of noisy units, and of all."""
+        return int((self.is_noisy & self.is_unit).sum()), int(self.is_unit.sum())
+
+    def mismatch(self, noise: Noise | None) -> str | None:
+        """What is wrong between mask and labels, in words; None if nothing is.
+
+        Where the mask says no, a label is the clean one; where it says yes it is another one, or under token noise,
+        which may draw the token that was there, another one but for one time in V.
+        """
+        same = self.labels == self.clean
+        kept, moved = self.is_unit & ~self.is_noisy, self.is_unit & self.is_noisy
+        if wrong := int((kept & ~same).sum()):
+            return f"{wrong} of {int(kept.sum())} units that is_noisy calls clean are not what they were"
+        stayed, n = int((moved & same).sum()), int(moved.sum())
+        if not stayed:
+            return None
+        may_stay = 0.0
+        if self.lengths is not None:
+            size = getattr(noise, "vocab_size", None)
+            if size is None and stayed < n:
+                return None
+            may_stay = 0.0 if size is None or getattr(noise, "exclude_original", False) else 1 / size
+        if may_stay == 0 or (stayed > n * may_stay and contradicts(stayed, n, may_stay)):
+            return f"{stayed} of {n} units that is_noisy calls noisy are what they were"
+        return None
+
+    def is_drawn(self, noise: Noise, epoch: int) -> bool | None:
+        """Whether these are the labels that the noise draws in this epoch; None if that cannot be known."""
+        if self.sample is None or not callable(noise):
+            return None
+        try:
+            if self.lengths is None:
+                drawn, _ = noise(self.clean, self.sample, epoch)
+            else:
+                drawn, _ = noise.flat(self.clean, self.lengths, self.sample, epoch)
+        except ValueError:  # labels out of its range
+            return False
+        return bool((drawn == self.labels).all())
+
+    def expected_rate(self, noise: Noise) -> float:
+        """Share of the units that this noise marks: by the class where it depends on that."""
+        by_class = getattr(noise, "error_rates", None)
+        if by_class is None:
+            return noise.error_rate
+        known = self.clean[self.is_unit]
+        fits = known.size and known.min() >= 0 and known.max() < len(by_class)
+        return float(by_class[known].mean()) if fits else noise.error_rate
+
+    def against(self, noise: Noise, epoch: int | None) -> str | None:
+        """Why these units do not have this noise, in words, None if they may.
+
+        Args:
+            epoch: whose draws the labels have to be, None where only their rates are stated.
+        """
+        if found := self.mismatch(noise):
+            return found
+        noisy, n = self.counts()
+        rate = self.expected_rate(noise)
+        if contradicts(noisy, n, rate, FALSE_ALARMS / 2):
+            return f"is_noisy marks {noisy} of {n} units, {noisy / n:.2%}, where the noise makes {rate:.2%} so"
+        if isinstance(noise, ClassConditional) and self.lengths is None and (found := self._wrong_pair(noise)):
+            return found
+        if epoch is not None and self.is_drawn(noise, epoch) is False:
+            return "their labels are not those that it draws for their ids"
+        return None
+
+    def _wrong_pair(self, noise: ClassConditional) -> str | None:
+        """A clean class that became a label more or less often than the noise can make it, in words.
+
+        The pairs share half a false alarm in a million. Labels of people are no draws: of these no pair is possible
+        that was never counted, and more is not said.
+        """
+        from scipy.stats import binom
+
+        size = noise.num_classes
+        clean, labels = self.clean[self.is_unit].astype(np.int64), self.labels[self.is_unit].astype(np.int64)
+        if not clean.size or min(clean.min(), labels.min()) < 0 or max(clean.max(), labels.max()) >= size:
+            return None  # named with the labels themselves
+        pairs, found = np.unique(clean * size + labels, return_counts=True)
+        i, j = np.divmod(pairs, size)
+        p, n = noise.probability(i, j), np.unique(clean, return_inverse=True, return_counts=True)
+        n = n[2][np.searchsorted(n[0], i)]
+        wrong = p < _SMALLEST_RATE
+        if isinstance(noise, LabelFlips):
+            tail = np.where(found <= n * p, binom.cdf(found, n, p), binom.sf(found - 1, n, p))
+            wrong |= 2 * tail < FALSE_ALARMS / 2 / len(pairs)
+        if not wrong.any():
+            return None
+        k = int(np.argmin(np.where(wrong, p, 2.0)))  # what cannot be at all says most
+        return (
+            f"{found[k]} of {n[k]} units of class {i[k]} have the label {j[k]}, {found[k] / n[k]:.2%}, where the noise "
+            f"makes {p[k]:.2%} so"
+        )

@@ -1,0 +1,238 @@
+"""What can be read of rows before training: their columns, ids and masks, without making a row that has to be made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch.utils.data import ConcatDataset, Subset
+
+from hf_noise.noise.arrays import as_array
+from hf_noise.trainers.marked import Marked, as_mask
+
+__all__ = [
+    "column_of", "columns_of", "described", "held_columns", "is_same_row", "is_table", "marked_rows", "stored_ids",
+]  # fmt: skip
+
+# So many rows and units are read before training; evenly spread, as a corpus may be sorted.
+_ROWS_READ, _UNITS_READ = 100_000, 1 << 20
+
+
+def columns_of(rows: Any) -> Sequence[str]:
+    """Names of the columns that rows have, as far as they can be told without making one."""
+    if (held := held_columns(rows)) is not None:
+        return list(held)
+    if isinstance(rows, list | tuple):
+        return list(rows[0]) if rows and isinstance(rows[0], Mapping) else []
+    if isinstance(rows, Subset | ConcatDataset):
+        inner = [rows.dataset] if isinstance(rows, Subset) else rows.datasets
+        return columns_of(inner[0]) if inner else []
+    layout = getattr(rows, "format", None)  # of datasets: columns may be hidden
+    if is_table(rows) and layout.get("columns") is not None:
+        return list(layout["columns"])
+    return getattr(rows, "column_names", None) or []
+
+
+def held_columns(rows: Any) -> Mapping[str, Any] | None:
+    """The columns of rows that hold them as arrays, such as `DeviceImages`."""
+    columns = getattr(rows, "columns", None)  # others may have anything of that name
+    return columns if isinstance(columns, Mapping) else None
+
+
+def described(rows: Any) -> Iterator[Any]:
+    """What has the `info` of `datasets` among the data sets that rows are made of, None for one that has none."""
+    from datasets import DatasetInfo
+
+    if isinstance(rows, ConcatDataset):
+        for part in rows.datasets:
+            yield from described(part)
+    elif isinstance(getattr(rows, "info", None), DatasetInfo):
+        yield rows
+    elif (inner := getattr(rows, "dataset", None)) is not None:
+        yield from described(inner)
+    elif rows is not None:
+        yield None
+
+
+def stored_ids(rows: Any) -> np.ndarray | None:
+    """The column `sample_id` of stored rows, None where there is none or reading it would make rows."""
+    if (held := held_columns(rows)) is not None:
+        return as_array("sample_id", held["sample_id"]) if "sample_id" in held else None
+    if isinstance(rows, ConcatDataset):
+        parts = list(map(stored_ids, rows.datasets))
+        return None if any(part is None for part in parts) or not parts else np.concatenate(parts)
+    if isinstance(rows, Subset):
+        ids = stored_ids(rows.dataset)
+        return None if ids is None or not len(rows) else ids[np.asarray(rows.indices)]
+    # What is not ours may give its rows ids of its own.
+    data = getattr(rows, "dataset", rows) if type(rows).__module__.startswith("hf_noise.") else rows
+    return column_of(data, "sample_id") if is_table(data) else None
+
+
+def is_same_row(rows: Any, i: int, j: int) -> bool:
+    """Whether two places of stored rows hold the same content under one id."""
+    if hasattr(rows, "images"):  # DeviceImages, of which none is cropped or turned yet
+        return bool((rows.images[i] == rows.images[j]).all())
+    data = getattr(rows, "dataset", rows) if type(rows).__module__.startswith("hf_noise.") else rows
+    data = data.with_format(None) if is_table(data) else data
+    return _is_equal(data[i], data[j])
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_is_equal(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple | str | bytes | int | float) or one is None:
+        return bool(np.array_equal(one, other)) if isinstance(one, list | tuple) else one == other
+    try:
+        return bool(np.array_equal(np.asarray(one), np.asarray(other)))
+    except (TypeError, ValueError, RuntimeError):
+        return False
+
+
+def column_of(table: Any, name: str) -> np.ndarray | None:
+    """A whole column of integers of a `datasets.Dataset`, in the order of its rows; None if it is none."""
+    import pyarrow as pa
+
+    if name not in table.column_names:
+        return None
+    column = table.data.column(name)
+    if not pa.types.is_integer(column.type) or column.null_count:
+        return None
+    values, order = column.to_numpy(), table._indices  # the table in order first: NumPy picks faster than Arrow
+    return values if order is None else values[order.column(0).to_numpy()]
+
+
+def marked_rows(rows: Any) -> Marked | None:
+    """The units of stored rows with a mask, of many rows a part; None where they have none or have to be made.
+
+    Raises:
+        ValueError: a mask is none, or a row lacks what others have.
+    """
+    columns = _read(rows)
+    if columns is None:
+        return None
+    labels, clean, mask, sample = columns
+    if labels is None or clean is None or labels.kind not in "iu" or clean.kind not in "iu":
+        return None  # named when the labels themselves are looked at
+    found = as_mask(mask.values) if mask is not None else None
+    if found is None or not labels.has_shape_of(clean) or not labels.has_shape_of(mask):
+        return None
+    ids = sample.values if sample is not None and sample.lengths is None and sample.kind in "iu" else None
+    return Marked.made(labels.values, clean.values, found, ids, labels.lengths)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Values one after the other, [n], and how many of them each row has, [N]; None where each row has one."""
+
+    values: np.ndarray
+    lengths: np.ndarray | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.values.dtype.kind
+
+    def has_shape_of(self, other: _Column) -> bool:
+        if self.lengths is None or other.lengths is None:
+            return self.lengths is other.lengths and len(self.values) == len(other.values)
+        return np.array_equal(self.lengths, other.lengths)
+
+
+def is_table(rows: Any) -> bool:
+    """Whether rows are a `datasets.Dataset` whose columns come as they are stored."""
+    from datasets import Dataset
+
+    return isinstance(rows, Dataset) and rows.format["type"] != "custom"  # a transform may make others of a column
+
+
+def _read(rows: Any) -> list[_Column | None] | None:
+    """Labels, clean labels, mask and ids of some of the rows; None if they have no mask, or have to be made."""
+    if (held := held_columns(rows)) is not None:
+        names = ("labels", "clean_labels", "is_noisy", "sample_id")
+        if any(name not in held for name in names[:3]):
+            return None
+        some = _some(len(held["labels"]), 1)
+        return [_Column(as_array(name, held[name])[some]) if name in held else None for name in names]
+    named = _names(columns_of(rows))
+    if named is None or not all(is_table(part) or isinstance(part, list | tuple) for part in _parts(rows)):
+        return None
+    if not len(rows):
+        return None
+    units = rows[0]["is_noisy"] if isinstance(rows[0], Mapping) else None
+    some = _some(len(rows), np.size(units))
+    if not is_table(rows):
+        picked = [rows[int(i)] for i in some]
+        return [None if name is None else _of_values(name, _values(name, picked, some), some) for name in named]
+    table = rows.with_format("arrow", columns=[name for name in named if name is not None]).select(some)[:]
+    return [None if name is None else _of_arrow(name, table.column(name), some) for name in named]
+
+
+def _of_arrow(name: str, column: Any, numbers: np.ndarray) -> _Column | None:
+    """A column of Arrow, of numbers or of lists of them; None of anything else."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    array, lengths = column.combine_chunks(), None
+    _refuse_nulls(name, array, numbers)
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
+        lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False).astype(np.int64)
+        array = array.flatten()
+        _refuse_nulls(name, array, np.repeat(numbers, lengths))
+    if pa.types.is_integer(array.type) or pa.types.is_boolean(array.type) or pa.types.is_floating(array.type):
+        return _Column(array.to_numpy(zero_copy_only=False), lengths)
+    return _Column(np.array(array[:1].to_pylist(), dtype=object), lengths)
+
+
+def _refuse_nulls(name: str, array: Any, numbers: np.ndarray) -> None:
+    if array.null_count:
+        raise ValueError(_lacks(numbers[int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))], name))
+
+
+def _parts(rows: Any) -> Iterator[Any]:
+    """What rows are put together of by torch's own wrappers."""
+    if isinstance(rows, Subset):
+        yield from _parts(rows.dataset)
+    elif isinstance(rows, ConcatDataset):
+        for part in rows.datasets:
+            yield from _parts(part)
+    else:
+        yield rows
+
+
+def _values(name: str, rows: Sequence[Any], numbers: np.ndarray) -> list[Any]:
+    values = [row.get(name) if isinstance(row, Mapping) else None for row in rows]
+    for number, value in zip(numbers, values):
+        if value is None:
+            raise ValueError(_lacks(number, name))
+    return values
+
+
+def _lacks(number: int, name: str) -> str:
+    return (f"row {number} has no {name}, which others have: rows with noise and rows without were put together; give "
+            "the column to all of them, or train on one kind")  # fmt: skip
+
+
+def _of_values(name: str, values: Sequence[Any], numbers: np.ndarray) -> _Column | None:
+    """A column of one value for each row; None where they are neither numbers nor lists of them."""
+    arrays = [as_array(f"column {name!r} of row {number}", value) for number, value in zip(numbers, values)]
+    axes = {array.ndim for array in arrays}
+    if axes == {0}:
+        return _Column(np.array([array[()] for array in arrays]))
+    return _Column(np.concatenate(arrays), np.array(list(map(len, arrays)))) if axes == {1} else None
+
+
+def _names(there: Any) -> tuple[str | None, ...] | None:
+    """Columns of labels, clean labels, mask and ids among those that are there."""
+    label = next((name for name in ("labels", "label") if name in there), None)
+    if label is None or "is_noisy" not in there:
+        return None
+    clean = next((name for name in (f"clean_{label}", "clean_labels", "input_ids") if name in there), None)
+    return None if clean is None else (label, clean, "is_noisy", "sample_id" if "sample_id" in there else None)
+
+
+def _some(n: int, units: int) -> np.ndarray:
+    """Numbers of rows to read, evenly spread."""
+    wanted = min(n, _ROWS_READ, max(1, _UNITS_READ // max(1, units)))
+    return np.unique(np.linspace(0, n - 1, wanted).round().astype(np.int64))
