@@ -14,7 +14,8 @@ from hf_noise.losses.labels import label_nll
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.checks import check_choice, check_real
 from hf_noise.trainers.finite import check_finite
-from hf_noise.trainers.labels import LabelTrainer, collate_images
+from hf_noise.trainers.image_batches import collate_images
+from hf_noise.trainers.labels import LabelTrainer
 from hf_noise.trainers.meter import LabelMeter
 
 __all__ = ["ImageClassifierTrainer", "collate_images"]

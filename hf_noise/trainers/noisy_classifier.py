@@ -194,8 +194,8 @@ class NoisyClassifierTrainer(LabelTrainer):
                 )
             if self.noise.error_rate == 0 and not was_given:
                 raise ValueError(
-                    'transition="known" would be no noise at all (T = I): the rows say that none was added to them, '
-                    "and not how many of their labels are wrong; pass noise= with a rate of 0 if they are clean, a matrix "
+                    'transition="known" would be no noise at all (T = I): the rows say that none was added, and not '
+                    "how many of their labels are wrong; pass noise= with a rate of 0 if they are clean, a matrix "
                     '[C, C] with rows clean, "estimated", or None for labels that are taken as they are'
                 )
             self.source, transition = "known", self.noise.transition
