@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -25,17 +24,13 @@ from hf_noise.trainers.claims import Claims
 from hf_noise.trainers.finite import FiniteTrainer
 from hf_noise.trainers.manifest import STATE_FILE
 from hf_noise.trainers.meter import Meter
+from hf_noise.trainers.model_config import keep_earlier_noise, write_config
 from hf_noise.trainers.resuming import check_best, check_same_claims, claims_of, saving, taking_up
 from hf_noise.trainers.stated import stated_noise
 
 __all__ = [
-    "NoiseTrainer", "STATE_FILE", "noise_of", "refuse_scheduler", "search_no_unused", "write_config",
+    "NoiseTrainer", "STATE_FILE", "noise_of", "refuse_scheduler", "search_no_unused",
 ]  # fmt: skip
-
-logger = logging.getLogger(__name__)
-
-# Marks a model in memory whose config states what no training has been under yet, or this process's.
-_STATED_HERE = "_hf_noise_stated_here"
 
 
 class NoiseTrainer(FiniteTrainer):
@@ -308,32 +303,6 @@ def refuse_scheduler(options: Mapping[str, Any], what: str) -> None:
     if given[1] is not None:
         raise ValueError(f"{what} adds a parameter to the optimizer, which a scheduler made before does not know: pass "
                          "optimizers=(optimizer, None) and choose the schedule by lr_scheduler_type")  # fmt: skip
-
-
-def keep_earlier_noise(model: Any, noise: Noise) -> None:
-    """Move the noise that a loaded model states, if it is another one than this, to `hf_noise_before` in its config.
-
-    That is a list, the oldest first, in configs of transformers; those of diffusers have no place for it.
-    """
-    earlier, is_loaded = getattr(model.config, "hf_noise", None), not hasattr(model, _STATED_HERE)
-    setattr(model, _STATED_HERE, True)
-    if not is_loaded or earlier is None or earlier == noise.to_dict():
-        return
-    logger.warning(
-        "the model was trained under another noise before (%s), and states that of this run from now on%s", earlier,
-        "" if hasattr(model, "register_to_config") else "; the earlier one is kept in config.hf_noise_before",
-    )  # fmt: skip
-    if not hasattr(model, "register_to_config"):
-        model.config.hf_noise_before = [*(getattr(model.config, "hf_noise_before", None) or []), earlier]
-
-
-def write_config(model: Any, **values: Any) -> None:
-    """Set values in the config of a model of transformers or diffusers, which checkpoints take along."""
-    if hasattr(model, "register_to_config"):
-        model.register_to_config(**values)
-    else:
-        for name, value in values.items():
-            setattr(model.config, name, value)
 
 
 def noise_of(rows: Any) -> Noise | None:

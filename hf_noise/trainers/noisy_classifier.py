@@ -20,10 +20,11 @@ from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.normals_torch import log_normals, normals
 from hf_noise.noise.transition import check_transition
 from hf_noise.trainers.arguments import check_given, check_positive
-from hf_noise.trainers.base import refuse_scheduler, search_no_unused, write_config
+from hf_noise.trainers.base import refuse_scheduler, search_no_unused
 from hf_noise.trainers.finite import check_finite
 from hf_noise.trainers.labels import LabelTrainer, class_names, sample_ids
 from hf_noise.trainers.meter import LabelMeter, sum_dtype
+from hf_noise.trainers.model_config import write_config
 
 __all__ = ["NoisyClassifierTrainer", "VolumePlan"]
 
