@@ -19,6 +19,7 @@ from flags import Count, Name, NotNegative, Output, Positive, Repo, Seed, TwoOrM
 from gpt2_noise_run import Run, train
 from study import parse_scaled, print_plans
 
+from hf_noise.data.embedded import DOCS_TEXT
 from hf_noise.noise.schedule import plan_named
 from hf_noise.reports.lm_study import study_figure, study_table
 from hf_noise.reports.record import RunRecord, read_records
@@ -90,7 +91,7 @@ def parse(argv: list[str] | None = None) -> Settings:
         parser.error(f"--scale {settings.scale} needs a corpus: --source path/*.parquet")
     if 0 in settings.corrected + settings.learned + settings.estimated + settings.misstated:
         parser.error("without noise there is nothing to correct: r = 0 goes with --ratio only")
-    if settings.streaming and settings.validation_source is None and not settings.source.startswith("embedded/"):
+    if settings.streaming and settings.validation_source is None and settings.source != DOCS_TEXT:
         parser.error("--streaming needs --validation_source: held-out documents are spread over a stream")
     if settings.audit and settings.streaming:
         parser.error("--audit needs rows that can be read again in order: leave --streaming out")
