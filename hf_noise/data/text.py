@@ -187,10 +187,10 @@ class PackedTextBuilder(NoisyTokensBuilder):
             remedy = "raise validation_fraction= (0: no such split)" if held_out else "give more text or smaller blocks"
             remedy += ", or lower validation_fraction=" if held_out is False else ""
             has_text = any(any(self._texts(shard, **chosen)) for shard in shards)
+            lacks = "has no document" + (" with any text" if held_out is None else "")
             block = f"is shorter than one block of {self.config.block_size} tokens in each of its {len(shards)} shards"
             raise CorpusError(
-                f"the {split} split of {source.name!r} {block if has_text else 'has no document with any text'}; "
-                f"{remedy}"
+                f"the {split} split of {source.name!r} {block if has_text else lacks}; {remedy}"
             )
         return SplitGenerator(name=split, gen_kwargs={"shards": shards, "split": split, **chosen})
 
