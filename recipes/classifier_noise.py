@@ -16,9 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from classifier_noise_run import Data, Run, check_rates, train
+from classifier_noise_run import Data, Run, train
 from flags import CountOrNone, Name, NotNegative, Positive, ShareBelowOne, door
-from image_settings import ImageSettings
+from image_settings import ImageSettings, check_rates
 from study import parse_scaled, print_plans
 
 from hf_noise.noise.schedule import Table7, plan_named

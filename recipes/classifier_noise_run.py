@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -40,8 +39,6 @@ SCORED_ROWS = 10_000
 # Training images of data sets that need not be read to know them.
 KNOWN_ROWS = {"hf_noise/cifar10-noisy": 50_000, "hf_noise/cifar100-noisy": 50_000, "hf_noise/mnist-noisy": 60_000}
 IMAGENET_ROWS = 1_281_167
-KNOWN_CLASSES = {"hf_noise/cifar10-noisy": 10, "hf_noise/cifar100-noisy": 100, "hf_noise/mnist-noisy": 10,
-                 "hf_noise/digits-noisy": 10, "hf_noise/imagenet-noisy": 1000}  # fmt: skip
 CLASSES_LISTED = 100  # up to this many, a record holds the accuracy of each class
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -211,13 +208,6 @@ def loader_for(runs) -> Callable[[Any, TrainingArguments], Data]:
         return data
 
     return load
-
-
-def check_rates(runs, settings) -> None:
-    """Refuse noise that is drawn at a rate that its data cannot have, before they are read and in a dry run too."""
-    if (classes := settings.classes or KNOWN_CLASSES.get(settings.data)) is not None:
-        known = SimpleNamespace(settings=settings, classes=range(classes))
-        check_noise([run for run in runs if run.ratio is not None], known)
 
 
 def check_noise(runs, data: Data) -> list[LabelFlips | HumanLabels]:

@@ -16,10 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from classifier_noise_run import Data, check_rates
+from classifier_noise_run import Data
 from edm_noise_run import Run, train
 from flags import Count, CountOrNone, Name, NotNegative, Positive, Share, ShareBelowOne, door
-from image_settings import ImageSettings
+from image_settings import ImageSettings, check_rates
 from study import check_model, parse_scaled, print_plans
 
 from hf_noise.metrics import mixture_reference

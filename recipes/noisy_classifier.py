@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from classifier_noise_run import Data, check_rates
+from classifier_noise_run import Data
 from flags import NotNegative, Positive, Share, ShareInside, door
-from image_settings import ImageSettings
+from image_settings import ImageSettings, check_rates
 from noisy_classifier_run import TRANSITIONS, Run, table, train
 from study import parse_scaled, print_plans
 
