@@ -14,7 +14,6 @@ from flags import Count, DataName, Name, NotNegative, Output, Positive, Repo, Se
 from hf_noise.noise.label_maps import LABEL_MAPS
 from hf_noise.noise.labels import LABEL_PROTOCOLS
 
-
 # Classes of data sets, which need not be read to know them.
 KNOWN_CLASSES = {
     "hf_noise/cifar10-noisy": 10, "hf_noise/cifar100-noisy": 100, "hf_noise/mnist-noisy": 10,
