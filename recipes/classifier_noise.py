@@ -13,13 +13,12 @@ its checkpoint, `record.json` and card. Started again, it skips what is finished
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from classifier_noise_run import Data, Run, train
-from flags import CountOrNone, Name, NotNegative, Positive, ShareBelowOne
-from image_settings import ImageSettings
+from flags import CountOrNone, Name, NotNegative, Positive, ShareBelowOne, door
+from image_settings import ImageSettings, check_rates
 from study import parse_scaled, print_plans
 
 from hf_noise.noise.schedule import Table7, plan_named
@@ -33,6 +32,7 @@ CIFAR = dict(
     loss=["nll"], save_steps=5000, logging_steps=100, bf16=True, torch_compile=True,
 )  # fmt: skip
 RATIOS = [0.0, 0.1, 0.3, 0.5, 1.0]
+PLANS = ["steps", "batch", "table7", "budget"]
 SCALES: dict[str, dict] = {
     "demo": dict(
         output="runs/classifier-demo", data="hf_noise/digits-noisy", plan=["steps"],
@@ -69,7 +69,9 @@ class Settings(ImageSettings):
     workers: CountOrNone = field(default=0, metadata={"help": "processes that read images not on the device"})
     protocol: list[str] = field(default=None, metadata={"help": "symmetric, cyclic, uniform_resample, pairs, human:x"})
     loss: list[str] = field(default=None, metadata={"help": "nll, corrected (through the known transition matrix)"})
-    plan: list[str] = field(default=None, metadata={"help": "compute at noise r: steps, batch, table7, budget"})
+    plan: list[str] = field(
+        default=None, metadata={"help": f"compute at noise r: {', '.join(PLANS)}", "choices": PLANS}
+    )
     reading: str = field(default="principle", metadata={"help": "of table 7", "choices": list(Table7.readings)})
     optimizer: str = field(default=None, metadata={"help": "sgd (momentum 0.9) or adamw", "choices": ["sgd", "adamw"]})
     learning_rate: Positive = field(default=None, metadata={"help": "peak; cosine to 0"})
@@ -117,6 +119,7 @@ def plan_of(settings: Settings, run: Run, train_rows: int):
 def main(argv: list[str] | None = None) -> None:
     settings = parse(argv)
     runs = runs_of(settings)
+    check_rates(runs, settings)
     train_rows = Data.rows(settings)
     plans = [plan_of(settings, run, train_rows) for run in runs]
     if settings.dry_run:
@@ -130,4 +133,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    door(main)

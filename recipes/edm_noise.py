@@ -13,14 +13,13 @@ pipeline, `record.json` and card. Started again, it skips what is finished and g
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from classifier_noise_run import Data
 from edm_noise_run import Run, train
-from flags import Count, CountOrNone, Name, NotNegative, Positive, Share, ShareBelowOne
-from image_settings import ImageSettings
+from flags import Count, CountOrNone, Name, NotNegative, Positive, Share, ShareBelowOne, door
+from image_settings import ImageSettings, check_rates
 from study import check_model, parse_scaled, print_plans
 
 from hf_noise.metrics import mixture_reference
@@ -29,6 +28,7 @@ from hf_noise.noise.schedule import plan_named
 from hf_noise.reports.generation_study import generation_figure, generation_table
 from hf_noise.reports.record import RunRecord, read_records
 
+PLANS = ["steps", "batch", "budget"]
 CIFAR = dict(
     data="hf_noise/cifar10-noisy", model="edm-cifar", protocol=["symmetric"], plan="steps", redraw="epoch",
     schedule="constant_with_warmup", ema_decay=0.9993, max_grad_norm=0.0, micro_batch=512, sample_batch=1000,
@@ -70,7 +70,7 @@ class Settings(ImageSettings):
     model: str | None = field(default=None, metadata={"help": "network", "choices": list(EDM_UNETS)})
     protocol: list[str] = field(default=None, metadata={"help": "symmetric, cyclic, uniform_resample, pairs, human:x"})
     loss: list[str] = field(default=None, metadata={"help": "dsm, tdsm (through the transition matrix)"})
-    plan: str = field(default=None, metadata={"help": "compute at noise r: steps, batch, budget"})
+    plan: str = field(default=None, metadata={"help": f"compute at noise r: {', '.join(PLANS)}", "choices": PLANS})
     learning_rate: Positive = field(default=None, metadata={"help": "peak, of Adam"})
     warmup: CountOrNone = field(default=None, metadata={"help": "steps"})
     schedule: str = field(default=None, metadata={"help": "cosine (to 0), or constant_with_warmup"})
@@ -128,6 +128,7 @@ def plan_of(settings: Settings, run: Run, train_rows: int):
 def main(argv: list[str] | None = None) -> None:
     settings = parse(argv)
     runs = runs_of(settings)
+    check_rates(runs, settings)
     train_rows = Data.rows(settings)
     plans = [plan_of(settings, run, train_rows) for run in runs]
     if settings.dry_run:
@@ -142,4 +143,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    door(main)

@@ -15,7 +15,6 @@ FID is that of Inception alone, with the weights that pytorch-fid publishes as a
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,7 +22,7 @@ import timm
 from classifier_noise import parse as classifier_settings
 from classifier_noise_run import Data
 from evaluate_generation_run import evaluate
-from flags import Count, DataName, Name, Output, Positive, Seed, TwoOrMore
+from flags import Count, DataName, Name, Output, Positive, Seed, TwoOrMore, door
 from image_sets import image_sets
 from judging import judge_training
 from study import check_model, parse_scaled
@@ -120,4 +119,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    door(main)

@@ -1,11 +1,16 @@
-"""What a flag's value may be: each setting says it in its type, and every recipe checks it when it reads its flags."""
+"""What a flag's value may be: each setting says it in its type, and every recipe checks it when it reads its flags.
+
+And how a recipe ends that is refused something: with a message, as its parser does.
+"""
 
 from __future__ import annotations
 
 import argparse
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -13,10 +18,38 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+import hf_noise
 from hf_noise.data.hook import builder_names
 
+# Where the code of this project lies: of the recipes, and of the package.
+_OURS = (str(Path(__file__).parent.resolve()), str(Path(hf_noise.__file__).parent.resolve()))
 # Of what is counted: what follows from a count (steps times rows, for one) has to stay an exact float.
 LARGEST = 2**40
+
+
+def door(main: Callable[[], Any]) -> None:
+    """Run a recipe as a command: what is refused before anything is trained ends with its message and status 2.
+
+    As the parser's own: `recipe.py: error: <message>`. Any other error, and all in a run, keeps its traceback.
+    """
+    try:
+        main()
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        if not is_refusal(error):
+            raise
+        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether a check of ours (or of a file or the Hub) raised this, and no run had begun."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not frames or any(frame.f_code.co_name == "make_run" for frame in frames):
+        return False
+    # Those of processes that build data arrive from `multiprocess`.
+    is_ours = type(error).__module__.startswith("hf_noise.")
+    is_ours |= os.path.realpath(frames[-1].f_code.co_filename).startswith(_OURS)
+    return is_ours or isinstance(error, OSError)
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,19 @@ its checkpoint, `record.json` and card. Started again, it skips what is finished
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flags import Count, Name, NotNegative, Output, Positive, Repo, Seed, TwoOrMore
+from flags import Count, Name, NotNegative, Output, Positive, Repo, Seed, ShareInside, TwoOrMore, door
 from gpt2_noise_run import Run, train
 from study import parse_scaled, print_plans
 
+from hf_noise.data.embedded import DOCS_TEXT
 from hf_noise.noise.schedule import plan_named
 from hf_noise.reports.lm_study import study_figure, study_table
 from hf_noise.reports.record import RunRecord, read_records
 
+PLANS = ["steps", "batch", "table6", "budget"]
 SCALES: dict[str, dict] = {
     "demo": dict(
         output="runs/gpt2-demo", source="embedded/docs-text", tokenizer="embedded:1024", block_size=64, model="nano",
@@ -53,13 +54,19 @@ class Settings:
     scale: str = field(default="demo", metadata={"help": "demo | gpu | paper", "choices": list(SCALES)})
     output: Output = field(default=None, metadata={"help": "folder of the study"})
     source: Name | None = field(default=None, metadata={"help": "embedded/docs-text, path or glob, or a Hub data set"})
+    text_column: Name | None = field(default=None, metadata={"help": "the source's column of text (default: text)"})
     validation_source: Name | None = field(default=None, metadata={"help": "clean text to validate on, else held out"})
+    validation_fraction: ShareInside | None = field(
+        default=None, metadata={"help": "share held out of a source without validation split (default: 0.01)"}
+    )
     tokenizer: Name = field(default=None, metadata={"help": "embedded, embedded:<size>, a folder, or a Hub model"})
     block_size: TwoOrMore = field(default=None, metadata={"help": "tokens per row"})
     streaming: bool = field(default=False, metadata={"help": "read, tokenise and pack while training, nothing on disk"})
     num_proc: Count | None = field(default=None, metadata={"help": "processes that tokenise and pack"})
     model: str = field(default=None, metadata={"help": "size: nano, mini, gpt2 (124M), gpt2-medium, gpt2-large (774M)"})
-    plan: list[str] = field(default=None, metadata={"help": "compute at noise r: steps, batch, table6, budget"})
+    plan: list[str] = field(
+        default=None, metadata={"help": f"compute at noise r: {', '.join(PLANS)}", "choices": PLANS}
+    )
     ratio: list[NotNegative] = field(default=None, metadata={"help": "noise ratios r, plain loss; 0 is no noise"})
     corrected: list[Positive] = field(default=None, metadata={"help": "ratios for the corrected loss, e known"})
     learned: list[Positive] = field(default_factory=list, metadata={"help": "ratios for the corrected loss, e learned"})
@@ -90,8 +97,11 @@ def parse(argv: list[str] | None = None) -> Settings:
         parser.error(f"--scale {settings.scale} needs a corpus: --source path/*.parquet")
     if 0 in settings.corrected + settings.learned + settings.estimated + settings.misstated:
         parser.error("without noise there is nothing to correct: r = 0 goes with --ratio only")
-    if settings.streaming and settings.validation_source is None and not settings.source.startswith("embedded/"):
+    if settings.streaming and settings.validation_source is None and settings.source != DOCS_TEXT:
         parser.error("--streaming needs --validation_source: held-out documents are spread over a stream")
+    if settings.validation_source is not None and settings.validation_fraction is not None:
+        parser.error(f"--validation_fraction {settings.validation_fraction:g}: --validation_source is the whole "
+                     "validation split; give one of them")  # fmt: skip
     if settings.audit and settings.streaming:
         parser.error("--audit needs rows that can be read again in order: leave --streaming out")
     if missing := sorted(set(settings.estimated) - set(settings.ratio)):
@@ -132,4 +142,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    door(main)

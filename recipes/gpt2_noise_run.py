@@ -82,6 +82,8 @@ class Data:
             path="hf_noise/packed", source=settings.source, validation_source=settings.validation_source,
             tokenizer=settings.tokenizer, block_size=settings.block_size,
         )  # fmt: skip
+        own = {name: getattr(settings, name) for name in ("text_column", "validation_fraction")}
+        options |= {name: value for name, value in own.items() if value is not None}
         if settings.streaming:
             splits = hf_noise.load_dataset(**options, streaming=True)
             train, validation = splits["train"], list(splits["validation"])

@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
+from classifier_noise_run import check_noise
 from flags import Count, DataName, Name, NotNegative, Output, Positive, Repo, Seed, check_classes
 
 from hf_noise.noise.label_maps import LABEL_MAPS
 from hf_noise.noise.labels import LABEL_PROTOCOLS
+
+# Classes of data sets, which need not be read to know them.
+KNOWN_CLASSES = {
+    "hf_noise/cifar10-noisy": 10, "hf_noise/cifar100-noisy": 100, "hf_noise/mnist-noisy": 10,
+    "hf_noise/digits-noisy": 10, "hf_noise/imagenet-noisy": 1000,
+}  # fmt: skip
 
 
 @dataclass
@@ -74,3 +82,10 @@ class ImageSettings:
         """Paper C's map of the data set; digits of either kind share theirs."""
         name = self.data.removeprefix("hf_noise/").removesuffix("-noisy")
         return LABEL_MAPS.get("mnist" if name == "digits" else name)
+
+
+def check_rates(runs: Sequence[Any], settings: ImageSettings) -> None:
+    """Refuse noise that is drawn at a rate that its data cannot have, before they are read and in a dry run too."""
+    if (classes := settings.classes or KNOWN_CLASSES.get(settings.data)) is not None:
+        known = SimpleNamespace(settings=settings, classes=range(classes))
+        check_noise([run for run in runs if run.ratio is not None], known)

@@ -13,12 +13,11 @@ where it was killed. `--dry_run` prints the settings and what follows from them.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 
 from classifier_noise_run import Data
-from flags import NotNegative, Positive, Share, ShareInside
-from image_settings import ImageSettings
+from flags import NotNegative, Positive, Share, ShareInside, door
+from image_settings import ImageSettings, check_rates
 from noisy_classifier_run import TRANSITIONS, Run, table, train
 from study import parse_scaled, print_plans
 
@@ -105,6 +104,7 @@ def runs_of(settings: Settings) -> list[Run]:
 def main(argv: list[str] | None = None) -> None:
     settings = parse(argv)
     runs = runs_of(settings)
+    check_rates(runs, settings)
     steps = max(1, round(settings.epochs * max(1, Data.rows(settings) // settings.batch_size)))
     budget = plan_named("budget")
     plans = [budget.plan(run.ratio or 0.0, steps=steps, batch_size=settings.batch_size) for run in runs]
@@ -117,4 +117,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    door(main)

@@ -5,7 +5,7 @@
 
 Offline, half a minute on two cores. Add `--push_to_hub user/docs-noisy` to publish it; people load it without
 hf_noise: `load_dataset("user/docs-noisy", "r0.5")`. Started again, it takes what is built already from the
-cache of `datasets`.
+cache of `datasets`; with other rates or protocols, their configurations come beside those in the folder.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flags import Count, Name, NotNegative, Output, Repo, SeedOfNoise, TwoOrMore, check_classes, check_flags
+from flags import Count, Name, NotNegative, Output, Repo, SeedOfNoise, TwoOrMore, check_classes, check_flags, door
 
 from hf_noise.data.hook import builder_names
 from hf_noise.noise import rates
 from hf_noise.noise.labels import LABEL_PROTOCOLS
 
+if TYPE_CHECKING:
+    from hf_noise.reports.record import DataRecord
+
+OURS = "recipes/publish_dataset.py"
 # These have no data of their own (noisy) or no noise (packed).
 BUILDERS = [name for name in builder_names() if name not in ("hf_noise/noisy", "hf_noise/packed")]
 # Data sets whose licence and language are known; of other sources the user says them.
@@ -125,6 +129,82 @@ def is_local(source: Any) -> bool:
     )  # fmt: skip
 
 
+def check_folder(folder: Path, builder: str) -> DataRecord | None:
+    """What an earlier start of this recipe wrote; None if the folder is new, or that start was stopped.
+
+    Raises FileExistsError: something else lies there, which would be overwritten or mixed with the data.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"--output {folder} is a file; name a folder")
+    there = sorted(path.name for path in folder.glob("*") if not path.name.startswith((".", "_hf_noise")))
+    told, record = folder / "run.json", folder / "record.json"
+    is_ours = told.is_file() and f'"{OURS}"' in told.read_text(encoding="utf-8", errors="replace")
+    if not there or (is_ours and not record.is_file()):
+        return None
+    from hf_noise.reports.record import DataRecord, read_records
+
+    named = f"{', '.join(there[:5])}{', ...' if there[5:] else ''}"
+    refused = f"--output {folder} holds {named}, and no data set of this recipe; choose a new folder"
+    try:
+        (found,) = read_records(record) if record.is_file() else [None]
+    except ValueError as error:
+        raise FileExistsError(f"{refused} ({error})") from error
+    if not isinstance(found, DataRecord):
+        raise FileExistsError(refused)
+    if found.builder != builder:
+        raise FileExistsError(f"--output {folder} holds {found.builder}, not {builder}; choose another folder")
+    return found
+
+
+def claim_of(args: argparse.Namespace, builder: Any) -> dict[str, Any]:
+    """What all configurations of a folder have in common: the rows without noise, and the seed."""
+    shared = builder.config.identity()
+    names = ("source", "test_source", "classes", "tokenizer", "block_size")
+    return {"recipe": OURS, "builder": args.name, "seed": args.seed} | {name: shared.get(name) for name in names}
+
+
+def data_of(args: argparse.Namespace, builder: Any) -> dict[str, Any]:
+    """What the record says of the data besides their noise."""
+    data = {"seed": args.seed, "epoch": 0}
+    if args.name in TEXT_BUILDERS:
+        return data | {"vocab_size": builder.vocab_size(), "block_size": builder.config.block_size}
+    return data | {"classes": builder.num_classes(), "task_categories": ["image-classification"]}
+
+
+def earlier_configs(
+    args: argparse.Namespace, earlier: DataRecord | None, builders: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The configurations of the folder that stay as they are.
+
+    Raises FileExistsError: they are of other data, or one of a name that is asked for has another protocol.
+    """
+    if earlier is None:
+        return []
+    first = next(iter(builders.values()))
+    asked = replace(earlier, source=first.config.source, data=data_of(args, first))
+    asked = type(earlier).from_json(asked.to_json())  # a record on disk names files less fully
+    changed = ["source"] * (earlier.source != asked.source)
+    changed += [name for name in asked.data if earlier.data.get(name) != asked.data[name]]
+    if changed:
+        raise FileExistsError(f"--output {args.output} holds data with another {', '.join(changed)}; choose another "
+                              "folder")  # fmt: skip
+    kept = []
+    for config in earlier.configs:
+        name = config["config_name"]
+        if name not in builders:
+            if any(Path(args.output, name).glob("*.parquet")):
+                kept.append(config)
+            continue
+        protocol = getattr(builders[name].config, "protocol", None)
+        before = config["noise"].get("kind", protocol)
+        if config["noise"].get("error_rate") and protocol and before != protocol:
+            raise FileExistsError(
+                f"--output {args.output} has a configuration {name!r} of the protocol {before}, not {protocol}; name "
+                f"both, as with --protocol {before} {protocol}, or another folder"
+            )
+    return kept
+
+
 def place_of(folder: Path) -> str:
     """The folder as the card's code loads it from where the recipe was started; its name alone if it lies elsewhere."""
     inside = os.path.relpath(folder)
@@ -137,6 +217,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     print(f"{args.name} -> {args.output}, seed {args.seed}")
     for name, noise in settings.items():
         print(f"  {name:<14} " + (f"e = {rates.error_rate(noise['r']):.4f}" if "r" in noise else "e as it is"))
+    earlier = check_folder(args.output, args.name)
     if args.dry_run:
         return None
 
@@ -144,17 +225,31 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     import datasets
 
     from hf_noise.data import hook
-    from hf_noise.hub.data_card import describe_columns
-    from hf_noise.hub.data_folder import describe_config, write_config, write_data_folder
     from hf_noise.hub.push import push_data_folder
-    from hf_noise.noise.base import noise_of_description
-    from hf_noise.reports.record import DataRecord
+    from hf_noise.trainers.folders import claimed
 
     hook.install()
     asked = {name: getattr(args, name) for name in OF_THE_BUILDER if getattr(args, name) is not None}
+    builders = {name: datasets.load_dataset_builder(args.name, **noise, **asked) for name, noise in settings.items()}
+    kept = earlier_configs(args, earlier, builders)
+    with claimed(args.output, claim_of(args, next(iter(builders.values())))):
+        write(args, builders, kept)
+    print(f"wrote {args.output / 'README.md'}")
+    if args.push_to_hub:
+        info = push_data_folder(args.output, args.push_to_hub, private=args.private or None)
+        print(f"pushed: {info.commit_url}")
+    return args.output
+
+
+def write(args: argparse.Namespace, builders: Mapping[str, Any], kept: list[dict[str, Any]]) -> None:
+    """Build, and write the folder: new configurations beside those that are kept."""
+    from hf_noise.hub.data_card import describe_columns
+    from hf_noise.hub.data_folder import describe_config, write_config, write_data_folder
+    from hf_noise.noise.base import noise_of_description
+    from hf_noise.reports.record import DataRecord
+
     configs = []
-    for name, noise in settings.items():
-        builder = datasets.load_dataset_builder(args.name, **noise, **asked)
+    for name, builder in builders.items():
         builder.download_and_prepare(num_proc=args.num_proc)
         splits = builder.as_dataset()
         write_config(splits, args.output, name)
@@ -163,12 +258,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         print(f"  {name}: realised {configs[-1]['noise']['realised']}")
 
     unit, columns = describe_columns(builder.info.features)
-    data: dict[str, Any] = {"seed": args.seed, "epoch": 0}
     if unit == "tokens":
         builder.tokenizer.save_pretrained(args.output / "tokenizer")
-        data |= {"vocab_size": builder.vocab_size(), "block_size": builder.config.block_size}
-    else:
-        data |= {"classes": builder.num_classes(), "task_categories": ["image-classification"]}
     source = builder.config.source
     stated = KNOWN.get(source, {"license": None, "language": None})
     record = DataRecord(
@@ -176,20 +267,15 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         builder=args.name,
         source=source,
         unit=unit,
-        data=data,
+        data=data_of(args, builder),
         columns=columns,
-        configs=configs,
+        configs=kept + configs,
         license=args.license or stated["license"],
         language=args.language or stated["language"],
         has_tokenizer=unit == "tokens",
     )
     write_data_folder(args.output, record)
-    print(f"wrote {args.output / 'README.md'}")
-    if args.push_to_hub:
-        info = push_data_folder(args.output, args.push_to_hub, private=args.private or None)
-        print(f"pushed: {info.commit_url}")
-    return args.output
 
 
 if __name__ == "__main__":
-    main()
+    door(main)

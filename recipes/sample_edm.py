@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from flags import FromOne, Name, Output, Range, SeedOfNoise, check_flags
+from flags import FromOne, Name, Output, Range, SeedOfNoise, check_flags, door
 
 from hf_noise.reports.provenance import portable
 
@@ -193,4 +193,4 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
 
 
 if __name__ == "__main__":
-    main()
+    door(main)

@@ -38,9 +38,12 @@ def parse_scaled(
     Lists may be empty unless named here.
     """
     parser = HfArgumentParser(settings, description=description)
+    told = {action.dest: action.help for action in parser._actions if not _is_negation(action)}
     for action in parser._actions:
         if action.nargs == "+" and action.dest not in one_or_more:
             action.nargs = "*"
+        if _is_negation(action):  # which is made with the help of what it negates
+            action.help, action.default = f"not: {told[action.dest]}", argparse.SUPPRESS
     scale = parser.parse_known_args(argv)[0].scale
     parser.set_defaults(**scales[scale])
     parsed, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
@@ -51,6 +54,10 @@ def parse_scaled(
         if not getattr(parsed, name):
             parser.error(f"--{name} is empty: nothing would be done")
     return parser, parsed
+
+
+def _is_negation(action: argparse.Action) -> bool:
+    return action.option_strings[:1] in ([f"--no_{action.dest}"], [f"--no-{action.dest}"])
 
 
 def check_model(parser: argparse.ArgumentParser, flag: str, name: str | None) -> None:

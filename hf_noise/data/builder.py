@@ -21,7 +21,7 @@ from hf_noise.data.settings import check_flags, check_name, check_names, check_p
 from hf_noise.data.tokenization import check_tokenizer
 from hf_noise.noise import Noise, UniformTokens, rates
 from hf_noise.noise.base import check_seed
-from hf_noise.noise.checks import check_integer
+from hf_noise.noise.checks import check_epoch, check_integer
 from hf_noise.noise.describe import describe_noise
 
 __all__ = [
@@ -90,8 +90,7 @@ class NoisyDataConfig(BuilderConfig):
         """
         self.check_rate()
         self.seed = check_seed(self.seed)
-        if isinstance(self.epoch, bool) or not isinstance(self.epoch, int) or not 0 <= self.epoch < 1 << 63:
-            raise ValueError(f"epoch must be an integer >= 0 and below 2^63, got {self.epoch!r}")
+        self.epoch = check_epoch(self.epoch)
         check_names(self, "source_config")
         check_places(self, *(field.name for field in fields(self) if field.name.endswith("source")))
         names_of("noisy_splits", self.noisy_splits)

@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,11 +87,12 @@ def embedded_tokenizer(vocab_size: int = DEFAULT_VOCAB_SIZE) -> PreTrainedTokeni
     """
     from transformers import PreTrainedTokenizerFast
 
-    if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or vocab_size < _SMALLEST_VOCABULARY:
+    if isinstance(vocab_size, bool) or not isinstance(vocab_size, Integral) or vocab_size < _SMALLEST_VOCABULARY:
         raise ValueError(
             f"vocab_size of the embedded tokenizer must be an integer >= {_SMALLEST_VOCABULARY} "
             f"(256 bytes and {END_OF_TEXT}), got {vocab_size!r}"
         )
+    vocab_size = int(vocab_size)
     if vocab_size > _LARGEST_VOCABULARY:  # which its training would reserve memory for, and end the process
         raise ValueError(
             f"vocab_size={vocab_size} is more than {DOCS_TEXT} has merges for; give a tokenizer of your own"

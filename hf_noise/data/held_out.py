@@ -1,8 +1,10 @@
-"""What is held out for validation if a source has no such split: whole files of text, else documents by their text.
+"""What is held out for validation if a source has no such split: whole files, else documents by their text.
 
-A text file is one work: its paragraphs speak of the same things in the same words, so that a model which was trained on
-some of them has seen the others. Of several text files each is therefore on one side as a whole. A row of Parquet, JSON
-or CSV is a work of its own, and a single text file can only be cut inside; there the documents are dealt out.
+A file is often one work: its paragraphs speak of the same things in the same words, so that a model that was trained on
+some of them has seen the others. Of several files each is therefore on one side as a whole. A single file can only be
+cut inside, by documents. So are several files of rows (Parquet, JSON, CSV, Arrow) where the share is less than one of
+them: eight shards of a crawl, whose rows are works of their own, do not give an eighth away for one percent. A warning
+says so, because a file of rows may as well be one book; text files are then held out whole, at least one.
 """
 
 from __future__ import annotations
@@ -38,30 +40,38 @@ def is_held_out(text: str, share: float) -> bool:
 
 
 def held_out_files(files: Sequence[str], share: float, source: str) -> frozenset[str] | None:
-    """Those of several text files that are held out; None where documents are, because a file holds many.
+    """Those of several files that are held out; None where documents are: of a single file, and of files of rows of
+    which `share` is less than one or takes all, which a warning says.
 
     A local file's side follows from the hash of its first 64 KiB (read through its compression), not from its name or
     place, and does not change when other files come or go; that of a file on the Hub from its path in the repository.
-    If the share is less than one file, it is the file whose hash is lowest, which a warning says.
+    If none is drawn, it is the file whose hash is lowest; of text files a warning says so.
 
     Raises:
         CorpusError: a file cannot be read.
-        ValueError: all files would be held out, or all are copies of one.
+        ValueError: all text files would be held out, or all are copies of one.
     """
-    if len(files) < 2 or not all(extension(file) in _TEXT for file in files):
+    if len(files) < 2:
+        return None
+    is_text = all(extension(file) in _TEXT for file in files)
+    if not is_text and share * len(files) < 1:
+        _warn_of_rows(files, share, source, "is less than one")
         return None
     draws = {file: _draw(_head(file, source)) for file in files}
     held = {file for file, draw in draws.items() if draw < share * 2**64}
     too_few = not held
     if too_few:
         held = {file for file, draw in draws.items() if draw == min(draws.values())}
+    if len(held) == len(files) and not is_text:
+        _warn_of_rows(files, share, source, "takes all")
+        return None
     if len(held) == len(files):
         raise ValueError(
             f"all {len(files)} text files of the source {source!r} are held out at validation_fraction={share:g} "
             "(files that begin alike are on one side); lower it, give validation_source=, or validation_fraction=0"
         )
     told = f"validation of {source!r}: {len(held)} of {len(files)} files, whole ({_bytes_of(held, files)})"
-    if too_few:
+    if too_few and is_text:
         named = ", ".join(sorted(Path(file).name for file in held)[:3])
         logger.warning(
             "%s: %s; validation_fraction=%g of %d files is less than one - choose another, or validation_source=",
@@ -80,6 +90,14 @@ def check_apart(train: Sequence[str], validation: Sequence[str], source: str, ot
             f"{min(both)} is in source={source!r} and in validation_source={other!r}, and no file is for both training "
             "and validation; leave it out of one"
         )
+
+
+def _warn_of_rows(files: Sequence[str], share: float, source: str, why: str) -> None:
+    logger.warning(
+        "validation of %r: documents of all %d files, because validation_fraction=%g of them %s; if each file is one "
+        "work, whole files are held out from %.2g on, or give validation_source=",
+        source, len(files), share, why, 1 / len(files),
+    )
 
 
 def _draw(content: bytes) -> int:

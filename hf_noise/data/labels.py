@@ -89,8 +89,7 @@ class NoisyLabelsConfig(NoisyDataConfig):
         if self.pairs is not None:
             if self.protocol != "pairs":
                 raise ValueError(f'pairs= belongs to protocol="pairs", got protocol={self.protocol!r}')
-            check_pairs(self.pairs)
-            self.pairs = dict(self.pairs)  # a read-only view, as label_maps has, would not reach other processes
+            self.pairs = check_pairs(self.pairs)  # a read-only view, as label_maps has, would not reach other processes
         if self.protocol == "pairs" and not (self.pairs or self.PAIRS):
             raise ValueError(
                 'no map of similar classes is known for these data; give pairs={class: partner, ...} beside '

@@ -28,6 +28,8 @@ _PARAGRAPHS = {"sample_by": "paragraph"}
 _OPTIONS = {".txt": _PARAGRAPHS, ".md": _PARAGRAPHS, ".tsv": {"sep": "\t"}}
 # What lies beside the data of a published folder and tells of them.
 _ABOUT_DATA = {"README.md", "LICENSE.md", "LICENSE.txt", "record.json", "dataset_info.json", "dataset_infos.json"}
+# What `save_to_disk` writes beside the rows: of a Dataset, and of a DatasetDict.
+_SAVED = ("state.json", "dataset_dict.json")
 # What `datasets` reads in a folder besides: splits, configurations and types of columns.
 _CARD = "README.md"
 _SETTINGS = (_CARD, ".huggingface.yaml", "dataset_infos.json")
@@ -62,12 +64,22 @@ def local_files(name: str) -> tuple[str, ...]:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """The files of a folder, at any depth, but those that only tell of them."""
-    return [
-        file for file in folder.rglob("*")
-        if file.name not in _ABOUT_DATA and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        and _is_file(file)
-    ]  # fmt: skip
+    """The files of a folder, at any depth, but those that only tell of them.
+
+    ValueError for a link to a folder: neither this nor `datasets` follows it, so its rows would lack in silence.
+    """
+    files = []
+    for file in folder.rglob("*"):
+        if file.name in _ABOUT_DATA or any(part.startswith(".") for part in file.relative_to(folder).parts):
+            continue
+        if os.path.islink(file) and os.path.isdir(file):
+            raise ValueError(
+                f"{file} is a link to the folder {os.readlink(file)!r}, whose files would be left out; put the folder "
+                "itself in its place, or remove the link"
+            )
+        if _is_file(file):
+            files.append(file)
+    return files
 
 
 def splits_of_folder(folder: Path, files: tuple[str, ...]) -> dict[str, list[str]]:
@@ -113,6 +125,13 @@ def _settings_of(file: Path) -> str:
 def reader_of(files: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
     """The reader of `datasets` for these files and what it is told."""
     kinds = {extension(file): file for file in files}
+    if saved := next((file for file in files if Path(file).name in _SAVED), None):
+        folder = Path(saved).parent
+        below = folder / ("train" if Path(saved).name == _SAVED[1] else "") / "*.arrow"
+        raise ValueError(
+            f"{saved} says that save_to_disk() wrote this folder; give the rows of one split, source='{below}', or "
+            f"hand datasets.load_from_disk({str(folder)!r}) to hf_noise.corrupt()"
+        )
     for kind, file in kinds.items():
         if kind not in _READERS:
             raise ValueError(f"{file!r} is of no known kind; readable are {', '.join(_READERS)}, also compressed")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,9 +30,9 @@ _MOST_TEXT = 1 << 19
 
 def check_block_size(block_size: int) -> int:
     """Return `block_size`, or raise: a row needs two tokens to have one to predict."""
-    if isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 2:
+    if isinstance(block_size, bool) or not isinstance(block_size, Integral) or block_size < 2:
         raise ValueError(f"block_size must be an integer >= 2 (tokens per row), got {block_size!r}")
-    return block_size
+    return int(block_size)
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Packing:
 
     def __post_init__(self) -> None:
         check_tokenizer(self.tokenizer)
-        check_block_size(self.block_size)
+        self.block_size = check_block_size(self.block_size)
 
     @property
     def dropped(self) -> int:

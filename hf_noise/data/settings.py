@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from datasets import BuilderConfig
 
-from hf_noise.noise.checks import check_count
+from hf_noise.noise.checks import check_count, check_flag
 
 __all__ = ["check_flags", "check_name", "check_names", "check_pairs", "check_places", "check_settings",
            "check_sizes", "names_of"]  # fmt: skip
@@ -38,10 +39,9 @@ def check_names(config: Any, *fields: str) -> None:
 
 
 def check_flags(config: Any, *fields: str) -> None:
-    """Raise TypeError unless these settings are True or False."""
+    """Make booleans of these settings, or raise TypeError: they are True or False, NumPy's too."""
     for field in fields:
-        if not isinstance(value := getattr(config, field), bool):
-            raise TypeError(f"{field} must be True or False, got {value!r}")
+        setattr(config, field, check_flag(field, getattr(config, field)))
 
 
 def check_places(config: Any, *fields: str) -> None:
@@ -59,11 +59,12 @@ def check_sizes(config: Any, **bits: int) -> None:
             setattr(config, field, check_count(field, value, 0, most))
 
 
-def check_pairs(pairs: Any) -> None:
-    """Raise TypeError unless this maps classes to classes, by their numbers."""
-    is_right = isinstance(pairs, Mapping) and pairs and all(type(i) is type(j) is int for i, j in pairs.items())
-    if not is_right:
+def check_pairs(pairs: Any) -> dict[int, int]:
+    """`pairs` as a dictionary of ints, or a TypeError unless it maps classes to classes, by their numbers."""
+    classes = [*pairs, *pairs.values()] if isinstance(pairs, Mapping) else []
+    if not classes or not all(isinstance(number, Integral) and not isinstance(number, bool) for number in classes):
         raise TypeError(f"pairs must be a dictionary of classes by their numbers, such as {{3: 5}}, got {pairs!r:.80}")
+    return {int(source): int(target) for source, target in pairs.items()}
 
 
 def names_of(field: str, names: Any) -> set[str]:

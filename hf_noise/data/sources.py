@@ -210,12 +210,14 @@ def find_source(source: str | Path, config: str | None = None) -> Source:
     Args:
         source: "embedded/docs-text" or "embedded/digits"; a local file, glob or folder (parquet, arrow, json, jsonl,
             csv, tsv, txt, md, each also compressed); a folder of images (more of them than data files), in one folder a
-            class; or the id of a data set on the Hub. In a text file, blank lines part documents.
+            class; or the id of a data set on the Hub. In a text file, blank lines part documents. Links to files are
+            followed, links to folders within a folder are refused.
         config: the configuration of a data set on the Hub that has several.
 
     Raises:
         FileNotFoundError: nothing is there, or a glob matches nothing.
-        ValueError: files of a kind that cannot be read, or of several kinds, or an empty one; a configuration of
+        ValueError: files of a kind that cannot be read, or of several kinds, or an empty one; a folder that links to
+            another, or that save_to_disk() wrote; a configuration of
             something that has none.
         TypeError: neither a path nor a name.
     """
@@ -245,9 +247,9 @@ def _find(source: str | Path, config: str | None) -> Source:
         files = {split: digits_files(split) for split in ("train", "test")}
         options = {"data_files": files}
         return Source(name, digits_identity(), "parquet", options, tuple(files["train"]), one_shard_a_file=True)
-    if name.startswith("embedded/"):
-        raise ValueError(f"there are no embedded data called {name!r}; this version has {DOCS_TEXT!r} and {DIGITS!r}")
     files = local_files(name)
+    if not files and name.startswith("embedded/"):
+        raise ValueError(f"there are no embedded data called {name!r}; this version has {DOCS_TEXT!r} and {DIGITS!r}")
     if not files:
         revision = hub_revision(name)
         pinned = {"revision": revision} if revision else {}

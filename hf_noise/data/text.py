@@ -20,6 +20,7 @@ from hf_noise.data.reading import CorpusError, Shard, check_column, file_names, 
 from hf_noise.data.settings import check_names
 from hf_noise.data.sources import Source, find_source
 from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity, vocabulary_size
+from hf_noise.noise.checks import check_real
 
 __all__ = ["PackedTextBuilder", "PackedTextConfig", "token_lists"]
 
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 _BATCH = 256  # documents that are tokenised together
 _LOCAL_VALIDATION_FRACTION = 0.01
 _MOST_DROPPED = 0.01  # of the tokens, without a warning
+_FEW_ROWS = 10  # for validation, below which a warning says so
 
 
 @dataclass
@@ -39,10 +41,10 @@ class PackedTextConfig(NoisyTokensConfig):
         text_column: the column with the text of a document.
         validation_source: a second source, used whole as the validation split; no file of it is in `source` as well.
         validation_fraction: what is held out for validation if the source has no such split, in [0, 1); 0 for no such
-            split. Of several text files (.txt, .md) the share of the files, each whole, so that no file has paragraphs
-            on both sides; they are chosen by a hash of how they begin, and copies are on one side. Otherwise, in a
-            single text file and in rows of Parquet, JSON, CSV or Arrow, the share of the documents, chosen by a hash of
-            their text, so that equal documents are on one side. See `hf_noise.data.held_out`.
+            split. Of several files of any kind the share of the files, each whole, so that no file is on both sides;
+            they are chosen by a hash of how they begin, and copies are on one side. In a single file, and in files of
+            rows (Parquet, JSON, CSV, Arrow) of which the share is less than one, the share of the documents, chosen by
+            a hash of their text, so that equal documents are on one side. See `hf_noise.data.held_out`.
     """
 
     source: str | None = DOCS_TEXT
@@ -53,15 +55,14 @@ class PackedTextConfig(NoisyTokensConfig):
 
     def check(self) -> None:
         super().check()
-        check_block_size(self.block_size)
+        self.block_size = check_block_size(self.block_size)
         if self.text_column is None:
             raise TypeError("text_column must be the name of a column, got None")
         check_names(self, "text_column")
-        fraction = self.validation_fraction
-        if fraction is not None and (isinstance(fraction, bool) or not isinstance(fraction, int | float)):
-            raise TypeError(f"validation_fraction must be a number in [0, 1), got {fraction!r}")
-        if fraction is not None and not 0 <= fraction < 1:
-            raise ValueError(f"validation_fraction must lie in [0, 1), got {self.validation_fraction!r}")
+        if self.validation_fraction is not None:
+            self.validation_fraction = check_real("validation_fraction", self.validation_fraction)
+            if not 0 <= self.validation_fraction < 1:
+                raise ValueError(f"validation_fraction must lie in [0, 1), got {self.validation_fraction!r}")
         if self.validation_source is not None and self.validation_fraction:
             raise ValueError("give validation_source or validation_fraction, not both")
 
@@ -101,6 +102,8 @@ class PackedTextBuilder(NoisyTokensBuilder):
 
     BUILDER_CONFIG_CLASS = PackedTextConfig
 
+    _is_held_out = False  # the validation split, from the train split of the source
+
     @cached_property
     def tokenizer(self) -> Any:
         config, tokenizer = self.config, self.config.found_tokenizer()
@@ -137,8 +140,9 @@ class PackedTextBuilder(NoisyTokensBuilder):
         splits = source.splits()
         if "train" not in splits:
             raise ValueError(f"the source {source.name!r} has no train split, only {', '.join(splits)}")
-        parts: dict[str, tuple[IterableDataset, Source, bool | None]] = {"train": (splits["train"], source, None)}
-        held_files = None
+        # Data, where they are from, and of what is cut in two: which side, and its files if whole files are dealt out.
+        parts: dict[str, tuple[IterableDataset, Source, bool | None, frozenset[str] | None]]
+        parts = {"train": (splits["train"], source, None, None)}
         if config.validation_source is not None:
             other = find_source(config.validation_source)
             found = other.splits()
@@ -146,19 +150,19 @@ class PackedTextBuilder(NoisyTokensBuilder):
             if chosen not in found:
                 raise ValueError(f"{other.name!r} has no validation or train split, only {', '.join(found)}")
             check_apart(file_names(splits["train"]), file_names(found[chosen]), source.name, other.name)
-            parts["validation"] = (found[chosen], other, None)
+            parts["validation"] = (found[chosen], other, None, None)
         elif "validation" in splits:
-            parts["validation"] = (splits["validation"], source, None)
+            parts["validation"] = (splits["validation"], source, None, None)
         elif config.held_out():
-            held_files = held_out_files(file_names(splits["train"]), config.held_out(), source.name)
-            parts = {"train": (splits["train"], source, False), "validation": (splits["train"], source, True)}
+            self._is_held_out = True
+            files = held_out_files(file_names(splits["train"]), config.held_out(), source.name)
+            sides = {"train": False, "validation": True}
+            parts = {split: (splits["train"], source, side, files) for split, side in sides.items()}
         if "test" in splits:
-            parts["test"] = (splits["test"], source, None)
+            parts["test"] = (splits["test"], source, None, None)
         self.check_noisy_splits(list(parts))
         self.tell_noise()
-        return [
-            self._split_generator(name, *part, held_files, dl_manager.is_streaming) for name, part in parts.items()
-        ]
+        return [self._split_generator(name, *part, dl_manager.is_streaming) for name, part in parts.items()]
 
     def _split_generator(
         self, split: str, dataset: IterableDataset, source: Source, held_out: bool | None,
@@ -182,11 +186,21 @@ class PackedTextBuilder(NoisyTokensBuilder):
         if not (is_streaming and held_out) and not any(self._has_row(shard, **chosen) for shard in shards):
             remedy = "raise validation_fraction= (0: no such split)" if held_out else "give more text or smaller blocks"
             remedy += ", or lower validation_fraction=" if held_out is False else ""
+            has_text = any(any(self._texts(shard, **chosen)) for shard in shards)
+            lacks = "has no document" + (" with any text" if held_out is None else "")
+            block = f"is shorter than one block of {self.config.block_size} tokens in each of its {len(shards)} shards"
             raise CorpusError(
-                f"the {split} split of {source.name!r} is shorter than one block of {self.config.block_size} tokens in "
-                f"each of its {len(shards)} shards; {remedy}"
+                f"the {split} split of {source.name!r} {block if has_text else lacks}; {remedy}"
             )
         return SplitGenerator(name=split, gen_kwargs={"shards": shards, "split": split, **chosen})
+
+    def check_all_written(self, splits: list[str]) -> None:
+        if self._is_held_out and (rows := self.info.splits["validation"].num_examples) < _FEW_ROWS:
+            logger.warning(
+                "validation of %r: %d row%s of %d tokens held out at validation_fraction=%g, too few to measure on; "
+                "raise it, or give validation_source=",
+                self.config.source_choice(), rows, "s" * (rows > 1), self.config.block_size, self.config.held_out(),
+            )
 
     def _has_row(self, shard: Shard, held_out: bool | None, held_files: frozenset[str] | None) -> bool:
         packing = Packing(self.tokenizer, self.config.block_size)

@@ -42,12 +42,12 @@ def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokeni
         tokenizer = str(tokenizer)
     if isinstance(tokenizer, str):
         name = tokenizer
-        if name == "embedded" or name.startswith(("embedded:", "embedded/")):
+        place = Path(name).expanduser()
+        is_there = os.path.exists(place)
+        if name == "embedded" or name.startswith("embedded:") or (name.startswith("embedded/") and not is_there):
             tokenizer = embedded_tokenizer(_embedded_size(name))
         else:
-            place = Path(name).expanduser()
             # Ids on the Hub are `name` or `namespace/name`; all else meant a local path.
-            is_there = os.path.exists(place)
             if not name.strip() or not is_there and (
                 name.startswith(("/", ".", "~")) or name.count("/") > 1 or place.suffix == ".json"
             ):

@@ -78,6 +78,7 @@ FLAGS: dict[str, dict[str, Kind]] = {
     "gpt2_noise": {
         "output": NAME, "source": NAME, "tokenizer": NAME, "block_size": TWO, "streaming": FLAG, "num_proc": COUNT,
         "model": TEXT, "plan": one_of("steps", "batch", "table6", "budget"), "ratio": AMOUNT, "corrected": POSITIVE,
+        "validation_fraction": Kind(float, 0, 1, is_open=True), "text_column": NAME,
         "learned": POSITIVE, "misstated": POSITIVE, "seed": SEED, "steps": COUNT, "batch_size": COUNT,
         "micro_batch": COUNT, "learning_rate": POSITIVE, "warmup": AMOUNT, "weight_decay": AMOUNT, "save_steps": COUNT,
         "logging_steps": COUNT, "score_rows": COUNT, "bf16": FLAG, "num_processes": COUNT, "push_to_hub": NAME,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 from datasets import Features, get_dataset_config_names, load_dataset, load_dataset_builder
 
@@ -49,8 +50,7 @@ def test_another_content_of_the_source_has_its_own(tmp_path):
         ({"r": float("nan")}, "finite"),
         ({"r": float("inf")}, "finite"),
         ({"r": 0.7, "error_rate": 0.2}, "give one of them"),
-        ({"r": 0.5, "epoch": -1}, "epoch must be an integer >= 0"),
-        ({"r": 0.5, "epoch": 0.5}, "epoch"),
+        ({"r": 0.5, "epoch": -1}, r"epoch must lie in \[0, 2\^63\), got -1"),
         ({"r": 0.5, "seed": -1}, "seed"),
     ],
 )
@@ -114,6 +114,23 @@ def test_builder_knows_its_noise():
     assert builder.noise == UniformTokens(ratio=0.5, vocab_size=2048, seed=7, exclude_original=True)
     assert builder.noise_of("train") == builder.noise_of("test") == builder.noise
     assert builder.noise_of("validation").error_rate == 0
+
+
+@pytest.mark.parametrize("value", [0.5, "1", True])
+def test_epochs_that_are_no_integers(value):
+    with pytest.raises(TypeError, match="epoch must be an integer, got"):
+        load_dataset_builder(NAME, r=0.5, epoch=value)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"epoch": np.int64(1)}, {"block_size": np.int32(64)}, {"exclude_original": np.bool_(True)},
+                {"validation_fraction": np.float32(0.25)}, {"seed": np.uint8(3)}],
+)  # fmt: skip
+def test_numbers_of_numpy_mean_what_pythons_do(setting):
+    plain = {name: value.item() for name, value in setting.items()}
+    assert cache_dir(r=0.5, **setting) == cache_dir(r=0.5, **plain) != cache_dir(r=0.5)
+    config = load_dataset_builder(NAME, r=0.5, **setting).config
+    assert all(type(getattr(config, name)) is type(value) for name, value in plain.items())
 
 
 def test_noisy_split_that_is_not_there():

@@ -1,10 +1,11 @@
-"""Validation holds whole files of text, and documents of everything else; nothing is on both sides."""
+"""Validation holds whole files where there are enough, else documents; nothing is on both sides."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import json
+import re
 
 import pytest
 from datasets import Dataset, load_dataset
@@ -131,6 +132,24 @@ def test_a_file_of_the_validation_source_is_in_no_other(tmp_path):
     assert rows["validation"].num_rows
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_test_split_is_read_whole_beside_held_out_files(tmp_path, streaming):
+    for number in range(6):
+        write(tmp_path / "own" / ("train" if number < 5 else "test") / f"{number}.txt", paragraphs(number))
+    data = load_dataset("hf_noise/packed", source=str(tmp_path / "own"), block_size=4, validation_fraction=0.3,
+                        cache_dir=str(tmp_path / "cache"), streaming=streaming)  # fmt: skip
+    tokens = [n for row in data["test"] for n in row["input_ids"]]
+    assert list(data) == ["train", "validation", "test"]
+    assert embedded_tokenizer().decode(tokens).startswith(f"{name_of(5)} paragraph 0")
+
+
+def test_a_split_without_text_is_called_so(tmp_path):
+    for split, text in {"train": paragraphs(0, 30), "test": " \n\n"}.items():
+        Dataset.from_dict({"text": [text.strip()] * 20}).to_parquet(tmp_path / "own" / f"{split}.parquet")
+    with pytest.raises(ValueError, match="the test split of .* has no document with any text; give more text"):
+        load_dataset("hf_noise/packed", source=str(tmp_path / "own"), block_size=4, validation_fraction=0)
+
+
 def test_splits_of_a_folder_stay_as_they_are(tmp_path, sides):
     for number in range(6):
         write(tmp_path / "own" / ("train" if number < 4 else "validation") / f"{number}.txt", paragraphs(number))
@@ -180,9 +199,50 @@ def test_files_on_the_hub_are_dealt_out_by_their_paths():
     assert sides[0] == sides[1] and 5 < sum(sides[0]) < 26  # 4.6 standard errors: one false alarm in 10^5
 
 
-@pytest.mark.parametrize("files", [["a.txt"], [], ["a.jsonl", "b.jsonl"], ["a.txt", "b.parquet"]])
-def test_others_are_dealt_out_by_document(files):
-    assert held_out_files(files, 0.5, "here") is None
+@pytest.mark.parametrize(
+    ("files", "share"), [(["a.txt"], 0.5), ([], 0.5), (["a.jsonl", "b.jsonl"], 0.49), (["a.txt", "b.parquet"], 0.1)]
+)
+def test_others_are_dealt_out_by_document(files, share, caplog):
+    assert held_out_files(files, share, "here") is None
+    assert ("of them is less than one" in caplog.text) == (len(files) > 1)
+
+
+def test_files_of_rows_that_would_all_be_held_out_are_dealt_out_by_document(tmp_path, caplog):
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text("text\nthe same")
+    assert held_out_files([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")], 0.999, "here") is None
+    assert "documents of all 2 files, because validation_fraction=0.999 of them takes all" in caplog.text
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_no_file_of_rows_is_on_both_sides_if_there_are_enough(tmp_path, sides, kind, streaming, caplog):
+    (tmp_path / "own").mkdir()
+    for number in range(12):  # a book each
+        rows = Dataset.from_dict({"text": [f"{name_of(number)} is page {page} of this book" for page in range(9)]})
+        file = tmp_path / "own" / f"{number}.{kind}"
+        getattr(rows, f"to_{kind.removesuffix('l')}")(file, **({"batch_size": 2} if kind == "parquet" else {}))
+    train, validation = sides(tmp_path / "own", 12, streaming)
+    assert not train & validation and len(train | validation) == 12 and validation
+    assert "less than one" not in caplog.text
+    train, validation = sides(tmp_path / "own", 12, streaming, validation_fraction=0.08)
+    assert train == set(range(12)) and train & validation
+    assert "documents of all 12 files, because validation_fraction=0.08 of them is less than one" in caplog.text
+    assert "whole files are held out from 0.083 on" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "jsonl", "parquet"])
+def test_few_rows_of_validation_are_told_of(tmp_path, sides, kind, caplog):
+    texts = [f"{name_of(number)} is a document of its own" for number in range(40)]
+    if kind == "txt":
+        write(tmp_path / "own.txt", "\n\n".join(texts))
+    else:
+        getattr(Dataset.from_dict({"text": texts}), f"to_{kind.removesuffix('l')}")(tmp_path / f"own.{kind}")
+    sides(tmp_path / f"own.{kind}", 40, block_size=8, validation_fraction=0.1)
+    assert re.search(r"validation of .*: [1-9] rows? of 8 tokens held out at .*=0.1, too few to measure", caplog.text)
+    caplog.clear()
+    sides(tmp_path / f"own.{kind}", 40, validation_fraction=0.5)
+    assert "too few" not in caplog.text
 
 
 def test_apart(tmp_path):

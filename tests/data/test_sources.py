@@ -7,8 +7,9 @@ import json
 import os
 import pickle
 
+import PIL.Image
 import pytest
-from datasets import Dataset, Value, load_dataset
+from datasets import Dataset, DatasetDict, Value, load_dataset
 from huggingface_hub import DatasetCard
 
 from hf_noise.data import sources
@@ -346,6 +347,44 @@ def test_unreadable_kinds(tmp_path):
 def test_embedded_digits():
     found = find_splits("embedded/digits")
     assert {split: len(part.shards(dataset)) for split, (part, dataset) in found.items()} == {"train": 1, "test": 1}
+
+
+def test_a_folder_called_embedded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "embedded" / "own").mkdir(parents=True)
+    (tmp_path / "embedded" / "own" / "a.txt").write_text("one\n\ntwo")
+    for name in ("embedded/own", "embedded/own/*.txt", "embedded/own/a.txt"):
+        assert texts(name) == [["one", "two"]]
+    test_unknown_embedded()
+
+
+@pytest.mark.parametrize(("place", "is_image"), [("text", False), ("pictures", True)])
+def test_linked_folders_are_refused(tmp_path, place, is_image):
+    for part in ("own/a", "own/b", "elsewhere"):
+        (tmp_path / part).mkdir(parents=True)
+        if is_image:
+            PIL.Image.new("L", (2, 2)).save(tmp_path / part / "0.png")
+        else:
+            (tmp_path / part / "0.txt").write_text("a text")
+    assert len(find_source(tmp_path / "own").files) == 2
+    (tmp_path / "own" / ".hidden").symlink_to(tmp_path / "elsewhere")
+    assert len(find_source(tmp_path / "own").files) == 2
+    (tmp_path / "own" / "c").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="own/c is a link to the folder .*elsewhere.*put the folder itself"):
+        find_source(tmp_path / "own")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    assert len(find_source(tmp_path / "link").files) == 1  # what the user names may be a link
+
+
+def test_what_save_to_disk_wrote_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = Dataset.from_dict({"text": ["one", "two"]})
+    rows.save_to_disk("rows")
+    DatasetDict(train=rows, test=rows).save_to_disk("splits")
+    for name, remedy in {"rows": "rows/*.arrow", "splits": "splits/train/*.arrow"}.items():
+        with pytest.raises(ValueError, match="save_to_disk.*load_from_disk") as error:
+            find_source(name)
+        assert f"source='{remedy}'" in str(error.value) and texts(remedy) == [["one", "two"]]
 
 
 def test_unknown_embedded():

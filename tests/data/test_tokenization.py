@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import transformers
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
@@ -72,6 +73,14 @@ def test_added_tokens_count(caplog):
     gaps = words([0, 1, 9])
     gaps.add_tokens(["new"])  # takes an id that is free, or the next one
     assert vocabulary_size(gaps) == max(gaps.get_vocab().values()) + 1 > len(gaps)
+
+
+def test_a_folder_that_is_there_goes_before_the_names_of_embedded_tokenizers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    embedded_tokenizer(np.int64(300)).save_pretrained("embedded/tok")
+    assert len(find_tokenizer("embedded/tok")) == 300 and len(find_tokenizer("embedded")) == 2048
+    with pytest.raises(ValueError, match="embedded:<vocabulary size>"):
+        find_tokenizer("embedded/other")
 
 
 @pytest.mark.parametrize("name", ["embedded:", "embedded:many", "embedded:-5"])

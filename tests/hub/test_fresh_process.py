@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -88,10 +89,13 @@ def test_the_recipe_writes_configurations_that_load_from_their_folder(client, pu
     assert card.data.license == "cc0-1.0"
     assert str(tmp_path) not in (folder / "README.md").read_text() + (folder / "record.json").read_text()
 
-    # Another set of rates in the same folder: what the card does not list any more does not go up.
-    publish([*arguments, "--ratios", "1", "--output", str(folder), "--push_to_hub", "user/out"])
-    names = {name for name in client.files("user/out", "dataset") if name.endswith(".parquet")}
-    assert names and all(name.startswith("r1.0/") for name in names)
+    # Another set of rates in the same folder stands beside those that are there; what was deleted does not go up.
+    for ratios, names in ((["0.5"], ["r0.0", "r1.0", "r0.5"]), (["1"], ["r0.5", "r1.0"])):
+        publish([*arguments, "--ratios", *ratios, "--output", str(folder), "--push_to_hub", "user/out"])
+        listed = [config["config_name"] for config in DatasetCard.load(folder / "README.md").data["configs"]]
+        parts = {name.split("/")[0] for name in client.files("user/out", "dataset") if name.endswith(".parquet")}
+        assert listed == names and parts == set(names)
+        shutil.rmtree(folder / "r0.0", ignore_errors=True)
 
 
 def test_a_dry_run_writes_nothing(publish, tmp_path, capsys):

@@ -15,9 +15,11 @@ from pathlib import Path
 import gpt2_noise
 import pytest
 import torch
+from datasets import Dataset
+from gpt2_noise_run import Data
 from printed import printed_by
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
 import hf_noise
 from hf_noise.data.embedded import docs_text
@@ -217,3 +219,21 @@ def test_accelerate_launch_makes_the_same_run(study, tiny, tmp_path):
     ours, there = (load_file(folder / "r0-seed0" / "model.safetensors") for folder in (study[0], tmp_path))
     for name, weight in ours.items():
         torch.testing.assert_close(there[name], weight, rtol=0, atol=1e-5)
+
+
+def test_the_column_of_text_and_the_share_held_out_are_flags(tmp_path, capsys):
+    Dataset.from_dict({"story": [f"Story {i} is a short one." for i in range(200)]}).to_json(tmp_path / "own.jsonl")
+    own = ["--source", str(tmp_path / "own.jsonl"), "--block_size", "8", "--tokenizer", "embedded:300"]
+    args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    asked = [[*own, "--text_column", "story", "--validation_fraction", share] for share in ("0.1", "0.4")]
+    few, more = (len(Data.load(gpt2_noise.parse(flags), args).validation) for flags in asked)
+    assert 0 < 2 * few < more
+    with pytest.raises(ValueError, match="no column 'text'; it has 'story'"):
+        Data.load(gpt2_noise.parse(own), args)
+    for flags, message in {
+        ("--validation_fraction", "0"): "--validation_fraction must be > 0 and < 1, got 0",
+        ("--validation_fraction", "0.2", "--validation_source", "own.txt"): "--validation_source is the whole",
+    }.items():
+        with pytest.raises(SystemExit):
+            gpt2_noise.parse([*own, *flags])
+        assert message in capsys.readouterr().err
