@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -147,10 +147,7 @@ class Marked:
         row, units = np.repeat(np.arange(len(self.lengths)), self.lengths), np.cumsum(self.is_unit)
         before = np.append(0, units)[np.cumsum(self.lengths) - self.lengths]
         kept = units > before[row]
-        lengths = np.bincount(row[kept], minlength=len(self.lengths))
-        return replace(
-            self, labels=self.labels[kept], clean=self.clean[kept], is_noisy=self.is_noisy[kept], lengths=lengths
-        )
+        return self._part(kept, np.bincount(row[kept], minlength=len(self.lengths)), self.sample)
 
     def expected_rate(self, noise: Noise) -> float:
         """Share of the units that this noise marks: by the class where it depends on that."""
@@ -169,15 +166,32 @@ class Marked:
         """
         if found := self.mismatch(noise):
             return found
-        noisy, n = self.counts()
-        rate = self.expected_rate(noise)
-        if contradicts(noisy, n, rate, FALSE_ALARMS / 2):
-            return f"is_noisy marks {noisy} of {n} units, {noisy / n:.2%}, where the noise makes {rate:.2%} so"
-        if isinstance(noise, ClassConditional) and self.lengths is None and (found := self._wrong_pair(noise)):
+        if found := self.once()._wrong_rate(noise):
             return found
         if epoch is not None and self.is_drawn(noise, epoch) is False:
             return "their labels are not those that it draws for their ids"
         return None
+
+    def once(self) -> Marked:
+        """One row of each id: rows that come again, as in oversampled data, are no further evidence of a rate."""
+        if self.sample is None or len(self.sample) != len(self.labels if self.lengths is None else self.lengths):
+            return self
+        kept = np.zeros(len(self.sample), dtype=bool)
+        kept[np.unique(self.sample, return_index=True)[1]] = True
+        if kept.all():
+            return self
+        lengths = None if self.lengths is None else self.lengths[kept]
+        return self._part(kept if lengths is None else np.repeat(kept, self.lengths), lengths, self.sample[kept])
+
+    def _part(self, units: np.ndarray, lengths: np.ndarray | None, sample: np.ndarray | None) -> Marked:
+        return Marked(self.labels[units], self.clean[units], self.is_noisy[units], sample, lengths)
+
+    def _wrong_rate(self, noise: Noise) -> str | None:
+        noisy, n = self.counts()
+        rate = self.expected_rate(noise)
+        if contradicts(noisy, n, rate, FALSE_ALARMS / 2):
+            return f"is_noisy marks {noisy} of {n} units, {noisy / n:.2%}, where the noise makes {rate:.2%} so"
+        return self._wrong_pair(noise) if isinstance(noise, ClassConditional) and self.lengths is None else None
 
     def _wrong_pair(self, noise: ClassConditional) -> str | None:
         """A clean class that became a label more or less often than the noise can make it, in words.

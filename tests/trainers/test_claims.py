@@ -402,6 +402,16 @@ def test_pairs_of_a_true_noise_raise_no_alarm(noise):
         assert marked_rows(datasets.Dataset.from_dict(labelled(noise, epoch=epoch))).against(noise, None) is None
 
 
+def test_rows_put_together_with_themselves_are_no_further_evidence():
+    """Three hundred copies of rows whose rates lie where chance has put them."""
+    rows = described(labelled(flips(), 60), flips())
+    tokens = datasets.Dataset.from_list(token_rows(n=6))
+    for once, noise in ((rows, flips()), (tokens, TOKENS)):
+        assert marked_rows(once).counts()[0] * 2 != marked_rows(once).counts()[1]
+        for again in (datasets.concatenate_datasets([once] * 300), ConcatDataset([once.select(range(6))] * 300)):
+            assert marked_rows(again).against(noise, 0) is None
+
+
 def test_many_classes_take_no_matrix():
     noise = LabelFlips.symmetric(ratio=0.5, num_classes=100_000)
     columns = labelled(noise, 2000)
