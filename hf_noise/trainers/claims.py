@@ -15,13 +15,18 @@ from hf_noise.noise import Noise
 from hf_noise.noise.arrays import IGNORE_INDEX, as_array
 from hf_noise.trainers.marked import FALSE_ALARMS, Marked, contradicts
 from hf_noise.trainers.stated import Stated, check_ids, in_short, one_rate, stated_noise
-from hf_noise.trainers.stored import columns_of, is_same_row, marked_rows, stored_ids
+from hf_noise.trainers.stored import columns_of, different_rows, hides_mask, is_same_row, marked_rows, stored_ids
 
 __all__ = ["Claims"]
 
 _DROPPED = (
     "the rows have a column is_noisy that does not reach the trainer: the data collator drops it, and labels that are "
     "noisy already would be corrupted again; leave data_collator= out"
+)
+_HIDDEN = (
+    "the rows have a column is_noisy that their format hides, with_format(columns=...), and labels that are noisy "
+    "already would be corrupted again; name is_noisy and clean_* there too, or remove_columns('is_noisy') if they are "
+    "clean"
 )
 _REWRITTEN = (
     "the rows were changed after they were corrupted, or a data collator makes other labels of them; leave "
@@ -61,9 +66,18 @@ class Claims:
         self.noise, self.draws_over_clean_columns = decide(given, self.stated, marked_rows(rows))
         self._one_rate = None if self.noise is None else one_rate(self.noise)
         self._looks = 0
+        if self._is_given and self.noise.error_rate > 0 and not self.draws_over_clean_columns and hides_mask(rows):
+            raise ValueError(_HIDDEN)
         # A stream may repeat without an end and without a word: it is told by the first of its rows.
         self.is_stream, self._first, self._has_repeated = not has_length(rows), None, None
-        self._check_ids(stored_ids(rows), "is_noisy" in self.columns, partial(is_same_row, rows))
+        repeats = self._check_ids(stored_ids(rows), "is_noisy" in self.columns, partial(is_same_row, rows))
+        if repeats or different_rows(rows)[1]:
+            self._one_rate = None  # rows that come again are no further evidence
+
+    @property
+    def _is_given(self) -> bool:
+        """Whether the noise is that of the trainer's argument."""
+        return self.noise is not None and not self._is_of_rows
 
     @property
     def _is_of_rows(self) -> bool:
@@ -164,11 +178,11 @@ class Claims:
             if apart:
                 raise ValueError(_unmarked(apart, labels.numel()))
 
-    def _check_ids(self, sample: Any, masked: bool, is_same: Callable[[int, int], bool]) -> None:
+    def _check_ids(self, sample: Any, masked: bool, is_same: Callable[[int, int], bool]) -> bool:
         if sample is None:
-            return
+            return False
         draws = self.noise is not None and self.noise.error_rate > 0 and (not masked or self.draws_over_clean_columns)
-        check_ids(sample, self.always_drawn or ("wrong labels" if draws else None), is_same)
+        return check_ids(sample, self.always_drawn or ("wrong labels" if draws else None), is_same)
 
 
 def _is_same_in(inputs: Mapping[str, Any], i: int, j: int) -> bool:

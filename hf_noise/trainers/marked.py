@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,16 @@ class Marked:
         """Of flat columns. Where inputs stand for clean labels, they have tokens also where there is no target."""
         return cls(labels, np.where(labels == IGNORE_INDEX, labels, clean), mask, sample, lengths)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Marked]) -> Marked | None:
+        """Units of several data sets together; None where some are of tokens, others of whole rows."""
+        if len({part.lengths is None for part in parts}) > 1:
+            return None
+        columns = [[getattr(part, name) for part in parts] for name in ("labels", "clean", "is_noisy")]
+        samples, lengths = [part.sample for part in parts], [part.lengths for part in parts]
+        ids = None if any(part is None for part in samples) else np.concatenate(samples)
+        return cls(*map(np.concatenate, columns), ids, None if lengths[0] is None else np.concatenate(lengths))
+
     @property
     def is_unit(self) -> np.ndarray:
         """Where there is a target: bool [n]."""
@@ -97,12 +107,14 @@ class Marked:
         kept, moved = self.is_unit & ~self.is_noisy, self.is_unit & self.is_noisy
         if wrong := int((kept & ~same).sum()):
             return f"{wrong} of {int(kept.sum())} units that is_noisy calls clean are not what they were"
+        size = getattr(noise, "vocab_size", None)
+        if size is not None and (beyond := int((moved & (self.labels >= size)).sum())):
+            return f"{beyond} of {int(moved.sum())} noisy units are {size} or more, which the noise never draws"
         stayed, n = int((moved & same).sum()), int(moved.sum())
         if not stayed:
             return None
         may_stay = 0.0
         if self.lengths is not None:
-            size = getattr(noise, "vocab_size", None)
             if size is None and stayed < n:
                 return None
             may_stay = 0.0 if size is None or getattr(noise, "exclude_original", False) else 1 / size
@@ -112,8 +124,15 @@ class Marked:
 
     def is_drawn(self, noise: Noise, epoch: int) -> bool | None:
         """Whether these are the labels that the noise draws in this epoch; None if that cannot be known."""
-        if self.sample is None or not callable(noise):
+        rows = self.labels if self.lengths is None else self.lengths
+        if self.sample is None or len(self.sample) != len(rows) or not callable(noise):
             return None
+        if self._has_drawn(noise, epoch):
+            return True
+        # Positions count from the first token, before which a collator may have padded.
+        return self.lengths is not None and self.labels.size > 0 and self._begun()._has_drawn(noise, epoch)
+
+    def _has_drawn(self, noise: Noise, epoch: int) -> bool:
         try:
             if self.lengths is None:
                 drawn, _ = noise(self.clean, self.sample, epoch)
@@ -122,6 +141,13 @@ class Marked:
         except ValueError:  # labels out of its range
             return False
         return bool((drawn == self.labels).all())
+
+    def _begun(self) -> Marked:
+        """The same rows without what stands before the first target of each."""
+        row, units = np.repeat(np.arange(len(self.lengths)), self.lengths), np.cumsum(self.is_unit)
+        before = np.append(0, units)[np.cumsum(self.lengths) - self.lengths]
+        kept = units > before[row]
+        return self._part(kept, np.bincount(row[kept], minlength=len(self.lengths)), self.sample)
 
     def expected_rate(self, noise: Noise) -> float:
         """Share of the units that this noise marks: by the class where it depends on that."""
@@ -140,15 +166,32 @@ class Marked:
         """
         if found := self.mismatch(noise):
             return found
-        noisy, n = self.counts()
-        rate = self.expected_rate(noise)
-        if contradicts(noisy, n, rate, FALSE_ALARMS / 2):
-            return f"is_noisy marks {noisy} of {n} units, {noisy / n:.2%}, where the noise makes {rate:.2%} so"
-        if isinstance(noise, ClassConditional) and self.lengths is None and (found := self._wrong_pair(noise)):
+        if found := self.once()._wrong_rate(noise):
             return found
         if epoch is not None and self.is_drawn(noise, epoch) is False:
             return "their labels are not those that it draws for their ids"
         return None
+
+    def once(self) -> Marked:
+        """One row of each id: rows that come again, as in oversampled data, are no further evidence of a rate."""
+        if self.sample is None or len(self.sample) != len(self.labels if self.lengths is None else self.lengths):
+            return self
+        kept = np.zeros(len(self.sample), dtype=bool)
+        kept[np.unique(self.sample, return_index=True)[1]] = True
+        if kept.all():
+            return self
+        lengths = None if self.lengths is None else self.lengths[kept]
+        return self._part(kept if lengths is None else np.repeat(kept, self.lengths), lengths, self.sample[kept])
+
+    def _part(self, units: np.ndarray, lengths: np.ndarray | None, sample: np.ndarray | None) -> Marked:
+        return Marked(self.labels[units], self.clean[units], self.is_noisy[units], sample, lengths)
+
+    def _wrong_rate(self, noise: Noise) -> str | None:
+        noisy, n = self.counts()
+        rate = self.expected_rate(noise)
+        if contradicts(noisy, n, rate, FALSE_ALARMS / 2):
+            return f"is_noisy marks {noisy} of {n} units, {noisy / n:.2%}, where the noise makes {rate:.2%} so"
+        return self._wrong_pair(noise) if isinstance(noise, ClassConditional) and self.lengths is None else None
 
     def _wrong_pair(self, noise: ClassConditional) -> str | None:
         """A clean class that became a label more or less often than the noise can make it, in words.
@@ -162,14 +205,16 @@ class Marked:
         clean, labels = self.clean[self.is_unit].astype(np.int64), self.labels[self.is_unit].astype(np.int64)
         if not clean.size or min(clean.min(), labels.min()) < 0 or max(clean.max(), labels.max()) >= size:
             return None  # named with the labels themselves
-        pairs, found = np.unique(clean * size + labels, return_counts=True)
+        classes, counts = np.unique(clean, return_counts=True)
+        # Pairs that are there, and the right label of each class also where it is not.
+        pairs, found = np.unique(np.append(clean * size + labels, classes * (size + 1)), return_counts=True)
         i, j = np.divmod(pairs, size)
-        p, n = noise.probability(i, j), np.unique(clean, return_inverse=True, return_counts=True)
-        n = n[2][np.searchsorted(n[0], i)]
-        wrong = p < _SMALLEST_RATE
+        found, n, p = found - (i == j), counts[np.searchsorted(classes, i)], noise.probability(i, j)
+        wrong = (p < _SMALLEST_RATE) & (found > 0)
         if isinstance(noise, LabelFlips):
             tail = np.where(found <= n * p, binom.cdf(found, n, p), binom.sf(found - 1, n, p))
-            wrong |= 2 * tail < FALSE_ALARMS / 2 / len(pairs)
+            # Shared by all that could be there; which are is up to chance.
+            wrong |= 2 * tail < FALSE_ALARMS / 2 / (len(classes) * size)
         if not wrong.any():
             return None
         k = int(np.argmin(np.where(wrong, p, 2.0)))  # what cannot be at all says most

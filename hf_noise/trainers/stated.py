@@ -53,9 +53,9 @@ def stated_noise(rows: Any) -> Stated | None:
 
 def _is_clean(data: Any, records: list[Mapping[str, Any]]) -> bool:
     """Whether these rows are of a split, or of a part of one such as "test[:50%]", that got no noise."""
-    split = re.sub(r"\[[^+]*\]$", "", str(getattr(data, "split", None)))
-    of_split = (records[-1].get("realised") or {}).get(split)
-    return bool(of_split) and of_split["rate"] == 0
+    splits = [re.sub(r"\[.*\]$", "", part) for part in str(getattr(data, "split", None)).split("+")]
+    of_splits = [(records[-1].get("realised") or {}).get(split) for split in splits]
+    return all(found is not None and found["rate"] == 0 for found in of_splits)
 
 
 def in_short(noise: Noise) -> str:
@@ -72,8 +72,8 @@ def one_rate(noise: Noise) -> float | None:
     return float(by_class[0]) if np.ptp(by_class) < 1e-9 else None
 
 
-def check_ids(sample: np.ndarray, drawn: str | None, is_same: Callable[[int, int], bool]) -> None:
-    """Refuse ids that repeat where something is drawn from them, else warn; a row that comes again has its own.
+def check_ids(sample: np.ndarray, drawn: str | None, is_same: Callable[[int, int], bool]) -> bool:
+    """Whether ids repeat; refused where something is drawn from them, unless it is a row that comes again.
 
     Args:
         sample: integers [N].
@@ -86,7 +86,7 @@ def check_ids(sample: np.ndarray, drawn: str | None, is_same: Callable[[int, int
     ordered = np.sort(sample)
     repeats = ordered[1:] == ordered[:-1]
     if not repeats.any():
-        return
+        return False
     order = np.argsort(sample, kind="stable")
     pairs = np.stack([order[1:][repeats], order[:-1][repeats]], axis=1)
     looked_at = pairs[np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), _PAIRS_LOOKED_AT)).astype(int))]
@@ -100,3 +100,4 @@ def check_ids(sample: np.ndarray, drawn: str | None, is_same: Callable[[int, int
         )
     if other is not None:
         warnings.warn(f"{told}: rows with the same id have the same noise", stacklevel=4)
+    return True

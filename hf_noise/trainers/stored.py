@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 
 from hf_noise.noise.arrays import as_array
@@ -21,24 +22,75 @@ _ROWS_READ, _UNITS_READ = 100_000, 1 << 20
 
 
 def columns_of(rows: Any) -> Sequence[str]:
-    """Names of the columns that rows have, as far as they can be told without making one."""
-    if (held := held_columns(rows)) is not None:
+    """Names of the columns that rows have, or some of them, as far as they can be told without making one."""
+    return list(dict.fromkeys(name for data, _ in parts_of(rows) for name in _columns_of(data)))
+
+
+def _columns_of(data: Any) -> Sequence[str]:
+    if (held := held_columns(data)) is not None:
         return list(held)
-    if isinstance(rows, list | tuple):
-        return list(rows[0]) if rows and isinstance(rows[0], Mapping) else []
-    if isinstance(rows, Subset | ConcatDataset):
-        inner = [rows.dataset] if isinstance(rows, Subset) else rows.datasets
-        return columns_of(inner[0]) if inner else []
-    layout = getattr(rows, "format", None)  # of datasets: columns may be hidden
-    if is_table(rows) and layout.get("columns") is not None:
-        return list(layout["columns"])
-    return getattr(rows, "column_names", None) or []
+    if isinstance(data, list | tuple):
+        return list(dict.fromkeys(name for row in data[:: max(1, len(data) // _ROWS_READ)] for name in _keys(row)))
+    if is_table(data):
+        return data.format["columns"]  # a format may hide some
+    names = getattr(data, "column_names", None)  # of a stream, which may not know; others may have anything there
+    return names if isinstance(names, list) else []
+
+
+def _keys(row: Any) -> Sequence[str]:
+    return list(row) if isinstance(row, Mapping) else []
+
+
+def hides_mask(rows: Any) -> bool:
+    """Whether rows have a mask that `with_format(columns=...)` leaves out of them."""
+    return any(is_table(data) and "is_noisy" in set(data.column_names) - set(_columns_of(data))
+               for data, _ in parts_of(rows))  # fmt: skip
+
+
+def parts_of(rows: Any) -> list[tuple[Any, np.ndarray | None]]:
+    """The data sets behind torch's own wrappers, each with the numbers [N] of the rows that are taken, None for all."""
+    if isinstance(rows, ConcatDataset):
+        return [part for data in rows.datasets for part in parts_of(data)]
+    if not isinstance(rows, Subset):
+        return [(rows, None)]
+    taken = np.asarray(rows.indices, dtype=np.int64)
+    taken, start, parts = np.where(taken < 0, taken + len(rows.dataset), taken), 0, []
+    for data, index in parts_of(rows.dataset):
+        stop = start + (len(data) if index is None else len(index))
+        own = taken[(taken >= start) & (taken < stop)] - start
+        parts.append((data, own if index is None else index[own]))
+        start = stop
+    return parts
+
+
+def _once(index: np.ndarray) -> np.ndarray:
+    """Numbers in ascending order, each once; np.unique takes ten times as long."""
+    index = index if (index[1:] > index[:-1]).all() else np.sort(index)
+    is_first = np.ones(len(index), dtype=bool)
+    is_first[1:] = index[1:] != index[:-1]
+    return index[is_first]
+
+
+def different_rows(rows: Any) -> tuple[list[tuple[Any, np.ndarray | None]], bool]:
+    """The same with each row once, however often it is taken, in ascending order; and whether one is taken twice."""
+    merged: dict[int, tuple[Any, np.ndarray | None]] = {}
+    again = False
+    for data, index in parts_of(rows):
+        once = None if index is None else _once(index)
+        again |= id(data) in merged or index is not None and len(once) < len(index)
+        if id(data) in merged:  # of several parts of one data set
+            before = merged[id(data)][1]
+            once = None if once is None or before is None else _once(np.append(once, before))
+        merged[id(data)] = (data, once)
+    return list(merged.values()), again
 
 
 def held_columns(rows: Any) -> Mapping[str, Any] | None:
     """The columns of rows that hold them as arrays, such as `DeviceImages`."""
     columns = getattr(rows, "columns", None)  # others may have anything of that name
-    return columns if isinstance(columns, Mapping) else None
+    if not isinstance(columns, Mapping) or not all(isinstance(c, np.ndarray | Tensor) for c in columns.values()):
+        return None
+    return columns if all(column.ndim and len(column) == len(rows) for column in columns.values()) else None
 
 
 def described(rows: Any) -> Iterator[Any]:
@@ -110,7 +162,25 @@ def marked_rows(rows: Any) -> Marked | None:
     Raises:
         ValueError: a mask is none, or a row lacks what others have.
     """
-    columns = _read(rows)
+    parts, _ = different_rows(rows)
+    parts = [(data, index) for data, index in parts if _is_read(data) and (len(data) if index is None else len(index))]
+    has_mask = ["is_noisy" in _columns_of(data) for data, _ in parts]
+    if any(has_mask) and not all(has_mask):
+        raise ValueError(
+            f"{has_mask.count(False)} of {len(parts)} data sets that were put together have no is_noisy, which others "
+            "have; give the column to all of them, or train on one kind"
+        )
+    found = [_marked(data, index) for data, index in parts]
+    found = [one for one in found if one is not None]
+    return Marked.joined(found) if found else None
+
+
+def _is_read(data: Any) -> bool:
+    return isinstance(data, list | tuple) or is_table(data) or held_columns(data) is not None
+
+
+def _marked(data: Any, index: np.ndarray | None) -> Marked | None:
+    columns = _read(data, index)
     if columns is None:
         return None
     labels, clean, mask, sample = columns
@@ -147,34 +217,40 @@ def is_table(rows: Any) -> bool:
     return isinstance(rows, Dataset) and rows.format["type"] != "custom"  # a transform may make others of a column
 
 
-def _read(rows: Any) -> list[_Column | None] | None:
-    """Labels, clean labels, mask and ids of some of the rows; None if they have no mask, or have to be made."""
-    if (held := held_columns(rows)) is not None:
-        names = ("labels", "clean_labels", "is_noisy", "sample_id")
-        if any(name not in held for name in names[:3]):
-            return None
-        some = _some(len(held["labels"]), 1)
-        return [_Column(as_array(name, held[name])[some]) if name in held else None for name in names]
-    named = _names(columns_of(rows))
-    if named is None or not all(is_table(part) or isinstance(part, list | tuple) for part in _parts(rows)):
+def _read(data: Any, index: np.ndarray | None) -> list[_Column | None] | None:
+    """Labels, clean labels, mask and ids of some of these rows; None if they have no mask."""
+    named = _names(_columns_of(data))
+    if named is None:
         return None
-    if not len(rows):
-        return None
-    units = rows[0]["is_noisy"] if isinstance(rows[0], Mapping) else None
-    some = _some(len(rows), np.size(units))
-    if not is_table(rows):
-        picked = [rows[int(i)] for i in some]
-        return [None if name is None else _of_values(name, _values(name, picked, some), some) for name in named]
-    table = rows.with_format("arrow", columns=[name for name in named if name is not None]).select(some)[:]
-    return [None if name is None else _of_arrow(name, table.column(name), some) for name in named]
+    index = np.arange(len(data)) if index is None else index
+    if (held := held_columns(data)) is not None:
+        index = index[_some(len(index), 1)]
+        return [None if name is None else _Column(as_array(name, held[name])[index]) for name in named]
+    if not is_table(data):
+        first = data[index[0]]
+        index = index[_some(len(index), np.size(first.get("is_noisy")) if isinstance(first, Mapping) else 1)]
+        picked = [data[i] for i in index]
+        return [None if name is None else _of_values(name, _values(name, picked, index), index) for name in named]
+    index = index[_some(len(index), np.size(data.with_format(None)[int(index[0])]["is_noisy"]))]
+    # By place in the table, where a shuffled data set has its rows: far faster than row by row.
+    places = index if data._indices is None else data._indices.column(0).to_numpy()[index].astype(np.int64)
+    order = np.argsort(places, kind="stable")
+    index, places = index[order], places[order]
+    return [None if name is None else _of_arrow(name, data.data.column(name), index, places) for name in named]
 
 
-def _of_arrow(name: str, column: Any, numbers: np.ndarray) -> _Column | None:
-    """A column of Arrow, of numbers or of lists of them; None of anything else."""
+def _of_arrow(name: str, column: Any, numbers: np.ndarray, places: np.ndarray) -> _Column:
+    """Rows of a column of Arrow, whose places rise: of numbers or of lists of them; of anything else an example."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    array, lengths = column.combine_chunks(), None
+    starts = np.cumsum([0, *map(len, column.chunks)])
+    cuts = np.searchsorted(places, starts)
+    array = pa.concat_arrays([
+        chunk.take(pa.array(places[low:high] - start))
+        for chunk, start, low, high in zip(column.chunks, starts, cuts, cuts[1:]) if low < high
+    ])  # fmt: skip
+    lengths = None
     _refuse_nulls(name, array, numbers)
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
         lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -190,21 +266,13 @@ def _refuse_nulls(name: str, array: Any, numbers: np.ndarray) -> None:
         raise ValueError(_lacks(numbers[int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))], name))
 
 
-def _parts(rows: Any) -> Iterator[Any]:
-    """What rows are put together of by torch's own wrappers."""
-    if isinstance(rows, Subset):
-        yield from _parts(rows.dataset)
-    elif isinstance(rows, ConcatDataset):
-        for part in rows.datasets:
-            yield from _parts(part)
-    else:
-        yield rows
-
-
 def _values(name: str, rows: Sequence[Any], numbers: np.ndarray) -> list[Any]:
-    values = [row.get(name) if isinstance(row, Mapping) else None for row in rows]
-    for number, value in zip(numbers, values):
-        if value is None:
+    values = []
+    for number, row in zip(numbers, rows):
+        if not isinstance(row, Mapping):
+            raise TypeError(f"rows must be mappings of columns, such as input_ids, row {number} is {row!r:.50}")
+        values.append(row.get(name))
+        if values[-1] is None:
             raise ValueError(_lacks(number, name))
     return values
 

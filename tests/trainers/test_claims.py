@@ -19,7 +19,7 @@ import hf_noise
 from hf_noise.noise import HumanLabels, LabelFlips, UniformTokens
 from hf_noise.trainers.claims import Claims, decide
 from hf_noise.trainers.images import DeviceImages
-from hf_noise.trainers.marked import FALSE_ALARMS, contradicts
+from hf_noise.trainers.marked import FALSE_ALARMS, Marked, contradicts
 from hf_noise.trainers.stated import Stated
 from hf_noise.trainers.stored import marked_rows
 
@@ -209,6 +209,25 @@ def test_tokens_are_held_against_what_is_drawn_for_their_ids():
     assert marked_rows(token_rows(never)).mismatch(never) is None
 
 
+def test_tokens_that_a_noise_never_draws_are_not_its_own():
+    rows = token_rows(input_ids=lambda row: row["input_ids"] % 32)
+    for row in rows:
+        row |= {"clean_labels": row["input_ids"], "labels": np.where(row["is_noisy"], row["labels"], row["input_ids"])}
+    assert claims(rows, TOKENS)[0].vocab_size == V
+    with pytest.raises(ValueError, match="noisy units are 32 or more, which the noise never draws"):
+        claims(rows, UniformTokens(ratio=1.0, vocab_size=32))
+
+
+def test_padding_before_a_row_moves_no_draw():
+    batch = {}
+    for name, fill in (("labels", -100), ("clean_labels", -100), ("is_noisy", 0)):
+        rows = [np.pad(row[name], (10 - len(row[name]), 0), constant_values=fill) for row in token_rows(n=8)]
+        batch[name] = torch.tensor(np.stack(rows))
+    marked = Marked.of_batch({**batch, "sample_id": torch.arange(8)})
+    assert marked.is_drawn(TOKENS, 0) and not marked.is_drawn(TOKENS, 1)
+    assert Marked.of_batch({**batch, "sample_id": torch.arange(7)}).is_drawn(TOKENS, 0) is None
+
+
 @pytest.fixture
 def tokenizer():
     """One token for each of 64 words; the first pads, on the left as tokenizers for generation do."""
@@ -363,6 +382,14 @@ def test_which_label_became_which_is_held_against_the_noise():
     with pytest.raises(ValueError, match=r"is_noisy marks|units of class"):
         claims(described(filtered, flips()))
     assert 0.3 < rate < 0.7  # the total says little
+    # One class whose right labels are gone, each wrong one of which is rare.
+    many = LabelFlips.symmetric(error_rate=0.5, num_classes=100)
+    clean, sample = np.arange(20_000) % 100, np.arange(20_000)
+    noisy, is_noisy = many(clean, sample)
+    columns_of_many = {"label": noisy, "clean_label": clean, "is_noisy": is_noisy, "sample_id": sample}
+    left = {name: column[(clean != 7) | is_noisy] for name, column in columns_of_many.items()}
+    with pytest.raises(ValueError, match="0 of [0-9]+ units of class 7 have the label 7, 0.00%, where the noise"):
+        claims(datasets.Dataset.from_dict(left), many)
     once = flips(redraw="never", seed=1)
     with pytest.raises(ValueError, match="their labels are not those that it draws for their ids"):
         claims(datasets.Dataset.from_dict(columns), once)
@@ -373,6 +400,16 @@ def test_which_label_became_which_is_held_against_the_noise():
 def test_pairs_of_a_true_noise_raise_no_alarm(noise):
     for epoch in range(20):
         assert marked_rows(datasets.Dataset.from_dict(labelled(noise, epoch=epoch))).against(noise, None) is None
+
+
+def test_rows_put_together_with_themselves_are_no_further_evidence():
+    """Three hundred copies of rows whose rates lie where chance has put them."""
+    rows = described(labelled(flips(), 60), flips())
+    tokens = datasets.Dataset.from_list(token_rows(n=6))
+    for once, noise in ((rows, flips()), (tokens, TOKENS)):
+        assert marked_rows(once).counts()[0] * 2 != marked_rows(once).counts()[1]
+        for again in (datasets.concatenate_datasets([once] * 300), ConcatDataset([once.select(range(6))] * 300)):
+            assert marked_rows(again).against(noise, 0) is None
 
 
 def test_many_classes_take_no_matrix():
@@ -394,6 +431,43 @@ def test_what_torch_wraps_is_read_through():
         claims(ConcatDataset([described(labelled(flips(2.0)), flips(2.0)), rows]))
     with pytest.raises(ValueError, match="the rows state several noises, none and"):
         claims(ConcatDataset([datasets.Dataset.from_dict(columns), rows]))
+
+
+@pytest.mark.parametrize("noisy_first", [True, False])
+def test_rows_without_a_mask_among_others_are_refused(noisy_first):
+    masked = datasets.Dataset.from_dict(labelled(flips()))
+    bare = datasets.Dataset.from_dict({"label": [0, 1], "sample_id": [9998, 9999]})
+    parts = [masked, bare][:: 1 if noisy_first else -1]
+    with pytest.raises(ValueError, match="1 of 2 data sets that were put together have no is_noisy"):
+        claims(ConcatDataset(parts), flips())
+    with pytest.raises(ValueError, match=r"row \d+ has no (clean_label|is_noisy), which others have"):
+        claims([row for part in parts for row in part], flips())
+
+
+def test_tables_in_another_order_and_in_pieces_are_read_row_by_row():
+    """The reader takes rows by their place in the table: columns have to stay beside each other."""
+    rows = described(labelled(flips(), 4000), flips())
+    halves = [rows.select(range(start, start + 2000)) for start in (0, 2000)]
+    for data in (rows.shuffle(seed=0), datasets.concatenate_datasets(halves).shuffle(seed=1).select(range(7, 900, 3)),
+                 Subset(rows.shuffle(seed=2), [5, -1, 5, 300])):  # fmt: skip
+        marked = marked_rows(data)
+        assert marked.is_drawn(flips(), 0)
+        assert set(marked.sample) == {int(data[i]["sample_id"]) for i in range(len(data))}
+    tokens = datasets.Dataset.from_list(token_rows(n=60))
+    tokens = datasets.concatenate_datasets([tokens.select(range(30)), tokens.select(range(30, 60))])
+    marked = marked_rows(tokens.shuffle(seed=0))
+    assert marked.is_drawn(TOKENS, 0) and len(marked.lengths) == 60
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_that_are_drawn_often_are_no_further_evidence(make_trainer, seed):
+    """Eight rows many times in one epoch have the rate of eight rows; one of these seeds is far from the stated one."""
+    noise = UniformTokens(error_rate=0.5, vocab_size=V, seed=seed)
+    trainer = make_trainer(Subset(plain_rows(8, 1), list(range(8)) * 300), noise=noise)
+    for n in (100, 2000, 10_000):
+        trainer.claims.check_realised({"rate": 0.56, "n": n})
+    with pytest.raises(ValueError, match="of the first steps were noisy"):
+        make_trainer(plain_rows(8, 1), noise=noise).claims.check_realised({"rate": 0.56, "n": 10_000})
 
 
 def plain_rows(n, seed):
@@ -427,7 +501,7 @@ BAD_MASKS = {
                      datasets.Dataset.from_dict({"label": [0], "sample_id": [9999]})]), "row 400 has no clean_label"),
     "a list without": (lambda: [*labelled_list(flips()), {"label": 0, "clean_label": 0}], "row 400 has no is_noisy"),
     "None": (lambda: [{**row, "is_noisy": None} for row in labelled_list(flips())], "row 0 has no is_noisy"),
-    "a list as a row": (lambda: [*labelled_list(flips()), [1, 2]], "row 400 has no (label|is_noisy)"),
+    "a list as a row": (lambda: [*labelled_list(flips()), [1, 2]], "row 400 is .1, 2."),
     "fractions": (lambda: changed(labelled(flips()), is_noisy=np.full(400, 0.3)), "True and False, .* float64 such as"),
     "twos": (lambda: changed(labelled(flips()), is_noisy=np.full(400, 2)), "True and False, .* int64 such as 2"),
     "texts": (lambda: changed(labelled(flips()), is_noisy=np.full(400, "no")), "True and False, .* such as 'no'"),
@@ -438,7 +512,7 @@ BAD_MASKS = {
 def test_masks_that_are_none_are_named(rows):
     make, message = BAD_MASKS[rows]
     made = make()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         claims(datasets.Dataset.from_dict(made) if isinstance(made, dict) else made)
 
 
@@ -458,9 +532,11 @@ def test_a_data_set_of_ones_own_may_have_attributes_of_any_name(make_trainer):
             return {"input_ids": [1, 2, 3, i], "sample_id": i}
 
     make_trainer(Own(), noise=TOKENS).train()
+    Own.columns, Own.column_names = {"labels": "int", "clean_labels": "int", "is_noisy": "bool"}, 5
+    make_trainer(Own(), noise=TOKENS).train()
 
 
-@pytest.mark.parametrize("split", ["test", "test[:50%]", "test[10:20]"])
+@pytest.mark.parametrize("split", ["test", "test[:50%]", "test[10:20]", "test[:5]+test[9:]"])
 def test_parts_of_clean_splits_have_no_noise(split):
     realised = {"train": {"rate": 0.5, "n": 400}, "test": {"rate": 0.0, "n": 400}}
     assert claims(described(labelled(flips(0.0)), flips(), split=split, realised=realised))[0] == none_of(flips())
@@ -543,3 +619,7 @@ def test_columns_that_a_format_hides_are_hidden(make_trainer):
     hidden = rows.with_format("torch", columns=["input_ids", "labels", "sample_id"])
     with pytest.raises(ValueError, match="carry UniformTokens, e = .* already, and the rows have no is_noisy"):
         make_trainer(hidden).train()
+    hidden.info.description = ""
+    make_trainer(hidden)  # on the labels as they are
+    with pytest.raises(ValueError, match="is_noisy that their format hides, .* would be corrupted again"):
+        make_trainer(hidden, noise=TOKENS)
