@@ -44,7 +44,8 @@ class NoiseTrainer(FiniteTrainer):
     batch before anything is learned from it. Rows that have a mask are read: it has to agree with the labels beside it,
     its rate with the stated noise (by a bound with a false alarm in a million), the labels with what the noise draws
     for their ids, if the description of a data set states it. The realised rate is looked at again with every log entry
-    of the first epoch.
+    of the first epoch. Of rows that have to be made (a transform, a stream, a data set of your own) the first batch is
+    looked at, and the rate; not each mask after it.
 
     `compute_metrics` adds to `eval_loss` and the other exact figures, which are always there; a subclass says what
     predictions it is given. A loss, gradient or weight that is not finite stops the run, see `FiniteTrainer`.

@@ -493,7 +493,7 @@ def test_a_stream_that_begins_again_is_no_further_evidence(make_trainer, seed):
     """Sixteen rows a hundred times have the rate of sixteen rows, which may lie far from the stated one."""
     noise = UniformTokens(error_rate=0.5, vocab_size=V, seed=seed)
     stream = plain_rows(16, 1).to_iterable_dataset().repeat(None)
-    make_trainer(stream, noise=noise, max_steps=400, logging_steps=50).train()
+    make_trainer(stream, noise=noise, max_steps=200, logging_steps=50).train()
 
 
 BAD_MASKS = {
