@@ -43,7 +43,7 @@ def shift_targets(labels: Tensor) -> Tensor:
     labels = check_integers("labels", labels)  # int64: a narrower type may not hold -100
     if labels.ndim != 2:
         raise ValueError(f"labels must be [B, L], got {list(labels.shape)}")
-    return F.pad(labels, (0, 1), value=IGNORE_INDEX)[:, 1:]
+    return F.pad(labels, (-1, 1), value=IGNORE_INDEX)
 
 
 def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
