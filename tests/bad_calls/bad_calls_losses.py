@@ -97,7 +97,7 @@ def rate_of(given: dict[str, Any], nll: np.ndarray) -> np.ndarray:
         confirm(0 <= e < 1, "error_rate")
         return np.float64(e)
     e = floats(e)
-    confirm(e.size == 1 or e.shape == nll.shape, "shape of the rate")
+    confirm(e.size == 1 or np.broadcast_shapes(e.shape, nll.shape) == nll.shape, "shape of the rate")
     confirm(not ((e < 0) | (e > 1)).any(), "error_rate")
     return e.reshape(()) if e.size == 1 else e
 
