@@ -40,7 +40,8 @@ def shift_targets(labels: Tensor) -> Tensor:
         TypeError: labels are no tensor of integers.
         ValueError: they are not [B, L].
     """
-    labels = check_integers("labels", labels)  # int64: a narrower type may not hold -100
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.layout is not torch.strided:
+        labels = check_integers("labels", labels)  # int64: a narrower type may not hold -100
     if labels.ndim != 2:
         raise ValueError(f"labels must be [B, L], got {list(labels.shape)}")
     return F.pad(labels, (-1, 1), value=IGNORE_INDEX)

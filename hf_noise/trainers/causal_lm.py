@@ -189,7 +189,9 @@ class CausalLMTrainer(NoiseTrainer):
         if model.training:
             self.meter.add(nll.detach(), valid, None if is_noisy is None else is_noisy.roll(-1, 1))  # last: no target
             self.watch(nll, inputs.get("sample_id"))
-        total = (self.objective(nll) * valid).sum()
+        minimised = self.objective(nll)
+        # The plain NLL is 0 where there is no target; a corrected one is not.
+        total = (minimised if minimised is nll else minimised * valid).sum()
         loss = self.mean_loss(total, valid, num_items_in_batch)
         if of_router is not None:  # a mean over its tokens: each forward pass has its share of the step
             loss = loss + of_router / (1 if num_items_in_batch is None else self.current_gradient_accumulation_steps)

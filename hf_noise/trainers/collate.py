@@ -186,7 +186,8 @@ class TokenBatches:
         if not isinstance(made, Mapping) or "input_ids" not in made or "labels" not in made:
             given = ", ".join(map(str, made)) if isinstance(made, Mapping) else type(made).__name__
             raise ValueError(f"a batch needs input_ids and labels, the collator (data_collator=) gives: {given}")
-        batch = {name: _tensor(name, made[name]) for name in USED if name in made}
+        is_ours = self.collator is collate_rows  # whose columns are such tensors
+        batch = made if is_ours else {name: _tensor(name, made[name]) for name in USED if name in made}
         batch = padded_on_the_right(batch, rows)
         shape = tuple(batch["input_ids"].shape)
         if len(shape) != 2 or batch["labels"].shape != shape:
@@ -201,7 +202,6 @@ class TokenBatches:
             )
         check_tokens(batch, self.vocab_size)
         return without_padding_as_context(batch)
-
 
     def _collated(self, rows: Any) -> Any:
         try:
