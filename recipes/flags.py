@@ -34,11 +34,19 @@ def door(main: Callable[[], Any]) -> None:
     """
     try:
         main()
+        leave_processes()
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         if not is_refusal(error):
             raise
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def leave_processes() -> None:
+    """End the process group, if there is one: its threads may abort a process that ends with them still running."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def is_refusal(error: Exception) -> bool:

@@ -64,6 +64,7 @@ def main(folder: Path) -> None:
     if rank == 0:
         save_file(weights, folder / "average.safetensors")
     (folder / f"rank{rank}.json").write_text(json.dumps(figures))
+    torch.distributed.destroy_process_group()  # its threads may abort a process that ends with them
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ def main(folder: Path) -> None:
     results, weights = train(folder / "run", 8 // world, "estimated")
     torch.distributed.barrier()
     (folder / f"rank{rank}.json").write_text(json.dumps(results))
+    torch.distributed.destroy_process_group()  # its threads may abort a process that ends with them
 
 
 if __name__ == "__main__":
