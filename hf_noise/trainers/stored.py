@@ -14,7 +14,8 @@ from hf_noise.noise.arrays import as_array
 from hf_noise.trainers.marked import Marked, as_mask
 
 __all__ = [
-    "column_of", "columns_of", "described", "held_columns", "is_same_row", "is_table", "marked_rows", "stored_ids",
+    "column_of", "columns_of", "described", "different_rows", "held_columns", "hides_mask", "is_same_row", "is_table",
+    "marked_rows", "stored_ids",
 ]  # fmt: skip
 
 # So many rows and units are read before training; evenly spread, as a corpus may be sorted.
@@ -118,16 +119,20 @@ def stored_ids(rows: Any) -> np.ndarray | None:
     if isinstance(rows, Subset):
         ids = stored_ids(rows.dataset)
         return None if ids is None or not len(rows) else ids[np.asarray(rows.indices)]
-    # What is not ours may give its rows ids of its own.
-    data = getattr(rows, "dataset", rows) if type(rows).__module__.startswith("hf_noise.") else rows
+    data = _behind(rows)
     return column_of(data, "sample_id") if is_table(data) else None
+
+
+def _behind(rows: Any) -> Any:
+    """What our own wrappers read, such as `PackedRows`; others may give their rows ids of their own."""
+    return getattr(rows, "dataset", rows) if type(rows).__module__.startswith("hf_noise.") else rows
 
 
 def is_same_row(rows: Any, i: int, j: int) -> bool:
     """Whether two places of stored rows hold the same content under one id."""
     if hasattr(rows, "images"):  # DeviceImages, of which none is cropped or turned yet
         return bool((rows.images[i] == rows.images[j]).all())
-    data = getattr(rows, "dataset", rows) if type(rows).__module__.startswith("hf_noise.") else rows
+    data = _behind(rows)
     data = data.with_format(None) if is_table(data) else data
     return _is_equal(data[i], data[j])
 
