@@ -27,7 +27,7 @@ from hf_noise.diffusion import Denoiser, EDMHeunScheduler, EDMPipeline
 from hf_noise.diffusion.preconditioning import scalings
 from hf_noise.losses import LabelTransition, dsm_loss, edm_weight, tdsm_loss, transition_aware_weights
 from hf_noise.models.edm_unet import edm_unet
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import LabelFlips
 from hf_noise.trainers import EDMTrainer
 from hf_noise.trainers.images import DeviceImages
@@ -182,7 +182,7 @@ def measure_tdsm(report: Report, regime: Regime, setting: Setting, device: str) 
     matrix = torch.from_numpy(flips.transition).float().to(device)
     n = 1 if regime.name == "untrained" else setting.batches  # there every step has the same work
     batches = make_batches(regime, n, setting, device)
-    classifier = NoisyClassifier(regime.classes, setting.size, CHANNELS, setting.classifier).eval().to(device)
+    classifier = TimeDependentClassifier(regime.classes, setting.size, CHANNELS, setting.classifier).eval().to(device)
     losses = {
         "plain": plain,
         "loop": lambda denoiser, batch: class_by_class(denoiser, batch, matrix),
@@ -285,7 +285,7 @@ def host_syncs(report: Report, device: str) -> None:
         checked = LabelTransition(flips.transition, device=device)
         matrix = torch.from_numpy(flips.transition).float().to(device)
         batch = make_batches(regime, 1, QUICK, device)[0]
-        classifier = NoisyClassifier(classes, QUICK.size, CHANNELS, QUICK.classifier).eval().to(device)
+        classifier = TimeDependentClassifier(classes, QUICK.size, CHANNELS, QUICK.classifier).eval().to(device)
 
         def count(loss: Callable, classifier: nn.Module | None) -> float:
             step = Step(make_unet(QUICK, classes, device), loss, classifier)  # noqa: B023

@@ -81,7 +81,7 @@ class Settings(ImageSettings):
     augment: Share = field(default=None, metadata={"help": "probability of EDM's augmentation, 0 for none"})
     tau: ShareBelowOne = field(default=0.01, metadata={"help": "tdsm: classes of less weight are left out"})
     classifier: Name | None = field(default=None, metadata={"help": "tdsm: folder or Hub id; trained if not given"})
-    classifier_model: str | None = field(default=None, metadata={"help": "its network, see noisy_classifier.py"})
+    classifier_model: str | None = field(default=None, metadata={"help": "its network, see time_classifier.py"})
     classifier_epochs: Positive | None = field(default=None, metadata={"help": "its passes over the training images"})
     judge: Name | None = field(default=None, metadata={"help": "classifier, folder or Hub id; trained if not given"})
     judge_epochs: Positive | None = field(default=None, metadata={"help": "its passes over the clean training images"})

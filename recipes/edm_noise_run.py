@@ -15,15 +15,15 @@ from accelerate.utils import gather_object
 from classifier_noise import parse as judge_settings
 from classifier_noise_run import Data, check_noise, noise_of
 from judging import accuracy_of_judge, classwise_distance, consistency, load_judge, measured, trained_judge
-from noisy_classifier import parse as classifier_settings
-from noisy_classifier_run import (
+from study import CHECKPOINTS_KEPT, reading, run_all, write_result
+from time_classifier import parse as classifier_settings
+from time_classifier_run import (
     augmentation,
     in_unit_range,
     in_words,
     record_classifier,
-    train_noisy_classifier,
+    train_time_classifier,
 )
-from study import CHECKPOINTS_KEPT, reading, run_all, write_result
 from torch import Tensor
 from transformers import ProgressCallback, TrainingArguments, set_seed
 
@@ -34,7 +34,7 @@ from hf_noise.metrics import (
     frechet_distance,
 )
 from hf_noise.models.edm_unet import edm_unet
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.reports.generation_study import SAMPLES_FILE, TASK
 from hf_noise.reports.provenance import portable
@@ -93,7 +93,7 @@ class Study:
     judge: Extractor
     judge_accuracy: dict
     real_features: Tensor
-    classifier: NoisyClassifier | None
+    classifier: TimeDependentClassifier | None
 
     @classmethod
     def load(cls, settings, args: TrainingArguments, runs: Sequence[Run]) -> Study:
@@ -120,10 +120,10 @@ class Study:
         return in_unit_range(self.data.test if run is None else self.data.scored(run), augment)
 
 
-def given_classifier(name: str, data: Data) -> NoisyClassifier:
+def given_classifier(name: str, data: Data) -> TimeDependentClassifier:
     """The classifier in a folder or on the Hub. Raises ValueError: it is for other images, classes or noise levels."""
     with reading("the classifier", name):
-        classifier = NoisyClassifier.from_pretrained(name)
+        classifier = TimeDependentClassifier.from_pretrained(name)
     classifier.check(
         num_classes=len(data.classes), image_size=data.image_size, num_channels=data.num_channels,
         sigma_data=SIGMA_DATA, P_mean=P_MEAN, P_std=P_STD,
@@ -151,7 +151,9 @@ def train(settings, runs, plans) -> bool:
     return run_all(settings, runs, plans, load=load, make=make_run, left_out=NOT_IN_A_RUN)
 
 
-def classifier_for(settings, run: Run, study: Study, noise: LabelFlips | HumanLabels, on_cpu: bool) -> NoisyClassifier:
+def classifier_for(
+    settings, run: Run, study: Study, noise: LabelFlips | HumanLabels, on_cpu: bool
+) -> TimeDependentClassifier:
     """The classifier of noisy images that was given, or one trained through T on the labels of this run."""
     if study.classifier is not None:
         return study.classifier
@@ -175,7 +177,7 @@ def classifier_for(settings, run: Run, study: Study, noise: LabelFlips | HumanLa
         if not (folder / "record.json").exists():
             started, rows = time.perf_counter(), study.rows(run, settings.flip)
             steps = max(1, round(classifier.epochs * len(rows) / classifier.batch_size))
-            trainer = train_noisy_classifier(
+            trainer = train_time_classifier(
                 rows, study.rows(None), noise=noise, folder=folder, settings=classifier, steps=steps, seed=run.seed,
                 class_names=study.data.classes, on_cpu=on_cpu, title=folder.name,
                 augment=augmentation(settings, run.seed),
@@ -183,7 +185,7 @@ def classifier_for(settings, run: Run, study: Study, noise: LabelFlips | HumanLa
             record_classifier(
                 trainer, folder, classifier, study.data, noise=noise, transition="known", started=started
             )  # fmt: skip
-    return NoisyClassifier.from_pretrained(folder)
+    return TimeDependentClassifier.from_pretrained(folder)
 
 
 def classifier_name(run: Run) -> str:

@@ -31,7 +31,7 @@ _TASKS = {
     "seq2seq": ("transformers", "text2text-generation", "AutoModelForSeq2SeqLM"),
     "image_classification": ("transformers", "image-classification", "AutoModelForImageClassification"),
     "class_conditional_generation": ("diffusers", "unconditional-image-generation", "EDMPipeline"),
-    "noisy_classification": ("hf_noise", "image-classification", "NoisyClassifier"),
+    "noisy_classification": ("hf_noise", "image-classification", "TimeDependentClassifier"),
 }
 
 # Metrics with a name of their own; any other is shown under its key. Order is the order of the card.

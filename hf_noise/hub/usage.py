@@ -46,7 +46,7 @@ def load_model(record: RunRecord, repo_id: str, loader: str, files: Collection[s
     if record.task == "noisy_classification":
         size, channels = record.data["image_size"], record.data["channels"]
         return "\n".join([
-            "import torch", "", "import hf_noise", f"from hf_noise.models.noisy_classifier import {loader}", "",
+            "import torch", "", "import hf_noise", f"from hf_noise.models.time_classifier import {loader}", "",
             f"classifier = {loader}.from_pretrained({quoted(repo_id)})",
             f"images, sigma = torch.rand(1, {channels}, {size}, {size}) * 2 - 1, torch.tensor([0.5])",
             "probabilities = classifier.log_posterior(images + sigma * torch.randn_like(images), sigma).exp()", "",

@@ -3,6 +3,6 @@
 from hf_noise.trainers.causal_lm import CausalLMTrainer
 from hf_noise.trainers.edm import EDMTrainer
 from hf_noise.trainers.image_classifier import ImageClassifierTrainer
-from hf_noise.trainers.noisy_classifier import NoisyClassifierTrainer
+from hf_noise.trainers.time_classifier import TimeClassifierTrainer
 
-__all__ = ["CausalLMTrainer", "EDMTrainer", "ImageClassifierTrainer", "NoisyClassifierTrainer"]
+__all__ = ["CausalLMTrainer", "EDMTrainer", "ImageClassifierTrainer", "TimeClassifierTrainer"]

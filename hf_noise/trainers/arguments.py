@@ -78,7 +78,7 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "compute_metrics": (callable, "a function from predictions to figures by name"),
     "callbacks": (_is_callbacks, "a list of TrainerCallback"),
     "augment": (callable, "a function of images, sample ids and the epoch, such as EDMAugment"),
-    "classifier": (lambda value: isinstance(value, nn.Module), "a torch.nn.Module, such as NoisyClassifier"),
+    "classifier": (lambda value: isinstance(value, nn.Module), "a torch.nn.Module, such as TimeDependentClassifier"),
 }
 
 

@@ -67,8 +67,8 @@ class EDMTrainer(LabelTrainer):
         unet: with K + 1 class embeddings, the last one for images without a label; see `hf_noise.models.edm_unet`.
         noise: `LabelFlips`, drawn here unless the rows have `is_noisy`, or `HumanLabels`, which are in the rows.
         loss: "dsm", or "tdsm" through the transition matrix.
-        classifier: `NoisyClassifier` for "tdsm", trained at the same noise levels on the same classes. It is frozen,
-            and no part of any checkpoint.
+        classifier: `TimeDependentClassifier` for "tdsm", trained at the same noise levels on the same classes. It is
+            frozen, and no part of any checkpoint.
         transition: T [C, C] for "tdsm", rows clean; by default what the classifier was trained through, else that of
             the noise. T = I needs no classifier, and is "dsm" exactly. A T that differs from the classifier's own
             gives a warning.
@@ -206,7 +206,7 @@ class EDMTrainer(LabelTrainer):
         if _is_identity(transition.matrix):
             return None, None
         if classifier is None:
-            raise ValueError('loss="tdsm" needs classifier=, see hf_noise.trainers.NoisyClassifierTrainer')
+            raise ValueError('loss="tdsm" needs classifier=, see hf_noise.trainers.TimeClassifierTrainer')
         self._check_classifier(classifier)
         if is_given and learned_through is not None:
             apart = float((transition.matrix - torch.tensor(learned_through, dtype=torch.float64)).abs().max())

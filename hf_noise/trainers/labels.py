@@ -208,8 +208,8 @@ def check_same_noise(theirs: Any, noise: LabelFlips | HumanLabels | None) -> Non
     It is then of no use here, wherever its T is from: an estimated one too is that of its own labels.
 
     Args:
-        theirs: config of a `NoisyClassifier`. Where it does not state its noise, a T that is "known" tells it. One
-            without T on labels that are stated to be clean fits any noise.
+        theirs: config of a `TimeDependentClassifier`. Where it does not state its noise, a T that is "known" tells it.
+            One without T on labels that are stated to be clean fits any noise.
         noise: of this run; None, of which nothing is known, fits any.
 
     Raises:

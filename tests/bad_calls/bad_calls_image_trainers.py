@@ -15,11 +15,11 @@ from bad_readers import close, confirm, flag, number, reals, same, text, whole
 
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.image import image_classifier
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import HumanLabels, LabelFlips
-from hf_noise.trainers import EDMTrainer, ImageClassifierTrainer, NoisyClassifierTrainer
+from hf_noise.trainers import EDMTrainer, ImageClassifierTrainer, TimeClassifierTrainer
 from hf_noise.trainers.images import DeviceImages
-from hf_noise.trainers.noisy_classifier import VolumePlan
+from hf_noise.trainers.time_classifier import VolumePlan
 
 ROWS, CLASSES = 8, 4
 T = np.full((CLASSES, CLASSES), 0.1) + 0.6 * np.eye(CLASSES)
@@ -45,9 +45,9 @@ def _classifier() -> torch.nn.Module:
 
 
 @functools.cache
-def _noisy_classifier() -> NoisyClassifier:
+def _time_classifier() -> TimeDependentClassifier:
     torch.manual_seed(0)
-    return NoisyClassifier(num_classes=CLASSES, image_size=8, num_channels=1, architecture="cnn-digits")
+    return TimeDependentClassifier(num_classes=CLASSES, image_size=8, num_channels=1, architecture="cnn-digits")
 
 
 @functools.cache
@@ -135,16 +135,16 @@ def check_classifier(given: dict[str, Any], result: dict[str, Any]) -> None:
 def noisy_call(draw: np.random.Generator) -> dict[str, Any]:
     noise = pick(draw, None, flips(draw))
     given = {
-        "model": copy.deepcopy(_noisy_classifier()), "noise": noise, "rows": images(draw),
+        "model": copy.deepcopy(_time_classifier()), "noise": noise, "rows": images(draw),
         "transition": pick(draw, None, T) if noise is None else pick(draw, "known", "estimated", T),
         "volume": None, "eval_sigmas": [0.1, 1.0], "augment": None,
     }  # fmt: skip
     return {name: given[name] for name in given if name in ALWAYS or draw.random() < 0.6}
 
 
-def check_noisy_classifier(given: dict[str, Any], result: dict[str, Any]) -> None:
+def check_time_classifier(given: dict[str, Any], result: dict[str, Any]) -> None:
     check_noise(given, result, LabelFlips | HumanLabels)
-    confirm(isinstance(given["model"], NoisyClassifier), "no model")
+    confirm(isinstance(given["model"], TimeDependentClassifier), "no model")
     check_images(given)
     asked = given["transition"]
     if isinstance(asked, str):
@@ -168,7 +168,7 @@ def edm_call(draw: np.random.Generator) -> dict[str, Any]:
     loss = pick(draw, "dsm", "tdsm")
     given = {
         "model": copy.deepcopy(_unet()), "noise": pick(draw, None, flips(draw)) if loss == "dsm" else flips(draw),
-        "rows": images(draw), "loss": loss, "classifier": None if loss == "dsm" else copy.deepcopy(_noisy_classifier()),
+        "rows": images(draw), "loss": loss, "classifier": None if loss == "dsm" else copy.deepcopy(_time_classifier()),
         "transition": None, "weights": "inverse", "tau": 0.01, "temperature": 1.0,
         "renormalise": False, "grad_classes": pick(draw, "observed", "all"), "chunk": pick(draw, None, 4),
         "ema_decay": 0.9, "label_dropout": 0.0, "sigma_data": 0.5, "P_mean": -1.2, "P_std": 1.2, "augment": None,
@@ -206,7 +206,7 @@ def check_edm(given: dict[str, Any], result: dict[str, Any]) -> None:
 TARGETS = [
     Target("trainers.ImageClassifierTrainer", functools.partial(of_images, ImageClassifierTrainer), image_call,
            check_classifier, WORDS),
-    Target("trainers.NoisyClassifierTrainer", functools.partial(of_images, NoisyClassifierTrainer), noisy_call,
-           check_noisy_classifier, WORDS),
+    Target("trainers.TimeClassifierTrainer", functools.partial(of_images, TimeClassifierTrainer), noisy_call,
+           check_time_classifier, WORDS),
     Target("trainers.EDMTrainer", functools.partial(of_images, EDMTrainer), edm_call, check_edm, WORDS),
 ]  # fmt: skip

@@ -17,8 +17,8 @@ from hf_noise.models.edm_unet import EDM_UNETS, edm_unet
 from hf_noise.models.gpt2 import SIZES, gpt2
 from hf_noise.models.image import SMALL, image_classifier
 from hf_noise.models.loading import folder_of
-from hf_noise.models.noisy_classifier import ARCHITECTURES, NoisyClassifier
 from hf_noise.models.resnet import small_resnet
+from hf_noise.models.time_classifier import ARCHITECTURES, TimeDependentClassifier
 
 PIXELS, CHANNELS, MANY = (1, 16384), (1, 1024), 2**17
 
@@ -66,7 +66,7 @@ def make_classifier(draw: np.random.Generator) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def check_classifier(given: dict[str, Any], result: NoisyClassifier) -> None:
+def check_classifier(given: dict[str, Any], result: TimeDependentClassifier) -> None:
     config, classes = result.config, whole(given["num_classes"], 2, MANY)
     confirm(config.num_classes == classes and config.num_channels == whole(given["num_channels"], *CHANNELS), "numbers")
     confirm(config.image_size == whole(given["image_size"], *PIXELS), "size")
@@ -95,9 +95,9 @@ def check_classifier(given: dict[str, Any], result: NoisyClassifier) -> None:
 
 
 @cache
-def classifier() -> NoisyClassifier:
+def classifier() -> TimeDependentClassifier:
     torch.manual_seed(0)
-    return NoisyClassifier(3, 8, 1, "cnn-digits").eval()
+    return TimeDependentClassifier(3, 8, 1, "cnn-digits").eval()
 
 
 def log_posterior(**given: Any) -> torch.Tensor:
@@ -179,10 +179,10 @@ def check_folder(given: dict[str, Any], result: str | None) -> None:
 TARGETS = [
     Target("models.edm_unet", on_meta(edm_unet), make_unet, check_unet,
            words={"name": ("EDM network",), "image_size": ("pixels",)}),
-    Target("models.NoisyClassifier", on_meta(NoisyClassifier), make_classifier, check_classifier, weight=2,
-           words={"class_names": ("names of classes", "name", "classes"), "num_classes": ("classes",),
+    Target("models.TimeDependentClassifier", on_meta(TimeDependentClassifier), make_classifier, check_classifier,
+           weight=2, words={"class_names": ("names of classes", "name", "classes"), "num_classes": ("classes",),
                   "image_size": ("pixels",)}),
-    Target("models.NoisyClassifier.log_posterior", log_posterior, make_posterior, check_posterior),
+    Target("models.TimeDependentClassifier.log_posterior", log_posterior, make_posterior, check_posterior),
     Target("models.image_classifier", on_meta(image_classifier), make_image, check_image,
            words={"labels": ("names of classes", "the number of labels", "name"), "name": ("image classifier",)}),
     Target("models.gpt2", on_meta(gpt2), make_gpt2, check_gpt2, words={"size": ("GPT-2 size",)}),

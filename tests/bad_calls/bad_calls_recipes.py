@@ -95,7 +95,7 @@ FLAGS: dict[str, dict[str, Kind]] = {
         "label_dropout": BELOW_ONE, "augment": SHARE, "tau": BELOW_ONE, "classifier_epochs": POSITIVE,
         "judge_epochs": POSITIVE, "num_images": COUNT, "sampling_steps": COUNT, "sample_batch": COUNT, "fp16": FLAG,
     },
-    "noisy_classifier": OF_IMAGES | {
+    "time_classifier": OF_IMAGES | {
         "protocol": NAME, "transition": one_of("known", "estimated", "anchor", "identity", "human"),
         "matrix_phases": one_of("short", "paper"), "anchor_quantile": Kind(float, 0, 1, is_open=True),
         "schedule": TEXT, "augment": SHARE, "fp16": FLAG,
@@ -130,7 +130,7 @@ OWN_GOOD = {
     "gpt2_noise": {"source": "embedded/docs-text", "model": "nano"},
     "classifier_noise": {"loss": ["corrected"], "model": "resnet10-digits"},
     "edm_noise": {"loss": ["tdsm"], "plan": "steps"},
-    "noisy_classifier": {"protocol": "cyclic", "transition": ["known", "anchor"]},
+    "time_classifier": {"protocol": "cyclic", "transition": ["known", "anchor"]},
     "evaluate_generation": {"seed": 3, "images": [str(IMAGES)]},
     "sample_edm": {"seed": 3, "classes": [0, 3]},
     "publish_dataset": {"seed": 3, "source": "embedded/docs-text"},

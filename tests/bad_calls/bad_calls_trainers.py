@@ -21,7 +21,7 @@ from bad_readers import close, confirm, flag, number, reals, same, text
 from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback, TrainingArguments
 
 from hf_noise.noise import UniformTokens
-from hf_noise.trainers import CausalLMTrainer, ImageClassifierTrainer, NoisyClassifierTrainer
+from hf_noise.trainers import CausalLMTrainer, ImageClassifierTrainer, TimeClassifierTrainer
 
 TOKENS, LENGTH, CLASSES, ROWS = 31, 6, 4, 8
 _FOLDER = tempfile.TemporaryDirectory()
@@ -100,7 +100,7 @@ def train_step(cls: type, model: Any, rows: Any, **given: Any) -> dict[str, Any]
         return told | {"loss": loss}
     # What these two draw beside the noise of labels has twins in their own tests.
     told["is_loss"] = math.isfinite(loss) and 0 < loss < 1e9
-    if cls is NoisyClassifierTrainer:
+    if cls is TimeClassifierTrainer:
         learned = trainer.volume is not None
         told |= {"transition": None if learned else trainer.transition, "eval_sigmas": list(trainer.eval_sigmas)}
     return told

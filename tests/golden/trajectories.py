@@ -18,9 +18,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
 
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.image import image_classifier
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import LabelFlips, UniformTokens
-from hf_noise.trainers import CausalLMTrainer, EDMTrainer, ImageClassifierTrainer, NoisyClassifierTrainer
+from hf_noise.trainers import CausalLMTrainer, EDMTrainer, ImageClassifierTrainer, TimeClassifierTrainer
 from hf_noise.trainers.images import CropFlip, DeviceImages
 
 FILE = Path(__file__).with_suffix(".json")
@@ -60,9 +60,9 @@ def classifier(folder: Path, **options: Any):
 
 
 def of_noisy_images(folder: Path, **options: Any):
-    model = NoisyClassifier(num_classes=CLASSES, image_size=8, num_channels=1, architecture="cnn-digits")
+    model = TimeDependentClassifier(num_classes=CLASSES, image_size=8, num_channels=1, architecture="cnn-digits")
     rows, args = images(60), arguments(folder)
-    return NoisyClassifierTrainer(model, args, noise=FLIPS, train_dataset=rows, eval_dataset=images(13), **options)
+    return TimeClassifierTrainer(model, args, noise=FLIPS, train_dataset=rows, eval_dataset=images(13), **options)
 
 
 def diffusion(folder: Path, loss: str):
@@ -70,7 +70,7 @@ def diffusion(folder: Path, loss: str):
     torch.nn.init.normal_(unet.conv_out.weight, std=0.1)
     through = None
     if loss == "tdsm":
-        through = NoisyClassifier(
+        through = TimeDependentClassifier(
             CLASSES, 8, 1, "cnn-digits", transition=FLIPS.transition.tolist(), transition_source="known"
         )
     return EDMTrainer(

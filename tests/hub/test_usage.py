@@ -24,7 +24,7 @@ from hf_noise.diffusion import EDMHeunScheduler, EDMPipeline
 from hf_noise.hub.card import model_card
 from hf_noise.hub.push import push_checkpoint, push_dataset
 from hf_noise.models.image import image_classifier
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import LabelFlips
 from hf_noise.reports.record import RunRecord
 
@@ -148,7 +148,7 @@ def models(tmp_path):
     noise = LabelFlips.cyclic(ratio=1, num_classes=3, seed=4)
     classifier = image_classifier("resnet10-digits", labels=["a", "b", "c"], image_size=8, num_channels=1).eval()
     classifier.config.hf_noise = noise.to_dict()
-    of_noise = NoisyClassifier(
+    of_noise = TimeDependentClassifier(
         num_classes=3, image_size=8, num_channels=1, architecture="cnn-digits", transition=noise.transition.tolist(),
         transition_source="known", hf_noise=noise.to_dict(),
     ).eval()  # fmt: skip

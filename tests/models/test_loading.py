@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hf_noise.diffusion import EDMHeunScheduler, EDMPipeline
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.image import image_classifier
 from hf_noise.models.loading import load_whole
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.time_classifier import TimeDependentClassifier
 
 
 def saved(kind: str, folder: Path) -> Path:
@@ -24,7 +25,7 @@ def saved(kind: str, folder: Path) -> Path:
         image_classifier("resnet10-digits", labels=3, image_size=8, num_channels=1).save_pretrained(folder)
         return folder / "model.safetensors"
     if kind == "classifier":
-        NoisyClassifier(3, 8, 1, "cnn-digits").save_pretrained(folder)
+        TimeDependentClassifier(3, 8, 1, "cnn-digits").save_pretrained(folder)
         return folder / "diffusion_pytorch_model.safetensors"
     unet = edm_unet("edm-digits", num_classes=3, image_size=8, num_channels=1)
     EDMPipeline(unet, EDMHeunScheduler(), num_classes=3).save_pretrained(folder)
@@ -33,8 +34,8 @@ def saved(kind: str, folder: Path) -> Path:
 
 LOADERS = {
     "judge": lambda folder: load_whole(AutoModelForImageClassification.from_pretrained, folder, use_safetensors=True),
-    "classifier": NoisyClassifier.from_pretrained,
-    "classifier in full memory": lambda folder: NoisyClassifier.from_pretrained(folder, low_cpu_mem_usage=False),
+    "classifier": TimeDependentClassifier.from_pretrained,
+    "classifier in full memory": functools.partial(TimeDependentClassifier.from_pretrained, low_cpu_mem_usage=False),
     "pipeline": EDMPipeline.from_pretrained,
     "pipeline in full memory": lambda folder: EDMPipeline.from_pretrained(folder, low_cpu_mem_usage=False),
 }
@@ -80,12 +81,12 @@ def test_a_file_that_is_cut_or_empty(kind, tmp_path):
 
 def test_what_is_whole_is_loaded_as_it_was(tmp_path):
     saved("classifier", tmp_path)
-    model, info = NoisyClassifier.from_pretrained(tmp_path, output_loading_info=True)
+    model, info = TimeDependentClassifier.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"] and not model.training
     stored = load_file(tmp_path / "diffusion_pytorch_model.safetensors")
     assert all(torch.equal(stored[name], value) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match="would draw weights at random; leave it out"):
-        NoisyClassifier.from_pretrained(tmp_path, ignore_mismatched_sizes=True)
+        TimeDependentClassifier.from_pretrained(tmp_path, ignore_mismatched_sizes=True)
 
 
 def test_many_tensors_are_counted_and_three_named(tmp_path):
@@ -93,7 +94,7 @@ def test_many_tensors_are_counted_and_three_named(tmp_path):
     save_file({"a": torch.zeros(1)}, path)
     missing = r"18 tensors \(network\S+, network\S+, network\S+ and 15 more\) missing"
     with pytest.raises(ValueError, match=rf"{missing}; 1 tensor \(a\) unknown to the network"):
-        NoisyClassifier.from_pretrained(tmp_path)
+        TimeDependentClassifier.from_pretrained(tmp_path)
 
 
 def test_the_variant_that_is_asked_for_is_the_one_that_is_checked(tmp_path):
@@ -128,7 +129,7 @@ def test_a_network_that_is_given_is_not_read(tmp_path):
 
 @pytest.mark.parametrize("name", ["/not/there", "./not-there", "../not-there", "", Path("not-there")])
 def test_a_path_that_is_not_there_is_no_name_on_the_hub(name):
-    for load in (NoisyClassifier.from_pretrained, EDMPipeline.from_pretrained):
+    for load in (TimeDependentClassifier.from_pretrained, EDMPipeline.from_pretrained):
         with pytest.raises(FileNotFoundError):
             load(name)
     with pytest.raises(TypeError, match="a folder or by the name of a repository, got 3"):

@@ -9,8 +9,8 @@ import classifier_noise
 import edm_noise
 import evaluate_generation
 import gpt2_noise
-import noisy_classifier
 import pytest
+import time_classifier
 from flags import door, is_refusal
 
 from hf_noise.data.reading import CorpusError
@@ -61,7 +61,7 @@ def test_errors_of_processes_that_build_data():
         assert is_refusal(found.value) == expected
 
 
-@pytest.mark.parametrize("recipe", [gpt2_noise, classifier_noise, edm_noise, noisy_classifier, evaluate_generation])
+@pytest.mark.parametrize("recipe", [gpt2_noise, classifier_noise, edm_noise, time_classifier, evaluate_generation])
 def test_the_help_of_negated_flags(recipe, capsys):
     with pytest.raises(SystemExit):
         recipe.main(["--help"])
@@ -83,7 +83,7 @@ def test_plans_that_a_recipe_does_not_take(recipe, plans, capsys):
     assert f"argument --plan: invalid choice: table9 (choose from {', '.join(plans.split())})" in told
 
 
-@pytest.mark.parametrize("recipe", [classifier_noise, edm_noise, noisy_classifier])
+@pytest.mark.parametrize("recipe", [classifier_noise, edm_noise, time_classifier])
 def test_a_dry_run_refuses_rates_that_the_classes_cannot_have(recipe):
     for data in ([], ["--data", "hf_noise/imagenet-noisy", "--classes", "10"], ["--data", "hf_noise/mnist-noisy"]):
         with pytest.raises(ValueError, match=r"0.952381 \(ratio 20\) is past .* for 10 classes.*allow_adversarial"):

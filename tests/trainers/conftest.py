@@ -10,9 +10,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
 
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.image import image_classifier
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import UniformTokens
-from hf_noise.trainers import CausalLMTrainer, EDMTrainer, ImageClassifierTrainer, NoisyClassifierTrainer
+from hf_noise.trainers import CausalLMTrainer, EDMTrainer, ImageClassifierTrainer, TimeClassifierTrainer
 from hf_noise.trainers.images import DeviceImages
 
 VOCABULARY = 64
@@ -111,7 +111,7 @@ def digit_images():
 
 
 #: Our trainers; a new one belongs here, and is then held to what all of them promise.
-TRAINERS = ("causal_lm", "image_classifier", "noisy_classifier", "edm")
+TRAINERS = ("causal_lm", "image_classifier", "time_classifier", "edm")
 
 
 @pytest.fixture(params=TRAINERS)
@@ -136,13 +136,13 @@ def any_trainer(tiny_gpt2, random_rows, digit_images, arguments):
                 lambda: image_classifier("resnet10-digits", labels=4, image_size=8, num_channels=1),
                 ImageClassifierTrainer,
             ),
-            "noisy_classifier": (
-                lambda: NoisyClassifier(num_classes=4, image_size=8, num_channels=1, architecture="cnn-digits"),
-                NoisyClassifierTrainer,
+            "time_classifier": (
+                lambda: TimeDependentClassifier(num_classes=4, image_size=8, num_channels=1, architecture="cnn-digits"),
+                TimeClassifierTrainer,
             ),
             "edm": (lambda: edm_unet("edm-digits", num_classes=4, image_size=8, num_channels=1), EDMTrainer),
         }[kind]
-        if kind == "noisy_classifier":
+        if kind == "time_classifier":
             own = {"transition": None} | own
         args = arguments(**({"per_device_train_batch_size": 8, "optim": "sgd", "learning_rate": 1e-3} | settings))
         return cls(model or made(), args, train_dataset=rows, eval_dataset=eval_rows, **own)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import TrainingArguments
 
 from hf_noise.models.edm_unet import edm_unet
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import LabelFlips
 from hf_noise.trainers import EDMTrainer
 from hf_noise.trainers.images import DeviceImages
@@ -41,7 +41,7 @@ def train(folder: Path, batch_size: int) -> tuple[dict, dict[str, torch.Tensor]]
     torch.manual_seed(0)
     unet = edm_unet("edm-digits", num_classes=CLASSES, image_size=8, num_channels=1)
     torch.nn.init.normal_(unet.conv_out.weight, std=0.1)
-    classifier = NoisyClassifier(
+    classifier = TimeDependentClassifier(
         CLASSES, 8, 1, "cnn-digits", transition=NOISE.transition.tolist(), transition_source="known"
     )
     trainer = EDMTrainer(

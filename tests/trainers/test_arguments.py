@@ -87,7 +87,7 @@ def test_functions_whose_work_is_done_here_are_refused(any_trainer, kind, name):
         any_trainer(kind, **{name: lambda *args, **kwargs: 1 / 0})
 
 
-@pytest.mark.parametrize("cls", ["CausalLMTrainer", "ImageClassifierTrainer", "NoisyClassifierTrainer", "EDMTrainer"])
+@pytest.mark.parametrize("cls", ["CausalLMTrainer", "ImageClassifierTrainer", "TimeClassifierTrainer", "EDMTrainer"])
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -169,7 +169,7 @@ def test_exact_figures_do_not_depend_on_how_predictions_are_kept(any_trainer, ki
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [("causal_lm", {"loss": "corrected", "error_rate": "learned"}), ("noisy_classifier", {"transition": "estimated"})],
+    [("causal_lm", {"loss": "corrected", "error_rate": "learned"}), ("time_classifier", {"transition": "estimated"})],
 )
 def test_a_scheduler_made_before_a_learned_parameter_is_refused(any_trainer, kind, options):
     model = any_trainer(kind).model

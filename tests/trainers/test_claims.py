@@ -563,9 +563,9 @@ def test_clean_classes_have_to_be_asked_for_by_name(any_trainer, digit_images):
     rows = digit_images()
     rows.info = described({"x": [1]}, flips(0.0)).info
     with pytest.raises(ValueError, match="would be no noise at all .T = I.: the rows say"):
-        any_trainer("noisy_classifier", rows=rows, transition="known")
-    assert any_trainer("noisy_classifier", rows=rows, transition=None).model.config.predicts == "noisy"
-    asked = any_trainer("noisy_classifier", rows=rows, transition="known", noise=flips(0.0)).model
+        any_trainer("time_classifier", rows=rows, transition="known")
+    assert any_trainer("time_classifier", rows=rows, transition=None).model.config.predicts == "noisy"
+    asked = any_trainer("time_classifier", rows=rows, transition="known", noise=flips(0.0)).model
     assert asked.config.predicts == "clean"
     with pytest.raises(ValueError, match="would go through no noise at all .T = I."):
         any_trainer("edm", rows=rows, loss="tdsm", classifier=asked)

@@ -16,10 +16,10 @@ import hf_noise
 from hf_noise.diffusion import Denoiser, EDMPipeline
 from hf_noise.losses import dsm_loss, tdsm_loss, transition_aware_weights
 from hf_noise.models.edm_unet import edm_unet
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import LabelFlips
 from hf_noise.noise.normals_torch import normals
-from hf_noise.trainers import EDMTrainer, NoisyClassifierTrainer
+from hf_noise.trainers import EDMTrainer, TimeClassifierTrainer
 from hf_noise.trainers.edm_augment import EDMAugment
 from hf_noise.trainers.images import DeviceImages
 from hf_noise.trainers.labels import check_same_noise
@@ -49,7 +49,7 @@ def classifier(noise=None, **changes):
     torch.manual_seed(1)
     told = {} if noise is None else {"transition": noise.transition.tolist(), "transition_source": "known"}
     given = {"num_classes": CLASSES, "image_size": SIZE, "num_channels": 1, "architecture": "cnn-digits", **told}
-    return NoisyClassifier(**(given | changes))
+    return TimeDependentClassifier(**(given | changes))
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def test_the_inverse_form_with_a_classifier_of_noisy_labels(arguments):
 def test_a_classifier_of_labels_of_unknown_noise(arguments):
     """Labels that someone brings, without `noise`: the classifier predicts noisy ones, and the inverse form fits."""
     transition, data = flips(ratio=0.3).transition, rows(sample_id=torch.arange(32))
-    helper = NoisyClassifierTrainer(classifier(), arguments(), train_dataset=data, transition=None).model
+    helper = TimeClassifierTrainer(classifier(), arguments(), train_dataset=data, transition=None).model
     options = {"loss": "tdsm", "classifier": helper, "transition": transition}
     with pytest.raises(ValueError, match='weights="bayes" takes a classifier of clean labels, this one predicts noisy'):
         build(arguments, data, **options)

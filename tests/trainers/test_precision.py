@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from hf_noise.models.edm_unet import edm_unet
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import LabelFlips
-from hf_noise.trainers import EDMTrainer, NoisyClassifierTrainer
+from hf_noise.trainers import EDMTrainer, TimeClassifierTrainer
 from hf_noise.trainers.edm_augment import EDMAugment
 from hf_noise.trainers.images import DeviceImages
 
@@ -26,7 +26,7 @@ def rows(n=32):
 
 def classifier(**told):
     torch.manual_seed(1)
-    return NoisyClassifier(4, 8, 1, "cnn-digits", **told)
+    return TimeDependentClassifier(4, 8, 1, "cnn-digits", **told)
 
 
 def diffusion(args, seen):
@@ -44,7 +44,7 @@ def of_noisy_images(args, seen):
     model = classifier(augmentation=True)
     model.network.convolutions[0].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     options = {"transition": "estimated", "augment": EDMAugment(probability=0.5)}
-    return NoisyClassifierTrainer(model, args, noise=NOISE, train_dataset=rows(), channels_last=True, **options)
+    return TimeClassifierTrainer(model, args, noise=NOISE, train_dataset=rows(), channels_last=True, **options)
 
 
 @pytest.fixture

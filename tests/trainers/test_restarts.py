@@ -21,9 +21,9 @@ from transformers.trainer_jit_checkpoint import CheckpointManager
 
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.image import image_classifier
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import LabelFlips, UniformTokens
-from hf_noise.trainers import CausalLMTrainer, EDMTrainer, ImageClassifierTrainer, NoisyClassifierTrainer
+from hf_noise.trainers import CausalLMTrainer, EDMTrainer, ImageClassifierTrainer, TimeClassifierTrainer
 from hf_noise.trainers.checkpoints import adopt, check, last_complete_checkpoint, newest
 from hf_noise.trainers.folders import LOCK_FILE
 from hf_noise.trainers.images import CropFlip, DeviceImages
@@ -37,7 +37,7 @@ COMMON = [
 FILES = {
     "causal_lm": [*COMMON, "config.json", "generation_config.json"],
     "image_classifier": [*COMMON, "config.json"],
-    "noisy_classifier": COMMON,
+    "time_classifier": COMMON,
     "edm": [*COMMON, "ema.safetensors"],
 }
 
@@ -90,9 +90,9 @@ def make(kind, folder, seed=0, **changes):
     if kind == "image_classifier":
         model = image_classifier("resnet10-digits", labels=CLASSES, image_size=SIZE, num_channels=1)
         return ImageClassifierTrainer(model, args, noise=noise, train_dataset=pictures(), eval_dataset=pictures())
-    if kind == "noisy_classifier":
-        model = NoisyClassifier(**shape, architecture="cnn-digits")
-        return NoisyClassifierTrainer(model, args, noise=noise, transition="estimated", train_dataset=pictures())
+    if kind == "time_classifier":
+        model = TimeDependentClassifier(**shape, architecture="cnn-digits")
+        return TimeClassifierTrainer(model, args, noise=noise, transition="estimated", train_dataset=pictures())
     return EDMTrainer(edm_unet("edm-digits", **shape), args, noise=noise, ema_decay=0.9, train_dataset=pictures())
 
 

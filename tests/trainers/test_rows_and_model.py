@@ -278,7 +278,7 @@ def test_what_rows_lack_or_have_wrong_is_said(any_trainer, make_trainer, noise):
         any_trainer("image_classifier", image_rows([0] * 8, PIXELS.permute(0, 2, 3, 1)), model=resnet()).train()
     with pytest.raises(ValueError, match="column 'labels' holds None, which is no number; leave such rows out"):
         any_trainer("image_classifier", image_rows([0] * 7 + [None]), model=resnet()).train()
-    for kind in ("edm", "noisy_classifier"):
+    for kind in ("edm", "time_classifier"):
         rows = image_rows([0] * 8, PIXELS.abs() * 255, sample_id=range(8))
         with pytest.raises(ValueError, match=r"images must lie in \[-1, 1\], those of the first batch do in"):
             any_trainer(kind, rows, eval_rows=rows).train()

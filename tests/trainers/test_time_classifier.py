@@ -15,15 +15,15 @@ from transformers import TrainingArguments
 
 from hf_noise.hub.load import load_noise
 from hf_noise.losses import VolumeMinimisation, transition_nll
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import HumanLabels, LabelFlips, UniformTokens
 from hf_noise.noise.normals_torch import normals
-from hf_noise.trainers import NoisyClassifierTrainer
+from hf_noise.trainers import TimeClassifierTrainer
 from hf_noise.trainers.images import DeviceImages
-from hf_noise.trainers.noisy_classifier import VolumePlan
+from hf_noise.trainers.time_classifier import VolumePlan
 
-SCRIPT = Path(__file__).with_name("noisy_classifier_processes.py")
-SPEC = importlib.util.spec_from_file_location("noisy_classifier_processes", SCRIPT)
+SCRIPT = Path(__file__).with_name("time_classifier_processes.py")
+SPEC = importlib.util.spec_from_file_location("time_classifier_processes", SCRIPT)
 shared = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(shared)
 CLASSES, SIZE, network, rows = shared.CLASSES, shared.SIZE, shared.network, shared.rows
@@ -49,7 +49,7 @@ def flips(e=0.4, **options):
 def make(arguments, *, data=None, model=None, **options):
     changes = {name: options.pop(name) for name in list(options) if name in TrainingArguments.__dataclass_fields__}
     data = data or rows()
-    return NoisyClassifierTrainer(
+    return TimeClassifierTrainer(
         model or network(), arguments(**changes), train_dataset=data, eval_dataset=rows(13, 1), **options
     )
 
@@ -160,7 +160,7 @@ def test_the_best_model_comes_back_with_its_matrix(arguments, tmp_path):
 def test_a_saved_classifier_tells_its_noise_and_matrix(arguments, tmp_path, transition):
     trainer = train(arguments, noise=flips(), transition=transition, channels_last=True)
     trainer.save_model(str(tmp_path / "saved"))
-    loaded = NoisyClassifier.from_pretrained(tmp_path / "saved").eval().to(memory_format=torch.channels_last)
+    loaded = TimeDependentClassifier.from_pretrained(tmp_path / "saved").eval().to(memory_format=torch.channels_last)
     x, sigma = torch.randn(2, 1, SIZE, SIZE), torch.ones(2)
     assert torch.equal(loaded(x, sigma), trainer.model.eval()(x, sigma))
     assert loaded.config.transition_source == transition and loaded.predicts == "clean"
@@ -176,7 +176,7 @@ def test_augmentation_is_handed_on_in_training_alone(arguments):
         return images.flip(-1), torch.ones(len(images), 9)
 
     torch.manual_seed(0)
-    model = NoisyClassifier(CLASSES, SIZE, 1, "cnn-digits", augmentation=True)
+    model = TimeDependentClassifier(CLASSES, SIZE, 1, "cnn-digits", augmentation=True)
     told = []
     model.register_forward_pre_hook(lambda module, inputs: told.append(len(inputs) > 2 and inputs[2] is not None))
     trainer = train(arguments, model=model, data=rows(8), noise=flips(), augment=augment, max_steps=2)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_noise.models.noisy_classifier import ARCHITECTURES, NoisyClassifier
+from hf_noise.models.time_classifier import ARCHITECTURES, TimeDependentClassifier
 
 SIZES = {"cnn-digits": (8, 1), "cnn-mnist": (32, 1), "resnet18": (32, 3), "resnet34": (32, 3), "unet-encoder": (16, 3)}
 
@@ -17,7 +17,7 @@ def classifier(architecture="cnn-digits", classes=5, **options):
     torch.manual_seed(0)
     size, channels = SIZES[architecture]
     options = {"block_out_channels": (16, 32), "layers_per_block": 1} | options
-    return NoisyClassifier(
+    return TimeDependentClassifier(
         num_classes=classes, image_size=size, num_channels=channels, architecture=architecture, **options
     ).eval()
 
@@ -68,7 +68,7 @@ def test_saved_and_loaded_it_says_the_same(tmp_path, architecture):
     model = classifier(architecture, 2, P_mean=-1.0, hf_noise=noise, **facts)
     model.save_pretrained(tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
-    loaded = NoisyClassifier.from_pretrained(tmp_path).eval()
+    loaded = TimeDependentClassifier.from_pretrained(tmp_path).eval()
     x, sigma = images(architecture), torch.tensor([0.1, 0.3, 2.0])
     assert torch.equal(loaded(x, sigma), model(x, sigma))
     assert {name: loaded.config[name] for name in facts} == facts
@@ -88,9 +88,9 @@ def test_weights_in_pickle_form_are_not_loaded(tmp_path):
     torch.save(model.state_dict(), tmp_path / "diffusion_pytorch_model.bin")
     for options in ({}, {"use_safetensors": None}):
         with pytest.raises(OSError, match="safetensors"):
-            NoisyClassifier.from_pretrained(tmp_path, **options)
+            TimeDependentClassifier.from_pretrained(tmp_path, **options)
     with pytest.raises(ValueError, match="loads safetensors only"):
-        NoisyClassifier.from_pretrained(tmp_path, use_safetensors=False)
+        TimeDependentClassifier.from_pretrained(tmp_path, use_safetensors=False)
 
 
 def test_temperature_divides_the_logits():
@@ -135,7 +135,7 @@ def test_logits_stay_float32_under_autocast():
 )
 def test_what_cannot_be_built_is_refused(options, message):
     with pytest.raises((ValueError, TypeError), match=message):
-        NoisyClassifier(**options)
+        TimeDependentClassifier(**options)
 
 
 @pytest.mark.parametrize("temperature", [0, math.inf, math.nan])
@@ -166,6 +166,6 @@ def test_kinds_that_are_refused():
 
 def test_numbers_of_numpy_are_saved_as_plain_ones(tmp_path):
     told = {"P_mean": np.float32(-1), "num_classes": np.int64(5), "transition": np.eye(5), "transition_source": "known"}
-    NoisyClassifier(image_size=8, num_channels=1, architecture="cnn-digits", **told).save_pretrained(tmp_path)
-    config = NoisyClassifier.from_pretrained(tmp_path).config
+    TimeDependentClassifier(image_size=8, num_channels=1, architecture="cnn-digits", **told).save_pretrained(tmp_path)
+    config = TimeDependentClassifier.from_pretrained(tmp_path).config
     assert config.P_mean == -1 and config.num_classes == 5 and config.transition == np.eye(5).tolist()

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).with_name("noisy_classifier_processes.py")
-SPEC = importlib.util.spec_from_file_location("noisy_classifier_processes", SCRIPT)
+SCRIPT = Path(__file__).with_name("time_classifier_processes.py")
+SPEC = importlib.util.spec_from_file_location("time_classifier_processes", SCRIPT)
 shared = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(shared)
 

@@ -1,4 +1,4 @@
-"""One run of `noisy_classifier.py` after the other; `train_noisy_classifier` also serves other recipes."""
+"""One run of `time_classifier.py` after the other; `train_time_classifier` also serves other recipes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from torch import Tensor
 from transformers import ProgressCallback, TrainingArguments, set_seed
 
 from hf_noise.analysis.transition import anchor_transition, transition_error
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.schedule import plan_named
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import figure, markdown_table
-from hf_noise.trainers import NoisyClassifierTrainer
+from hf_noise.trainers import TimeClassifierTrainer
 from hf_noise.trainers.edm_augment import EDMAugment
 from hf_noise.trainers.images import CropFlip, DeviceImages
 from hf_noise.trainers.launch import check_disk, split_batch, training_world
-from hf_noise.trainers.noisy_classifier import VolumePlan
 from hf_noise.trainers.progress import FigureProgress
 from hf_noise.trainers.resuming import AUTO
+from hf_noise.trainers.time_classifier import VolumePlan
 
 TRANSITIONS = ("known", "estimated", "anchor", "human", "none")
 # Anchor points are looked for among images with hardly any noise.
@@ -83,7 +83,7 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
     rows = data.scored(run)
     noise = noise_of(run, data, rows)
     mirror = CropFlip(padding=0, flip=True, seed=run.seed) if settings.flip else None
-    trainer = train_noisy_classifier(
+    trainer = train_time_classifier(
         in_unit_range(rows, mirror), in_unit_range(data.test), noise=noise, folder=folder, settings=settings,
         transition=run.transition, class_names=data.classes, steps=plan.steps, seed=run.seed, on_cpu=on_cpu,
         title=title, augment=augmentation(settings, run.seed),
@@ -92,7 +92,7 @@ def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, t
 
 
 def record_classifier(
-    trainer: NoisyClassifierTrainer,
+    trainer: TimeClassifierTrainer,
     folder: Path,
     settings: Any,
     data: Data,
@@ -104,7 +104,7 @@ def record_classifier(
     """Measure a classifier and write its record and card, after which its folder counts as finished.
 
     Args:
-        settings: `noisy_classifier.Settings`.
+        settings: `time_classifier.Settings`.
         transition: one of `TRANSITIONS`.
         started: `time.perf_counter()` before it was trained.
     """
@@ -113,7 +113,7 @@ def record_classifier(
         model, args = trainer.model, trainer.args
         plan = plan_named("budget").plan(noise.ratio, steps=args.max_steps, batch_size=settings.batch_size)
         record = RunRecord(
-            name=folder.name, task="noisy_classification", recipe="recipes/noisy_classifier.py", seed=args.seed,
+            name=folder.name, task="noisy_classification", recipe="recipes/time_classifier.py", seed=args.seed,
             settings=asdict(settings),
             model={"name": settings.model, "parameters": model.num_parameters(), "config": dict(model.config)},
             data={
@@ -131,7 +131,7 @@ def record_classifier(
     trainer.accelerator.wait_for_everyone()
 
 
-def train_noisy_classifier(
+def train_time_classifier(
     rows: DeviceImages,
     test: DeviceImages,
     *,
@@ -145,18 +145,18 @@ def train_noisy_classifier(
     on_cpu: bool = False,
     title: str = "classifier",
     augment: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] | None = None,
-) -> NoisyClassifierTrainer:
+) -> TimeClassifierTrainer:
     """Train a classifier of noisy images and save it in `folder`, going on from its last checkpoint if it has one.
 
     Args:
         rows, test: images in [-1, 1] (`in_unit_range`), with labels and sample ids.
         noise: what the labels of `rows` suffer.
-        folder: for checkpoints, and at the end for `NoisyClassifier.from_pretrained`.
-        settings: `noisy_classifier.Settings`, or whatever has its fields from `model` on that concern training.
+        folder: for checkpoints, and at the end for `TimeDependentClassifier.from_pretrained`.
+        settings: `time_classifier.Settings`, or whatever has its fields from `model` on that concern training.
         transition: one of `TRANSITIONS`; "human" and "known" both take T of the noise, "none" corrects nothing.
         class_names: of the C classes.
         steps: of the optimiser.
-        augment: of training images, see `NoisyClassifierTrainer`.
+        augment: of training images, see `TimeClassifierTrainer`.
 
     Returns:
         The trainer; its `model` is the classifier, its `transition` what that was trained through.
@@ -164,7 +164,7 @@ def train_noisy_classifier(
     rows_per_pass, accumulation = split_batch(settings.batch_size, training_world(), settings.micro_batch)
     given = None if transition == "none" else {"human": "known"}.get(transition, transition)
     if transition == "anchor":
-        plain = train_noisy_classifier(
+        plain = train_time_classifier(
             rows, test, noise=noise, folder=folder / "plain", settings=settings, transition="none",
             class_names=class_names, steps=steps, seed=seed, on_cpu=on_cpu, title=f"{title}, plain", augment=augment,
         )  # fmt: skip
@@ -179,12 +179,12 @@ def train_noisy_classifier(
         dataloader_drop_last=len(rows) >= settings.batch_size, report_to="none", seed=seed,
     )  # fmt: skip
     set_seed(seed)
-    model = NoisyClassifier(
+    model = TimeDependentClassifier(
         num_classes=len(class_names), image_size=rows.images.shape[-1], num_channels=rows.images.shape[1],
         architecture=settings.model, class_names=list(class_names), augmentation=augment is not None,
     )  # fmt: skip
     check_disk(folder, model.num_parameters(), CHECKPOINTS_KEPT + 1)
-    trainer = NoisyClassifierTrainer(
+    trainer = TimeClassifierTrainer(
         model, args, noise=noise, transition=given, volume=PLANS[settings.matrix_phases], augment=augment,
         train_dataset=rows, eval_dataset=test,
     )  # fmt: skip
@@ -196,7 +196,7 @@ def train_noisy_classifier(
 
 
 @torch.no_grad()
-def noisy_posterior(trainer: NoisyClassifierTrainer, rows: DeviceImages, batch_size: int = 1024) -> np.ndarray:
+def noisy_posterior(trainer: TimeClassifierTrainer, rows: DeviceImages, batch_size: int = 1024) -> np.ndarray:
     """p(noisy label | x_t) float64 [N, C] of all rows at a small noise level, the same on every process."""
     model, found = trainer.model.eval(), []
     for start in range(0, len(rows), batch_size):
@@ -208,7 +208,7 @@ def noisy_posterior(trainer: NoisyClassifierTrainer, rows: DeviceImages, batch_s
     return torch.cat(found).numpy()
 
 
-def measure(trainer: NoisyClassifierTrainer, noise: LabelFlips | HumanLabels) -> dict[str, dict]:
+def measure(trainer: TimeClassifierTrainer, noise: LabelFlips | HumanLabels) -> dict[str, dict]:
     """The figures of a run, each with the number of images, or of entries of T, behind it."""
     found = trainer.evaluate()
     n = found["eval_images"]

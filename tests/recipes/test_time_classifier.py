@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 
-import noisy_classifier
 import numpy as np
 import pytest
+import time_classifier
 from huggingface_hub import ModelCard
 from printed import printed_by
 
 import hf_noise
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import LabelFlips
 from hf_noise.reports.record import read_records
 
-main = functools.partial(printed_by, noisy_classifier.main)
+main = functools.partial(printed_by, time_classifier.main)
 
 
 TINY = ["--train_rows", "128", "--epochs", "1", "--batch_size", "16", "--save_steps", "4", "--logging_steps", "4"]
@@ -33,7 +33,7 @@ def test_every_way_to_a_matrix_gives_a_classifier_and_a_line(study):
     truth = LabelFlips.symmetric(ratio=1.0, num_classes=10)
     for transition, source in (("known", "known"), ("estimated", "estimated"), ("anchor", "given")):
         name = f"r1-symmetric-{transition}-seed0"
-        model, record = NoisyClassifier.from_pretrained(folder / name), records.pop(name)
+        model, record = TimeDependentClassifier.from_pretrained(folder / name), records.pop(name)
         assert model.config.transition_source == source and model.config.class_names[3] == "3"
         assert hf_noise.load_noise(folder / name) == truth
         error = np.abs(np.asarray(model.config.transition) - truth.transition).mean()
@@ -76,5 +76,5 @@ def test_the_rate_of_human_labels_is_not_made_up():
 )
 def test_what_makes_no_sense_is_refused(arguments, message, capsys):
     with pytest.raises(SystemExit):
-        noisy_classifier.main(arguments)
+        time_classifier.main(arguments)
     assert message in capsys.readouterr().err

@@ -1,14 +1,15 @@
 """Classifiers of noisy images at every noise level, learned from wrong labels: what TDSM takes its weights from.
 
-    accelerate launch recipes/noisy_classifier.py            # handwritten digits, minutes on 2 cores, no network
-    accelerate launch recipes/noisy_classifier.py --scale gpu --source 'cifar10/*.parquet' --transition known
-    accelerate launch recipes/noisy_classifier.py --scale paper --data hf_noise/cifar100-noisy --model resnet34
-    accelerate launch recipes/noisy_classifier.py --scale gpu --protocol human:worse --transition human
+    accelerate launch recipes/time_classifier.py            # handwritten digits, minutes on 2 cores, no network
+    accelerate launch recipes/time_classifier.py --scale gpu --source 'cifar10/*.parquet' --transition known
+    accelerate launch recipes/time_classifier.py --scale paper --data hf_noise/cifar100-noisy --model resnet34
+    accelerate launch recipes/time_classifier.py --scale gpu --protocol human:worse --transition human
 
 Trains one classifier per setting: through the known transition matrix T, through one that is estimated beside it by
 volume minimisation, or through one read off the anchor points of a plain classifier. Then prints a table. Every setting
-has a folder with the saved `NoisyClassifier` and `record.json`. Started again, it skips what is finished and goes on
-where it was killed. `--dry_run` prints the settings and what follows from them. Any flag overrides the scale's preset.
+has a folder with the saved `TimeDependentClassifier` and `record.json`. Started again, it skips what is finished and
+goes on where it was killed. `--dry_run` prints the settings and what follows from them. Any flag overrides the scale's
+preset.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from dataclasses import dataclass, field
 from classifier_noise_run import Data
 from flags import NotNegative, Positive, Share, ShareInside, door
 from image_settings import ImageSettings, check_rates
-from noisy_classifier_run import TRANSITIONS, Run, table, train
 from study import parse_scaled, print_plans
+from time_classifier_run import TRANSITIONS, Run, table, train
 
-from hf_noise.models.noisy_classifier import ARCHITECTURES
+from hf_noise.models.time_classifier import ARCHITECTURES
 from hf_noise.noise.labels import LABEL_PROTOCOLS
 from hf_noise.noise.schedule import plan_named
 from hf_noise.reports.record import read_records
@@ -33,18 +34,18 @@ CIFAR = dict(
 )  # fmt: skip
 SCALES: dict[str, dict] = {
     "demo": dict(
-        output="runs/noisy-classifier-demo", data="hf_noise/digits-noisy", ratio=[1.0],
+        output="runs/time-classifier-demo", data="hf_noise/digits-noisy", ratio=[1.0],
         transition=["known", "estimated", "anchor"], epochs=40.0, batch_size=128, micro_batch=512, learning_rate=2e-3,
         schedule="cosine", warmup=0.05, matrix_phases="short", augment=0.0, save_steps=1000, logging_steps=50,
     ),  # fmt: skip
     # 10M images, a few minutes of one H200 for each matrix.
     "gpu": CIFAR | dict(
-        output="runs/noisy-classifier-gpu", ratio=[2 / 3], transition=["known", "estimated"], epochs=200.0, augment=0.0,
+        output="runs/time-classifier-gpu", ratio=[2 / 3], transition=["known", "estimated"], epochs=200.0, augment=0.0,
         schedule="cosine", matrix_phases="short",
     ),  # fmt: skip
     # In single precision; 40% of the labels are wrong, drawn once.
     "paper": CIFAR | dict(
-        output="runs/noisy-classifier-paper", ratio=[2 / 3], transition=["known"], epochs=4000.0,
+        output="runs/time-classifier-paper", ratio=[2 / 3], transition=["known"], epochs=4000.0,
         redraw="never", flip=False, augment=0.12, bf16=False, tf32=False, schedule="constant_with_warmup",
         matrix_phases="paper",
     ),  # fmt: skip

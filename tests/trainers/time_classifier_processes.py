@@ -1,4 +1,4 @@
-"""What each of two processes does in `test_noisy_classifier.py`, which calls `train` itself for the run of one."""
+"""What each of two processes does in `test_time_classifier.py`, which calls `train` itself for the run of one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from transformers import TrainingArguments
 
-from hf_noise.models.noisy_classifier import NoisyClassifier
+from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import LabelFlips
-from hf_noise.trainers import NoisyClassifierTrainer
+from hf_noise.trainers import TimeClassifierTrainer
 from hf_noise.trainers.images import DeviceImages
 
 CLASSES, SIZE = 4, 6
@@ -33,7 +33,7 @@ def rows(n=32, seed=0, **columns):
 
 def network(seed=0):
     torch.manual_seed(seed)
-    return NoisyClassifier(CLASSES, SIZE, 1, "cnn-digits")
+    return TimeDependentClassifier(CLASSES, SIZE, 1, "cnn-digits")
 
 
 def train(folder: Path, batch_size: int, transition: str) -> tuple[dict, dict[str, torch.Tensor]]:
@@ -44,7 +44,7 @@ def train(folder: Path, batch_size: int, transition: str) -> tuple[dict, dict[st
         save_strategy="no", dataloader_drop_last=True,
     )  # fmt: skip
     noise = LabelFlips.symmetric(error_rate=0.4, num_classes=CLASSES, seed=5)
-    trainer = NoisyClassifierTrainer(
+    trainer = TimeClassifierTrainer(
         network(), args, noise=noise, transition=transition, train_dataset=rows(20), eval_dataset=rows(7, 1)
     )
     trainer.train()

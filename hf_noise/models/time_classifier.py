@@ -35,7 +35,7 @@ from hf_noise.models.checks import (
 from hf_noise.models.loading import load_whole
 from hf_noise.models.resnet import small_resnet
 
-__all__ = ["ARCHITECTURES", "NoisyClassifier"]
+__all__ = ["ARCHITECTURES", "TimeDependentClassifier"]
 
 #: Sines and cosines of the noise level, their frequencies geometric from 1 to 1/10000; width of their embedding.
 FREQUENCIES, EMBEDDING = 128, 512
@@ -59,7 +59,7 @@ _LARGEST = 256
 _ROW_SUM_TOLERANCE = 1e-4
 
 
-class NoisyClassifier(ModelMixin, ConfigMixin):
+class TimeDependentClassifier(ModelMixin, ConfigMixin):
     """p(class | x_t) for an image x_t under Gaussian noise of any level sigma.
 
     Trained through a transition matrix, or on labels known to be clean, its softmax estimates the CLEAN class, which is
@@ -80,7 +80,7 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         transition: T [C, C] that it was trained through, rows clean and of sum 1; None for none.
         transition_source: "known" (of the noise), "estimated" (by volume minimisation), "given", or None without T.
         hf_noise: `noise.to_dict()` of the noise that the training labels had.
-        predicts: "clean" or "noisy"; `NoisyClassifierTrainer` sets it. None: "clean" with a transition, else "noisy".
+        predicts: "clean" or "noisy"; `TimeClassifierTrainer` sets it. None: "clean" with a transition, else "noisy".
 
     Raises:
         ValueError: an unknown architecture, an image size it cannot take, names or a matrix of other classes, rows that
@@ -126,7 +126,9 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         return self.config.predicts or ("noisy" if self.config.transition is None else "clean")
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> NoisyClassifier:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
+    ) -> TimeDependentClassifier:
         """Load from a folder of `save_pretrained` or from the Hub; safetensors only, and all weights or none.
 
         Arguments are those of `ModelMixin.from_pretrained`.
@@ -136,7 +138,7 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
             OSError: there are no weights in safetensors, or they cannot be read.
         """
         if kwargs.pop("use_safetensors", True) is False:
-            raise ValueError("NoisyClassifier loads safetensors only; weights in pickle form can run code")
+            raise ValueError("TimeDependentClassifier loads safetensors only; weights in pickle form can run code")
         return load_whole(super().from_pretrained, pretrained_model_name_or_path, use_safetensors=True, **kwargs)
 
     def check(self, **ours: Any) -> None:

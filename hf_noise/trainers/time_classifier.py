@@ -26,7 +26,7 @@ from hf_noise.trainers.labels import LabelTrainer, class_names, sample_ids
 from hf_noise.trainers.meter import LabelMeter, sum_dtype
 from hf_noise.trainers.model_config import write_config
 
-__all__ = ["NoisyClassifierTrainer", "VolumePlan"]
+__all__ = ["TimeClassifierTrainer", "VolumePlan"]
 
 # Streams of the levels and of the noise. An evaluation is the same whenever it is made, so it has draws of its own.
 TRAINING, EVALUATION = (84, 85), (86, 87)
@@ -84,8 +84,8 @@ class VolumePlan:
         return 1.0, 0.0
 
 
-class NoisyClassifierTrainer(LabelTrainer):
-    """Train a `NoisyClassifier` on noisy labels, at noise levels ln sigma ~ N(P_mean, P_std^2) of its config.
+class TimeClassifierTrainer(LabelTrainer):
+    """Train a `TimeDependentClassifier` on noisy labels, at noise levels ln sigma ~ N(P_mean, P_std^2) of its config.
 
     Rows are as for `LabelTrainer`, `pixel_values` in [-1, 1], always with `sample_id`: levels and noise of an image are
     a pure function of (args.seed, epoch, sample_id), so they do not depend on batches, processes and resumes.
@@ -103,7 +103,7 @@ class NoisyClassifierTrainer(LabelTrainer):
     those of the main process. Convert it by `torch.nn.SyncBatchNorm.convert_sync_batchnorm` first if that matters.
 
     Args:
-        model: `hf_noise.models.noisy_classifier.NoisyClassifier`.
+        model: `hf_noise.models.time_classifier.TimeDependentClassifier`.
         noise: `LabelFlips`, drawn here unless the rows have `is_noisy`, or `HumanLabels`, which are in the rows.
         transition: what the classifier is trained through. "known": T of the noise; "estimated": T is learned by volume
             minimisation; a matrix [C, C] with rows clean; None: nothing, so that it predicts the labels as they are:
