@@ -85,7 +85,7 @@ def audit_tokens(
     if len(rows) == 0:
         raise ValueError("there are no rows to audit")
     vocab_size = text_config(model).vocab_size if noise is None else noise.vocab_size
-    batches = score_batches(model, rows, noise=noise, batch_size=batch_size)
+    batches = score_batches(model, rows, noise=noise, batch_size=batch_size, ranks=False)
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
