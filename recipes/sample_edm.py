@@ -137,9 +137,9 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     from accelerate import PartialState
     from tqdm.auto import tqdm
 
+    from hf_noise.atomic import sweep_temporaries, temporary_beside, write_atomic
     from hf_noise.diffusion import EDMPipeline
     from hf_noise.diffusion.pipeline_edm import image_generators
-    from hf_noise.reports.atomic import sweep_temporaries, temporary_beside, write_atomic
     from hf_noise.trainers.folders import locked
     from hf_noise.trainers.launch import take_back_cores
 

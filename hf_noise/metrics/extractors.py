@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hf_noise.metrics.checks import check_count, check_device, check_path, real_numbers
+from hf_noise.metrics.words import FEATURE_METRICS
 
 __all__ = [
     "Extractor",
@@ -43,16 +44,6 @@ INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb91
 # The release's file first: of the others nobody can tell whether they hold its weights.
 _HUB_FILES = (INCEPTION_FILE, Path(INCEPTION_FILE).with_suffix(".safetensors").name, "model.safetensors")
 _INCEPTION = "Inception"
-# What a metric is called of Inception, and of anything else: of its features, or for the score of its classes.
-_NAMES = {
-    "frechet": ("FID", "Frechet distance in {features}"),
-    "classwise_frechet": ("CW-FID", "class-wise Frechet distance in {features}"),
-    "inception_score": ("IS", "score exp(KL) of {classes}"),
-    "density": ("density in Inception features", "density in {features}"),
-    "coverage": ("coverage in Inception features", "coverage in {features}"),
-    "classwise_density": ("CW-density in Inception features", "class-wise density in {features}"),
-    "classwise_coverage": ("CW-coverage in Inception features", "class-wise coverage in {features}"),
-}
 
 
 @dataclass(frozen=True)
@@ -144,12 +135,12 @@ def metric_name(metric: str, extractor: Extractor) -> str:
     """
     if not isinstance(extractor, Extractor):
         raise TypeError(f"extractor must be an Extractor, got {type(extractor).__name__}")
-    if not isinstance(metric, str) or metric not in _NAMES:
-        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(_NAMES)}")
-    of_inception, of_other = _NAMES[metric]
+    if not isinstance(metric, str) or metric not in FEATURE_METRICS:
+        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(FEATURE_METRICS)}")
+    words = FEATURE_METRICS[metric]
     if extractor.is_inception:
-        return of_inception
-    return of_other.format(features=extractor.name, classes=extractor.classes)
+        return words.of_inception
+    return words.of_other.format(features=extractor.name, classes=extractor.classes)
 
 
 def find_inception_weights(where: str | os.PathLike | None = None) -> Path | None:

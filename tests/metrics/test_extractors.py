@@ -19,7 +19,8 @@ from hf_noise.metrics import (
     metric_name,
     weights_hash,
 )
-from hf_noise.metrics.extractors import _NAMES, INCEPTION_FILE
+from hf_noise.metrics.extractors import INCEPTION_FILE
+from hf_noise.metrics.words import FEATURE_METRICS
 
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (11, 1, 8, 8), dtype=np.uint8))
 MEAN, STD = [0.3], [0.25]
@@ -75,7 +76,7 @@ def test_what_a_metric_is_called(judge):
     assert metric_name("frechet", extractor) == "Frechet distance in judge features (resnet10-digits)"
     # The score is of probabilities, not of features.
     assert metric_name("inception_score", extractor) == "score exp(KL) of the judge's classes (resnet10-digits)"
-    for metric in _NAMES:
+    for metric in FEATURE_METRICS:
         name = metric_name(metric, extractor)
         assert "judge features (resnet10-digits)" in name or metric == "inception_score"
         assert "FID" not in name and "IS" not in name and "nception" not in name
@@ -128,7 +129,7 @@ def test_only_the_files_of_the_release_give_fid(weights, tmp_path, monkeypatch):
         assert not extractor.is_inception and extractor.name == inception_name(path)
         assert metric_name("frechet", extractor) == f"Frechet distance in Inception features (weights {short})"
         assert metric_name("inception_score", extractor) == f"score exp(KL) of Inception's classes (weights {short})"
-        for metric in _NAMES:
+        for metric in FEATURE_METRICS:
             name = metric_name(metric, extractor)
             assert short in name and "FID" not in name and "IS" not in name.split()
     # The release itself cannot be had here: another file in its place.
