@@ -182,7 +182,8 @@ def _is_negation(action: argparse.Action) -> bool:
 def _unknown(unknown: Sequence[str], parser: argparse.ArgumentParser) -> str:
     known = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
     flags = [text.split("=")[0] for text in unknown if text.startswith("-")]
-    near = difflib.get_close_matches(flags[0].replace("-", "_").replace("__", "--", 1), known, n=1, cutoff=0.75) if flags else []
+    asked = flags[0].replace("-", "_").replace("__", "--", 1) if flags else ""
+    near = difflib.get_close_matches(asked, known, n=1, cutoff=0.75)
     hint = f"; did you mean {near[0]}?" if near else "; --help lists them all"
     return f"no flag takes {' '.join(unknown)}{hint}"
 
