@@ -10,7 +10,7 @@ from numbers import Integral, Real
 
 from hf_noise.atomic import write_atomic
 
-__all__ = ["Column", "Table", "figure", "fixed", "markdown_table", "percent", "pipe_table", "shown_table"]
+__all__ = ["Column", "Table", "fixed", "markdown_table", "percent", "pipe_table", "shown_table"]
 
 #: A table for the screen is never wider, so that it can be pasted into a mail or an issue.
 WIDEST = 100
@@ -26,9 +26,6 @@ def fixed(value: float | None, digits: int = 3) -> str:
     if isinstance(digits, bool) or not isinstance(digits, int) or not 0 <= digits <= 17:
         raise ValueError(f"digits must be an integer in [0, 17], got {digits!r}")
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-figure = fixed  # the name that the reports of the studies still use
 
 
 def percent(share: float | None) -> str:

@@ -34,7 +34,7 @@ __all__ = [
 
 
 class NoiseTrainer(FiniteTrainer):
-    """`transformers.Trainer` on data whose noise is known; a subclass says what the noise falls on and what is lost.
+    """`transformers.Trainer` on data whose noise is known; a subclass says what the noise falls on and gives the loss.
 
     A subclass sets `noise_kinds`, gives its `meter`, whose sums stay exact over processes and resumes, and draws noise
     for `self.epoch`. Parameters of its own that do not belong to the published model have names that begin with

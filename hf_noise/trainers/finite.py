@@ -1,4 +1,4 @@
-"""Stopping a run whose loss, gradients or weights are no numbers any more, before anything takes them up."""
+"""Stopping a run whose loss, gradients or weights are not finite, before anything takes them up."""
 
 from __future__ import annotations
 

@@ -20,3 +20,15 @@ def one_core():
     os.sched_setaffinity(0, {before[worker % len(before)]})
     yield
     os.sched_setaffinity(0, before)
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are drawn in a test, open until its end."""
+    import matplotlib.pyplot as plt
+
+    kept = []
+    with monkeypatch.context() as patch:
+        patch.setattr(plt, "close", kept.append)
+        yield kept
+    plt.close("all")

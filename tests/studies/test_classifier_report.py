@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from PIL import Image
 
 from hf_noise.reports.record import RunRecord
-from hf_noise.studies.classifier.report import accuracy_table, curves, label_figure, label_table, paper_accuracy
+from hf_noise.studies.classifier.report import (
+    accuracy_table,
+    curves,
+    label_figure,
+    label_table,
+    paper_accuracy,
+    show,
+)
 
 
 def record(ratio=0.5, kind="symmetric", loss="nll", seed=0, accuracy=0.8, kl=0.001, plan="steps", data="cifar10",
@@ -126,3 +135,50 @@ def test_the_figure_is_a_picture(study, tmp_path):
 
 def test_a_study_of_one_run_can_be_drawn(tmp_path):
     assert label_figure([record(0.0)], tmp_path / "one.png").stat().st_size > 5000
+
+
+def test_what_is_shown_fits_a_terminal_and_the_whole_table_is_in_a_file(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "95")
+    narrow, figure = show(study, SimpleNamespace(output=str(tmp_path)), ()).split("\n\n")
+    assert cells(narrow, 0) == ["run", "e", "accuracy, %", "95% interval", "test NLL", "paper, %"]
+    assert max(map(len, narrow.splitlines()[:-1])) <= 95
+    assert narrow.splitlines()[-1] == f"12 more columns in {tmp_path / 'study.md'}"
+    assert (tmp_path / "study.md").read_text(encoding="utf-8") == label_table(study) + "\n"
+    assert figure == f"figure: {tmp_path / 'study.png'}" and (tmp_path / "study.png").is_file()
+
+
+def with_compute(one, exposure, plan="steps"):
+    told = {"budget": one.budget | {"exposure": exposure, "plan": plan}, "name": f"{one.name}-{exposure}-{plan}"}
+    return RunRecord.from_dict(one.to_dict() | told)
+
+
+def test_more_compute_without_noise_is_a_line_and_no_point_of_a_curve(study):
+    more = [with_compute(record(0.0, accuracy=accuracy), 2.0) for accuracy in (0.97, 0.99)]
+    assert curves([*study, *more], "test_accuracy") == curves(study, "test_accuracy")
+    table = accuracy_table([*study, *more]).splitlines()
+    first = ["no noise, compute of the noisiest", "98.0", "-", "-", "-"]
+    assert cells("\n".join(table), 2) == first and len(table) == len(accuracy_table(study).splitlines()) + 1
+    # Those made up for a run with less noise are not those of the noisiest.
+    assert accuracy_table([*study, *more, with_compute(record(0.0, accuracy=0.1), 1.5)]).splitlines() == table
+    # At e = 0 and nowhere else, whatever else is there.
+    assert cells(accuracy_table(more), 0) == ["labels and loss", "e = 0.000"]
+    alone = accuracy_table([record(1.0), *more])
+    assert cells(alone, 0)[1:] == ["e = 0.000", "e = 0.500"] and cells(alone, 2)[1:] == ["98.0", "-"]
+    assert cells(alone, 3)[1:] == ["-", "80.0"]
+
+
+def test_more_compute_of_several_plans_says_which(study):
+    more = [with_compute(record(0.0, accuracy=0.97), 2.0), with_compute(record(0.0, accuracy=0.9), 2.0, "batch")]
+    table = accuracy_table([*study, *more])
+    assert [cells(table, row)[:2] for row in (2, 3)] == [
+        ["no noise, compute of the noisiest, steps", "97.0"], ["no noise, compute of the noisiest, batch", "90.0"],
+    ]  # fmt: skip
+
+
+def test_more_compute_is_a_marker_beside_the_curves(study, tmp_path, figures):
+    label_figure([*study, with_compute(record(0.0, accuracy=0.97), 2.0)], tmp_path / "study.png")
+    for axis, value in zip(figures[0].axes, (97.0, 0.001)):
+        (marker,) = (line for line in axis.lines if line.get_label() == "no noise, compute of the noisiest")
+        assert marker.get_xydata().tolist() == [[0.0, pytest.approx(value)]] and marker.get_marker() == "D"
+    starts = {tuple(line.get_xydata()[0]) for line in figures[0].axes[0].lines if line.get_linestyle() in ("-", "--")}
+    assert starts == {(0.0, 94.0)}

@@ -1,5 +1,7 @@
 """The table and figure of a study of generated images, from records made by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +15,7 @@ from hf_noise.studies.diffusion.report import (
     generation_figure,
     generation_table,
     paper_consistency,
+    show,
 )
 
 
@@ -87,3 +90,43 @@ def test_figure_shows_each_image_in_its_cell(tmp_path, channels):
     assert min(len(first), len(second)) > 2000
     # Text has a few pixels of any grey.
     assert np.percentile(first, 98) < np.percentile(second, 2)
+
+
+def study_of(tmp_path, records):
+    for one in records:
+        (tmp_path / one.name).mkdir()
+        images = np.zeros((6, 8, 8, 1), dtype=np.uint8)
+        np.savez(tmp_path / one.name / SAMPLES_FILE, images=images, labels=np.array([0, 0, 0, 3, 3, 3]))
+    return show(records, SimpleNamespace(output=str(tmp_path)), records)
+
+
+def test_what_is_shown_fits_a_terminal_and_the_whole_table_is_in_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    narrow, figure = study_of(tmp_path, [record(0.0, 0.94), record(1.0, 0.41)]).split("\n\n")
+    header, *_ = ([cell.strip() for cell in line.strip("|").split("|")] for line in narrow.splitlines())
+    assert header == ["run", "e", "consistency, %", "95% interval", "paper, %"]
+    assert max(map(len, narrow.splitlines()[:-1])) <= 70
+    whole = (tmp_path / "study.md").read_text(encoding="utf-8")
+    assert "fits the labels exactly, %" in whole and "| paper: consistency, % |" in whole
+    assert narrow.splitlines()[-1].startswith("7 more columns in ") and figure.endswith("study.png")
+
+
+def with_compute(one, exposure=2.0):
+    told = {"budget": one.budget | {"exposure": exposure}, "name": "r0-compute-of-r1"}
+    return RunRecord.from_dict(one.to_dict() | told)
+
+
+def test_more_compute_without_noise_has_a_line_and_is_no_reference(tmp_path, figures):
+    records = [record(0.0, 0.9), with_compute(record(0.0, 0.98)), record(1.0, 0.4)]
+    assert clean_consistency(records) == 0.9 and clean_consistency(records[1:]) is None
+    assert paper_consistency(records[0]) is not None and paper_consistency(records[1]) is None
+    exact = generation_table(records, reference=lambda a0, e, classes: a0).splitlines()
+    column = exact[0].split("|").index(next(c for c in exact[0].split("|") if "fits the labels" in c))
+    assert {line.split("|")[column].strip() for line in exact[2:]} == {"90.0"}
+    lines = consistency_table(records).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [
+        "e = 0.000, DSM", "no noise, compute of the noisiest, DSM", "e = 0.500, DSM",
+    ]  # fmt: skip
+    study_of(tmp_path, records)
+    titles = [axis.get_title() for axis in figures[0].axes[:3]]
+    assert titles[1] == "no noise,\nmore compute, DSM\n98.0% as asked for" and titles[0].startswith("e = 0.00")

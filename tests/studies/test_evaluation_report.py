@@ -1,12 +1,14 @@
 """The table of an evaluation, from records made by hand."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from hf_noise.hub.card import model_card
 from hf_noise.metrics import mixture_reference
 from hf_noise.noise import LabelFlips
 from hf_noise.reports.record import RunRecord
-from hf_noise.studies.evaluation.report import METRIC_KEYS, REAL, TASK, evaluation_table
+from hf_noise.studies.evaluation.report import METRIC_KEYS, REAL, TASK, evaluation_table, show
 
 
 def record(name, value, noise, task=TASK, **metrics):
@@ -61,3 +63,20 @@ def test_metrics_in_their_order_with_their_names():
 def test_there_is_no_card_of_it():
     with pytest.raises(ValueError, match="no model card for the task 'generation_evaluation'"):
         model_card(record("a", 0.9, symmetric(0.0)))
+
+
+def test_what_is_shown_fits_a_terminal_and_the_whole_table_is_in_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "Frechet distance in judge features (resnet10-digits)"
+    far = {"frechet_distance": {"value": 2.5, "n": 9, "name": name}, "density": {"value": 0.5, "n": 9, "name": "d"}}
+    for one in (record(REAL, 0.99, {"protocol": "none"}, **far), record("noisy", 0.4, symmetric(1.0), **far)):
+        (tmp_path / one.name).mkdir()
+        one.write(tmp_path / one.name / "record.json")
+    header, _, real, noisy, more = show(SimpleNamespace(output=str(tmp_path))).splitlines()
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == [
+        "images", "e", "n", "consistency, %", "95% interval", "Frechet",
+    ]  # fmt: skip
+    assert len(header) <= 80 and more == f"2 more columns in {tmp_path / 'study.md'}"
+    assert REAL in real and "40.0" in noisy
+    whole = (tmp_path / "study.md").read_text(encoding="utf-8")
+    assert name in whole and "CAS" not in whole  # nobody measured it

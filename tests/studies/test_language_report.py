@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from PIL import Image
 
@@ -116,29 +118,21 @@ def test_every_method_of_a_run_has_a_name():
     assert lm_study.METHODS[lm_study.method_of(record(0.0, loss="nll"))] == "no noise"
 
 
-def test_figure_has_a_panel_for_the_disease_and_one_for_each_plan(study, tmp_path, monkeypatch):
-    import matplotlib.pyplot as plt
-
-    drawn = []
-    monkeypatch.setattr(plt, "close", drawn.append)
+def test_figure_has_a_panel_for_the_disease_and_one_for_each_plan(study, tmp_path, figures):
     path = study_figure(study, tmp_path / "study.png")
-    try:
-        (figure,) = drawn
-        titles = [axis.get_title(loc="left") for axis in figure.axes]
-        assert titles == [
-            "What wrong targets do (plan: steps)", "The cure at r = 0.5 (plan: steps)",
-            "The cure at r = 0.5 (plan: batch)",
-        ]  # fmt: skip
-        disease = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
-        assert disease["train NLL, noisy targets"] == [[0.0, 5.0], [0.5, 6.0]]
-        assert disease["validation NLL, plain loss"] == [[0.0, 4.0], [0.5, 5.0]]
-        assert disease["validation NLL, corrected loss"] == [[0.0, 4.0], [0.5, 4.2]]
-        assert [label.get_text() for label in figure.axes[2].get_yticklabels()] == [
-            "corrected, e known", "plain", "no noise",
-        ]  # fmt: skip
-    finally:
-        monkeypatch.undo()
-        plt.close("all")
+    (figure,) = figures
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    assert titles == [
+        "What wrong targets do (plan: steps)", "The cure at r = 0.5 (plan: steps)",
+        "The cure at r = 0.5 (plan: batch)",
+    ]  # fmt: skip
+    disease = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
+    assert disease["train NLL, noisy targets"] == [[0.0, 5.0], [0.5, 6.0]]
+    assert disease["validation NLL, plain loss"] == [[0.0, 4.0], [0.5, 5.0]]
+    assert disease["validation NLL, corrected loss"] == [[0.0, 4.0], [0.5, 4.2]]
+    assert [label.get_text() for label in figure.axes[2].get_yticklabels()] == [
+        "corrected, e known", "plain", "no noise",
+    ]  # fmt: skip
     assert path.stat().st_size > 10_000
     with Image.open(path) as image:
         assert image.format == "PNG"
@@ -148,4 +142,79 @@ def test_figure_has_a_panel_for_the_disease_and_one_for_each_plan(study, tmp_pat
 @pytest.mark.parametrize("part", [slice(0, 2), slice(2, 4), slice(7, 8)])
 def test_a_part_of_a_study_can_be_shown(study, tmp_path, part):
     assert study_figure(study[part], tmp_path / "study.png").stat().st_size > 10_000
-    assert lm_study.study_table(study[part])
+    shown = lm_study.show(study[part], SimpleNamespace(output=str(tmp_path)), ())
+    assert methods_table(study[part]) in shown
+
+
+def test_what_is_shown_fits_a_terminal_and_the_whole_table_is_in_a_file(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "95")
+    shown = lm_study.show(study, SimpleNamespace(output=str(tmp_path)), ())
+    narrow, methods, figure = shown.split("\n\n")
+    assert max(map(len, narrow.splitlines()[:-1])) <= 95 and methods == methods_table(study)
+    assert cells(narrow, 0) == ["run", "e", "steps", "batch", "train NLL", "validation NLL, clean"]
+    assert cells(narrow, 4)[1:] == ["0.333", "100", "32", "5.900", "4.900"]
+    whole = (tmp_path / "study.md").read_text(encoding="utf-8")
+    assert whole == lm_study.table_of_runs(study).measured().markdown() + "\n"
+    assert narrow.splitlines()[-1] == f"6 more columns in {tmp_path / 'study.md'}"
+    assert figure == f"figure: {tmp_path / 'study.png'}"
+
+
+def test_a_column_is_not_shown_where_no_run_has_its_figure(tmp_path):
+    records = [record(0.0, block=64), record(0.5, block=64)]
+    lm_study.show(records, SimpleNamespace(output=str(tmp_path)), ())
+    header = cells((tmp_path / "study.md").read_text(encoding="utf-8"), 0)
+    assert "floor -ln(1-e)" in header and not {"paper: train", "e in the loss", "e by ranks"} & set(header)
+
+
+@pytest.fixture
+def with_more(study):
+    """3.8 in the mean without noise at the compute of the plan "steps", 3.5 at that of "batch"."""
+    more = [(3.7, "steps", 0), (3.9, "steps", 1), (3.5, "batch", 0)]
+    return study + [with_compute(record(0.0, nll=nll, plan=plan, seed=seed), 1.5) for nll, plan, seed in more]
+
+
+def with_compute(one, exposure):
+    told = one.to_dict()
+    name = f"r0-compute-of-r{exposure - 1:g}-{one.budget['plan']}-seed{one.seed}"
+    return RunRecord.from_dict(told | {"name": name, "budget": one.budget | {"exposure": exposure}})
+
+
+def test_runs_without_noise_and_more_compute_are_lines_of_their_own_and_close_no_gap(study, with_more):
+    every = lines(with_more)
+    found = {(line.method, line.plan): line.nll for line in every}
+    assert found["clean", "any"] == (3.9, 4.1)
+    assert found["clean_compute", "steps"] == (3.7, 3.9) and found["clean_compute", "batch"] == (3.5,)
+    before = {(line.method, line.plan): gap_closed(lines(study), line) for line in lines(study)}
+    after = {(line.method, line.plan): gap_closed(every, line) for line in every}
+    assert after == before | {("clean_compute", "steps"): None, ("clean_compute", "batch"): None}
+    rows = [cells(methods_table(with_more), row) for row in (3, 6)]
+    assert [row[:4] for row in rows] == [
+        ["no noise, compute of the noisiest", "0", "batch", "3.500"],
+        ["no noise, compute of the noisiest", "0", "steps", "3.800"],
+    ]  # fmt: skip
+    # Without the study's own clean runs there is nothing that a gap could be measured from.
+    assert not any("%" in line for line in methods_table(with_more[2:]).splitlines())
+
+
+def test_of_two_noisiest_runs_that_were_made_up_for_the_noisier_counts(with_more):
+    less = with_compute(record(0.0, nll=9.9), 1.3)
+    assert methods_table([less, *with_more]) == methods_table(with_more)
+    assert less.name in runs_table([less, *with_more])
+
+
+def test_more_compute_stands_in_the_panel_of_its_plan_and_beside_the_disease(with_more, tmp_path, figures):
+    study_figure(with_more, tmp_path / "study.png")
+    disease, steps, batch = figures[0].axes
+    marked = {line.get_label(): line.get_xydata().tolist() for line in disease.lines}
+    assert marked["no noise, compute of the noisiest"] == [[0.0, pytest.approx(3.8)]]
+    assert marked["validation NLL, plain loss"][0] == [0.0, 4.0]
+    assert [label.get_text() for label in batch.get_yticklabels()] == [
+        "corrected, e known", "plain", "no noise,\ncompute of the noisiest", "no noise",
+    ]  # fmt: skip
+    assert steps.texts[0].get_text() == "4.600" and steps.texts[-2].get_text() == "3.800"
+
+
+def test_a_plan_without_a_cure_has_no_panel(tmp_path, figures):
+    """Runs without noise alone are none, whatever compute they got."""
+    study_figure([record(0.0), with_compute(record(0.0), 2.0), record(plan="batch")], tmp_path / "study.png")
+    assert [axis.get_title(loc="left") for axis in figures[0].axes] == ["What wrong targets do (plan: batch)"]

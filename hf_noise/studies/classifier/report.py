@@ -9,14 +9,16 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from hf_noise.metrics.words import METRICS
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
-from hf_noise.reports.tables import figure, markdown_table, percent
-from hf_noise.studies.compute import LABEL, has_more_compute
+from hf_noise.reports.tables import Column, Table, fixed, markdown_table, percent, shown_table
+from hf_noise.studies.compute import LABEL, has_more_compute, with_most_compute
 
-__all__ = ["Curve", "accuracy_table", "curves", "label_figure", "label_table", "paper_accuracy", "show"]
+__all__ = ["Curve", "accuracy_table", "curves", "label_figure", "label_table", "paper_accuracy", "show",
+           "table_of_runs"]  # fmt: skip
 
 #: Which published table a data set and protocol are to be compared with, and its column.
 PAPER_FIGURES = {
@@ -87,11 +89,34 @@ def paper_accuracy(record: RunRecord, protocol: str | None = None) -> float | No
 
 
 def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> str:
-    """The table, and where the figure is that it draws."""
-    return f"{label_table(records)}\n\nfigure: {label_figure(records, Path(settings.output) / 'study.png')}"
+    """The table as far as there is room, and where the whole one and the figure are."""
+    output = Path(settings.output)
+    figure = label_figure(records, output / "study.png")
+    return f"{shown_table(table_of_runs(records), output / 'study.md')}\n\nfigure: {figure}"
+
+
+def _column(metric: str, priority: int, short: str = "") -> Column:
+    return Column(METRICS[metric].heading, priority, short)
+
+
+#: A head for each column of the table of runs; accuracy with its interval and the noise are what a reader looks for.
+_COLUMNS = (
+    Column("run"), Column("e", 1), Column("wrong labels", 8, "wrong"), Column("epochs", 3),
+    _column("test_accuracy", 0, "accuracy, %"), Column("its 95% interval", 1, "95% interval"), _column("test_nll", 2),
+    _column("test_ece", 5), _column("successor_rate", 6, "y + 1, %"),
+    _column("train_accuracy_trained_labels", 7, "as trained, %"),
+    _column("train_accuracy_clean_labels", 7, "train: clean, %"), _column("memorised", 4),
+    _column("marginal_kl", 6, "KL"), Column("its sampling level", 9, "sampling"), _column("marginal_tv", 8),
+    Column("paper: accuracy, %", 1, "paper, %"), Column("paper: KL", 9), Column("paper: TV", 9),
+)  # fmt: skip
 
 
 def label_table(records: Sequence[RunRecord]) -> str:
+    """`table_of_runs` in Markdown."""
+    return table_of_runs(records).markdown()
+
+
+def table_of_runs(records: Sequence[RunRecord]) -> Table:
     """One line per run: rates, compute, accuracy on test and training images, the marginal of the predictions.
 
     A column that no run has a figure for is left out, such as those of the papers for data that they do not have.
@@ -111,11 +136,6 @@ def label_table(records: Sequence[RunRecord]) -> str:
             "metrics.test_accuracy.high",
         ),
     )  # fmt: skip
-    header = [
-        "run", "e", "wrong labels", "epochs", "test accuracy, %", "its 95% interval", "test NLL", "ECE",
-        "predicts y + 1, %", "train: as trained, %", "train: clean labels, %", "memorised, %", "KL of marginal",
-        "its sampling level", "TV", "paper: accuracy, %", "paper: KL", "paper: TV",
-    ]  # fmt: skip
     rows = []
     for record in records:
         metrics = record.metrics
@@ -123,31 +143,30 @@ def label_table(records: Sequence[RunRecord]) -> str:
         shares = ("successor_rate", "train_accuracy_trained_labels", "train_accuracy_clean_labels", "memorised")
         successor, trained, clean, memorised = (percent(metrics.get(name, {}).get("value")) for name in shares)
         rows.append([
-            record.name, figure(record.noise["error_rate"]), figure(record.noise["realised"]["rate"]),
-            figure(record.budget["epochs"], 1), percent(test["value"]),
-            f"{percent(test['low'])} to {percent(test['high'])}", figure(metrics["test_nll"]["value"]),
-            figure(metrics["test_ece"]["value"]), successor, trained, clean, memorised, figure(kl["value"], 5),
-            figure(kl["of_sampling_alone"], 5), figure(metrics["marginal_tv"]["value"], 4),
-            figure(paper_accuracy(record), 2), *_paper_marginal(record),
+            record.name, fixed(record.noise["error_rate"]), fixed(record.noise["realised"]["rate"]),
+            fixed(record.budget["epochs"], 1), percent(test["value"]),
+            f"{percent(test['low'])} to {percent(test['high'])}", fixed(metrics["test_nll"]["value"]),
+            fixed(metrics["test_ece"]["value"]), successor, trained, clean, memorised, fixed(kl["value"], 5),
+            fixed(kl["of_sampling_alone"], 5), fixed(metrics["marginal_tv"]["value"], 4),
+            fixed(paper_accuracy(record), 2), *_paper_marginal(record),
         ])  # fmt: skip
-    measured = [i for i in range(len(header)) if not rows or any(row[i] != figure(None) for row in rows)]
-    return markdown_table([header[i] for i in measured], [[row[i] for i in measured] for row in rows])
+    return Table(_COLUMNS, rows).measured()
 
 
 def accuracy_table(records: Sequence[RunRecord]) -> str:
     """Test accuracy in percent: a line per protocol, loss and plan, a column per e; the mean over seeds."""
     drawn = curves(records, "test_accuracy")
-    rates = sorted({rate for curve in drawn for rate in curve.points})
-    plans = len({curve.plan for curve in drawn}) > 1
+    drawn_plans = {curve.plan for curve in drawn}
+    more = _of_more_compute(records, "test_accuracy", is_named=len(drawn_plans) > 1)
+    rates = sorted({rate for curve in drawn for rate in curve.points} | ({0.0} if more else set()))
+    plans = len(drawn_plans) > 1
     rows = [
         [f"{curve.protocol}, {LOSSES[curve.loss]}" + (f", {curve.plan}" if plans else "")]
         + [percent(mean(curve.points[rate]) if rate in curve.points else None) for rate in rates]
         for curve in drawn
     ]
-    if more := [record for record in records if has_more_compute(record)]:
-        accuracies = [record.metrics["test_accuracy"]["value"] for record in more]
-        rows.insert(0, [LABEL, percent(mean(accuracies)), *[percent(None)] * (len(rates) - 1)])
-    return markdown_table(["labels and loss", *(f"e = {figure(rate)}" for rate in rates)], rows)
+    rows[:0] = [[label, percent(mean(values)), *[percent(None)] * (len(rates) - 1)] for label, values in more]
+    return markdown_table(["labels and loss", *(f"e = {fixed(rate)}" for rate in rates)], rows)
 
 
 def curves(records: Sequence[RunRecord], metric: str) -> list[Curve]:
@@ -175,6 +194,17 @@ def curves(records: Sequence[RunRecord], metric: str) -> list[Curve]:
     ]
 
 
+def _of_more_compute(
+    records: Sequence[RunRecord], metric: str, is_named: bool = False
+) -> list[tuple[str, list[float]]]:
+    """Label and values of a metric of the runs without noise that got more compute, for each plan."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for record in with_most_compute(records):
+        found[record.budget["plan"]].append(record.metrics[metric]["value"])
+    is_named = is_named or len(found) > 1
+    return [(f"{LABEL}, {plan}" if is_named else LABEL, values) for plan, values in found.items()]
+
+
 _COLOURS = {"symmetric": "#2166ac", "cyclic": "#b2182b", "pairs": "#1b7837", "uniform_resample": "#762a83"}
 _OTHER = "#e08214"
 
@@ -194,15 +224,17 @@ def label_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
             note = f", {curve.plan}" if len(plans) > 1 else ""
             alpha = 1 / (1 + plans.index(curve.plan)) if curve.plan in plans else 1.0
             _draw(axis, curve, scale, note, alpha)
+        _draw_more_compute(axis, records, metric, scale)
     _draw_paper(left, records)
-    left.set(ylabel="test accuracy (%)")
+    left.set(ylabel=f"{METRICS['test_accuracy'].label} (%)")
     left.set_title("What wrong labels do to accuracy", loc="left", fontweight="bold")
     levels = {record.metrics["marginal_kl"]["of_sampling_alone"] for record in records}
     for level in levels:
         right.axhline(level, color="#888888", lw=1, ls=":", label="expected of random draws alone")
     right.set_yscale("symlog", linthresh=max(levels, default=1e-4))
     right.set_ylim(bottom=0)
-    right.set(ylabel="KL(predicted || true marginal), nats")
+    kl = METRICS["marginal_kl"]
+    right.set_ylabel(f"{kl.name} ({kl.unit})", fontsize=8.5)
     right.set_title("... and to the marginal of the predictions", loc="left", fontweight="bold")
     for axis in (left, right):
         axis.set_xlabel("error rate e = r / (1 + r)")
@@ -223,6 +255,13 @@ def _draw(axis, curve: Curve, scale: float, note: str, alpha: float) -> None:
             axis.plot([rate] * len(values), [scale * value for value in values], ".", color=colour, alpha=0.4)
 
 
+def _draw_more_compute(axis, records: Sequence[RunRecord], metric: str, scale: float) -> None:
+    """Markers of their own, which no curve goes through: the curves start at the runs with the study's own compute."""
+    for (label, values), marker in zip(_of_more_compute(records, metric), "DPX*"):
+        look = {"markerfacecolor": "none", "ms": 7, "zorder": 3, "clip_on": False}
+        axis.plot(0.0, scale * mean(values), marker, color="#000000", label=label, **look)
+
+
 def _draw_paper(axis, records: Sequence[RunRecord]) -> None:
     for protocol in dict.fromkeys(protocol_of(record) for record in records):
         shown = [record for record in records if protocol_of(record) in (protocol, CLEAN)]
@@ -238,4 +277,4 @@ def _paper_marginal(record: RunRecord) -> tuple[str, str]:
     fits = fits and is_of_the_paper(record) and not has_more_compute(record)
     fits = fits and protocol_of(record) in (CLEAN, "symmetric") and record.budget["plan"] != "budget"
     published = paper_table("A.table13").get(record.noise.get("ratio"), {}) if fits else {}
-    return figure(published.get("kl"), 5), figure(published.get("tv"), 4)
+    return fixed(published.get("kl"), 5), fixed(published.get("tv"), 4)

@@ -62,7 +62,7 @@ def finish(job: Job, trainer: ImageClassifierTrainer) -> dict[str, Any]:
     noise, model, realised = trainer.noise, trainer.accelerator.unwrap_model(trainer.model), trainer.realised_noise()
     return dict(
         model={"name": settings.model, "parameters": model.num_parameters(), "config": config_of(model)},
-        data=data.to_dict() | {"augmentation": augmentation(settings)},
+        data=data.to_dict() | {"augmentation": augmentation_in_words(settings)},
         noise=noise.to_dict() | {"realised": realised},
         # What people got wrong counts as any noise does: at a fixed budget the clean exposure is 1 - e.
         budget=replace(plan, ratio=noise.ratio).to_dict() | {
@@ -91,8 +91,8 @@ def config_of(model: Any) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in ("id2label", "label2id", "label_names")}
 
 
-def augmentation(settings: Settings) -> str:
-    """What happens to training images, in words."""
+def augmentation_in_words(settings: Settings) -> str:
+    """What happens to training images."""
     crop = f"random crop after padding by {settings.crop_padding} pixels" if settings.crop_padding else None
     crop = crop if settings.on_device else "random crop of 8% to 100% of the area"
     mixup = f"mixup {settings.mixup:g}" if settings.mixup else None

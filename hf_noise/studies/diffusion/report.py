@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hf_noise.metrics import mixture_reference
+from hf_noise.metrics.words import FEATURE_METRICS, METRICS
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
-from hf_noise.reports.tables import figure, markdown_table, percent
+from hf_noise.reports.tables import Column, Table, fixed, markdown_table, percent, shown_table
 from hf_noise.studies.compute import LABEL, has_more_compute
 
 __all__ = [
     "SAMPLES_FILE", "clean_consistency", "consistency_table", "generation_figure", "generation_table",
-    "paper_consistency",
+    "paper_consistency", "table_of_runs",
 ]  # fmt: skip
 
 #: Arrays `images` uint8 [N, H, W, channels] and `labels` [N] beside a record: some images of each class.
 SAMPLES_FILE = "samples.npz"
 _LOSSES = {"dsm": "DSM", "tdsm": "TDSM"}
 _SHOWN_PER_CLASS = 4
+_DISTANCES = FEATURE_METRICS["frechet"].keys + FEATURE_METRICS["classwise_frechet"].keys
 _SHOWN = ("noise.error_rate", *(f"metrics.label_consistency.{key}" for key in ("value", "low", "high")))
 
 
 def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> str:
-    """The table of these runs, and where the figure is that it draws."""
+    """The table of these runs as far as there is room, and where the whole one and the figure are."""
+    output = Path(settings.output)
     known = {record.name: record for record in records}
-    records, folders = [known[run.name] for run in runs], [Path(settings.output) / run.name for run in runs]
-    table = generation_table(records, reference=mixture_reference)
-    return f"{table}\n\nfigure: {generation_figure(records, folders, Path(settings.output) / 'study.png')}"
+    records, folders = [known[run.name] for run in runs], [output / run.name for run in runs]
+    table = shown_table(table_of_runs(records, mixture_reference).measured(), output / "study.md")
+    return f"{table}\n\nfigure: {generation_figure(records, folders, output / 'study.png')}"
 
 
 def check_reference(reference: object) -> None:
@@ -76,9 +79,28 @@ def metric_names(records: Sequence[RunRecord]) -> dict[str, str]:
     return names
 
 
+def distance_columns(keys: Sequence[str], names: Mapping[str, str]) -> list[Column]:
+    """A head for each metric that brings a name of its own; where there is little room, its key in words.
+
+    Frechet distances stay longest.
+    """
+    words = {key: key.removesuffix("_distance").replace("_", " ").replace("frechet", "Frechet") for key in keys}
+    return [
+        Column(names[key], 3 if key in _DISTANCES else 6, words[key] if len(words[key]) < len(names[key]) else "")
+        for key in keys
+    ]
+
+
 def generation_table(
     records: Sequence[RunRecord], reference: Callable[[float, float, int], float] | None = None
 ) -> str:
+    """`table_of_runs` in Markdown."""
+    return table_of_runs(records, reference).markdown()
+
+
+def table_of_runs(
+    records: Sequence[RunRecord], reference: Callable[[float, float, int], float] | None = None
+) -> Table:
     """One line per run: rates, compute, consistency beside the judge's own accuracy, distances.
 
     Args:
@@ -98,10 +120,12 @@ def generation_table(
     )  # fmt: skip
     a0 = clean_consistency(records)
     names = metric_names(records)
-    header = [
-        "run", "loss", "e", "wrong labels", "epochs", "consistency, %", "its 95% interval",
-        "fits the labels exactly, %", "judge on real test images, %", *names.values(), "loss on test images",
-        "paper: consistency, %",
+    columns = [
+        Column("run"), Column("loss", 6), Column("e", 1), Column("wrong labels", 8, "wrong"), Column("epochs", 4),
+        Column(METRICS["label_consistency"].heading), Column("its 95% interval", 2, "95% interval"),
+        Column("fits the labels exactly, %", 5, "exact fit, %"),
+        Column(METRICS["judge_test_accuracy"].heading, 6, "judge, %"), *distance_columns(list(names), names),
+        Column(METRICS["test_loss"].heading, 7, "test loss"), Column("paper: consistency, %", 1, "paper, %"),
     ]  # fmt: skip
     rows = []
     for record in records:
@@ -111,14 +135,14 @@ def generation_table(
         if reference is not None and a0 is not None and noise.get("kind") == "symmetric":
             exact = reference(a0, noise["error_rate"], record.data["classes"])
         rows.append([
-            record.name, _LOSSES.get(record.loss["name"], record.loss["name"]), figure(noise["error_rate"]),
-            figure(noise["realised"]["rate"]), figure(record.budget["epochs"], 1), percent(found["value"]),
+            record.name, _LOSSES.get(record.loss["name"], record.loss["name"]), fixed(noise["error_rate"]),
+            fixed(noise["realised"]["rate"]), fixed(record.budget["epochs"], 1), percent(found["value"]),
             f"{percent(found['low'])} to {percent(found['high'])}", percent(exact),
             percent(metrics["judge_test_accuracy"]["value"]),
-            *(figure(metrics.get(key, {}).get("value")) for key in names), figure(metrics["test_loss"]["value"], 4),
-            figure(paper_consistency(record), 2),
+            *(fixed(metrics.get(key, {}).get("value")) for key in names), fixed(metrics["test_loss"]["value"], 4),
+            fixed(paper_consistency(record), 2),
         ])  # fmt: skip
-    return markdown_table(header, rows)
+    return Table(columns, rows)
 
 
 def title_of(record: RunRecord, rate: str) -> str:
@@ -134,17 +158,17 @@ def consistency_table(records: Sequence[RunRecord]) -> str:
     """
     check_records(records, texts={"loss.name": None}, shares=_SHOWN)
     names = metric_names(records)
-    distances = [key for key in ("fid", "frechet_distance", "cw_fid", "cw_frechet_distance") if key in names]
+    distances = [key for key in _DISTANCES if key in names]
     rows = []
     for record in records:
         found = record.metrics["label_consistency"]
         rows.append([
-            title_of(record, figure(record.noise["error_rate"])),
+            title_of(record, fixed(record.noise["error_rate"])),
             percent(found["value"]), f"{percent(found['low'])} to {percent(found['high'])}",
-            *(figure(record.metrics.get(key, {}).get("value"), 2) for key in distances),
+            *(fixed(record.metrics.get(key, {}).get("value"), 2) for key in distances),
         ])  # fmt: skip
-    header = ["wrong labels and loss", "consistency, %", "its 95% interval", *(names[key] for key in distances)]
-    return markdown_table(header, rows)
+    header = ["wrong labels and loss", METRICS["label_consistency"].heading, "its 95% interval"]
+    return markdown_table([*header, *(names[key] for key in distances)], rows)
 
 
 def generation_figure(records: Sequence[RunRecord], folders: Sequence[str | Path], path: str | Path) -> Path:

@@ -39,7 +39,7 @@ from hf_noise.studies.reading import reading
 from hf_noise.studies.settings import at_scale
 from hf_noise.studies.study import steps_of
 from hf_noise.studies.time_classifier import study as classifiers
-from hf_noise.studies.time_classifier.run import augmentation, in_unit_range, in_words, mirror
+from hf_noise.studies.time_classifier.run import augmentation, augmentation_in_words, in_unit_range, mirror
 from hf_noise.trainers import EDMTrainer
 from hf_noise.trainers.folders import claimed
 from hf_noise.trainers.images import DeviceImages
@@ -201,7 +201,7 @@ def finish(job: Job, trainer: EDMTrainer) -> dict[str, Any]:
     return dict(
         model={"name": settings.model, "parameters": sum(p.numel() for p in trainer._published()),
                "config": json.loads(trainer.accelerator.unwrap_model(trainer.model).to_json_string())},
-        data=data.to_dict() | {"augmentation": in_words(settings), "images drawn": drawn},
+        data=data.to_dict() | {"augmentation": augmentation_in_words(settings), "images drawn": drawn},
         noise=noise.to_dict() | {"realised": realised},
         budget=budget,
         loss=loss,

@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from hf_noise.metrics import mixture_reference
+from hf_noise.metrics.words import FEATURE_METRICS, METRICS
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.record import RunRecord, read_records
-from hf_noise.reports.tables import figure, markdown_table, percent
-from hf_noise.studies.diffusion.report import check_reference, clean_consistency, metric_names
+from hf_noise.reports.tables import Column, Table, fixed, percent, shown_table
+from hf_noise.studies.diffusion.report import check_reference, clean_consistency, distance_columns, metric_names
 
-__all__ = ["METRIC_KEYS", "REAL", "TASK", "evaluation_table"]
+__all__ = ["METRIC_KEYS", "REAL", "TASK", "evaluation_table", "table_of_sets"]
 
 #: Nothing is trained here that could be published: records of this task have no model card.
 TASK = "generation_evaluation"
 #: Name of the real test images, which are measured as if they had been generated.
 REAL = "real-test"
 #: For what `hf_noise.metrics.metric_name` names, the key in a record: of Inception, and of any other features.
-METRIC_KEYS = {
-    "frechet": ("fid", "frechet_distance"), "classwise_frechet": ("cw_fid", "cw_frechet_distance"),
-    "inception_score": ("inception_score", "judge_score"), "density": ("density", "density"),
-    "coverage": ("coverage", "coverage"), "classwise_density": ("cw_density", "cw_density"),
-    "classwise_coverage": ("cw_coverage", "cw_coverage"),
-}  # fmt: skip
+METRIC_KEYS = {name: metric.keys for name, metric in FEATURE_METRICS.items()}
 
 
 def show(settings: Any) -> str:
-    """The table of all sets in the folder of an evaluation."""
+    """The table of all sets in the folder of an evaluation as far as there is room, and where the whole one is."""
     records = [record for record in read_records(settings.output) if isinstance(record, RunRecord)]
-    return evaluation_table(records, reference=mixture_reference)
+    return shown_table(table_of_sets(records, mixture_reference).measured(), Path(settings.output) / "study.md")
 
 
 def evaluation_table(
     records: Sequence[RunRecord], reference: Callable[[float, float, int], float] | None = None
 ) -> str:
+    """`table_of_sets` in Markdown."""
+    return table_of_sets(records, reference).markdown()
+
+
+def table_of_sets(
+    records: Sequence[RunRecord], reference: Callable[[float, float, int], float] | None = None
+) -> Table:
     """One line per set of images: consistency beside the judge's own accuracy and the reference line, distances, CAS.
 
     Args:
@@ -58,9 +62,11 @@ def evaluation_table(
     a0 = clean_consistency(records)
     names = metric_names(records)
     shown = [key for pair in METRIC_KEYS.values() for key in dict.fromkeys(pair) if key in names]
-    header = [
-        "images", "e", "n", "judge on real test images, %", "consistency, %", "its 95% interval",
-        "fits the labels exactly, %", *(names[key] for key in shown), names.get("cas", "CAS") + ", %",
+    columns = [
+        Column("images"), Column("e", 1), Column("n", 5), Column(METRICS["judge_test_accuracy"].heading, 6, "judge, %"),
+        Column(METRICS["label_consistency"].heading), Column("its 95% interval", 2, "95% interval"),
+        Column("fits the labels exactly, %", 4, "exact fit, %"), *distance_columns(shown, names),
+        Column(names.get("cas", "CAS") + ", %", 3, "CAS, %"),
     ]  # fmt: skip
     rows = []
     # The real images first, those of unknown noise last.
@@ -71,9 +77,9 @@ def evaluation_table(
         if None not in (reference, a0, rate) and record.noise.get("kind") == "symmetric":
             exact = reference(a0, rate, record.data["classes"])
         rows.append([
-            record.name, figure(rate), f"{found['n']:,}", percent(metrics["judge_test_accuracy"]["value"]),
+            record.name, fixed(rate), f"{found['n']:,}", percent(metrics["judge_test_accuracy"]["value"]),
             percent(found["value"]), f"{percent(found['low'])} to {percent(found['high'])}", percent(exact),
-            *(figure(metrics.get(key, {}).get("value")) for key in shown),
+            *(fixed(metrics.get(key, {}).get("value")) for key in shown),
             percent(metrics.get("cas", {}).get("value")),
         ])  # fmt: skip
-    return markdown_table(header, rows)
+    return Table(columns, rows)

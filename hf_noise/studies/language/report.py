@@ -10,14 +10,15 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from hf_noise.metrics.words import METRICS
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
-from hf_noise.reports.tables import figure, markdown_table
-from hf_noise.studies.compute import LABEL, has_more_compute
+from hf_noise.reports.tables import Column, Table, fixed, markdown_table, shown_table
+from hf_noise.studies.compute import LABEL, has_more_compute, with_most_compute
 
-__all__ = ["Line", "gap_closed", "methods_table", "paper_figure", "runs_table", "show", "study_figure", "study_table"]
+__all__ = ["Line", "gap_closed", "methods_table", "paper_figure", "runs_table", "show", "study_figure", "table_of_runs"]
 
 #: Which published figures a compute plan is to be compared with.
 PAPER_FIGURES = {"steps": "A.figure1", "batch": "A.figure1", "table6": "A.figure1", "budget": "A.table8"}
@@ -26,8 +27,8 @@ METHODS = {
     "clean": "no noise",
     "clean_compute": LABEL,
     "plain": "plain",
-    "posthoc": "plain, corrected afterwards",
-    "posthoc_estimated": "the same, e estimated",
+    "posthoc": METRICS["validation_nll_posthoc"].label,
+    "posthoc_estimated": METRICS["validation_nll_posthoc_estimated"].label,
     "known": "corrected, e known",
     "learned": "corrected, e learned",
     "estimated": "corrected, e estimated by ranks",
@@ -94,7 +95,10 @@ def lines(records: Sequence[RunRecord]) -> list[Line]:
     """
     _check(records, ["metrics.validation_nll.value"])
     found: dict[tuple[str, float, str], list[float]] = defaultdict(list)
+    most = {id(record) for record in with_most_compute(records)}
     for record in sorted(records, key=lambda r: (r.seed, r.name)):
+        if has_more_compute(record) and id(record) not in most:
+            continue
         method, ratio, plan = method_of(record), record.noise["ratio"], record.budget["plan"]
         found[method, ratio, "any" if method == "clean" else plan].append(record.metrics["validation_nll"]["value"])
         for kind in ("posthoc", "posthoc_estimated"):
@@ -114,16 +118,29 @@ def gap_closed(all_lines: Sequence[Line], line: Line) -> float | None:
 
 
 def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> str:
-    """The tables, and where the figure is that it draws."""
-    return f"{study_table(records)}\n\nfigure: {study_figure(records, Path(settings.output) / 'study.png')}"
+    """The runs as far as there is room, the methods side by side, and where the whole table and the figure are."""
+    output = Path(settings.output)
+    figure = study_figure(records, output / "study.png")
+    runs_as_shown = shown_table(table_of_runs(records).measured(), output / "study.md")
+    return f"{runs_as_shown}\n\n{methods_table(records)}\n\nfigure: {figure}"
 
 
-def study_table(records: Sequence[RunRecord]) -> str:
-    """Every run, then the methods side by side: two Markdown tables."""
-    return f"{runs_table(records)}\n\n{methods_table(records)}"
+#: A head for each column of the table of runs; the clean NLL, the noise and the steps are what a reader looks for.
+_COLUMNS = (
+    Column("run"), Column("r", 4), Column("e", 1), Column("e in the loss", 5, "e in loss"),
+    Column(METRICS["error_rate_by_ranks"].heading, 6), Column("steps", 1), Column("batch", 2),
+    Column(METRICS["train_nll_noisy"].heading, 3, "train NLL"), Column(METRICS["train_nll_clean"].heading, 7),
+    Column(METRICS["train_nll_corrupted"].heading, 7), Column(METRICS["validation_nll"].heading),
+    Column("floor -ln(1-e)", 8), Column("paper: train", 5), Column("paper: validation", 5),
+)  # fmt: skip
 
 
 def runs_table(records: Sequence[RunRecord]) -> str:
+    """`table_of_runs` in Markdown."""
+    return table_of_runs(records).markdown()
+
+
+def table_of_runs(records: Sequence[RunRecord]) -> Table:
     """One line per run: rates, compute, NLL on noisy training targets and on clean validation text, paper beside.
 
     Raises ValueError or TypeError as `lines` does.
@@ -132,10 +149,6 @@ def runs_table(records: Sequence[RunRecord]) -> str:
     ranked = [record for record in records if "error_rate_by_ranks" in record.metrics]
     check_records(ranked, numbers=[f"metrics.error_rate_by_ranks.{key}" for key in ("value", "low", "high")])
     measured = ("train_nll_noisy", "train_nll_clean", "train_nll_corrupted", "validation_nll")
-    header = [
-        "run", "r", "e", "e in the loss", "e by ranks", "steps", "batch", "train NLL, noisy", "its clean targets",
-        "its corrupted targets", "validation NLL, clean", "floor -ln(1-e)", "paper: train", "paper: validation",
-    ]  # fmt: skip
     rows = []
     for record in records:
         r, e, budget = record.noise["ratio"], record.noise["error_rate"], record.budget
@@ -144,16 +157,16 @@ def runs_table(records: Sequence[RunRecord]) -> str:
         if record.loss["name"] == "nll" and is_of_the_paper(record):
             paper = [paper_figure(budget["plan"], r, column) for column in ("train_nll", "validation_nll")]
         rows.append([
-            record.name, f"{r:g}", figure(e),
-            figure(None if record.loss["name"] == "nll" else record.loss["error_rate"]),
+            record.name, f"{r:g}", fixed(e),
+            fixed(None if record.loss["name"] == "nll" else record.loss["error_rate"]),
             _interval(record.metrics.get("error_rate_by_ranks")), str(budget["steps"]), str(budget["batch_size"]),
-            *map(figure, [*values, -math.log1p(-e), *paper]),
+            *map(fixed, [*values, -math.log1p(-e), *paper]),
         ])  # fmt: skip
-    return markdown_table(header, rows)
+    return Table(_COLUMNS, rows)
 
 
 def _interval(metric: dict | None) -> str:
-    return "-" if metric is None else f"{figure(metric['value'])} [{figure(metric['low'])}, {figure(metric['high'])}]"
+    return "-" if metric is None else f"{fixed(metric['value'])} [{fixed(metric['low'])}, {fixed(metric['high'])}]"
 
 
 def methods_table(records: Sequence[RunRecord]) -> str:
@@ -163,8 +176,8 @@ def methods_table(records: Sequence[RunRecord]) -> str:
     for line in sorted(every, key=lambda x: (x.plan != "any", x.plan, x.ratio, order.index(x.method))):
         closed = gap_closed(every, line)
         rows.append([
-            METHODS[line.method], f"{line.ratio:g}", line.plan, figure(mean(line.nll)),
-            f"{figure(min(line.nll))} to {figure(max(line.nll))}", str(len(line.nll)),
+            METHODS[line.method], f"{line.ratio:g}", line.plan, fixed(mean(line.nll)),
+            f"{fixed(min(line.nll))} to {fixed(max(line.nll))}", str(len(line.nll)),
             "-" if closed is None else f"{100 * closed:.0f}%",
         ])  # fmt: skip
     return markdown_table(["method", "r", "plan", "validation NLL", "range over seeds", "seeds", "gap closed"], rows)
@@ -178,11 +191,11 @@ def study_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     check_records(records, texts={"budget.plan": PAPER_FIGURES})
     every = lines(records)
     plans = sorted({line.plan for line in every if line.plan != "any"}, key=list(PAPER_FIGURES).index)
-    panels = [plan for plan in plans if any(line.method not in ("plain",) for line in every if line.plan == plan)]
+    cured = {line.plan for line in every if line.method not in ("clean", "clean_compute", "plain")}
+    panels = [plan for plan in plans if plan in cured]
     plt = start_figure()
-    fig, axes = plt.subplots(
-        1, 1 + len(panels), figsize=(6.2 + 4.4 * len(panels), 4.6), layout="constrained", squeeze=False
-    )
+    size, ratios = (6.2 + 5.0 * len(panels), 4.6), [1.5] + [1.0] * len(panels)
+    fig, axes = plt.subplots(1, len(ratios), figsize=size, width_ratios=ratios, layout="constrained", squeeze=False)
     _draw_disease(axes[0, 0], records, every)
     for axis, plan in zip(axes[0, 1:], panels):
         axis.sharex(axes[0, 1])
@@ -190,13 +203,16 @@ def study_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     return save_figure(fig, path)
 
 
+_LABEL = LABEL.replace(", ", ",\n")  # in two lines beside an axis
+_UNIT = METRICS["validation_nll"].unit
 _COLOURS = {"train": "#b2182b", "plain": "#2166ac", "known": "#1b7837", "floor": "#888888"}
 
 
 def _draw_disease(axis, records: Sequence[RunRecord], every: Sequence[Line]) -> None:
     """NLL of noisy training targets and of clean validation text against r."""
     clean = [line for line in every if line.method == "clean"]
-    plan = next((p for p in ("steps", "table6", "batch", "budget") if any(x.plan == p for x in every)), "steps")
+    noisy = {line.plan for line in every if line.ratio}
+    plan = next((p for p in ("steps", "table6", "batch", "budget") if p in noisy), "steps")
     train = defaultdict(list)
     for record in records:
         if method_of(record) == "clean" or (method_of(record) == "plain" and record.budget["plan"] == plan):
@@ -209,11 +225,15 @@ def _draw_disease(axis, records: Sequence[RunRecord], every: Sequence[Line]) -> 
         if points and clean:
             points[0.0] = mean(clean[0].nll)
         axis.plot(sorted(points), [points[r] for r in sorted(points)], "o-", color=_COLOURS[method], label=label)
+    for line in every:
+        if line.method == "clean_compute" and line.plan == plan:
+            look = {"markerfacecolor": "none", "zorder": 3}
+            axis.plot(0.0, mean(line.nll), "D", color="#000000", label=LABEL, **look)
     if clean and ratios:
         grid = [i * max(ratios) / 100 for i in range(101)]
         floor = [mean(clean[0].nll) + math.log1p(r) for r in grid]
         axis.plot(grid, floor, "--", color=_COLOURS["floor"], lw=1.2, label="no noise - ln(1 - e): calibration alone")
-    axis.set(xlabel="noise ratio r (wrong targets per right one)", ylabel="NLL (nats per token)")
+    axis.set(xlabel="noise ratio r (wrong targets per right one)", ylabel=f"NLL ({_UNIT})")
     axis.set_title(f"What wrong targets do (plan: {plan})", loc="left", fontweight="bold")
     axis.margins(y=0.1)
     axis.legend(frameon=False, fontsize=8.5, loc="best")
@@ -231,13 +251,13 @@ def _draw_cures(axis, every: Sequence[Line], plan: str) -> None:
         axis.plot(line.nll, [row] * len(line.nll), "o", ms=5, color=colour, alpha=0.55)
         axis.plot(mean(line.nll), row, "|", ms=16, mew=2, color=colour)
         axis.annotate(
-            figure(mean(line.nll)), (mean(line.nll), row), (0, 9), textcoords="offset points", ha="center", fontsize=8
+            fixed(mean(line.nll)), (mean(line.nll), row), (0, 9), textcoords="offset points", ha="center", fontsize=8
         )
     for line in shown:
         if line.method == "clean":
             axis.axvline(mean(line.nll), color="#000000", lw=0.8, ls=":")
-    axis.set_yticks(range(len(shown)), [METHODS[line.method] for line in shown])
+    axis.set_yticks(range(len(shown)), [METHODS[line.method].replace(LABEL, _LABEL) for line in shown])
     axis.set_ylim(-0.6, len(shown) - 0.2)
     axis.margins(x=0.12)
-    axis.set_xlabel("clean validation NLL (nats per token)")
+    axis.set_xlabel(f"clean validation NLL ({_UNIT})")
     axis.set_title(f"The cure at r = {top:g} (plan: {plan})", loc="left", fontweight="bold")

@@ -191,7 +191,7 @@ def measure(
     if run.loss == "nll":
         after = score_tokens(
             model, data.validation, error_rates=(noise.mixture_rate, ranks.value), vocab_size=noise.vocab_size,
-            batch_size=score_batch(settings),
+            ranks=False, batch_size=score_batch(settings),
         ).posthoc  # fmt: skip
         for name, rate in (("posthoc", noise.mixture_rate), ("posthoc_estimated", ranks.value)):
             nll = after[rate]

@@ -47,7 +47,7 @@ def augmentation(settings: Any, seed: int) -> EDMAugment | None:
     return EDMAugment(probability=settings.augment, flip=settings.can_be_mirrored, seed=seed)
 
 
-def in_words(settings: Any) -> str:
+def augmentation_in_words(settings: Any) -> str:
     """What happens to training images."""
     edm = f"EDM's with probability {settings.augment:g}" if settings.augment else None
     return ", ".join(filter(None, ["horizontal flip" if settings.flip else None, edm])) or "none"
@@ -99,7 +99,7 @@ def finish(job: Job, trainer: TimeClassifierTrainer) -> dict[str, Any]:
     plan = replace(job.plan, ratio=noise.ratio)
     return dict(
         model={"name": settings.model, "parameters": model.num_parameters(), "config": dict(model.config)},
-        data=data.to_dict() | {"augmentation": in_words(settings)},
+        data=data.to_dict() | {"augmentation": augmentation_in_words(settings)},
         noise=noise.to_dict() | {"realised": realised},
         budget=plan.to_dict() | {"epochs": plan.sequences / data.train_rows, "processes": trainer.args.world_size},
         loss={"name": "nll" if run.transition == "none" else "corrected", "error_rate": noise.error_rate,
