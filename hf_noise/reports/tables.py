@@ -183,9 +183,11 @@ def shown_table(table: Table, path: str | os.PathLike, width: int | None = None)
     """
     fitted = table.fitted(width)
     write_atomic(path, table.markdown() + "\n")
-    if (n := len(table.columns) - len(fitted.columns)) == 0:
+    if fitted == table:
         return fitted.markdown()
-    return f"{fitted.markdown()}\n{n} more column{'s' * (n > 1)} in {os.fspath(path)}"
+    n = len(table.columns) - len(fitted.columns)
+    lacking = f"{n} more column{'s' * (n > 1)}" if n else "headings in full"
+    return f"{fitted.markdown()}\n{lacking} in {os.fspath(path)}"
 
 
 def _number(name: str, value: object) -> float:

@@ -39,8 +39,16 @@ def door(main: Callable[[], Any]) -> None:
 
 
 def _end(message: str, status: int) -> None:
+    _close_bars()
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     sys.exit(status)
+
+
+def _close_bars() -> None:
+    """Let each bar of progress end its line, which it else would do after the message."""
+    if "tqdm" in sys.modules:
+        for bar in list(sys.modules["tqdm"].tqdm._instances):
+            bar.close()
 
 
 def _wants_traceback() -> bool:

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from transformers import AutoImageProcessor, AutoModelForImageClassification
+from transformers import (
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    PreTrainedConfig,
+)
 
 import hf_noise.models.image  # noqa: F401  teaches transformers the judge's network
 from hf_noise.metrics import (
@@ -66,6 +71,7 @@ def load_judge(name: str, data: ImageData, device: torch.device) -> Extractor:
     """
     name = find_judge(name)
     with reading("the judge", name):
+        check_kind(name)
         # False, because None asks at the terminal whether to run what the repository brings.
         model = load_whole(
             AutoModelForImageClassification.from_pretrained, name, use_safetensors=True, trust_remote_code=False
@@ -85,6 +91,16 @@ def load_judge(name: str, data: ImageData, device: torch.device) -> Extractor:
                          f"have {data.image_size} x {data.image_size} in {data.num_channels}; use one that was trained "
                          "on these data, or set --image_size")  # fmt: skip
     return judge
+
+
+def check_kind(name: str) -> None:
+    """Raises ValueError unless this is a classifier of images that transformers knows."""
+    told, _ = PreTrainedConfig.get_config_dict(name)
+    known = {kind.model_type for kind in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING}
+    kind = told.get("model_type")
+    if kind not in known and "auto_map" not in told:  # code of its own is refused when it is loaded
+        raise ValueError(f"the judge {name} is no classifier of images (its config.json says model_type {kind!r}); "
+                         "give the folder of a run of classifier_noise.py, or one of transformers")  # fmt: skip
 
 
 def network_name(folder: str) -> str:

@@ -110,6 +110,9 @@ def test_the_whole_table_goes_to_a_file(tmp_path):
     assert path.read_text() == WIDE.markdown() + "\n"
     assert shown == f"{WIDE.fitted(70).markdown()}\n3 more columns in {path}"
     assert shown_table(WIDE, path, width=200) == WIDE.markdown()
+    short = Table([Column("run"), Column("a long heading", short="long")], [["a", "1"]])
+    assert shown_table(short, path, width=16) == f"{short.fitted(16).markdown()}\nheadings in full in {path}"
+    assert "| a long heading |" in path.read_text()
 
 
 def test_columns_without_a_figure_are_left_out():

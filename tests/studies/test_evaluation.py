@@ -126,8 +126,9 @@ def test_only_the_classwise_distance_sees_wrong_labels(study):
 
 
 def test_nothing_else_is_called_fid(study):
-    _, _, printed, records = study
-    assert "FID" not in printed and "Frechet distance in judge features (resnet10-digits)" in printed
+    folder, _, printed, records = study
+    whole = (folder / "out" / "study.md").read_text(encoding="utf-8")
+    assert "FID" not in printed + whole and "Frechet distance in judge features (resnet10-digits)" in whole
     for record in records.values():
         assert "fid" not in record.metrics
         assert record.metrics["frechet_distance"]["name"] == "Frechet distance in judge features (resnet10-digits)"
@@ -138,7 +139,7 @@ def test_nothing_else_is_called_fid(study):
             assert (found["features"], found["weights"]) == ("judge features (resnet10-digits)", weights)
     smallest = np.bincount(digits("test")[1]).min()
     assert records["clean"].metrics["cw_frechet_distance"]["smallest_class"] == smallest
-    table = [line for line in printed.splitlines() if line.startswith("| ")]
+    table = [line for line in whole.splitlines() if line.startswith("| ")]
     judge = f"{100 * value(records['clean'], 'judge_test_accuracy'):.1f}"
     assert len(table) == 6 and all(judge in line for line in table[2:])  # a header, a rule, four sets
     reference = 100 * mixture_reference(value(records["clean"], "label_consistency"), 0.5, 10)
@@ -226,14 +227,16 @@ def test_inception_with_other_weights_and_with_those_of_the_release(study, tmp_p
     arguments = ["--images", some, "--judge", judge, "--cas", "false", "--train_rows", 150, "--inception", tmp_path]
     with pytest.warns(UserWarning, match="rows of 64 features in the smallest class"):
         printed = main("--output", tmp_path / "other", *arguments)
-    assert f"Frechet distance in Inception features (weights {digest[:8]})" in printed and "FID" not in printed
+    whole = (tmp_path / "other" / "study.md").read_text(encoding="utf-8")
+    assert f"Frechet distance in Inception features (weights {digest[:8]})" in whole and "FID" not in printed + whole
     dry = main("--output", tmp_path / "other", *arguments, "--dry_run")
     assert f"distances in: Inception features (weights {digest[:8]}), which are not those of FID" in dry
     monkeypatch.setattr(inception_weights, "INCEPTION_SHA256", digest)
     with pytest.warns(UserWarning, match="rows of 64 features in the smallest class"):
         printed = main("--output", tmp_path / "release", *arguments)
     assert "distances in: Inception features (FID)" in main("--output", tmp_path / "x", *arguments, "--dry_run")
-    assert "| FID |" in " ".join(printed.split()) and "CW-FID" in printed and "| IS |" in " ".join(printed.split())
+    assert {"FID", "CW-FID"} <= set(printed.split())
+    assert {"FID", "CW-FID", "IS"} <= set((tmp_path / "release" / "study.md").read_text(encoding="utf-8").split())
     other, release = (records_in(tmp_path / where)["some"].metrics for where in ("other", "release"))
     of_judge = study[3]["clean"].metrics
     for keys in (("fid", "frechet_distance"), ("cw_fid", "cw_frechet_distance"), ("inception_score", "judge_score")):
