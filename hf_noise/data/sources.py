@@ -23,6 +23,7 @@ from hf_noise.data.hub_revision import hub_revision
 from hf_noise.data.local_files import (
     IMAGE_FOLDER,
     IMAGES,
+    TEXT,
     identity_of,
     local_files,
     reader_of,
@@ -133,6 +134,11 @@ class Source:
         return bool(self.files) or self.rows is not None
 
     @property
+    def is_text(self) -> bool:
+        """Whether these are local files of plain text."""
+        return bool(self.files) and extension(self.files[0]) in TEXT
+
+    @property
     def is_columnar(self) -> bool:
         """Whether these are local files of which one column can be read without the others."""
         return bool(self.files) and all(file.endswith(".parquet") for file in self.files)
@@ -162,7 +168,8 @@ class Source:
         """
         if not self.files or self.is_image_folder or self.one_shard_a_file:
             return [self]
-        reader, options = reader_of(self.files)
+        reader, _ = reader_of(self.files)
+        options = {name: value for name, value in self.options.items() if name not in ("data_files", "name")}
         if "data_files" not in self.options:
             files = self._builder().config.data_files
         elif len(self.options["data_files"]) > 1:
@@ -196,22 +203,22 @@ class Source:
 
 
 def find_splits(
-    source: SourceLike | Mapping[str, SourceLike], config: str | None = None
+    source: SourceLike | Mapping[str, SourceLike], config: str | None = None, documents: str | None = None
 ) -> dict[str, tuple[Source, IterableDataset]]:
     """The splits of a source, each with the source that it is read from; their columns may differ.
 
     Args:
         source: as for `find_source`; or `{split: source}`, where each source has that split or no other one, such as a
             `DatasetDict`.
-        config: as for `find_source`.
+        config, documents: as for `find_source`.
 
     Raises:
         ValueError: a source of the mapping has several splits, and the one it is named for is not among them.
     """
     if not isinstance(source, Mapping):
-        return _splits_of(find_source(source, config))
+        return _splits_of(find_source(source, config, documents))
     found = {}
-    for split, part in _sources_of(source, config).items():
+    for split, part in _sources_of(source, config, documents).items():
         there = _splits_of(part)
         if split not in there and len(there) > 1:
             raise ValueError(f"the source {part.name!r} for the split {split!r} has the splits {', '.join(there)}")
@@ -219,12 +226,12 @@ def find_splits(
     return found
 
 
-def _sources_of(source: Mapping[str, SourceLike], config: str | None) -> dict[str, Source]:
+def _sources_of(source: Mapping[str, SourceLike], config: str | None, documents: str | None) -> dict[str, Source]:
     if not source or not all(isinstance(split, str) for split in source):
         raise ValueError(
             f'source={source_name(source)} must name splits and where they are, as {{"train": ..., "test": ...}}'
         )
-    sources = {split: _find(place, config) for split, place in source.items()}
+    sources = {split: _find(place, config, documents) for split, place in source.items()}
     _check_config(source, config, *sources.values())
     return sources
 
@@ -240,7 +247,7 @@ def source_identity(source: SourceLike | Mapping[str, SourceLike], config: str |
     return json.dumps({str(split): _find(source[split], config).identity for split in sorted(source, key=str)})
 
 
-def find_source(source: SourceLike, config: str | None = None) -> Source:
+def find_source(source: SourceLike, config: str | None = None, documents: str | None = None) -> Source:
     """Find out what `source` names, without reading it.
 
     Args:
@@ -250,6 +257,7 @@ def find_source(source: SourceLike, config: str | None = None) -> Source:
             fingerprint tells it from others in the cache. Links to files are followed, links to folders within a
             folder are refused.
         config: the configuration of a data set on the Hub that has several.
+        documents: what a row of text files is, "file" (in lines), "line" or "paragraph"; by default paragraphs.
 
     Raises:
         FileNotFoundError: nothing is there, or a glob matches nothing.
@@ -258,7 +266,7 @@ def find_source(source: SourceLike, config: str | None = None) -> Source:
             something that has none.
         TypeError: none of these.
     """
-    found = _find(source, config)
+    found = _find(source, config, documents)
     _check_config(source, config, found)
     return found
 
@@ -271,11 +279,11 @@ def _check_config(source: Any, config: str | None, *found: Source) -> None:
         )
 
 
-def _find(source: Any, config: str | None) -> Source:
+def _find(source: Any, config: str | None, documents: str | None = None) -> Source:
     if isinstance(source, Dataset):
         return Source(source_name(source), f"Dataset {source._fingerprint}", "", {}, rows=source)
     if isinstance(source, list | tuple):
-        return _list_of_files(source)
+        return _list_of_files(source, documents)
     check_source("source", source)
     name = str(source)
     if not name.strip():
@@ -295,7 +303,7 @@ def _find(source: Any, config: str | None) -> Source:
     identity = identity_of(files, folder if folder.is_dir() else None)
     if folder.is_dir() and extension(files[0]) in IMAGES:
         return Source(name, identity, IMAGE_FOLDER, {"data_dir": str(folder.absolute())}, files)
-    reader, options = reader_of(files)
+    reader, options = reader_of(files, documents)
     _check_not_empty(files, name)
     if folder.is_dir() and any(extension(file) == ".md" for file in files):
         return Source(name, identity, reader, {"data_files": splits_of_folder(folder, files), **options}, files)
@@ -304,7 +312,7 @@ def _find(source: Any, config: str | None) -> Source:
     return Source(name, identity, reader, {"data_files": {"train": list(files)}, **options}, files)
 
 
-def _list_of_files(places: Sequence[str | Path]) -> Source:
+def _list_of_files(places: Sequence[str | Path], documents: str | None) -> Source:
     """One source, a single split, of several files and globs in their order."""
     name, files = source_name(list(map(str, places))), []
     for place in places:
@@ -321,7 +329,7 @@ def _list_of_files(places: Sequence[str | Path]) -> Source:
         raise ValueError("the list given as source is empty; name files in it")
     if twice := next((file for file in files if files.count(file) > 1), None):
         raise ValueError(f"the file {twice} comes twice in the list given as source; name it once")
-    reader, options = reader_of(tuple(files))
+    reader, options = reader_of(tuple(files), documents)
     _check_not_empty(files, name)
     return Source(name, identity_of(tuple(files), None), reader, {"data_files": {"train": files}, **options},
                   tuple(files))  # fmt: skip

@@ -240,15 +240,16 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
         """The columns of all splits; and their names, if the train split alone has the labels that people gave."""
         features = {split: dataset.features for split, (_, dataset) in found.items()}
         people = self.config.human_labels if self.config.human is not None else None
-        if having := [split for split, columns in features.items() if people in columns]:
-            if len(having) < len(features):
-                features = {
-                    split: Features({name: kind for name, kind in columns.items() if name != people})
-                    for split, columns in features.items()
-                }
+        having = [split for split, columns in features.items() if people in columns]
+        is_partly_there = 0 < len(having) < len(features)
+        if is_partly_there:
+            features = {
+                split: Features({name: kind for name, kind in columns.items() if name != people})
+                for split, columns in features.items()
+            }
         check_same_columns(features, self.config.source_name)
         common = next(iter(features.values()))
-        return common, tuple(common) if 0 < len(having) < len(features) else None
+        return common, tuple(common) if is_partly_there else None
 
     def _generate_tables(
         self, shards: list[Shard], human: list[np.ndarray | None], split: str, splits: tuple[str, ...],
