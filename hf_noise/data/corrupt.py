@@ -140,6 +140,24 @@ def corrupt(
         >>> noisy = corrupt(dataset, UniformTokens(ratio=0.5, vocab_size=50257), column="labels")
         >>> noisy = corrupt(dataset, LabelFlips.symmetric(ratio=0.5, num_classes=10), column="label")
     """
+    _check_call(noise, column, sample_id, batch_size=batch_size, epoch=epoch, num_proc=num_proc)
+    function = CorruptColumn(noise, column, sample_id, int(epoch))
+    if not isinstance(dataset, DatasetDict | IterableDatasetDict):
+        if names_of("noisy_splits", noisy_splits):
+            raise ValueError(f"noisy_splits={noisy_splits!r:.80} is for a DatasetDict, and dataset is "
+                             f"{dataset!r:.80} of type {type(dataset).__name__}; leave it out")  # fmt: skip
+        split = str(getattr(dataset, "split", None) or "train")
+        return _corrupt([(split, dataset)], function, batch_size, num_proc)[0]
+    chosen = {"train"} | names_of("noisy_splits", noisy_splits)
+    if missing := sorted(chosen - set(dataset)):
+        raise ValueError(f"there is no split {', '.join(missing)} to corrupt, only {', '.join(dataset)}")
+    parts = [(name, part) for name, part in dataset.items() if name in chosen]
+    noisy = dict(zip((name for name, _ in parts), _corrupt(parts, function, batch_size, num_proc), strict=True))
+    return type(dataset)({name: noisy.get(name, part) for name, part in dataset.items()})
+
+
+def _check_call(noise: Any, column: Any, sample_id: Any, **counts: Any) -> None:
+    """Raise for arguments of `corrupt` that can be seen to be wrong without the data."""
     if isinstance(noise, HumanLabels):
         raise TypeError(
             f"the labels {noise.name!r} were given by people, not drawn; put their column in place with "
@@ -155,23 +173,11 @@ def corrupt(
             raise TypeError(f"{name} must be the name of a column, got {value!r:.80}")
     if column == sample_id:
         raise ValueError(f"column and sample_id are both {column!r}; noise belongs to ids that stay as they are")
-    for name, value, smallest in (("batch_size", batch_size, 1), ("epoch", epoch, 0), ("num_proc", num_proc, 1)):
+    for name, value in counts.items():
+        smallest = 0 if name == "epoch" else 1
         is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
         if (value is not None or name != "num_proc") and not (is_integer and smallest <= value < 1 << 63):
             raise ValueError(f"{name} must be an integer >= {smallest}, and below 2^63, got {value!r}")
-    function = CorruptColumn(noise, column, sample_id, int(epoch))
-    if not isinstance(dataset, DatasetDict | IterableDatasetDict):
-        if names_of("noisy_splits", noisy_splits):
-            raise ValueError(f"noisy_splits={noisy_splits!r:.80} is for a DatasetDict, and dataset is "
-                             f"{dataset!r:.80} of type {type(dataset).__name__}; leave it out")  # fmt: skip
-        split = str(getattr(dataset, "split", None) or "train")
-        return _corrupt([(split, dataset)], function, batch_size, num_proc)[0]
-    chosen = {"train"} | names_of("noisy_splits", noisy_splits)
-    if missing := sorted(chosen - set(dataset)):
-        raise ValueError(f"there is no split {', '.join(missing)} to corrupt, only {', '.join(dataset)}")
-    parts = [(name, part) for name, part in dataset.items() if name in chosen]
-    noisy = dict(zip((name for name, _ in parts), _corrupt(parts, function, batch_size, num_proc), strict=True))
-    return type(dataset)({name: noisy.get(name, part) for name, part in dataset.items()})
 
 
 def _corrupt(
