@@ -1,0 +1,243 @@
+"""Table and figure of a study of language models under token noise, from its records alone."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from hf_noise.reports.checks import check_records
+from hf_noise.reports.figures import save_figure, start_figure
+from hf_noise.reports.paper import paper_table
+from hf_noise.reports.record import RunRecord
+from hf_noise.reports.tables import figure, markdown_table
+from hf_noise.studies.compute import LABEL, has_more_compute
+
+__all__ = ["Line", "gap_closed", "methods_table", "paper_figure", "runs_table", "show", "study_figure", "study_table"]
+
+#: Which published figures a compute plan is to be compared with.
+PAPER_FIGURES = {"steps": "A.figure1", "batch": "A.figure1", "table6": "A.figure1", "budget": "A.table8"}
+
+METHODS = {
+    "clean": "no noise",
+    "clean_compute": LABEL,
+    "plain": "plain",
+    "posthoc": "plain, corrected afterwards",
+    "posthoc_estimated": "the same, e estimated",
+    "known": "corrected, e known",
+    "learned": "corrected, e learned",
+    "estimated": "corrected, e estimated by ranks",
+    "low": "corrected, r stated as half",
+    "high": "corrected, r stated as double",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One setting of the study with its clean validation NLL, one value per seed."""
+
+    method: str
+    ratio: float
+    plan: str
+    nll: tuple[float, ...]
+
+
+#: The losses of `METHODS`: where a corrected one has its e from.
+_SOURCES = ("known", "learned", "estimated", "assumed")
+
+
+def _check(records: Sequence[RunRecord], numbers: Sequence[str] = ()) -> None:
+    """Raise ValueError or TypeError unless these are records of runs of this study."""
+    texts = {"loss.name": ("nll", "corrected"), "budget.plan": None}
+    check_records(records, numbers=("noise.ratio", *numbers), shares=("noise.error_rate",), texts=texts)
+    told = [record for record in records if record.loss["name"] == "corrected"]
+    check_records(told, shares=("loss.error_rate",), texts={"loss.source": _SOURCES})
+    if certain := [record.name for record in records if record.noise["error_rate"] == 1]:
+        raise ValueError(f"the record {certain[0]!r} has noise.error_rate = 1, and must have less")
+
+
+def method_of(record: RunRecord) -> str:
+    """Key into `METHODS` of a run."""
+    if record.noise["error_rate"] == 0:
+        return "clean_compute" if has_more_compute(record) else "clean"
+    if record.loss["name"] == "nll":
+        return "plain"
+    if record.loss["source"] != "assumed":
+        return record.loss["source"]
+    return "low" if record.loss["error_rate"] < record.noise["error_rate"] else "high"
+
+
+def is_of_the_paper(record: RunRecord) -> bool:
+    """Whether data and scale are those of the published figures."""
+    budget, data = record.budget, record.data
+    of_data = (data.get("source"), data.get("block_size"), record.model.get("name"))
+    return of_data == ("Skylion007/openwebtext", 1024, "gpt2") and (
+        (budget.get("base_steps"), budget.get("base_batch_size")) == (600_000, 480)
+    )
+
+
+def paper_figure(plan: str, ratio: float, column: str) -> float | None:
+    """The published figure for a plan and ratio, None where the paper has none."""
+    return paper_table(PAPER_FIGURES[plan]).get(ratio, {}).get(column) if plan in PAPER_FIGURES else None
+
+
+def lines(records: Sequence[RunRecord]) -> list[Line]:
+    """Clean validation NLL by method, ratio and plan, with the post-hoc corrections as methods of their own.
+
+    Raises:
+        ValueError: a record lacks one of the figures, or is of another study.
+        TypeError: these are no records.
+    """
+    _check(records, ["metrics.validation_nll.value"])
+    found: dict[tuple[str, float, str], list[float]] = defaultdict(list)
+    for record in sorted(records, key=lambda r: (r.seed, r.name)):
+        method, ratio, plan = method_of(record), record.noise["ratio"], record.budget["plan"]
+        found[method, ratio, "any" if method == "clean" else plan].append(record.metrics["validation_nll"]["value"])
+        for kind in ("posthoc", "posthoc_estimated"):
+            if f"validation_nll_{kind}" in record.metrics:
+                found[kind, ratio, plan].append(record.metrics[f"validation_nll_{kind}"]["value"])
+    return [Line(*key, tuple(values)) for key, values in found.items()]
+
+
+def gap_closed(all_lines: Sequence[Line], line: Line) -> float | None:
+    """Share of what the plain loss loses to noise that a method wins back; above 1 it beats training without noise."""
+    clean = [x for x in all_lines if x.method == "clean"]
+    plain = [x for x in all_lines if x.method == "plain" and (x.ratio, x.plan) == (line.ratio, line.plan)]
+    if not clean or not plain or line.method in ("clean", "clean_compute", "plain"):
+        return None
+    lost = mean(plain[0].nll) - mean(clean[0].nll)
+    return (mean(plain[0].nll) - mean(line.nll)) / lost if lost > 0 else None
+
+
+def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> str:
+    """The tables, and where the figure is that it draws."""
+    return f"{study_table(records)}\n\nfigure: {study_figure(records, Path(settings.output) / 'study.png')}"
+
+
+def study_table(records: Sequence[RunRecord]) -> str:
+    """Every run, then the methods side by side: two Markdown tables."""
+    return f"{runs_table(records)}\n\n{methods_table(records)}"
+
+
+def runs_table(records: Sequence[RunRecord]) -> str:
+    """One line per run: rates, compute, NLL on noisy training targets and on clean validation text, paper beside.
+
+    Raises ValueError or TypeError as `lines` does.
+    """
+    _check(records, ["budget.steps", "budget.batch_size"])
+    ranked = [record for record in records if "error_rate_by_ranks" in record.metrics]
+    check_records(ranked, numbers=[f"metrics.error_rate_by_ranks.{key}" for key in ("value", "low", "high")])
+    measured = ("train_nll_noisy", "train_nll_clean", "train_nll_corrupted", "validation_nll")
+    header = [
+        "run", "r", "e", "e in the loss", "e by ranks", "steps", "batch", "train NLL, noisy", "its clean targets",
+        "its corrupted targets", "validation NLL, clean", "floor -ln(1-e)", "paper: train", "paper: validation",
+    ]  # fmt: skip
+    rows = []
+    for record in records:
+        r, e, budget = record.noise["ratio"], record.noise["error_rate"], record.budget
+        values = [record.metrics.get(name, {}).get("value") for name in measured]
+        paper = [None, None]
+        if record.loss["name"] == "nll" and is_of_the_paper(record):
+            paper = [paper_figure(budget["plan"], r, column) for column in ("train_nll", "validation_nll")]
+        rows.append([
+            record.name, f"{r:g}", figure(e),
+            figure(None if record.loss["name"] == "nll" else record.loss["error_rate"]),
+            _interval(record.metrics.get("error_rate_by_ranks")), str(budget["steps"]), str(budget["batch_size"]),
+            *map(figure, [*values, -math.log1p(-e), *paper]),
+        ])  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def _interval(metric: dict | None) -> str:
+    return "-" if metric is None else f"{figure(metric['value'])} [{figure(metric['low'])}, {figure(metric['high'])}]"
+
+
+def methods_table(records: Sequence[RunRecord]) -> str:
+    """One line per method, ratio and plan: clean validation NLL over seeds, and the share of the gap it closes."""
+    every, order = lines(records), list(METHODS)
+    rows = []
+    for line in sorted(every, key=lambda x: (x.plan != "any", x.plan, x.ratio, order.index(x.method))):
+        closed = gap_closed(every, line)
+        rows.append([
+            METHODS[line.method], f"{line.ratio:g}", line.plan, figure(mean(line.nll)),
+            f"{figure(min(line.nll))} to {figure(max(line.nll))}", str(len(line.nll)),
+            "-" if closed is None else f"{100 * closed:.0f}%",
+        ])  # fmt: skip
+    return markdown_table(["method", "r", "plan", "validation NLL", "range over seeds", "seeds", "gap closed"], rows)
+
+
+def study_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
+    """Draw the study as a PNG: NLL against r as in paper A, figure 1, and the cures side by side.
+
+    Raises ValueError or TypeError as `lines` does.
+    """
+    check_records(records, texts={"budget.plan": PAPER_FIGURES})
+    every = lines(records)
+    plans = sorted({line.plan for line in every if line.plan != "any"}, key=list(PAPER_FIGURES).index)
+    panels = [plan for plan in plans if any(line.method not in ("plain",) for line in every if line.plan == plan)]
+    plt = start_figure()
+    fig, axes = plt.subplots(
+        1, 1 + len(panels), figsize=(6.2 + 4.4 * len(panels), 4.6), layout="constrained", squeeze=False
+    )
+    _draw_disease(axes[0, 0], records, every)
+    for axis, plan in zip(axes[0, 1:], panels):
+        axis.sharex(axes[0, 1])
+        _draw_cures(axis, every, plan)
+    return save_figure(fig, path)
+
+
+_COLOURS = {"train": "#b2182b", "plain": "#2166ac", "known": "#1b7837", "floor": "#888888"}
+
+
+def _draw_disease(axis, records: Sequence[RunRecord], every: Sequence[Line]) -> None:
+    """NLL of noisy training targets and of clean validation text against r."""
+    clean = [line for line in every if line.method == "clean"]
+    plan = next((p for p in ("steps", "table6", "batch", "budget") if any(x.plan == p for x in every)), "steps")
+    train = defaultdict(list)
+    for record in records:
+        if method_of(record) == "clean" or (method_of(record) == "plain" and record.budget["plan"] == plan):
+            check_records([record], numbers=["metrics.train_nll_noisy.value"])
+            train[record.noise["ratio"]].append(record.metrics["train_nll_noisy"]["value"])
+    ratios = sorted(train)
+    axis.plot(ratios, [mean(train[r]) for r in ratios], "s-", color=_COLOURS["train"], label="train NLL, noisy targets")
+    for method, label in (("plain", "validation NLL, plain loss"), ("known", "validation NLL, corrected loss")):
+        points = {x.ratio: mean(x.nll) for x in every if x.method == method and x.plan == plan}
+        if points and clean:
+            points[0.0] = mean(clean[0].nll)
+        axis.plot(sorted(points), [points[r] for r in sorted(points)], "o-", color=_COLOURS[method], label=label)
+    if clean and ratios:
+        grid = [i * max(ratios) / 100 for i in range(101)]
+        floor = [mean(clean[0].nll) + math.log1p(r) for r in grid]
+        axis.plot(grid, floor, "--", color=_COLOURS["floor"], lw=1.2, label="no noise - ln(1 - e): calibration alone")
+    axis.set(xlabel="noise ratio r (wrong targets per right one)", ylabel="NLL (nats per token)")
+    axis.set_title(f"What wrong targets do (plan: {plan})", loc="left", fontweight="bold")
+    axis.margins(y=0.1)
+    axis.legend(frameon=False, fontsize=8.5, loc="best")
+
+
+def _draw_cures(axis, every: Sequence[Line], plan: str) -> None:
+    """Clean validation NLL of each method at the largest ratio of a plan, one dot per seed."""
+    top = max(line.ratio for line in every if line.plan == plan)
+    plain = [x for x in every if x.method == "clean" or (x.method == "clean_compute" and x.plan == plan)]
+    shown = plain + [x for x in every if x.plan == plan and x.ratio == top]
+    shown.sort(key=lambda x: list(METHODS).index(x.method), reverse=True)
+    for row, line in enumerate(shown):
+        colour = "#000000" if line.method in ("clean", "clean_compute") else _COLOURS["known"]
+        colour = _COLOURS["train"] if line.method == "plain" else colour
+        axis.plot(line.nll, [row] * len(line.nll), "o", ms=5, color=colour, alpha=0.55)
+        axis.plot(mean(line.nll), row, "|", ms=16, mew=2, color=colour)
+        axis.annotate(
+            figure(mean(line.nll)), (mean(line.nll), row), (0, 9), textcoords="offset points", ha="center", fontsize=8
+        )
+    for line in shown:
+        if line.method == "clean":
+            axis.axvline(mean(line.nll), color="#000000", lw=0.8, ls=":")
+    axis.set_yticks(range(len(shown)), [METHODS[line.method] for line in shown])
+    axis.set_ylim(-0.6, len(shown) - 0.2)
+    axis.margins(x=0.12)
+    axis.set_xlabel("clean validation NLL (nats per token)")
+    axis.set_title(f"The cure at r = {top:g} (plan: {plan})", loc="left", fontweight="bold")

@@ -1,0 +1,201 @@
+"""Language models: packed rows, the trainer of a run, and what is measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import IterableDataset
+from transformers import TrainingArguments
+
+import hf_noise
+from hf_noise.analysis.error_rate import error_rate_from_ranks
+from hf_noise.data.packing import PackedRows
+from hf_noise.data.tokenization import find_tokenizer, vocabulary_size
+from hf_noise.metrics.audit import audit_metrics
+from hf_noise.models.gpt2 import gpt2
+from hf_noise.noise import UniformTokens, rates
+from hf_noise.reports.record import read_records
+from hf_noise.studies.engine import Job
+from hf_noise.studies.language.study import Run, Settings
+from hf_noise.trainers import CausalLMTrainer
+from hf_noise.trainers.audit import audit_tokens, posterior
+from hf_noise.trainers.scoring import score_tokens
+
+# An epoch that no run reaches, so that noisy targets are measured on noise the model has not seen.
+UNSEEN_EPOCH = 1 << 30
+SHUFFLE_BUFFER = 10_000  # rows of a stream among which the next one is drawn
+
+
+@dataclass(frozen=True)
+class Data:
+    """Packed rows, the tokenizer they were made with, and the first training rows to measure on.
+
+    `train` is a stream with `--streaming`, and then has no length.
+    """
+
+    train: PackedRows | IterableDataset
+    validation: PackedRows | list
+    sample: PackedRows | list
+    tokenizer: object
+
+    def shuffled(self, seed: int) -> PackedRows | IterableDataset:
+        """The training rows; a stream is shuffled in a buffer, stored rows are by the trainer's sampler."""
+        is_stored = isinstance(self.train, PackedRows)
+        return self.train if is_stored else self.train.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
+
+    @property
+    def train_rows(self) -> int | None:
+        return len(self.train) if isinstance(self.train, PackedRows) else None
+
+    @classmethod
+    def load(cls, settings: Settings, args: TrainingArguments) -> Data:
+        tokenizer = find_tokenizer(settings.tokenizer)
+        options = dict(
+            path="hf_noise/packed", source=settings.source, validation_source=settings.validation_source,
+            tokenizer=settings.tokenizer, block_size=settings.block_size,
+        )  # fmt: skip
+        own = {name: getattr(settings, name) for name in ("text_column", "validation_fraction")}
+        options |= {name: value for name, value in own.items() if value is not None}
+        if settings.streaming:
+            splits = hf_noise.load_dataset(**options, streaming=True)
+            train, validation = splits["train"], list(splits["validation"])
+            sample = list(train.take(settings.score_rows))
+            return cls(train, validation, sample, tokenizer)
+        with args.main_process_first(desc="packing"):
+            splits = hf_noise.load_dataset(**options, num_proc=settings.num_proc)
+        train = PackedRows(splits["train"])
+        sample = torch.utils.data.Subset(train, range(min(settings.score_rows, len(train))))
+        return cls(train, PackedRows(splits["validation"]), sample, tokenizer)
+
+
+def load(
+    settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_trial: bool = False
+) -> Data:
+    return Data.load(settings, args)
+
+
+def describe(settings: Settings, data: Data) -> list[str]:
+    """What the data are, for a dry run."""
+    rows = "a stream of rows" if data.train_rows is None else f"{data.train_rows:,} rows"
+    first = data.tokenizer.decode(data.sample[0]["input_ids"][: min(48, settings.block_size)])
+    return [
+        f"{rows} of {settings.block_size} tokens to train on, {len(data.validation):,} to validate on, columns "
+        f"{', '.join(data.sample[0])}; vocabulary of {vocabulary_size(data.tokenizer):,} tokens",
+        f"first row: {first!r}",
+    ]
+
+
+def build(job: Job) -> CausalLMTrainer:
+    settings, run, data = job.settings, job.run, job.data
+    args = job.arguments(
+        data.train_rows, lr_scheduler_type="cosine_with_min_lr", lr_scheduler_kwargs={"min_lr_rate": 0.1},
+        adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0,
+        # A stream is read by every process for itself, each its own shards.
+        accelerator_config={"dispatch_batches": False} if settings.streaming else None,
+    )  # fmt: skip
+    vocab_size = vocabulary_size(data.tokenizer)
+    model = gpt2(
+        settings.model, vocab_size=vocab_size, block_size=settings.block_size, end_of_text=data.tokenizer.eos_token_id
+    )
+    return CausalLMTrainer(
+        model, args, noise=UniformTokens(ratio=run.ratio, vocab_size=vocab_size, seed=run.seed), loss=run.loss,
+        error_rate="known" if job.is_trial else stated_rate(run, job.folder.parent),
+        train_dataset=data.shuffled(run.seed), eval_dataset=data.validation, processing_class=data.tokenizer,
+    )  # fmt: skip
+
+
+def finish(job: Job, trainer: CausalLMTrainer) -> dict[str, Any]:
+    """What the record says; an audit of the training data too if it was asked for."""
+    settings, run, data = job.settings, job.run, job.data
+    validation, realised = trainer.evaluate(), trainer.realised_noise()
+    if not trainer.is_world_process_zero():
+        return {}
+    model, block = bare_model(trainer), settings.block_size
+    parts = dict(
+        model={"name": settings.model, "parameters": model.num_parameters(), "config": model.config.to_diff_dict()},
+        data={
+            "source": settings.source, "tokenizer": settings.tokenizer, "vocab_size": trainer.noise.vocab_size,
+            "block_size": block, "train_rows": data.train_rows,
+            "train_tokens": data.train_rows and data.train_rows * block,
+            "validation_rows": len(data.validation), "validation_tokens": len(data.validation) * block,
+        },
+        noise=trainer.noise.to_dict() | {"realised": realised},
+        budget=job.plan.to_dict(block) | {"processes": trainer.args.world_size},
+        loss={
+            "name": run.loss, "error_rate": trainer.objective.error_rate,
+            "source": "estimated" if run.stated == "estimated" else trainer.objective.source,
+        },
+        metrics=measure(settings, run, trainer, data, validation),
+    )  # fmt: skip
+    if settings.audit:
+        audit_tokens(
+            model, data.train, job.folder / "audit.parquet", noise=trainer.noise,
+            error_rate=believed_rate(run, trainer), trained=run.loss, batch_size=score_batch(settings),
+        )  # fmt: skip
+    return parts
+
+
+def stated_rate(run: Run, study: Path) -> str | float:
+    """What the trainer is told about e."""
+    if isinstance(run.stated, float):
+        return rates.error_rate(run.stated)
+    if run.stated == "estimated":
+        plain = Run(run.ratio, "nll", "none", run.plan, run.seed)
+        return read_records(study / plain.name)[0].metrics["error_rate_by_ranks"]["value"]
+    return "learned" if run.stated == "learned" else "known"
+
+
+def believed_rate(run: Run, trainer: CausalLMTrainer) -> float:
+    """e as the model has it: what the corrected loss was given or learned; the truth for the plain one."""
+    return trainer.noise.mixture_rate if run.loss == "nll" else trainer.objective.error_rate
+
+
+def bare_model(trainer: CausalLMTrainer):
+    """The model without wrappers, autocast included: ranks need logits that do not tie by rounding."""
+    return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+
+
+def score_batch(settings: Settings) -> int:
+    """Rows whose logits are held at once: about 4,096 tokens."""
+    return max(1, 4096 // settings.block_size)
+
+
+def measure(
+    settings: Settings, run: Run, trainer: CausalLMTrainer, data: Data, validation: dict
+) -> dict[str, dict]:
+    """The figures of a run, each with the number of tokens behind it."""
+    nats = {"unit": "nats per token"}
+    metrics = {
+        "validation_nll": {"value": validation["eval_nll"], "n": validation["eval_tokens"], **nats},
+        "validation_perplexity": {"value": validation["eval_perplexity"], "n": validation["eval_tokens"]},
+    }
+    model, noise = bare_model(trainer), trainer.noise
+    scores = score_tokens(model, data.sample, noise=noise, epoch=UNSEEN_EPOCH, batch_size=score_batch(settings))
+    kinds = {"noisy": slice(None), "clean": ~scores.is_noisy, "corrupted": scores.is_noisy}
+    for kind, which in kinds.items():
+        if len(nll := scores.nll[which]):
+            metrics[f"train_nll_{kind}"] = {"value": float(nll.mean(dtype="float64")), "n": len(nll), **nats}
+    if run.ratio == 0:
+        return metrics
+    ranks = error_rate_from_ranks(scores.above, noise.vocab_size)
+    metrics["error_rate_by_ranks"] = {"value": ranks.value, "low": ranks.low, "high": ranks.high, "n": ranks.n}
+    if trainer.objective.source == "learned":
+        metrics["learned_error_rate"] = {"value": trainer.objective.error_rate, "n": scores.nll.size}
+    clean = posterior(scores.nll, error_rate=believed_rate(run, trainer), vocab_size=noise.vocab_size, trained=run.loss)
+    audit = audit_metrics(clean, scores.is_noisy)
+    metrics |= {f"audit_{name}": {"value": audit[name], "n": audit["n"]} for name in ("auroc", "ece", "brier")}
+    if run.loss == "nll":
+        after = score_tokens(
+            model, data.validation, error_rates=(noise.mixture_rate, ranks.value), vocab_size=noise.vocab_size,
+            batch_size=score_batch(settings),
+        ).posthoc  # fmt: skip
+        for name, rate in (("posthoc", noise.mixture_rate), ("posthoc_estimated", ranks.value)):
+            nll = after[rate]
+            metrics[f"validation_nll_{name}"] = {
+                "value": float(nll.mean(dtype="float64")), "n": nll.size, "error_rate": rate, **nats,
+            }  # fmt: skip
+    return metrics

@@ -1,0 +1,170 @@
+"""GPT-2 under token noise: what wrong targets do to a language model, and how to lose almost nothing to them.
+
+Trains one model per setting, then prints a table and draws `<output>/study.png`. Every setting has a folder with
+its checkpoint, `record.json` and card. Started again, it skips what is finished and goes on where it was killed.
+`--dry_run` looks at settings and data. Any flag overrides the scale's preset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hf_noise.data.embedded import DOCS_TEXT
+from hf_noise.models.names import GPT2_SIZES
+from hf_noise.noise.schedule import Plan, plan_named
+from hf_noise.studies.ranges import Count, Name, NotNegative, Positive, ShareInside, TwoOrMore
+from hf_noise.studies.reading import is_elsewhere
+from hf_noise.studies.settings import SettingError, TrainingSettings, setting
+from hf_noise.studies.study import Study, planned
+
+PLANS = ["steps", "batch", "table6", "budget"]
+SCALES: dict[str, dict] = {
+    "demo": dict(
+        output="runs/gpt2-demo", source="embedded/docs-text", tokenizer="embedded:1024", block_size=64, model="nano",
+        plan=["steps"], ratio=[0.0, 0.1, 0.3, 0.5, 1.0], corrected=[0.5, 1.0],
+        steps=300, batch_size=32, micro_batch=64, learning_rate=2e-3, warmup=0.05, save_steps=200, logging_steps=25,
+    ),  # fmt: skip
+    # About 25 minutes of one H200: eight runs of 124 M weights, 0.65 G tokens together.
+    "gpu": dict(
+        output="runs/gpt2-gpu", source=None, tokenizer="openai-community/gpt2", block_size=1024, model="gpt2",
+        plan=["steps"], ratio=[0.0, 0.1, 0.3, 0.5, 1.0], corrected=[0.5, 1.0],
+        steps=400, batch_size=128, micro_batch=32, learning_rate=6e-4, warmup=0.1, save_steps=200, logging_steps=10,
+        bf16=True, torch_compile=True,
+    ),  # fmt: skip
+    # Paper A, table 6, on OpenWebText; what the paper leaves open follows the public GPT-2 recipe of the same batch.
+    "paper": dict(
+        output="runs/gpt2-paper", source="Skylion007/openwebtext", tokenizer="openai-community/gpt2",
+        block_size=1024, model="gpt2", plan=["table6"], ratio=[0.0, 0.1, 0.3, 0.5, 1.0], corrected=[],
+        steps=600_000, batch_size=480, micro_batch=12, learning_rate=6e-4, warmup=2000, save_steps=5000,
+        logging_steps=100, bf16=True, torch_compile=True,
+    ),  # fmt: skip
+}
+
+
+@dataclass
+class Settings(TrainingSettings):
+    """Settings of the study; the defaults of most are those of the scale."""
+
+    scales: ClassVar = SCALES
+    one_or_more: ClassVar = ("plan", "seed")
+
+    source: Name | None = setting(None, "embedded/docs-text, a path or glob, or a Hub data set", group="data")
+    text_column: Name | None = setting(None, "the source's column of text (default: text)", group="data")
+    validation_source: Name | None = setting(None, "clean text to validate on, else held out", group="data")
+    validation_fraction: ShareInside | None = setting(
+        None, "share held out of a source without validation split (default: 0.01)", group="data"
+    )
+    tokenizer: Name = setting(None, "embedded, embedded:<size>, a folder, or a Hub model", group="data")
+    block_size: TwoOrMore = setting(None, "tokens per row", group="data")
+    streaming: bool = setting(False, "read, tokenise and pack while training, nothing on disk", group="data")
+    num_proc: Count | None = setting(None, "processes that tokenise and pack", group="data", in_result=False)
+    model: str = setting(None, "size: gpt2 has 124 M weights, gpt2-large 774 M", group="model", choices=GPT2_SIZES)
+    plan: list[str] = setting(
+        None, f"compute at noise r: {', '.join(PLANS)}", group="noise and loss", choices=PLANS, in_result=False
+    )
+    ratio: list[NotNegative] = setting(
+        None, "noise ratios r, plain loss; 0 is no noise", group="noise and loss", in_result=False
+    )
+    corrected: list[Positive] = setting(
+        None, "ratios for the corrected loss, e known", group="noise and loss", in_result=False
+    )
+    learned: list[Positive] = setting(
+        [], "ratios for the corrected loss, e learned", group="noise and loss", in_result=False
+    )
+    estimated: list[Positive] = setting(
+        [], "ratios; e from ranks of a plain run", group="noise and loss", in_result=False
+    )
+    misstated: list[Positive] = setting(
+        [], "ratios r; e taken from r/2 and 2r", group="noise and loss", in_result=False
+    )
+    equal_compute: bool = setting(
+        True, "a run without noise too that gets the compute of the noisiest", group="noise and loss", in_result=False
+    )
+    steps: Count = setting(None, "optimiser steps without noise")
+    learning_rate: Positive = setting(None, "peak; cosine to a tenth")
+    warmup: NotNegative = setting(None, "steps, or below 1 a share of them")
+    weight_decay: NotNegative = setting(0.1, "on matrices only")
+    score_rows: Count = setting(512, "training rows on which noisy targets are measured", group="measurement")
+    audit: bool = setting(
+        False, "write p(clean) of every training token as Parquet", group="measurement", in_result=False
+    )
+
+    def complete(self) -> None:
+        if self.source is None:
+            raise SettingError(f"--scale {self.scale} needs a corpus: --source path/*.parquet")
+        if 0 in self.corrected + self.learned + self.estimated + self.misstated:
+            raise SettingError("without noise there is nothing to correct: r = 0 goes with --ratio only")
+        if self.streaming and self.validation_source is None and self.source != DOCS_TEXT:
+            raise SettingError("--streaming needs --validation_source: held-out documents are spread over a stream")
+        if self.validation_source is not None and self.validation_fraction is not None:
+            raise SettingError(f"--validation_fraction {self.validation_fraction:g}: --validation_source is the whole "
+                               "validation split; give one of them")  # fmt: skip
+        if self.audit and self.streaming:
+            raise SettingError("--audit needs rows that can be read again in order: leave --streaming out")
+        if missing := sorted(set(self.estimated) - set(self.ratio)):
+            raise SettingError(f"--estimated {missing[0]:g} takes e from a run with the plain loss: add it to --ratio")
+        if not runs_of(self):
+            raise SettingError("--ratio is empty: nothing would be trained")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One setting. `stated` says where e comes from: "none", "known", "learned", "estimated" by the ranks of the run
+    with the plain loss, or a ratio r that it is taken from. `compute_of` is the ratio whose steps and batch a run
+    without noise gets, None for its own.
+    """
+
+    ratio: float
+    loss: str
+    stated: str | float
+    plan: str
+    seed: int
+    compute_of: float | None = None
+
+    @property
+    def name(self) -> str:
+        if self.compute_of is not None:
+            return f"r0-compute-of-r{self.compute_of:g}-{self.plan}-seed{self.seed}"
+        if self.ratio == 0:
+            return f"r0-seed{self.seed}"
+        how = self.loss if self.stated in ("none", "known") else f"{self.loss}-{self.stated}"
+        how = how if isinstance(self.stated, str) else f"{self.loss}-as-r{self.stated:g}"
+        return f"r{self.ratio:g}-{how}-{self.plan}-seed{self.seed}"
+
+
+def runs_of(settings: Settings) -> list[Run]:
+    """The runs of a study: without noise once per seed, all others once per plan and seed."""
+    runs, noisiest = [], max([*settings.ratio, *settings.corrected, *settings.learned, *settings.misstated], default=0)
+    for seed in settings.seed:
+        if 0 in settings.ratio:
+            runs.append(Run(0.0, "nll", "none", settings.plan[0], seed))
+        for plan in settings.plan:
+            if 0 in settings.ratio and settings.equal_compute and noisiest and plan != "budget":
+                runs.append(Run(0.0, "nll", "none", plan, seed, compute_of=noisiest))
+            runs += [Run(r, "nll", "none", plan, seed) for r in settings.ratio if r != 0]
+            runs += [Run(r, "corrected", "known", plan, seed) for r in settings.corrected]
+            runs += [Run(r, "corrected", "learned", plan, seed) for r in settings.learned]
+            runs += [Run(r, "corrected", "estimated", plan, seed) for r in settings.estimated]
+            # r, not e, is halved and doubled: at r = 1 twice the error rate would be 1, which no ratio reaches.
+            runs += [Run(r, "corrected", stated, plan, seed) for r in settings.misstated for stated in (r / 2, 2 * r)]
+    return runs
+
+
+def plan_of(settings: Settings, run: Run, rows: int | None) -> Plan:
+    """Steps and batch of a run."""
+    return planned(plan_named(run.plan), run, steps=settings.steps, batch_size=settings.batch_size)
+
+
+STUDY = Study(
+    package=__package__,
+    recipe="recipes/gpt2_noise.py",
+    task="causal_lm",
+    description=__doc__.split("\n\n")[0],
+    settings=Settings,
+    runs=runs_of,
+    plan=plan_of,
+    elsewhere=lambda settings: settings.source if is_elsewhere(settings.source) else None,
+    derived=lambda settings, plan, rows: f"rows = {plan.tokens(settings.block_size):,} tokens",
+)
+main = STUDY.main

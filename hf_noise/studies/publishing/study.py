@@ -1,0 +1,117 @@
+"""Materialise a noisy data set at several rates: Parquet, one configuration per setting, with a data card.
+
+Offline, half a minute on two cores. Add `--push_to_hub user/docs-noisy` to publish it; people load it without
+hf_noise: `load_dataset("user/docs-noisy", "r0.5")`. Started again, it takes what is built already from the
+cache of `datasets`; with other rates or protocols, their configurations come beside those in the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_noise.data.hook import builder_names
+from hf_noise.noise import rates
+from hf_noise.noise.labels import LABEL_PROTOCOLS
+from hf_noise.studies.image_settings import CHOSEN_CLASSES
+from hf_noise.studies.ranges import Count, Name, NotNegative, Output, Repo, SeedOfNoise, TwoOrMore
+from hf_noise.studies.settings import CommandSettings, SettingError, parse, setting
+
+# These have no data of their own (noisy) or no noise (packed).
+BUILDERS = [name for name in builder_names() if name not in ("hf_noise/noisy", "hf_noise/packed")]
+TEXT_BUILDERS = ("hf_noise/docs-noisy", "hf_noise/owt-noisy")
+OF_THE_BUILDER = ("source", "test_source", "human_source", "classes", "tokenizer", "block_size")
+OF_TEXT, OF_IMAGES = ("tokenizer", "block_size"), ("test_source", "human_source", "classes")
+DEFAULT_RATIOS = [0.0, 0.1, 0.3, 0.5, 1.0]
+
+
+@dataclass
+class Settings(CommandSettings):
+    """Settings of publishing; `complete` makes lists of rates that are drawn, without doubles."""
+
+    name: str = setting("hf_noise/docs-noisy", "a builder of noisy data", group="data", choices=BUILDERS)
+    ratios: list[NotNegative] = setting(
+        [], "r, noisy per clean unit (default: 0 0.1 0.3 0.5 1)", group="noise and loss"
+    )
+    protocol: list[str] = setting(
+        [], "of labels: symmetric, cyclic, ..., human:<name> (no ratio)", group="noise and loss"
+    )
+    output: Output = setting(None, "folder to write, new or of this recipe (default: runs/<name>)", group="study")
+    source: Name | None = setting(None, "local file, glob, folder or Hub id (default: the builder's)", group="data")
+    test_source: Name | None = setting(
+        None, "of images: where the test split is, if not in the source", group="data"
+    )
+    human_source: Name | None = setting(
+        None, "of images: where the labels of people are, if not in the source", group="data"
+    )
+    classes: Count | None = setting(None, "10, 100 or 1000 classes of ImageNet", group="data")
+    tokenizer: Name | None = setting(
+        None, "of text: name or folder of a tokenizer (default: the builder's)", group="data"
+    )
+    block_size: TwoOrMore | None = setting(None, "of text: tokens per row (default: the builder's)", group="data")
+    seed: SeedOfNoise = setting(0, "of the noise", group="noise and loss")
+    num_proc: Count | None = setting(
+        None, "processes that build; the result is the same for any number", group="machine"
+    )
+    license: Name | None = setting(None, "Hub id of the licence of the source, such as cc0-1.0", group="Hub")
+    language: Name | None = setting(None, "language of the source, such as en", group="Hub")
+    push_to_hub: Repo | None = setting(None, "owner/name of a data set on the Hub", group="Hub")
+    private: bool = setting(False, "make the repository private if it is new", group="Hub")
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.output)
+
+    def complete(self) -> None:
+        self.output = self.output or str(Path("runs", self.name.split("/")[1]))
+        is_text = self.name in TEXT_BUILDERS
+        if self.protocol and is_text:
+            raise SettingError(f"--protocol is for labels, and {self.name} has noisy tokens; leave it out")
+        if foreign := [one for one in (OF_IMAGES if is_text else OF_TEXT) if getattr(self, one) is not None]:
+            raise SettingError(f"--{foreign[0]} {getattr(self, foreign[0])}: {self.name} is of "
+                               f"{'text' if is_text else 'images'} and has no such setting")  # fmt: skip
+        if self.classes is not None and self.name != CHOSEN_CLASSES:
+            raise SettingError(
+                f"--classes {self.classes}: only {CHOSEN_CLASSES} has classes to choose from, {self.name} has its own"
+            )
+        drawn = drawn_protocols(self)
+        if self.ratios and not drawn:
+            raise SettingError("--ratios: the labels of people have the rate that they have; leave it out")
+        if unknown := sorted(set(drawn) - {None, *LABEL_PROTOCOLS}):
+            raise SettingError(f"unknown --protocol {unknown[0]}; known: {', '.join(LABEL_PROTOCOLS)}, human:<name>")
+        ratios = dict.fromkeys(self.ratios or DEFAULT_RATIOS)
+        self.ratios = [rates.check_ratio(ratio) for ratio in ratios] if drawn else []
+
+
+def drawn_protocols(settings: Settings) -> list[str | None]:
+    """The protocols that take a ratio; None is the builder's own."""
+    return [p for p in dict.fromkeys(settings.protocol or [None]) if p is None or not p.startswith("human:")]
+
+
+def noises_of(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and noise of each configuration; of several drawn protocols, all but the first stand in the names."""
+    drawn = drawn_protocols(settings)
+    for protocol in drawn:
+        chosen = {"protocol": protocol} if protocol else {}
+        for ratio in settings.ratios:
+            if protocol == drawn[0]:
+                yield f"r{ratio}", {"r": ratio, "seed": settings.seed, **chosen}
+            elif ratio:  # rows without noise are the same for all
+                yield f"{protocol}-r{ratio}", {"r": ratio, "seed": settings.seed, **chosen}
+    for protocol in dict.fromkeys(settings.protocol or []):
+        if protocol not in drawn:
+            yield protocol.replace(":", "-"), {"protocol": protocol}
+
+
+def main(argv: Sequence[str] | None = None) -> Path | None:
+    settings = parse(Settings, argv, __doc__.split("\n\n")[0])
+    noises = dict(noises_of(settings))
+    print(f"{settings.name} -> {settings.folder}, seed {settings.seed}")
+    for name, noise in noises.items():
+        print(f"  {name:<14} " + (f"e = {rates.error_rate(noise['r']):.4f}" if "r" in noise else "e as it is"))
+    from hf_noise.studies.publishing.run import check_folder, publish
+
+    earlier = check_folder(settings.folder, settings.name)
+    return None if settings.dry_run else publish(settings, noises, earlier)
