@@ -296,8 +296,13 @@ class NoisyDataBuilder(ArrowBasedBuilder):
     def _prepare_split(self, split_generator: Any, *args: Any, **kwargs: Any) -> None:
         super()._prepare_split(split_generator, *args, **kwargs)
         if not split_generator.split_info.num_examples:
-            raise CorpusError(f"the split {split_generator.name!r} of {self.config.source_name} came out empty")
+            told = f"the split {split_generator.name!r} of {self.config.source_name} came out empty"
+            raise CorpusError(told + self.remedy_if_empty(split_generator.name))
         self.check_written(split_generator.name)
+
+    def remedy_if_empty(self, split: str) -> str:
+        """What to do about a split without rows, as the end of a message; nothing where that is not known."""
+        return ""
 
     def check_written(self, split: str) -> None:
         """Raise CorpusError if a split that was just written cannot be used."""

@@ -76,6 +76,12 @@ class NoisyLabelsBuilder(NoisyDataBuilder):
         held = self.config.held
         return super().told() | ({"held_out": {split: getattr(held, split) for split in held.splits}} if held else {})
 
+    def remedy_if_empty(self, split: str) -> str:
+        held = self.config.held.splits
+        if split == "train" and held:
+            return f"; lower {' or '.join(f'{part}_fraction=' for part in held)}"
+        return f"; raise {split}_fraction=, or name one with {split}_source=" if split in held else ""
+
     @property
     def noisy_column(self) -> str:
         return "label"

@@ -262,8 +262,7 @@ def find_source(source: SourceLike, config: str | None = None, documents: str | 
     Raises:
         FileNotFoundError: nothing is there, or a glob matches nothing.
         ValueError: files of a kind that cannot be read, or of several kinds, or an empty one; a folder that links to
-            another, or that save_to_disk() wrote; a configuration of
-            something that has none.
+            another, or that save_to_disk() wrote; a configuration of something that has none.
         TypeError: none of these.
     """
     found = _find(source, config, documents)

@@ -363,6 +363,11 @@ def test_what_is_there_is_not_held_out(load, rows):
         load(source=DatasetDict(test=rows), validation_fraction=0.1)
 
 
+def test_a_part_without_rows_says_what_to_do(load, rows):
+    with pytest.raises(ValueError, match="'test' of a Dataset of 300 rows .* came out empty; raise test_fraction="):
+        load(source=rows, test_fraction=1e-9)
+
+
 def test_a_class_that_is_all_held_out_is_named(load):
     rare = Dataset.from_dict({"label": ["cat", "dog"] * 100 + ["hen"]})
     share = next(s for s in np.arange(0.1, 0.9, 0.1) if HeldRows(0, s).rows("test", np.array([200]))[0])
