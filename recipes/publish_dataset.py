@@ -245,7 +245,7 @@ def write(args: argparse.Namespace, builders: Mapping[str, Any], kept: list[dict
     """Build, and write the folder: new configurations beside those that are kept."""
     from hf_noise.hub.data_card import describe_columns
     from hf_noise.hub.data_folder import describe_config, write_config, write_data_folder
-    from hf_noise.noise.base import noise_of_description
+    from hf_noise.noise.describe import noise_dict_from_description as noise_of_description
     from hf_noise.reports.record import DataRecord
 
     configs = []

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from hf_noise.noise.arrays import check_num_classes, integers
-from hf_noise.noise.base import Noise
+from hf_noise.noise.base import Noise, Unit
 from hf_noise.noise.labels import LabelFlips
 from hf_noise.noise.transition import ClassConditional, rates_of
 
@@ -47,6 +47,8 @@ class HumanLabels(ClassConditional, Noise):
     protocol: ClassVar[str] = "human_labels"
     #: Nothing is drawn, so nothing is drawn anew.
     redraw: ClassVar[Literal["never"]] = "never"
+    unit: ClassVar[Unit] = "labels"
+    is_drawn: ClassVar[bool] = False
 
     name: str
     num_classes: int
@@ -115,6 +117,9 @@ class HumanLabels(ClassConditional, Noise):
     @property
     def summary(self) -> str:
         return f"Labels that people gave ({self.name})"
+
+    def without_noise(self) -> LabelFlips:
+        return LabelFlips.symmetric(ratio=0.0, num_classes=self.num_classes)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to rebuild this value, as JSON-able values under the keys of its fields."""

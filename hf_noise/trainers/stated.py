@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hf_noise.noise import Noise, noise_from_dict
-from hf_noise.noise.base import noise_records
+from hf_noise.noise.describe import noise_records
 from hf_noise.trainers.stored import described
 
 __all__ = ["Stated", "check_ids", "in_short", "one_rate", "stated_noise"]
