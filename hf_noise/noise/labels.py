@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from hf_noise.noise import alias, draws, rates
+from hf_noise.noise import draws, rates
+from hf_noise.noise.alias import ALIAS_BITS, alias_table
 from hf_noise.noise.arrays import check_num_classes
 from hf_noise.noise.base import Redraw, check_redraw
 from hf_noise.noise.checks import check_choice, check_flag, check_seed
@@ -23,7 +24,6 @@ __all__ = ["LABEL_PROTOCOLS", "LabelFlips"]
 #: Kinds of `LabelFlips` that a noise ratio and a number of classes, for pairs also a map, make up.
 LABEL_PROTOCOLS = ("symmetric", "uniform_resample", "cyclic", "pairs")
 
-_CLASS_BITS = 20
 _KINDS = (*LABEL_PROTOCOLS, "transition")
 #: Kind -> the field that it has and no other kind.
 _OWN = {"pairs": "mapping", "transition": "matrix"}
@@ -185,17 +185,16 @@ class LabelFlips(LabelNoise):
 
     @classmethod
     def named(cls, protocol: str, *, known: Mapping[str, Any] | None = None, **settings: Any) -> LabelFlips:
-        """The noise of a kind that is known by its name, as from a command line or a configuration.
+        """The noise of a kind by its name, as a command line or a configuration has it.
 
         Args:
             protocol: one of the kinds above; "uniform-resample" is "uniform_resample".
-            known: fields that only some kinds have, such as the data set's `mapping`; taken where the kind has them
-                and they are not among the settings, or are None there.
-            **settings: fields of `LabelFlips`, such as `ratio` and `num_classes`.
+            known: what the data know of the fields that one kind alone has, such as `mapping`; taken if this one has it
+                and it is not among the settings.
+            **settings: fields of `LabelFlips`.
 
         Raises:
-            ValueError: another protocol; a field that only this kind has is missing, or one that it has not is given;
-                and what the class method raises.
+            ValueError: another protocol, or it lacks its own field or has that of another; else as the class method.
             TypeError: a setting that is no field.
         """
         spelt = protocol.replace("-", "_") if isinstance(protocol, str) else protocol
@@ -221,34 +220,30 @@ class LabelFlips(LabelNoise):
             if (getattr(self, name) is not None) != (self.kind == kind):
                 raise ValueError(f"{name} belongs to kind={kind!r} and to no other, got kind={self.kind!r}")
         self._set("seed", check_seed(self.seed))
-        self._set("num_classes", check_num_classes(self.num_classes, _CLASS_BITS))
+        self._set("num_classes", check_num_classes(self.num_classes, ALIAS_BITS))
         self._set("redraw", check_redraw(self.redraw))
         self._set("allow_adversarial", check_flag("allow_adversarial", self.allow_adversarial))
-        if self.kind == "transition":
-            self._take_matrix()
-        else:
-            r, e = rates.resolve(self.ratio, self.error_rate)
-            self._set("ratio", r)
-            self._set("error_rate", e)
+        has_matrix = self.kind == "transition"
+        r, e = self._take_matrix() if has_matrix else rates.resolve(self.ratio, self.error_rate)
+        self._set("ratio", r)
+        self._set("error_rate", e)
+        if not has_matrix:
             draws.threshold(e)  # raises for a rate too small to draw
         if self.kind == "pairs":
             self._set("mapping", check_label_map(self.mapping, self.num_classes))
-        past = self.kind != "transition" and is_past_chance(self, self.allow_adversarial)
         # Kept where it was needed alone, so that equal draws are equal values.
-        self._set("allow_adversarial", past)
+        self._set("allow_adversarial", not has_matrix and is_past_chance(self, self.allow_adversarial))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
-    def _take_matrix(self) -> None:
+    def _take_matrix(self) -> tuple[float, float]:
         matrix = check_transition(self.matrix)
         if len(matrix) != self.num_classes:
             raise ValueError(f"num_classes={self.num_classes}, but the matrix has {len(matrix)} rows")
         e = max(0.0, float(1 - np.diagonal(matrix).mean()))
-        r, e = rates_of(e, self.ratio, self.error_rate)
         self._set("matrix", tuple(map(tuple, matrix.tolist())))
-        self._set("ratio", r)
-        self._set("error_rate", e)
+        return rates_of(e, self.ratio, self.error_rate)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to rebuild this noise, as JSON-able values; what a kind does not have is left out."""
@@ -324,8 +319,8 @@ class LabelFlips(LabelNoise):
 
     @cached_property
     def cells(self) -> np.ndarray:
-        """The cells to draw from, int64 [C, C], see `alias.alias_table`."""
-        return alias.alias_table(self._matrix)
+        """The cells to draw from, int64 [C, C], see `alias_table`."""
+        return alias_table(self._matrix)
 
     @cached_property
     def tables(self) -> dict[Any, Any]:

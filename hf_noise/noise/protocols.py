@@ -17,16 +17,19 @@ def protocol_names(*units: Unit) -> dict[str, type[Noise]]:
     return {name: noise for noise in known_noises() if noise.unit in units for name in noise.names}
 
 
-def find_protocol(name: str, units: Iterable[Unit]) -> tuple[type[Noise], Mapping[str, Any]]:
-    """The noise of a name, and the fields that the name stands for; "random_documents" is "random-documents".
+def find_protocol(name: str, units: Iterable[Unit], also: str = "") -> tuple[str, type[Noise], Mapping[str, Any]]:
+    """The name as it is written here, the noise, and the fields that the name stands for.
 
-    Raises ValueError for another name, with those that are known.
+    "random_documents" is "random-documents", and "uniform-resample" is "uniform_resample".
+
+    Raises ValueError for another name, with those that are known; `also` says which others are, in words.
     """
     known = protocol_names(*units)
     spelt = {_spelt(one): one for one in known}
     found = spelt.get(_spelt(name)) if isinstance(name, str) else None
-    own = known[check_choice("protocol", name if found is None else found, known)]
-    return own, own.names[found]
+    listed = f"one of {', '.join(known)}{', or ' + also if also else ''}"
+    check_choice("protocol", name if found is None else found, known, listed)
+    return found, known[found], known[found].names[found]
 
 
 def named_noise(name: str, units: Iterable[Unit], **settings: Any) -> Noise:
@@ -36,7 +39,7 @@ def named_noise(name: str, units: Iterable[Unit], **settings: Any) -> Noise:
         ValueError: another name, or a setting out of range.
         TypeError: a setting that this noise does not have, or one of another type.
     """
-    noise, preset = find_protocol(name, units)
+    _, noise, preset = find_protocol(name, units)
     given = {setting: value for setting, value in settings.items() if value is not None}
     check_fields(name, units, given)
     return noise(**{**given, **preset})
@@ -44,7 +47,7 @@ def named_noise(name: str, units: Iterable[Unit], **settings: Any) -> Noise:
 
 def check_fields(name: str, units: Iterable[Unit], settings: Iterable[str]) -> None:
     """Raise TypeError for a setting that the noise of this name does not have, or that its name says already."""
-    noise, preset = find_protocol(name, units)
+    _, noise, preset = find_protocol(name, units)
     known = [own.name for own in fields(noise) if own.name not in preset]
     if unknown := [setting for setting in settings if setting not in known]:
         raise TypeError(f"protocol {name!r} has no setting {', '.join(unknown)}; it takes {', '.join(known)}")

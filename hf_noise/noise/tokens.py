@@ -40,6 +40,7 @@ class UniformTokens(TokenNoise):
         TypeError: a value is of another type; `exclude_original` is a bool, and 1 is none.
 
     Example:
+        >>> import numpy as np
         >>> noise = UniformTokens(ratio=1.0, vocab_size=50257)
         >>> noisy, is_noisy = noise(np.zeros((2, 1024), dtype=np.int64), sample=np.array([0, 1]))
         >>> round(float(is_noisy.mean()), 1)
