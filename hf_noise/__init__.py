@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_FLOORS = ("analysis", "data", "diffusion", "hub", "losses", "metrics", "models", "noise", "reports", "trainers")
+_FLOORS = (
+    "analysis", "data", "diffusion", "hub", "losses", "metrics", "models", "noise", "reports", "studies", "trainers",
+)  # fmt: skip
 
 # Noises are looked up in hf_noise.noise, so that a new protocol need not be named here.
 _WHERE = {
