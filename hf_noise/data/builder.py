@@ -298,7 +298,9 @@ class NoisyDataBuilder(ArrowBasedBuilder):
 
     def _realised(self, split: str) -> dict[str, Any]:
         """Share of noisy units among all that could be, read back from the files just written."""
-        return count_noisy(self._columns_written(split, ["is_noisy", f"clean_{self.noisy_column}"]))
+        unit = self.noise.unit
+        columns = ["is_noisy"] if unit == "documents" else ["is_noisy", f"clean_{self.noisy_column}"]
+        return count_noisy(self._columns_written(split, columns), unit)
 
     def written(self, split: str, columns: list[str]) -> Iterator[list[np.ndarray]]:
         """The values of some columns of a split that was just written, in batches; rows of lists one after another."""

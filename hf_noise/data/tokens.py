@@ -204,15 +204,6 @@ class NoisyTokensBuilder(NoisyDataBuilder):
             "is_noisy": token_lists(is_noisy), "sample_id": pa.array(ids),
         }
 
-    def _realised(self, split: str) -> dict[str, Any]:
-        if self.config.noise_class.unit != "documents":
-            return super()._realised(split)
-        noisy = total = 0
-        for (mask,) in self._columns_written(split, ["is_noisy"]):
-            rows = mask.flatten().to_numpy(zero_copy_only=False).reshape(len(mask), -1)
-            noisy, total = noisy + int(np.count_nonzero(rows.any(axis=1))), total + len(mask)
-        return {"rate": noisy / total, "n": total}
-
 
 def token_lists(rows: np.ndarray) -> pa.FixedSizeListArray:
     """Rows [n, L] as an Arrow column of lists of fixed length."""

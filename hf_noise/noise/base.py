@@ -83,6 +83,11 @@ class Noise:
         return True
 
     @property
+    def if_not_drawn(self) -> str:
+        """Why it corrupts no rows that are there, and what to do instead, in words; only asked if `is_drawn` is not."""
+        return f"{type(self).__name__} is carried by its rows and drawn by nobody"
+
+    @property
     def draws_targets(self) -> bool:
         """Whether it can be drawn on the targets of clean rows alone, as a trainer does."""
         return self.is_drawn and "input_ids" not in self.noisy_columns

@@ -118,6 +118,13 @@ class HumanLabels(ClassConditional, Noise):
     def summary(self) -> str:
         return f"Labels that people gave ({self.name})"
 
+    @property
+    def if_not_drawn(self) -> str:
+        return (
+            f"the labels {self.name!r} were given by people, not drawn; put their column in place with "
+            "noise.columns(clean, human), or draw labels at the same rates with noise.as_flips()"
+        )
+
     def without_noise(self) -> LabelFlips:
         return LabelFlips.symmetric(ratio=0.0, num_classes=self.num_classes)
 

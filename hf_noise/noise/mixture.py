@@ -81,6 +81,13 @@ class DocumentNoise(Noise):
         return self.placement == "replace"
 
     @property
+    def if_not_drawn(self) -> str:
+        return (
+            f'placement is "{self.placement}", which adds rows: take them from rows() and their places from '
+            'order(), or use placement="replace" to corrupt the rows that are there'
+        )
+
+    @property
     def is_spread(self) -> bool:
         return self.placement != "append"
 
@@ -257,10 +264,7 @@ class DocumentNoise(Noise):
 
     def _check_replaces(self, epoch: int) -> None:
         if self.placement != "replace":
-            raise ValueError(
-                f'placement is "{self.placement}", which adds rows: take them from rows() and their places from '
-                'order(), or use placement="replace" to corrupt the rows that are there'
-            )
+            raise ValueError(self.if_not_drawn)
         check_epoch(epoch)
 
     def columns(self, batch: Mapping[str, Any], indices: Any, epoch: int = 0) -> dict[str, Any]:

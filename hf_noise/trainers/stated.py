@@ -65,8 +65,13 @@ def in_short(noise: Noise) -> str:
 
 
 def one_rate(noise: Noise) -> float | None:
-    """The share of units that a noise marks if it is the same for all, None where it depends on the class."""
-    by_class = getattr(noise, "error_rates", None)
+    """The share of units that a noise marks if it is the same for all.
+
+    None where it depends on the class, and for documents, whose tokens are noisy together.
+    """
+    if noise.unit == "documents":
+        return None
+    by_class = noise.error_rates
     if by_class is None:
         return noise.error_rate
     return float(by_class[0]) if np.ptp(by_class) < 1e-9 else None

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Trainer
 
-from hf_noise.noise import RandomDocuments, UniformTokens
+from hf_noise.noise import LabelFlips, RandomDocuments, UniformTokens
 
 
 @pytest.fixture
@@ -163,9 +163,16 @@ def test_a_vocabulary_larger_than_the_models_is_refused(make_trainer):
         make_trainer(noise=UniformTokens(ratio=1, vocab_size=100))
 
 
-def test_noise_on_documents_is_refused(make_trainer):
-    with pytest.raises(TypeError, match="RandomDocuments; document noise is part of the data"):
-        make_trainer(noise=RandomDocuments(alpha=0.5, vocab_size=64))
+@pytest.mark.parametrize("placement", ["append", "replace"])
+def test_noise_on_documents_that_the_rows_do_not_bring_is_refused(make_trainer, random_rows, placement):
+    noise = RandomDocuments(alpha=0.5, vocab_size=64, placement=placement)
+    with pytest.raises(ValueError, match="RandomDocuments cannot be drawn by a trainer: rows bring it, .* is_noisy"):
+        make_trainer(random_rows(4), noise=noise).train()
+
+
+def test_noise_on_labels_is_refused(make_trainer):
+    with pytest.raises(TypeError, match="takes noise on tokens or documents, got LabelFlips"):
+        make_trainer(noise=LabelFlips.cyclic(1.0, num_classes=64))
 
 
 def test_model_init_is_refused(tiny_gpt2, arguments, noise):
