@@ -33,16 +33,15 @@ def find_protocol(name: str, units: Iterable[Unit], also: str = "") -> tuple[str
 
 
 def named_noise(name: str, units: Iterable[Unit], **settings: Any) -> Noise:
-    """The noise of a name with these settings, its fields; None for one that is left to its default.
+    """The noise of a name with these settings, by the names of its fields.
 
     Raises:
         ValueError: another name, or a setting out of range.
         TypeError: a setting that this noise does not have, or one of another type.
     """
     _, noise, preset = find_protocol(name, units)
-    given = {setting: value for setting, value in settings.items() if value is not None}
-    check_fields(name, units, given)
-    return noise(**{**given, **preset})
+    check_fields(name, units, settings)
+    return noise(**settings, **preset)
 
 
 def check_fields(name: str, units: Iterable[Unit], settings: Iterable[str]) -> None:

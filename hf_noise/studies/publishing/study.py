@@ -263,8 +263,8 @@ def write(args: argparse.Namespace, builders: Mapping[str, Any], kept: list[dict
         configs.append(described | {"arguments": arguments_of(builder.config)})
         print(f"  {name}: realised {configs[-1]['noise']['realised']}")
 
-    unit, columns = describe_columns(builder.info.features)
-    if unit == "tokens":
+    unit, columns = describe_columns(builder.info.features, builder.noise)
+    if unit != "labels":
         builder.tokenizer.save_pretrained(args.output / "tokenizer")
     source = builder.config.source
     stated = KNOWN.get(source, {"license": None, "language": None})
@@ -278,6 +278,6 @@ def write(args: argparse.Namespace, builders: Mapping[str, Any], kept: list[dict
         configs=kept + configs,
         license=args.license or stated["license"],
         language=args.language or stated["language"],
-        has_tokenizer=unit == "tokens",
+        has_tokenizer=unit != "labels",
     )
     write_data_folder(args.output, record)
