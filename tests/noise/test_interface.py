@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,7 +23,9 @@ from hf_noise.noise import (
     Noise,
     RandomDocuments,
     UniformTokens,
+    counter_torch,
     draws,
+    draws_torch,
     noise_from_description,
     noise_from_dict,
 )
@@ -221,3 +225,30 @@ def test_the_matrix_is_made_once_and_given_away_as_a_copy():
     noise.transition[0, 0] = 5.0
     assert noise.transition.tolist() == T and noise.probability([0, 1], [1, 1]).tolist() == [0.1, 0.75]
     assert noise._matrix is noise._matrix and not noise._matrix.flags.writeable
+
+
+def test_a_twin_draws_on_tensors_what_the_noise_draws_on_arrays(monkeypatch):
+    """Found by the name of its module; an array among its arguments comes as a tensor, and is put there once."""
+    given_to_twin = []
+
+    def replace(tokens, sample, key, offsets, threshold, table):
+        given_to_twin.append(table)
+        words = counter_torch.words(counter_torch.row_keys(key, sample).unsqueeze(-1), offsets)
+        is_noisy = draws_torch.mask(words, threshold, tokens)
+        known = torch.where(tokens == -100, 0, tokens)
+        return draws_torch.put(tokens, table[known], is_noisy), (-is_noisy).to(torch.uint8)
+
+    monkeypatch.setitem(sys.modules, "hf_noise_test_twin", SimpleNamespace(replace=replace))
+    monkeypatch.setattr(MirroredTokens, "twin", "hf_noise_test_twin")
+    arguments = property(lambda noise: (noise.threshold, np.arange(noise.vocab_size)[::-1].copy()))
+    monkeypatch.setattr(MirroredTokens, "draw_arguments", arguments)
+    noise = MirroredTokens(ratio=1.0, vocab_size=50, seed=5)
+    tokens = np.random.default_rng(0).integers(0, 50, (7, 33))
+    tokens[0, :4] = -100
+    for epoch in (0, 3):
+        expected = noise(tokens, np.arange(7), epoch)
+        found = noise.on_device(torch.from_numpy(tokens), np.arange(7), epoch)
+        assert all((one == other.numpy()).all() for one, other in zip(expected, found))
+    assert len(given_to_twin) == 2 and given_to_twin[0] is given_to_twin[1]
+    with pytest.raises(ValueError, match="token 50 is outside"):
+        noise(torch.full((1, 3), 50), [0])
