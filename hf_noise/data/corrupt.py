@@ -143,22 +143,7 @@ def corrupt(
         >>> noisy = corrupt(dataset, UniformTokens(ratio=0.5, vocab_size=50257), column="labels")
         >>> noisy = corrupt(dataset, LabelFlips.symmetric(ratio=0.5, num_classes=10), column="label")
     """
-    if not isinstance(noise, Noise):
-        raise TypeError(
-            "noise must be a noise for tokens or labels, such as UniformTokens(ratio=0.5, ...) or "
-            f"LabelFlips.symmetric(ratio=0.5, ...), got {noise!r}"
-        )
-    if not noise.is_drawn:
-        raise TypeError(noise.if_not_drawn)
-    for name, value in (("column", column), ("sample_id", sample_id)):
-        if not isinstance(value, str):
-            raise TypeError(f"{name} must be the name of a column, got {value!r:.80}")
-    if column == sample_id:
-        raise ValueError(f"column and sample_id are both {column!r}; noise belongs to ids that stay as they are")
-    for name, value, smallest in (("batch_size", batch_size, 1), ("epoch", epoch, 0), ("num_proc", num_proc, 1)):
-        is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if (value is not None or name != "num_proc") and not (is_integer and smallest <= value < 1 << 63):
-            raise ValueError(f"{name} must be an integer >= {smallest}, and below 2^63, got {value!r}")
+    _check_arguments(noise, column, sample_id, epoch=epoch, batch_size=batch_size, num_proc=num_proc)
     function = CorruptColumn(noise, column, sample_id, int(epoch))
     if not isinstance(dataset, DatasetDict | IterableDatasetDict):
         if names_of("noisy_splits", noisy_splits):
@@ -172,6 +157,26 @@ def corrupt(
     parts = [(name, part) for name, part in dataset.items() if name in chosen]
     noisy = dict(zip((name for name, _ in parts), _corrupt(parts, function, batch_size, num_proc), strict=True))
     return type(dataset)({name: noisy.get(name, part) for name, part in dataset.items()})
+
+
+def _check_arguments(noise: Any, column: Any, sample_id: Any, **numbers: Any) -> None:
+    if not isinstance(noise, Noise):
+        raise TypeError(
+            "noise must be a noise for tokens or labels, such as UniformTokens(ratio=0.5, ...) or "
+            f"LabelFlips.symmetric(ratio=0.5, ...), got {noise!r}"
+        )
+    if not noise.is_drawn:
+        raise TypeError(noise.if_not_drawn)
+    for name, value in (("column", column), ("sample_id", sample_id)):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} must be the name of a column, got {value!r:.80}")
+    if column == sample_id:
+        raise ValueError(f"column and sample_id are both {column!r}; noise belongs to ids that stay as they are")
+    for name, value in numbers.items():
+        smallest = 0 if name == "epoch" else 1
+        is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if (value is not None or name != "num_proc") and not (is_integer and smallest <= value < 1 << 63):
+            raise ValueError(f"{name} must be an integer >= {smallest}, and below 2^63, got {value!r}")
 
 
 def _corrupt(

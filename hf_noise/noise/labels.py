@@ -25,8 +25,7 @@ __all__ = ["LABEL_PROTOCOLS", "LabelFlips"]
 LABEL_PROTOCOLS = ("symmetric", "uniform_resample", "cyclic", "pairs")
 
 _KINDS = (*LABEL_PROTOCOLS, "transition")
-#: Kind -> the field that it has and no other kind.
-_OWN = {"pairs": "mapping", "transition": "matrix"}
+_OWN = {"pairs": "mapping", "transition": "matrix"}  # the field that one kind alone has
 _SUMMARIES = {
     "symmetric": "Labels become any other class, all alike",
     "uniform_resample": "Labels are drawn anew from all classes, the true one among them",

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +15,7 @@ from hf_noise import load_noise
 from hf_noise.data import sources
 from hf_noise.data.builder import first_sample_id
 from hf_noise.data.builders.docs_noisy import DocsNoisyConfig
+from hf_noise.data.corrupt import corrupt
 from hf_noise.data.reading import CorpusError
 from hf_noise.noise import GaussianDocuments, RandomDocuments, UniformTokens
 from hf_noise.noise.protocols import find_protocol, named_noise, protocol_names
@@ -198,3 +199,20 @@ def test_ids_of_added_rows_follow_those_of_the_last_shard(load):
     shards = np.unique(ids >> 40)
     is_added = ids >= first_sample_id("train", int(shards.max()))
     assert (np.diff(ids[is_added]) == 1).all() and ids[is_added][0] == first_sample_id("train", int(shards.max()))
+
+
+def test_corrupt_puts_documents_in_the_place_of_rows():
+    noise = RandomDocuments(alpha=0.5, vocab_size=50, placement="replace")
+    tokens = [list(range(i % 5 + 1)) for i in range(60)]
+    rows = Dataset.from_dict({"input_ids": tokens})
+    noisy = corrupt(rows, noise, "input_ids")
+    replaced = noise.replaced(np.arange(60))
+    for row, clean, is_replaced, number in zip(noisy, tokens, replaced, range(60)):
+        assert row["clean_input_ids"] == clean and row["is_noisy"] == [is_replaced] * len(clean)
+        assert row["input_ids"] == (noise.rows(number, len(clean)).tolist() if is_replaced else clean)
+    told = json.loads(noisy.info.description.splitlines()[-1])["noise"]["realised"]
+    assert told == {"rate": replaced.mean(), "n": 60} and load_noise(noisy) == noise
+    with pytest.raises(TypeError, match='placement is "append", which adds rows: take them from rows'):
+        corrupt(rows, RandomDocuments(alpha=0.5, vocab_size=50), "input_ids")
+    with pytest.raises(ValueError, match="beside column 'input_ids' there is 'labels', which would stay clean; remove"):
+        corrupt(rows.add_column("labels", tokens), noise, "input_ids")
