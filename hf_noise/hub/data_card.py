@@ -12,7 +12,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from hf_noise.hub import render
 from hf_noise.hub.usage import build_again, draw_again, is_place, load_data, load_tokenizer
 from hf_noise.noise import Noise
-from hf_noise.noise.block import noise_block
+from hf_noise.noise.block import as_noise, noise_block
 from hf_noise.reports.markdown import Code, code, fenced, table, text
 from hf_noise.reports.record import DataRecord
 
@@ -210,8 +210,7 @@ def settings_table(blocks: Sequence[Mapping[str, Any]]) -> str:
 
 def _protocol(block: Mapping[str, Any]) -> str:
     """The protocol as the table shows it: with its kind, or the name of the labels, where it has one."""
-    config = block["config"]
-    more = config.get("name" if block["protocol"] == _HUMAN else "kind")
+    more = as_noise(block["config"]).variant
     return f"{block['protocol']} ({more})" if more else block["protocol"]
 
 

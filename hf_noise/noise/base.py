@@ -75,6 +75,11 @@ class Noise:
         _PROTOCOLS.setdefault(cls.protocol, cls)
 
     @property
+    def variant(self) -> str:
+        """Which of several kinds of its protocol it is, in a word; empty where there is one kind."""
+        return ""
+
+    @property
     def is_drawn(self) -> bool:
         """Whether `noise(values, sample, epoch) -> (noisy, is_noisy)` corrupts rows that are there.
 

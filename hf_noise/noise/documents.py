@@ -76,6 +76,10 @@ class RandomDocuments(DocumentNoise):
         object.__setattr__(self, "boost_mass", float(mass))
 
     @property
+    def variant(self) -> str:
+        return "" if self.boost == "none" else self.boost
+
+    @property
     def boosted(self) -> np.ndarray:
         """The more frequent tokens in ascending order, int64 [n_boost]."""
         candidates = np.arange(self.vocab_size)

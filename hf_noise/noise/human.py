@@ -115,6 +115,10 @@ class HumanLabels(ClassConditional, Noise):
         return super().overall_error_rate(self.prior if prior is None else prior)
 
     @property
+    def variant(self) -> str:
+        return self.name
+
+    @property
     def summary(self) -> str:
         return f"Labels that people gave ({self.name})"
 

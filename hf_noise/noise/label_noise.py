@@ -20,6 +20,12 @@ class LabelNoise(ClassConditional, Noise):
 
     unit: ClassVar[Unit] = "labels"
 
+    kind: str
+
+    @property
+    def variant(self) -> str:
+        return self.kind
+
     def on_device(self, labels: Any, sample: Any, epoch: int = 0, *, compiled: bool = False) -> Any:
         from hf_noise.noise import labels_torch
 

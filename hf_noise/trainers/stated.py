@@ -60,8 +60,8 @@ def _is_clean(data: Any, records: list[Mapping[str, Any]]) -> bool:
 
 def in_short(noise: Noise) -> str:
     """A noise in a message, such as "LabelFlips (symmetric), e = 0.333"."""
-    kind = getattr(noise, "kind", getattr(noise, "name", None))
-    return f"{type(noise).__name__}{f' ({kind})' if kind else ''}, e = {noise.error_rate:.3g}"
+    variant = f" ({noise.variant})" if noise.variant else ""
+    return f"{type(noise).__name__}{variant}, e = {noise.error_rate:.3g}"
 
 
 def one_rate(noise: Noise) -> float | None:

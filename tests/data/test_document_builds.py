@@ -185,7 +185,7 @@ def test_a_published_folder_tells_of_its_documents(tmp_path, corpus, kwargs, mon
     write(args, {"alpha0.25": builder}, [])
     card = (tmp_path / "out" / "README.md").read_text()
     assert "documents of random tokens put in on purpose" in card and "`alpha` is the share of rows of noise" in card
-    assert "| `alpha0.25` | random_documents | 0.25 |" in card and "`r` counts" not in card
+    assert "| `alpha0.25` | random_documents (low) | 0.25 |" in card and "`r` counts" not in card
     assert ("the truth stands beside it" in card) == (kwargs is not None)
     assert "a row of noise is the same in every epoch" in card and (tmp_path / "out" / "tokenizer").is_dir()
     noise = load_noise(tmp_path / "out")
