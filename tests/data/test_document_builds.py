@@ -172,16 +172,16 @@ def test_spellings_of_one_noise_share_a_cache():
 def test_a_published_folder_tells_of_its_documents(tmp_path, corpus, kwargs, monkeypatch):
     from datasets import load_dataset_builder
 
-    from hf_noise.studies.publishing.study import write
+    from hf_noise.studies.publishing.run import write
 
     builder = load_dataset_builder(
         NAME, protocol="low-documents", alpha=0.25, source=corpus, block_size=32, cache_dir=str(tmp_path / "cache"),
         protocol_kwargs=kwargs, validation_fraction=0.1,
     )  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    args = argparse.Namespace(output=tmp_path / "out", name=NAME, num_proc=None, push_to_hub=None, license=None,
+    args = argparse.Namespace(folder=tmp_path / "out", name=NAME, num_proc=None, push_to_hub=None, license=None,
                               language=None, seed=0)  # fmt: skip
-    args.output.mkdir()
+    args.folder.mkdir()
     write(args, {"alpha0.25": builder}, [])
     card = (tmp_path / "out" / "README.md").read_text()
     assert "documents of random tokens put in on purpose" in card and "`alpha` is the share of rows of noise" in card
