@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_noise.losses.nll import HAS_FUSED, IGNORE_INDEX, shift_targets, token_nll
-from hf_noise.noise import UniformTokens
+from hf_noise.noise import Noise
 from hf_noise.noise.checks import check_choice, check_flag
-from hf_noise.noise.tokens_torch import corrupt
 from hf_noise.trainers.arguments import check_given
 from hf_noise.trainers.base import NoiseTrainer, refuse_scheduler, search_no_unused
 from hf_noise.trainers.collate import (
@@ -58,9 +57,10 @@ class CausalLMTrainer(NoiseTrainer):
     [N, 2], the NLL of each row and its number of targets.
 
     Args:
-        noise: what the training targets suffer. It is written into the model's config (`hf_noise`) and so into every
-            checkpoint. With rows that have an `is_noisy` column it is only recorded, not drawn again. A data set made
-            by `load_dataset("hf_noise/...")` brings its own.
+        noise: what the training targets suffer: any noise on tokens; or documents of noise among the rows, which are
+            trained on as they are. It is written into the model's config (`hf_noise`) and so into every checkpoint.
+            With rows that have an `is_noisy` column, as documents need, it is only recorded, not drawn again. A data
+            set made by `load_dataset("hf_noise/...")` brings its own.
         loss: "nll", or "corrected" for `hf_noise.losses.corrected_nll`.
         error_rate: for the corrected loss: "known" takes e from the noise, "learned" fits one scalar with the model, a
             number states it. A data set that says r = 0 says that no noise was added, not that its text is right: there
@@ -75,15 +75,15 @@ class CausalLMTrainer(NoiseTrainer):
         RuntimeError: `fused_loss=True` where torch has none.
     """
 
-    noise_kinds = (UniformTokens,)
-    other_noise = "document noise is part of the data, see its rows() and order()"
+    noise_units = ("tokens", "documents")
+    other_noise = "see hf_noise.noise for noise on tokens"
 
     def __init__(
         self,
         model: Any = None,
         args: Any = None,
         *,
-        noise: UniformTokens | None = None,
+        noise: Noise | None = None,
         loss: Literal["nll", "corrected"] = "nll",
         error_rate: float | Literal["known", "learned"] = "known",
         fused_loss: bool | None = None,
@@ -123,7 +123,7 @@ class CausalLMTrainer(NoiseTrainer):
         if self.fused_loss:
             _return_token_nll(self.model)
 
-    def check_noise(self, noise: UniformTokens) -> None:
+    def check_noise(self, noise: Noise) -> None:
         known = self._vocab_size
         if noise.vocab_size > known:
             what = "the noise draws" if noise.error_rate else "the tokenizer of the rows has"
@@ -158,6 +158,11 @@ class CausalLMTrainer(NoiseTrainer):
             return labels, inputs["is_noisy"].bool()
         if not draw or self.noise is None or self.noise.error_rate == 0:
             return labels, None
+        if not self.noise.draws_targets:
+            raise ValueError(
+                f"{type(self.noise).__name__} is no noise on targets and cannot be drawn here; rows bring it, with "
+                "is_noisy"
+            )
         if "sample_id" not in inputs:
             raise ValueError(
                 "dynamic noise needs the column `sample_id`, the stable index of each row; rows have "
@@ -168,7 +173,7 @@ class CausalLMTrainer(NoiseTrainer):
         if labels.device.type == "cpu" and not self.args.torch_compile:
             # The same draws; NumPy takes half the time of so many small operations of torch.
             return tuple(map(torch.from_numpy, self.noise(labels.numpy(), sample.numpy(), self.epoch)))
-        return corrupt(self.noise, labels, sample, self.epoch, compiled=self.args.torch_compile)
+        return self.noise.on_device(labels, sample, self.epoch, compiled=self.args.torch_compile)
 
     def token_nll(self, model: Any, inputs: Mapping[str, Tensor], targets: Tensor) -> tuple[Tensor, Tensor | None]:
         """NLL [B, L] float32 of targets [B, L], 0 where there is none (-100); and the loss of a router, if any."""

@@ -46,7 +46,7 @@ class LabelTrainer(NoiseTrainer):
             `NoiseTrainer` refuses.
     """
 
-    noise_kinds = (LabelFlips, HumanLabels)
+    noise_units = ("labels",)
     other_noise = "see hf_noise.noise for noise on labels"
 
     def __init__(self, model: Any, args: Any, *, channels_last: bool | None = None, **kwargs: Any):
@@ -106,9 +106,6 @@ class LabelTrainer(NoiseTrainer):
             raise ValueError(f"images must lie in [-1, 1], those of the first batch do in [{low:.3g}, {high:.3g}]; "
                              "bytes become so by x / 127.5 - 1")  # fmt: skip
 
-    def none_of(self, noise: LabelFlips | HumanLabels) -> LabelFlips:
-        return LabelFlips.symmetric(ratio=0.0, num_classes=noise.num_classes, seed=getattr(noise, "seed", 0))
-
     def check_noise(self, noise: LabelFlips | HumanLabels) -> None:
         if noise.num_classes != self.num_classes:
             raise ValueError(
@@ -122,8 +119,9 @@ class LabelTrainer(NoiseTrainer):
             return labels, inputs["clean_labels"], inputs["is_noisy"].bool()
         if not draw or self.noise is None:
             return labels, labels, torch.zeros_like(labels, dtype=torch.bool)
-        if isinstance(self.noise, HumanLabels):
-            raise ValueError("HumanLabels cannot be drawn: rows need the columns labels, clean_labels and is_noisy")
+        if not self.noise.draws_targets:
+            name = type(self.noise).__name__
+            raise ValueError(f"{name} cannot be drawn: rows need the columns labels, clean_labels and is_noisy")
         noisy, is_noisy = self.noise(labels, sample_ids(inputs), self.epoch)
         return noisy, labels, is_noisy
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_noise.losses import clean_posterior, corrected_nll
-from hf_noise.noise import UniformTokens
+from hf_noise.noise import Noise
 from hf_noise.noise.rates import check_error_rate
 
 __all__ = ["LearnedErrorRate", "NLL", "CorrectedNLL", "make_objective"]
@@ -76,7 +76,7 @@ class CorrectedNLL:
 def make_objective(
     loss: Literal["nll", "corrected"],
     error_rate: float | Literal["known", "learned"],
-    noise: UniformTokens | None,
+    noise: Noise | None,
     vocab_size: int,
     was_given: bool = True,
 ) -> NLL | CorrectedNLL:
@@ -108,6 +108,11 @@ def make_objective(
             raise ValueError(
                 'loss="corrected" would correct for e = 0, which is nothing: the rows say that no noise was added to '
                 'them (r = 0), not how much of them is wrong; give error_rate= a number (0 if meant) or "learned"'
+            )
+        if noise.mixture_rate is None:
+            raise ValueError(
+                f'error_rate="known" takes the weight of uniform noise in the targets, and {type(noise).__name__} '
+                'mixes no uniform distribution in; give error_rate= a number, "learned", or loss="nll"'
             )
         return CorrectedNLL(check_error_rate(noise.mixture_rate), vocab_size, "known")
     if isinstance(error_rate, str):

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, DatasetInfo, Features, IterableDataset, SplitGenerator
 
-from hf_noise.data.builder import NoisyTokensConfig, first_sample_id, ratio_grid
+from hf_noise.data.builder import first_sample_id, ratio_grid
 from hf_noise.data.classes import Classes, is_label_kind, one_column
 from hf_noise.data.columns import check_same_columns
 from hf_noise.data.corrupt import CorruptColumn, corrupted_features, holds_labels, holds_tokens
@@ -23,7 +23,10 @@ from hf_noise.data.settings import check_names, check_sizes
 from hf_noise.data.source_names import SourceLike
 from hf_noise.data.sources import Source
 from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity, vocabulary_size
-from hf_noise.noise import Noise, UniformTokens
+from hf_noise.data.tokens import NoisyTokensConfig
+from hf_noise.noise import Noise
+from hf_noise.noise.base import Unit
+from hf_noise.noise.protocols import protocol_names
 
 _BATCH = 1000  # rows
 
@@ -39,7 +42,7 @@ class NoisyConfig(NoisyImagesConfig, NoisyTokensConfig):
         vocab_size: for tokens; replacements are 0 .. vocab_size - 1. Give this or `tokenizer`, whose size is taken.
         num_classes: for integer labels, which are 0 .. num_classes - 1 and keep their type; without it they have to be
             0, 1, 2, ... without a gap. Others bring it.
-        protocol: for labels, "symmetric" by default.
+        protocol: for labels, "symmetric" by default; for tokens, "uniform-tokens".
         image_column: the column with images. With it the data set is one of labelled images, and has their columns,
             whatever the source calls its own: `image`, `label`, `sample_id`, `clean_label` and `is_noisy`.
         check_images, on_error, image_size, resize: for images, see `NoisyImagesConfig`.
@@ -48,6 +51,10 @@ class NoisyConfig(NoisyImagesConfig, NoisyTokensConfig):
     UNITS: ClassVar[str] = "units"
     LABEL_COLUMNS: ClassVar[tuple[str, ...]] = ()
     LABEL_OPTION: ClassVar[str] = "column"
+    NOISE_UNITS: ClassVar[tuple[Unit, ...]] = ("tokens", "labels")
+    DEFAULT_PROTOCOL: ClassVar[str | None] = None
+    SETTINGS: ClassVar[Mapping[str, str]] = {**NoisyTokensConfig.SETTINGS, **NoisyLabelsConfig.SETTINGS}
+    takes_alpha: ClassVar[bool] = False
 
     source: SourceLike | Mapping[str, SourceLike] | None = None
     column: str | None = None
@@ -77,10 +84,13 @@ class NoisyConfig(NoisyImagesConfig, NoisyTokensConfig):
                 f"column {self.column!r} holds {kind}; only lists of integer tokens can be corrupted, such as "
                 f"List(Value('int32')), and single labels: a ClassLabel, words, booleans or integers{where}"
             )
-        own, other = ("vocab_size", "tokenizer", "exclude_original"), ("protocol", "num_classes", *_FOR_LABELS)
+        own, other = ("vocab_size", "tokenizer", "exclude_original"), ("num_classes", *_FOR_LABELS)
         what = "lists of tokens"
         if is_label_kind(kind):
             own, other, what = other, own, "single labels"
+        is_for_tokens = self.protocol in protocol_names("tokens")
+        if self.protocol is not None and is_for_tokens == is_label_kind(kind):
+            other = ("protocol", *other)
         default = {field.name: field.default for field in fields(self)}
         if wrong := [f"{name}={getattr(self, name)!r}" for name in other if getattr(self, name) != default[name]]:
             raise ValueError(
@@ -195,7 +205,7 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
     def no_noise(self) -> Noise:
         if holds_labels(self.kind):
             return super().no_noise()
-        return UniformTokens(ratio=0.0, vocab_size=self.vocab_size(), seed=self.config.seed)
+        return self.noise.without_noise()
 
     @property
     def noisy_column(self) -> str:
