@@ -24,9 +24,9 @@ from hf_noise.noise.normals_torch import log_normals, normals, uniforms
 from hf_noise.trainers.arguments import check_below_one, check_given, check_positive
 from hf_noise.trainers.base import search_no_unused
 from hf_noise.trainers.finite import check_finite
+from hf_noise.trainers.image_labels import ImageLabelTrainer
 from hf_noise.trainers.labels import (
     SAME_TRANSITION,
-    LabelTrainer,
     check_class_names,
     check_same_noise,
     class_names,
@@ -49,10 +49,10 @@ _STEPS = "optimization_step"
 _AUGMENT = "hf_noise_augment"
 
 
-class EDMTrainer(LabelTrainer):
+class EDMTrainer(ImageLabelTrainer):
     """Train a diffusers `UNet2DModel` as EDM's denoiser D(x, sigma, class) on images with noisy labels.
 
-    Rows are as for `LabelTrainer`, `pixel_values` in [-1, 1], always with `sample_id`: wrong labels, noise levels
+    Rows are as for `ImageLabelTrainer`, `pixel_values` in [-1, 1], always with `sample_id`: wrong labels, noise levels
     ln sigma ~ N(P_mean, P_std^2), noise of the images and dropped labels are a pure function of (args.seed, epoch,
     sample_id), so they do not depend on batches, processes and resumes.
 
@@ -86,7 +86,7 @@ class EDMTrainer(LabelTrainer):
     Raises:
         ValueError: noise, transition, classifier, network and data disagree on classes, images or noise levels; the
             classifier was trained on labels of other noise; T is singular or badly conditioned in the inverse form; an
-            option is out of range; and what `LabelTrainer` refuses.
+            option is out of range; and what `ImageLabelTrainer` refuses.
         FloatingPointError: in training or when saving, a loss or a weight that is not finite.
 
     Source: Karras et al., "Elucidating the design space of diffusion-based generative models", NeurIPS 2022 (noise
@@ -94,7 +94,6 @@ class EDMTrainer(LabelTrainer):
     """
 
     own_prefix = _AUGMENT
-    rows_are = "images"
     always_drawn = "noise levels and the noise of images"
 
     def __init__(

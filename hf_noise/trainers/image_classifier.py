@@ -15,16 +15,17 @@ from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.checks import check_choice, check_real
 from hf_noise.trainers.finite import check_finite
 from hf_noise.trainers.image_batches import collate_images
-from hf_noise.trainers.labels import LabelTrainer
+from hf_noise.trainers.image_labels import ImageLabelTrainer
 from hf_noise.trainers.meter import LabelMeter
 
 __all__ = ["ImageClassifierTrainer", "collate_images"]
 
 
-class ImageClassifierTrainer(LabelTrainer):
+class ImageClassifierTrainer(ImageLabelTrainer):
     """Train an image classifier on noisy labels, with plain or with forward-corrected cross-entropy.
 
-    Rows are as for `LabelTrainer`. Classes of model and rows that have names have to agree on them and on their order.
+    Rows are as for `ImageLabelTrainer`. Classes of model and rows that have names have to agree on them and on their
+    order.
 
     Logs tell accuracy against the labels that were trained on from accuracy against the clean ones, and how many of the
     wrong labels the model gives back (`memorised`). `evaluate` returns exact accuracy and NLL over all rows;
@@ -43,11 +44,10 @@ class ImageClassifierTrainer(LabelTrainer):
 
     Raises:
         ValueError: noise, transition and model disagree on the classes, or the corrected loss has no T; and what
-            `LabelTrainer` refuses.
+            `ImageLabelTrainer` refuses.
     """
 
     honoured = ("label_smoothing_factor",)
-    rows_are = "images"
 
     def __init__(
         self,

@@ -22,7 +22,8 @@ from hf_noise.noise.transition import check_transition
 from hf_noise.trainers.arguments import check_given, check_positive
 from hf_noise.trainers.base import refuse_scheduler, search_no_unused
 from hf_noise.trainers.finite import check_finite
-from hf_noise.trainers.labels import LabelTrainer, class_names, sample_ids
+from hf_noise.trainers.image_labels import ImageLabelTrainer
+from hf_noise.trainers.labels import class_names, sample_ids
 from hf_noise.trainers.meter import LabelMeter, sum_dtype
 from hf_noise.trainers.model_config import write_config
 
@@ -84,11 +85,11 @@ class VolumePlan:
         return 1.0, 0.0
 
 
-class TimeClassifierTrainer(LabelTrainer):
+class TimeClassifierTrainer(ImageLabelTrainer):
     """Train a `TimeDependentClassifier` on noisy labels, at noise levels ln sigma ~ N(P_mean, P_std^2) of its config.
 
-    Rows are as for `LabelTrainer`, `pixel_values` in [-1, 1], always with `sample_id`: levels and noise of an image are
-    a pure function of (args.seed, epoch, sample_id), so they do not depend on batches, processes and resumes.
+    Rows are as for `ImageLabelTrainer`, `pixel_values` in [-1, 1], always with `sample_id`: levels and noise of an
+    image are a pure function of (args.seed, epoch, sample_id), so they do not depend on batches, processes and resumes.
 
     Logs tell accuracy against the labels that were trained on from accuracy against the clean ones. `evaluate` gives
     accuracy and NLL on clean labels, at levels as in training (`eval_accuracy`, `eval_nll`) and at each fixed one
@@ -116,7 +117,7 @@ class TimeClassifierTrainer(LabelTrainer):
 
     Raises:
         ValueError: noise, T, model and data disagree on classes or images, T is to be known and there is no noise, or
-            levels are not > 0; and what `LabelTrainer` refuses.
+            levels are not > 0; and what `ImageLabelTrainer` refuses.
         FloatingPointError: in training or when saving, a loss or a weight that is not finite.
 
     Source: Na et al., "Label-noise robust diffusion models", ICLR 2024 (the time-dependent classifier); Patrini et al.,
@@ -124,7 +125,6 @@ class TimeClassifierTrainer(LabelTrainer):
     """
 
     own_prefix = _VOLUME
-    rows_are = "images"
     always_drawn = "noise levels and the noise of images"
 
     def __init__(
