@@ -54,9 +54,11 @@ class EDMPipeline(DiffusionPipeline):
             labels out; without it there is no guidance and no image without a class.
         hf_noise: `noise.to_dict()` of the noise the network was trained on; kept in `model_index.json`, where
             `hf_noise.load_noise` finds it.
+        hf_noise_objective: `objective.to_dict()` of what it was trained for; kept there too.
 
     Raises:
-        TypeError: hf_noise is no dictionary that JSON can hold, or another argument is of another kind.
+        TypeError: hf_noise or hf_noise_objective is no dictionary that JSON can hold, or another argument is of another
+            kind.
         ValueError: num_classes and has_unconditional do not fit the network's embeddings, or the network or the
             scheduler is no EDM one.
     """
@@ -70,6 +72,7 @@ class EDMPipeline(DiffusionPipeline):
         num_classes: int | None = None,
         has_unconditional: bool = False,
         hf_noise: dict | None = None,
+        hf_noise_objective: dict | None = None,
     ):
         super().__init__()
         embeddings = class_embeddings(unet)
@@ -81,6 +84,7 @@ class EDMPipeline(DiffusionPipeline):
             num_classes=number_of_classes(embeddings, num_classes, has_unconditional),
             has_unconditional=has_unconditional,
             hf_noise=as_json("hf_noise", hf_noise),
+            hf_noise_objective=as_json("hf_noise_objective", hf_noise_objective),
         )
 
     @classmethod

@@ -14,7 +14,7 @@ from transformers.trainer_utils import has_length
 from hf_noise.noise import Noise
 from hf_noise.noise.arrays import IGNORE_INDEX, as_array
 from hf_noise.trainers.marked import FALSE_ALARMS, Marked, contradicts
-from hf_noise.trainers.stated import Stated, check_ids, in_short, one_rate, stated_noise
+from hf_noise.trainers.stated import Stated, check_ids, in_short, one_rate
 from hf_noise.trainers.stored import columns_of, different_rows, hides_mask, is_same_row, marked_rows, stored_ids
 
 __all__ = ["Claims"]
@@ -47,6 +47,7 @@ class Claims:
         given: the noise that the trainer was told.
         none_of: noise -> one of the same kind with a rate of 0.
         always_drawn: what is drawn from sample ids whether or not there is noise, in words.
+        stated: what the description of the rows says, see `stated_noise`.
 
     Attributes:
         noise: what to record, and to draw unless the rows bring it.
@@ -57,13 +58,19 @@ class Claims:
     """
 
     def __init__(
-        self, rows: Any, given: Noise | None, none_of: Callable[[Noise], Noise], always_drawn: str | None = None
+        self,
+        rows: Any,
+        given: Noise | None,
+        none_of: Callable[[Noise], Noise],
+        always_drawn: str | None = None,
+        *,
+        stated: Stated | None,
     ):
         self.columns, self.always_drawn = columns_of(rows), always_drawn
-        self.stated = stated_noise(rows)
-        if self.stated is not None and self.stated.is_clean_split:
-            self.stated = replace(self.stated, noise=none_of(self.stated.noise))
-        self.noise, self.draws_over_clean_columns = decide(given, self.stated, marked_rows(rows))
+        is_clean = stated is not None and stated.is_clean_split
+        self.stated = replace(stated, noise=none_of(stated.noise)) if is_clean else stated
+        parts, comes_again = different_rows(rows)
+        self.noise, self.draws_over_clean_columns = decide(given, self.stated, marked_rows(rows, parts))
         self._one_rate = None if self.noise is None else one_rate(self.noise)
         self._looks = 0
         if self._is_given and self.noise.error_rate > 0 and not self.draws_over_clean_columns and hides_mask(rows):
@@ -71,7 +78,7 @@ class Claims:
         # A stream may repeat without an end and without a word: it is told by the first of its rows.
         self.is_stream, self._first, self._has_repeated = not has_length(rows), None, None
         repeats = self._check_ids(stored_ids(rows), "is_noisy" in self.columns, partial(is_same_row, rows))
-        if repeats or different_rows(rows)[1]:
+        if repeats or comes_again:
             self._one_rate = None  # rows that come again are no further evidence
 
     @property

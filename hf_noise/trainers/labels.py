@@ -9,11 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_noise.losses.labels import log_columns
 from hf_noise.noise import HumanLabels, LabelFlips, noise_from_dict
-from hf_noise.noise.transition import check_transition
-from hf_noise.trainers.base import NoiseTrainer
 from hf_noise.trainers.image_batches import check_labels
+from hf_noise.trainers.objective import ObjectiveTrainer
 from hf_noise.trainers.stored import column_of, held_columns, is_table
 
 __all__ = [
@@ -25,8 +23,8 @@ __all__ = [
 SAME_TRANSITION = 1e-6
 
 
-class LabelTrainer(NoiseTrainer):
-    """`NoiseTrainer` on rows with a label each, of images, text or sound; a subclass says how they become a batch.
+class LabelTrainer(ObjectiveTrainer):
+    """`ObjectiveTrainer` on rows with a label each, of images, text or sound; a subclass says how they become a batch.
 
     Rows hold `labels` (or `label`) and `sample_id` (dynamic noise, drawn on the device for every epoch), or those of a
     noisy data set: noisy `labels`, `clean_labels`, `is_noisy`. The batches of a subclass hold `labels`.
@@ -36,6 +34,7 @@ class LabelTrainer(NoiseTrainer):
             in no column that can be read before); and what `NoiseTrainer` refuses.
     """
 
+    unit = "labels"
     noise_kinds = (LabelFlips, HumanLabels)
     other_noise = "see hf_noise.noise for noise on labels"
 
@@ -83,13 +82,6 @@ class LabelTrainer(NoiseTrainer):
             raise ValueError("HumanLabels cannot be drawn: rows need the columns labels, clean_labels and is_noisy")
         noisy, is_noisy = self.noise(labels, sample_ids(inputs), self.epoch)
         return noisy, labels, is_noisy
-
-    def log_columns(self, transition: Any) -> Tensor:
-        """`hf_noise.losses.log_columns` of T, an array or tensor [C, C], for the model: float32 on its device."""
-        columns = log_columns(torch.from_numpy(check_transition(transition)))
-        if len(columns) != self.num_classes:
-            raise ValueError(f"transition has {len(columns)} classes, the model {self.num_classes}")
-        return columns.float().to(self.args.device)
 
 
 def sample_ids(rows: Mapping[str, Tensor]) -> Tensor:

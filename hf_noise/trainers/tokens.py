@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from torch import Tensor
 from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.noise import UniformTokens
 from hf_noise.noise.tokens_torch import corrupt
+from hf_noise.objectives.base import Objective, objective_named
+from hf_noise.objectives.tokens import Corrected
 from hf_noise.trainers.arguments import check_given
-from hf_noise.trainers.base import NoiseTrainer
 from hf_noise.trainers.collate import (
     USED,
     TokenBatches,
@@ -28,12 +29,13 @@ from hf_noise.trainers.collate import (
 from hf_noise.trainers.finite import check_finite
 from hf_noise.trainers.meter import TokenMeter
 from hf_noise.trainers.networks import has_router_loss, longest_input, router_loss
+from hf_noise.trainers.objective import ObjectiveTrainer
 
 __all__ = ["TokenTrainer", "exact_nll"]
 
 
-class TokenTrainer(NoiseTrainer):
-    """`NoiseTrainer` on rows of tokens; a subclass says which logits a target belongs to (`aligned`).
+class TokenTrainer(ObjectiveTrainer):
+    """`ObjectiveTrainer` on rows of tokens; a subclass says which logits a target belongs to (`aligned`).
 
     Rows hold `input_ids` and `sample_id` (dynamic noise, drawn on the device for every epoch), or the columns of a
     noisy data set: clean `input_ids`, noisy `labels`, `is_noisy`. Inputs always stay as they are.
@@ -50,13 +52,25 @@ class TokenTrainer(NoiseTrainer):
             than it has positions for; and what `NoiseTrainer` refuses.
     """
 
+    unit = "tokens"
     noise_kinds = (UniformTokens,)
     other_noise = "document noise is part of the data, see its rows() and order()"
     #: Whether a target is predicted from what stands before it, so that padding must be none's only context.
     is_causal = False
 
-    def __init__(self, model: Any, args: Any, **kwargs: Any):
+    def __init__(
+        self,
+        model: Any,
+        args: Any,
+        *,
+        noise: UniformTokens | None,
+        loss: str | Objective = "nll",
+        error_rate: float | Literal["known", "learned"] = "known",
+        **kwargs: Any,
+    ):
         check_given(model, args, kwargs)
+        loss = _objective(loss, error_rate)
+        self.prepare(loss, args, kwargs)
         # Of the model itself: its wrappers take anything.
         self._inputs, self._has_router_loss = model_inputs(model), has_router_loss(model)
         self._vocab_size = text_config(model).vocab_size
@@ -67,7 +81,8 @@ class TokenTrainer(NoiseTrainer):
         kwargs["data_collator"] = TokenBatches(
             own or collate_rows, known_tokens(model), longest_input(model), shown, self.is_causal
         )  # fmt: skip
-        super().__init__(model, args, meter=TokenMeter(), **kwargs)
+        super().__init__(model, args, noise=noise, meter=TokenMeter(), **kwargs)
+        self.minimise(loss, num_classes=self._vocab_size, was_given=noise is not None)
         # Without it the divisor of a batch would be a number of rows.
         self.model_accepts_loss_kwargs = True
 
@@ -109,23 +124,26 @@ class TokenTrainer(NoiseTrainer):
         """The columns of a batch that the model's forward takes."""
         return {name: inputs[name] for name in self._inputs if name in inputs}
 
-    def token_nll(self, model: Any, inputs: Mapping[str, Tensor], targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        """NLL [B, L] float32 of targets [B, L], 0 where there is none (-100); and the loss of a router, if any."""
+    def token_nll(
+        self, model: Any, inputs: Mapping[str, Tensor], targets: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """NLL [B, L] float32 of targets [B, L], 0 where there is none (-100); logits; the loss of a router, if any."""
         output = model(**self.network_inputs(inputs))
         nll = F.cross_entropy(
             output.logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
         )
-        return nll.view(targets.shape), router_loss(output, self.model) if self._has_router_loss else None
+        of_router = router_loss(output, self.model) if self._has_router_loss else None
+        return nll.view(targets.shape), output.logits, of_router
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         labels, is_noisy = self.targets(inputs, draw=model.training)
         targets, is_noisy = self.aligned(labels, is_noisy)
-        nll, of_router = self.token_nll(model, inputs, targets)
+        nll, logits, of_router = self.token_nll(model, inputs, targets)
         valid = targets != IGNORE_INDEX
         if model.training:
             self.meter.add(nll.detach(), valid, is_noisy)
             self.watch(nll, inputs.get("sample_id"))
-        minimised = self.objective(nll)
+        minimised = self.objective(nll, logits, targets) if self.loss.needs_logits else self.objective(nll)
         # The plain NLL is 0 where there is no target; a corrected one is not.
         total = (minimised if minimised is nll else minimised * valid).sum()
         loss = self.mean_loss(total, valid, num_items_in_batch)
@@ -139,7 +157,7 @@ class TokenTrainer(NoiseTrainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             labels, _ = self.targets(inputs, draw=False)
             targets, _ = self.aligned(labels, None)
-            nll, _ = self.token_nll(model, inputs, targets)
+            nll, *_ = self.token_nll(model, inputs, targets)
         valid = targets != IGNORE_INDEX
         dtype = torch.float32 if nll.device.type == "mps" else torch.float64
         sums = torch.stack([(nll * valid).sum(-1, dtype=dtype), valid.sum(-1).to(dtype)], dim=-1)
@@ -158,3 +176,14 @@ def exact_nll(prediction: Any) -> dict[str, float]:
         raise ValueError("the evaluation data hold no target: every row is empty, one token long, or ignored")
     mean = nll / tokens
     return {"loss": mean, "nll": mean, "perplexity": math.exp(min(mean, 700.0)), "tokens": int(tokens)}
+
+
+def _objective(loss: str | Objective, error_rate: Any) -> Objective:
+    """What is minimised; `error_rate=` is the short spelling of `Corrected(error_rate=...)`."""
+    if isinstance(loss, str) and loss == Corrected.name:
+        return Corrected(error_rate)
+    objective = objective_named(loss, TokenTrainer.unit)
+    if not isinstance(error_rate, str) or error_rate != "known":
+        told = f'"{loss}"' if isinstance(loss, str) else repr(loss)
+        raise ValueError(f'error_rate={error_rate!r} is for loss="corrected", and loss is {told}; leave one out')
+    return objective
