@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _FLOORS = (
-    "analysis", "data", "diffusion", "hub", "losses", "metrics", "models", "noise", "objectives", "reports", "trainers",
+    "analysis", "data", "diffusion", "hub", "losses", "metrics", "models", "noise", "objectives", "reports", "studies",
+    "trainers",
 )  # fmt: skip
 
 # Noises and objectives are looked up where they are, so that a new one need not be named here.

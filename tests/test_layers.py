@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_noise"
 
-#: What each floor may import of ours, besides itself. `hf_noise/__init__.py` and the recipes join them all.
+#: What each floor may import of ours, besides itself. `hf_noise/__init__.py` joins them all.
 ALLOWED = {
     "noise": set(),
     "data": {"noise"},
@@ -21,6 +21,7 @@ ALLOWED = {
     "reports": {"noise", "objectives"},
     "hub": {"noise", "objectives", "reports"},
 }
+ALLOWED["studies"] = set(ALLOWED)
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -50,6 +51,35 @@ def test_imports_only_lower_floors(path):
     floor = package.split(".")[1]
     ours = floors(imported(ast.parse(path.read_text()), package)) - {floor, "__version__"}
     assert ours <= ALLOWED[floor], f"hf_noise.{floor} must not import {sorted(ours - ALLOWED[floor])}"
+
+
+RECIPES = sorted((PACKAGE.parent / "recipes").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_a_recipe_is_a_door(path):
+    """Of 10 to 20 lines, which open on a study and hold nothing themselves."""
+    code = path.read_text()
+    assert 10 <= len(code.splitlines()) <= 20
+    assert all(name.startswith("hf_noise.studies.") for name in imported(ast.parse(code), "recipes"))
+    kinds = {type(node) for node in ast.parse(code).body}
+    assert kinds == {ast.Expr, ast.ImportFrom, ast.If}
+
+
+def test_studies_do_not_go_in_circles():
+    """A study may use another, which then does not use it."""
+    studies = {path.parent.name for path in PACKAGE.glob("studies/*/study.py")}
+    needs = {}
+    for study in studies:
+        names = set()
+        for path in (PACKAGE / "studies" / study).glob("*.py"):
+            names |= set(imported(ast.parse(path.read_text()), package_of(path)))
+        ours = {name.split(".")[2] for name in names if name.startswith("hf_noise.studies.")}
+        needs[study] = ours & studies - {study}
+    before = set()
+    while ready := {study for study, of in needs.items() if of <= before} - before:
+        before |= ready
+    assert len(studies) >= 7 and before == studies
 
 
 def test_every_folder_is_a_known_floor():

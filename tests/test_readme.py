@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hf_noise.reports.generation_study import consistency_table
-from hf_noise.reports.label_study import accuracy_table
-from hf_noise.reports.lm_study import methods_table
 from hf_noise.reports.record import read_records
+from hf_noise.studies.classifier.report import accuracy_table
+from hf_noise.studies.diffusion.report import consistency_table
+from hf_noise.studies.language.report import methods_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -59,7 +59,6 @@ if __name__ == "__main__":  # else targets would import a second copy of this mo
 from bad_readers import confirm
 from bad_values import spoiled
 
-_RECIPES = str(Path(__file__).parents[2] / "recipes")
 ALLOWED = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError)
 SECONDS, MEMORY = 10, 6 << 30
 FINDINGS = ("silent", "raw", "unnamed", "slow")
@@ -119,7 +118,7 @@ def is_ours(error: BaseException) -> bool:
         last = last.tb_next
     code = last.tb_frame.f_code
     at_raise = code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
-    return at_raise and code.co_filename.startswith((_package(), _RECIPES))
+    return at_raise and code.co_filename.startswith(_package())
 
 
 def is_named(error: BaseException, target: Target, changed: Mapping[str, Any]) -> bool:

@@ -8,7 +8,6 @@ import importlib
 import io
 import json
 import math
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ import numpy as np
 from bad_calls import Target
 from bad_readers import confirm
 from transformers.hf_argparser import string_to_bool
-
-sys.path.append(str(Path(__file__).parents[2] / "recipes"))
 
 #: On a command line, besides what takes the place of numbers elsewhere.
 TEXTS = (
@@ -165,9 +162,16 @@ def as_texts(value: Any) -> list[str]:
     return [str(value)]
 
 
+STUDIES = {
+    "gpt2_noise": "language", "classifier_noise": "classifier", "time_classifier": "time_classifier",
+    "edm_noise": "diffusion", "evaluate_generation": "evaluation", "sample_edm": "sampling",
+    "publish_dataset": "publishing",
+}  # fmt: skip
+
+
 @functools.cache
 def main_of(recipe: str) -> Callable[[list[str]], Any]:
-    return importlib.import_module(recipe).main
+    return importlib.import_module(f"hf_noise.studies.{STUDIES[recipe]}.study").main
 
 
 def dry_run(recipe: str, **flags: Any) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from bad_readers import confirm, number, text
 from bad_values import SCALARS, pick
 
 from hf_noise.noise import LabelFlips, UniformTokens
-from hf_noise.reports.generation_evaluation import evaluation_table
-from hf_noise.reports.generation_study import consistency_table, generation_table
-from hf_noise.reports.label_study import accuracy_table, curves, label_table
-from hf_noise.reports.lm_study import methods_table, runs_table
 from hf_noise.reports.record import RunRecord
+from hf_noise.studies.classifier.report import accuracy_table, curves, label_table
+from hf_noise.studies.diffusion.report import consistency_table, generation_table
+from hf_noise.studies.evaluation.report import evaluation_table
+from hf_noise.studies.language.report import methods_table, runs_table
 
 OF_LABELS, OF_TOKENS, OF_IMAGES, OF_SETS = (
     "image_classification", "causal_lm", "class_conditional_generation", "generation_evaluation"

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 from huggingface_hub import DatasetCard
 
 from hf_noise.hub.load import load_noise
 from hf_noise.hub.push import push_dataset
-
-RECIPE = Path(__file__).parents[2] / "recipes" / "publish_dataset.py"
+from hf_noise.studies.publishing import study as recipe
 
 
 def test_a_pushed_data_set_is_read_without_hf_noise(client, noisy_data, noise, fresh_python):
@@ -43,14 +39,8 @@ print(json.dumps([
     assert load_noise("user/noisy", config_name="r1.0") == noise
 
 
-@pytest.fixture
-def publish(monkeypatch):
-    monkeypatch.syspath_prepend(str(RECIPE.parent))  # as for a script that Python runs
-    return importlib.import_module("publish_dataset").main
 
-
-def test_a_file_whose_name_begins_like_ours_is_somebody_s_file(publish, tmp_path, monkeypatch):
-    recipe = sys.modules["publish_dataset"]
+def test_a_file_whose_name_begins_like_ours_is_somebody_s_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("embedded_texts.parquet", "embedded"):
         assert not recipe.is_local(name)  # may be on the Hub
@@ -61,7 +51,7 @@ def test_a_file_whose_name_begins_like_ours_is_somebody_s_file(publish, tmp_path
     assert not recipe.is_local("embedded/digits") and recipe.is_local({"a": "embedded/digits", "b": "embedded"})
 
 
-def test_the_recipe_writes_configurations_that_load_from_their_folder(client, publish, tmp_path, capsys):
+def test_the_recipe_writes_configurations_that_load_from_their_folder(client, tmp_path, capsys):
     import datasets
     from transformers import AutoTokenizer
 
@@ -71,7 +61,7 @@ def test_the_recipe_writes_configurations_that_load_from_their_folder(client, pu
     (tmp_path / "text.txt").write_text("\n\n".join(documents))
     arguments = ["--name", "hf_noise/owt-noisy", "--source", str(tmp_path / "text.txt"), "--block_size", "32",
                  "--license", "cc0-1.0", "--seed", "3"]  # fmt: skip
-    folder = publish(
+    folder = recipe.main(
         [*arguments, "--ratios", "0", "1", "--output", str(tmp_path / "out"), "--push_to_hub", "user/out"]
     )
     for where in (folder, "user/out"):
@@ -91,36 +81,36 @@ def test_the_recipe_writes_configurations_that_load_from_their_folder(client, pu
 
     # Another set of rates in the same folder stands beside those that are there; what was deleted does not go up.
     for ratios, names in ((["0.5"], ["r0.0", "r1.0", "r0.5"]), (["1"], ["r0.5", "r1.0"])):
-        publish([*arguments, "--ratios", *ratios, "--output", str(folder), "--push_to_hub", "user/out"])
+        recipe.main([*arguments, "--ratios", *ratios, "--output", str(folder), "--push_to_hub", "user/out"])
         listed = [config["config_name"] for config in DatasetCard.load(folder / "README.md").data["configs"]]
         parts = {name.split("/")[0] for name in client.files("user/out", "dataset") if name.endswith(".parquet")}
         assert listed == names and parts == set(names)
         shutil.rmtree(folder / "r0.0", ignore_errors=True)
 
 
-def test_a_dry_run_writes_nothing(publish, tmp_path, capsys):
-    assert publish(["--ratios", "0.5", "--output", str(tmp_path / "out"), "--dry_run"]) is None
+def test_a_dry_run_writes_nothing(tmp_path, capsys):
+    assert recipe.main(["--ratios", "0.5", "--output", str(tmp_path / "out"), "--dry_run"]) is None
     assert "e = 0.3333" in capsys.readouterr().out and not (tmp_path / "out").exists()
     with pytest.raises(SystemExit):
-        publish(["--ratios", "-0.2", "--output", str(tmp_path / "out")])
+        recipe.main(["--ratios", "-0.2", "--output", str(tmp_path / "out")])
     assert "--ratios must be >= 0 and <= 1.09951e+12, got -0.2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["hf_noise/noisy", "hf_noise/packed", "other"])
-def test_builders_without_noisy_data_of_their_own_are_refused(publish, name, capsys):
+def test_builders_without_noisy_data_of_their_own_are_refused(name, capsys):
     with pytest.raises(SystemExit):
-        publish(["--name", name])
+        recipe.main(["--name", name])
     # Newer Pythons leave the quotes out.
     message = capsys.readouterr().err.replace("'", "")
     assert "choose from hf_noise/cifar10-noisy" in message and "hf_noise/owt-noisy" in message
 
 
-def test_labels_of_several_protocols_are_published(client, publish, tmp_path):
+def test_labels_of_several_protocols_are_published(client, tmp_path):
     import datasets
 
     out = tmp_path / "digits"
     arguments = ["--name", "hf_noise/digits-noisy", "--protocol", "symmetric", "cyclic", "--ratios", "0", "1"]
-    publish([*arguments, "--output", str(out), "--push_to_hub", "user/digits"])
+    recipe.main([*arguments, "--output", str(out), "--push_to_hub", "user/digits"])
     assert load_noise("user/digits", config_name="cyclic-r1.0").kind == "cyclic"
     card = DatasetCard.load(out / "README.md")
     assert card.data.license == "cc-by-4.0" and card.data["task_categories"] == ["image-classification"]
@@ -133,14 +123,14 @@ def test_labels_of_several_protocols_are_published(client, publish, tmp_path):
     assert sum(wrong) / len(wrong) == rates[2]
 
 
-def test_the_labels_of_people_take_no_ratio(publish, capsys):
+def test_the_labels_of_people_take_no_ratio(capsys):
     name = ["--name", "hf_noise/cifar10-noisy", "--protocol", "human:worse"]
     with pytest.raises(SystemExit):
-        publish([*name, "--ratios", "0.5"])
+        recipe.main([*name, "--ratios", "0.5"])
     assert "have the rate that they have" in capsys.readouterr().err
-    assert publish([*name, "--dry_run"]) is None
+    assert recipe.main([*name, "--dry_run"]) is None
     assert "human-worse    e as it is" in capsys.readouterr().out
-    assert publish([*name, "cyclic", "pairs", "--ratios", "0", "1", "--dry_run"]) is None
+    assert recipe.main([*name, "cyclic", "pairs", "--ratios", "0", "1", "--dry_run"]) is None
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
     assert names == ["r0.0", "r1.0", "pairs-r1.0", "human-worse"]
 
@@ -150,7 +140,7 @@ def test_the_labels_of_people_take_no_ratio(publish, capsys):
     [(["--name", "hf_noise/digits-noisy", "--protocol", "symmetrc"], "unknown --protocol symmetrc; known: symmetric"),
      (["--protocol", "cyclic"], "hf_noise/docs-noisy has noisy tokens")],
 )
-def test_what_cannot_be_published_is_refused_at_once(publish, arguments, message, capsys):
+def test_what_cannot_be_published_is_refused_at_once(arguments, message, capsys):
     with pytest.raises(SystemExit):
-        publish([*arguments, "--dry_run"])
+        recipe.main([*arguments, "--dry_run"])
     assert message in capsys.readouterr().err

@@ -28,7 +28,6 @@ from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import LabelFlips
 from hf_noise.reports.record import RunRecord
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "publish_dataset.py"
 # In the new process: what the blocks of code of a card leave behind.
 RUN = r"""
 import json, re, sys
@@ -83,9 +82,8 @@ def test_the_code_of_data_cards_gives_their_rows(client, fresh_python, noisy_dat
         "user/text-noisy": [*text, "--ratios", "1", "--seed", "5"],
     }  # fmt: skip
     told = fresh_python(f"""
-import json, sys
-sys.path.insert(0, {str(RECIPE.parent)!r})
-import publish_dataset as recipe
+import json
+from hf_noise.studies.publishing import study as recipe
 for repo, arguments in json.loads({json.dumps(json.dumps(published))}).items():
     recipe.main([*arguments, "--output", "runs/" + repo[5:], "--push_to_hub", repo])
 recipe.main([*{published["user/digits-noisy"]!r}, "--output", "here"])

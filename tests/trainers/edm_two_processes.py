@@ -15,9 +15,9 @@ from transformers import TrainingArguments
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import LabelFlips
+from hf_noise.studies.launch import check_world
 from hf_noise.trainers import EDMTrainer
 from hf_noise.trainers.images import DeviceImages
-from hf_noise.trainers.launch import check_world
 
 CLASSES, BATCH, STEPS = 4, 8, 4
 NOISE = LabelFlips.symmetric(ratio=1.0, num_classes=CLASSES, seed=3)

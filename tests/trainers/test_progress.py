@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from transformers import ProgressCallback
 
-from hf_noise.trainers.progress import FigureProgress
+from hf_noise.studies.progress import FigureProgress
 
 
 @pytest.fixture

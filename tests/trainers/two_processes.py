@@ -19,10 +19,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback, TrainingA
 
 from hf_noise.models.image import image_classifier
 from hf_noise.noise import LabelFlips, UniformTokens
+from hf_noise.studies.launch import check_world
 from hf_noise.trainers import CausalLMTrainer, ImageClassifierTrainer
 from hf_noise.trainers.folders import LOCK_FILE
 from hf_noise.trainers.images import CropFlip, DeviceImages
-from hf_noise.trainers.launch import check_world
 from hf_noise.trainers.manifest import read_manifest
 
 VOCABULARY, LENGTH, STEPS, BATCH = 64, 16, 5, 8

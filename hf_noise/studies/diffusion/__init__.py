@@ -1,0 +1,1 @@
+"""Diffusion models under label noise."""

@@ -1,0 +1,1 @@
+"""Noisy data sets, written out."""

@@ -1,0 +1,146 @@
+"""Table and figure of the language model study, from records made up so that every figure is known."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from hf_noise.reports.record import RunRecord
+from hf_noise.studies.language import report as lm_study
+from hf_noise.studies.language.report import gap_closed, lines, methods_table, paper_figure, runs_table, study_figure
+
+
+def record(ratio=0.5, loss="nll", source="none", plan="steps", seed=0, nll=5.0, stated=None, **metrics) -> RunRecord:
+    e = ratio / (1 + ratio)
+    figures = {"validation_nll": nll, "train_nll_noisy": nll + 1} | metrics
+    return RunRecord(
+        name=f"r{ratio:g}-{loss}-{source}-{plan}-{seed}", recipe="recipes/gpt2_noise.py", command="",
+        model={"name": "nano"}, data={}, settings={}, seed=seed, wall_seconds=1.0, git=None, versions={}, hardware={},
+        noise={"protocol": "uniform_tokens", "ratio": ratio, "error_rate": e},
+        budget={"plan": plan, "steps": 100 + seed, "batch_size": 32},
+        loss={"name": loss, "source": source, "error_rate": e if stated is None else stated},
+        metrics={name: {"value": value, "n": 1000} for name, value in figures.items()},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def study():
+    """No noise 4.0 in the mean of two seeds, plain 5.0, and cures that close 80%, 30% and 120% of the gap."""
+    return [
+        record(0.0, nll=3.9), record(0.0, nll=4.1, seed=1),
+        record(nll=4.9, validation_nll_posthoc=4.6, train_nll_clean=4.2, train_nll_corrupted=9.0),
+        record(nll=5.1, validation_nll_posthoc=4.8, seed=1),
+        record(loss="corrected", source="known", nll=4.2),
+        record(loss="corrected", source="assumed", stated=0.2, nll=4.5),
+        record(loss="corrected", source="assumed", stated=0.5, nll=4.6),
+        record(plan="batch", nll=6.0), record(plan="batch", loss="corrected", source="known", nll=3.6),
+    ]  # fmt: skip
+
+
+def cells(table: str, row: int) -> list[str]:
+    return [cell.strip() for cell in table.splitlines()[row].strip("|").split("|")]
+
+
+def test_runs_of_the_same_setting_are_one_line(study):
+    found = {(line.method, line.plan): line for line in lines(study)}
+    assert found["clean", "any"].nll == (3.9, 4.1)
+    assert found["plain", "steps"].nll == (4.9, 5.1)
+    assert found["posthoc", "steps"].nll == (4.6, 4.8)
+    assert found["low", "steps"].nll == (4.5,)  # e stated as 0.2, the truth is 1/3
+    assert found["high", "steps"].nll == (4.6,)
+    assert len(found) == 8
+
+
+def test_gap_closed_worked_by_hand(study):
+    every = lines(study)
+    closed = {(line.method, line.plan): gap_closed(every, line) for line in every}
+    assert closed["known", "steps"] == pytest.approx((5.0 - 4.2) / (5.0 - 4.0))
+    assert closed["posthoc", "steps"] == pytest.approx(0.3)
+    assert closed["known", "batch"] == pytest.approx((6.0 - 3.6) / (6.0 - 4.0))
+    assert closed["clean", "any"] is closed["plain", "steps"] is None
+
+
+def test_gap_is_unknown_without_what_it_is_measured_between(study):
+    known = next(line for line in lines(study) if line.method == "known")
+    for missing in ("clean", "plain"):
+        assert gap_closed([line for line in lines(study) if line.method != missing], known) is None
+    harmless = [record(0.0, nll=5.0), record(nll=5.0), record(loss="corrected", source="known", nll=4.9)]
+    assert gap_closed(lines(harmless), lines(harmless)[-1]) is None
+
+
+def test_methods_table(study):
+    table = methods_table(study)
+    assert cells(table, 0) == [
+        "method", "r", "plan", "validation NLL", "range over seeds", "seeds", "gap closed",
+    ]  # fmt: skip
+    assert cells(table, 2) == ["no noise", "0", "any", "4.000", "3.900 to 4.100", "2", "-"]
+    assert cells(table, 3)[:4] == ["plain", "0.5", "batch", "6.000"]
+    assert cells(table, 4) == ["corrected, e known", "0.5", "batch", "3.600", "3.600 to 3.600", "1", "120%"]
+    steps = [cells(table, row) for row in range(5, len(table.splitlines()))]
+    assert [row[0] for row in steps] == [
+        "plain", "plain, corrected afterwards", "corrected, e known", "corrected, r stated as half",
+        "corrected, r stated as double",
+    ]  # fmt: skip
+    assert [row[-1] for row in steps] == ["-", "30%", "80%", "50%", "40%"]
+
+
+def test_runs_table_with_the_papers_figures_beside(study):
+    table = runs_table([*study, record(1.0, plan="budget", nll=5.0), record(1.0, nll=5.0)])
+    rows = {row[0]: row[1:] for row in (cells(table, i) for i in range(2, len(table.splitlines())))}
+    assert rows["r0-nll-none-steps-0"] == [
+        "0", "0.000", "-", "-", "100", "32", "4.900", "-", "-", "3.900", "0.000", "-", "2.870",
+    ]  # fmt: skip
+    assert rows["r0.5-nll-none-steps-0"] == [
+        "0.5", "0.333", "-", "-", "100", "32", "5.900", "4.200", "9.000", "4.900", "0.405", "-", "-",
+    ]  # fmt: skip
+    assert rows["r1-nll-none-budget-0"][-3:] == ["0.693", "7.605", "3.652"]
+    assert rows["r1-nll-none-steps-0"][-3:] == ["0.693", "-", "3.590"]
+    assert rows["r0.5-corrected-known-steps-0"][-2:] == ["-", "-"]  # the papers have no cure
+
+
+def test_paper_figures_by_plan():
+    assert paper_figure("budget", 0.3, "train_nll") == 5.3622
+    assert paper_figure("table6", 1.0, "validation_nll") == 3.59
+    assert paper_figure("budget", 0.2, "validation_nll") is None
+    assert paper_figure("another", 0.3, "train_nll") is None
+
+
+def test_every_method_of_a_run_has_a_name():
+    for source in ("known", "learned", "estimated"):
+        assert lm_study.method_of(record(loss="corrected", source=source)) in lm_study.METHODS
+    assert lm_study.METHODS[lm_study.method_of(record(0.0, loss="nll"))] == "no noise"
+
+
+def test_figure_has_a_panel_for_the_disease_and_one_for_each_plan(study, tmp_path, monkeypatch):
+    import matplotlib.pyplot as plt
+
+    drawn = []
+    monkeypatch.setattr(plt, "close", drawn.append)
+    path = study_figure(study, tmp_path / "study.png")
+    try:
+        (figure,) = drawn
+        titles = [axis.get_title(loc="left") for axis in figure.axes]
+        assert titles == [
+            "What wrong targets do (plan: steps)", "The cure at r = 0.5 (plan: steps)",
+            "The cure at r = 0.5 (plan: batch)",
+        ]  # fmt: skip
+        disease = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
+        assert disease["train NLL, noisy targets"] == [[0.0, 5.0], [0.5, 6.0]]
+        assert disease["validation NLL, plain loss"] == [[0.0, 4.0], [0.5, 5.0]]
+        assert disease["validation NLL, corrected loss"] == [[0.0, 4.0], [0.5, 4.2]]
+        assert [label.get_text() for label in figure.axes[2].get_yticklabels()] == [
+            "corrected, e known", "plain", "no noise",
+        ]  # fmt: skip
+    finally:
+        monkeypatch.undo()
+        plt.close("all")
+    assert path.stat().st_size > 10_000
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert image.width > image.height > 500
+
+
+@pytest.mark.parametrize("part", [slice(0, 2), slice(2, 4), slice(7, 8)])
+def test_a_part_of_a_study_can_be_shown(study, tmp_path, part):
+    assert study_figure(study[part], tmp_path / "study.png").stat().st_size > 10_000
+    assert lm_study.study_table(study[part])

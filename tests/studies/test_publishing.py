@@ -1,0 +1,98 @@
+"""Into which folders a data set is written, and what becomes of the configurations that are there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from datasets import load_dataset
+
+from hf_noise.studies.publishing import study as publish_dataset
+
+WORDS = " ".join(f"Sentence {number} of a short text about noise." for number in range(4))
+
+
+@pytest.fixture
+def publish(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "other"):
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(f"{name} {number} {WORDS}" for number in range(300)))
+
+    def publish(*arguments, source="one.txt", seed="3"):
+        fixed = ["--name", "hf_noise/owt-noisy", "--block_size", "32", "--tokenizer", "embedded:300"]
+        return publish_dataset.main([*fixed, "--source", source, "--seed", seed, "--output", "out", *arguments])
+
+    return publish
+
+
+def listed():
+    return [config["config_name"] for config in json.loads(Path("out/record.json").read_text())["configs"]]
+
+
+@pytest.mark.parametrize("extra", [[], ["--dry_run"]])
+@pytest.mark.parametrize(
+    ("there", "named"),
+    [
+        ({"README.md": "mine", "record.json": "{}"}, "README.md, record.json, and no data set of this recipe.*schema"),
+        ({"a/0.png": "", "b/0.png": ""}, "a, b, and no data set of this recipe; choose a new folder"),
+        ({"run.json": '{"learning_rate": 1}', "model.safetensors": ""}, "model.safetensors, run.json, and no data set"),
+    ],
+)
+def test_the_folder_of_somebody_else_is_refused_before_anything_is_built(publish, tmp_path, there, named, extra):
+    for name, text in there.items():
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_text(text)
+    with pytest.raises(FileExistsError, match=f"--output out holds {named}"):
+        publish("--ratios", "0.5", *extra)
+    files = {str(file.relative_to(tmp_path / "out")): file.read_text() for file in (tmp_path / "out").rglob("*.*")}
+    assert files == there
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(FileExistsError, match="--output out is a file"):
+        publish("--ratios", "0.5", *extra)
+
+
+def test_configurations_of_earlier_starts_stay(publish, tmp_path):
+    publish("--ratios", "0", "0.5")
+    before = json.loads((tmp_path / "out" / "record.json").read_text())["configs"]
+    publish("--ratios", "1", "0.5")
+    assert listed() == ["r0.0", "r1.0", "r0.5"]
+    after = json.loads((tmp_path / "out" / "record.json").read_text())["configs"]
+    assert after[0] == before[0] and after[2] == before[1]
+    rows = [load_dataset("./out", name, split="train", cache_dir="cache") for name in listed()]
+    assert rows[0]["clean_labels"][:] == rows[1]["clean_labels"][:] and rows[0]["labels"][:] != rows[1]["labels"][:]
+    for changed, told in (({"source": "other.txt"}, "another source"), ({"seed": "4"}, "another seed")):
+        with pytest.raises(FileExistsError, match=f"--output out holds data with {told}; choose another folder"):
+            publish("--ratios", "1", **changed)
+    with pytest.raises(FileExistsError, match="another vocab_size, block_size"):
+        publish("--ratios", "1", "--tokenizer", "embedded:301", "--block_size", "16")
+    with pytest.raises(FileExistsError, match="holds hf_noise/owt-noisy, not hf_noise/docs-noisy"):
+        publish("--name", "hf_noise/docs-noisy")
+    os.utime("one.txt", (1, 1))  # the file was written again
+    with pytest.raises(FileExistsError, match=r"other settings \(source\)"):
+        publish("--ratios", "1")
+    assert listed() == ["r0.0", "r1.0", "r0.5"]
+
+
+def test_a_start_that_was_stopped_goes_on_and_what_was_deleted_is_not_listed(publish, tmp_path):
+    publish("--ratios", "0", "0.5")
+    (tmp_path / "out" / "record.json").unlink()
+    publish("--ratios", "0.5")
+    shutil.rmtree(tmp_path / "out" / "r0.5")
+    (tmp_path / "out" / "run.json").unlink()  # as before this was written
+    publish("--ratios", "1")
+    assert listed() == ["r1.0"]
+
+
+def test_one_name_is_not_of_two_protocols(tmp_path, capsys):
+    digits = ["--name", "hf_noise/digits-noisy", "--output", str(tmp_path / "out"), "--ratios", "0", "1"]
+    publish_dataset.main(digits)
+    with pytest.raises(FileExistsError, match="'r1.0' of the protocol symmetric, not cyclic; name both, as with "
+                                              "--protocol symmetric cyclic"):  # fmt: skip
+        publish_dataset.main([*digits, "--protocol", "cyclic"])
+    publish_dataset.main([*digits, "--protocol", "symmetric", "cyclic"])
+    names = [config["config_name"] for config in json.loads((tmp_path / "out" / "record.json").read_text())["configs"]]
+    assert names == ["r0.0", "r1.0", "cyclic-r1.0"]
