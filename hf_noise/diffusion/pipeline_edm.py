@@ -193,29 +193,30 @@ class EDMPipeline(DiffusionPipeline):
         sample = noise.to(state_dtype) * scheduler.init_noise_sigma
         labels = labels if labels is None else labels.to(device)
 
-        was_training = self.unet.training
-        self.unet.eval()
-        try:
-            for timestep in self.progress_bar(scheduler.timesteps):
-                if s_churn:
-                    sample = scheduler.add_churn(sample, timestep, generator)
-                raw = self._network(scheduler.scale_model_input(sample, timestep), timestep, labels, guidance_scale)
-                sample = scheduler.step(raw.to(state_dtype), timestep, sample, return_dict=False)[0]
-        finally:
-            self.unet.train(was_training)
+        sample = self._integrated(sample, labels, guidance_scale, generator, has_churn=s_churn > 0)
         self.maybe_free_model_hooks()
-
-        images = (sample.float() / 2 + 0.5).clamp(0, 1)  # NaN passes through clamp
-        if not torch.isfinite(images).all():
-            raise FloatingPointError(
-                "the network returned NaN or infinity; its weights are broken, float16 is too narrow for it, or "
-                "guidance_scale too large"
-            )
+        images = _as_images(sample)
         if output_type != "pt":
             images = images.permute(0, 2, 3, 1).cpu().numpy()
         if output_type == "pil":
             images = self.numpy_to_pil(images)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def _integrated(
+        self, sample: Tensor, labels: Tensor | None, guidance_scale: float, generator: Any, has_churn: bool
+    ) -> Tensor:
+        """The sample at the end of all timesteps."""
+        scheduler, was_training, dtype = self.scheduler, self.unet.training, sample.dtype
+        self.unet.eval()
+        try:
+            for timestep in self.progress_bar(scheduler.timesteps):
+                if has_churn:
+                    sample = scheduler.add_churn(sample, timestep, generator)
+                raw = self._network(scheduler.scale_model_input(sample, timestep), timestep, labels, guidance_scale)
+                sample = scheduler.step(raw.to(dtype), timestep, sample, return_dict=False)[0]
+        finally:
+            self.unet.train(was_training)
+        return sample
 
     def _network(self, scaled: Tensor, timestep: Tensor, labels: Tensor | None, guidance_scale: float) -> Tensor:
         """Raw output F, guided: D is linear in F at one x and sigma, so that guiding F guides D."""
@@ -296,3 +297,14 @@ def _check_stored(folder: Path, index: Any, variant: str | None) -> None:
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _as_images(sample: Tensor) -> Tensor:
+    """Float32 [B, C, H, W] in [0, 1] of a sample in [-1, 1]; FloatingPointError where it is none."""
+    images = (sample.float() / 2 + 0.5).clamp(0, 1)  # NaN passes through clamp
+    if not torch.isfinite(images).all():
+        raise FloatingPointError(
+            "the network returned NaN or infinity; its weights are broken, float16 is too narrow for it, or "
+            "guidance_scale too large"
+        )
+    return images
