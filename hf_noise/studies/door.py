@@ -1,7 +1,8 @@
-"""How a study is run as a command: what it is refused ends in a message, as its parser's own refusals do."""
+"""How a study is run as a command: a user's mistake ends in one line, as its parser's own refusals do."""
 
 from __future__ import annotations
 
+import linecache
 import os
 import sys
 import traceback
@@ -13,21 +14,37 @@ import hf_noise
 
 # Where the code of this project lies.
 _OURS = str(Path(hf_noise.__file__).parent.resolve())
+# As a shell tells it of a command that Ctrl-C ended.
+INTERRUPTED = 130
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C in a study; the message says how far it had come."""
 
 
 def door(main: Callable[[], Any]) -> None:
-    """Run a recipe as a command: what is refused before anything is trained ends with its message and status 2.
+    """Run a study as a command: what our checks refuse ends with its message and status 2, Ctrl-C with status 130.
 
-    As the parser's own: `recipe.py: error: <message>`. Any other error, and all in a run, keeps its traceback.
+    As the parser's own: `recipe.py: error: <message>`. Any other error keeps its traceback, and with `--debug` all do.
     """
     try:
         main()
         leave_processes()
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        if not is_refusal(error):
+    except KeyboardInterrupt as error:
+        _end(f"stopped{f' {error}' if str(error) else ''}; the same command again goes on from there", INTERRUPTED)
+    except (ArithmeticError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if _wants_traceback() or not is_refusal(error):
             raise
-        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(f"error: {error}", 2)
+
+
+def _end(message: str, status: int) -> None:
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _wants_traceback() -> bool:
+    return any(text == "--debug" or text.lower() in ("--debug=true", "--debug=1", "--debug=yes") for text in sys.argv)
 
 
 def leave_processes() -> None:
@@ -38,11 +55,13 @@ def leave_processes() -> None:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether a check of ours (or of a file or the Hub) raised this, and no run had begun."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if not frames or any(frame.f_code.co_name == "make_run" for frame in frames):
+    """Whether a check of ours (or of a file or the Hub) raised this, and no slip in the code did."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if not frames:
         return False
     # Those of processes that build data arrive from `multiprocess`.
-    is_ours = type(error).__module__.startswith("hf_noise.")
-    is_ours |= os.path.realpath(frames[-1].f_code.co_filename).startswith(_OURS)
-    return is_ours or isinstance(error, OSError)
+    if type(error).__module__.startswith("hf_noise.") or isinstance(error, OSError):
+        return True
+    frame, line = frames[-1]
+    file = frame.f_code.co_filename
+    return os.path.realpath(file).startswith(_OURS) and linecache.getline(file, line).lstrip().startswith("raise")

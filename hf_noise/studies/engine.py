@@ -1,161 +1,169 @@
-"""What the recipes share: one run after the other, each in a folder of its own, the finished ones skipped."""
+"""The one way through a study: its runs one after the other, each in a folder of its own, the finished ones skipped."""
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import ProgressCallback, Trainer, TrainingArguments, set_seed
 
 from hf_noise.hub.card import model_card
 from hf_noise.hub.push import push_checkpoint
+from hf_noise.noise.schedule import Plan
 from hf_noise.reports.provenance import portable
 from hf_noise.reports.record import RunRecord, write_atomic
-from hf_noise.studies.launch import check_world, split_batch, take_back_cores
-from hf_noise.studies.ranges import check_flags
+from hf_noise.studies.door import Stopped
+from hf_noise.studies.launch import check_disk, check_world, split_batch, take_back_cores, training_world
+from hf_noise.studies.progress import FigureProgress
+from hf_noise.studies.study import Study
 from hf_noise.trainers.folders import claimed
+from hf_noise.trainers.resuming import AUTO
 
-# Settings that change nothing in a run's result: a study may go on with other values.
-NOT_IN_RESULT = ("scale", "output", "seed", "num_processes", "save_steps", "push_to_hub", "private", "dry_run")
+__all__ = ["Job", "identity", "make", "train", "with_interval", "world_of"]
+
 CHECKPOINTS_KEPT = 2
 
-
-def parse_scaled(
-    settings: type, scales: dict[str, dict], argv: list[str] | None, description: str, one_or_more: Sequence[str]
-) -> tuple[argparse.ArgumentParser, Any]:
-    """Settings from a command line, on top of those of its `--scale`, in the ranges that their types say.
-
-    Lists may be empty unless named here.
-    """
-    parser = HfArgumentParser(settings, description=description)
-    told = {action.dest: action.help for action in parser._actions if not _is_negation(action)}
-    for action in parser._actions:
-        if action.nargs == "+" and action.dest not in one_or_more:
-            action.nargs = "*"
-        if _is_negation(action):  # which is made with the help of what it negates
-            action.help, action.default = f"not: {told[action.dest]}", argparse.SUPPRESS
-    scale = parser.parse_known_args(argv)[0].scale
-    parser.set_defaults(**scales[scale])
-    parsed, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
-    if unknown:
-        parser.error(f"no flag takes {' '.join(unknown)}")
-    check_flags(parser, parsed, settings)
-    for name in one_or_more:
-        if not getattr(parsed, name):
-            parser.error(f"--{name} is empty: nothing would be done")
-    return parser, parsed
+# Settings of any study and what they are called in TrainingArguments.
+_ARGUMENTS = {
+    "learning_rate": "learning_rate", "warmup": "warmup_steps", "weight_decay": "weight_decay",
+    "schedule": "lr_scheduler_type", "max_grad_norm": "max_grad_norm", "label_smoothing": "label_smoothing_factor",
+    "bf16": "bf16", "fp16": "fp16", "tf32": "tf32", "torch_compile": "torch_compile",
+    "logging_steps": "logging_steps", "save_steps": "save_steps",
+}  # fmt: skip
 
 
-def _is_negation(action: argparse.Action) -> bool:
-    return action.option_strings[:1] in ([f"--no_{action.dest}"], [f"--no-{action.dest}"])
+@dataclass(frozen=True)
+class Job:
+    """One run of a study, and all that it takes to make it."""
+
+    study: Study
+    settings: Any
+    run: Any
+    plan: Plan
+    folder: Path
+    data: Any
+    title: str
+    #: Whether it is only looked at: nothing that it needs is trained, and nothing is written that stays.
+    is_trial: bool = False
+    started: float = field(default_factory=time.perf_counter)
+
+    def arguments(self, rows: int | None, **own: Any) -> TrainingArguments:
+        """What the settings say to `transformers.Trainer`, after which all random numbers are those of the run's seed.
+
+        Args:
+            rows: of training data, None for a stream.
+            own: arguments of this study.
+        """
+        on_cpu = not torch.cuda.is_available()
+        rows_per_pass, passes = split_batch(self.plan.batch_size, training_world(), self.settings.micro_batch)
+        told = {theirs: getattr(self.settings, ours) for ours, theirs in _ARGUMENTS.items()
+                if hasattr(self.settings, ours)}  # fmt: skip
+        told |= dict(
+            output_dir=str(self.folder), max_steps=self.plan.steps, per_device_train_batch_size=rows_per_pass,
+            gradient_accumulation_steps=passes, per_device_eval_batch_size=self.settings.micro_batch,
+            save_total_limit=CHECKPOINTS_KEPT, use_cpu=on_cpu, dataloader_pin_memory=not on_cpu, report_to="none",
+            seed=self.run.seed,
+            # The last, smaller batch of an epoch would be filled up with other rows on other numbers of processes.
+            dataloader_drop_last=rows is not None and rows >= self.plan.batch_size,
+        )  # fmt: skip
+        args = TrainingArguments(**told | own)
+        set_seed(self.run.seed)
+        return args
+
+    def build(self) -> Trainer:
+        """The trainer, with a bar that carries the figures of the log. Raises OSError: the disk is too small for it."""
+        trainer = self.study.work.build(self)
+        check_disk(self.folder, sum(p.numel() for p in trainer.model.parameters()), self.study.copies)
+        trainer.remove_callback(ProgressCallback)
+        if not self.is_trial:
+            trainer.add_callback(FigureProgress(self.title))
+        return trainer
+
+    def write(self, parts: Mapping[str, Any]) -> None:
+        """Card and record; the record comes last, because a folder that has one counts as finished."""
+        record = RunRecord(
+            name=self.folder.name, task=self.study.task, recipe=self.study.recipe, seed=self.run.seed,
+            settings=asdict(self.settings), wall_seconds=time.perf_counter() - self.started, **parts,
+        )  # fmt: skip
+        write_atomic(self.folder / "README.md", str(model_card(record, repo_id=portable(str(self.folder)))))
+        record.write(self.folder / "record.json")
 
 
-def check_model(parser: argparse.ArgumentParser, flag: str, name: str | None) -> None:
-    """Stop at a model that is no folder and cannot be a repository either, before anything is trained."""
-    if name is not None and not may_be_read(name):
-        parser.error(f"--{flag} {name}: there is no such folder; give that of a checkpoint, or owner/name on the Hub")
+def make(job: Job) -> Trainer:
+    """Train one run, going on from its last checkpoint if it has one, measure it, and write record and card."""
+    trainer = job.build()
+    trainer.train(resume_from_checkpoint=AUTO)
+    parts = job.study.work.finish(job, trainer)
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        job.write(parts)
+    trainer.accelerator.wait_for_everyone()
+    return trainer
 
 
-def may_be_read(name: str) -> bool:
-    """Whether this is a folder, or can be a repository on the Hub."""
-    if Path(name).is_dir():
-        return True
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return True
-
-
-@contextmanager
-def reading(what: str, name: str) -> Iterator[None]:
-    """Say which model could not be read, and that its name was taken for one on the Hub if it is no folder."""
-    try:
-        yield
-    except OSError as error:
-        place = "cannot be read" if Path(name).is_dir() else "is no folder here and cannot be read from the Hub"
-        raise OSError(f"{what} {name} {place}: {error}") from error
-
-
-def print_plans(settings: Any, runs: Sequence[Any], plans: Sequence[Any], derived: Callable[[Any], str]) -> None:
-    """What `--dry_run` shows: the settings, then for each run what follows from them."""
-    print(json.dumps(asdict(settings), indent=2))
-    for run, plan in zip(runs, plans):
-        # The rate of human labels stands in the data, which a dry run does not read.
-        rate = "that of the labels" if run.ratio is None else f"{plan.error_rate:.4f}"
-        exposure = "1 - e" if run.ratio is None else f"{plan.exposure:.3f}"
-        print(f"{run.name}: e = {rate}, {plan.steps:,} steps x {plan.batch_size} {derived(plan)}, "
-              f"clean exposure {exposure}")  # fmt: skip
-
-
-def run_all(
-    settings: Any,
-    runs: Sequence[Any],
-    plans: Sequence[Any],
-    *,
-    load: Callable[[Any, TrainingArguments], Any],
-    make: Callable[[Any, Any, Any, Path, Any, bool, str], None],
-    left_out: Sequence[str],
-) -> bool:
+def train(study: Study, settings: Any, runs: Sequence[Any], plans: Sequence[Plan], data: Any = None) -> bool:
     """Make all runs that are not finished, then push what is to be pushed; returns whether this is the main process.
 
     Args:
-        load: the data, from settings and arguments that know the world; called when the first run needs them.
-        make: trains and records one run: (settings, run, plan, folder, data, on_cpu, title).
-        left_out: settings that a run's result does not depend on, besides those of every recipe; a folder with a run
-            of other settings is not touched.
+        data: what the study would load, if it is there already.
     """
-    on_cpu = not torch.cuda.is_available()
-    if on_cpu:
-        take_back_cores()
-    args = TrainingArguments(output_dir=settings.output, use_cpu=on_cpu, report_to="none")
-    check_world(args, settings.num_processes)
+    args = world_of(settings)
     for plan in plans:
         split_batch(plan.batch_size, args.world_size, settings.micro_batch)  # refuses now what would fail hours later
-    data = None
     for number, (run, plan) in enumerate(zip(runs, plans), 1):
-        folder = Path(settings.output) / run.name
-        with claimed(folder, identity(settings, run, left_out), is_main=args.process_index == 0):
+        folder, title = Path(settings.output) / run.name, f"[{number}/{len(runs)}] {run.name}"
+        with claimed(folder, identity(settings, run), is_main=args.process_index == 0), stopped_in(title, settings):
             Accelerator().wait_for_everyone()
             if (folder / "record.json").exists():
                 continue
-            data = data or load(settings, args)
-            make(settings, run, plan, folder, data, on_cpu, f"[{number}/{len(runs)}] {run.name}")
+            data = data or study.work.load(settings, args, runs)
+            make(Job(study, settings, run, plan, folder, data, title))
         gc.collect()
         torch._dynamo.reset()  # each run compiles a model of its own, and the number of versions kept is limited
-    if getattr(settings, "push_to_hub", None) and args.process_index == 0:
+    if settings.push_to_hub and args.process_index == 0:
         for run in runs:
             repo = settings.push_to_hub if len(runs) == 1 else f"{settings.push_to_hub}-{run.name}"
             push_checkpoint(Path(settings.output) / run.name, repo, private=settings.private or None)
     return args.process_index == 0
 
 
-def identity(settings: Any, run: Any, left_out: Sequence[str]) -> dict:
-    """All that the result of a run depends on, with the run's own values; without noise every plan is the same.
+@contextmanager
+def stopped_in(title: str, settings: Any) -> Iterator[None]:
+    """Let Ctrl-C say which run it ended."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Stopped(f"in {title} of {settings.output}") from error
 
-    A run may have `ignores`, names of settings that only others of the study depend on.
+
+def world_of(settings: Any) -> TrainingArguments:
+    """Arguments that know the processes of this study, of which each has its share of the cores.
+
+    Raises RuntimeError: there are fewer than asked for, see `check_world`.
     """
-    ignored = {*NOT_IN_RESULT, *left_out, *getattr(run, "ignores", ())}
+    on_cpu = not torch.cuda.is_available()
+    if on_cpu:
+        take_back_cores()
+    args = TrainingArguments(output_dir=settings.output, use_cpu=on_cpu, report_to="none")
+    check_world(args, settings.num_processes)
+    return args
+
+
+def identity(settings: Any, run: Any) -> dict[str, Any]:
+    """All that the result of a run depends on, with the run's own values; without noise every plan is the same."""
+    ignored = {one.name for one in fields(settings) if not one.metadata["in_result"]} | {*getattr(run, "ignores", ())}
     kept = {name: value for name, value in asdict(settings).items() if name not in ignored}
-    return kept | asdict(run) | ({"plan": "any"} if run.ratio == 0 else {})
+    is_plain = run.ratio == 0 and getattr(run, "compute_of", None) is None
+    return kept | asdict(run) | ({"plan": "any"} if is_plain else {})
 
 
 def with_interval(found: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A record's entry for a share that `hf_noise.metrics` found among so many images."""
     return {"value": found[name]} | {key: found[key] for key in ("low", "high", "n")}
-
-
-def write_result(record: RunRecord, folder: Path) -> None:
-    """Card and record; the record comes last, because a folder that has one counts as finished."""
-    write_atomic(folder / "README.md", str(model_card(record, repo_id=portable(str(folder)))))
-    record.write(folder / "record.json")

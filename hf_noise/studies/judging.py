@@ -24,26 +24,39 @@ from hf_noise.metrics import (
 )
 from hf_noise.models.loading import load_whole
 from hf_noise.reports.record import RunRecord
-from hf_noise.studies.classifier.run import NOT_IN_A_RUN, Data, Run, make_run
-from hf_noise.studies.classifier.study import plan_of
-from hf_noise.studies.engine import reading, run_all, with_interval
+from hf_noise.studies.classifier.study import STUDY, Settings, clean_run
+from hf_noise.studies.engine import train, with_interval
+from hf_noise.studies.images import ImageData
+from hf_noise.studies.reading import reading
 
 
-def judge_training(classifier: Any, train_rows: int):
-    """The one run that trains the judge, and its steps and batch."""
-    run = Run(0.0, "none", "nll", classifier.plan[0], classifier.seed[0])
-    return run, plan_of(classifier, run, train_rows)
+def trained_judge(settings: Settings, data: ImageData) -> str:
+    """Folder of the judge with these settings; trained now on clean labels unless it is there."""
+    run = clean_run(settings)
+    train(STUDY, settings, [run], [STUDY.plan(settings, run, data.train_rows)], replace(data, settings=settings))
+    return str(Path(settings.output) / run.name)
 
 
-def trained_judge(classifier: Any, data: Data) -> str:
-    """Folder of the judge with these settings of `classifier_noise.py`; trained now unless it is there."""
-    run, plan = judge_training(classifier, data.train_rows)
-    own = replace(data, settings=classifier)
-    run_all(classifier, [run], [plan], load=lambda *_: own, make=make_run, left_out=NOT_IN_A_RUN)
-    return str(Path(classifier.output) / run.name)
+def find_judge(name: str) -> str:
+    """The folder of a judge: this one, or that of the judge inside a study's folder.
+
+    Raises FileNotFoundError: there are several, or none; it says where it looked.
+    """
+    folder = Path(name)
+    if not folder.is_dir() or (folder / "config.json").is_file():
+        return name
+    within = [path.parent for where in ("judge/*", "*") for path in sorted(folder.glob(f"{where}/config.json"))]
+    within = [path for path in within if path.name.startswith("r0-seed")]
+    if len(within) != 1:
+        there = ", ".join(path.name for path in within or sorted(folder.iterdir())) or "nothing"
+        raise FileNotFoundError(
+            f"--judge {name} is no checkpoint, and not the folder of a study with one judge (found {there}); name the "
+            f"judge's own folder, such as {folder / 'judge' / 'r0-seed0'}"
+        )
+    return str(within[0])
 
 
-def load_judge(name: str, data: Data, device: torch.device) -> Extractor:
+def load_judge(name: str, data: ImageData, device: torch.device) -> Extractor:
     """The judge as an extractor; safetensors only, all weights or none, and no code of its repository is run.
 
     Raises:
@@ -51,6 +64,7 @@ def load_judge(name: str, data: Data, device: torch.device) -> Extractor:
         ValueError: it lacks weights, needs code of its own, or was trained on other classes, sizes or channels than the
             data have.
     """
+    name = find_judge(name)
     with reading("the judge", name):
         # False, because None asks at the terminal whether to run what the repository brings.
         model = load_whole(

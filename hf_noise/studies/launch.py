@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 
 from hf_noise.reports.provenance import available_cores
 
-__all__ = ["check_world", "check_disk", "split_batch", "take_back_cores", "training_world"]
+__all__ = ["check_world", "bytes_needed", "check_disk", "split_batch", "take_back_cores", "training_world"]
 
 # AdamW keeps two moments per weight, all in float32: one checkpoint is the weights three times.
 _BYTES_PER_PARAMETER = 12
@@ -54,6 +54,11 @@ def check_world(args: TrainingArguments, expected: int | None = None) -> None:
         )
 
 
+def bytes_needed(parameters: int, checkpoints: int) -> int:
+    """Size of so many checkpoints at one time, of so many weights."""
+    return parameters * _BYTES_PER_PARAMETER * checkpoints
+
+
 def check_disk(folder: str | Path, parameters: int, checkpoints: int) -> None:
     """Stop before work starts if the disk cannot hold the checkpoints to come.
 
@@ -68,7 +73,7 @@ def check_disk(folder: str | Path, parameters: int, checkpoints: int) -> None:
     existing = Path(folder).absolute()
     while not existing.exists():
         existing = existing.parent
-    needed, free = parameters * _BYTES_PER_PARAMETER * checkpoints, shutil.disk_usage(existing).free
+    needed, free = bytes_needed(parameters, checkpoints), shutil.disk_usage(existing).free
     if needed > free:
         raise OSError(
             f"{checkpoints} checkpoints of {parameters / 1e6:.0f} M weights need {needed / 2**30:.1f} GiB, the disk of "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from transformers import ProgressCallback
 
 __all__ = ["FigureProgress"]
@@ -29,6 +31,10 @@ class FigureProgress(ProgressCallback):
         super().on_train_begin(args, state, control, **kwargs)
         if state.is_world_process_zero:
             self.training_bar.set_description(self.description)
+            if state.global_step:
+                self.training_bar.write(
+                    f"{self.description}: goes on from step {state.global_step:,} of {state.max_steps:,}", sys.stderr
+                )
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not state.is_world_process_zero or self.training_bar is None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -93,30 +92,15 @@ Repo = Annotated[str, Repository()]
 Name = Annotated[str, Given()]
 Output = Annotated[str, Folder()]
 DataName = Annotated[str, Builder()]
-CHOSEN_CLASSES = "hf_noise/imagenet-noisy"
 
 
-def check_flags(parser: argparse.ArgumentParser, settings: Any, kinds: type | Mapping[str, Any]) -> None:
-    """Stop with the parser's message at the first value that a flag does not take.
-
-    Args:
-        settings: has an attribute for each flag; None is for those that were not given.
-        kinds: a dataclass whose fields have the types above, or such types by name.
-    """
-    if isinstance(kinds, type):
-        kinds = get_type_hints(kinds, include_extras=True)
-    for name, kind in kinds.items():
-        value = getattr(settings, name, None)
-        for one in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
-            for limit in _limits(kind) if one is not None else ():
-                if fault := limit.fault(one):
-                    parser.error(f"--{name} {fault}")
-
-
-def check_classes(parser: argparse.ArgumentParser, data: str, classes: int | None) -> None:
-    """Stop with the parser's message at a number of classes for data that have all of theirs."""
-    if classes is not None and data != CHOSEN_CLASSES:
-        parser.error(f"--classes {classes}: only {CHOSEN_CLASSES} has classes to choose from, {data} has its own")
+def fault_of(kind: Any, value: Any) -> str | None:
+    """What is wrong with a value, or one of a list, by the range beside its type; None is for what was not given."""
+    for one in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
+        for limit in _limits(kind) if one is not None else ():
+            if fault := limit.fault(one):
+                return fault
+    return None
 
 
 def _limits(kind: Any) -> Iterator[Any]:

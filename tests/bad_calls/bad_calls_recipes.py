@@ -6,7 +6,6 @@ import contextlib
 import functools
 import importlib
 import io
-import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping
@@ -18,6 +17,8 @@ import numpy as np
 from bad_calls import Target
 from bad_readers import confirm
 from transformers.hf_argparser import string_to_bool
+
+from hf_noise.studies.settings import LEARNING_RATE_SCHEDULES, parse
 
 #: On a command line, besides what takes the place of numbers elsewhere.
 TEXTS = (
@@ -63,6 +64,7 @@ def one_of(*names: str) -> Kind:
     return Kind(dict(zip(names, names)).__getitem__)
 
 
+SCHEDULE = one_of(*LEARNING_RATE_SCHEDULES)
 OF_IMAGES = {
     "output": NAME, "data": NAME, "source": NAME, "classes": COUNT, "train_rows": COUNT, "test_rows": COUNT,
     "image_size": COUNT, "ratio": AMOUNT, "redraw": one_of("epoch", "never"), "allow_adversarial": FLAG, "seed": SEED,
@@ -88,14 +90,14 @@ FLAGS: dict[str, dict[str, Kind]] = {
     },
     "edm_noise": OF_IMAGES | {
         "protocol": NAME, "loss": one_of("dsm", "tdsm"), "plan": one_of("steps", "batch", "budget"), "warmup": NATURAL,
-        "schedule": TEXT, "ema_decay": BELOW_ONE, "max_grad_norm": AMOUNT, "dropout": BELOW_ONE,
+        "schedule": SCHEDULE, "ema_decay": BELOW_ONE, "max_grad_norm": AMOUNT, "dropout": BELOW_ONE,
         "label_dropout": BELOW_ONE, "augment": SHARE, "tau": BELOW_ONE, "classifier_epochs": POSITIVE,
-        "judge_epochs": POSITIVE, "num_images": COUNT, "sampling_steps": COUNT, "sample_batch": COUNT, "fp16": FLAG,
+        "judge_epochs": POSITIVE, "num_images": TWO, "sampling_steps": COUNT, "sample_batch": COUNT, "fp16": FLAG,
     },
     "time_classifier": OF_IMAGES | {
         "protocol": NAME, "transition": one_of("known", "estimated", "anchor", "identity", "human"),
         "matrix_phases": one_of("short", "paper"), "anchor_quantile": Kind(float, 0, 1, is_open=True),
-        "schedule": TEXT, "augment": SHARE, "fp16": FLAG,
+        "schedule": SCHEDULE, "augment": SHARE, "fp16": FLAG,
     },
     "evaluate_generation": {
         "output": NAME, "images": NAME, "num_images": TWO, "steps": COUNT, "data": NAME, "source": NAME,
@@ -169,14 +171,9 @@ STUDIES = {
 }  # fmt: skip
 
 
-@functools.cache
-def main_of(recipe: str) -> Callable[[list[str]], Any]:
-    return importlib.import_module(f"hf_noise.studies.{STUDIES[recipe]}.study").main
-
-
-def dry_run(recipe: str, **flags: Any) -> dict[str, Any]:
-    """What a dry run says of these flags' settings, if it says so; or with what message the flags were refused."""
-    argv = [*ALWAYS.get(recipe, ()), "--dry_run"]
+def read(recipe: str, **flags: Any) -> dict[str, Any]:
+    """What settings these flags are read as; or with what message they were refused."""
+    argv = list(ALWAYS.get(recipe, ()))
     for flag, value in flags.items():
         texts = as_texts(value)
         if texts == ["--"]:  # to argparse it is no value
@@ -185,15 +182,14 @@ def dry_run(recipe: str, **flags: Any) -> dict[str, Any]:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            main_of(recipe)(argv)
+            study = importlib.import_module(f"hf_noise.studies.{STUDIES[recipe]}.study")
+            settings = parse(study.Settings, argv, "")
+            if hasattr(study, "STUDY"):
+                study.STUDY.planned(settings)
         except SystemExit as stop:
             assert stop.code == 2, "the status of wrong flags"
             return {"refused": err.getvalue().split("error: ", 1)[-1]}
-    printed = out.getvalue()
-    if not printed.startswith("{"):
-        return {}
-    settings = json.JSONDecoder().raw_decode(printed)[0]
-    return {flag: settings[flag] for flag in flags}
+    return {flag: getattr(settings, flag) for flag in flags}
 
 
 def check(recipe: str, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
@@ -218,7 +214,7 @@ def own(flag: str) -> list[Callable[[], Any]]:
 
 TARGETS = [
     Target(
-        f"recipes.{recipe}", functools.partial(dry_run, recipe), functools.partial(asked, recipe),
+        f"recipes.{recipe}", functools.partial(read, recipe), functools.partial(asked, recipe),
         functools.partial(check, recipe), extra={flag: own(flag) for flag in FLAGS[recipe]},
     )
     for recipe in FLAGS

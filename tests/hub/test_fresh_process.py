@@ -10,6 +10,7 @@ from huggingface_hub import DatasetCard
 
 from hf_noise.hub.load import load_noise
 from hf_noise.hub.push import push_dataset
+from hf_noise.studies.publishing import run as writing
 from hf_noise.studies.publishing import study as recipe
 
 
@@ -43,12 +44,12 @@ print(json.dumps([
 def test_a_file_whose_name_begins_like_ours_is_somebody_s_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("embedded_texts.parquet", "embedded"):
-        assert not recipe.is_local(name)  # may be on the Hub
+        assert not writing.is_local(name)  # may be on the Hub
         (tmp_path / name).write_text("x")
-        assert recipe.is_local(name)
+        assert writing.is_local(name)
     (tmp_path / "embedded").unlink()
     (tmp_path / "embedded" / "digits").mkdir(parents=True)
-    assert not recipe.is_local("embedded/digits") and recipe.is_local({"a": "embedded/digits", "b": "embedded"})
+    assert not writing.is_local("embedded/digits") and writing.is_local({"a": "embedded/digits", "b": "embedded"})
 
 
 def test_the_recipe_writes_configurations_that_load_from_their_folder(client, tmp_path, capsys):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import functools
-import json
 import re
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import hf_noise
 from hf_noise.noise import LabelFlips
 from hf_noise.reports.record import read_records
 from hf_noise.studies.classifier import study as classifier_noise
+from hf_noise.studies.images import ImageData
 from hf_noise.trainers.folders import LOCK_FILE
 
 main = functools.partial(printed_by, classifier_noise.main)
@@ -27,8 +27,8 @@ main = functools.partial(printed_by, classifier_noise.main)
 
 TINY = ["--train_rows", "128", "--epochs", "1", "--batch_size", "16", "--save_steps", "4", "--logging_steps", "4"]
 RUNS = [
-    "r0-seed0", "r1-cyclic-corrected-steps-seed0", "r1-cyclic-nll-steps-seed0", "r1-symmetric-corrected-steps-seed0",
-    "r1-symmetric-nll-steps-seed0",
+    "r0-compute-of-r1-steps-seed0", "r0-seed0", "r1-cyclic-corrected-steps-seed0", "r1-cyclic-nll-steps-seed0",
+    "r1-symmetric-corrected-steps-seed0", "r1-symmetric-nll-steps-seed0",
 ]  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def test_table_and_figure(study):
 
 def test_started_again_it_trains_nothing(study, monkeypatch):
     folder, printed = study
-    monkeypatch.setattr("hf_noise.studies.classifier.run.make_run", lambda *_: pytest.fail("made a finished run"))
+    monkeypatch.setattr("hf_noise.studies.engine.make", lambda *_: pytest.fail("made a finished run"))
     assert main("--output", folder, *TINY, "--ratio", "0", "1") == printed
 
 
@@ -100,9 +100,8 @@ def test_started_again_it_trains_nothing(study, monkeypatch):
         (["--scale", "imagenet", "--ratio", "0"], {"model": "vit_base_patch16_224"}),
     ],
 )
-def test_a_dry_run_shows_the_settings_of_a_scale(arguments, expected):
-    printed = main(*arguments, "--dry_run")
-    settings = json.loads(printed[: printed.rindex("\n}\n") + 2])
+def test_the_settings_of_a_scale(arguments, expected):
+    settings = vars(classifier_noise.STUDY.parse(arguments))
     assert {name: settings[name] for name in expected} == expected
 
 
@@ -110,6 +109,7 @@ def test_both_readings_of_table_7():
     base = ["--scale", "imagenet", "--train_rows", "102400", "--classes", "100", "--ratio", "1", "--dry_run"]
     assert "15,000 steps x 4096 images = 600.0 epochs, clean exposure 1.000" in main(*base)
     assert "3,750 steps x 4096 images = 150.0 epochs, clean exposure 0.250" in main(*base, "--reading", "as_printed")
+    assert "hf_noise/imagenet-noisy on the Hub, which a run downloads" in main(*base)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_more_rows_than_there_are_is_an_error(tmp_path):
 
 
 def test_what_cannot_be_drawn_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_noise.studies.classifier.run.make_run", lambda *_: pytest.fail("a run was made"))
+    monkeypatch.setattr("hf_noise.studies.engine.make", lambda *_: pytest.fail("a run was made"))
     with pytest.raises(ValueError, match=r"0.9523.*allow_adversarial"):
         main("--output", tmp_path, *TINY, "--ratio", "0", "20")
     with pytest.raises((ValueError, DatasetGenerationError), match="human_worse"):
@@ -175,14 +175,14 @@ def test_labels_of_people(tmp_path, people, on_device):
 
 def test_some_of_the_rows_are_of_all_classes(tmp_path, pictures):
     """A folder is sorted by class: its first rows are of one."""
-    settings = classifier_noise.parse(["--source", str(pictures), "--data", "hf_noise/imagenet-noisy", "--classes",
-                                       "10", "--train_rows", "36"])  # fmt: skip
-    train, _ = classifier_noise.Data.read(settings)
+    flags = ["--source", str(pictures), "--data", "hf_noise/imagenet-noisy", "--classes", "10", "--train_rows", "36"]
+    settings = classifier_noise.STUDY.parse(flags)
+    train, _ = ImageData.read(settings)
     assert len(train) == 36 and set(train["label"]) == set(range(10))
     assert train["sample_id"] == sorted(train["sample_id"])
     settings.train_rows = 12
     with pytest.raises(ValueError, match=r"--train_rows 12 leaves no image of class \d"):
-        classifier_noise.Data.read(settings)
+        ImageData.read(settings)
 
 
 def test_killed_between_checkpoints_it_goes_on(tmp_path, study):

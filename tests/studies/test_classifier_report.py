@@ -10,7 +10,8 @@ from hf_noise.studies.classifier.report import accuracy_table, curves, label_fig
 
 
 def record(ratio=0.5, kind="symmetric", loss="nll", seed=0, accuracy=0.8, kl=0.001, plan="steps", data="cifar10",
-           classes=10, **noise):  # fmt: skip
+           classes=10, epochs=None, **noise):  # fmt: skip
+    network, usual = ("vit_base_patch16_224", 300) if data == "imagenet" else ("resnet18-cifar", 200)
     rate = None if ratio is None else ratio / (1 + ratio)
     noise = {"protocol": "label_flips", "kind": kind, "ratio": ratio, "error_rate": rate} | noise
     shares = {"successor_rate": 0.05, "train_accuracy_trained_labels": 0.6, "train_accuracy_clean_labels": 0.9}
@@ -18,10 +19,12 @@ def record(ratio=0.5, kind="symmetric", loss="nll", seed=0, accuracy=0.8, kl=0.0
     metrics = {name: {"value": value, "n": 100} for name, value in shares.items()}
     return RunRecord(
         name=f"r{ratio}-{kind}-{loss}-{seed}", task="image_classification", recipe="recipes/classifier_noise.py",
-        command="", model={"name": "resnet18-cifar"}, seed=seed, wall_seconds=1.0, git=None, versions={}, hardware={},
-        data={"builder": f"hf_noise/{data}-noisy", "source": "x", "classes": classes}, settings={},
+        command="", model={"name": network}, seed=seed, wall_seconds=1.0, git=None, versions={}, hardware={},
+        settings={},
+        data={"builder": f"hf_noise/{data}-noisy", "source": "x", "classes": classes, "train_rows": 50_000},
         noise=noise | {"realised": {"rate": noise["error_rate"], "n": 1000}},
-        budget={"plan": plan, "steps": 100, "epochs": 12.5}, loss={"name": loss},
+        budget={"plan": plan, "steps": 100, "epochs": 12.5, "base_steps": 500 * (epochs or usual),
+                "base_batch_size": 100}, loss={"name": loss},
         metrics=metrics | {
             "test_accuracy": {"value": accuracy, "low": accuracy - 0.1, "high": min(accuracy + 0.1, 1.0), "n": 100},
             "test_nll": {"value": 0.5, "n": 100}, "test_ece": {"value": 0.125, "n": 100},
@@ -99,6 +102,7 @@ def test_accuracies_stand_in_a_grid(study):
     [
         ({"ratio": 1.0}, 85.35), ({"ratio": 1.0, "kind": "cyclic"}, 40.72),
         ({"ratio": 0.0, "data": "cifar100"}, 78.96), ({"ratio": 0.3, "kind": "cyclic", "data": "cifar100"}, 74.05),
+        ({"ratio": 1.0, "epochs": 2}, None),
         ({"ratio": 1.0, "loss": "corrected"}, None), ({"ratio": 0.2}, None), ({"data": "digits"}, None),
         ({"ratio": 0.5, "data": "imagenet", "classes": 100}, 57.22),
         ({"ratio": 1.0, "data": "imagenet", "classes": 1000}, 74.778),

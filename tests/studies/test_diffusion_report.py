@@ -8,7 +8,6 @@ from hf_noise.noise import LabelFlips
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.diffusion.report import (
     SAMPLES_FILE,
-    TASK,
     clean_consistency,
     consistency_table,
     generation_figure,
@@ -17,12 +16,15 @@ from hf_noise.studies.diffusion.report import (
 )
 
 
-def record(ratio, value, loss="dsm", builder="hf_noise/cifar10-noisy", kind="symmetric"):
+def record(ratio, value, loss="dsm", builder="hf_noise/cifar10-noisy", kind="symmetric", epochs=300):
     noise = getattr(LabelFlips, kind)(ratio=ratio, num_classes=10)
     shares = {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 500}
     return RunRecord(
-        name=f"r{ratio:g}-{loss}", task=TASK, recipe="r", seed=0, settings={}, model={},
-        data={"builder": builder, "classes": 10}, budget={"epochs": 3.0}, wall_seconds=1.0, loss={"name": loss},
+        name=f"r{ratio:g}-{loss}", task="class_conditional_generation", recipe="r", seed=0, settings={},
+        model={"name": "edm-cifar"},
+        data={"builder": builder, "classes": 10, "train_rows": 50_000},
+        budget={"epochs": 3.0, "base_steps": 500 * epochs, "base_batch_size": 100}, wall_seconds=1.0,
+        loss={"name": loss},
         noise=noise.to_dict() | {"realised": {"rate": noise.error_rate, "n": 500}},
         metrics={
             "label_consistency": shares, "judge_test_accuracy": {"value": 0.95, "n": 100},
@@ -62,6 +64,7 @@ def test_the_short_table_has_a_line_for_each_run():
 def test_paper_figures_are_those_of_the_same_setting():
     assert paper_consistency(record(0.0, 0.9)) == 94.082
     assert paper_consistency(record(0.4, 0.9)) is None
+    assert paper_consistency(record(0.0, 0.9, epochs=20)) is None
     assert paper_consistency(record(1.0, 0.9, builder="hf_noise/digits-noisy")) is None
 
 

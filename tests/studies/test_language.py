@@ -60,8 +60,8 @@ def study(settings):
 
 
 RUNS = [
-    "r0-seed0", "r1-corrected-estimated-steps-seed0", "r1-corrected-learned-steps-seed0",
-    "r1-corrected-steps-seed0", "r1-nll-steps-seed0",
+    "r0-compute-of-r1-steps-seed0", "r0-seed0", "r1-corrected-estimated-steps-seed0",
+    "r1-corrected-learned-steps-seed0", "r1-corrected-steps-seed0", "r1-nll-steps-seed0",
 ]  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def test_every_run_has_its_folder_record_card_and_checkpoint(study):
         model = AutoModelForCausalLM.from_pretrained(folder / run)
         assert model.config.vocab_size == len(AutoTokenizer.from_pretrained(folder / run)) == 300
         assert "hf_noise" in (folder / run / "README.md").read_text()
-        steps = 4 * (1 + ratio)
+        steps = 4 if run == "r0-seed0" else 8
         assert sorted(path.name for path in (folder / run).glob("checkpoint-*")) == [
             f"checkpoint-{steps - 2}", f"checkpoint-{steps}",
         ]  # fmt: skip
@@ -123,7 +123,7 @@ def test_table_and_figure(study):
 def test_started_again_it_trains_nothing_and_prints_the_same(study, settings, monkeypatch):
     folder, printed = study
     weights = {run: (folder / run / "model.safetensors").stat().st_mtime_ns for run in RUNS}
-    monkeypatch.setattr("hf_noise.studies.language.run.make_run", lambda *_: pytest.fail("made a finished run"))
+    monkeypatch.setattr("hf_noise.studies.engine.make", lambda *_: pytest.fail("made a finished run"))
     assert main(*settings) == printed
     assert weights == {run: (folder / run / "model.safetensors").stat().st_mtime_ns for run in RUNS}
 
@@ -143,18 +143,26 @@ def test_dry_run_prints_and_makes_nothing(tmp_path):
     )  # fmt: skip
     settings, runs = json.JSONDecoder().raw_decode(printed)[0], printed[printed.rindex("\n}") + 3 :]
     assert (settings["ratio"], settings["dry_run"]) == ([0.0, 0.5], True)
-    assert runs.splitlines() == [
+    *runs, data, first, duration, disk = runs.splitlines()
+    assert runs == [
         "r0-seed0: e = 0.0000, 100 steps x 32 rows = 204,800 tokens, clean exposure 1.000",
+        "r0-compute-of-r0.5-steps-seed0: e = 0.0000, 150 steps x 32 rows = 307,200 tokens, clean exposure 1.500",
         "r0.5-nll-steps-seed0: e = 0.3333, 150 steps x 32 rows = 307,200 tokens, clean exposure 1.000",
         "r0.5-corrected-steps-seed0: e = 0.3333, 150 steps x 32 rows = 307,200 tokens, clean exposure 1.000",
+        "r0-compute-of-r0.5-batch-seed0: e = 0.0000, 100 steps x 48 rows = 307,200 tokens, clean exposure 1.500",
         "r0.5-nll-batch-seed0: e = 0.3333, 100 steps x 48 rows = 307,200 tokens, clean exposure 1.000",
         "r0.5-corrected-batch-seed0: e = 0.3333, 100 steps x 48 rows = 307,200 tokens, clean exposure 1.000",
     ]
+    assert re.match(r"[\d,]+ rows of 64 tokens to train on, [\d,]+ to validate on, columns input_ids, ", data)
+    assert "vocabulary of 1,024 tokens" in data and first.startswith("first row: '")
+    assert re.match(r"time: about [\d.]+ (seconds|minutes) of training here, .*a step takes \d+ ms", duration)
+    assert re.match(r"disk: at most 0\.\d\d GiB in ", disk)
     assert not (tmp_path / "none").exists()
 
 
 def test_paper_scale_is_table_6_of_paper_a():
-    found = re.findall(r"e = ([\d.]+), ([\d,]+) steps x (\d+) rows", main("--scale", "paper", "--dry_run"))
+    shown = main("--scale", "paper", "--no_equal_compute", "--dry_run")
+    found = re.findall(r"e = ([\d.]+), ([\d,]+) steps x (\d+) rows", shown)
     assert found == [
         ("0.0000", "600,000", "480"), ("0.0909", "660,000", "480"), ("0.2308", "780,000", "480"),
         ("0.3333", "450,000", "960"), ("0.5000", "100,000", "5760"),
@@ -226,14 +234,14 @@ def test_the_column_of_text_and_the_share_held_out_are_flags(tmp_path, capsys):
     own = ["--source", str(tmp_path / "own.jsonl"), "--block_size", "8", "--tokenizer", "embedded:300"]
     args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
     asked = [[*own, "--text_column", "story", "--validation_fraction", share] for share in ("0.1", "0.4")]
-    few, more = (len(Data.load(gpt2_noise.parse(flags), args).validation) for flags in asked)
+    few, more = (len(Data.load(gpt2_noise.STUDY.parse(flags), args).validation) for flags in asked)
     assert 0 < 2 * few < more
     with pytest.raises(ValueError, match="no column 'text'; it has 'story'"):
-        Data.load(gpt2_noise.parse(own), args)
+        Data.load(gpt2_noise.STUDY.parse(own), args)
     for flags, message in {
         ("--validation_fraction", "0"): "--validation_fraction must be > 0 and < 1, got 0",
         ("--validation_fraction", "0.2", "--validation_source", "own.txt"): "--validation_source is the whole",
     }.items():
         with pytest.raises(SystemExit):
-            gpt2_noise.parse([*own, *flags])
+            gpt2_noise.STUDY.parse([*own, *flags])
         assert message in capsys.readouterr().err

@@ -10,14 +10,17 @@ from hf_noise.studies.language import report as lm_study
 from hf_noise.studies.language.report import gap_closed, lines, methods_table, paper_figure, runs_table, study_figure
 
 
-def record(ratio=0.5, loss="nll", source="none", plan="steps", seed=0, nll=5.0, stated=None, **metrics) -> RunRecord:
+def record(
+    ratio=0.5, loss="nll", source="none", plan="steps", seed=0, nll=5.0, stated=None, block=1024, **metrics
+) -> RunRecord:  # fmt: skip
     e = ratio / (1 + ratio)
     figures = {"validation_nll": nll, "train_nll_noisy": nll + 1} | metrics
     return RunRecord(
         name=f"r{ratio:g}-{loss}-{source}-{plan}-{seed}", recipe="recipes/gpt2_noise.py", command="",
-        model={"name": "nano"}, data={}, settings={}, seed=seed, wall_seconds=1.0, git=None, versions={}, hardware={},
+        model={"name": "gpt2"}, data={"source": "Skylion007/openwebtext", "block_size": block}, settings={}, seed=seed,
+        wall_seconds=1.0, git=None, versions={}, hardware={},
         noise={"protocol": "uniform_tokens", "ratio": ratio, "error_rate": e},
-        budget={"plan": plan, "steps": 100 + seed, "batch_size": 32},
+        budget={"plan": plan, "steps": 100 + seed, "batch_size": 32, "base_steps": 600_000, "base_batch_size": 480},
         loss={"name": loss, "source": source, "error_rate": e if stated is None else stated},
         metrics={name: {"value": value, "n": 1000} for name, value in figures.items()},
     )  # fmt: skip
@@ -85,7 +88,8 @@ def test_methods_table(study):
 
 
 def test_runs_table_with_the_papers_figures_beside(study):
-    table = runs_table([*study, record(1.0, plan="budget", nll=5.0), record(1.0, nll=5.0)])
+    table = runs_table([*study, record(1.0, plan="budget", nll=5.0), record(1.0, nll=5.0),
+                        record(1.0, seed=7, block=64)])  # fmt: skip
     rows = {row[0]: row[1:] for row in (cells(table, i) for i in range(2, len(table.splitlines())))}
     assert rows["r0-nll-none-steps-0"] == [
         "0", "0.000", "-", "-", "100", "32", "4.900", "-", "-", "3.900", "0.000", "-", "2.870",
@@ -95,6 +99,7 @@ def test_runs_table_with_the_papers_figures_beside(study):
     ]  # fmt: skip
     assert rows["r1-nll-none-budget-0"][-3:] == ["0.693", "7.605", "3.652"]
     assert rows["r1-nll-none-steps-0"][-3:] == ["0.693", "-", "3.590"]
+    assert rows["r1-nll-none-steps-7"][-2:] == ["-", "-"]  # not at the paper's scale
     assert rows["r0.5-corrected-known-steps-0"][-2:] == ["-", "-"]  # the papers have no cure
 
 

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import figure, markdown_table, percent
+from hf_noise.studies.compute import LABEL, has_more_compute
 
-__all__ = ["Curve", "accuracy_table", "curves", "label_figure", "label_table", "paper_accuracy"]
+__all__ = ["Curve", "accuracy_table", "curves", "label_figure", "label_table", "paper_accuracy", "show"]
 
 #: Which published table a data set and protocol are to be compared with, and its column.
 PAPER_FIGURES = {
@@ -52,9 +54,27 @@ def protocol_of(record: RunRecord) -> str:
     return str(noise["kind"]) if "kind" in noise else f"human:{noise['name']}"
 
 
+#: Network and epochs without noise of the published figures, by builder.
+PAPER_SCALE = {
+    "hf_noise/cifar10-noisy": ("resnet18-cifar", 200), "hf_noise/cifar100-noisy": ("resnet18-cifar", 200),
+    "hf_noise/imagenet-noisy": ("vit_base_patch16_224", 300),
+}  # fmt: skip
+
+
+def is_of_the_paper(record: RunRecord) -> bool:
+    """Whether all of the data were trained on, by the network and for the epochs of the published figures."""
+    network, epochs = PAPER_SCALE.get(record.data["builder"], (None, 0))
+    budget = record.budget
+    took = budget.get("base_steps", 0) * budget.get("base_batch_size", 0) / record.data.get("train_rows", 1)
+    is_whole = record.settings.get("train_rows") is None
+    return record.model.get("name") == network and is_whole and abs(took - epochs) <= 0.01 * epochs
+
+
 def paper_accuracy(record: RunRecord, protocol: str | None = None) -> float | None:
     """The published test accuracy, in percent, of a run with the plain loss; None where the papers have none."""
-    if record.loss["name"] != "nll" or record.noise.get("ratio") is None:
+    if record.loss["name"] != "nll" or record.noise.get("ratio") is None or has_more_compute(record):
+        return None
+    if not is_of_the_paper(record):
         return None
     data = str(record.data["builder"]).removeprefix("hf_noise/").removesuffix("-noisy")
     data += str(record.data["classes"]) if data == "imagenet" else ""
@@ -64,6 +84,11 @@ def paper_accuracy(record: RunRecord, protocol: str | None = None) -> float | No
         return None  # of constant clean exposure
     found = PAPER_FIGURES.get((data, "symmetric" if protocol == CLEAN else protocol))
     return None if found is None else paper_table(found[0]).get(record.noise["ratio"], {}).get(found[1])
+
+
+def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> str:
+    """The table, and where the figure is that it draws."""
+    return f"{label_table(records)}\n\nfigure: {label_figure(records, Path(settings.output) / 'study.png')}"
 
 
 def label_table(records: Sequence[RunRecord]) -> str:
@@ -119,6 +144,9 @@ def accuracy_table(records: Sequence[RunRecord]) -> str:
         + [percent(mean(curve.points[rate]) if rate in curve.points else None) for rate in rates]
         for curve in drawn
     ]
+    if more := [record for record in records if has_more_compute(record)]:
+        accuracies = [record.metrics["test_accuracy"]["value"] for record in more]
+        rows.insert(0, [LABEL, percent(mean(accuracies)), *[percent(None)] * (len(rates) - 1)])
     return markdown_table(["labels and loss", *(f"e = {figure(rate)}" for rate in rates)], rows)
 
 
@@ -135,6 +163,8 @@ def curves(records: Sequence[RunRecord], metric: str) -> list[Curve]:
     found: dict[tuple[str, str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     clean: dict[float, list[float]] = defaultdict(list)
     for record in records:
+        if has_more_compute(record):
+            continue
         value, rate = record.metrics[metric]["value"], record.noise["error_rate"]
         protocol = protocol_of(record)
         key = (protocol, record.loss["name"], record.budget["plan"])
@@ -205,6 +235,7 @@ def _draw_paper(axis, records: Sequence[RunRecord]) -> None:
 def _paper_marginal(record: RunRecord) -> tuple[str, str]:
     """KL and TV of A.table13: CIFAR-10, symmetric noise, plain loss."""
     fits = (record.data["builder"], record.loss["name"]) == ("hf_noise/cifar10-noisy", "nll")
+    fits = fits and is_of_the_paper(record) and not has_more_compute(record)
     fits = fits and protocol_of(record) in (CLEAN, "symmetric") and record.budget["plan"] != "budget"
     published = paper_table("A.table13").get(record.noise.get("ratio"), {}) if fits else {}
     return figure(published.get("kl"), 5), figure(published.get("tv"), 4)

@@ -2,21 +2,21 @@
 
 Trains one model per setting, then prints a table and draws `<output>/study.png`. Every setting has a folder with
 its checkpoint, `record.json` and card. Started again, it skips what is finished and goes on where it was killed.
-`--dry_run` prints the settings and what follows from them. Any flag overrides the scale's preset.
+`--dry_run` looks at settings and data. Any flag overrides the scale's preset.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+import difflib
+from dataclasses import dataclass
+from typing import ClassVar
 
-from hf_noise.noise.schedule import Table7, plan_named
-from hf_noise.reports.record import RunRecord, read_records
-from hf_noise.studies.classifier.report import label_figure, label_table
-from hf_noise.studies.classifier.run import Data, Run, train
-from hf_noise.studies.engine import parse_scaled, print_plans
-from hf_noise.studies.image_settings import ImageSettings, check_rates
+from hf_noise.models.names import SMALL_CLASSIFIERS
+from hf_noise.noise.schedule import Plan, Table7, plan_named
+from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, train_rows_of
 from hf_noise.studies.ranges import CountOrNone, Name, NotNegative, Positive, ShareBelowOne
+from hf_noise.studies.settings import SettingError, setting
+from hf_noise.studies.study import Study, planned
 
 # Papers A and C say ResNet-18 and 200 epochs and leave the rest open; these are the usual settings for it.
 CIFAR = dict(
@@ -33,7 +33,7 @@ SCALES: dict[str, dict] = {
         micro_batch=512, optimizer="sgd", learning_rate=0.05, warmup=0.0, weight_decay=5e-4, crop_padding=1,
         save_steps=1000, logging_steps=50,
     ),  # fmt: skip
-    # Meant for 25 minutes of one H200: nine settings, 30 epochs without noise.
+    # Meant for 25 minutes of one H200: ten settings, 30 epochs without noise.
     "gpu": CIFAR | dict(
         output="runs/classifier-gpu", plan=["steps"], ratio=[0.0, 0.5, 1.0], protocol=["symmetric", "cyclic"],
         loss=["nll", "corrected"], epochs=30.0,
@@ -56,43 +56,97 @@ SCALES: dict[str, dict] = {
 class Settings(ImageSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
-    scale: str = field(default="demo", metadata={"help": "demo | gpu | paper | imagenet", "choices": list(SCALES)})
-    model: Name | None = field(default=None, metadata={"help": "a small network of ours, or any name of timm"})
-    on_device: bool = field(default=True, metadata={"help": "keep all images there"})
-    workers: CountOrNone = field(default=0, metadata={"help": "processes that read images not on the device"})
-    protocol: list[str] = field(default=None, metadata={"help": "symmetric, cyclic, uniform_resample, pairs, human:x"})
-    loss: list[str] = field(default=None, metadata={"help": "nll, corrected (through the known transition matrix)"})
-    plan: list[str] = field(
-        default=None, metadata={"help": f"compute at noise r: {', '.join(PLANS)}", "choices": PLANS}
+    scales: ClassVar = SCALES
+    one_or_more: ClassVar = ("protocol", "loss", "plan", "seed")
+
+    model: Name | None = setting(None, "a small network of ours, or any name of timm", group="model")
+    on_device: bool = setting(True, "keep all images there", group="machine")
+    workers: CountOrNone = setting(
+        0, "processes that read images not on the device", group="machine", in_result=False
     )
-    reading: str = field(default="principle", metadata={"help": "of table 7", "choices": list(Table7.readings)})
-    optimizer: str = field(default=None, metadata={"help": "sgd (momentum 0.9) or adamw", "choices": ["sgd", "adamw"]})
-    learning_rate: Positive = field(default=None, metadata={"help": "peak; cosine to 0"})
-    warmup: NotNegative = field(default=None, metadata={"help": "steps, or below 1 a share of them"})
-    weight_decay: NotNegative = field(default=None, metadata={"help": "on matrices and filters only"})
-    crop_padding: CountOrNone = field(default=None, metadata={"help": "random crops after padding by so many pixels"})
-    label_smoothing: ShareBelowOne = field(default=0.0, metadata={"help": "share of all classes in the target"})
-    mixup: NotNegative = field(default=0.0, metadata={"help": "alpha of mixup, 0 for none"})
+    protocol: list[str] = setting(
+        None, "symmetric, cyclic, uniform_resample, pairs, human:x", group="noise and loss", in_result=False
+    )
+    loss: list[str] = setting(
+        None, "nll, corrected (through the known transition matrix)", group="noise and loss", in_result=False
+    )
+    plan: list[str] = setting(
+        None, f"compute at noise r: {', '.join(PLANS)}", group="noise and loss", choices=PLANS, in_result=False
+    )
+    equal_compute: bool = setting(
+        True, "a run without noise too that gets the compute of the noisiest", group="noise and loss", in_result=False
+    )
+    reading: str = setting("principle", "of table 7", group="noise and loss", choices=list(Table7.readings))
+    optimizer: str = setting(None, "sgd (momentum 0.9) or adamw", choices=["sgd", "adamw"])
+    learning_rate: Positive = setting(None, "peak; cosine to 0")
+    warmup: NotNegative = setting(None, "steps, or below 1 a share of them")
+    weight_decay: NotNegative = setting(None, "on matrices and filters only")
+    crop_padding: CountOrNone = setting(None, "random crops after padding by so many pixels")
+    label_smoothing: ShareBelowOne = setting(0.0, "share of all classes in the target")
+    mixup: NotNegative = setting(0.0, "alpha of mixup, 0 for none")
+
+    def complete(self) -> None:
+        if unknown := sorted(set(self.loss) - {"nll", "corrected"}):
+            raise SettingError(f"--loss takes nll and corrected, got {unknown[0]}")
+        self.model = self.model or ("resnet10-digits" if self.is_tiny else "resnet10-small")
+        check_network(self.model, "model")
+        self.check_images(self.protocol)
+        runs = runs_of(self)
+        if not runs:
+            raise SettingError("--ratio is empty: nothing would be trained")
+        check_rates(runs, self)
 
 
-def parse(argv: list[str] | None = None) -> Settings:
-    lists = ("protocol", "loss", "plan", "seed")
-    parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=lists)
-    if unknown := sorted(set(settings.loss) - {"nll", "corrected"}):
-        parser.error(f"--loss takes nll and corrected, got {unknown[0]}")
-    settings.model = settings.model or ("resnet10-digits" if settings.is_tiny else "resnet10-small")
-    settings.complete(parser, settings.protocol)
-    if not runs_of(settings):
-        parser.error("--ratio is empty: nothing would be trained")
-    return settings
+def check_network(name: str, flag: str) -> None:
+    """Raises SettingError: no classifier of ours or timm's has this name."""
+    if name in SMALL_CLASSIFIERS:
+        return
+    import timm  # takes seconds
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, [*SMALL_CLASSIFIERS, *timm.list_models()], n=1)
+        hint = f"did you mean {near[0]}? known:" if near else "known:"
+        raise SettingError(f"unknown --{flag} {name}; {hint} {', '.join(SMALL_CLASSIFIERS)}, timm.list_models()")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One setting; `ratio` is None for human labels, whose rate is what it is. `compute_of` is the ratio whose steps
+    and batch a run without noise gets, None for its own.
+    """
+
+    ratio: float | None
+    protocol: str
+    loss: str
+    plan: str
+    seed: int
+    compute_of: float | None = None
+
+    @property
+    def name(self) -> str:
+        if self.compute_of is not None:
+            return f"r0-compute-of-r{self.compute_of:g}-{self.plan}-seed{self.seed}"
+        if self.ratio == 0:
+            return f"r0-seed{self.seed}"
+        noise = self.protocol.replace(":", "-") if self.ratio is None else f"r{self.ratio:g}-{self.protocol}"
+        return f"{noise}-{self.loss}-{self.plan}-seed{self.seed}"
+
+
+def clean_run(settings: Settings) -> Run:
+    """The run on clean labels of the first seed, such as a judge is."""
+    return Run(0.0, "none", "nll", settings.plan[0], settings.seed[0])
 
 
 def runs_of(settings: Settings) -> list[Run]:
     """The runs of a study: without noise once per seed, all others once per protocol, loss, plan and seed."""
-    runs = []
+    runs, noisiest = [], max(settings.ratio, default=0)
+    is_drawn = any(not protocol.startswith("human:") for protocol in settings.protocol)
     for seed in settings.seed:
         if 0 in settings.ratio:
             runs.append(Run(0.0, "none", "nll", settings.plan[0], seed))
+            if settings.equal_compute and noisiest and is_drawn:
+                longer = [plan for plan in settings.plan if plan != "budget"]
+                runs += [Run(0.0, "none", "nll", plan, seed, compute_of=noisiest) for plan in longer]
         for protocol in settings.protocol:
             for loss in settings.loss:
                 if protocol.startswith("human:"):
@@ -102,24 +156,23 @@ def runs_of(settings: Settings) -> list[Run]:
     return runs
 
 
-def plan_of(settings: Settings, run: Run, train_rows: int):
-    """Steps and batch of a run; human labels, whose rate is what it is, get what the run without noise gets."""
+def plan_of(settings: Settings, run: Run, rows: int) -> Plan:
+    """Steps and batch of a run."""
     options = {"classes": settings.classes, "reading": settings.reading} if run.plan == "table7" else {}
-    steps = max(1, round(settings.epochs * max(1, train_rows // settings.batch_size)))
-    return plan_named(run.plan, **options).plan(run.ratio or 0.0, steps=steps, batch_size=settings.batch_size)
+    steps = max(1, round(settings.epochs * max(1, rows // settings.batch_size)))
+    return planned(plan_named(run.plan, **options), run, steps=steps, batch_size=settings.batch_size)
 
 
-def main(argv: list[str] | None = None) -> None:
-    settings = parse(argv)
-    runs = runs_of(settings)
-    check_rates(runs, settings)
-    train_rows = Data.rows(settings)
-    plans = [plan_of(settings, run, train_rows) for run in runs]
-    if settings.dry_run:
-        print_plans(settings, runs, plans, lambda plan: f"images = {plan.sequences / train_rows:.1f} epochs")
-        return
-    is_main = train(settings, runs, plans)
-    if is_main:
-        records = [record for record in read_records(settings.output) if isinstance(record, RunRecord)]
-        print(label_table(records))
-        print(f"\nfigure: {label_figure(records, Path(settings.output) / 'study.png')}")
+STUDY = Study(
+    package=__package__,
+    recipe="recipes/classifier_noise.py",
+    task="image_classification",
+    description=__doc__.split("\n\n")[0],
+    settings=Settings,
+    runs=runs_of,
+    plan=plan_of,
+    rows=train_rows_of,
+    elsewhere=elsewhere,
+    derived=lambda settings, plan, rows: f"images = {plan.sequences / rows:.1f} epochs",
+)
+main = STUDY.main

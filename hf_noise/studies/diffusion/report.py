@@ -4,26 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from hf_noise.metrics import mixture_reference
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import figure, markdown_table, percent
+from hf_noise.studies.compute import LABEL, has_more_compute
 
 __all__ = [
-    "SAMPLES_FILE", "TASK", "clean_consistency", "consistency_table", "generation_figure", "generation_table",
+    "SAMPLES_FILE", "clean_consistency", "consistency_table", "generation_figure", "generation_table",
     "paper_consistency",
 ]  # fmt: skip
 
-TASK = "class_conditional_generation"
 #: Arrays `images` uint8 [N, H, W, channels] and `labels` [N] beside a record: some images of each class.
 SAMPLES_FILE = "samples.npz"
 _LOSSES = {"dsm": "DSM", "tdsm": "TDSM"}
 _SHOWN_PER_CLASS = 4
 _SHOWN = ("noise.error_rate", *(f"metrics.label_consistency.{key}" for key in ("value", "low", "high")))
+
+
+def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> str:
+    """The table of these runs, and where the figure is that it draws."""
+    known = {record.name: record for record in records}
+    records, folders = [known[run.name] for run in runs], [Path(settings.output) / run.name for run in runs]
+    table = generation_table(records, reference=mixture_reference)
+    return f"{table}\n\nfigure: {generation_figure(records, folders, Path(settings.output) / 'study.png')}"
 
 
 def check_reference(reference: object) -> None:
@@ -32,10 +42,18 @@ def check_reference(reference: object) -> None:
         raise TypeError(f"reference must be a function of consistency, e and number of classes, got {reference!r:.80}")
 
 
+def is_of_the_paper(record: RunRecord) -> bool:
+    """Whether all of the data were trained on, by the network and for the epochs of the published figures."""
+    budget = record.budget
+    took = budget.get("base_steps", 0) * budget.get("base_batch_size", 0) / record.data.get("train_rows", 1)
+    is_whole = record.settings.get("train_rows") is None and not has_more_compute(record)
+    return is_whole and record.model.get("name") == "edm-cifar" and abs(took - 300) <= 3
+
+
 def paper_consistency(record: RunRecord) -> float | None:
     """The label consistency, in percent, of A.table1; None where the papers have none."""
     data = str(record.data["builder"]).removeprefix("hf_noise/").removesuffix("-noisy")
-    if record.loss["name"] != "dsm" or record.noise.get("kind") != "symmetric":
+    if record.loss["name"] != "dsm" or record.noise.get("kind") != "symmetric" or not is_of_the_paper(record):
         return None
     return paper_table("A.table1").get(record.noise.get("ratio"), {}).get(f"{data}_consistency")
 
@@ -43,7 +61,7 @@ def paper_consistency(record: RunRecord) -> float | None:
 def clean_consistency(records: Sequence[RunRecord]) -> float | None:
     """Mean label consistency of the runs without noise; ValueError for records that have none."""
     check_records(records, shares=("metrics.label_consistency.value",))
-    clean = [record for record in records if record.noise.get("error_rate") == 0]
+    clean = [one for one in records if one.noise.get("error_rate") == 0 and not has_more_compute(one)]
     found = [record.metrics["label_consistency"]["value"] for record in clean]
     return float(np.mean(found)) if found else None
 
@@ -64,7 +82,7 @@ def generation_table(
     """One line per run: rates, compute, consistency beside the judge's own accuracy, distances.
 
     Args:
-        records: of the task `TASK`.
+        records: of the task "class_conditional_generation".
         reference: (consistency without noise, e, number of classes) -> that of a network that fits the labels exactly,
             for symmetric noise; under other noise the mistakes of the judge are not alike for all classes.
 
@@ -103,6 +121,12 @@ def generation_table(
     return markdown_table(header, rows)
 
 
+def title_of(record: RunRecord, rate: str) -> str:
+    """What a run is called beside others."""
+    loss = _LOSSES.get(record.loss["name"], record.loss["name"])
+    return f"{LABEL}, {loss}" if has_more_compute(record) else f"e = {rate}, {loss}"
+
+
 def consistency_table(records: Sequence[RunRecord]) -> str:
     """The short form: for each run what it trained on, its label consistency, and both Frechet distances.
 
@@ -115,7 +139,7 @@ def consistency_table(records: Sequence[RunRecord]) -> str:
     for record in records:
         found = record.metrics["label_consistency"]
         rows.append([
-            f"e = {figure(record.noise['error_rate'])}, {_LOSSES.get(record.loss['name'], record.loss['name'])}",
+            title_of(record, figure(record.noise["error_rate"])),
             percent(found["value"]), f"{percent(found['low'])} to {percent(found['high'])}",
             *(figure(record.metrics.get(key, {}).get("value"), 2) for key in distances),
         ])  # fmt: skip
@@ -147,10 +171,8 @@ def generation_figure(records: Sequence[RunRecord], folders: Sequence[str | Path
     fig, axes = plt.subplots(*shape, figsize=size, layout="constrained", squeeze=False)
     for column, (record, (images, labels)) in enumerate(zip(records, columns, strict=True)):
         found = record.metrics["label_consistency"]
-        loss = _LOSSES.get(record.loss["name"], record.loss["name"])
-        axes[0, column].set_title(
-            f"e = {record.noise['error_rate']:.2f}, {loss}\n{percent(found['value'])}% as asked for", fontsize=9
-        )
+        title = title_of(record, f"{record.noise['error_rate']:.2f}").replace(LABEL, "no noise,\nmore compute")
+        axes[0, column].set_title(f"{title}\n{percent(found['value'])}% as asked for", fontsize=9)
         for row, label in enumerate(classes):
             axis = axes[row, column]
             shown = images[labels == label][:_SHOWN_PER_CLASS]

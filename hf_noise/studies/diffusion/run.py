@@ -1,35 +1,32 @@
-"""One run of `edm_noise.py` after the other: judge, classifier, training, samples, measurements, record, card."""
+"""Diffusion models: judge and classifier, the trainer of a run, its images, and what is measured of them."""
 
 from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from transformers import ProgressCallback, TrainingArguments, set_seed
+from transformers import TrainingArguments
 
 from hf_noise.losses.dsm import P_MEAN, P_STD, SIGMA_DATA
-from hf_noise.metrics import (
-    Extractor,
-    density_coverage,
-    frechet_distance,
-)
+from hf_noise.metrics import Extractor, density_coverage, frechet_distance
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.time_classifier import TimeDependentClassifier
-from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.reports.provenance import portable
-from hf_noise.reports.record import RunRecord
-from hf_noise.studies.classifier.run import Data, check_noise, noise_of
-from hf_noise.studies.classifier.study import parse as judge_settings
-from hf_noise.studies.diffusion.report import SAMPLES_FILE, TASK
-from hf_noise.studies.engine import CHECKPOINTS_KEPT, reading, run_all, write_result
+from hf_noise.studies import engine
+from hf_noise.studies.classifier import study as judges
+from hf_noise.studies.diffusion.report import SAMPLES_FILE
+from hf_noise.studies.diffusion.study import Run, Settings
+from hf_noise.studies.engine import Job
+from hf_noise.studies.image_settings import DATA, shared
+from hf_noise.studies.images import ImageData, describe_images, load_images, noise_of
 from hf_noise.studies.judging import (
     accuracy_of_judge,
     classwise_distance,
@@ -38,96 +35,70 @@ from hf_noise.studies.judging import (
     measured,
     trained_judge,
 )
-from hf_noise.studies.launch import check_disk, split_batch, training_world
-from hf_noise.studies.progress import FigureProgress
-from hf_noise.studies.time_classifier.run import (
-    augmentation,
-    in_unit_range,
-    in_words,
-    record_classifier,
-    train_time_classifier,
-)
-from hf_noise.studies.time_classifier.study import parse as classifier_settings
+from hf_noise.studies.reading import reading
+from hf_noise.studies.settings import at_scale
+from hf_noise.studies.study import steps_of
+from hf_noise.studies.time_classifier import study as classifiers
+from hf_noise.studies.time_classifier.run import augmentation, in_unit_range, in_words, mirror
 from hf_noise.trainers import EDMTrainer
 from hf_noise.trainers.folders import claimed
-from hf_noise.trainers.images import CropFlip, DeviceImages
+from hf_noise.trainers.images import DeviceImages
 from hf_noise.trainers.labels import check_same_noise
-from hf_noise.trainers.resuming import AUTO
 
 # Images of each class that are kept for the figure.
 KEPT_PER_CLASS = 8
-# The average of the weights is kept beside them in each checkpoint, and the pipeline at the end.
-COPIES = CHECKPOINTS_KEPT + 2
-
-# Scales of the recipes that train judge and classifier.
+# Scales of the studies that train judge and classifier.
 _STUDIES = {"demo": "demo", "gpu": "gpu", "paper": "paper", "paper_c": "paper"}
-
-# Lists of which a run has one value each, and what else changes nothing in its result.
-NOT_IN_A_RUN = ("ratio", "protocol", "loss", "sample_batch")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One setting; `ratio` is None for human labels, whose rate is what it is."""
-
-    ratio: float | None
-    protocol: str
-    loss: str
-    seed: int
-
-    @property
-    def labels(self) -> str:
-        """Which labels it trains on, in a word that can name a folder."""
-        if self.ratio == 0:
-            return "r0"
-        return self.protocol.replace(":", "-") if self.ratio is None else f"r{self.ratio:.3g}-{self.protocol}"
-
-    @property
-    def name(self) -> str:
-        return f"{self.labels}-{self.loss}-seed{self.seed}"
-
-    @property
-    def ignores(self) -> tuple[str, ...]:
-        """Settings that it does not depend on."""
-        return ("tau", "classifier", "classifier_model", "classifier_epochs") if self.loss == "dsm" else ()
 
 
 @dataclass
-class Study:
+class Shared:
     """What all runs share: images, the judge, and what it sees in real ones."""
 
-    data: Data
-    judge: Extractor
-    judge_accuracy: dict
-    real_features: Tensor
+    data: ImageData
     classifier: TimeDependentClassifier | None
+    judge: Extractor | None = None
+    judge_accuracy: dict | None = None
+    real_features: Tensor | None = None
 
-    @classmethod
-    def load(cls, settings, args: TrainingArguments, runs: Sequence[Run]) -> Study:
-        """Read the images and the judge, which is trained on clean labels first if none is given.
+    def look(self, settings: Settings, args: TrainingArguments) -> None:
+        """Take up the judge, which is trained on clean labels first if none is given."""
+        data = self.data
+        self.judge = load_judge(settings.judge or trained_judge(judge_of(settings), data), data, args.device)
+        judged = self.judge(data.test.images, progress=False)[1].argmax(-1).numpy()
+        labels = data.test.columns["labels"].cpu().numpy()
+        self.judge_accuracy = accuracy_of_judge(self.judge, judged, labels, data.classes)
+        self.real_features = self.judge(data.train_images.images, progress=False)[0]
 
-        What any of the runs would refuse is refused before.
-        """
-        data = Data.load(settings, args)
-        noises = check_noise(runs, data)
-        classifier = None
-        if settings.classifier is not None:
-            classifier = given_classifier(settings.classifier, data)
-            for run, noise in zip(runs, noises):
-                if run.loss == "tdsm":
-                    check_same_noise(classifier.config, noise)
-        judge = load_judge(settings.judge or trained_judge(judge_of(settings), data), data, args.device)
-        judged = judge(data.test.images, progress=False)[1].argmax(-1).numpy()
-        seen = accuracy_of_judge(judge, judged, data.test.columns["labels"].cpu().numpy(), data.classes)
-        return cls(data, judge, seen, judge(data.train_images.images, progress=False)[0], classifier)
-
-    def rows(self, run: Run | None, flip: bool = False) -> DeviceImages:
-        """Training images in [-1, 1] with the labels of a run, or the test images."""
-        augment = CropFlip(padding=0, flip=True, seed=run.seed) if flip else None
-        return in_unit_range(self.data.test if run is None else self.data.scored(run), augment)
+    def rows(self, run: Run, settings: Settings) -> DeviceImages:
+        """Training images in [-1, 1] with the labels of a run."""
+        return in_unit_range(self.data.scored(run), mirror(settings, run.seed))
 
 
-def given_classifier(name: str, data: Data) -> TimeDependentClassifier:
+def load(settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_trial: bool = False) -> Shared:
+    """Read the images, classifier and judge; what any of the runs would refuse is refused before a judge is trained."""
+    data = load_images(settings, args, runs)
+    classifier = None
+    if settings.classifier is not None:
+        classifier = given_classifier(settings.classifier, data)
+        for run in runs:
+            if run.loss == "tdsm":
+                rows = data.labelled(run.protocol) if run.ratio is None else None
+                check_same_noise(classifier.config, noise_of(run, data, rows))
+    found = Shared(data, classifier)
+    if not is_trial:
+        found.look(settings, args)
+    return found
+
+
+def describe(settings: Settings, data: Shared) -> list[str]:
+    """What the data are, for a dry run."""
+    judge = judge_of(settings)
+    trained = f"{judge.model}, trained first in {judge.epochs:g} epochs on clean labels"
+    return [*describe_images(data.data), f"judge: {settings.judge or trained}"]
+
+
+def given_classifier(name: str, data: ImageData) -> TimeDependentClassifier:
     """The classifier in a folder or on the Hub. Raises ValueError: it is for other images, classes or noise levels."""
     with reading("the classifier", name):
         classifier = TimeDependentClassifier.from_pretrained(name)
@@ -138,128 +109,107 @@ def given_classifier(name: str, data: Data) -> TimeDependentClassifier:
     return classifier
 
 
-def judge_of(settings):
-    """Settings of `classifier_noise.py` for a judge of these images."""
-    given = {
-        "scale": _STUDIES[settings.scale], "output": f"{settings.output}/judge", "ratio": 0,
-        "epochs": settings.judge_epochs, "bf16": settings.bf16, "torch_compile": settings.torch_compile,
-    }  # fmt: skip
-    common = ("data", "source", "test_source", "classes", "train_rows", "test_rows", "image_size", "num_processes")
-    given |= {name: getattr(settings, name) for name in common}
-    return judge_settings([f"--{name}={value}" for name, value in given.items() if value is not None])
-
-
-def train(settings, runs, plans) -> bool:
-    """Make all runs that are not finished; returns whether this is the main process."""
-
-    def load(settings, args) -> Study:
-        return Study.load(settings, args, runs)
-
-    return run_all(settings, runs, plans, load=load, make=make_run, left_out=NOT_IN_A_RUN)
-
-
-def classifier_for(
-    settings, run: Run, study: Study, noise: LabelFlips | HumanLabels, on_cpu: bool
-) -> TimeDependentClassifier:
-    """The classifier of noisy images that was given, or one trained through T on the labels of this run."""
-    if study.classifier is not None:
-        return study.classifier
-    folder = Path(settings.output) / classifier_name(run)
-    same = (
-        "data", "source", "test_source", "human_source", "classes", "train_rows", "test_rows", "image_size",
-        "redraw", "flip", "augment", "allow_adversarial", "bf16", "fp16", "tf32", "torch_compile", "save_steps",
-        "logging_steps",
+def judge_of(settings: Settings) -> judges.Settings:
+    """Settings of a judge of these images."""
+    return at_scale(
+        judges.Settings, _STUDIES[settings.scale], output=f"{settings.output}/judge", ratio=[0.0],
+        epochs=settings.judge_epochs, **shared(settings, *DATA, "num_processes", "bf16", "torch_compile"),
     )  # fmt: skip
-    given = {name: getattr(settings, name) for name in same} | {
-        "scale": _STUDIES[settings.scale], "protocol": run.protocol, "ratio": run.ratio,
-        "model": settings.classifier_model, "epochs": settings.classifier_epochs,
-    }  # fmt: skip
-    classifier = classifier_settings([f"--{name}={value}" for name, value in given.items() if value is not None])
+
+
+def classifier_of(settings: Settings, run: Run) -> classifiers.Settings:
+    """Settings of the classifier that is trained on the labels of a run."""
+    scale = _STUDIES[settings.scale]
+    longer = settings.epochs / Settings.scales[settings.scale]["epochs"]
+    own = (
+        "human_source", "human_column", "redraw", "flip", "augment", "allow_adversarial", "bf16", "fp16", "tf32",
+        "torch_compile", "save_steps", "logging_steps", "num_processes",
+    )  # fmt: skip
+    return at_scale(
+        classifiers.Settings, scale, output=settings.output, protocol=run.protocol, transition=["known"],
+        seed=[run.seed], ratio=None if run.ratio is None else [run.ratio], model=settings.classifier_model,
+        epochs=settings.classifier_epochs or classifiers.SCALES[scale]["epochs"] * longer,
+        **shared(settings, *DATA, *own),
+    )  # fmt: skip
+
+
+def classifier_job(job: Job) -> Job:
+    """The run that trains the classifier through T on the labels of another run."""
+    settings, study = classifier_of(job.settings, job.run), classifiers.STUDY
+    data = replace(job.data.data, settings=settings)
+    (run,) = study.runs(settings)
+    # Unlike the study's own, of an epoch its last images too.
+    rows = steps_of(settings.epochs, data.train_rows, settings.batch_size)
+    plan = replace(study.plan(settings, run, data.train_rows), steps=rows, base_steps=rows)
+    folder = job.folder.parent / f"classifier-{job.run.labels}-seed{job.run.seed}"
+    return Job(study, settings, run, plan, folder, data, folder.name, is_trial=job.is_trial)
+
+
+def classifier_for(job: Job) -> TimeDependentClassifier:
+    """The classifier of noisy images that was given, or one trained through T on the labels of this run."""
+    if job.data.classifier is not None:
+        return job.data.classifier
+    helper = classifier_job(job)
+    if job.is_trial:  # as fast as it will be, and as wrong as it begins
+        return helper.build().model
     if torch.distributed.is_initialized():
         torch.distributed.barrier()  # no process may find the folder finished while another still writes it
-    left_out = ("output", "transition", "seed", "save_steps", "logging_steps", "dry_run")
-    claim = {name: value for name, value in asdict(classifier).items() if name not in left_out}
-    # A finished one too must be that of these settings.
-    with claimed(folder, claim, is_main=not int(os.environ.get("RANK", 0))):
-        if not (folder / "record.json").exists():
-            started, rows = time.perf_counter(), study.rows(run, settings.flip)
-            steps = max(1, round(classifier.epochs * len(rows) / classifier.batch_size))
-            trainer = train_time_classifier(
-                rows, study.rows(None), noise=noise, folder=folder, settings=classifier, steps=steps, seed=run.seed,
-                class_names=study.data.classes, on_cpu=on_cpu, title=folder.name,
-                augment=augmentation(settings, run.seed),
-            )  # fmt: skip
-            record_classifier(
-                trainer, folder, classifier, study.data, noise=noise, transition="known", started=started
-            )  # fmt: skip
-    return TimeDependentClassifier.from_pretrained(folder)
+    claim, is_main = engine.identity(helper.settings, helper.run), not int(os.environ.get("RANK", 0))
+    with claimed(helper.folder, claim, is_main=is_main):  # a finished one too must be that of these settings
+        if not (helper.folder / "record.json").exists():
+            engine.make(helper)
+    return TimeDependentClassifier.from_pretrained(helper.folder)
 
 
-def classifier_name(run: Run) -> str:
-    """Folder of the classifier that is trained on the labels of a run."""
-    return f"classifier-{run.labels}-seed{run.seed}"
-
-
-def make_run(settings, run: Run, plan, folder: Path, study: Study, on_cpu: bool, title: str) -> None:
-    started = time.perf_counter()
-    data, rows = study.data, study.rows(run, settings.flip)
-    noise = noise_of(run, data, rows)
-    classifier = classifier_for(settings, run, study, noise, on_cpu) if run.loss == "tdsm" else None
-    rows_per_pass, accumulation = split_batch(plan.batch_size, training_world(), settings.micro_batch)
-    args = TrainingArguments(
-        output_dir=str(folder), max_steps=plan.steps, per_device_train_batch_size=rows_per_pass,
-        gradient_accumulation_steps=accumulation, per_device_eval_batch_size=settings.micro_batch,
-        learning_rate=settings.learning_rate, lr_scheduler_type=settings.schedule, warmup_steps=settings.warmup,
-        weight_decay=0.0, max_grad_norm=settings.max_grad_norm, bf16=settings.bf16, fp16=settings.fp16,
-        tf32=settings.tf32, torch_compile=settings.torch_compile, logging_steps=settings.logging_steps,
-        save_steps=settings.save_steps, save_total_limit=CHECKPOINTS_KEPT, use_cpu=on_cpu, dataloader_pin_memory=False,
-        dataloader_drop_last=len(rows) >= plan.batch_size, report_to="none", seed=run.seed,
-    )  # fmt: skip
-    set_seed(run.seed)
+def build(job: Job) -> EDMTrainer:
+    settings, run, data = job.settings, job.run, job.data.data
+    rows = job.data.rows(run, settings)
+    classifier = classifier_for(job) if run.loss == "tdsm" else None
+    args = job.arguments(len(rows), weight_decay=0.0, dataloader_pin_memory=False)
     model = edm_unet(
         settings.model, num_classes=len(data.classes), image_size=data.image_size, num_channels=data.num_channels,
         dropout=settings.dropout,
     )  # fmt: skip
-    check_disk(folder, model.num_parameters(), COPIES)
-    trainer = EDMTrainer(
-        model, args, noise=noise, loss=run.loss, classifier=classifier, tau=settings.tau, ema_decay=settings.ema_decay,
-        label_dropout=settings.label_dropout, augment=augmentation(settings, run.seed), train_dataset=rows,
-        eval_dataset=study.rows(None),
+    return EDMTrainer(
+        model, args, noise=noise_of(run, data, rows), loss=run.loss, classifier=classifier, tau=settings.tau,
+        ema_decay=settings.ema_decay, label_dropout=settings.label_dropout, augment=augmentation(settings, run.seed),
+        train_dataset=rows, eval_dataset=in_unit_range(data.test),
     )  # fmt: skip
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(FigureProgress(title))
-    trainer.train(resume_from_checkpoint=AUTO)
+
+
+def finish(job: Job, trainer: EDMTrainer) -> dict[str, Any]:
+    """What the record says; some of the images are kept beside it."""
+    settings, run, data, noise = job.settings, job.run, job.data.data, trainer.noise
     realised, evaluated = trainer.realised_noise(), trainer.evaluate()
     images, labels = draw(settings, run, trainer, len(data.classes))
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        keep_some(images, labels, folder / SAMPLES_FILE)
-        record = RunRecord(
-            name=run.name, task=TASK, recipe="recipes/edm_noise.py", seed=run.seed, settings=asdict(settings),
-            model={"name": settings.model, "parameters": sum(p.numel() for p in trainer._published()),
-                   "config": json.loads(model.to_json_string())},
-            data={
-                "builder": settings.data, "source": data.source, "classes": len(data.classes),
-                "image_size": data.image_size, "channels": data.num_channels, "train_rows": data.train_rows,
-                "test_rows": len(data.test), "augmentation": in_words(settings),
-                "images drawn": f"with averaged weights, {settings.sampling_steps} steps of Heun's method",
-            },
-            noise=noise.to_dict() | {"realised": realised},
-            # What people got wrong counts as any noise does: at a fixed budget the clean exposure is 1 - e.
-            budget=replace(plan, ratio=noise.ratio).to_dict() | {
-                "epochs": plan.sequences / data.train_rows, "processes": training_world(),
-            },
-            loss={"name": run.loss} | ({} if classifier is None else {
-                "tau": settings.tau, "transition": classifier.config.transition_source or "known",
-                "classifier": portable(settings.classifier or classifier_name(run)),
-            }),
-            metrics=measure(study, images, labels, evaluated), wall_seconds=time.perf_counter() - started,
-        )  # fmt: skip
-        write_result(record, folder)
-    trainer.accelerator.wait_for_everyone()
+    if not trainer.is_world_process_zero():
+        return {}
+    keep_some(images, labels, job.folder / SAMPLES_FILE)
+    # What people got wrong counts as any noise does: at a fixed budget the clean exposure is 1 - e.
+    budget = replace(job.plan, ratio=noise.ratio).to_dict() | {
+        "epochs": job.plan.sequences / data.train_rows, "processes": trainer.args.world_size,
+    }  # fmt: skip
+    loss = {"name": run.loss}
+    if trainer.classifier is not None:
+        config, helper = trainer.classifier.config, classifier_job(job)
+        given = settings.classifier is not None
+        loss |= {"tau": settings.tau, "transition": config.transition_source or "known",
+                 "classifier": portable(settings.classifier or helper.folder.name)}  # fmt: skip
+        # What TDSM needs beside the network is part of what it costs.
+        budget |= {} if given else {"classifier_steps": helper.plan.steps, "classifier_images": helper.plan.sequences}
+    drawn = f"with averaged weights, {settings.sampling_steps} steps of Heun's method"
+    return dict(
+        model={"name": settings.model, "parameters": sum(p.numel() for p in trainer._published()),
+               "config": json.loads(trainer.accelerator.unwrap_model(trainer.model).to_json_string())},
+        data=data.to_dict() | {"augmentation": in_words(settings), "images drawn": drawn},
+        noise=noise.to_dict() | {"realised": realised},
+        budget=budget,
+        loss=loss,
+        metrics=measure(job.data, images, labels, evaluated),
+    )  # fmt: skip
 
 
-def draw(settings, run: Run, trainer: EDMTrainer, classes: int) -> tuple[Tensor, np.ndarray]:
+def draw(settings: Settings, run: Run, trainer: EDMTrainer, classes: int) -> tuple[Tensor, np.ndarray]:
     """Images uint8 [N, channels, H, W] under the averaged weights, drawn by all processes, and their classes."""
     pipeline = trainer.pipeline()
     pipeline.set_progress_bar_config(disable=True)
@@ -283,15 +233,15 @@ def keep_some(images: Tensor, labels: np.ndarray, path: Path) -> None:
     np.savez_compressed(path, images=images[kept].permute(0, 2, 3, 1).numpy(), labels=labels[kept])
 
 
-def measure(study: Study, images: Tensor, labels: np.ndarray, evaluated: dict) -> dict[str, dict]:
+def measure(shared: Shared, images: Tensor, labels: np.ndarray, evaluated: dict) -> dict[str, dict]:
     """The figures of a run, each with the number of images behind it."""
-    n, judge, data = len(images), study.judge, study.data
+    n, judge, data = len(images), shared.judge, shared.data
     features, logits = judge(images, progress=False)
-    real, fake = study.real_features.numpy(), features.numpy()
+    real, fake = shared.real_features.numpy(), features.numpy()
     near = density_coverage(real, fake, device=judge.device)
     metrics = {
         "label_consistency": consistency(logits.argmax(-1).numpy(), labels, data.classes),
-        "judge_test_accuracy": study.judge_accuracy,
+        "judge_test_accuracy": shared.judge_accuracy,
         "frechet_distance": measured("frechet", frechet_distance(real, fake), n, judge),
         **{name: measured(name, near[name], n, judge) for name in ("density", "coverage")},
     }

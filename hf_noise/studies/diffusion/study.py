@@ -3,24 +3,21 @@
 Trains one network per setting and has a judge, trained on clean labels, look at the images it draws; then prints a
 table and draws `<output>/study.png`, where each row is a class that was asked for. Every setting has a folder with a
 pipeline, `record.json` and card. Started again, it skips what is finished and goes on where it was killed.
-`--dry_run` prints the settings and what follows from them. Any flag overrides the scale's preset.
+`--dry_run` looks at settings and data. Any flag overrides the scale's preset.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from typing import ClassVar
 
-from hf_noise.metrics import mixture_reference
-from hf_noise.models.edm_unet import EDM_UNETS
-from hf_noise.noise.schedule import plan_named
-from hf_noise.reports.record import RunRecord, read_records
-from hf_noise.studies.classifier.run import Data
-from hf_noise.studies.diffusion.report import generation_figure, generation_table
-from hf_noise.studies.diffusion.run import Run, train
-from hf_noise.studies.engine import check_model, parse_scaled, print_plans
-from hf_noise.studies.image_settings import ImageSettings, check_rates
-from hf_noise.studies.ranges import Count, CountOrNone, Name, NotNegative, Positive, Share, ShareBelowOne
+from hf_noise.models.names import EDM_NETWORKS, TIME_CLASSIFIERS
+from hf_noise.noise.schedule import Plan, plan_named
+from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, train_rows_of
+from hf_noise.studies.ranges import Count, CountOrNone, Name, NotNegative, Positive, Share, ShareBelowOne, TwoOrMore
+from hf_noise.studies.reading import check_readable
+from hf_noise.studies.settings import LEARNING_RATE_SCHEDULES, SettingError, setting
+from hf_noise.studies.study import Study, planned, steps_of
 
 PLANS = ["steps", "batch", "budget"]
 CIFAR = dict(
@@ -60,77 +57,130 @@ SCALES: dict[str, dict] = {
 class Settings(ImageSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
-    scale: str = field(default="demo", metadata={"help": "demo | gpu | paper | paper_c", "choices": list(SCALES)})
-    model: str | None = field(default=None, metadata={"help": "network", "choices": list(EDM_UNETS)})
-    protocol: list[str] = field(default=None, metadata={"help": "symmetric, cyclic, uniform_resample, pairs, human:x"})
-    loss: list[str] = field(default=None, metadata={"help": "dsm, tdsm (through the transition matrix)"})
-    plan: str = field(default=None, metadata={"help": f"compute at noise r: {', '.join(PLANS)}", "choices": PLANS})
-    learning_rate: Positive = field(default=None, metadata={"help": "peak, of Adam"})
-    warmup: CountOrNone = field(default=None, metadata={"help": "steps"})
-    schedule: str = field(default=None, metadata={"help": "cosine (to 0), or constant_with_warmup"})
-    ema_decay: ShareBelowOne = field(default=None, metadata={"help": "of the moving average, per step"})
-    max_grad_norm: NotNegative = field(default=None, metadata={"help": "longer gradients are cut to this; 0 for none"})
-    dropout: ShareBelowOne = field(default=None, metadata={"help": "in the network"})
-    label_dropout: ShareBelowOne = field(default=0.0, metadata={"help": "share of labels left out, for guidance"})
-    augment: Share = field(default=None, metadata={"help": "probability of EDM's augmentation, 0 for none"})
-    tau: ShareBelowOne = field(default=0.01, metadata={"help": "tdsm: classes of less weight are left out"})
-    classifier: Name | None = field(default=None, metadata={"help": "tdsm: folder or Hub id; trained if not given"})
-    classifier_model: str | None = field(default=None, metadata={"help": "its network, see time_classifier.py"})
-    classifier_epochs: Positive | None = field(default=None, metadata={"help": "its passes over the training images"})
-    judge: Name | None = field(default=None, metadata={"help": "classifier, folder or Hub id; trained if not given"})
-    judge_epochs: Positive | None = field(default=None, metadata={"help": "its passes over the clean training images"})
-    num_images: Count = field(default=None, metadata={"help": "images to draw and to judge, as many of every class"})
-    sampling_steps: Count = field(default=18, metadata={"help": "of Heun's method; N steps take 2N - 1 network calls"})
-    sample_batch: Count = field(default=None, metadata={"help": "images drawn at a time"})
-    tf32: bool | None = field(default=None, metadata={"help": "TensorFloat-32 on GPUs; as torch has it if not set"})
-    fp16: bool = field(default=False, metadata={"help": "float16 autocast, float32 weights; for GPUs without bfloat16"})
+    scales: ClassVar = SCALES
+    one_or_more: ClassVar = ("protocol", "loss", "seed")
+
+    model: str | None = setting(None, "network", group="model", choices=EDM_NETWORKS)
+    protocol: list[str] = setting(
+        None, "symmetric, cyclic, uniform_resample, pairs, human:x", group="noise and loss", in_result=False
+    )
+    loss: list[str] = setting(
+        None, "dsm, tdsm (through the transition matrix)", group="noise and loss", in_result=False
+    )
+    plan: str = setting(None, f"compute at noise r: {', '.join(PLANS)}", group="noise and loss", choices=PLANS)
+    equal_compute: bool = setting(
+        True, "a run without noise too that gets the compute of the noisiest", group="noise and loss", in_result=False
+    )
+    learning_rate: Positive = setting(None, "peak, of Adam")
+    warmup: CountOrNone = setting(None, "steps")
+    schedule: str = setting(None, "of the learning rate; cosine ends at 0", choices=LEARNING_RATE_SCHEDULES)
+    ema_decay: ShareBelowOne = setting(None, "of the moving average, per step")
+    max_grad_norm: NotNegative = setting(None, "longer gradients are cut to this; 0 for none")
+    dropout: ShareBelowOne = setting(None, "in the network", group="model")
+    label_dropout: ShareBelowOne = setting(0.0, "share of labels left out, for guidance")
+    augment: Share = setting(None, "probability of EDM's augmentation, 0 for none")
+    tau: ShareBelowOne = setting(0.01, "tdsm: classes of less weight are left out", group="noise and loss")
+    classifier: Name | None = setting(
+        None, "tdsm: folder or Hub id; trained if not given", group="noise and loss"
+    )
+    classifier_model: str | None = setting(
+        None, "its network, see time_classifier.py", group="model", choices=TIME_CLASSIFIERS
+    )
+    classifier_epochs: Positive | None = setting(
+        None, "its passes over the training images; if not set, as many more or fewer than its scale as --epochs"
+    )
+    judge: Name | None = setting(
+        None, "classifier, folder or Hub id, or a study's folder; trained if not given", group="measurement"
+    )
+    judge_epochs: Positive | None = setting(
+        None, "its passes over the clean training images", group="measurement"
+    )
+    num_images: TwoOrMore = setting(
+        None, "images to draw and to judge, as many of every class", group="measurement"
+    )
+    sampling_steps: Count = setting(
+        18, "of Heun's method; N steps take 2N - 1 network calls", group="measurement"
+    )
+    sample_batch: Count = setting(None, "images drawn at a time", group="measurement", in_result=False)
+    tf32: bool | None = setting(None, "TensorFloat-32 on GPUs; as torch has it if not set", group="machine")
+    fp16: bool = setting(False, "float16 autocast, float32 weights; for GPUs without bfloat16", group="machine")
+
+    def complete(self) -> None:
+        if unknown := sorted(set(self.loss) - {"dsm", "tdsm"}):
+            raise SettingError(f"--loss takes dsm and tdsm, got {unknown[0]}")
+        self.model = self.model or ("edm-digits" if self.is_tiny else "edm-small")
+        self.check_images(self.protocol)
+        runs = runs_of(self)
+        if not runs:
+            raise SettingError("--ratio or --loss is empty: nothing would be trained")
+        check_rates(runs, self)
+        for name in ("classifier", "judge"):
+            check_readable(name, getattr(self, name))
 
 
-def parse(argv: list[str] | None = None) -> Settings:
-    lists = ("protocol", "loss", "seed")
-    parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=lists)
-    if unknown := sorted(set(settings.loss) - {"dsm", "tdsm"}):
-        parser.error(f"--loss takes dsm and tdsm, got {unknown[0]}")
-    settings.model = settings.model or ("edm-digits" if settings.is_tiny else "edm-small")
-    settings.complete(parser, settings.protocol)
-    if not runs_of(settings):
-        parser.error("--ratio or --loss is empty: nothing would be trained")
-    for name in ("classifier", "judge"):
-        check_model(parser, name, getattr(settings, name))
-    return settings
+@dataclass(frozen=True)
+class Run:
+    """One setting; `ratio` is None for human labels, whose rate is what it is. `compute_of` is the ratio whose steps
+    and batch a run without noise gets, None for its own.
+    """
+
+    ratio: float | None
+    protocol: str
+    loss: str
+    seed: int
+    compute_of: float | None = None
+
+    @property
+    def labels(self) -> str:
+        """Which labels it trains on, in a word that can name a folder."""
+        if self.ratio == 0:
+            return "r0" if self.compute_of is None else f"r0-compute-of-r{self.compute_of:.3g}"
+        return self.protocol.replace(":", "-") if self.ratio is None else f"r{self.ratio:.3g}-{self.protocol}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.labels}-{self.loss}-seed{self.seed}"
+
+    @property
+    def ignores(self) -> tuple[str, ...]:
+        """Settings that it does not depend on."""
+        return ("tau", "classifier", "classifier_model", "classifier_epochs") if self.loss == "dsm" else ()
 
 
 def runs_of(settings: Settings) -> list[Run]:
     """The runs of a study: without noise once per seed, all others once per protocol, loss and seed."""
-    runs = []
+    runs, noisiest = [], max(settings.ratio, default=0)
+    is_drawn = any(not protocol.startswith("human:") for protocol in settings.protocol)
     for seed in settings.seed:
         if 0 in settings.ratio:
             runs.append(Run(0.0, "none", "dsm", seed))
+            if settings.equal_compute and noisiest and is_drawn and settings.plan != "budget":
+                runs.append(Run(0.0, "none", "dsm", seed, compute_of=noisiest))
         for protocol in settings.protocol:
             ratios = [None] if protocol.startswith("human:") else [r for r in settings.ratio if r]
             runs += [Run(r, protocol, loss, seed) for r in ratios for loss in settings.loss]
     return runs
 
 
-def plan_of(settings: Settings, run: Run, train_rows: int):
-    """Steps and batch of a run; human labels, whose rate is what it is, get what the run without noise gets."""
-    steps = max(1, round(settings.epochs * train_rows / settings.batch_size))
-    plan = plan_named("budget" if run.ratio is None else settings.plan)
-    return plan.plan(run.ratio or 0.0, steps=steps, batch_size=settings.batch_size)
+def plan_of(settings: Settings, run: Run, rows: int) -> Plan:
+    """Steps and batch of a run."""
+    schedule = plan_named("budget" if run.ratio is None else settings.plan)
+    steps = steps_of(settings.epochs, rows, settings.batch_size)
+    return planned(schedule, run, steps=steps, batch_size=settings.batch_size)
 
 
-def main(argv: list[str] | None = None) -> None:
-    settings = parse(argv)
-    runs = runs_of(settings)
-    check_rates(runs, settings)
-    train_rows = Data.rows(settings)
-    plans = [plan_of(settings, run, train_rows) for run in runs]
-    if settings.dry_run:
-        print_plans(settings, runs, plans, lambda plan: f"images = {plan.sequences / train_rows:.1f} epochs")
-        return
-    if train(settings, runs, plans):
-        folders = [Path(settings.output) / run.name for run in runs]
-        records = [record for folder in folders for record in read_records(folder / "record.json")]
-        records = [record for record in records if isinstance(record, RunRecord)]
-        print(generation_table(records, reference=mixture_reference))
-        print(f"\nfigure: {generation_figure(records, folders, Path(settings.output) / 'study.png')}")
+STUDY = Study(
+    package=__package__,
+    recipe="recipes/edm_noise.py",
+    task="class_conditional_generation",
+    description=__doc__.split("\n\n")[0],
+    settings=Settings,
+    runs=runs_of,
+    plan=plan_of,
+    rows=train_rows_of,
+    elsewhere=elsewhere,
+    derived=lambda settings, plan, rows: f"images = {plan.sequences / rows:.1f} epochs",
+    # The average of the weights is kept beside them in each checkpoint, and the pipeline at the end.
+    copies=4,
+)
+main = STUDY.main

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from hf_noise.metrics import mixture_reference
 from hf_noise.reports.checks import check_records
-from hf_noise.reports.record import RunRecord
+from hf_noise.reports.record import RunRecord, read_records
 from hf_noise.reports.tables import figure, markdown_table, percent
 from hf_noise.studies.diffusion.report import check_reference, clean_consistency, metric_names
 
@@ -22,6 +24,12 @@ METRIC_KEYS = {
     "coverage": ("coverage", "coverage"), "classwise_density": ("cw_density", "cw_density"),
     "classwise_coverage": ("cw_coverage", "cw_coverage"),
 }  # fmt: skip
+
+
+def show(settings: Any) -> str:
+    """The table of all sets in the folder of an evaluation."""
+    records = [record for record in read_records(settings.output) if isinstance(record, RunRecord)]
+    return evaluation_table(records, reference=mixture_reference)
 
 
 def evaluation_table(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import torch
 from accelerate import Accelerator
 from scipy.special import softmax
 from torch import Tensor
-from transformers import TrainingArguments
 
 from hf_noise.metrics import (
     Extractor,
@@ -25,10 +25,13 @@ from hf_noise.metrics import (
     inception_score,
 )
 from hf_noise.reports.record import RunRecord
-from hf_noise.studies.classifier.run import Data, Run, make_run
-from hf_noise.studies.classifier.study import plan_of
+from hf_noise.studies import engine
+from hf_noise.studies.classifier import study as judges
+from hf_noise.studies.engine import with_interval
 from hf_noise.studies.evaluation.report import METRIC_KEYS, REAL, TASK
 from hf_noise.studies.evaluation.sets import ImageSet, check_content, check_pipeline, content_of, draw, read
+from hf_noise.studies.evaluation.study import Settings
+from hf_noise.studies.images import ImageData
 from hf_noise.studies.judging import (
     accuracy_of_judge,
     classwise_distance,
@@ -37,17 +40,9 @@ from hf_noise.studies.judging import (
     load_judge,
     measured,
     trained_judge,
-    with_interval,
 )
-from hf_noise.studies.launch import check_world, take_back_cores
 from hf_noise.trainers.folders import claimed, refuse_other
 from hf_noise.trainers.images import DeviceImages
-
-# Judge and Inception stand in a claim with their weights, whatever they are called.
-NOT_IN_RESULT = (
-    "scale", "output", "images", "pipeline", "num_processes", "batch_size", "dry_run", "judge", "inception",
-    "num_images", "steps",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,35 +56,34 @@ class Looked:
     statistics: FeatureStatistics
 
 
-def evaluate(settings: Any, classifier: Any, sets: Sequence[ImageSet], weights: Path | None) -> bool:
+def evaluate(settings: Settings, judged_by: judges.Settings, sets: Sequence[ImageSet], weights: Path | None) -> bool:
     """Measure all sets that have no record yet; returns whether this is the main process.
 
     All that can be refused is, before a judge is trained or an image drawn.
+
+    Args:
+        judged_by: settings of the judge and of CAS.
+        weights: of Inception; None for distances in the judge's features.
     """
-    on_cpu = not torch.cuda.is_available()
-    if on_cpu:
-        take_back_cores()
-    args = TrainingArguments(output_dir=settings.output, use_cpu=on_cpu, report_to="none")
-    check_world(args, settings.num_processes)
-    accelerator = Accelerator(cpu=on_cpu)
-    data = Data.load(classifier, args)
+    args = engine.world_of(settings)
+    accelerator = Accelerator(cpu=args.use_cpu)
+    data = ImageData.load(judged_by, args)
     if settings.k >= data.train_rows:
         raise ValueError(f"--k must be below {data.train_rows}, the number of real images, got {settings.k}")
     inception = None if weights is None else inception_extractor(weights, device=accelerator.device)
     judge = None if settings.judge is None else load_judge(settings.judge, data, accelerator.device)
     sets = [ImageSet(REAL), *sets]
-    common = {name: value for name, value in asdict(settings).items() if name not in NOT_IN_RESULT}
+    ignored = {one.name for one in fields(settings) if not one.metadata["in_result"]}
+    common = {name: value for name, value in asdict(settings).items() if name not in ignored}
     claims = {images.name: common | check(settings, images, data, accelerator) for images in sets}
     for name, claim in claims.items():
         refuse_other(Path(settings.output) / name, claim)
     if judge is None:
-        folder = trained_judge(classifier, data)
+        folder = trained_judge(judged_by, data)
         accelerator.wait_for_everyone()
         judge = load_judge(folder, data, accelerator.device)
-    extractor = inception or judge
-    look = Looker(accelerator, judge, extractor, settings.batch_size)
-    whose = {"judge_weights": judge.weights, "feature_weights": extractor.weights}
-    real = test = None
+    evaluation = Evaluation(settings, judged_by, data, accelerator, judge, inception or judge)
+    whose = {"judge_weights": judge.weights, "feature_weights": evaluation.extractor.weights}
     for images in sets:
         folder = Path(settings.output) / images.name
         with claimed(folder, claims[images.name] | whose, is_main=accelerator.is_main_process):
@@ -97,34 +91,82 @@ def evaluate(settings: Any, classifier: Any, sets: Sequence[ImageSet], weights: 
             content = claims[images.name].get("content") or draw(settings, images, accelerator)
             if (folder / "record.json").exists():
                 check_content(folder, content)
-                continue
-            started = time.perf_counter()
-            real = real or look(data.train_images.images, data.train_images.columns["labels"])
-            test = test or look(data.test.images, data.test.columns["labels"])
-            pixels, labels, noise = read(settings, images, data)
-            fake = test if images.name == REAL else look(pixels, labels)
-            metrics = measure(settings, data, real, fake, extractor) if accelerator.is_main_process else {}
-            if settings.cas and images.name != REAL:
-                metrics |= accuracy_of_cas(settings, classifier, data, images, pixels, labels, folder, content, on_cpu)
-            if accelerator.is_main_process:
-                by_judge = accuracy_of_judge(judge, test.judged, test.labels, data.classes)
-                metrics["judge_test_accuracy"] = by_judge | {"weights": judge.weights}
-                RunRecord(
-                    name=images.name, task=TASK, recipe="recipes/evaluate_generation.py", seed=settings.seed,
-                    settings=asdict(settings), model={"name": images.pipeline or images.path or REAL}, noise=noise,
-                    data={
-                        "builder": settings.data, "source": data.source, "classes": len(data.classes),
-                        "image_size": data.image_size, "channels": data.num_channels, "real_rows": data.train_rows,
-                        "content": content,
-                    },
-                    budget={"images": len(fake.labels), "processes": args.world_size}, loss={"name": "none"},
-                    metrics=metrics, wall_seconds=time.perf_counter() - started,
-                ).write(folder / "record.json")  # fmt: skip
+            else:
+                evaluation.record(images, folder, content)
             accelerator.wait_for_everyone()
     return accelerator.is_main_process
 
 
-def check(settings: Any, images: ImageSet, data: Data, accelerator: Accelerator) -> dict[str, Any]:
+class Evaluation:
+    """What all sets are measured by; the real images are looked at once, when the first set needs it."""
+
+    def __init__(
+        self, settings: Settings, judged_by: judges.Settings, data: ImageData, accelerator: Accelerator,
+        judge: Extractor, extractor: Extractor,
+    ):  # fmt: skip
+        self.settings, self.judged_by, self.data = settings, judged_by, data
+        self.accelerator, self.judge, self.extractor = accelerator, judge, extractor
+        self.look = Looker(accelerator, judge, extractor, settings.batch_size)
+
+    @cached_property
+    def real(self) -> Looked:
+        """The real training images."""
+        return self.look(self.data.train_images.images, self.data.train_images.columns["labels"])
+
+    @cached_property
+    def test(self) -> Looked:
+        """The real test images."""
+        return self.look(self.data.test.images, self.data.test.columns["labels"])
+
+    def record(self, images: ImageSet, folder: Path, content: str) -> None:
+        """Measure a set and write its record."""
+        started, settings, data = time.perf_counter(), self.settings, self.data
+        real, test = self.real, self.test
+        pixels, labels, noise = read(settings, images, data)
+        fake = test if images.name == REAL else self.look(pixels, labels)
+        is_main = self.accelerator.is_main_process
+        metrics = measure(settings, data, real, fake, self.extractor) if is_main else {}
+        if settings.cas and images.name != REAL:
+            metrics |= self.accuracy_of_cas(images, pixels, labels, folder, content)
+        if not is_main:
+            return
+        by_judge = accuracy_of_judge(self.judge, test.judged, test.labels, data.classes)
+        metrics["judge_test_accuracy"] = by_judge | {"weights": self.judge.weights}
+        of_data = {("real_rows" if name == "train_rows" else name): value for name, value in data.to_dict().items()}
+        RunRecord(
+            name=images.name, task=TASK, recipe="recipes/evaluate_generation.py", seed=settings.seed,
+            settings=asdict(settings), model={"name": images.pipeline or images.path or REAL}, noise=noise,
+            data={name: value for name, value in of_data.items() if name != "test_rows"} | {"content": content},
+            budget={"images": len(fake.labels), "processes": self.accelerator.num_processes}, loss={"name": "none"},
+            metrics=metrics, wall_seconds=time.perf_counter() - started,
+        ).write(folder / "record.json")  # fmt: skip
+
+    def accuracy_of_cas(
+        self, images: ImageSet, pixels: Tensor, labels: Tensor, folder: Path, content: str
+    ) -> dict[str, dict]:
+        """Classification accuracy score (Ravuri and Vinyals 2019): trained on generated images, tested on real ones."""
+        settings = replace(self.judged_by, model=self.settings.cas_model or self.judged_by.model)
+        run, folder = judges.clean_run(settings), folder / "cas"
+        own = {"model": settings.model, "epochs": settings.epochs, "seed": run.seed, "content": content}
+        with claimed(folder, own, is_main=self.accelerator.is_main_process):
+            self.accelerator.wait_for_everyone()
+            if not (folder / "record.json").exists():
+                columns = {"labels": labels.long(), "sample_id": torch.arange(len(labels))}
+                rows = DeviceImages(
+                    pixels, columns, device=self.data.device, mean=self.data.mean, std=self.data.std
+                )
+                generated = replace(
+                    self.data, settings=settings, train_images=rows, train_rows=len(rows),
+                    source=f"generated images: {images.name}",
+                )  # fmt: skip
+                plan = judges.STUDY.plan(settings, run, len(pixels))
+                engine.make(engine.Job(judges.STUDY, settings, run, plan, folder, generated, f"CAS {images.name}"))
+        record = RunRecord.from_json((folder / "record.json").read_text(encoding="utf-8"))
+        test = record.metrics["test_accuracy"]
+        return {"cas": with_interval(test, "value") | {"name": f"CAS ({settings.model})"}}
+
+
+def check(settings: Settings, images: ImageSet, data: ImageData, accelerator: Accelerator) -> dict[str, Any]:
     """Read or look up what a set holds; returns what its figures depend on, as far as it can be known before drawing.
 
     Raises TypeError, ValueError: labels, sizes or channels do not fit the data, or there are too few images.
@@ -183,7 +225,7 @@ class Looker:
         return torch.cat([part[:n] for part, n in zip(rows.split(max(counts)), counts)]).cpu().numpy()
 
 
-def measure(settings: Any, data: Data, real: Looked, fake: Looked, extractor: Extractor) -> dict[str, dict]:
+def measure(settings: Settings, data: ImageData, real: Looked, fake: Looked, extractor: Extractor) -> dict[str, dict]:
     """The figures of one set against the real training images, each with its name and number of images."""
     n, device = len(fake.labels), extractor.device
     metrics = {"label_consistency": consistency(fake.judged, fake.labels, data.classes)}
@@ -213,27 +255,3 @@ def measure(settings: Any, data: Data, real: Looked, fake: Looked, extractor: Ex
 def key_of(metric: str, extractor: Extractor) -> str:
     """What a metric is called in the record."""
     return METRIC_KEYS[metric][0 if extractor.is_inception else 1]
-
-
-def accuracy_of_cas(
-    settings: Any, classifier: Any, data: Data, images: ImageSet, pixels: Tensor, labels: Tensor, folder: Path,
-    content: str, on_cpu: bool,
-) -> dict[str, dict]:  # fmt: skip
-    """Classification accuracy score (Ravuri and Vinyals 2019): trained on generated images, tested on real ones."""
-    run = Run(0.0, "none", "nll", classifier.plan[0], settings.seed)
-    classifier = replace(classifier, model=settings.cas_model or classifier.model)
-    plan = plan_of(classifier, run, len(pixels))
-    folder = folder / "cas"
-    accelerator = Accelerator(cpu=on_cpu)
-    own = {"model": classifier.model, "epochs": classifier.epochs, "seed": settings.seed, "content": content}
-    with claimed(folder, own, is_main=accelerator.is_main_process):
-        accelerator.wait_for_everyone()
-        if not (folder / "record.json").exists():
-            columns = {"labels": labels.long(), "sample_id": torch.arange(len(labels))}
-            rows = DeviceImages(pixels, columns, device=data.device, mean=data.mean, std=data.std)
-            source = f"generated images: {images.name}"
-            generated = replace(data, train_images=rows, train_rows=len(rows), source=source)
-            make_run(classifier, run, plan, folder, generated, on_cpu, f"CAS {images.name}")
-    record = RunRecord.from_json((folder / "record.json").read_text(encoding="utf-8"))
-    test = record.metrics["test_accuracy"]
-    return {"cas": with_interval(test, "value") | {"name": f"CAS ({classifier.model})"}}

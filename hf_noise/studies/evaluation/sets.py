@@ -17,10 +17,11 @@ from PIL import Image
 from torch import Tensor
 
 from hf_noise.reports.record import RunRecord
-from hf_noise.studies.classifier.run import Data
-from hf_noise.studies.engine import may_be_read, reading
 from hf_noise.studies.evaluation.report import REAL
-from hf_noise.studies.sampling import study as sample_edm
+from hf_noise.studies.images import ImageData
+from hf_noise.studies.reading import may_be_read, reading
+from hf_noise.studies.sampling import study as sampling
+from hf_noise.studies.sampling.run import sample
 from hf_noise.studies.sampling.study import SETTINGS_FILE
 from hf_noise.trainers.eight_bits import to_eight_bits
 
@@ -103,7 +104,7 @@ def check_noise(what: Any, noise: Any) -> None:
         raise ValueError(f"the noise that {what} states must be noise.to_dict() with a `protocol`, got {noise!r}")
 
 
-def check_pipeline(name: str, data: Data) -> None:
+def check_pipeline(name: str, data: ImageData) -> None:
     """Refuse a pipeline of other classes or images than the data have, by what its files say. Raises ValueError."""
     from diffusers import UNet2DModel
 
@@ -115,7 +116,7 @@ def check_pipeline(name: str, data: Data) -> None:
     check_shape(name, *((size, size) if isinstance(size, int) else size), unet["out_channels"], data)
 
 
-def check_shape(what: Any, height: int, width: int, channels: int, data: Data) -> None:
+def check_shape(what: Any, height: int, width: int, channels: int, data: ImageData) -> None:
     """Refuse images that are not like the real ones; images of one channel can be repeated. Raises ValueError."""
     if (height, width) != (data.image_size, data.image_size) or channels not in (1, data.num_channels):
         raise ValueError(f"images of {what} are {height} x {width} in {channels} channels, the real ones "
@@ -189,7 +190,7 @@ def told(path: Path) -> dict:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def read_images(path: Path, files: Sequence[Path], data: Data) -> Tensor:
+def read_images(path: Path, files: Sequence[Path], data: ImageData) -> Tensor:
     """All images of a folder's files or of an .npz file, as uint8 [N, channels, H, W] of the data's shape.
 
     Raises:
@@ -233,7 +234,7 @@ def check_content(folder: Path, content: str) -> None:
         raise FileExistsError(f"{folder} holds a record of other images; delete it or choose another folder")
 
 
-def read(settings: Any, images: ImageSet, data: Data) -> tuple[Tensor, Tensor, dict]:
+def read(settings: Any, images: ImageSet, data: ImageData) -> tuple[Tensor, Tensor, dict]:
     """Images uint8 [N, C, H, W], labels int64 [N] and noise of a set; ValueError if they are of other classes."""
     if images.name == REAL:
         return data.test.images, data.test.columns["labels"], {"protocol": "none"}
@@ -258,10 +259,10 @@ def folder_of(settings: Any, images: ImageSet) -> Path:
 def draw(settings: Any, images: ImageSet, accelerator: Accelerator) -> str:
     """Draw what a pipeline has not drawn yet, as many images of every class; returns the hash of the content."""
     classes = config_of_pipeline(images.pipeline)["num_classes"]
-    sample_edm.main([
-        f"--model={images.pipeline}", f"--output={folder_of(settings, images)}", f"--num_images={settings.num_images}",
-        f"--batch_size={settings.batch_size}", f"--seed={settings.seed}", f"--num_inference_steps={settings.steps}",
-        "--classes", *map(str, range(classes)),
-    ])  # fmt: skip
+    sample(sampling.Settings(
+        model=images.pipeline, output=str(folder_of(settings, images)), num_images=settings.num_images,
+        batch_size=settings.batch_size, seed=settings.seed, num_inference_steps=settings.steps,
+        classes=list(range(classes)),
+    ))  # fmt: skip
     accelerator.wait_for_everyone()
     return content_of(settings, images)

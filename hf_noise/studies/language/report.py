@@ -8,20 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import figure, markdown_table
+from hf_noise.studies.compute import LABEL, has_more_compute
 
-__all__ = ["Line", "gap_closed", "methods_table", "paper_figure", "runs_table", "study_figure", "study_table"]
+__all__ = ["Line", "gap_closed", "methods_table", "paper_figure", "runs_table", "show", "study_figure", "study_table"]
 
 #: Which published figures a compute plan is to be compared with.
 PAPER_FIGURES = {"steps": "A.figure1", "batch": "A.figure1", "table6": "A.figure1", "budget": "A.table8"}
 
 METHODS = {
     "clean": "no noise",
+    "clean_compute": LABEL,
     "plain": "plain",
     "posthoc": "plain, corrected afterwards",
     "posthoc_estimated": "the same, e estimated",
@@ -60,12 +63,21 @@ def _check(records: Sequence[RunRecord], numbers: Sequence[str] = ()) -> None:
 def method_of(record: RunRecord) -> str:
     """Key into `METHODS` of a run."""
     if record.noise["error_rate"] == 0:
-        return "clean"
+        return "clean_compute" if has_more_compute(record) else "clean"
     if record.loss["name"] == "nll":
         return "plain"
     if record.loss["source"] != "assumed":
         return record.loss["source"]
     return "low" if record.loss["error_rate"] < record.noise["error_rate"] else "high"
+
+
+def is_of_the_paper(record: RunRecord) -> bool:
+    """Whether data and scale are those of the published figures."""
+    budget, data = record.budget, record.data
+    of_data = (data.get("source"), data.get("block_size"), record.model.get("name"))
+    return of_data == ("Skylion007/openwebtext", 1024, "gpt2") and (
+        (budget.get("base_steps"), budget.get("base_batch_size")) == (600_000, 480)
+    )
 
 
 def paper_figure(plan: str, ratio: float, column: str) -> float | None:
@@ -95,10 +107,15 @@ def gap_closed(all_lines: Sequence[Line], line: Line) -> float | None:
     """Share of what the plain loss loses to noise that a method wins back; above 1 it beats training without noise."""
     clean = [x for x in all_lines if x.method == "clean"]
     plain = [x for x in all_lines if x.method == "plain" and (x.ratio, x.plan) == (line.ratio, line.plan)]
-    if not clean or not plain or line.method in ("clean", "plain"):
+    if not clean or not plain or line.method in ("clean", "clean_compute", "plain"):
         return None
     lost = mean(plain[0].nll) - mean(clean[0].nll)
     return (mean(plain[0].nll) - mean(line.nll)) / lost if lost > 0 else None
+
+
+def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> str:
+    """The tables, and where the figure is that it draws."""
+    return f"{study_table(records)}\n\nfigure: {study_figure(records, Path(settings.output) / 'study.png')}"
 
 
 def study_table(records: Sequence[RunRecord]) -> str:
@@ -124,7 +141,7 @@ def runs_table(records: Sequence[RunRecord]) -> str:
         r, e, budget = record.noise["ratio"], record.noise["error_rate"], record.budget
         values = [record.metrics.get(name, {}).get("value") for name in measured]
         paper = [None, None]
-        if record.loss["name"] == "nll":
+        if record.loss["name"] == "nll" and is_of_the_paper(record):
             paper = [paper_figure(budget["plan"], r, column) for column in ("train_nll", "validation_nll")]
         rows.append([
             record.name, f"{r:g}", figure(e),
@@ -205,10 +222,12 @@ def _draw_disease(axis, records: Sequence[RunRecord], every: Sequence[Line]) -> 
 def _draw_cures(axis, every: Sequence[Line], plan: str) -> None:
     """Clean validation NLL of each method at the largest ratio of a plan, one dot per seed."""
     top = max(line.ratio for line in every if line.plan == plan)
-    shown = [x for x in every if x.method == "clean" or (x.plan == plan and x.ratio == top)]
+    plain = [x for x in every if x.method == "clean" or (x.method == "clean_compute" and x.plan == plan)]
+    shown = plain + [x for x in every if x.plan == plan and x.ratio == top]
     shown.sort(key=lambda x: list(METHODS).index(x.method), reverse=True)
     for row, line in enumerate(shown):
-        colour = {"clean": "#000000", "plain": _COLOURS["train"]}.get(line.method, _COLOURS["known"])
+        colour = "#000000" if line.method in ("clean", "clean_compute") else _COLOURS["known"]
+        colour = _COLOURS["train"] if line.method == "plain" else colour
         axis.plot(line.nll, [row] * len(line.nll), "o", ms=5, color=colour, alpha=0.55)
         axis.plot(mean(line.nll), row, "|", ms=16, mew=2, color=colour)
         axis.annotate(

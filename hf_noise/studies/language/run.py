@@ -1,14 +1,15 @@
-"""One run of `gpt2_noise.py` after the other: data, training, measurements, record, card."""
+"""Language models: packed rows, the trainer of a run, and what is measured of it."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import IterableDataset
-from transformers import ProgressCallback, TrainingArguments, set_seed
+from transformers import TrainingArguments
 
 import hf_noise
 from hf_noise.analysis.error_rate import error_rate_from_ranks
@@ -17,41 +18,16 @@ from hf_noise.data.tokenization import find_tokenizer, vocabulary_size
 from hf_noise.metrics.audit import audit_metrics
 from hf_noise.models.gpt2 import gpt2
 from hf_noise.noise import UniformTokens, rates
-from hf_noise.reports.record import RunRecord, read_records
-from hf_noise.studies.engine import CHECKPOINTS_KEPT, run_all, write_result
-from hf_noise.studies.launch import check_disk, split_batch, training_world
-from hf_noise.studies.progress import FigureProgress
+from hf_noise.reports.record import read_records
+from hf_noise.studies.engine import Job
+from hf_noise.studies.language.study import Run, Settings
 from hf_noise.trainers import CausalLMTrainer
 from hf_noise.trainers.audit import audit_tokens, posterior
-from hf_noise.trainers.resuming import AUTO
 from hf_noise.trainers.scoring import score_tokens
 
 # An epoch that no run reaches, so that noisy targets are measured on noise the model has not seen.
 UNSEEN_EPOCH = 1 << 30
 SHUFFLE_BUFFER = 10_000  # rows of a stream among which the next one is drawn
-
-# Lists of which a run has one value each, and what else changes nothing in its result.
-NOT_IN_A_RUN = ("plan", "ratio", "corrected", "learned", "estimated", "misstated", "num_proc", "audit")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One setting. `stated` says where e comes from: "none", "known", "learned", "estimated" by the ranks of the run
-    with the plain loss, or a ratio r that it is taken from."""
-
-    ratio: float
-    loss: str
-    stated: str | float
-    plan: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        if self.ratio == 0:
-            return f"r0-seed{self.seed}"
-        how = self.loss if self.stated in ("none", "known") else f"{self.loss}-{self.stated}"
-        how = how if isinstance(self.stated, str) else f"{self.loss}-as-r{self.stated:g}"
-        return f"r{self.ratio:g}-{how}-{self.plan}-seed{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +52,7 @@ class Data:
         return len(self.train) if isinstance(self.train, PackedRows) else None
 
     @classmethod
-    def load(cls, settings, args: TrainingArguments) -> Data:
+    def load(cls, settings: Settings, args: TrainingArguments) -> Data:
         tokenizer = find_tokenizer(settings.tokenizer)
         options = dict(
             path="hf_noise/packed", source=settings.source, validation_source=settings.validation_source,
@@ -96,73 +72,71 @@ class Data:
         return cls(train, PackedRows(splits["validation"]), sample, tokenizer)
 
 
-def train(settings, runs, plans) -> bool:
-    """Make all runs that are not finished; returns whether this is the main process."""
-    return run_all(settings, runs, plans, load=Data.load, make=make_run, left_out=NOT_IN_A_RUN)
+def load(
+    settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_trial: bool = False
+) -> Data:
+    return Data.load(settings, args)
 
 
-def make_run(settings, run: Run, plan, folder: Path, data: Data, on_cpu: bool, title: str) -> None:
-    started = time.perf_counter()
-    world = training_world()
-    rows_per_pass, accumulation = split_batch(plan.batch_size, world, settings.micro_batch)
-    args = TrainingArguments(
-        output_dir=str(folder), max_steps=plan.steps, per_device_train_batch_size=rows_per_pass,
-        gradient_accumulation_steps=accumulation, per_device_eval_batch_size=settings.micro_batch,
-        learning_rate=settings.learning_rate, lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": 0.1}, warmup_steps=settings.warmup, weight_decay=settings.weight_decay,
-        adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0, bf16=settings.bf16, torch_compile=settings.torch_compile,
-        logging_steps=settings.logging_steps, save_steps=settings.save_steps, save_total_limit=CHECKPOINTS_KEPT,
-        use_cpu=on_cpu, dataloader_pin_memory=not on_cpu, report_to="none", seed=run.seed,
-        # The last, smaller batch of an epoch would be filled up with other rows on other numbers of processes.
-        dataloader_drop_last=data.train_rows is not None and data.train_rows >= plan.batch_size,
+def describe(settings: Settings, data: Data) -> list[str]:
+    """What the data are, for a dry run."""
+    rows = "a stream of rows" if data.train_rows is None else f"{data.train_rows:,} rows"
+    first = data.tokenizer.decode(data.sample[0]["input_ids"][: min(48, settings.block_size)])
+    return [
+        f"{rows} of {settings.block_size} tokens to train on, {len(data.validation):,} to validate on, columns "
+        f"{', '.join(data.sample[0])}; vocabulary of {vocabulary_size(data.tokenizer):,} tokens",
+        f"first row: {first!r}",
+    ]
+
+
+def build(job: Job) -> CausalLMTrainer:
+    settings, run, data = job.settings, job.run, job.data
+    args = job.arguments(
+        data.train_rows, lr_scheduler_type="cosine_with_min_lr", lr_scheduler_kwargs={"min_lr_rate": 0.1},
+        adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0,
         # A stream is read by every process for itself, each its own shards.
         accelerator_config={"dispatch_batches": False} if settings.streaming else None,
     )  # fmt: skip
-    set_seed(run.seed)
     vocab_size = vocabulary_size(data.tokenizer)
     model = gpt2(
         settings.model, vocab_size=vocab_size, block_size=settings.block_size, end_of_text=data.tokenizer.eos_token_id
     )
-    check_disk(folder, model.num_parameters(), CHECKPOINTS_KEPT + 1)
-    noise = UniformTokens(ratio=run.ratio, vocab_size=vocab_size, seed=run.seed)
-    trainer = CausalLMTrainer(
-        model, args, noise=noise, loss=run.loss, error_rate=stated_rate(run, folder.parent),
+    return CausalLMTrainer(
+        model, args, noise=UniformTokens(ratio=run.ratio, vocab_size=vocab_size, seed=run.seed), loss=run.loss,
+        error_rate="known" if job.is_trial else stated_rate(run, job.folder.parent),
         train_dataset=data.shuffled(run.seed), eval_dataset=data.validation, processing_class=data.tokenizer,
     )  # fmt: skip
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(FigureProgress(title))
-    trainer.train(resume_from_checkpoint=AUTO)
-    validation = trainer.evaluate()
-    realised = trainer.realised_noise()
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        record = RunRecord(
-            name=run.name, recipe="recipes/gpt2_noise.py", seed=run.seed, settings=asdict(settings),
-            model={"name": settings.model, "parameters": model.num_parameters(), "config": model.config.to_diff_dict()},
-            data={
-                "source": settings.source, "tokenizer": settings.tokenizer, "vocab_size": vocab_size,
-                "block_size": settings.block_size,
-                "train_rows": data.train_rows,
-                "train_tokens": data.train_rows and data.train_rows * settings.block_size,
-                "validation_rows": len(data.validation),
-                "validation_tokens": len(data.validation) * settings.block_size,
-            },
-            noise=noise.to_dict() | {"realised": realised},
-            budget=plan.to_dict(settings.block_size) | {"processes": world},
-            loss={
-                "name": run.loss, "error_rate": trainer.objective.error_rate,
-                "source": "estimated" if run.stated == "estimated" else trainer.objective.source,
-            },
-            metrics=measure(settings, run, trainer, data, validation),
-            wall_seconds=time.perf_counter() - started,
+
+
+def finish(job: Job, trainer: CausalLMTrainer) -> dict[str, Any]:
+    """What the record says; an audit of the training data too if it was asked for."""
+    settings, run, data = job.settings, job.run, job.data
+    validation, realised = trainer.evaluate(), trainer.realised_noise()
+    if not trainer.is_world_process_zero():
+        return {}
+    model, block = bare_model(trainer), settings.block_size
+    parts = dict(
+        model={"name": settings.model, "parameters": model.num_parameters(), "config": model.config.to_diff_dict()},
+        data={
+            "source": settings.source, "tokenizer": settings.tokenizer, "vocab_size": trainer.noise.vocab_size,
+            "block_size": block, "train_rows": data.train_rows,
+            "train_tokens": data.train_rows and data.train_rows * block,
+            "validation_rows": len(data.validation), "validation_tokens": len(data.validation) * block,
+        },
+        noise=trainer.noise.to_dict() | {"realised": realised},
+        budget=job.plan.to_dict(block) | {"processes": trainer.args.world_size},
+        loss={
+            "name": run.loss, "error_rate": trainer.objective.error_rate,
+            "source": "estimated" if run.stated == "estimated" else trainer.objective.source,
+        },
+        metrics=measure(settings, run, trainer, data, validation),
+    )  # fmt: skip
+    if settings.audit:
+        audit_tokens(
+            model, data.train, job.folder / "audit.parquet", noise=trainer.noise,
+            error_rate=believed_rate(run, trainer), trained=run.loss, batch_size=score_batch(settings),
         )  # fmt: skip
-        if settings.audit:
-            audit_tokens(
-                bare_model(trainer), data.train, folder / "audit.parquet", noise=noise,
-                error_rate=believed_rate(run, trainer), trained=run.loss, batch_size=score_batch(settings),
-            )  # fmt: skip
-        write_result(record, folder)
-    trainer.accelerator.wait_for_everyone()
+    return parts
 
 
 def stated_rate(run: Run, study: Path) -> str | float:
@@ -185,12 +159,14 @@ def bare_model(trainer: CausalLMTrainer):
     return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
 
 
-def score_batch(settings) -> int:
+def score_batch(settings: Settings) -> int:
     """Rows whose logits are held at once: about 4,096 tokens."""
     return max(1, 4096 // settings.block_size)
 
 
-def measure(settings, run: Run, trainer: CausalLMTrainer, data: Data, validation: dict) -> dict[str, dict]:
+def measure(
+    settings: Settings, run: Run, trainer: CausalLMTrainer, data: Data, validation: dict
+) -> dict[str, dict]:
     """The figures of a run, each with the number of tokens behind it."""
     nats = {"unit": "nats per token"}
     metrics = {

@@ -2,21 +2,21 @@
 
 Trains one model per setting, then prints a table and draws `<output>/study.png`. Every setting has a folder with
 its checkpoint, `record.json` and card. Started again, it skips what is finished and goes on where it was killed.
-`--dry_run` prints the settings and what follows from them. Any flag overrides the scale's preset.
+`--dry_run` looks at settings and data. Any flag overrides the scale's preset.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from typing import ClassVar
 
 from hf_noise.data.embedded import DOCS_TEXT
-from hf_noise.noise.schedule import plan_named
-from hf_noise.reports.record import RunRecord, read_records
-from hf_noise.studies.engine import parse_scaled, print_plans
-from hf_noise.studies.language.report import study_figure, study_table
-from hf_noise.studies.language.run import Run, train
-from hf_noise.studies.ranges import Count, Name, NotNegative, Output, Positive, Repo, Seed, ShareInside, TwoOrMore
+from hf_noise.models.names import GPT2_SIZES
+from hf_noise.noise.schedule import Plan, plan_named
+from hf_noise.studies.ranges import Count, Name, NotNegative, Positive, ShareInside, TwoOrMore
+from hf_noise.studies.reading import is_elsewhere
+from hf_noise.studies.settings import SettingError, TrainingSettings, setting
+from hf_noise.studies.study import Study, planned
 
 PLANS = ["steps", "batch", "table6", "budget"]
 SCALES: dict[str, dict] = {
@@ -25,7 +25,7 @@ SCALES: dict[str, dict] = {
         plan=["steps"], ratio=[0.0, 0.1, 0.3, 0.5, 1.0], corrected=[0.5, 1.0],
         steps=300, batch_size=32, micro_batch=64, learning_rate=2e-3, warmup=0.05, save_steps=200, logging_steps=25,
     ),  # fmt: skip
-    # About 25 minutes of one H200: seven runs of 124 M weights, 0.55 G tokens together.
+    # About 25 minutes of one H200: eight runs of 124 M weights, 0.65 G tokens together.
     "gpu": dict(
         output="runs/gpt2-gpu", source=None, tokenizer="openai-community/gpt2", block_size=1024, model="gpt2",
         plan=["steps"], ratio=[0.0, 0.1, 0.3, 0.5, 1.0], corrected=[0.5, 1.0],
@@ -43,74 +43,105 @@ SCALES: dict[str, dict] = {
 
 
 @dataclass
-class Settings:
+class Settings(TrainingSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
-    scale: str = field(default="demo", metadata={"help": "demo | gpu | paper", "choices": list(SCALES)})
-    output: Output = field(default=None, metadata={"help": "folder of the study"})
-    source: Name | None = field(default=None, metadata={"help": "embedded/docs-text, path or glob, or a Hub data set"})
-    text_column: Name | None = field(default=None, metadata={"help": "the source's column of text (default: text)"})
-    validation_source: Name | None = field(default=None, metadata={"help": "clean text to validate on, else held out"})
-    validation_fraction: ShareInside | None = field(
-        default=None, metadata={"help": "share held out of a source without validation split (default: 0.01)"}
+    scales: ClassVar = SCALES
+    one_or_more: ClassVar = ("plan", "seed")
+
+    source: Name | None = setting(None, "embedded/docs-text, a path or glob, or a Hub data set", group="data")
+    text_column: Name | None = setting(None, "the source's column of text (default: text)", group="data")
+    validation_source: Name | None = setting(None, "clean text to validate on, else held out", group="data")
+    validation_fraction: ShareInside | None = setting(
+        None, "share held out of a source without validation split (default: 0.01)", group="data"
     )
-    tokenizer: Name = field(default=None, metadata={"help": "embedded, embedded:<size>, a folder, or a Hub model"})
-    block_size: TwoOrMore = field(default=None, metadata={"help": "tokens per row"})
-    streaming: bool = field(default=False, metadata={"help": "read, tokenise and pack while training, nothing on disk"})
-    num_proc: Count | None = field(default=None, metadata={"help": "processes that tokenise and pack"})
-    model: str = field(default=None, metadata={"help": "size: nano, mini, gpt2 (124M), gpt2-medium, gpt2-large (774M)"})
-    plan: list[str] = field(
-        default=None, metadata={"help": f"compute at noise r: {', '.join(PLANS)}", "choices": PLANS}
+    tokenizer: Name = setting(None, "embedded, embedded:<size>, a folder, or a Hub model", group="data")
+    block_size: TwoOrMore = setting(None, "tokens per row", group="data")
+    streaming: bool = setting(False, "read, tokenise and pack while training, nothing on disk", group="data")
+    num_proc: Count | None = setting(None, "processes that tokenise and pack", group="data", in_result=False)
+    model: str = setting(None, "size: gpt2 has 124 M weights, gpt2-large 774 M", group="model", choices=GPT2_SIZES)
+    plan: list[str] = setting(
+        None, f"compute at noise r: {', '.join(PLANS)}", group="noise and loss", choices=PLANS, in_result=False
     )
-    ratio: list[NotNegative] = field(default=None, metadata={"help": "noise ratios r, plain loss; 0 is no noise"})
-    corrected: list[Positive] = field(default=None, metadata={"help": "ratios for the corrected loss, e known"})
-    learned: list[Positive] = field(default_factory=list, metadata={"help": "ratios for the corrected loss, e learned"})
-    estimated: list[Positive] = field(default_factory=list, metadata={"help": "ratios; e from ranks of a plain run"})
-    misstated: list[Positive] = field(default_factory=list, metadata={"help": "ratios r; e taken from r/2 and 2r"})
-    seed: list[Seed] = field(default_factory=lambda: [0], metadata={"help": "of weights, order and noise"})
-    steps: Count = field(default=None, metadata={"help": "optimiser steps without noise"})
-    batch_size: Count = field(default=None, metadata={"help": "rows per step without noise, all processes together"})
-    micro_batch: Count = field(default=None, metadata={"help": "rows per process and forward pass, at most"})
-    learning_rate: Positive = field(default=None, metadata={"help": "peak; cosine to a tenth"})
-    warmup: NotNegative = field(default=None, metadata={"help": "steps, or below 1 a share of them"})
-    weight_decay: NotNegative = field(default=0.1, metadata={"help": "on matrices only"})
-    save_steps: Count = field(default=None, metadata={"help": "optimiser steps between checkpoints"})
-    logging_steps: Count = field(default=None, metadata={"help": "optimiser steps between log entries"})
-    score_rows: Count = field(default=512, metadata={"help": "training rows on which noisy targets are measured"})
-    audit: bool = field(default=False, metadata={"help": "write p(clean) of every training token as Parquet"})
-    bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast, float32 weights"})
-    torch_compile: bool = field(default=False, metadata={"help": "compile model and noise"})
-    num_processes: Count | None = field(default=None, metadata={"help": "stop unless so many processes train together"})
-    push_to_hub: Repo | None = field(default=None, metadata={"help": "owner/name; of several runs each adds its name"})
-    private: bool = field(default=False, metadata={"help": "make Hub repositories private"})
-    dry_run: bool = field(default=False, metadata={"help": "print settings and derived figures, then stop"})
+    ratio: list[NotNegative] = setting(
+        None, "noise ratios r, plain loss; 0 is no noise", group="noise and loss", in_result=False
+    )
+    corrected: list[Positive] = setting(
+        None, "ratios for the corrected loss, e known", group="noise and loss", in_result=False
+    )
+    learned: list[Positive] = setting(
+        [], "ratios for the corrected loss, e learned", group="noise and loss", in_result=False
+    )
+    estimated: list[Positive] = setting(
+        [], "ratios; e from ranks of a plain run", group="noise and loss", in_result=False
+    )
+    misstated: list[Positive] = setting(
+        [], "ratios r; e taken from r/2 and 2r", group="noise and loss", in_result=False
+    )
+    equal_compute: bool = setting(
+        True, "a run without noise too that gets the compute of the noisiest", group="noise and loss", in_result=False
+    )
+    steps: Count = setting(None, "optimiser steps without noise")
+    learning_rate: Positive = setting(None, "peak; cosine to a tenth")
+    warmup: NotNegative = setting(None, "steps, or below 1 a share of them")
+    weight_decay: NotNegative = setting(0.1, "on matrices only")
+    score_rows: Count = setting(512, "training rows on which noisy targets are measured", group="measurement")
+    audit: bool = setting(
+        False, "write p(clean) of every training token as Parquet", group="measurement", in_result=False
+    )
+
+    def complete(self) -> None:
+        if self.source is None:
+            raise SettingError(f"--scale {self.scale} needs a corpus: --source path/*.parquet")
+        if 0 in self.corrected + self.learned + self.estimated + self.misstated:
+            raise SettingError("without noise there is nothing to correct: r = 0 goes with --ratio only")
+        if self.streaming and self.validation_source is None and self.source != DOCS_TEXT:
+            raise SettingError("--streaming needs --validation_source: held-out documents are spread over a stream")
+        if self.validation_source is not None and self.validation_fraction is not None:
+            raise SettingError(f"--validation_fraction {self.validation_fraction:g}: --validation_source is the whole "
+                               "validation split; give one of them")  # fmt: skip
+        if self.audit and self.streaming:
+            raise SettingError("--audit needs rows that can be read again in order: leave --streaming out")
+        if missing := sorted(set(self.estimated) - set(self.ratio)):
+            raise SettingError(f"--estimated {missing[0]:g} takes e from a run with the plain loss: add it to --ratio")
+        if not runs_of(self):
+            raise SettingError("--ratio is empty: nothing would be trained")
 
 
-def parse(argv: list[str] | None = None) -> Settings:
-    parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=("plan", "seed"))
-    if settings.source is None:
-        parser.error(f"--scale {settings.scale} needs a corpus: --source path/*.parquet")
-    if 0 in settings.corrected + settings.learned + settings.estimated + settings.misstated:
-        parser.error("without noise there is nothing to correct: r = 0 goes with --ratio only")
-    if settings.streaming and settings.validation_source is None and settings.source != DOCS_TEXT:
-        parser.error("--streaming needs --validation_source: held-out documents are spread over a stream")
-    if settings.validation_source is not None and settings.validation_fraction is not None:
-        parser.error(f"--validation_fraction {settings.validation_fraction:g}: --validation_source is the whole "
-                     "validation split; give one of them")  # fmt: skip
-    if settings.audit and settings.streaming:
-        parser.error("--audit needs rows that can be read again in order: leave --streaming out")
-    if missing := sorted(set(settings.estimated) - set(settings.ratio)):
-        parser.error(f"--estimated {missing[0]:g} takes e from a run with the plain loss: add it to --ratio")
-    return settings
+@dataclass(frozen=True)
+class Run:
+    """One setting. `stated` says where e comes from: "none", "known", "learned", "estimated" by the ranks of the run
+    with the plain loss, or a ratio r that it is taken from. `compute_of` is the ratio whose steps and batch a run
+    without noise gets, None for its own.
+    """
+
+    ratio: float
+    loss: str
+    stated: str | float
+    plan: str
+    seed: int
+    compute_of: float | None = None
+
+    @property
+    def name(self) -> str:
+        if self.compute_of is not None:
+            return f"r0-compute-of-r{self.compute_of:g}-{self.plan}-seed{self.seed}"
+        if self.ratio == 0:
+            return f"r0-seed{self.seed}"
+        how = self.loss if self.stated in ("none", "known") else f"{self.loss}-{self.stated}"
+        how = how if isinstance(self.stated, str) else f"{self.loss}-as-r{self.stated:g}"
+        return f"r{self.ratio:g}-{how}-{self.plan}-seed{self.seed}"
 
 
 def runs_of(settings: Settings) -> list[Run]:
     """The runs of a study: without noise once per seed, all others once per plan and seed."""
-    runs = []
+    runs, noisiest = [], max([*settings.ratio, *settings.corrected, *settings.learned, *settings.misstated], default=0)
     for seed in settings.seed:
         if 0 in settings.ratio:
             runs.append(Run(0.0, "nll", "none", settings.plan[0], seed))
         for plan in settings.plan:
+            if 0 in settings.ratio and settings.equal_compute and noisiest and plan != "budget":
+                runs.append(Run(0.0, "nll", "none", plan, seed, compute_of=noisiest))
             runs += [Run(r, "nll", "none", plan, seed) for r in settings.ratio if r != 0]
             runs += [Run(r, "corrected", "known", plan, seed) for r in settings.corrected]
             runs += [Run(r, "corrected", "learned", plan, seed) for r in settings.learned]
@@ -120,17 +151,20 @@ def runs_of(settings: Settings) -> list[Run]:
     return runs
 
 
-def main(argv: list[str] | None = None) -> None:
-    settings = parse(argv)
-    runs = runs_of(settings)
-    plans = [plan_named(run.plan).plan(run.ratio, steps=settings.steps, batch_size=settings.batch_size) for run in runs]
-    if settings.dry_run:
-        tokens = settings.block_size
-        print_plans(settings, runs, plans, lambda plan: f"rows = {plan.tokens(tokens):,} tokens")
-        return
-    is_main = train(settings, runs, plans)
-    if is_main:
-        # Those of earlier commands with this output too; data sets may have been written there as well.
-        records = [record for record in read_records(settings.output) if isinstance(record, RunRecord)]
-        print(study_table(records))
-        print(f"\nfigure: {study_figure(records, Path(settings.output) / 'study.png')}")
+def plan_of(settings: Settings, run: Run, rows: int | None) -> Plan:
+    """Steps and batch of a run."""
+    return planned(plan_named(run.plan), run, steps=settings.steps, batch_size=settings.batch_size)
+
+
+STUDY = Study(
+    package=__package__,
+    recipe="recipes/gpt2_noise.py",
+    task="causal_lm",
+    description=__doc__.split("\n\n")[0],
+    settings=Settings,
+    runs=runs_of,
+    plan=plan_of,
+    elsewhere=lambda settings: settings.source if is_elsewhere(settings.source) else None,
+    derived=lambda settings, plan, rows: f"rows = {plan.tokens(settings.block_size):,} tokens",
+)
+main = STUDY.main

@@ -3,24 +3,23 @@
 Trains one classifier per setting: through the known transition matrix T, through one that is estimated beside it by
 volume minimisation, or through one read off the anchor points of a plain classifier. Then prints a table. Every setting
 has a folder with the saved `TimeDependentClassifier` and `record.json`. Started again, it skips what is finished and
-goes on where it was killed. `--dry_run` prints the settings and what follows from them. Any flag overrides the scale's
-preset.
+goes on where it was killed. `--dry_run` looks at settings and data. Any flag overrides the scale's preset.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
-from hf_noise.models.time_classifier import ARCHITECTURES
+from hf_noise.models.names import TIME_CLASSIFIERS
 from hf_noise.noise.labels import LABEL_PROTOCOLS
-from hf_noise.noise.schedule import plan_named
-from hf_noise.reports.record import read_records
-from hf_noise.studies.classifier.run import Data
-from hf_noise.studies.engine import parse_scaled, print_plans
-from hf_noise.studies.image_settings import ImageSettings, check_rates
+from hf_noise.noise.schedule import Plan, plan_named
+from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, train_rows_of
 from hf_noise.studies.ranges import NotNegative, Positive, Share, ShareInside
-from hf_noise.studies.time_classifier.run import TRANSITIONS, Run, table, train
+from hf_noise.studies.settings import LEARNING_RATE_SCHEDULES, SettingError, setting
+from hf_noise.studies.study import Study, planned
 
+TRANSITIONS = ("known", "estimated", "anchor", "human", "none")
 # Paper C: 200M images in batches of 1024, Adam with a linear ramp-up over the first 10M.
 CIFAR = dict(
     data="hf_noise/cifar10-noisy", batch_size=1024, micro_batch=1024, learning_rate=1e-3,
@@ -50,32 +49,33 @@ SCALES: dict[str, dict] = {
 class Settings(ImageSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
-    scale: str = field(default="demo", metadata={"help": "demo | gpu | paper", "choices": list(SCALES)})
-    model: str | None = field(default=None, metadata={"help": "network, or paper C's", "choices": list(ARCHITECTURES)})
-    protocol: str = field(default="symmetric", metadata={"help": f"{', '.join(LABEL_PROTOCOLS)}, or human:<name>"})
-    transition: list[str] = field(default=None, metadata={"help": "what is trained through: " + ", ".join(TRANSITIONS)})
-    matrix_phases: str = field(default=None, metadata={"help": "plan of the estimate", "choices": ["short", "paper"]})
-    anchor_quantile: ShareInside = field(default=0.97, metadata={"help": "of anchor points; nearer 1 for more classes"})
-    learning_rate: Positive = field(default=None, metadata={"help": "peak, of Adam"})
-    schedule: str = field(default=None, metadata={"help": "of the learning rate, by its name in transformers"})
-    warmup: NotNegative = field(default=None, metadata={"help": "steps, or below 1 a share of them"})
-    augment: Share = field(default=None, metadata={"help": "probability of EDM's augmentation, 0 for none"})
-    tf32: bool | None = field(default=None, metadata={"help": "TensorFloat-32 on GPUs; as torch has it if not set"})
-    fp16: bool = field(default=False, metadata={"help": "float16 autocast, float32 weights; for GPUs without bfloat16"})
+    scales: ClassVar = SCALES
+    one_or_more: ClassVar = ("transition", "seed", "ratio")
 
+    model: str | None = setting(None, "network, or paper C's", group="model", choices=TIME_CLASSIFIERS)
+    protocol: str = setting("symmetric", f"{', '.join(LABEL_PROTOCOLS)}, or human:<name>", group="noise and loss")
+    transition: list[str] = setting(
+        None, "what is trained through: " + ", ".join(TRANSITIONS), group="noise and loss", in_result=False
+    )
+    matrix_phases: str = setting(None, "plan of the estimate", group="noise and loss", choices=["short", "paper"])
+    anchor_quantile: ShareInside = setting(
+        0.97, "of anchor points; nearer 1 for more classes", group="noise and loss"
+    )
+    learning_rate: Positive = setting(None, "peak, of Adam")
+    schedule: str = setting(None, "of the learning rate", choices=LEARNING_RATE_SCHEDULES)
+    warmup: NotNegative = setting(None, "steps, or below 1 a share of them")
+    augment: Share = setting(None, "probability of EDM's augmentation, 0 for none")
+    tf32: bool | None = setting(None, "TensorFloat-32 on GPUs; as torch has it if not set", group="machine")
+    fp16: bool = setting(False, "float16 autocast, float32 weights; for GPUs without bfloat16", group="machine")
 
-def parse(argv: list[str] | None = None) -> Settings:
-    lists = ("transition", "seed", "ratio")
-    parser, settings = parse_scaled(Settings, SCALES, argv, __doc__.split("\n\n")[0], one_or_more=lists)
-    settings.model = settings.model or usual_network(settings)
-    settings.complete(parser, [settings.protocol])
-    if unknown := sorted(set(settings.transition) - set(TRANSITIONS)):
-        parser.error(f"unknown --transition {unknown[0]}; known: {', '.join(TRANSITIONS)}")
-    if "human" in settings.transition and not settings.protocol.startswith("human:"):
-        parser.error("--transition human counts T in human labels: give --protocol human:<name> too")
-    if not runs_of(settings):
-        parser.error("--ratio or --transition is empty: nothing would be trained")
-    return settings
+    def complete(self) -> None:
+        self.model = self.model or usual_network(self)
+        self.check_images([self.protocol])
+        if unknown := sorted(set(self.transition) - set(TRANSITIONS)):
+            raise SettingError(f"unknown --transition {unknown[0]}; known: {', '.join(TRANSITIONS)}")
+        if "human" in self.transition and not self.protocol.startswith("human:"):
+            raise SettingError("--transition human counts T in human labels: give --protocol human:<name> too")
+        check_rates(runs_of(self), self)
 
 
 def usual_network(settings: Settings) -> str:
@@ -87,6 +87,21 @@ def usual_network(settings: Settings) -> str:
     return "resnet34" if "cifar100" in settings.data else "resnet18"
 
 
+@dataclass(frozen=True)
+class Run:
+    """One setting; `ratio` is None for human labels, whose rate is what it is."""
+
+    ratio: float | None
+    protocol: str
+    transition: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        noise = self.protocol.replace(":", "-") if self.ratio is None else f"r{self.ratio:.3g}-{self.protocol}"
+        return f"{noise}-{self.transition}-seed{self.seed}"
+
+
 def runs_of(settings: Settings) -> list[Run]:
     """One run for each seed, ratio and way to come by a matrix."""
     ratios = [None] if settings.protocol.startswith("human:") else settings.ratio
@@ -96,16 +111,22 @@ def runs_of(settings: Settings) -> list[Run]:
     ]  # fmt: skip
 
 
-def main(argv: list[str] | None = None) -> None:
-    settings = parse(argv)
-    runs = runs_of(settings)
-    check_rates(runs, settings)
-    steps = max(1, round(settings.epochs * max(1, Data.rows(settings) // settings.batch_size)))
-    budget = plan_named("budget")
-    plans = [budget.plan(run.ratio or 0.0, steps=steps, batch_size=settings.batch_size) for run in runs]
-    if settings.dry_run:
-        print_plans(settings, runs, plans, lambda plan: f"images = {plan.sequences:,} noisy images")
-        return
-    is_main = train(settings, runs, plans)
-    if is_main:
-        print(table(read_records(settings.output)))
+def plan_of(settings: Settings, run: Run, rows: int) -> Plan:
+    """Steps and batch of a run: the same for any noise, so that none gets more compute than another."""
+    steps = max(1, round(settings.epochs * max(1, rows // settings.batch_size)))
+    return planned(plan_named("budget"), run, steps=steps, batch_size=settings.batch_size)
+
+
+STUDY = Study(
+    package=__package__,
+    recipe="recipes/time_classifier.py",
+    task="noisy_classification",
+    description=__doc__.split("\n\n")[0],
+    settings=Settings,
+    runs=runs_of,
+    plan=plan_of,
+    rows=train_rows_of,
+    elsewhere=elsewhere,
+    derived=lambda settings, plan, rows: f"images = {plan.sequences:,} noisy images",
+)
+main = STUDY.main

@@ -1,0 +1,178 @@
+"""Images with labels as all studies of them read them: training and test rows, and the noise of their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, load_dataset_builder
+from torchvision.transforms import v2
+from transformers import TrainingArguments
+
+import hf_noise
+from hf_noise.noise import HumanLabels, LabelFlips
+from hf_noise.studies.image_settings import drawn_noise
+from hf_noise.trainers.base import noise_of as noise_in_rows
+from hf_noise.trainers.images import CropFlip, DeviceImages, WorkerImages, channel_statistics, label_columns
+
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+@dataclass
+class ImageData:
+    """Training and test rows, their labels' names, and what images are normalised with."""
+
+    settings: object
+    device: torch.device
+    classes: list[str]
+    num_channels: int
+    image_size: int
+    mean: list[float]
+    std: list[float]
+    source: str
+    train_rows: int
+    train_images: DeviceImages | None
+    test: DeviceImages | WorkerImages
+    human: dict[str, Dataset] = field(default_factory=dict)
+
+    @staticmethod
+    def read(settings, protocol: str | None = None):
+        """Training and test rows: clean ones, or with the human labels of a protocol."""
+        options = {name: getattr(settings, name) for name in ("source", "test_source", "classes")}
+        options |= {"protocol": protocol, "human_source": settings.human_source} if protocol else {"r": 0.0}
+        options = {name: value for name, value in options.items() if value is not None}
+        splits = hf_noise.load_dataset(settings.data, **options)
+        train, test = splits["train"], splits["test" if "test" in splits else "validation"]
+        clean = "label" if protocol is None else "clean_label"
+        return part_of(train, settings.train_rows, "train_rows", clean), part_of(test, settings.test_rows, "test_rows")
+
+    @classmethod
+    def load(cls, settings, args: TrainingArguments) -> ImageData:
+        with args.main_process_first(desc="data"):
+            train, test = cls.read(settings)
+        image = train[0]["image"]
+        channels = 1 if settings.on_device and image.mode == "L" else 3
+        size = settings.image_size or max(image.size)
+        common = {
+            "settings": settings, "device": args.device, "classes": train.features["label"].names,
+            "num_channels": channels, "image_size": size, "train_rows": len(train),
+            "source": settings.source or load_dataset_builder(settings.data, r=0.0).config.source,
+        }  # fmt: skip
+        if not settings.on_device:
+            return cls(**common, mean=IMAGENET_MEAN, std=IMAGENET_STD, train_images=None,
+                       test=WorkerImages(test, transform_of(size, settings, train=False)))  # fmt: skip
+        options = {"num_channels": channels, "pad_to": size, "device": args.device}
+        images = DeviceImages.from_dataset(train, mean=[0.0] * channels, std=[1.0] * channels, **options)
+        mean, std = channel_statistics(images.images)
+        return cls(**common, mean=mean, std=std, train_images=images,
+                   test=DeviceImages.from_dataset(test, mean=mean, std=std, **options))  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a record says of the data."""
+        return {
+            "builder": self.settings.data, "source": self.source, "classes": len(self.classes),
+            "image_size": self.image_size, "channels": self.num_channels, "train_rows": self.train_rows,
+            "test_rows": len(self.test),
+        }  # fmt: skip
+
+    def labelled(self, protocol: str) -> Dataset:
+        """Training rows with the labels that people gave them, read once."""
+        if protocol not in self.human:
+            self.human[protocol] = self.read(self.settings, protocol)[0]
+        return self.human[protocol]
+
+    def training(self, run: Any) -> DeviceImages | WorkerImages:
+        """The rows of a run, with augmentation."""
+        settings = self.settings
+        if self.train_images is None:
+            transform = transform_of(self.image_size, settings, train=True)
+            return WorkerImages(self.pictures(run), transform, seed=run.seed)
+        augment = CropFlip(padding=settings.crop_padding, flip=settings.flip, seed=run.seed)
+        return self.scored(run, augment=augment)
+
+    def pictures(self, run: Any) -> Dataset:
+        """Training rows as they are read, with human labels if the run has them."""
+        return self.read(self.settings)[0] if run.ratio is not None else self.labelled(run.protocol)
+
+    def scored(
+        self, run: Any, rows: int | None = None, augment: CropFlip | None = None
+    ) -> DeviceImages | WorkerImages:
+        """Training images of a run with its labels: all, or some on which to measure."""
+        base = self.train_images
+        if base is None:
+            read = self.pictures(run)
+            part = read.select(some_rows(len(read), rows))
+            return WorkerImages(part, transform_of(self.image_size, self.settings, train=False))
+        columns, info = base.columns, base.info
+        if run.ratio is None:
+            read = self.labelled(run.protocol)
+            columns, info = label_columns(read), read.info
+        part = torch.from_numpy(some_rows(len(base), rows)).to(self.device)
+        return DeviceImages(
+            base.images[part], {name: column[part] for name, column in columns.items()}, device=self.device,
+            mean=self.mean, std=self.std, augment=augment, info=info,
+        )  # fmt: skip
+
+
+def part_of(rows: Dataset, wanted: int | None, flag: str, labels: str = "label") -> Dataset:
+    """So many of the rows, always the same; all for None. Raises ValueError: there are fewer, or a class is missing."""
+    if wanted is None:
+        return rows
+    if len(rows) < wanted:
+        raise ValueError(f"--{flag} {wanted}, but there are {len(rows)} images; leave it out")
+    part = rows.select(some_rows(len(rows), wanted))
+    if absent := sorted(set(range(rows.features["label"].num_classes)) - set(part[labels])):
+        others = f" and of {len(absent) - 1} others" if absent[1:] else ""
+        raise ValueError(f"--{flag} {wanted} leaves no image of class {absent[0]}{others}; take more")
+    return part
+
+
+def some_rows(n: int, wanted: int | None = None) -> np.ndarray:
+    """Indices of so many of n rows in their order, always the same; a source may be sorted by class."""
+    if wanted is None or wanted >= n:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).permutation(n)[:wanted])
+
+
+def transform_of(size: int, settings, *, train: bool):
+    """The usual crops of large images: random ones for training, the middle for a test."""
+    if train:
+        crop = [v2.RandomResizedCrop(size, antialias=True)]
+        crop += [v2.RandomHorizontalFlip()] if settings.flip else []
+    else:
+        crop = [v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)]
+    return v2.Compose([
+        v2.ToImage(), *crop, v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+    ])  # fmt: skip
+
+
+def load_images(settings: Any, args: TrainingArguments, runs: Sequence[Any]) -> ImageData:
+    """The images; refuses now what cannot be of the noise of any run, and not when others have been trained."""
+    data = ImageData.load(settings, args)
+    for run in runs:
+        noise_of(run, data, data.labelled(run.protocol) if run.ratio is None else None)
+    return data
+
+
+def noise_of(run: Any, data: ImageData, rows: Any) -> LabelFlips | HumanLabels:
+    """The noise of a run: drawn by the trainer, or what came with human labels."""
+    return noise_in_rows(rows) if run.ratio is None else drawn_noise(run, data.settings, len(data.classes))
+
+
+def describe_images(data: ImageData) -> list[str]:
+    """What the data are, for a dry run."""
+    images = data.train_images
+    counts = "" if images is None else ", " + ", ".join(
+        f"{name}: {n:,}" for name, n in zip(data.classes, torch.bincount(images.columns["labels"]).tolist())
+    )
+    shape = f"{data.image_size} x {data.image_size} pixels, {data.num_channels} channel{'s'[: data.num_channels > 1]}"
+    rows = data.test if images is None else images
+    label = int(rows[0]["labels"])
+    return [
+        f"{data.train_rows:,} images to train on, {len(data.test):,} to test on, of {data.source}: {shape}",
+        f"{len(data.classes)} classes{counts}" if len(data.classes) <= 20 else f"{len(data.classes)} classes",
+        f"first image: {tuple(rows[0]['pixel_values'].shape)}, class {label} ({data.classes[label]})",
+    ]

@@ -1,0 +1,50 @@
+"""What is read from a folder or the Hub by a name that a user gives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from hf_noise.studies.settings import SettingError
+
+__all__ = ["check_readable", "is_elsewhere", "may_be_read", "reading"]
+
+
+def check_readable(flag: str, name: str | None) -> None:
+    """Raises SettingError: this is no folder and cannot be a repository either."""
+    if name is not None and not may_be_read(name):
+        raise SettingError(
+            f"--{flag} {name}: there is no such folder; give that of a checkpoint, or owner/name on the Hub"
+        )
+
+
+def is_elsewhere(source: str) -> bool:
+    """Whether a source of data is neither embedded nor a file, folder or glob of this machine, so of the Hub."""
+    local = os.path.exists(os.path.expanduser(source)) or any(letter in source for letter in "*?[")
+    return not (local or source.startswith("embedded/"))
+
+
+def may_be_read(name: str) -> bool:
+    """Whether this is a folder, or can be a repository on the Hub."""
+    if Path(name).is_dir():
+        return True
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+@contextmanager
+def reading(what: str, name: str) -> Iterator[None]:
+    """Say which model could not be read, and that its name was taken for one on the Hub if it is no folder."""
+    try:
+        yield
+    except OSError as error:
+        place = "cannot be read" if Path(name).is_dir() else "is no folder here and cannot be read from the Hub"
+        raise OSError(f"{what} {name} {place}: {error}") from error

@@ -1,0 +1,109 @@
+"""What a study consists of, and how it is run as a command; the engine is loaded when there is work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Protocol
+
+from hf_noise.noise.schedule import Plan, Schedule
+from hf_noise.studies.settings import StudySettings, parse
+
+__all__ = ["Run", "Study", "planned", "steps_of"]
+
+
+class Run(Protocol):
+    """One setting of a study, a frozen dataclass; `ratio` is None where the noise in the data has the rate it has.
+
+    It may have `ignores`, names of settings that only other runs of the study depend on, and without noise
+    `compute_of`, the ratio whose steps and batch it gets.
+    """
+
+    ratio: float | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """That of its folder."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study consists of, in the order in which it is used.
+
+    Two modules of its package are imported when there is work. `run` has
+
+    - `load(settings, args, runs, is_trial=False) -> data`: what all runs share, read once; refuses what any of the
+      runs would refuse, and trains nothing in a trial,
+    - `describe(settings, data) -> lines`: what the data are, for a dry run,
+    - `build(job) -> Trainer`: the trainer of one run,
+    - `finish(job, trainer) -> parts`: measures, on all processes; what the record says, see `RunRecord`,
+
+    and `report` has `show(records, settings, runs) -> str`, the table, which draws the figure too.
+    """
+
+    package: str
+    recipe: str
+    task: str
+    description: str
+    settings: type[StudySettings]
+    #: The runs of a study from its settings.
+    runs: Callable[[Any], Sequence[Any]]
+    #: Steps and batch of a run, from settings, run, and the number of training rows.
+    plan: Callable[[Any, Any, int | None], Plan]
+    #: The number of training rows, without reading any where it is known; None where no plan depends on it.
+    rows: Callable[[Any], int | None] = lambda settings: None
+    #: Name of the data on the Hub, None where they are on this machine; only a run downloads.
+    elsewhere: Callable[[Any], str | None] = lambda settings: None
+    #: What follows from a plan, in words, from settings, plan and rows.
+    derived: Callable[[Any, Plan, int | None], str] = lambda settings, plan, rows: "rows"
+    #: How often the weights are on the disk at one time.
+    copies: int = 3
+
+    @property
+    def work(self) -> ModuleType:
+        return import_module(f"{self.package}.run")
+
+    @property
+    def report(self) -> ModuleType:
+        return import_module(f"{self.package}.report")
+
+    def parse(self, argv: Sequence[str] | None = None) -> Any:
+        """Settings from a command line, see `hf_noise.studies.settings.parse`."""
+        return parse(self.settings, argv, self.description)
+
+    def planned(self, settings: Any) -> tuple[list[Any], list[Plan], int | None]:
+        """The runs, steps and batch of each, and the number of training rows where that decides them."""
+        runs, rows = list(self.runs(settings)), self.rows(settings)
+        return runs, [self.plan(settings, run, rows) for run in runs], rows
+
+    def main(self, argv: Sequence[str] | None = None) -> None:
+        """The study as a command: its settings, then a look at what they mean, or the runs and their table."""
+        settings = self.parse(argv)
+        runs, plans, rows = self.planned(settings)
+        if settings.dry_run:
+            from hf_noise.studies.dry_run import look
+
+            look(self, settings, runs, plans, rows)
+            return
+        from hf_noise.reports.record import RunRecord, read_records
+        from hf_noise.studies.engine import train
+
+        if train(self, settings, runs, plans):
+            # Those of earlier commands with this output too; data sets may have been written there as well.
+            records = [one for one in read_records(settings.output) if isinstance(one, RunRecord)]
+            print(self.report.show(records, settings, runs))
+
+
+def steps_of(epochs: float, rows: int, batch_size: int) -> int:
+    """Optimiser steps of so many passes over the rows."""
+    return max(1, round(epochs * rows / batch_size))
+
+
+def planned(schedule: Schedule, run: Run, *, steps: int, batch_size: int) -> Plan:
+    """Steps and batch of a run; human labels, whose rate is what it is, get what the run without noise gets."""
+    if (compute_of := getattr(run, "compute_of", None)) is not None:
+        return replace(schedule.plan(compute_of, steps=steps, batch_size=batch_size), ratio=0.0)
+    return schedule.plan(run.ratio or 0.0, steps=steps, batch_size=batch_size)

@@ -1,0 +1,165 @@
+"""Settings that are typed: from Python and from a command line they are the same, and each says what it decides."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields, replace
+
+import pytest
+
+from hf_noise.noise.schedule import plan_named
+from hf_noise.studies.classifier import study as classifier
+from hf_noise.studies.diffusion import study as diffusion
+from hf_noise.studies.engine import identity
+from hf_noise.studies.evaluation import study as evaluation
+from hf_noise.studies.language import study as language
+from hf_noise.studies.publishing import study as publishing
+from hf_noise.studies.sampling import study as sampling
+from hf_noise.studies.settings import GROUPS, SettingError, at_scale, parse, parser_of
+from hf_noise.studies.study import planned
+from hf_noise.studies.time_classifier import study as time_classifier
+
+MODULES = (language, classifier, time_classifier, diffusion, evaluation, sampling, publishing)
+STUDIES = [module.STUDY for module in MODULES if hasattr(module, "STUDY")]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__package__)
+def test_each_setting_has_help_and_a_group(module):
+    for one in fields(module.Settings):
+        assert one.metadata["help"] and one.metadata["group"] in GROUPS, one.name
+    shown = parser_of(module.Settings, "what it shows").format_help()
+    assert all(f"--{one.name}" in shown for one in fields(module.Settings)) and "None" not in shown
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.package)
+def test_at_each_scale_python_and_the_command_line_agree(study):
+    for scale, values in study.settings.scales.items():
+        known = {one.name for one in fields(study.settings)}
+        assert set(values) <= known, "a scale sets what is no setting"
+        source = {"source": "embedded/docs-text"} if study is language.STUDY else {}
+        flags = [f"--{name}={value}" for name, value in source.items()]
+        made = at_scale(study.settings, scale, **source)
+        assert made == study.parse(["--scale", scale, *flags])
+        assert len({run.name for run in study.runs(made)}) == len(study.runs(made)) > 0
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.package)
+def test_what_is_in_no_result_changes_no_claim(study):
+    settings = study.parse([])
+    run = study.runs(settings)[-1]
+    for name in ("output", "save_steps", "push_to_hub", "num_processes", "dry_run", "debug", "seed", "ratio", "scale"):
+        assert identity(replace(settings, **{name: "another"}), run) == identity(settings, run), name
+    for name in ("batch_size", "learning_rate", "bf16", "model"):
+        assert identity(replace(settings, **{name: "another"}), run) != identity(settings, run), name
+
+
+def test_without_noise_every_plan_is_the_same_unless_it_gets_more_compute():
+    settings = language.STUDY.parse(["--plan", "steps", "batch", "--ratio", "0", "1", "--corrected"])
+    runs = language.runs_of(settings)
+    base, more = runs[0], [run for run in runs if run.compute_of is not None]
+    assert identity(settings, base)["plan"] == "any" and [run.plan for run in more] == ["steps", "batch"]
+    assert len({tuple(sorted(map(str, identity(settings, run).items()))) for run in runs}) == len(runs)
+    steps, batch = (language.plan_of(settings, run, None) for run in more)
+    assert (steps.steps, steps.batch_size, steps.exposure) == (600, 32, 2.0)
+    assert (batch.steps, batch.batch_size, batch.exposure) == (300, 64, 2.0)
+
+
+@pytest.mark.parametrize("study", [language.STUDY, classifier.STUDY, diffusion.STUDY], ids=lambda study: study.package)
+@pytest.mark.parametrize("flags", [[], ["--no_equal_compute"]], ids=["equal", "not"])
+def test_no_run_with_noise_gets_more_steps_than_all_without(study, flags):
+    """So that noise that seems to help cannot have had twice the steps."""
+    settings = study.parse(flags)
+    runs, plans, _ = study.planned(settings)
+    clean = max(plan.sequences for run, plan in zip(runs, plans) if run.ratio == 0)
+    noisy = max(plan.sequences for run, plan in zip(runs, plans) if run.ratio)
+    assert (clean == noisy) == (not flags)
+
+
+def test_human_labels_get_what_the_run_without_noise_gets():
+    run = classifier.Run(None, "human:worse", "nll", "budget", 0)
+    plan = planned(plan_named("budget"), run, steps=10, batch_size=4)
+    assert (plan.steps, plan.batch_size, plan.ratio) == (10, 4, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--ratios", "1"], "no flag takes --ratios 1; did you mean --ratio?"),
+        (["--learning-rates=1"], "did you mean --learning_rate?"),
+        (["--frobnicate"], "no flag takes --frobnicate; --help lists them all"),
+        (["--model", "gpt3"], "invalid choice: 'gpt3'"),
+        (["--source", ""], "--source is empty ('')"), (["--score_rows", "0"], "--score_rows must be >= 1"),
+        (["--weight_decay", "-1"], "--weight_decay must be >= 0"), (["--num_processes", "0"], "--num_processes must"),
+        (["--learning_rate", "inf"], "--learning_rate must be finite"), (["--seed"], "expected at least one argument"),
+        (["--ratio", "--corrected"], "--ratio is empty: nothing would be trained"),
+    ],
+)  # fmt: skip
+def test_a_wrong_flag_is_named_with_the_remedy(flags, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        language.main(flags)
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "flags", "message"),
+    [
+        (diffusion, ["--max_grad_norm", "inf"], "--max_grad_norm must be finite"),
+        (diffusion, ["--num_images", "1"], "--num_images must be >= 2"),
+        (classifier, ["--train_rows", "-1"], "--train_rows must be >= 1"),
+        (classifier, ["--model", "resnet18_cifar"], "unknown --model resnet18_cifar; did you mean resnet18-cifar?"),
+        (classifier, ["--data", "hf_noise/noisy"], "--data hf_noise/noisy needs --source"),
+        (classifier, ["--resize"], "--resize needs --image_size"),
+        (classifier, ["--human_column", "weak"], "--human_column weak: it is read with --protocol human:<name> only"),
+        (time_classifier, ["--schedule", "cosinus"], "invalid choice: 'cosinus'"),
+        (evaluation, ["--cas_model", "resnet-fifty", "--images", "x"], "unknown --cas_model resnet-fifty"),
+        (sampling, [], "--model is missing"),
+    ],
+)  # fmt: skip
+def test_what_can_only_fail_is_refused_before_anything_is_trained(module, flags, message, capsys):
+    with pytest.raises(SystemExit):
+        module.main(flags)
+    assert message in capsys.readouterr().err
+
+
+def test_a_setting_out_of_range_is_refused_in_python_too():
+    with pytest.raises(SettingError, match="--epochs must be > 0"):
+        at_scale(classifier.Settings, "demo", epochs=-1.0)
+
+
+def test_the_classifier_of_tdsm_follows_the_scale_of_its_study():
+    from hf_noise.studies.diffusion.run import classifier_of, judge_of
+
+    def epochs(*flags: str) -> float:
+        settings = diffusion.STUDY.parse(list(flags))
+        return classifier_of(settings, diffusion.Run(1.0, "cyclic", "tdsm", 3)).epochs
+
+    usual = time_classifier.SCALES["demo"]["epochs"]
+    assert epochs() == usual and epochs("--epochs", "2.6") == pytest.approx(usual / 10)
+    assert epochs("--epochs", "2.6", "--classifier_epochs", "7") == 7
+    settings = diffusion.STUDY.parse(["--source", "mine", "--column", "kind", "--image_size", "16", "--resize"])
+    theirs = classifier_of(settings, diffusion.Run(1.0, "cyclic", "tdsm", 3)), judge_of(settings)
+    for one in theirs:
+        assert (one.source, one.column, one.image_size, one.resize) == ("mine", "kind", 16, True)
+    assert (theirs[0].protocol, theirs[0].ratio, theirs[0].seed) == ("cyclic", [1.0], [3])
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__package__)
+def test_help_needs_no_heavy_library(module):
+    """Which is what makes it come at once."""
+    code = (
+        "import sys\n"
+        f"from {module.__name__} import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'diffusers', 'timm', 'datasets', 'accelerate', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.rstrip().endswith("[]"), done.stdout[-300:]
+
+
+def test_the_help_of_a_scale_shows_its_defaults(capsys):
+    with pytest.raises(SystemExit):
+        parse(language.Settings, ["--scale", "paper", "--help"], "it")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--steps STEPS optimiser steps without noise (default: 600000)" in shown
+    assert "--scale demo | gpu | paper" in shown and "--micro-batch" not in shown
