@@ -6,10 +6,10 @@ import functools
 import hashlib
 import os
 import re
-import tempfile
 import time
 from pathlib import Path
 
+from hf_noise.atomic import write_atomic
 from hf_noise.data.cache import cache_root
 
 __all__ = ["hub_revision"]
@@ -51,7 +51,4 @@ def _asked(name: str, _minute: int) -> str | None:
 def _write(file: Path, text: str) -> None:
     if file.is_file() and file.read_text() == text:
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as stream:
-        stream.write(text)
-    os.replace(stream.name, file)
+    write_atomic(file, text)

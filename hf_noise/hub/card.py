@@ -18,6 +18,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData, RepoCard
 from hf_noise.hub import render
 from hf_noise.hub.data_card import data_card
 from hf_noise.hub.usage import adapter_metadata, is_place, load_model, noise_usage
+from hf_noise.metrics.words import METRICS, name_of, split_of
 from hf_noise.noise.block import noise_block, noise_sentence
 from hf_noise.objectives.base import objective_of_record
 from hf_noise.reports.markdown import code, fenced, table, text
@@ -35,45 +36,6 @@ _TASKS = {
     "noisy_classification": ("hf_noise", "image-classification", "TimeDependentClassifier"),
 }
 
-# Metrics with a name of their own; any other is shown under its key. Order is the order of the card.
-_METRICS = {
-    "validation_nll": "NLL, clean validation targets",
-    "validation_perplexity": "perplexity, clean validation targets",
-    "train_nll_noisy": "NLL, training targets as trained on (noisy)",
-    "train_nll_clean": "NLL, training targets left clean",
-    "train_nll_corrupted": "NLL, training targets replaced",
-    "validation_nll_posthoc": "NLL, clean validation targets, corrected afterwards (e known)",
-    "validation_nll_posthoc_estimated": "NLL, clean validation targets, corrected afterwards (e estimated)",
-    "learned_error_rate": "e as learned with the model",
-    "error_rate_by_ranks": "e as estimated from the ranks of the targets",
-    "audit_auroc": "AUROC of the posterior that a target is clean",
-    "audit_ece": "calibration error (ECE) of that posterior",
-    "audit_brier": "Brier score of that posterior",
-    "test_accuracy": "accuracy, clean test labels",
-    "test_nll": "NLL, clean test labels",
-    "test_ece": "calibration error (ECE), clean test labels",
-    "successor_rate": "share of predictions equal to (y + 1) mod C",
-    "marginal_kl": "KL of the predicted from the true marginal of labels",
-    "marginal_tv": "total variation of these marginals",
-    "train_accuracy_trained_labels": "accuracy on training images, labels as trained on",
-    "train_accuracy_clean_labels": "accuracy on training images, clean labels",
-    "label_consistency": "share of generated images that a judge gives the class they were asked for",
-    "judge_test_accuracy": "accuracy of that judge, clean real test images",
-    "test_loss": "EDM loss on test images with clean labels, averaged weights",
-    "test_loss_raw": "EDM loss on test images with clean labels, raw weights",
-    "accuracy": "accuracy on noised test images, clean labels, all noise levels of training",
-    "nll": "NLL on noised test images, clean labels, all noise levels of training",
-    "transition_mean_absolute_error": "mean absolute error of T",
-    "transition_worst_row": "total variation between true and used T, worst row",
-    "memorised": "share of the wrong training labels that it gives back",
-}
-
-# Which split a metric was measured on, by the beginning of its name; all others on training data. Images that were
-# generated are of none.
-_SPLITS = {
-    "validation": "validation", "test": "test", "successor": "test", "marginal": "test", "judge_test": "test",
-    "accuracy": "test", "nll": "test", "label_consistency": None,
-}  # fmt: skip
 # What the noise is called with, in the card's code.
 _UNITS = dict.fromkeys(("image_classification", "class_conditional_generation", "noisy_classification"), "labels")
 
@@ -160,8 +122,8 @@ def _metrics(record: RunRecord) -> list[tuple[str, dict[str, Any]]]:
     if nll and "validation_perplexity" not in metrics and nll["value"] < 700:  # exp overflows a double at 709
         bounds = {key: math.exp(nll[key]) for key in ("low", "high") if key in nll}
         metrics["validation_perplexity"] = {"value": math.exp(nll["value"]), "n": nll["n"], **bounds}
-    known = [name for name in _METRICS if name in metrics]
-    return [(name, metrics[name]) for name in known + [name for name in metrics if name not in _METRICS]]
+    known = [name for name in METRICS if name in metrics]
+    return [(name, metrics[name]) for name in known + [name for name in metrics if name not in METRICS]]
 
 
 def _eval_results(record: RunRecord, pipeline_tag: str) -> list[EvalResult]:
@@ -171,18 +133,14 @@ def _eval_results(record: RunRecord, pipeline_tag: str) -> list[EvalResult]:
             task_type=pipeline_tag,
             dataset_type=render.hub_id(source) or "other",
             dataset_name=source,
-            dataset_split=_split(name),
+            dataset_split=split_of(name),
             metric_type=name,
-            metric_name=_METRICS.get(name, metric.get("name", name.replace("_", " "))),
+            metric_name=name_of(name, metric),
             metric_value=metric["value"],
             metric_args={key: value for key, value in metric.items() if key != "value"},
         )
         for name, metric in _metrics(record)
     ]
-
-
-def _split(metric: str) -> str | None:
-    return next((split for beginning, split in _SPLITS.items() if metric.startswith(beginning)), "train")
 
 
 def _intro(record: RunRecord) -> str:
@@ -199,9 +157,8 @@ def _results(record: RunRecord) -> str:
         spread = (
             f"{render.number(metric['low'])} to {render.number(metric['high'])}" if "low" in metric else ""
         )
-        label = _METRICS.get(name, metric.get("name", name.replace("_", " ")))
         value = render.number(float(metric["value"]))
-        rows.append((label, value, spread, str(metric.get("unit", "")), render.number(metric["n"])))
+        rows.append((name_of(name, metric), value, spread, str(metric.get("unit", "")), render.number(metric["n"])))
     columns = ("metric", "value", "interval", "unit", "n")
     kept = [
         i for i, column in enumerate(columns) if column in ("metric", "value", "n") or any(r[i] for r in rows)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from hf_noise.atomic import replaced_whole
 from hf_noise.hub.data_card import data_card
 from hf_noise.noise import LabelFlips, Noise, UniformTokens
 from hf_noise.noise.block import as_noise
@@ -89,13 +90,8 @@ def write_config(
         for index in range(shards):
             name = f"{config_name}/{split}-{index:05d}-of-{shards:05d}.parquet"
             path = Path(folder, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".tmp")
-            try:
-                _to_parquet(dataset.shard(shards, index, contiguous=True), partial)
-                os.replace(partial, path)
-            finally:
-                partial.unlink(missing_ok=True)
+            with replaced_whole(path) as unfinished:
+                _to_parquet(dataset.shard(shards, index, contiguous=True), unfinished)
             written[name] = path
     for stale in set(Path(folder, config_name).glob("*.parquet")) - set(written.values()):
         stale.unlink()

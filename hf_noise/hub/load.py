@@ -100,7 +100,7 @@ def load_noise(
     for kind in [repo_type] if repo_type else ["model", "dataset"]:
         for name in _REMOTE:
             try:
-                with explained(repo_id, "reading the noise of"):
+                with explained(repo_id, "reading the noise of", f"There is no file or folder {repo_id!r} here either"):
                     file = _download(repo_id, name, kind, revision, token, cache_dir)
             except FileNotFoundError as error:
                 if not isinstance(error.__cause__, RepositoryNotFoundError):

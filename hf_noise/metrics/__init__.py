@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from hf_noise.metrics.evaluate_metrics import PerClassAccuracy as PerClassAccuracy
     from hf_noise.metrics.evaluate_metrics import SuccessorRate as SuccessorRate
     from hf_noise.metrics.extractors import Extractor as Extractor
-    from hf_noise.metrics.extractors import find_inception_weights as find_inception_weights
     from hf_noise.metrics.extractors import inception_extractor as inception_extractor
-    from hf_noise.metrics.extractors import inception_name as inception_name
     from hf_noise.metrics.extractors import judge_extractor as judge_extractor
     from hf_noise.metrics.extractors import metric_name as metric_name
     from hf_noise.metrics.extractors import weights_hash as weights_hash
@@ -36,6 +34,8 @@ if TYPE_CHECKING:
     from hf_noise.metrics.generation import inception_score as inception_score
     from hf_noise.metrics.generation import label_consistency as label_consistency
     from hf_noise.metrics.generation import mixture_reference as mixture_reference
+    from hf_noise.metrics.inception_weights import find_inception_weights as find_inception_weights
+    from hf_noise.metrics.inception_weights import inception_name as inception_name
     from hf_noise.metrics.intervals import wilson_interval as wilson_interval
     from hf_noise.metrics.marginal import marginal_kl as marginal_kl
     from hf_noise.metrics.marginal import marginal_shift as marginal_shift
@@ -67,10 +67,10 @@ _WHERE = {
     "classwise_frechet": "frechet",
     "confusion": "classification",
     "density_coverage": "neighbours",
-    "find_inception_weights": "extractors",
+    "find_inception_weights": "inception_weights",
     "frechet_distance": "frechet",
     "inception_extractor": "extractors",
-    "inception_name": "extractors",
+    "inception_name": "inception_weights",
     "inception_score": "generation",
     "judge_extractor": "extractors",
     "label_consistency": "generation",

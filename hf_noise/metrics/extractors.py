@@ -17,7 +17,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,35 +24,24 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hf_noise.metrics.checks import check_count, check_device, check_path, real_numbers
+from hf_noise.metrics.checks import check_count, check_device, real_numbers
+from hf_noise.metrics.inception_weights import (
+    INCEPTION,
+    INCEPTION_FILE,
+    digest_of,
+    features_name,
+    find_inception_weights,
+    read_weights,
+)
+from hf_noise.metrics.words import FEATURE_METRICS
 
 __all__ = [
     "Extractor",
-    "find_inception_weights",
     "inception_extractor",
-    "inception_name",
     "judge_extractor",
     "metric_name",
     "weights_hash",
 ]
-
-#: File of the pytorch-fid release, and its SHA-256.
-INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
-INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-# The release's file first: of the others nobody can tell whether they hold its weights.
-_HUB_FILES = (INCEPTION_FILE, Path(INCEPTION_FILE).with_suffix(".safetensors").name, "model.safetensors")
-_INCEPTION = "Inception"
-# What a metric is called of Inception, and of anything else: of its features, or for the score of its classes.
-_NAMES = {
-    "frechet": ("FID", "Frechet distance in {features}"),
-    "classwise_frechet": ("CW-FID", "class-wise Frechet distance in {features}"),
-    "inception_score": ("IS", "score exp(KL) of {classes}"),
-    "density": ("density in Inception features", "density in {features}"),
-    "coverage": ("coverage in Inception features", "coverage in {features}"),
-    "classwise_density": ("CW-density in Inception features", "class-wise density in {features}"),
-    "classwise_coverage": ("CW-coverage in Inception features", "class-wise coverage in {features}"),
-}
-
 
 @dataclass(frozen=True)
 class Extractor:
@@ -81,7 +69,7 @@ class Extractor:
     @property
     def is_inception(self) -> bool:
         """Whether these are the features that FID and IS are made of."""
-        return self.name == _INCEPTION
+        return self.name == INCEPTION
 
     def __call__(self, images: Tensor, *, batch_size: int = 256, progress: bool = True) -> tuple[Tensor, Tensor]:
         """Features float32 [N, D] and logits float32 [N, C] on the CPU.
@@ -144,67 +132,12 @@ def metric_name(metric: str, extractor: Extractor) -> str:
     """
     if not isinstance(extractor, Extractor):
         raise TypeError(f"extractor must be an Extractor, got {type(extractor).__name__}")
-    if not isinstance(metric, str) or metric not in _NAMES:
-        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(_NAMES)}")
-    of_inception, of_other = _NAMES[metric]
+    if not isinstance(metric, str) or metric not in FEATURE_METRICS:
+        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(FEATURE_METRICS)}")
+    words = FEATURE_METRICS[metric]
     if extractor.is_inception:
-        return of_inception
-    return of_other.format(features=extractor.name, classes=extractor.classes)
-
-
-def find_inception_weights(where: str | os.PathLike | None = None) -> Path | None:
-    """The file of Inception's weights, None if there is none at hand. Nothing is downloaded unless `where` is a Hub id.
-
-    Args:
-        where: a file (.safetensors or .pth), a folder that has one, or a Hub id "owner/name"; None looks where
-            pytorch-fid keeps its own, in torch.hub's cache. The release's .pth comes before any other file.
-
-    Raises:
-        FileNotFoundError: `where` is given and there are no weights.
-    """
-    if where is None:
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
-        return next((path for path in (cached, cached.with_suffix(".safetensors")) if path.is_file()), None)
-    path = check_path("where", where)
-    if path.is_file():
-        return path
-    if path.is_dir():
-        found = next((path / name for name in _HUB_FILES if (path / name).is_file()), None)
-        if found is None:
-            raise FileNotFoundError(f"{path} has none of {', '.join(_HUB_FILES)}")
-        return found
-    if str(where).count("/") != 1 or path.suffix in (".safetensors", ".pth"):
-        raise FileNotFoundError(f"{where} is neither a file nor a folder nor a Hub id (owner/name)")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    missing: Exception | None = None
-    for name in _HUB_FILES:
-        try:
-            return Path(hf_hub_download(str(where), name))
-        except HFValidationError as error:
-            raise FileNotFoundError(f"{where} is neither a file nor a folder nor a Hub id (owner/name)") from error
-        except (EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError) as error:
-            missing = error
-    raise FileNotFoundError(f"{where}: none of {', '.join(_HUB_FILES)} can be had from the Hub") from missing
-
-
-def inception_name(path: str | os.PathLike) -> str:
-    """What features of these weights are called: "Inception" if the file is that of pytorch-fid's release.
-
-    Any other file, whatever its name, gives "Inception features (weights ...)" with the beginning of its SHA-256.
-
-    Raises FileNotFoundError: there is no such file.
-    """
-    path = check_path("path", path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path} of weights")
-    return _called(_sha256(path))
+        return words.of_inception
+    return words.of_other.format(features=extractor.name, classes=extractor.classes)
 
 
 def inception_extractor(weights: str | os.PathLike | None = None, *, device: torch.device | str = "cpu") -> Extractor:
@@ -233,7 +166,7 @@ def inception_extractor(weights: str | os.PathLike | None = None, *, device: tor
             f"no Inception weights in torch.hub's cache ({INCEPTION_FILE}); pass a file or a Hub id, or use the "
             "features of a judge"
         )
-    state = _read(path)
+    state = read_weights(path)
     try:
         with _instead_of_download(inception, state):
             network = inception.InceptionV3([inception.InceptionV3.DEFAULT_BLOCK_INDEX])
@@ -247,9 +180,9 @@ def inception_extractor(weights: str | os.PathLike | None = None, *, device: tor
         features = network(images.float() / 255)[0].flatten(1)
         return features, features @ head.T
 
-    digest = _sha256(path)
+    digest = digest_of(path)
     classes = f"Inception's classes (weights {digest[:8]})"
-    return Extractor(_called(digest), classes, device, None, 3, digest, network, forward)
+    return Extractor(features_name(digest), classes, device, None, 3, digest, network, forward)
 
 
 def judge_extractor(
@@ -335,25 +268,6 @@ def weights_hash(network: nn.Module, *settings: Any) -> str:
     return digest.hexdigest()
 
 
-def _called(digest: str) -> str:
-    return _INCEPTION if digest == INCEPTION_SHA256 else f"Inception features (weights {digest[:8]})"
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Weights of a file; nothing in it is run."""
-    import pickle
-
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path.name} cannot be read as weights: {error}") from error
-
-
 @contextmanager
 def _instead_of_download(inception: Any, state: dict[str, Tensor]) -> Iterator[None]:
     """pytorch-fid fetches its weights while it builds the network, and unpickles them; it gets ours instead."""
@@ -363,7 +277,3 @@ def _instead_of_download(inception: Any, state: dict[str, Tensor]) -> Iterator[N
         yield
     finally:
         inception.load_state_dict_from_url = download
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

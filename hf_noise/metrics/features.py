@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hf_noise.atomic import replaced_whole
 from hf_noise.metrics.checks import as_array, check_count, check_path, real_numbers
 from hf_noise.metrics.labels import class_indices
 
@@ -190,13 +191,8 @@ class FeatureStatistics:
         from safetensors.numpy import save_file
 
         path = check_path("path", path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with replaced_whole(path) as unfinished:
             save_file(self.state(), unfinished)
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
         return path
 
     @classmethod

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-from .atomic import temporary_beside
+from hf_noise.atomic import replaced_whole
 
 __all__ = ["save_figure", "start_figure"]
 
@@ -25,11 +24,7 @@ def start_figure() -> Any:
 def save_figure(fig: Any, path: str | Path) -> Path:
     """Write a figure as a PNG, whole or not at all, close it, and return its path."""
     path = Path(path)
-    unfinished = temporary_beside(path)
-    try:
+    with replaced_whole(path) as unfinished:
         fig.savefig(unfinished, dpi=150, format="png")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     start_figure().close(fig)
     return path

@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Sequence
 
+from hf_noise.reports.tables import pipe_table
+
 __all__ = ["Code", "code", "fenced", "quoted", "table", "text"]
 
 _ESCAPED = re.compile(r"[\\`*\[\]|]|(?<!\w)_|_(?!\w)|~~|\$\$")
@@ -62,11 +64,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequenc
         as_code = isinstance(cell, Code) and "\\" not in cell
         return code(cell).replace("|", "\\|") if as_code else text(cell)
 
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(map(shown, cells)) + " |"
-
-    rule = "|" + "|".join("---:" if i in numeric else "---" for i in range(len(header))) + "|"
-    return "\n".join([line(header), rule, *(line(row) for row in rows)])
+    return pipe_table(header, rows, numeric=numeric, show=shown, is_aligned=False)
 
 
 def _one_line(value: object) -> str:

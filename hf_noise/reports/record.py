@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from .atomic import write_atomic
+from hf_noise.atomic import write_atomic
+
 from .provenance import command_line, git_commit, hardware, now, versions
 from .secrets import is_secret_name, is_secret_pair, portable, without_secret_arguments
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from hf_noise.atomic import replaced_whole
 from hf_noise.losses import clean_posterior, mixture_posterior
 from hf_noise.noise import UniformTokens
 from hf_noise.noise.arrays import as_array
@@ -85,16 +85,10 @@ def audit_tokens(
     if len(rows) == 0:
         raise ValueError("there are no rows to audit")
     vocab_size = text_config(model).vocab_size if noise is None else noise.vocab_size
-    batches = score_batches(model, rows, noise=noise, batch_size=batch_size)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        with pq.ParquetWriter(unfinished, _SCHEMA, compression="zstd") as writer:
-            for scores in tqdm(batches, total=-(-len(rows) // batch_size), desc="audit", unit="batch"):
-                writer.write_table(_table(scores, error_rate, vocab_size, trained))
-        os.replace(unfinished, output)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    batches = score_batches(model, rows, noise=noise, batch_size=batch_size, ranks=False)
+    with replaced_whole(output) as unfinished, pq.ParquetWriter(unfinished, _SCHEMA, compression="zstd") as writer:
+        for scores in tqdm(batches, total=-(-len(rows) // batch_size), desc="audit", unit="batch"):
+            writer.write_table(_table(scores, error_rate, vocab_size, trained))
     return output
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from transformers.trainer import TRAINER_STATE_NAME
 
-from hf_noise.reports.atomic import fsync_folder
+from hf_noise.atomic import fsync_folder
 from hf_noise.trainers.folders import locked
 from hf_noise.trainers.manifest import MANIFEST, STATE_FILE, Manifest, faults, read_manifest, write_manifest
 

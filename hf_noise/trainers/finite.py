@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
-from hf_noise.reports.atomic import write_atomic
+from hf_noise.atomic import write_atomic
 
 __all__ = ["FAILURE_FILE", "FiniteTrainer", "check_finite"]
 

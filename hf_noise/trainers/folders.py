@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hf_noise.reports.atomic import sweep_temporaries, write_atomic
+from hf_noise.atomic import sweep_temporaries, write_atomic
 
 try:
     import fcntl

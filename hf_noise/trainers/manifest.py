@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from hf_noise.reports.atomic import fsync_folder, write_atomic
+from hf_noise.atomic import fsync_folder, write_atomic
 
 __all__ = ["MANIFEST", "STATE_FILE", "Manifest", "faults", "read_manifest", "write_manifest"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from hf_noise.losses import posthoc_nll, shift_targets
 from hf_noise.losses.nll import IGNORE_INDEX
@@ -18,8 +18,9 @@ from hf_noise.trainers.collate import TokenBatches, collate_rows, known_tokens, 
 
 __all__ = ["TokenScores", "score_batches", "score_tokens"]
 
-# So many rows of logits are worked on at once; the batch size says how many are held.
-_TOKENS_AT_ONCE = 2048
+# So many logits are worked on at once, of whole targets; the batch size says how many are held. What is made of them
+# stays below the size from which a C library gives memory back to the system and has to ask for it anew.
+_LOGITS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class TokenScores:
         sample_id: int64, the row.
         position: int64, the target's index in its row, >= 1.
         nll: float32, -log p(target | context) in nats.
-        above: int64, number of tokens that the model finds more probable, in [0, V).
+        above: int64, number of tokens that the model finds more probable, in [0, V); None without `ranks`.
         is_noisy: bool, whether the target was corrupted (False where that is not known).
         posthoc: NLL under the predictions corrected for each error rate, see `hf_noise.losses.posthoc_nll`.
     """
@@ -38,7 +39,7 @@ class TokenScores:
     sample_id: np.ndarray
     position: np.ndarray
     nll: np.ndarray
-    above: np.ndarray
+    above: np.ndarray | None
     is_noisy: np.ndarray
     posthoc: dict[float, np.ndarray]
 
@@ -48,7 +49,8 @@ class TokenScores:
         if not parts:
             raise ValueError("there are no rows to score")
         names = [field.name for field in fields(cls) if field.name != "posthoc"]
-        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        held = [name for name in names if all(getattr(part, name) is not None for part in parts)]
+        arrays = dict.fromkeys(names) | {name: np.concatenate([getattr(part, name) for part in parts]) for name in held}
         rates = parts[0].posthoc
         return cls(**arrays, posthoc={rate: np.concatenate([p.posthoc[rate] for p in parts]) for rate in rates})
 
@@ -63,6 +65,7 @@ def score_batches(
     error_rates: Sequence[float] = (),
     vocab_size: int | None = None,
     batch_size: int = 32,
+    ranks: bool = True,
 ) -> Iterator[TokenScores]:
     """Score rows in their order, a batch at a time, in constant memory.
 
@@ -76,6 +79,7 @@ def score_batches(
         error_rates: for each, the NLL after post-hoc correction is computed too.
         vocab_size: number of ids that noise draws from, which are those that ranks count; that of `noise`, or all.
         batch_size: rows per forward pass; the scores do not depend on it beyond rounding.
+        ranks: False leaves `above` out, which takes as long as the NLL.
 
     Raises:
         ValueError: noise is to be drawn and the rows have no `sample_id`; they hold tokens unknown to the model.
@@ -86,7 +90,7 @@ def score_batches(
     try:
         for start in range(0, len(rows), batch_size):
             batch = batches(_rows(rows, start, batch_size))
-            yield _score(model, batch, inputs, noise, epoch, error_rates, vocab_size, start)
+            yield _score(model, batch, inputs, noise, epoch, error_rates, vocab_size, start, ranks)
     finally:
         model.train(was_training)
 
@@ -102,7 +106,7 @@ def _rows(rows: Any, start: int, size: int) -> Any:
     return fetch(indices) if fetch else [rows[i] for i in indices]
 
 
-def _score(model, batch, inputs, noise, epoch, error_rates, vocab_size, start) -> TokenScores:
+def _score(model, batch, inputs, noise, epoch, error_rates, vocab_size, start, ranks) -> TokenScores:
     batch = {name: column.to(next(model.parameters()).device) for name, column in batch.items()}
     labels = batch.pop("labels")
     is_noisy = batch.pop("is_noisy", None)
@@ -114,21 +118,33 @@ def _score(model, batch, inputs, noise, epoch, error_rates, vocab_size, start) -
         labels, is_noisy = noise(labels, sample, epoch)
     elif is_noisy is None:
         is_noisy = torch.zeros_like(labels, dtype=torch.bool)
-    row, column = torch.nonzero(shift_targets(labels) != IGNORE_INDEX, as_tuple=True)
-    targets, mask = labels[row, column + 1], is_noisy[row, column + 1].bool()
+    targets = shift_targets(labels)
+    row, column = torch.nonzero(targets != IGNORE_INDEX, as_tuple=True)
     logits = model(**{name: batch[name] for name in inputs if name in batch}).logits
-    nll, above, posthoc = [], [], {rate: [] for rate in error_rates}
-    for part in torch.arange(len(row), device=row.device).split(_TOKENS_AT_ONCE):
-        z, y = logits[row[part], column[part]].float(), targets[part]
-        nll.append(F.cross_entropy(z, y, reduction="none"))
-        above.append((z[:, :vocab_size] > z.gather(-1, y.unsqueeze(-1))).sum(-1))
-        for rate in error_rates:
-            posthoc[rate].append(posthoc_nll(z, y, error_rate=rate, vocab_size=vocab_size))
+    nll, above, posthoc = _of_logits(logits.flatten(0, 1), targets.flatten(), error_rates, vocab_size, ranks)
     return TokenScores(
         sample_id=sample[row].cpu().numpy(),
         position=(column + 1).cpu().numpy(),
-        nll=torch.cat(nll).cpu().numpy(),
-        above=torch.cat(above).cpu().numpy(),
-        is_noisy=mask.cpu().numpy(),
-        posthoc={rate: torch.cat(values).cpu().numpy() for rate, values in posthoc.items()},
+        nll=nll[row * labels.shape[1] + column].cpu().numpy(),
+        above=above.cpu().numpy() if ranks else None,
+        is_noisy=is_noisy[row, column + 1].bool().cpu().numpy(),
+        posthoc={rate: values.cpu().numpy() for rate, values in posthoc.items()},
     )
+
+
+def _of_logits(logits, targets, error_rates, vocab_size, ranks) -> tuple[Tensor, Tensor | None, dict[float, Tensor]]:
+    """NLL of targets [n] at every position, 0 without a target; ranks and corrected NLL at those with one."""
+    nll, above, posthoc = [], [], {rate: [] for rate in error_rates}
+    step = max(1, _LOGITS_AT_ONCE // logits.shape[-1])
+    for z, y in zip(logits.split(step), targets.split(step), strict=True):
+        z = z.float()
+        nll.append(F.cross_entropy(z, y, ignore_index=IGNORE_INDEX, reduction="none"))
+        if not (ranks or error_rates):
+            continue
+        is_target = y != IGNORE_INDEX
+        z, y = z[is_target], y[is_target]
+        if ranks:
+            above.append((z[:, :vocab_size] > z.gather(-1, y.unsqueeze(-1))).sum(-1))
+        for rate in error_rates:
+            posthoc[rate].append(posthoc_nll(z, y, error_rate=rate, vocab_size=vocab_size))
+    return torch.cat(nll), torch.cat(above) if ranks else None, {rate: torch.cat(x) for rate, x in posthoc.items()}

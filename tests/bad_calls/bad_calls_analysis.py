@@ -13,11 +13,11 @@ from bad_readers import close, confirm, flag, ints, number, reals, text, whole
 from bad_values import pick
 from scipy.stats import beta
 
-from hf_noise.analysis.calibration import binary_entropy, calibration_floor, noisy_nll
 from hf_noise.analysis.error_rate import error_rate_from_ranks
+from hf_noise.analysis.nll_floor import binary_entropy, calibration_floor, noisy_nll
 from hf_noise.analysis.transition import anchor_transition, transition_error
 from hf_noise.losses.learned_rate import LearnedErrorRate
-from hf_noise.reports.tables import figure, markdown_table, percent
+from hf_noise.reports.tables import fixed, markdown_table, percent
 from hf_noise.trainers.audit import posterior
 from hf_noise.trainers.edm_augment import EDMAugment
 
@@ -194,7 +194,7 @@ def check_augmented(given: dict[str, Any], found: Any) -> None:
 # ---- tables
 
 
-def check_figure(given: dict[str, Any], found: Any) -> None:
+def check_fixed(given: dict[str, Any], found: Any) -> None:
     digits = whole(given["digits"], 0, 17)
     if given["value"] is None:
         confirm(found == "-", "dash")
@@ -254,8 +254,8 @@ TARGETS = [
     Target("trainers.EDMAugment", EDMAugment, lambda draw: dict(FIELDS), check_augment, weight=2),
     Target("trainers.EDMAugment.__call__", lambda **given: EDMAugment(seed=3)(**given), make_augmented,
            check_augmented, WORDS),
-    Target("reports.figure", figure, lambda draw: {"value": pick(draw, 0.5, None), "digits": pick(draw, 0, 3)},
-           check_figure,
+    Target("reports.fixed", fixed, lambda draw: {"value": pick(draw, 0.5, None), "digits": pick(draw, 0, 3)},
+           check_fixed,
            weight=0.5),
     Target("reports.percent", percent, lambda draw: {"share": pick(draw, 0.5, None)}, check_percent, weight=0.3),
     Target("reports.markdown_table", markdown_table, make_table, check_table, WORDS),

@@ -75,6 +75,12 @@ def test_gpt2(benchmark):
     assert all(row["figure"] == 0 for row in fused)
 
 
+def test_audit(benchmark):
+    _, rows = benchmark("audit")
+    assert rows["mean NLL, nano, V = 1024"]["passed"]
+    assert rows["audit / evaluate, nano, V = 1024"]["bar"] == "<= 1.3"
+
+
 def test_diffusion(benchmark):
     _, rows = benchmark("diffusion")
     equal = [what for what, row in rows.items() if row["bar"] == "equal"]

@@ -155,6 +155,25 @@ def checkpoint(tmp_path, noise):
 
 
 @pytest.fixture
+def weights(checkpoint):
+    """Reads the file of weights of the checkpoint, as bytes."""
+    return (checkpoint / "model.safetensors").read_bytes
+
+
+@pytest.fixture
+def change_weights(checkpoint):
+    """Makes of the checkpoint the next one of the same run."""
+    import safetensors.numpy
+
+    def change() -> None:
+        tensors = safetensors.numpy.load_file(checkpoint / "model.safetensors")
+        tensors = {name: tensor + 1 for name, tensor in tensors.items()}
+        safetensors.numpy.save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
+
+    return change
+
+
+@pytest.fixture
 def noisy_data(noise):
     """Eight rows of sixteen tokens with a noisy train split and a clean validation split."""
     import datasets

@@ -181,5 +181,6 @@ def test_a_model_without_noise_does_not_hide_a_data_set_of_the_same_name(client,
 
 def test_no_network_is_no_missing_noise(client, checkpoint, record):
     client.stop()
-    with pytest.raises(ConnectionError, match="'user/model'.*cannot be reached"):
-        load_noise("user/model")
+    for name in ("user/model", "nothere"):  # which may be the name of a folder, written wrongly
+        with pytest.raises(ConnectionError, match=f"'{name}'.*cannot be reached.*no file or folder '{name}' here"):
+            load_noise(name)

@@ -10,7 +10,6 @@ import shutil
 import datasets
 import numpy as np
 import pytest
-import safetensors.numpy
 from huggingface_hub import DatasetCard, HfApi, ModelCard, constants
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -20,17 +19,6 @@ from hf_noise.hub.push import push_checkpoint, push_data_folder, push_dataset
 from hf_noise.noise.describe import describe_noise
 
 REPO = "user/gpt2-tiny"
-
-
-def weights(checkpoint) -> bytes:
-    return (checkpoint / "model.safetensors").read_bytes()
-
-
-def change_weights(checkpoint) -> None:
-    """The next checkpoint of the same run."""
-    tensors = safetensors.numpy.load_file(checkpoint / "model.safetensors")
-    tensors = {name: tensor + 1 for name, tensor in tensors.items()}
-    safetensors.numpy.save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
 
 
 def test_one_commit_holds_weights_config_card_and_record(client, checkpoint, record):
@@ -47,9 +35,9 @@ def test_one_commit_holds_weights_config_card_and_record(client, checkpoint, rec
     assert {path.name: path.read_bytes() for path in checkpoint.iterdir()} == before
 
 
-def test_pickles_and_training_state_stay_at_home(client, checkpoint, record):
+def test_pickles_and_training_state_stay_at_home(client, checkpoint, record, weights):
     (checkpoint / "checkpoint-10").mkdir()
-    (checkpoint / "checkpoint-10" / "model.safetensors").write_bytes(weights(checkpoint))
+    (checkpoint / "checkpoint-10" / "model.safetensors").write_bytes(weights())
     (checkpoint / ".cache").mkdir()
     (checkpoint / ".cache" / "x.json").write_text("{}")
     (checkpoint / "run.json").write_text("{}")
@@ -105,10 +93,12 @@ def test_a_branch_and_a_private_repository(client, checkpoint, record):
 
 
 @pytest.mark.parametrize("kind", ["lfs-put", "commit"])
-def test_a_push_that_breaks_off_leaves_the_repository_and_can_be_repeated(client, checkpoint, record, kind):
+def test_a_push_that_breaks_off_leaves_the_repository_and_can_be_repeated(
+    client, checkpoint, record, kind, weights, change_weights
+):
     first = push_checkpoint(checkpoint, REPO, record=record)
     old = client.files(REPO)
-    change_weights(checkpoint)
+    change_weights()
     client.fail_next(kind, after_bytes=500)
     with pytest.raises(
         ConnectionError, match=rf"'{REPO}'.*cannot be reached.*its previous commit.*run the same push again"
@@ -117,19 +107,21 @@ def test_a_push_that_breaks_off_leaves_the_repository_and_can_be_repeated(client
     assert (client.head(REPO), client.files(REPO)) == (first.oid, old)
     client.heal()
     push_checkpoint(checkpoint, REPO, record=record)
-    assert client.files(REPO)["model.safetensors"] == weights(checkpoint)
+    assert client.files(REPO)["model.safetensors"] == weights()
     assert len(client.repo(REPO).commits) == 3
 
 
-def test_a_short_interruption_of_an_upload_is_bridged(client, checkpoint, record):
+def test_a_short_interruption_of_an_upload_is_bridged(client, checkpoint, record, weights):
     client.fail_next("lfs-put", after_bytes=100, times=2)
     push_checkpoint(checkpoint, REPO, record=record)
-    assert client.files(REPO)["model.safetensors"] == weights(checkpoint)
+    assert client.files(REPO)["model.safetensors"] == weights()
 
 
-def test_somebody_else_s_push_in_between_is_not_overwritten(client, checkpoint, record, monkeypatch):
+def test_somebody_else_s_push_in_between_is_not_overwritten(
+    client, checkpoint, record, monkeypatch, weights, change_weights
+):
     push_checkpoint(checkpoint, REPO, record=record)
-    change_weights(checkpoint)
+    change_weights()
     commit = HfApi.create_commit
 
     def late(self, repo_id, *arguments, **named):
@@ -146,9 +138,9 @@ def test_somebody_else_s_push_in_between_is_not_overwritten(client, checkpoint, 
         isinstance(raised.value.__cause__, HfHubHTTPError)
         and raised.value.__cause__.response.status_code == 412
     )
-    assert client.files(REPO)["model.safetensors"] != weights(checkpoint)
+    assert client.files(REPO)["model.safetensors"] != weights()
     push_checkpoint(checkpoint, REPO, record=record)
-    assert client.files(REPO)["model.safetensors"] == weights(checkpoint) and "theirs.txt" in client.files(
+    assert client.files(REPO)["model.safetensors"] == weights() and "theirs.txt" in client.files(
         REPO
     )
 

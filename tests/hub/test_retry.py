@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import safetensors.numpy
 from huggingface_hub import DatasetCard
 
 from hf_noise.hub.push import push_checkpoint, push_dataset
@@ -11,19 +10,8 @@ from hf_noise.hub.push import push_checkpoint, push_dataset
 REPO = "user/gpt2-tiny"
 
 
-def weights(checkpoint) -> bytes:
-    return (checkpoint / "model.safetensors").read_bytes()
-
-
-def change_weights(checkpoint) -> None:
-    """The next checkpoint of the same run."""
-    tensors = safetensors.numpy.load_file(checkpoint / "model.safetensors")
-    tensors = {name: tensor + 1 for name, tensor in tensors.items()}
-    safetensors.numpy.save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
-
-
 @pytest.mark.parametrize("status", [None, 502, 504])
-def test_a_commit_whose_answer_was_lost_is_not_made_twice(client, checkpoint, record, status):
+def test_a_commit_whose_answer_was_lost_is_not_made_twice(client, checkpoint, record, status, weights):
     """The connection breaks off, or a gateway gives up, after the Hub stored the commit."""
     if status is None:
         client.fail_next("commit-answer", times=1)
@@ -31,14 +19,16 @@ def test_a_commit_whose_answer_was_lost_is_not_made_twice(client, checkpoint, re
         client.refuse_next("commit-answer", status)
     info = push_checkpoint(checkpoint, REPO, record=record)
     assert info.oid == client.head(REPO) and len(client.repo(REPO).commits) == 2
-    assert client.files(REPO)["model.safetensors"] == weights(checkpoint)
+    assert client.files(REPO)["model.safetensors"] == weights()
     assert client.asked("commit") == 1
 
 
-def test_a_lost_answer_and_somebody_else_s_commit_are_told_apart(client, checkpoint, record, monkeypatch):
+def test_a_lost_answer_and_somebody_else_s_commit_are_told_apart(
+    client, checkpoint, record, monkeypatch, weights, change_weights
+):
     """The gateway gave up, and what the repository holds now is not ours."""
     push_checkpoint(checkpoint, REPO, record=record)
-    change_weights(checkpoint)
+    change_weights()
     commit = type(client).commit
 
     def theirs(self, repo, rev, lines):
@@ -49,18 +39,18 @@ def test_a_lost_answer_and_somebody_else_s_commit_are_told_apart(client, checkpo
     client.refuse_next("commit-answer", 504)
     with pytest.raises(RuntimeError, match="changed while this push was under way; nothing was overwritten"):
         push_checkpoint(checkpoint, REPO, record=record)
-    assert client.files(REPO)["model.safetensors"] != weights(checkpoint) and client.asked("commit") == 2
+    assert client.files(REPO)["model.safetensors"] != weights() and client.asked("commit") == 2
 
 
 @pytest.mark.parametrize(
     "step",
     ["create", "branch", "info", "tree", "validate-yaml", "preupload", "lfs-batch", "lfs-put", "lfs-verify", "commit"],
 )
-def test_what_the_hub_is_too_busy_for_is_asked_again(client, checkpoint, record, step, waits):
+def test_what_the_hub_is_too_busy_for_is_asked_again(client, checkpoint, record, step, waits, weights):
     for status in (429, 500, 503):
         client.refuse_next(step, status)
     push_checkpoint(checkpoint, REPO, record=record, revision="r1")
-    assert client.files(REPO, revision="r1")["model.safetensors"] == weights(checkpoint)
+    assert client.files(REPO, revision="r1")["model.safetensors"] == weights()
     assert len(client.repo(REPO).commits) == 2
     growing = [wait for wait in waits if wait >= 1]
     assert growing == [1, 2, 4]
@@ -76,9 +66,9 @@ def test_the_hub_says_how_long_to_wait(client, checkpoint, record, waits):
         push_checkpoint(checkpoint, REPO, record=record)
 
 
-def test_a_hub_that_stays_busy_is_given_up(client, checkpoint, record, waits):
+def test_a_hub_that_stays_busy_is_given_up(client, checkpoint, record, waits, change_weights):
     first = push_checkpoint(checkpoint, REPO, record=record)
-    change_weights(checkpoint)
+    change_weights()
     client.requests.clear()
     client.refuse_next("commit", 503, times=100, message="maintenance")
     with pytest.raises(RuntimeError, match="503, and still so after several tries: maintenance.*same push again"):

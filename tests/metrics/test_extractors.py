@@ -11,15 +11,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hf_noise.metrics import (
-    extractors,
     find_inception_weights,
     inception_extractor,
     inception_name,
+    inception_weights,
     judge_extractor,
     metric_name,
     weights_hash,
 )
-from hf_noise.metrics.extractors import _NAMES, INCEPTION_FILE
+from hf_noise.metrics.inception_weights import INCEPTION_FILE
+from hf_noise.metrics.words import FEATURE_METRICS
 
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (11, 1, 8, 8), dtype=np.uint8))
 MEAN, STD = [0.3], [0.25]
@@ -75,7 +76,7 @@ def test_what_a_metric_is_called(judge):
     assert metric_name("frechet", extractor) == "Frechet distance in judge features (resnet10-digits)"
     # The score is of probabilities, not of features.
     assert metric_name("inception_score", extractor) == "score exp(KL) of the judge's classes (resnet10-digits)"
-    for metric in _NAMES:
+    for metric in FEATURE_METRICS:
         name = metric_name(metric, extractor)
         assert "judge features (resnet10-digits)" in name or metric == "inception_score"
         assert "FID" not in name and "IS" not in name and "nception" not in name
@@ -128,13 +129,13 @@ def test_only_the_files_of_the_release_give_fid(weights, tmp_path, monkeypatch):
         assert not extractor.is_inception and extractor.name == inception_name(path)
         assert metric_name("frechet", extractor) == f"Frechet distance in Inception features (weights {short})"
         assert metric_name("inception_score", extractor) == f"score exp(KL) of Inception's classes (weights {short})"
-        for metric in _NAMES:
+        for metric in FEATURE_METRICS:
             name = metric_name(metric, extractor)
             assert short in name and "FID" not in name and "IS" not in name.split()
     # The release itself cannot be had here: another file in its place.
-    monkeypatch.setattr(extractors, "INCEPTION_SHA256", hashlib.sha256(named.read_bytes()).hexdigest())
+    monkeypatch.setattr(inception_weights, "INCEPTION_SHA256", hashlib.sha256(named.read_bytes()).hexdigest())
     extractor = inception_extractor(named)
-    assert extractor.is_inception and extractor.weights == extractors.INCEPTION_SHA256
+    assert extractor.is_inception and extractor.weights == inception_weights.INCEPTION_SHA256
     assert [metric_name(name, extractor) for name in ("frechet", "classwise_frechet", "inception_score")] == [
         "FID", "CW-FID", "IS",
     ]  # fmt: skip
@@ -220,5 +221,5 @@ def test_where_weights_are_looked_for(tmp_path, monkeypatch):
         find_inception_weights(tmp_path)
     with pytest.raises(FileNotFoundError, match="neither a file nor a folder nor a Hub id"):
         find_inception_weights(tmp_path / "gone.pth")
-    with pytest.raises(FileNotFoundError, match="someone/inception: none of .* from the Hub"):
+    with pytest.raises(FileNotFoundError, match="someone/inception: there is no such file or folder here, .* Hub"):
         find_inception_weights("someone/inception")

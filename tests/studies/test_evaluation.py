@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from hf_noise.data.digits import digits
 from hf_noise.diffusion import EDMHeunScheduler, EDMPipeline
-from hf_noise.metrics import extractors, judge_extractor, mixture_reference
+from hf_noise.metrics import extractors, inception_weights, judge_extractor, mixture_reference
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.image import image_classifier
 from hf_noise.noise import LabelFlips
@@ -229,7 +229,7 @@ def test_inception_with_other_weights_and_with_those_of_the_release(study, tmp_p
     assert f"Frechet distance in Inception features (weights {digest[:8]})" in printed and "FID" not in printed
     dry = main("--output", tmp_path / "other", *arguments, "--dry_run")
     assert f"distances in: Inception features (weights {digest[:8]}), which are not those of FID" in dry
-    monkeypatch.setattr(extractors, "INCEPTION_SHA256", digest)
+    monkeypatch.setattr(inception_weights, "INCEPTION_SHA256", digest)
     with pytest.warns(UserWarning, match="rows of 64 features in the smallest class"):
         printed = main("--output", tmp_path / "release", *arguments)
     assert "distances in: Inception features (FID)" in main("--output", tmp_path / "x", *arguments, "--dry_run")

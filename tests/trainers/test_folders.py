@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from hf_noise.reports.atomic import fsync_folder, is_alive, sweep_temporaries, temporary_beside, write_atomic
+from hf_noise.atomic import fsync_folder, is_alive, sweep_temporaries, temporary_beside, write_atomic
 from hf_noise.trainers.folders import LOCK_FILE, claim_folder, claimed, locked, refuse_other, release_folder
 
 DEAD = 2**22 + 1  # above the largest number of a process

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hf_noise.losses import posthoc_nll
-from hf_noise.trainers import scoring
+from hf_noise.trainers import audit, scoring
 from hf_noise.trainers.scoring import TokenScores, score_batches, score_tokens
 
 RAGGED = (16, 3, 9)
@@ -38,13 +38,31 @@ def test_scores_worked_out_by_hand(tiny_gpt2, random_rows, noise):
 def test_batch_size_and_chunks_change_nothing(tiny_gpt2, random_rows, noise, monkeypatch):
     model, rows = tiny_gpt2(), random_rows(7, RAGGED)
     one, three = (score_tokens(model, rows, noise=noise, error_rates=(0.3,), batch_size=size) for size in (1, 3))
-    monkeypatch.setattr(scoring, "_TOKENS_AT_ONCE", 5)
+    monkeypatch.setattr(scoring, "_LOGITS_AT_ONCE", 5 * 64 + 1)  # five tokens
     chunked = score_tokens(model, rows, noise=noise, error_rates=(0.3,), batch_size=7)
     for other in (three, chunked):
         np.testing.assert_allclose(other.nll, one.nll, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(other.posthoc[0.3], one.posthoc[0.3], rtol=1e-4, atol=1e-5)
         for name in ("sample_id", "position", "above", "is_noisy"):
             assert np.array_equal(getattr(other, name), getattr(one, name))
+
+
+def test_without_ranks_all_else_is_the_same(tiny_gpt2, random_rows, noise):
+    model, rows = tiny_gpt2(), random_rows(7, RAGGED)
+    with_ranks, without = (
+        score_tokens(model, rows, noise=noise, error_rates=(0.3,), batch_size=3, ranks=ranks) for ranks in (True, False)
+    )
+    assert without.above is None and with_ranks.above.any()
+    for name in ("sample_id", "position", "nll", "is_noisy"):
+        assert np.array_equal(getattr(without, name), getattr(with_ranks, name))
+    assert np.array_equal(without.posthoc[0.3], with_ranks.posthoc[0.3])
+
+
+def test_an_audit_asks_for_no_ranks(tiny_gpt2, random_rows, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(audit, "score_batches", lambda *args, **kwargs: asked.append(kwargs) or iter(()))
+    audit.audit_tokens(tiny_gpt2(), random_rows(2), tmp_path / "audit.parquet", error_rate=0.1)
+    assert [kwargs["ranks"] for kwargs in asked] == [False]
 
 
 def test_rows_may_bring_their_own_noise_or_none(tiny_gpt2, random_rows, noise):

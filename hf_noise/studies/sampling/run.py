@@ -13,10 +13,10 @@ import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
+from hf_noise.atomic import sweep_temporaries, temporary_beside, write_atomic
 from hf_noise.diffusion import EDMPipeline
 from hf_noise.diffusion.pipeline_edm import image_generators
 from hf_noise.metrics import weights_hash
-from hf_noise.reports.atomic import sweep_temporaries, temporary_beside, write_atomic
 from hf_noise.reports.provenance import portable
 from hf_noise.studies.launch import take_back_cores
 from hf_noise.studies.sampling.study import KEPT, SETTINGS_FILE, UNIFORM, Settings, check_folder

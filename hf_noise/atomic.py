@@ -8,9 +8,11 @@ import hashlib
 import os
 import platform
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["fsync_folder", "is_alive", "sweep_temporaries", "temporary_beside", "write_atomic"]
+__all__ = ["fsync_folder", "is_alive", "replaced_whole", "sweep_temporaries", "temporary_beside", "write_atomic"]
 
 # name, machine if told, process; see `temporary_beside`.
 _TEMPORARY = re.compile(r"\..+?(?:\.(?P<machine>[0-9a-f]{8}))?\.(?P<process>\d+)\.tmp")
@@ -28,24 +30,41 @@ def temporary_beside(path: str | os.PathLike) -> Path:
     return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.tmp")
 
 
-def write_atomic(path: str | os.PathLike, text: str) -> Path:
-    """Write UTF-8 text beside `path`, then rename: readers see the old file or the new one, never a half.
+@contextmanager
+def replaced_whole(path: str | os.PathLike) -> Iterator[Path]:
+    """Where to write what becomes `path` when the block ends: readers see the old file or the new one, never a half.
 
-    Text and name are on the disk when it returns; parent folders are made.
+    If the block raises, the old file stays and nothing else does. Content and name are on the disk afterwards; parent
+    folders are made.
+
+    >>> with replaced_whole("figure.png") as unfinished:  # doctest: +SKIP
+    ...     fig.savefig(unfinished, format="png")
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        _fsync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     fsync_folder(path.parent)
-    return path
+
+
+def write_atomic(path: str | os.PathLike, text: str) -> Path:
+    """Write UTF-8 text as `replaced_whole` does, and return the path."""
+    with replaced_whole(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def fsync_folder(folder: str | os.PathLike) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from hf_noise.analysis.calibration import binary_entropy, calibration_floor, noisy_nll
+from hf_noise.analysis.nll_floor import binary_entropy, calibration_floor, noisy_nll
 
 #: Clean NLL and vocabulary of GPT-2 124M in paper A, table 8.
 CLEAN, VOCABULARY = 2.8650, 50257

@@ -1,0 +1,150 @@
+"""What every metric of a record is called: in a sentence, at the head of a column, on which split, in which unit.
+
+Cards, tables and figures ask here. Nothing is computed and nothing heavy imported, so that they may. A new metric is
+one line of `METRICS`, or of `FEATURE_METRICS` if its name depends on the features that it is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["FEATURE_METRICS", "METRICS", "FeatureMetric", "Metric", "name_of", "split_of"]
+
+_SHARE = "share"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of a `RunRecord`.
+
+    Attributes:
+        key: in `RunRecord.metrics`.
+        name: as a card says it, in full.
+        label: as a table or an axis says it, short.
+        split: of the data that it is measured on, "train", "validation" or "test"; None of generated images.
+        unit: "nats", "nats per token", "share" for what lies in [0, 1] and is shown in percent, "" for none.
+        better: "lower" or "higher" where one is, "" where it tells and does not judge.
+    """
+
+    key: str
+    name: str
+    label: str
+    split: str | None
+    unit: str = ""
+    better: Literal["lower", "higher", ""] = ""
+
+    @property
+    def heading(self) -> str:
+        """The head of its column: with the percent sign where a share is shown in percent."""
+        return f"{self.label}, %" if self.unit == _SHARE else self.label
+
+
+@dataclass(frozen=True)
+class FeatureMetric:
+    """A metric of images that is made of features: of Inception it has a name of its own, of others it says of what.
+
+    Attributes:
+        keys: in `RunRecord.metrics`, of Inception's features and of any other.
+        of_inception: its name there.
+        of_other: its name otherwise; {features} or {classes} stand for what it is made of.
+        better: as of a `Metric`.
+    """
+
+    keys: tuple[str, str]
+    of_inception: str
+    of_other: str
+    better: Literal["lower", "higher"]
+
+
+_NATS, _TOKENS = "nats", "nats per token"
+_ALL_LEVELS = "on noised test images, clean labels, all noise levels of training"
+
+#: By key, in the order of a card. A metric that is not here is shown under its key, and after these.
+METRICS: Mapping[str, Metric] = {metric.key: metric for metric in (
+    Metric("validation_nll", "NLL, clean validation targets", "validation NLL, clean", "validation", _TOKENS, "lower"),
+    Metric("validation_perplexity", "perplexity, clean validation targets", "perplexity", "validation", "", "lower"),
+    Metric("train_nll_noisy", "NLL, training targets as trained on (noisy)", "train NLL, noisy", "train", _TOKENS),
+    Metric("train_nll_clean", "NLL, training targets left clean", "its clean targets", "train", _TOKENS, "lower"),
+    Metric("train_nll_corrupted", "NLL, training targets replaced", "its corrupted targets", "train", _TOKENS),
+    Metric("validation_nll_posthoc", "NLL, clean validation targets, corrected afterwards (e known)",
+           "plain, corrected afterwards", "validation", _TOKENS, "lower"),
+    Metric("validation_nll_posthoc_estimated", "NLL, clean validation targets, corrected afterwards (e estimated)",
+           "the same, e estimated", "validation", _TOKENS, "lower"),
+    Metric("learned_error_rate", "e as learned with the model", "e learned", "train"),
+    Metric("error_rate_by_ranks", "e as estimated from the ranks of the targets", "e by ranks", "train"),
+    Metric("audit_auroc", "AUROC of the posterior that a target is clean", "audit AUROC", "train", "", "higher"),
+    Metric("audit_ece", "calibration error (ECE) of that posterior", "audit ECE", "train", "", "lower"),
+    Metric("audit_brier", "Brier score of that posterior", "audit Brier", "train", "", "lower"),
+    Metric("test_accuracy", "accuracy, clean test labels", "test accuracy", "test", _SHARE, "higher"),
+    Metric("test_nll", "NLL, clean test labels", "test NLL", "test", _NATS, "lower"),
+    Metric("test_ece", "calibration error (ECE), clean test labels", "ECE", "test", "", "lower"),
+    Metric("successor_rate", "share of predictions equal to (y + 1) mod C", "predicts y + 1", "test", _SHARE, "lower"),
+    Metric("marginal_kl", "KL of the predicted from the true marginal of labels", "KL of marginal", "test", _NATS,
+           "lower"),
+    Metric("marginal_tv", "total variation of these marginals", "TV", "test", "", "lower"),
+    Metric("train_accuracy_trained_labels", "accuracy on training images, labels as trained on", "train: as trained",
+           "train", _SHARE),
+    Metric("train_accuracy_clean_labels", "accuracy on training images, clean labels", "train: clean labels", "train",
+           _SHARE, "higher"),
+    Metric("label_consistency", "share of generated images that a judge gives the class they were asked for",
+           "consistency", None, _SHARE, "higher"),
+    Metric("judge_test_accuracy", "accuracy of that judge, clean real test images", "judge on real test images", "test",
+           _SHARE, "higher"),
+    Metric("test_loss", "EDM loss on test images with clean labels, averaged weights", "loss on test images", "test",
+           "", "lower"),
+    Metric("test_loss_raw", "EDM loss on test images with clean labels, raw weights", "the same, raw weights", "test",
+           "", "lower"),
+    Metric("accuracy", f"accuracy {_ALL_LEVELS}", "accuracy", "test", _SHARE, "higher"),
+    Metric("nll", f"NLL {_ALL_LEVELS}", "NLL", "test", _NATS, "lower"),
+    Metric("transition_mean_absolute_error", "mean absolute error of T", "T: mean error", "train", "", "lower"),
+    Metric("transition_worst_row", "total variation between true and used T, worst row", "T: worst row (TV)", "train",
+           "", "lower"),
+    Metric("memorised", "share of the wrong training labels that it gives back", "memorised", "train", _SHARE, "lower"),
+)}  # fmt: skip
+
+#: By the name of their function; see `hf_noise.metrics.metric_name`.
+FEATURE_METRICS: Mapping[str, FeatureMetric] = {
+    "frechet": FeatureMetric(("fid", "frechet_distance"), "FID", "Frechet distance in {features}", "lower"),
+    "classwise_frechet": FeatureMetric(
+        ("cw_fid", "cw_frechet_distance"), "CW-FID", "class-wise Frechet distance in {features}", "lower"
+    ),
+    "inception_score": FeatureMetric(
+        ("inception_score", "judge_score"), "IS", "score exp(KL) of {classes}", "higher"
+    ),
+    "density": FeatureMetric(
+        ("density", "density"), "density in Inception features", "density in {features}", "higher"
+    ),
+    "coverage": FeatureMetric(
+        ("coverage", "coverage"), "coverage in Inception features", "coverage in {features}", "higher"
+    ),
+    "classwise_density": FeatureMetric(
+        ("cw_density", "cw_density"), "CW-density in Inception features", "class-wise density in {features}", "higher"
+    ),
+    "classwise_coverage": FeatureMetric(
+        ("cw_coverage", "cw_coverage"), "CW-coverage in Inception features", "class-wise coverage in {features}",
+        "higher",
+    ),
+}  # fmt: skip
+
+# Of a key that is not in METRICS, such as "accuracy_sigma0.5", by its beginning. All others are of the training data,
+# which distances of generated images are measured from, too.
+_BEGINNINGS = {
+    "validation": "validation", "test": "test", "successor": "test", "marginal": "test", "judge_test": "test",
+    "accuracy": "test", "nll": "test", "label_consistency": None,
+}  # fmt: skip
+
+
+def name_of(key: str, metric: Mapping[str, Any] | None = None) -> str:
+    """The full name of a metric: ours, else the one that its entry in the record brings, else its key in words."""
+    if key in METRICS:
+        return METRICS[key].name
+    return (metric or {}).get("name", key.replace("_", " "))
+
+
+def split_of(key: str) -> str | None:
+    """The split that a metric is measured on, None of generated images."""
+    if key in METRICS:
+        return METRICS[key].split
+    return next((split for beginning, split in _BEGINNINGS.items() if key.startswith(beginning)), "train")
