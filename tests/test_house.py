@@ -26,7 +26,6 @@ LONG_SIGNATURES = {
 BEING_MOVED = {
     "hf_noise/models/time_classifier.py",
     "hf_noise/models/time_classifier.py:TimeDependentClassifier.__init__()",
-    "hf_noise/noise/labels.py",
     "hf_noise/trainers/edm.py",
     "hf_noise/trainers/edm.py:EDMTrainer.__init__()",
 }

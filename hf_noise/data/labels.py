@@ -14,10 +14,10 @@ from datasets import ClassLabel, Features, IterableDataset, Value
 from hf_noise.data.builder import NoisyDataBuilder, NoisyDataConfig
 from hf_noise.data.columns import check_same_classes
 from hf_noise.data.reading import CorpusError, check_column, with_features
-from hf_noise.data.settings import check_flags, check_names, check_pairs
+from hf_noise.data.settings import check_flags, check_pairs
 from hf_noise.data.sources import Source, find_splits, source_identity
 from hf_noise.noise import HumanLabels, LabelFlips
-from hf_noise.noise.labels import LABEL_PROTOCOLS
+from hf_noise.noise.base import Unit
 
 __all__ = [
     "SHARD_BYTES",
@@ -57,6 +57,13 @@ class NoisyLabelsConfig(NoisyDataConfig):
     """
 
     UNITS: ClassVar[str] = "labels"
+    NOISE_UNITS: ClassVar[tuple[Unit, ...]] = ("labels",)
+    DEFAULT_PROTOCOL: ClassVar[str | None] = "symmetric"
+    OTHER_PROTOCOLS: ClassVar[str] = "human:<name> for the labels in a column human_<name>"
+    SETTINGS: ClassVar[Mapping[str, str]] = {
+        **NoisyDataConfig.SETTINGS, "mapping": "pairs", "num_classes": "num_classes",
+        "allow_adversarial": "allow_adversarial",
+    }  # fmt: skip
     #: Paper C's wrong classes for this data set.
     PAIRS: ClassVar[Mapping[int, int] | None] = None
 
@@ -77,15 +84,15 @@ class NoisyLabelsConfig(NoisyDataConfig):
     def ratio(self) -> float | None:
         return super().ratio if self.human is None else None
 
+    def check_protocol(self) -> None:
+        if self.human is None:
+            super().check_protocol()
+        elif self.protocol_kwargs:
+            raise TypeError(f"protocol={self.protocol!r} takes the labels that people gave, and no protocol_kwargs")
+
     def check(self) -> None:
-        check_names(self, "protocol")
         super().check()
         check_flags(self, "allow_adversarial", "allow_missing_classes")
-        if self.protocol not in (None, *LABEL_PROTOCOLS) and not self.human:
-            raise ValueError(
-                f"protocol must be one of {', '.join(LABEL_PROTOCOLS)}, or human:<name> for the labels in a column "
-                f"human_<name>, got {self.protocol!r}"
-            )
         if self.pairs is not None:
             if self.protocol != "pairs":
                 raise ValueError(f'pairs= belongs to protocol="pairs", got protocol={self.protocol!r}')
@@ -132,11 +139,11 @@ class NoisyLabelsConfig(NoisyDataConfig):
 
     def flips(self, num_classes: int) -> LabelFlips:
         """The noise that these settings mean for so many classes; not for labels that people gave."""
-        settings = {"ratio": self.r, "error_rate": self.error_rate, "num_classes": num_classes, "seed": self.seed,
-                    "allow_adversarial": self.allow_adversarial}  # fmt: skip
-        if self.protocol == "pairs":
-            return LabelFlips.pairs(self.pairs or self.PAIRS, **settings)
-        return getattr(LabelFlips, self.protocol or "symmetric")(**settings)
+        return LabelFlips.named(
+            self.protocol or "symmetric", known={"mapping": self.PAIRS}, mapping=self.pairs, ratio=self.r,
+            error_rate=self.error_rate, num_classes=num_classes, seed=self.seed,
+            allow_adversarial=self.allow_adversarial, **(self.protocol_kwargs or {}),
+        )  # fmt: skip
 
 
 class NoisyLabelsBuilder(NoisyDataBuilder):

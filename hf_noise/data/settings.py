@@ -12,8 +12,8 @@ from datasets import BuilderConfig
 
 from hf_noise.noise.checks import check_count, check_flag
 
-__all__ = ["check_flags", "check_name", "check_names", "check_pairs", "check_places", "check_settings",
-           "check_sizes", "names_of"]  # fmt: skip
+__all__ = ["check_flags", "check_keywords", "check_name", "check_names", "check_pairs", "check_places",
+           "check_settings", "check_sizes", "names_of"]  # fmt: skip
 
 
 def check_settings(builder: str, config: type, settings: Iterable[str]) -> None:
@@ -42,6 +42,15 @@ def check_flags(config: Any, *fields: str) -> None:
     """Make booleans of these settings, or raise TypeError: they are True or False, NumPy's too."""
     for field in fields:
         setattr(config, field, check_flag(field, getattr(config, field)))
+
+
+def check_keywords(given: Any) -> dict[str, Any] | None:
+    """`protocol_kwargs` as a dictionary, None for none; TypeError unless it maps names to settings."""
+    if given is None:
+        return None
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise TypeError(f'protocol_kwargs must be settings by name, such as {{"boost_mass": 0.2}}, got {given!r:.80}')
+    return dict(given)
 
 
 def check_places(config: Any, *fields: str) -> None:

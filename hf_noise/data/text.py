@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import DatasetInfo, Features, IterableDataset, List, SplitGenerator, Value
+from datasets import DatasetInfo, Features, IterableDataset, SplitGenerator, Value
 
-from hf_noise.data.builder import NoisyTokensBuilder, NoisyTokensConfig, first_sample_id
+from hf_noise.data.builder import first_sample_id
 from hf_noise.data.embedded import DOCS_TEXT
 from hf_noise.data.held_out import check_apart, held_out_files, is_held_out
 from hf_noise.data.packing import Packing, check_block_size
@@ -20,9 +20,10 @@ from hf_noise.data.reading import CorpusError, Shard, check_column, file_names, 
 from hf_noise.data.settings import check_names
 from hf_noise.data.sources import Source, find_source
 from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity, vocabulary_size
+from hf_noise.data.tokens import NoisyTokensBuilder, NoisyTokensConfig
 from hf_noise.noise.checks import check_real
 
-__all__ = ["PackedTextBuilder", "PackedTextConfig", "token_lists"]
+__all__ = ["PackedTextBuilder", "PackedTextConfig"]
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +99,11 @@ class PackedTextConfig(NoisyTokensConfig):
 
 class PackedTextBuilder(NoisyTokensBuilder):
     """Columns: `input_ids` [L] int32 the clean context, `labels` [L] int32 the noisy targets (index t is predicted
-    from the tokens before t), `clean_labels` [L] int32, `is_noisy` [L] bool, `sample_id` int64."""
+    from the tokens before t), `clean_labels` [L] int32, `is_noisy` [L] bool, `sample_id` int64.
+
+    Documents of noise are noise as context and as target: `is_noisy` is True along the whole row. They come after the
+    rows of text, so that there is no `clean_labels`; or, with `protocol_kwargs={"placement": "replace"}`, in the place
+    of some, with `clean_input_ids` and `clean_labels`."""
 
     BUILDER_CONFIG_CLASS = PackedTextConfig
 
@@ -125,15 +130,10 @@ class PackedTextBuilder(NoisyTokensBuilder):
 
     def _info(self) -> DatasetInfo:
         self.config.check()
-        tokens = List(Value("int32"), length=self.config.block_size)
-        return self.describe(
-            Features(
-                {
-                    "input_ids": tokens, "labels": tokens, "clean_labels": tokens,
-                    "is_noisy": List(Value("bool"), length=self.config.block_size), "sample_id": Value("int64"),
-                }
-            )
-        )
+        return self.describe(self.row_features(self.config.block_size))
+
+    def end_of_text(self) -> int | None:
+        return self.tokenizer.eos_token_id
 
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
         config, source = self.config, self.config.found_source()
@@ -192,6 +192,8 @@ class PackedTextBuilder(NoisyTokensBuilder):
             raise CorpusError(
                 f"the {split} split of {source.name!r} {block if has_text else lacks}; {remedy}"
             )
+        # Of a tuple `datasets` makes no parts: how much noise is added is known once all rows are counted.
+        shards = tuple(shards) if self.config.adds_rows else shards
         return SplitGenerator(name=split, gen_kwargs={"shards": shards, "split": split, **chosen})
 
     def check_all_written(self, splits: list[str]) -> None:
@@ -209,7 +211,7 @@ class PackedTextBuilder(NoisyTokensBuilder):
     def _generate_tables(
         self, shards: list[Shard], split: str, held_out: bool | None, held_files: frozenset[str] | None
     ) -> Iterator[tuple[tuple[int, int], pa.Table]]:
-        tokens = dropped = 0
+        tokens = dropped = rows = 0
         for shard in shards:
             packing = Packing(self.tokenizer, self.config.block_size)
             sample = first_sample_id(split, shard.index)
@@ -218,22 +220,17 @@ class PackedTextBuilder(NoisyTokensBuilder):
                 sample += len(block)
                 yield (shard.index, number), pa.table(self.columns(block, ids, split))
             packing.log(f"{split} shard {shard.index}")
-            tokens, dropped = tokens + packing.tokens, dropped + packing.dropped
+            tokens, dropped, rows = tokens + packing.tokens, dropped + packing.dropped, rows + packing.rows_made
         if dropped > _MOST_DROPPED * tokens:
             logger.warning(
                 "%s: %d of %d tokens (%.1f%%) are in no row, because each of the %d shards read here drops what is "
                 "left after its last row of %d; a smaller block_size=, or fewer and larger files, lose less",
                 split, dropped, tokens, 100 * dropped / tokens, len(shards), self.config.block_size,
             )
-
-    def columns(self, block: np.ndarray, ids: np.ndarray, split: str) -> dict[str, pa.Array]:
-        """The columns of some packed rows: int32 [n, L] and their sample ids, int64 [n]."""
-        labels, is_noisy = self.noise_of(split)(block, sample=ids, epoch=self.config.epoch)
-        clean = token_lists(block)
-        return {
-            "input_ids": clean, "labels": token_lists(labels), "clean_labels": clean,
-            "is_noisy": token_lists(is_noisy), "sample_id": pa.array(ids),
-        }
+        if self.config.adds_rows:
+            after = 1 + max(shard.index for shard in shards)
+            added = self.noise_rows(split, rows, first_sample_id(split, after), self.config.block_size)
+            yield from (((after, number), pa.table(columns)) for number, columns in enumerate(added))
 
     def _texts(
         self, shard: Shard, held_out: bool | None, held_files: frozenset[str] | None, batch_size: int = _BATCH
@@ -246,8 +243,3 @@ class PackedTextBuilder(NoisyTokensBuilder):
             if held_out is not None and by_file is None:
                 texts = [text for text in texts if is_held_out(text, share) == held_out]
             yield texts
-
-
-def token_lists(rows: np.ndarray) -> pa.FixedSizeListArray:
-    """Rows [n, L] as an Arrow column of lists of fixed length."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])

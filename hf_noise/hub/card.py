@@ -19,7 +19,7 @@ from hf_noise.hub import render
 from hf_noise.hub.data_card import data_card
 from hf_noise.hub.usage import adapter_metadata, is_place, load_model, noise_usage
 from hf_noise.metrics.words import METRICS, name_of, split_of
-from hf_noise.noise.block import noise_block, noise_sentence
+from hf_noise.noise.block import as_noise, noise_block, noise_sentence
 from hf_noise.objectives.base import objective_of_record
 from hf_noise.reports.markdown import code, fenced, table, text
 from hf_noise.reports.record import DataRecord, Record, RunRecord, read_records, write_atomic
@@ -97,6 +97,7 @@ def model_card(
         noise_sentence=text(noise_sentence(block | {"config": config})),
         is_noisy=bool(block.get("alpha", block.get("e", True))),
         is_drawn="seed" in block,
+        is_of_documents=as_noise(config).unit == "documents",
         results=_results(record),
         noise_table=render.pairs(_noise_rows(record)),
         loss_sentence=_loss_sentence(record),

@@ -97,6 +97,11 @@ class Corrected(Objective):
                 'loss="corrected" would correct for e = 0, which is nothing: the rows say that no noise was added to '
                 'them (r = 0), not how much of them is wrong; give error_rate= a number (0 if meant) or "learned"'
             )
+        if run.noise.mixture_rate is None:
+            raise ValueError(
+                f'error_rate="known" takes the weight of uniform noise in the targets, and {type(run.noise).__name__} '
+                'mixes no uniform distribution in; give error_rate= a number, "learned", or loss="nll"'
+            )
         return CorrectedNLL(check_error_rate(run.noise.mixture_rate), vocab_size, "known")
 
     def claims(self) -> dict[str, Any]:

@@ -155,8 +155,8 @@ def check_rates(runs: Iterable[Any], settings: ImageSettings) -> None:
 
 def drawn_noise(run: Any, settings: ImageSettings, classes: int) -> LabelFlips:
     """The noise of a run that the trainer draws. Raises ValueError: the data cannot have it."""
-    common = {"ratio": run.ratio, "num_classes": classes, "seed": run.seed, "redraw": settings.redraw,
-              "allow_adversarial": settings.allow_adversarial}  # fmt: skip
-    if run.protocol == "pairs":
-        return LabelFlips.pairs(settings.similar_classes(), **common)
-    return getattr(LabelFlips, run.protocol if run.ratio else "symmetric")(**common)
+    return LabelFlips.named(
+        run.protocol if run.ratio or run.protocol == "pairs" else "symmetric",
+        known={"mapping": settings.similar_classes()}, ratio=run.ratio, num_classes=classes, seed=run.seed,
+        redraw=settings.redraw, allow_adversarial=settings.allow_adversarial,
+    )  # fmt: skip

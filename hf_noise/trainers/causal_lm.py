@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hf_noise.losses.nll import HAS_FUSED, shift_targets
-from hf_noise.noise import UniformTokens
+from hf_noise.noise import Noise
 from hf_noise.noise.checks import check_flag
 from hf_noise.objectives.base import Objective
 from hf_noise.trainers.collate import forward_names, text_config
@@ -37,9 +37,10 @@ class CausalLMTrainer(TokenTrainer):
     [N, 2], the NLL of each row and its number of targets.
 
     Args:
-        noise: what the training targets suffer. It is written into the model's config (`hf_noise`) and so into every
-            checkpoint. With rows that have an `is_noisy` column it is only recorded, not drawn again. A data set made
-            by `load_dataset("hf_noise/...")` brings its own.
+        noise: what the training targets suffer: any noise on tokens; or documents of noise among the rows, which are
+            trained on as they are. It is written into the model's config (`hf_noise`) and so into every checkpoint.
+            With rows that have an `is_noisy` column, as documents need, it is only recorded, not drawn again. A data
+            set made by `load_dataset("hf_noise/...")` brings its own.
         loss: "nll", "corrected" for `hf_noise.losses.corrected_nll`, or any objective on tokens, such as
             `hf_noise.objectives.Corrected("learned")` or its name. It is written into the config beside the noise
             (`hf_noise_objective`).
@@ -63,7 +64,7 @@ class CausalLMTrainer(TokenTrainer):
         model: Any = None,
         args: Any = None,
         *,
-        noise: UniformTokens | None = None,
+        noise: Noise | None = None,
         loss: Literal["nll", "corrected"] | str | Objective = "nll",
         error_rate: float | Literal["known", "learned"] = "known",
         fused_loss: bool | None = None,

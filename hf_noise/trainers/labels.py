@@ -35,7 +35,7 @@ class LabelTrainer(ObjectiveTrainer):
     """
 
     unit = "labels"
-    noise_kinds = (LabelFlips, HumanLabels)
+    noise_units = ("labels",)
     other_noise = "see hf_noise.noise for noise on labels"
 
     def __init__(self, model: Any, args: Any, **kwargs: Any):
@@ -62,8 +62,6 @@ class LabelTrainer(ObjectiveTrainer):
         """C of the model."""
         return self.model.config.num_labels
 
-    def none_of(self, noise: LabelFlips | HumanLabels) -> LabelFlips:
-        return LabelFlips.symmetric(ratio=0.0, num_classes=noise.num_classes, seed=getattr(noise, "seed", 0))
 
     def check_noise(self, noise: LabelFlips | HumanLabels) -> None:
         if noise.num_classes != self.num_classes:
@@ -78,8 +76,9 @@ class LabelTrainer(ObjectiveTrainer):
             return labels, inputs["clean_labels"], inputs["is_noisy"].bool()
         if not draw or self.noise is None:
             return labels, labels, torch.zeros_like(labels, dtype=torch.bool)
-        if isinstance(self.noise, HumanLabels):
-            raise ValueError("HumanLabels cannot be drawn: rows need the columns labels, clean_labels and is_noisy")
+        if not self.noise.draws_targets:
+            name = type(self.noise).__name__
+            raise ValueError(f"{name} cannot be drawn: rows need the columns labels, clean_labels and is_noisy")
         noisy, is_noisy = self.noise(labels, sample_ids(inputs), self.epoch)
         return noisy, labels, is_noisy
 

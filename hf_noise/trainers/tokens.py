@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_noise.losses.nll import IGNORE_INDEX
-from hf_noise.noise import UniformTokens
-from hf_noise.noise.tokens_torch import corrupt
+from hf_noise.noise import Noise
 from hf_noise.objectives.base import Objective, objective_named
 from hf_noise.objectives.tokens import Corrected
 from hf_noise.trainers.arguments import check_given
@@ -53,8 +52,8 @@ class TokenTrainer(ObjectiveTrainer):
     """
 
     unit = "tokens"
-    noise_kinds = (UniformTokens,)
-    other_noise = "document noise is part of the data, see its rows() and order()"
+    noise_units = ("tokens", "documents")
+    other_noise = "see hf_noise.noise for noise on tokens"
     #: Whether a target is predicted from what stands before it, so that padding must be none's only context.
     is_causal = False
 
@@ -63,7 +62,7 @@ class TokenTrainer(ObjectiveTrainer):
         model: Any,
         args: Any,
         *,
-        noise: UniformTokens | None,
+        noise: Noise | None,
         loss: str | Objective = "nll",
         error_rate: float | Literal["known", "learned"] = "known",
         **kwargs: Any,
@@ -90,7 +89,7 @@ class TokenTrainer(ObjectiveTrainer):
         """Targets [B, L] of the logits at each position, -100 for none, and their mask; here the labels themselves."""
         return labels, is_noisy
 
-    def check_noise(self, noise: UniformTokens) -> None:
+    def check_noise(self, noise: Noise) -> None:
         known = self._vocab_size
         if noise.vocab_size > known:
             what = "the noise draws" if noise.error_rate else "the tokenizer of the rows has"
@@ -108,6 +107,11 @@ class TokenTrainer(ObjectiveTrainer):
             return labels, inputs["is_noisy"].bool()
         if not draw or self.noise is None or self.noise.error_rate == 0:
             return labels, None
+        if not self.noise.draws_targets:
+            raise ValueError(
+                f"{type(self.noise).__name__} is no noise on targets and cannot be drawn here; rows bring it, with "
+                "is_noisy"
+            )
         if "sample_id" not in inputs:
             raise ValueError(
                 "dynamic noise needs the column `sample_id`, the stable index of each row; rows have "
@@ -118,7 +122,7 @@ class TokenTrainer(ObjectiveTrainer):
         if labels.device.type == "cpu" and not self.args.torch_compile:
             # The same draws; NumPy takes half the time of so many small operations of torch.
             return tuple(map(torch.from_numpy, self.noise(labels.numpy(), sample.numpy(), self.epoch)))
-        return corrupt(self.noise, labels, sample, self.epoch, compiled=self.args.torch_compile)
+        return self.noise.on_device(labels, sample, self.epoch, compiled=self.args.torch_compile)
 
     def network_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The columns of a batch that the model's forward takes."""

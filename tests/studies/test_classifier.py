@@ -203,7 +203,7 @@ def test_killed_between_checkpoints_it_goes_on(tmp_path, study):
         patch.setattr(ImageClassifierTrainer, "compute_loss", stop)
         with pytest.raises(KeyboardInterrupt):
             main(*arguments)
-    run = RUNS[1]
+    run = RUNS[2]
     assert Path(tmp_path, run, "checkpoint-8").is_dir() and not Path(tmp_path, run, "record.json").exists()
     Path(tmp_path, run, "checkpoint-8", "optimizer.pt").write_bytes(b"")  # the disk was full
     with open(tmp_path / run / LOCK_FILE, "w") as lock:

@@ -153,7 +153,7 @@ def test_two_processes_draw_and_record_what_one_does(study, tmp_path):
         capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
-    for run in RUNS[1:]:
+    for run in RUNS[1:3]:
         (one,), (two,) = (read_records(where / run / "record.json") for where in (folder, tmp_path))
         assert two.budget["processes"] == 2 and two.noise["realised"] == one.noise["realised"]
         assert two.metrics["test_loss"]["value"] == pytest.approx(one.metrics["test_loss"]["value"], rel=1e-4)

@@ -55,7 +55,7 @@ def described(columns, *noises, epoch=0, split=None, realised=None) -> datasets.
 
 
 def claims(rows, given=None):
-    found = Claims(rows, given, none_of, stated=stated_noise(rows))
+    found = Claims(rows, given, stated=stated_noise(rows))
     return found.noise, found.draws_over_clean_columns
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, DatasetInfo, IterableDataset, SplitGenerator
 
-from hf_noise.data.builder import NoisyTokensConfig, first_sample_id, ratio_grid
+from hf_noise.data.builder import first_sample_id, ratio_grid
 from hf_noise.data.columns import check_same_columns
 from hf_noise.data.corrupt import CorruptColumn, corrupted_features, holds_labels, holds_tokens
 from hf_noise.data.labels import SHARD_BYTES, NoisyLabelsBuilder, NoisyLabelsConfig, check_labels, one_column
@@ -20,7 +20,10 @@ from hf_noise.data.sample_ids import SeenIds, check_unique
 from hf_noise.data.settings import check_names, check_sizes
 from hf_noise.data.sources import Source, find_splits
 from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity, vocabulary_size
-from hf_noise.noise import Noise, UniformTokens
+from hf_noise.data.tokens import NoisyTokensConfig
+from hf_noise.noise import Noise
+from hf_noise.noise.base import Unit
+from hf_noise.noise.protocols import protocol_names
 
 _BATCH = 1000  # rows
 
@@ -34,10 +37,14 @@ class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
             single labels, a `ClassLabel` or integers.
         vocab_size: for tokens; replacements are 0 .. vocab_size - 1. Give this or `tokenizer`, whose size is taken.
         num_classes: for integer labels, which are 0 .. num_classes - 1; a `ClassLabel` brings it.
-        protocol: for labels, "symmetric" by default.
+        protocol: for labels, "symmetric" by default; for tokens, "uniform-tokens".
     """
 
     UNITS: ClassVar[str] = "units"
+    NOISE_UNITS: ClassVar[tuple[Unit, ...]] = ("tokens", "labels")
+    DEFAULT_PROTOCOL: ClassVar[str | None] = None
+    SETTINGS: ClassVar[Mapping[str, str]] = {**NoisyTokensConfig.SETTINGS, **NoisyLabelsConfig.SETTINGS}
+    takes_alpha: ClassVar[bool] = False
 
     protocol: str | None = None
     column: str | None = None
@@ -59,10 +66,13 @@ class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
                 "List(Value('int32')), and single labels, a ClassLabel or integers (text becomes a ClassLabel by "
                 f"dataset.class_encode_column({self.column!r})){where}"
             )
-        own, other = ("vocab_size", "tokenizer", "exclude_original"), ("protocol", "num_classes", *_FOR_LABELS)
+        own, other = ("vocab_size", "tokenizer", "exclude_original"), ("num_classes", *_FOR_LABELS)
         what = "lists of tokens"
         if holds_labels(kind):
             own, other, what = other, own, "single labels"
+        is_for_tokens = self.protocol in protocol_names("tokens")
+        if self.protocol is not None and is_for_tokens == holds_labels(kind):
+            other = ("protocol", *other)
         default = {field.name: field.default for field in fields(self)}
         if wrong := [f"{name}={getattr(self, name)!r}" for name in other if getattr(self, name) != default[name]]:
             raise ValueError(
@@ -161,7 +171,7 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
     def no_noise(self) -> Noise:
         if holds_labels(self.kind):
             return super().no_noise()
-        return UniformTokens(ratio=0.0, vocab_size=self.vocab_size(), seed=self.config.seed)
+        return self.noise.without_noise()
 
     @property
     def noisy_column(self) -> str:
