@@ -28,9 +28,7 @@ from hf_noise.trainers.model_config import keep_earlier_noise, write_config
 from hf_noise.trainers.resuming import check_best, check_same_claims, claims_of, saving, taking_up
 from hf_noise.trainers.stated import stated_noise
 
-__all__ = [
-    "NoiseTrainer", "STATE_FILE", "noise_of", "refuse_scheduler", "search_no_unused",
-]  # fmt: skip
+__all__ = ["NoiseTrainer", "STATE_FILE", "noise_of"]
 
 
 class NoiseTrainer(FiniteTrainer):
@@ -80,13 +78,14 @@ class NoiseTrainer(FiniteTrainer):
         self.label_smoother = None  # of transformers; a trainer that smooths labels does it in its own loss
         if self.args.n_gpu > 1:
             raise RuntimeError(f"{self.args.n_gpu} GPUs and one process: start with `accelerate launch`, not `python`")
-        for one in (noise, noise_of(self.train_dataset)):
+        stated = stated_noise(self.train_dataset)
+        for one in (noise, None if stated is None else stated.noise):
             if one is not None and not (isinstance(one, Noise) and one.unit in self.noise_units):
                 units = " or ".join(self.noise_units)
                 raise TypeError(f"this trainer takes noise on {units}, got {type(one).__name__}; {self.other_noise}")
         #: What a resumed run has to have in common with its checkpoint, beside the noise; a subclass adds to it.
         self.objective_claims: dict[str, Any] = {}
-        self.claims = Claims(self.train_dataset, noise, self.always_drawn)
+        self.claims = Claims(self.train_dataset, noise, self.always_drawn, stated=stated)
         self.noise = self.claims.noise
         if self.noise is not None:
             self.check_noise(self.noise)
@@ -287,20 +286,6 @@ class NoiseTrainer(FiniteTrainer):
         # Parameters of one's own are in the checkpoint's state, which is read right after.
         load_result.missing_keys[:] = [key for key in load_result.missing_keys if not key.startswith(self.own_prefix)]
         super()._issue_warnings_after_load(load_result)
-
-
-def search_no_unused(args: Any) -> None:
-    """Tell DDP, unless `args` do, that every parameter has a gradient; its search would see a model's forward alone."""
-    if args is not None and args.ddp_find_unused_parameters is None:
-        args.ddp_find_unused_parameters = False
-
-
-def refuse_scheduler(options: Mapping[str, Any], what: str) -> None:
-    """Raise ValueError if a scheduler is given where parameters join the optimiser after it counted the groups."""
-    given = options.get("optimizers") or (None, None)
-    if given[1] is not None:
-        raise ValueError(f"{what} adds a parameter to the optimizer, which a scheduler made before does not know: pass "
-                         "optimizers=(optimizer, None) and choose the schedule by lr_scheduler_type")  # fmt: skip
 
 
 def noise_of(rows: Any) -> Noise | None:

@@ -14,7 +14,7 @@ from transformers.trainer_utils import has_length
 from hf_noise.noise import Noise
 from hf_noise.noise.arrays import IGNORE_INDEX, as_array
 from hf_noise.trainers.marked import FALSE_ALARMS, Marked, contradicts
-from hf_noise.trainers.stated import Stated, check_ids, in_short, one_rate, stated_noise
+from hf_noise.trainers.stated import Stated, check_ids, in_short, one_rate
 from hf_noise.trainers.stored import columns_of, different_rows, hides_mask, is_same_row, marked_rows, stored_ids
 
 __all__ = ["Claims"]
@@ -46,6 +46,7 @@ class Claims:
         rows: to train on, None for none.
         given: the noise that the trainer was told.
         always_drawn: what is drawn from sample ids whether or not there is noise, in words.
+        stated: what the description of the rows says, see `stated_noise`.
 
     Attributes:
         noise: what to record, and to draw unless the rows bring it.
@@ -55,12 +56,12 @@ class Claims:
         ValueError: they contradict each other, or ids repeat that are to be drawn from.
     """
 
-    def __init__(self, rows: Any, given: Noise | None, always_drawn: str | None = None):
+    def __init__(self, rows: Any, given: Noise | None, always_drawn: str | None = None, *, stated: Stated | None):
         self.columns, self.always_drawn = columns_of(rows), always_drawn
-        self.stated = stated_noise(rows)
-        if self.stated is not None and self.stated.is_clean_split:
-            self.stated = replace(self.stated, noise=self.stated.noise.without_noise())
-        self.noise, self.draws_over_clean_columns = decide(given, self.stated, marked_rows(rows))
+        is_clean = stated is not None and stated.is_clean_split
+        self.stated = replace(stated, noise=stated.noise.without_noise()) if is_clean else stated
+        parts, comes_again = different_rows(rows)
+        self.noise, self.draws_over_clean_columns = decide(given, self.stated, marked_rows(rows, parts))
         if self.draws_over_clean_columns and not self._can_be_drawn:
             raise ValueError(_carried(self.noise))
         self._one_rate = None if self.noise is None else one_rate(self.noise)
@@ -70,7 +71,7 @@ class Claims:
         # A stream may repeat without an end and without a word: it is told by the first of its rows.
         self.is_stream, self._first, self._has_repeated = not has_length(rows), None, None
         repeats = self._check_ids(stored_ids(rows), "is_noisy" in self.columns, partial(is_same_row, rows))
-        if repeats or different_rows(rows)[1]:
+        if repeats or comes_again:
             self._one_rate = None  # rows that come again are no further evidence
 
     @property

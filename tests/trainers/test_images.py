@@ -196,3 +196,10 @@ def test_workers_leave_the_random_state_alone():
     torch.manual_seed(5)
     rows[0]
     assert torch.equal(torch.rand(2), before)
+
+
+@pytest.mark.parametrize("kind", [np.ulonglong, np.longlong, np.intc, np.uint16])
+def test_labels_of_any_integer_of_c_are_taken(kind):
+    row = {"pixel_values": [[[0.5]]], "label": kind(3), "sample_id": kind(1)}
+    batch = collate_images([row, row])
+    assert batch["labels"].tolist() == [3, 3] and batch["sample_id"].tolist() == [1, 1]
