@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -51,8 +52,9 @@ def test_what_a_run_would_refuse_a_dry_run_refuses(tmp_path):
     folder = tmp_path / "pictures" / "train" / "a"
     folder.mkdir(parents=True)
     Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(folder / "0.png")
+    shutil.copytree(folder, folder.parent / "b")
     own = ["--data", "hf_noise/noisy", "--source", tmp_path / "pictures", "--batch_size", "1", "--dry_run"]
-    with pytest.raises((ValueError, KeyError), match="test"):
+    with pytest.raises(ValueError, match="no test split in .*: name one with test_source=, or hold out a share with"):
         printed_by(classifier.main, *own)
 
 

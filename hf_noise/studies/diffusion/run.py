@@ -199,7 +199,7 @@ def finish(job: Job, trainer: EDMTrainer) -> dict[str, Any]:
         budget |= {} if given else {"classifier_steps": helper.plan.steps, "classifier_images": helper.plan.sequences}
     drawn = f"with averaged weights, {settings.sampling_steps} steps of Heun's method"
     return dict(
-        model={"name": settings.model, "parameters": sum(p.numel() for p in trainer._published()),
+        model={"name": settings.model, "parameters": sum(p.numel() for p in trainer.published_parameters()),
                "config": json.loads(trainer.accelerator.unwrap_model(trainer.model).to_json_string())},
         data=data.to_dict() | {"augmentation": in_words(settings), "images drawn": drawn},
         noise=noise.to_dict() | {"realised": realised},

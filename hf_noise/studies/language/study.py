@@ -51,6 +51,10 @@ class Settings(TrainingSettings):
 
     source: Name | None = setting(None, "embedded/docs-text, a path or glob, or a Hub data set", group="data")
     text_column: Name | None = setting(None, "the source's column of text (default: text)", group="data")
+    documents: str | None = setting(
+        None, "of .txt and .md: what is one document (default: file)", group="data",
+        choices=["file", "line", "paragraph"],
+    )  # fmt: skip
     validation_source: Name | None = setting(None, "clean text to validate on, else held out", group="data")
     validation_fraction: ShareInside | None = setting(
         None, "share held out of a source without validation split (default: 0.01)", group="data"
