@@ -22,14 +22,6 @@ LONG_SIGNATURES = {
     "hf_noise/diffusion/pipeline_edm.py:EDMPipeline.__call__()": "pipelines of diffusers take settings as arguments",
 }
 
-#: What other work moves apart at the moment; to be emptied.
-BEING_MOVED = {
-    "hf_noise/models/time_classifier.py",
-    "hf_noise/models/time_classifier.py:TimeDependentClassifier.__init__()",
-    "hf_noise/trainers/edm.py",
-    "hf_noise/trainers/edm.py:EDMTrainer.__init__()",
-}
-
 _NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
@@ -83,14 +75,13 @@ def too_large(place: str, source: str) -> set[str]:
 
 @pytest.mark.parametrize("place", FILES)
 def test_nothing_is_too_large(place):
-    found = too_large(place, FILES[place].read_text()) - set(LONG_SIGNATURES) - BEING_MOVED
+    found = too_large(place, FILES[place].read_text()) - set(LONG_SIGNATURES)
     assert not found, f"split what does two things, or take settings as one value: {sorted(found)}"
 
 
 def test_exceptions_are_needed_still():
     found = {name for place, path in FILES.items() for name in too_large(place, path.read_text())}
     assert set(LONG_SIGNATURES) <= found and all(LONG_SIGNATURES.values())
-    assert found >= BEING_MOVED, f"mended, so take it out: {sorted(BEING_MOVED - found)}"
 
 
 def test_what_is_counted():
