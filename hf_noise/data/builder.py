@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import ArrowBasedBuilder, BuilderConfig, DatasetInfo, Features, Version
+from datasets import ArrowBasedBuilder, BuilderConfig, Dataset, DatasetInfo, Features, Version
 
 from hf_noise.data.corrupt import count_noisy, flat_values
 from hf_noise.data.reading import CorpusError
 from hf_noise.data.settings import check_keywords, check_name, check_names, check_places, check_settings, names_of
+from hf_noise.data.source_names import SourceLike, source_name
 from hf_noise.noise import Noise, rates
 from hf_noise.noise.base import Unit, check_seed
 from hf_noise.noise.checks import check_epoch, check_integer
@@ -60,7 +61,8 @@ class NoisyDataConfig(BuilderConfig):
         seed: of the noise, in [0, 2^63).
         epoch: which epoch's noise to draw, >= 0 (a trainer that draws noise anew starts with epoch 0).
         noisy_splits: splits to corrupt besides "train", such as ("validation",).
-        source: embedded data, a local file, glob or folder, or a data set on the Hub.
+        source: embedded data, a local file, glob or folder, a list of files, a data set on the Hub, or a
+            `datasets.Dataset`; one of these for each split, `{split: source}`, which a `DatasetDict` is too.
         source_config: configuration of a data set on the Hub that has several.
         protocol: which noise, by one of its names (`Noise.names`); each data set has a default.
         protocol_kwargs: settings of this noise's own, by the names of its fields, such as {"boost_mass": 0.2}.
@@ -85,7 +87,7 @@ class NoisyDataConfig(BuilderConfig):
     seed: int = 0
     epoch: int = 0
     noisy_splits: Sequence[str] = ()
-    source: str | None = None
+    source: SourceLike | Mapping[str, SourceLike] | None = None
     source_config: str | None = None
     protocol: str | None = None
     protocol_kwargs: Mapping[str, Any] | None = None
@@ -94,6 +96,11 @@ class NoisyDataConfig(BuilderConfig):
     def ratio(self) -> float | None:
         """r, from whichever of `r` and `error_rate` was given; None where the noise has a rate of its own."""
         return rates.resolve(self.r, self.error_rate)[0]
+
+    @property
+    def source_name(self) -> str:
+        """What messages call the source."""
+        return source_name(self.source)
 
     def check(self) -> None:
         """Raise for settings that can be seen to be wrong before anything is read.
@@ -255,7 +262,7 @@ class NoisyDataBuilder(ArrowBasedBuilder):
             raise ValueError(f"noisy_splits names {', '.join(unknown)}, but the splits are {', '.join(splits)}")
         if self.config.ratio != 0 and not any(map(self.is_noisy_split, splits)):
             raise ValueError(
-                f"the source {self.config.source!r} has no train split, only {', '.join(splits)}, so that none is "
+                f"the source {self.config.source_name} has no train split, only {', '.join(splits)}, so that none is "
                 "noisy; name those that shall be in noisy_splits="
             )
 
@@ -271,7 +278,8 @@ class NoisyDataBuilder(ArrowBasedBuilder):
 
     def told(self) -> dict[str, Any]:
         """What else a builder has to say in the last line of the description, JSON-able."""
-        return {}
+        parts = self.config.source.values() if isinstance(self.config.source, Mapping) else [self.config.source]
+        return {"source": self.config.source_name} if any(isinstance(part, Dataset) for part in parts) else {}
 
     def _download_and_prepare(self, dl_manager: Any, verification_mode: Any, **prepare_split_kwargs: Any) -> None:
         super()._download_and_prepare(dl_manager, verification_mode, **prepare_split_kwargs)
@@ -287,8 +295,13 @@ class NoisyDataBuilder(ArrowBasedBuilder):
     def _prepare_split(self, split_generator: Any, *args: Any, **kwargs: Any) -> None:
         super()._prepare_split(split_generator, *args, **kwargs)
         if not split_generator.split_info.num_examples:
-            raise CorpusError(f"the split {split_generator.name!r} of {self.config.source!r} came out empty")
+            told = f"the split {split_generator.name!r} of {self.config.source_name} came out empty"
+            raise CorpusError(told + self.remedy_if_empty(split_generator.name))
         self.check_written(split_generator.name)
+
+    def remedy_if_empty(self, split: str) -> str:
+        """What to do about a split without rows, as the end of a message; nothing where that is not known."""
+        return ""
 
     def check_written(self, split: str) -> None:
         """Raise CorpusError if a split that was just written cannot be used."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 from datasets import BuilderConfig
 
+from hf_noise.data.source_names import check_source
 from hf_noise.noise.checks import check_count, check_flag
 
 __all__ = ["check_flags", "check_keywords", "check_name", "check_names", "check_pairs", "check_places",
@@ -54,10 +54,10 @@ def check_keywords(given: Any) -> dict[str, Any] | None:
 
 
 def check_places(config: Any, *fields: str) -> None:
-    """Raise TypeError unless these settings are paths or names of data, or one for each split, or None."""
+    """Raise TypeError unless these settings can be sources, or None."""
     for field in fields:
-        if (value := getattr(config, field)) is not None and not isinstance(value, str | Path | Mapping):
-            raise TypeError(f"{field} must be a path or a name, got {value!r:.80} of type {type(value).__name__}")
+        if (value := getattr(config, field)) is not None:
+            check_source(field, value)
 
 
 def check_sizes(config: Any, **bits: int) -> None:
