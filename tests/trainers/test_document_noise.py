@@ -16,10 +16,15 @@ from hf_noise.noise import GaussianDocuments, RandomDocuments, UniformTokens
 from hf_noise.noise.describe import describe_noise
 from hf_noise.trainers.claims import Claims
 from hf_noise.trainers.marked import Marked
+from hf_noise.trainers.stated import stated_noise
 from hf_noise.trainers.stored import marked_rows
 
 V, L = 64, 16
 NOISE = RandomDocuments(alpha=0.25, vocab_size=V, exclude=0, seed=3)
+
+
+def claims(rows, given):
+    return Claims(rows, given, stated=stated_noise(rows))
 
 
 def mixture(noise=NOISE, n_clean=30, described=True, **changes):
@@ -79,10 +84,10 @@ def test_the_share_of_rows_is_held_against_alpha(alpha, fits):
     """Of 400 rows 100 are noise; that counts 400 units and not 6,400, by which 0.28 would be refused."""
     rows, stated = mixture(n_clean=300, described=False), RandomDocuments(alpha=alpha, vocab_size=V)
     if fits:
-        assert Claims(rows, stated).noise == stated
+        assert claims(rows, stated).noise == stated
     else:
         with pytest.raises(ValueError, match="is_noisy marks 100 of 400 rows, 25.00%, where the noise makes"):
-            Claims(rows, stated)
+            claims(rows, stated)
 
 
 def test_rows_that_contradict_their_description_are_refused():
@@ -91,17 +96,17 @@ def test_rows_that_contradict_their_description_are_refused():
     torn = mask.copy()
     torn[-1, 3] = False
     with pytest.raises(ValueError, match="1 of 40 rows are noisy in part, and a document is noise as a whole"):
-        Claims(mixture(is_noisy=torn), None)
+        claims(mixture(is_noisy=torn), None)
     moved = tokens.copy()
     moved[-1, 3] = 1 + moved[-1, 3] % (V - 1)
     with pytest.raises(ValueError, match="their labels are not those that it draws for their ids"):
-        Claims(mixture(input_ids=moved, labels=moved), None)
+        claims(mixture(input_ids=moved, labels=moved), None)
     with pytest.raises(ValueError, match="their labels are not those that it draws for their ids"):
-        Claims(mixture(sample_id=sample[::-1].copy()), None)
+        claims(mixture(sample_id=sample[::-1].copy()), None)
     with pytest.raises(ValueError, match="is_noisy marks 0 of 300 rows"):
-        Claims(mixture(n_clean=300).select(range(300)), None)
+        claims(mixture(n_clean=300).select(range(300)), None)
     with pytest.raises(ValueError, match="states several noises|is given"):
-        Claims(rows, GaussianDocuments(alpha=0.25, vocab_size=V))
+        claims(rows, GaussianDocuments(alpha=0.25, vocab_size=V))
 
 
 def test_targets_that_are_not_the_context_beside_them_are_refused(make_trainer):
