@@ -127,10 +127,7 @@ def finish(job: Job, trainer: CausalLMTrainer) -> dict[str, Any]:
         },
         noise=trainer.noise.to_dict() | {"realised": realised},
         budget=job.plan.to_dict(block) | {"processes": trainer.args.world_size},
-        loss={
-            "name": run.loss, "error_rate": trainer.objective.error_rate,
-            "source": "estimated" if run.stated == "estimated" else trainer.objective.source,
-        },
+        loss=trainer.loss_record() | ({"source": "estimated"} if run.stated == "estimated" else {}),
         metrics=measure(settings, run, trainer, data, validation),
     )  # fmt: skip
     if settings.audit:
