@@ -19,15 +19,22 @@ if TYPE_CHECKING:
     from hf_noise.noise import RandomDocuments as RandomDocuments
     from hf_noise.noise import UniformTokens as UniformTokens
     from hf_noise.noise import noise_from_dict as noise_from_dict
+    from hf_noise.objectives import NLL as NLL
+    from hf_noise.objectives import TDSM as TDSM
+    from hf_noise.objectives import Corrected as Corrected
+    from hf_noise.objectives import CorrectedLabels as CorrectedLabels
+    from hf_noise.objectives import objective_from_dict as objective_from_dict
     from hf_noise.trainers.audit import audit_tokens as audit_tokens
 
 __version__ = "0.1.0"
 
 _FLOORS = (
-    "analysis", "data", "diffusion", "hub", "losses", "metrics", "models", "noise", "reports", "studies", "trainers",
+    "analysis", "data", "diffusion", "hub", "losses", "metrics", "models", "noise", "objectives", "reports", "studies",
+    "trainers",
 )  # fmt: skip
 
-# Noises are looked up in hf_noise.noise, so that a new protocol need not be named here.
+# Noises and objectives are looked up where they are, so that a new one need not be named here.
+_VALUES = ("hf_noise.noise", "hf_noise.objectives")
 _WHERE = {
     "audit_tokens": "hf_noise.trainers.audit",
     "corrupt": "hf_noise.data.corrupt",
@@ -41,14 +48,16 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in _FLOORS:
         return import_module(f"hf_noise.{name}")
-    module = import_module(_WHERE.get(name, "hf_noise.noise"))
-    if name not in _WHERE and name not in module.__all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(module, name)
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    for module in map(import_module, _VALUES):
+        if name in module.__all__:
+            return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE, *import_module("hf_noise.noise").__all__})
+    return sorted({*globals(), *_WHERE, *(name for module in _VALUES for name in import_module(module).__all__)})
 
 
 install_on_import()

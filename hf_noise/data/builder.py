@@ -13,23 +13,22 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import ArrowBasedBuilder, BuilderConfig, DatasetInfo, Features, Version
+from datasets import ArrowBasedBuilder, BuilderConfig, Dataset, DatasetInfo, Features, Version
 
 from hf_noise.data.corrupt import count_noisy, flat_values
 from hf_noise.data.reading import CorpusError
-from hf_noise.data.settings import check_flags, check_name, check_names, check_places, check_settings, names_of
-from hf_noise.data.tokenization import check_tokenizer
-from hf_noise.noise import Noise, UniformTokens, rates
-from hf_noise.noise.base import check_seed
+from hf_noise.data.settings import check_keywords, check_name, check_names, check_places, check_settings, names_of
+from hf_noise.data.source_names import SourceLike, source_name
+from hf_noise.noise import Noise, rates
+from hf_noise.noise.base import Unit, check_seed
 from hf_noise.noise.checks import check_epoch, check_integer
 from hf_noise.noise.describe import describe_noise
+from hf_noise.noise.protocols import check_fields, find_protocol
 
 __all__ = [
     "CorpusError",
     "NoisyDataBuilder",
     "NoisyDataConfig",
-    "NoisyTokensBuilder",
-    "NoisyTokensConfig",
     "first_sample_id",
     "ratio_grid",
 ]
@@ -62,12 +61,25 @@ class NoisyDataConfig(BuilderConfig):
         seed: of the noise, in [0, 2^63).
         epoch: which epoch's noise to draw, >= 0 (a trainer that draws noise anew starts with epoch 0).
         noisy_splits: splits to corrupt besides "train", such as ("validation",).
-        source: embedded data, a local file, glob or folder, or a data set on the Hub.
+        source: embedded data, a local file, glob or folder, a list of files, a data set on the Hub, or a
+            `datasets.Dataset`; one of these for each split, `{split: source}`, which a `DatasetDict` is too.
         source_config: configuration of a data set on the Hub that has several.
+        protocol: which noise, by one of its names (`Noise.names`); each data set has a default.
+        protocol_kwargs: settings of this noise's own, by the names of its fields, such as {"boost_mass": 0.2}.
     """
 
     #: What one unit of the noise is called in messages.
     UNITS: ClassVar[str] = "units"
+    #: The units of the noises that this data set can have.
+    NOISE_UNITS: ClassVar[tuple[Unit, ...]] = ()
+    #: What `protocol=None` means; None if that is known once the data are.
+    DEFAULT_PROTOCOL: ClassVar[str | None] = None
+    #: What else `protocol` may be, in words.
+    OTHER_PROTOCOLS: ClassVar[str] = ""
+    #: Fields of noises that are settings here, and so in no `protocol_kwargs`.
+    SETTINGS: ClassVar[Mapping[str, str]] = {
+        "ratio": "r", "error_rate": "error_rate", "seed": "seed", "redraw": "epoch", "kind": "protocol",
+    }  # fmt: skip
 
     version: Version | str | None = Version("1.0.0")
     r: float | None = None
@@ -75,25 +87,45 @@ class NoisyDataConfig(BuilderConfig):
     seed: int = 0
     epoch: int = 0
     noisy_splits: Sequence[str] = ()
-    source: str | None = None
+    source: SourceLike | Mapping[str, SourceLike] | None = None
     source_config: str | None = None
+    protocol: str | None = None
+    protocol_kwargs: Mapping[str, Any] | None = None
 
     @property
     def ratio(self) -> float | None:
         """r, from whichever of `r` and `error_rate` was given; None where the noise has a rate of its own."""
         return rates.resolve(self.r, self.error_rate)[0]
 
+    @property
+    def source_name(self) -> str:
+        """What messages call the source."""
+        return source_name(self.source)
+
     def check(self) -> None:
         """Raise for settings that can be seen to be wrong before anything is read.
 
         `datasets` fills named configurations after they were made, so `__post_init__` would come too early.
         """
+        check_names(self, "protocol")
+        self.check_protocol()
         self.check_rate()
         self.seed = check_seed(self.seed)
         self.epoch = check_epoch(self.epoch)
         check_names(self, "source_config")
         check_places(self, *(field.name for field in fields(self) if field.name.endswith("source")))
         names_of("noisy_splits", self.noisy_splits)
+
+    def check_protocol(self) -> None:
+        """Raise for a noise that is not known here, or that has no such settings."""
+        if self.protocol is not None:
+            self.protocol = find_protocol(self.protocol, self.NOISE_UNITS, self.OTHER_PROTOCOLS)[0]
+        self.protocol_kwargs = check_keywords(self.protocol_kwargs)
+        for name in self.protocol_kwargs or {}:
+            if name in self.SETTINGS:
+                raise TypeError(f"protocol_kwargs has {name!r}, which is the setting {self.SETTINGS[name]}= itself")
+        if (named := self.protocol or self.DEFAULT_PROTOCOL) is not None:
+            check_fields(named, self.NOISE_UNITS, self.protocol_kwargs or {})
 
     def check_rate(self) -> None:
         """Raise unless exactly one of `r` and `error_rate` is given, and is what the named configuration means."""
@@ -123,6 +155,8 @@ class NoisyDataConfig(BuilderConfig):
         changed = {name: getattr(self, name) for name, default in own.items() if getattr(self, name) != default}
         for respelt in ("r", "error_rate", "noisy_splits"):
             changed.pop(respelt, None)
+        if self.protocol_kwargs:
+            changed["protocol_kwargs"] = sorted(self.protocol_kwargs.items())
         if self.extra_noisy_splits:
             changed["noisy_splits"] = ",".join(sorted(self.extra_noisy_splits))
         return changed if self.ratio is None else {**changed, "r": self.ratio}
@@ -131,34 +165,6 @@ class NoisyDataConfig(BuilderConfig):
     def extra_noisy_splits(self) -> set[str]:
         """The splits that `noisy_splits` names."""
         return names_of("noisy_splits", self.noisy_splits)
-
-
-@dataclass
-class NoisyTokensConfig(NoisyDataConfig):
-    """Settings of noisy tokens.
-
-    Args:
-        exclude_original: replacements always differ from the original token.
-        tokenizer: "embedded", "embedded:4096", a folder, a model on the Hub, or a tokenizer object.
-    """
-
-    UNITS: ClassVar[str] = "tokens"
-
-    exclude_original: bool = False
-    tokenizer: Any = None
-
-    def check(self) -> None:
-        super().check()
-        check_flags(self, "exclude_original")
-        if not isinstance(self.tokenizer, str | Path | None):
-            check_tokenizer(self.tokenizer)
-
-    def token_noise(self, vocab_size: int) -> UniformTokens:
-        """The noise that these settings mean for a vocabulary of this size."""
-        return UniformTokens(
-            ratio=self.r, error_rate=self.error_rate, vocab_size=vocab_size, seed=self.seed,
-            exclude_original=self.exclude_original,
-        )
 
 
 def ratio_grid(config_class: type[NoisyDataConfig]) -> list[NoisyDataConfig]:
@@ -256,7 +262,7 @@ class NoisyDataBuilder(ArrowBasedBuilder):
             raise ValueError(f"noisy_splits names {', '.join(unknown)}, but the splits are {', '.join(splits)}")
         if self.config.ratio != 0 and not any(map(self.is_noisy_split, splits)):
             raise ValueError(
-                f"the source {self.config.source!r} has no train split, only {', '.join(splits)}, so that none is "
+                f"the source {self.config.source_name} has no train split, only {', '.join(splits)}, so that none is "
                 "noisy; name those that shall be in noisy_splits="
             )
 
@@ -272,7 +278,8 @@ class NoisyDataBuilder(ArrowBasedBuilder):
 
     def told(self) -> dict[str, Any]:
         """What else a builder has to say in the last line of the description, JSON-able."""
-        return {}
+        parts = self.config.source.values() if isinstance(self.config.source, Mapping) else [self.config.source]
+        return {"source": self.config.source_name} if any(isinstance(part, Dataset) for part in parts) else {}
 
     def _download_and_prepare(self, dl_manager: Any, verification_mode: Any, **prepare_split_kwargs: Any) -> None:
         super()._download_and_prepare(dl_manager, verification_mode, **prepare_split_kwargs)
@@ -288,8 +295,13 @@ class NoisyDataBuilder(ArrowBasedBuilder):
     def _prepare_split(self, split_generator: Any, *args: Any, **kwargs: Any) -> None:
         super()._prepare_split(split_generator, *args, **kwargs)
         if not split_generator.split_info.num_examples:
-            raise CorpusError(f"the split {split_generator.name!r} of {self.config.source!r} came out empty")
+            told = f"the split {split_generator.name!r} of {self.config.source_name} came out empty"
+            raise CorpusError(told + self.remedy_if_empty(split_generator.name))
         self.check_written(split_generator.name)
+
+    def remedy_if_empty(self, split: str) -> str:
+        """What to do about a split without rows, as the end of a message; nothing where that is not known."""
+        return ""
 
     def check_written(self, split: str) -> None:
         """Raise CorpusError if a split that was just written cannot be used."""
@@ -299,7 +311,9 @@ class NoisyDataBuilder(ArrowBasedBuilder):
 
     def _realised(self, split: str) -> dict[str, Any]:
         """Share of noisy units among all that could be, read back from the files just written."""
-        return count_noisy(self._columns_written(split, ["is_noisy", f"clean_{self.noisy_column}"]))
+        unit = self.noise.unit
+        columns = ["is_noisy"] if unit == "documents" else ["is_noisy", f"clean_{self.noisy_column}"]
+        return count_noisy(self._columns_written(split, columns), unit)
 
     def written(self, split: str, columns: list[str]) -> Iterator[list[np.ndarray]]:
         """The values of some columns of a split that was just written, in batches; rows of lists one after another."""
@@ -318,18 +332,3 @@ class NoisyDataBuilder(ArrowBasedBuilder):
                 with pa.memory_map(str(file)) as mapped:
                     for batch in pa.ipc.open_stream(mapped):
                         yield [batch[column] for column in columns]
-
-
-class NoisyTokensBuilder(NoisyDataBuilder):
-    """Base of the builders of noisy tokens; a subclass gives `vocab_size()`."""
-
-    @abc.abstractmethod
-    def vocab_size(self) -> int:
-        """Number of tokens that replacements are drawn from."""
-
-    @property
-    def noise(self) -> UniformTokens:
-        return self.config.token_noise(self.vocab_size())
-
-    def no_noise(self) -> UniformTokens:
-        return UniformTokens(ratio=0.0, vocab_size=self.vocab_size(), seed=self.config.seed)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 from datasets import Features
 
-__all__ = ["check_same_classes", "check_same_columns", "fits"]
+__all__ = ["check_same_classes", "check_same_columns", "find_column", "fits"]
 
 
 def check_same_classes(features: Mapping[str, Any], column: str, other: str, source: str) -> None:
@@ -22,10 +22,11 @@ def check_same_classes(features: Mapping[str, Any], column: str, other: str, sou
 
 
 def check_same_columns(found: Mapping[str, Features], source: str) -> None:
-    """Raise ValueError unless all splits have the same columns, with the same types and classes; named by split."""
+    """Raise ValueError unless all splits have the same columns, with the same types and classes; named by split.
+    `source` stands in messages as it is."""
     first = next(iter(found))
     for split, features in found.items():
-        told = f"the splits {first!r} and {split!r} of {source!r}"
+        told = f"the splits {first!r} and {split!r} of {source}"
         if odd := sorted(set(features) ^ set(found[first])):
             raise ValueError(
                 f"{told} have different columns: {', '.join(map(repr, odd))} in one only; load them one by one"
@@ -42,6 +43,18 @@ def check_same_columns(found: Mapping[str, Features], source: str) -> None:
             if not fits(*types):
                 raise ValueError(f"{told} have different types in column {name!r}: {types[1]} and {types[0]}; "
                                  "load them one by one")  # fmt: skip
+
+
+def find_column(there: Sequence[str], source: str, asked: str | None, usual: tuple[str, ...], option: str) -> str:
+    """The column that was asked for, else the first of the usual ones; ValueError, which names `option`, if there is
+    none."""
+    for column in (asked,) if asked is not None else usual:
+        if column in there:
+            return column
+    wanted = repr(asked) if asked is not None else " or ".join(map(repr, usual))
+    raise ValueError(
+        f"the source {source!r} has no column {wanted}; it has {', '.join(map(repr, there))}: choose one with {option}="
+    )
 
 
 def fits(kind: pa.DataType, target: pa.DataType) -> bool:

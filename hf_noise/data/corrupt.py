@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
 
 from hf_noise.data.sample_ids import check_unique, repeated, sample_ids
 from hf_noise.data.settings import names_of
-from hf_noise.noise import HumanLabels, LabelFlips, Noise
+from hf_noise.noise import Noise
 from hf_noise.noise.arrays import IGNORE_INDEX
+from hf_noise.noise.base import Unit
 from hf_noise.noise.describe import describe_noise
 
 __all__ = [
@@ -115,7 +117,8 @@ def corrupt(
     Args:
         dataset: a `Dataset`, an `IterableDataset`, or a dictionary of splits, of which "train" is corrupted and those
             that `noisy_splits` names.
-        noise: which tokens or labels to replace, see `UniformTokens` and `LabelFlips`.
+        noise: which tokens or labels to replace, see `UniformTokens` and `LabelFlips`; or which whole rows of tokens,
+            see `RandomDocuments(placement="replace")`, of which `column` is all there is, as `input_ids`.
         column: column of integer lists for `UniformTokens`; of a `ClassLabel` or integers for `LabelFlips`. Positions
             that hold -100 carry no token or label and stay as they are.
         sample_id: column with a stable integer for each row, to which its noise belongs. If a `Dataset` has none, the
@@ -140,25 +143,7 @@ def corrupt(
         >>> noisy = corrupt(dataset, UniformTokens(ratio=0.5, vocab_size=50257), column="labels")
         >>> noisy = corrupt(dataset, LabelFlips.symmetric(ratio=0.5, num_classes=10), column="label")
     """
-    if isinstance(noise, HumanLabels):
-        raise TypeError(
-            f"the labels {noise.name!r} were given by people, not drawn; put their column in place with "
-            "noise.columns(clean, human), or draw labels at the same rates with noise.as_flips()"
-        )
-    if not isinstance(noise, LabelFlips) and not (isinstance(noise, Noise) and hasattr(noise, "flat")):
-        raise TypeError(
-            "noise must be a noise for tokens or labels, such as UniformTokens(ratio=0.5, ...) or "
-            f"LabelFlips.symmetric(ratio=0.5, ...), got {noise!r}"
-        )
-    for name, value in (("column", column), ("sample_id", sample_id)):
-        if not isinstance(value, str):
-            raise TypeError(f"{name} must be the name of a column, got {value!r:.80}")
-    if column == sample_id:
-        raise ValueError(f"column and sample_id are both {column!r}; noise belongs to ids that stay as they are")
-    for name, value, smallest in (("batch_size", batch_size, 1), ("epoch", epoch, 0), ("num_proc", num_proc, 1)):
-        is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if (value is not None or name != "num_proc") and not (is_integer and smallest <= value < 1 << 63):
-            raise ValueError(f"{name} must be an integer >= {smallest}, and below 2^63, got {value!r}")
+    _check_arguments(noise, column, sample_id, epoch=epoch, batch_size=batch_size, num_proc=num_proc)
     function = CorruptColumn(noise, column, sample_id, int(epoch))
     if not isinstance(dataset, DatasetDict | IterableDatasetDict):
         if names_of("noisy_splits", noisy_splits):
@@ -174,6 +159,26 @@ def corrupt(
     return type(dataset)({name: noisy.get(name, part) for name, part in dataset.items()})
 
 
+def _check_arguments(noise: Any, column: Any, sample_id: Any, **numbers: Any) -> None:
+    if not isinstance(noise, Noise):
+        raise TypeError(
+            "noise must be a noise for tokens or labels, such as UniformTokens(ratio=0.5, ...) or "
+            f"LabelFlips.symmetric(ratio=0.5, ...), got {noise!r}"
+        )
+    if not noise.is_drawn:
+        raise TypeError(noise.if_not_drawn)
+    for name, value in (("column", column), ("sample_id", sample_id)):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} must be the name of a column, got {value!r:.80}")
+    if column == sample_id:
+        raise ValueError(f"column and sample_id are both {column!r}; noise belongs to ids that stay as they are")
+    for name, value in numbers.items():
+        smallest = 0 if name == "epoch" else 1
+        is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if (value is not None or name != "num_proc") and not (is_integer and smallest <= value < 1 << 63):
+            raise ValueError(f"{name} must be an integer >= {smallest}, and below 2^63, got {value!r}")
+
+
 def _corrupt(
     parts: list[tuple[str, Any]], function: CorruptColumn, batch_size: int, num_proc: int | None
 ) -> list[Any]:
@@ -184,7 +189,7 @@ def _corrupt(
     for name, part in parts:
         if isinstance(part, Dataset):
             noisy.append(_map(part, function, batch_size, num_proc))
-            realised[name] = count_noisy(_units(noisy[-1], function.column))
+            realised[name] = count_noisy(_units(noisy[-1], function.column), function.noise.unit)
         else:
             noisy.append(_map_stream(part, function, batch_size))
     for part in noisy:
@@ -243,14 +248,21 @@ def _units(dataset: Dataset, column: str) -> Iterator[tuple[pa.Array, pa.Array]]
         yield batch[0], batch[1]
 
 
-def count_noisy(batches: Iterable[tuple[pa.Array, pa.Array]]) -> dict[str, float | int]:
+def count_noisy(batches: Iterable[Sequence[pa.Array]], unit: Unit = "tokens") -> dict[str, float | int]:
     """The share of noisy units and the number of units, `{"rate", "n"}`.
 
     Args:
         batches: masks and clean columns, both of lists or both of single values; -100 is no unit.
+        unit: "documents" to count whole rows, by their masks alone.
     """
     noisy = total = 0
-    for is_noisy, clean in batches:
+    for is_noisy, *rest in batches:
+        if unit == "documents":
+            of_row = np.repeat(np.arange(len(is_noisy)), pc.list_value_length(is_noisy).to_numpy())
+            noisy += np.unique(of_row[flat_values(is_noisy)]).size
+            total += len(is_noisy)
+            continue
+        (clean,) = rest
         noisy += int(np.count_nonzero(flat_values(is_noisy)))
         total += int(np.count_nonzero(flat_values(clean) != IGNORE_INDEX))
     return {"rate": noisy / total if total else 0.0, "n": total}
@@ -274,6 +286,13 @@ def corrupted_features(features: Features, noise: Noise, column: str, sample_id:
             "data instead, or remove or rename those columns"
         )
     mask = _mask_of(features[column], noise, column)
+    beside = [name for name in noise.noisy_columns if name in features and name != column]
+    if noise.unit == "documents" and beside:
+        raise ValueError(
+            f"{type(noise).__name__} is noise as context and as target, and beside column {column!r} there is "
+            f"{', '.join(map(repr, beside))}, which would stay clean; remove it (a trainer takes input_ids for "
+            "labels), or call dataset.map(noise, batched=True, with_indices=True)"
+        )
     if sample_id in features:
         _check_id_type(features, sample_id)
     added = {f"clean_{column}": features[column], _MASK: mask}
@@ -301,7 +320,7 @@ def holds_tokens(kind: Any) -> bool:
 
 def _mask_of(kind: Any, noise: Noise, column: str) -> Any:
     """The feature of the mask beside a column of this kind; raises ValueError if the noise is not for it."""
-    if isinstance(noise, LabelFlips | HumanLabels):
+    if noise.unit == "labels":
         if not holds_labels(kind):
             raise ValueError(
                 f"column {column!r} holds {kind}; label noise corrupts single labels, a ClassLabel or integers (text "

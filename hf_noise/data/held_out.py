@@ -1,10 +1,11 @@
 """What is held out for validation if a source has no such split: whole files, else documents by their text.
 
-A file is often one work: its paragraphs speak of the same things in the same words, so that a model that was trained on
-some of them has seen the others. Of several files each is therefore on one side as a whole. A single file can only be
-cut inside, by documents. So are several files of rows (Parquet, JSON, CSV, Arrow) where the share is less than one of
-them: eight shards of a crawl, whose rows are works of their own, do not give an eighth away for one percent. A warning
-says so, because a file of rows may as well be one book; text files are then held out whole, at least one.
+A file is often one work: its paragraphs speak of the same things in the same words, so that a model that was trained
+on some of them has seen the others. Of several files each is therefore on one side as a whole. A single file can only
+be cut inside: by its documents, or, where it is one, before its last part (`hf_noise.data.documents`). So are several
+files of rows (Parquet, JSON, CSV, Arrow) where the share is less than one of them: eight shards of a crawl, whose rows
+are works of their own, do not give an eighth away for one percent. A warning says so, because a file of rows may as
+well be one book; text files are then held out whole, at least one.
 """
 
 from __future__ import annotations

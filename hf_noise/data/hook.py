@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import importlib.abc
 import os
 import pkgutil
@@ -17,7 +18,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-__all__ = ["builder_names", "code_hash", "install", "install_on_import", "load_dataset"]
+__all__ = ["builder_class", "builder_names", "code_hash", "install", "install_on_import", "load_dataset"]
 
 PREFIX = "hf_noise/"
 _BUILDERS = "hf_noise.data.builders"
@@ -39,8 +40,27 @@ def load_dataset(path: str, name: str | None = None, *args: Any, **kwargs: Any) 
 
 def builder_names() -> list[str]:
     """The data sets of this package, such as "hf_noise/docs-noisy": one for each module in `hf_noise.data.builders`."""
-    folder = Path(__file__).parent / "builders"
-    return sorted(PREFIX + module.name.replace("_", "-") for module in pkgutil.iter_modules([str(folder)]))
+    from hf_noise.data import builders
+
+    return sorted(PREFIX + module.name.replace("_", "-") for module in pkgutil.iter_modules(builders.__path__))
+
+
+def builder_class(name: str) -> type:
+    """The builder behind a name such as "hf_noise/docs-noisy".
+
+    What it is of shows in its bases, so that nothing else has to list the data sets of a kind: `PackedTextBuilder` for
+    text, `NoisyImagesBuilder` for images; its `BUILDER_CONFIG_CLASS` has the defaults.
+
+    Raises:
+        ValueError: there is no such data set.
+    """
+    if name not in builder_names():
+        raise ValueError(f"hf_noise has no data set {name!r:.80}; it has {', '.join(builder_names())}")
+    module = importlib.import_module(f"{_BUILDERS}.{name.removeprefix(PREFIX).replace('-', '_')}")
+    return next(
+        value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__
+        and hasattr(value, "BUILDER_CONFIG_CLASS")
+    )
 
 
 def install() -> None:

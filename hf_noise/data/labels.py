@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from datasets import ClassLabel, Features, IterableDataset, Value
+from datasets import Features, IterableDataset
 
-from hf_noise.data.builder import NoisyDataBuilder, NoisyDataConfig
+from hf_noise.data.builder import NoisyDataBuilder, first_sample_id
+from hf_noise.data.classes import Classes, classes_of, is_label_kind, needs_values
 from hf_noise.data.columns import check_same_classes
+from hf_noise.data.label_settings import NoisyLabelsConfig
 from hf_noise.data.reading import CorpusError, check_column, with_features
-from hf_noise.data.settings import check_flags, check_names, check_pairs
-from hf_noise.data.sources import Source, find_splits, source_identity
+from hf_noise.data.sources import Source, find_splits
 from hf_noise.noise import HumanLabels, LabelFlips
-from hf_noise.noise.labels import LABEL_PROTOCOLS
 
 __all__ = [
     "SHARD_BYTES",
@@ -25,8 +25,6 @@ __all__ = [
     "NoisyLabelsBuilder",
     "NoisyLabelsConfig",
     "check_labels",
-    "class_names",
-    "one_column",
 ]
 
 #: Of local files. Nothing is dropped at the end of a shard, so that it may be large, and sample ids of what fits into
@@ -35,108 +33,6 @@ SHARD_BYTES = 64 << 20
 
 #: How `datasets` marks a row that has no label.
 UNLABELLED = -1
-
-_HUMAN = "human:"
-
-
-@dataclass
-class NoisyLabelsConfig(NoisyDataConfig):
-    """Settings of noisy labels.
-
-    Args:
-        source: as for every noisy data set, or `{split: source}`.
-        protocol: "symmetric" (any other class, paper A), "uniform_resample" (any class, the true one too), "cyclic"
-            (the next class), "pairs" (similar classes, paper C), see `LabelFlips`; or "human:<name>", the labels that
-            people gave, from the column `human_<name>` of the train split. Their rate is what it is, so `r` and
-            `error_rate` are left out, and `seed` and `epoch` have no effect.
-        pairs: {class: the class it is mistaken for}, for "pairs"; by default paper C's map where there is one.
-        human_source: where the column `human_<name>` stands beside the true labels (column `clean_label` or that of the
-            source) if not in the source: the same rows in the same order, which the true labels have to prove.
-        allow_adversarial: accept a rate at which the true class is the least likely label, see `LabelFlips.symmetric`.
-        allow_missing_classes: accept a split without any row of some class.
-    """
-
-    UNITS: ClassVar[str] = "labels"
-    #: Paper C's wrong classes for this data set.
-    PAIRS: ClassVar[Mapping[int, int] | None] = None
-
-    source: str | Mapping[str, str] | None = None
-    protocol: str | None = "symmetric"
-    pairs: Mapping[int, int] | None = None
-    human_source: str | None = None
-    allow_adversarial: bool = False
-    allow_missing_classes: bool = False
-
-    @property
-    def human(self) -> str | None:
-        """The name of the labels that people gave; None if the noise is drawn."""
-        before, _, name = (self.protocol or "").partition(_HUMAN)
-        return name or None if not before else None
-
-    @property
-    def ratio(self) -> float | None:
-        return super().ratio if self.human is None else None
-
-    def check(self) -> None:
-        check_names(self, "protocol")
-        super().check()
-        check_flags(self, "allow_adversarial", "allow_missing_classes")
-        if self.protocol not in (None, *LABEL_PROTOCOLS) and not self.human:
-            raise ValueError(
-                f"protocol must be one of {', '.join(LABEL_PROTOCOLS)}, or human:<name> for the labels in a column "
-                f"human_<name>, got {self.protocol!r}"
-            )
-        if self.pairs is not None:
-            if self.protocol != "pairs":
-                raise ValueError(f'pairs= belongs to protocol="pairs", got protocol={self.protocol!r}')
-            self.pairs = check_pairs(self.pairs)  # a read-only view, as label_maps has, would not reach other processes
-        if self.protocol == "pairs" and not (self.pairs or self.PAIRS):
-            raise ValueError(
-                'no map of similar classes is known for these data; give pairs={class: partner, ...} beside '
-                'protocol="pairs", or choose another protocol'
-            )
-        if self.human_source is not None and self.human is None:
-            raise ValueError(f'human_source= belongs to protocol="human:<name>", got protocol={self.protocol!r}')
-        if self.human is not None and (extra := self.extra_noisy_splits - {"train"}):
-            raise ValueError(
-                f"protocol={self.protocol!r} is known for the train split alone; leave {', '.join(sorted(extra))} out "
-                "of noisy_splits"
-            )
-
-    def check_rate(self) -> None:
-        if self.human is None:
-            return super().check_rate()
-        if self.r is not None or self.error_rate is not None:
-            given = f"r={self.r!r}" if self.r is not None else f"error_rate={self.error_rate!r}"
-            by_name = f" (the configuration {self.name!r} brings it)" if self.name != "default" else ""
-            raise ValueError(
-                f"protocol={self.protocol!r} takes the labels that people gave, at the rate that they have; leave out "
-                f"{given}{by_name}"
-            )
-        return None
-
-    def identity(self) -> dict[str, Any]:
-        changed = super().identity()
-        if self.protocol == "symmetric":
-            changed.pop("protocol", None)  # in whichever way the default is spelt
-        if self.pairs is not None:
-            changed["pairs"] = sorted((int(source), int(target)) for source, target in self.pairs.items())
-        if self.human is not None:
-            for without_effect in ("seed", "epoch"):
-                changed.pop(without_effect, None)
-        if self.human_source is not None:
-            changed["human_source"] = source_identity(self.human_source)
-        if self.source is not None:
-            changed["source"] = source_identity(self.source, self.source_config)
-        return changed
-
-    def flips(self, num_classes: int) -> LabelFlips:
-        """The noise that these settings mean for so many classes; not for labels that people gave."""
-        settings = {"ratio": self.r, "error_rate": self.error_rate, "num_classes": num_classes, "seed": self.seed,
-                    "allow_adversarial": self.allow_adversarial}  # fmt: skip
-        if self.protocol == "pairs":
-            return LabelFlips.pairs(self.pairs or self.PAIRS, **settings)
-        return getattr(LabelFlips, self.protocol or "symmetric")(**settings)
 
 
 class NoisyLabelsBuilder(NoisyDataBuilder):
@@ -147,10 +43,44 @@ class NoisyLabelsBuilder(NoisyDataBuilder):
     KEEPS_UNLABELLED: ClassVar[bool] = False
 
     _people: HumanLabels | None = None
+    _classes: Classes | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The labels of each split that had to be read to know its classes, until they are used.
+        self._labels_read: dict[str, _Labels] = {}
 
     @abc.abstractmethod
     def num_classes(self) -> int:
         """Number of classes, C."""
+
+    def find_classes(
+        self, found: Mapping[str, tuple[Source, IterableDataset]], columns: Mapping[str, str], option: str,
+        size: int | None = None, usual: int | None = None,
+    ) -> Classes:  # fmt: skip
+        """The classes of these columns of labels, see `classes_of`; if they stand in no header, all labels are read."""
+        features = {split: dataset.features for split, (_, dataset) in found.items()}
+        kinds = [features[split][column] for split, column in columns.items()]
+        values = {}
+        if all(map(is_label_kind, kinds)) and needs_values(kinds, size):
+            for split in (split for split in found if split == self.config.held.origin(split)):
+                self._labels_read[split] = self._read(split, *found[split], columns[split])
+                values[split] = pa.chunked_array(
+                    [chunk for shard in self._labels_read[split].shards for chunk in shard[0].chunks],
+                    features[split].arrow_schema.field(columns[split]).type,
+                )
+        self._classes = classes_of(features, columns, values, self.config.source_name, option, size, usual)
+        return self._classes
+
+    def told(self) -> dict[str, Any]:
+        held = self.config.held
+        return super().told() | ({"held_out": {split: getattr(held, split) for split in held.splits}} if held else {})
+
+    def remedy_if_empty(self, split: str) -> str:
+        held = self.config.held.splits
+        if split == "train" and held:
+            return f"; lower {' or '.join(f'{part}_fraction=' for part in held)}"
+        return f"; raise {split}_fraction=, or name one with {split}_source=" if split in held else ""
 
     @property
     def noisy_column(self) -> str:
@@ -190,60 +120,95 @@ class NoisyLabelsBuilder(NoisyDataBuilder):
             CorpusError: labels are missing or outside [0, C), a class has no row, or the true labels are not those
                 that people labelled.
         """
-        wanted = self.config.human if split == "train" else None
-        if wanted is None and (not source.files or source.is_image_folder):
+        read = self._labels_read.pop(split, None)
+        if split != self.config.held.origin(split):  # all its rows are looked at with those of the train split
             return None
-        columns = [column]
-        if wanted is not None and self.config.human_source is None:
-            check_column(dataset, f"human_{wanted}", source.name, "protocol")
-            columns.append(f"human_{wanted}")
-            check_same_classes(dataset.features, *columns, source.name)
-        shards, rows = _read(source, dataset, columns)
-        labels = [shard[0] for shard in shards]
-        everything = np.concatenate(labels)
+        wanted = self.config.human if split == "train" else None
+        if wanted is None and (not source.is_local or source.is_image_folder):
+            return None
+        if read is None:
+            read = self._read(split, source, dataset, column)
+        numbers = [self._numbers(shard[0], column) for shard in read.shards]
+        everything = np.concatenate(numbers)
         if self.is_unlabelled(split, everything):
             return None
         where = f"{source.name!r}, split {split!r}"
-        check_labels(everything, of_source, where, files=rows)
-        self.check_classes(split, np.bincount(everything, minlength=of_source)[classes])
+        check_labels(everything, of_source, where, files=read.files)
+        kept = self.kept_rows(split, [part.size for part in numbers])
+        self.check_classes(split, np.bincount(everything[kept], minlength=of_source)[classes])
         if wanted is None:
             return None
-        if len(columns) == 1:
-            human = self._annotations(wanted, column, everything, dataset.features)
+        if len(read.columns) == 1:
+            human = self._annotations(wanted, column, everything, kept, dataset.features)
         else:
-            human = np.concatenate([shard[1] for shard in shards])
-            self._people = _people(everything, human, of_source, wanted, where)
-        return np.split(human, np.cumsum([part.size for part in labels])[:-1])
+            human = np.concatenate([self._numbers(shard[1], self.config.human_labels) for shard in read.shards])
+            self._people = _people(everything[kept], human[kept], of_source, wanted, self.config.human_labels, where)
+        return np.split(human, np.cumsum([part.size for part in numbers])[:-1])
 
-    def _annotations(self, name: str, column: str, labels: np.ndarray, features: Features) -> np.ndarray:
+    def kept_rows(self, split: str, sizes: Sequence[int]) -> np.ndarray:
+        """Which rows of shards of these sizes are in a split, bool [n]."""
+        held, origin = self.config.held, self.config.held.origin(split)
+        ids = [first_sample_id(origin, index) + np.arange(size) for index, size in enumerate(sizes)] if held else []
+        rows = held.rows(split, np.concatenate(ids)) if ids else None
+        return np.ones(sum(sizes), dtype=bool) if rows is None else rows
+
+    def _read(self, split: str, source: Source, dataset: IterableDataset, column: str) -> _Labels:
+        """The labels of a split, and those that people gave if they stand beside them."""
+        columns = [column]
+        if split == "train" and self.config.human is not None and self.config.human_source is None:
+            option = "human_column" if self.config.human_column is not None else "protocol"
+            check_column(dataset, self.config.human_labels, source.name, option)
+            columns.append(self.config.human_labels)
+            check_same_classes(dataset.features, *columns, source.name)
+        return _read(source, dataset, columns)
+
+    def _numbers(self, values: pa.ChunkedArray, column: str, where: str | None = None) -> np.ndarray:
+        """Labels as the numbers of their classes, int64 [n]."""
+        classes = Classes(self.num_classes()) if self._classes is None else self._classes
+        return classes.numbers(pa.table({column: values}), column, where)
+
+    def _annotations(
+        self, name: str, column: str, labels: np.ndarray, kept: np.ndarray, features: Features
+    ) -> np.ndarray:
         """The labels that people gave, from a source of their own that proves to belong to these true labels."""
         found = find_splits(self.config.human_source)
         source, dataset = found["train"] if "train" in found else next(iter(found.values()))
         dataset = with_features(dataset, source.name)
-        clean, human = "clean_label" if "clean_label" in dataset.features else column, f"human_{name}"
+        clean, human = "clean_label" if "clean_label" in dataset.features else column, self.config.human_labels
         for needed in (clean, human):
             check_column(dataset, needed, source.name, "human_source")
-            class_names(dataset.features, needed, "human_source")
+            if not is_label_kind(dataset.features[needed]):
+                raise ValueError(
+                    f"column {needed!r} of human_source={source.name!r} holds {dataset.features[needed]}, no class "
+                    "labels; give words, booleans, integers or a ClassLabel"
+                )
             check_same_classes({**dataset.features, column: features[column]}, column, needed, source.name)
-        shards, _ = _read(source, dataset, [clean, human])
-        columns = [np.concatenate(parts) for parts in zip(*shards, strict=True)]
-        self._people = _people(*columns, self.num_classes(), name, repr(source.name))
+        read = _read(source, dataset, [clean, human])
+        columns = [
+            np.concatenate([self._numbers(shard[place], name) for shard in read.shards])
+            for place, name in enumerate((clean, human))
+        ]
+        whole = _people(*columns, self.num_classes(), name, human, repr(source.name))
         try:
-            return self._people.columns(labels, columns[1])[0]
+            human = whole.columns(labels, columns[1])[0]
         except ValueError as error:
-            raise CorpusError(f"{source.name!r} does not belong to {self.config.source!r}: {error}") from error
+            raise CorpusError(f"{source.name!r} does not belong to {self.config.source_name}: {error}") from error
+        self._people = _people(labels[kept], human[kept], self.num_classes(), name, self.config.human_labels,
+                               repr(source.name))  # fmt: skip
+        return human
 
     def check_classes(self, split: str, counts: np.ndarray) -> None:
         """Raise CorpusError if a class has no row in a split; `counts` are the rows of each class, [C]."""
         missing = np.flatnonzero(counts == 0)
-        if not missing.size or self.config.allow_missing_classes:
+        if not missing.size or self.config.allow_missing_classes or split in self.config.held.splits:
             return
         names = getattr((self.info.features or {}).get(self.noisy_column), "names", None)
         named = [f"{index} ({names[index]})" if names else str(index) for index in missing[:5]]
+        held = "".join(f", lower {share}_fraction=" for share in self.config.held.splits if split == "train")
         raise CorpusError(
-            f"the split {split!r} of {self.config.source!r} has no row of {missing.size} of its {counts.size} classes: "
-            f"{', '.join(named)}{', ...' if missing.size > len(named) else ''}; mend the source, or pass "
-            "allow_missing_classes=True"
+            f"the split {split!r} of {self.config.source_name} has no row of {missing.size} of its {counts.size} "
+            f"classes: {', '.join(named)}{', ...' if missing.size > len(named) else ''}; mend the source{held}, or "
+            "pass allow_missing_classes=True"
         )
 
     def is_unlabelled(self, split: str, labels: np.ndarray) -> bool:
@@ -260,40 +225,10 @@ class NoisyLabelsBuilder(NoisyDataBuilder):
             return
         if counts[0]:
             raise CorpusError(
-                f"the split {split!r} of {self.config.source!r} has {counts[0]} rows without a label ({UNLABELLED}) "
+                f"the split {split!r} of {self.config.source_name} has {counts[0]} rows without a label ({UNLABELLED}) "
                 f"among {counts.sum()}; drop them"
             )
         self.check_classes(split, counts[1:])
-
-
-def class_names(features: Features, column: str, option: str) -> list[str] | None:
-    """The names of the classes in a column, None if it holds plain integers; ValueError if it holds neither.
-
-    `option` is the argument that chooses another column.
-    """
-    kind = features[column]
-    if isinstance(kind, ClassLabel):
-        return list(kind.names)
-    if isinstance(kind, Value) and pa.types.is_integer(kind.pa_type):
-        return None
-    raise ValueError(
-        f"column {column!r} holds {kind}, no class labels; give a ClassLabel or integers (text becomes a ClassLabel by "
-        f"dataset.class_encode_column({column!r})), or choose another column with {option}="
-    )
-
-
-def one_column(table: pa.Table, column: str, where: str | None = None) -> np.ndarray:
-    """A column of integers as int64 [n]; CorpusError if it holds nulls, or no integers. `where` names its file."""
-    there = f" (in {where})" if where else ""
-    if nulls := table[column].null_count:
-        raise CorpusError(
-            f"column {column!r} holds {nulls} null(s); every row needs a label, so drop those without{there}"
-        )
-    if not pa.types.is_integer(table[column].type):
-        raise CorpusError(
-            f"column {column!r} holds {table[column].type}, no labels; give integers or a ClassLabel{there}"
-        )
-    return table[column].to_numpy().astype(np.int64, copy=False)
 
 
 def check_labels(
@@ -316,24 +251,39 @@ def check_labels(
         )
 
 
-def _read(
-    source: Source, dataset: IterableDataset, columns: list[str]
-) -> tuple[list[list[np.ndarray]], list[tuple[str, int]]]:
-    """Columns of integers of each shard of a split, int64 in the order of the rows; and the files with their rows."""
+@dataclass(frozen=True)
+class _Labels:
+    """Columns of labels as they stand in a split: those of each shard, and the files with their rows."""
+
+    columns: list[str]
+    shards: list[list[pa.ChunkedArray]]
+    files: list[tuple[str, int]]
+
+
+def _read(source: Source, dataset: IterableDataset, columns: list[str]) -> _Labels:
     used = Features({column: dataset.features[column] for column in columns})
-    shards, files = [], []
+    schema, shards, files = used.arrow_schema, [], []
     for shard in source.shards(source.narrowed(dataset, columns), SHARD_BYTES, used):
-        parts: list[list[np.ndarray]] = [[np.empty(0, np.int64)] for _ in columns]
+        parts: list[list[pa.Array]] = [[] for _ in columns]
         for file, table in shard.files(columns):
             files.append((file, len(table)))
             for part, column in zip(parts, columns, strict=True):
-                part.append(one_column(table, column, file))
-        shards.append([np.concatenate(part) for part in parts])
-    return shards, files
+                if nulls := table[column].null_count:
+                    raise CorpusError(
+                        f"column {column!r} holds {nulls} null(s); every row needs a label, so drop those without (in "
+                        f"{file})"
+                    )
+                part.extend(table[column].chunks)
+        shards.append(
+            [pa.chunked_array(part, schema.field(column).type) for part, column in zip(parts, columns, strict=True)]
+        )
+    return _Labels(columns, shards, files)
 
 
-def _people(clean: np.ndarray, human: np.ndarray, num_classes: int, name: str, where: str) -> HumanLabels:
+def _people(
+    clean: np.ndarray, human: np.ndarray, num_classes: int, name: str, column: str, where: str
+) -> HumanLabels:
     try:
         return HumanLabels.from_columns(clean, human, num_classes=num_classes, name=name)
     except ValueError as error:
-        raise CorpusError(f"{where}, column 'human_{name}': {error}") from error
+        raise CorpusError(f"{where}, column {column!r}: {error}") from error

@@ -11,19 +11,22 @@ from typing import Any
 
 from datasets.data_files import DataFilesDict, get_data_patterns
 
+from hf_noise.data.documents import reading_options
 from hf_noise.data.reading import extension
 
-__all__ = ["IMAGE_FOLDER", "IMAGES", "identity_of", "local_files", "reader_of", "splits_of_folder", "visible_files"]
+__all__ = ["IMAGE_FOLDER", "IMAGES", "TEXT", "identity_of", "local_files", "reader_of", "splits_of_folder",
+           "visible_files"]  # fmt: skip
 
 # Extensions and the reader of `datasets` for each; a compression suffix may follow.
 _READERS = {
     ".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".tsv": "csv",
     ".json": "json", ".jsonl": "json", ".ndjson": "json", ".txt": "text", ".md": "text",
 }
+TEXT = {kind for kind, reader in _READERS.items() if reader == "text"}
 # Read by `imagefolder`, which takes the class of an image from the name of its folder.
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 IMAGE_FOLDER = "imagefolder"
-# What a reader is told. Text: blocks between blank lines are documents, which reads any size in constant memory.
+# What a reader is told. Text of which nothing is said: blocks between blank lines are rows.
 _PARAGRAPHS = {"sample_by": "paragraph"}
 _OPTIONS = {".txt": _PARAGRAPHS, ".md": _PARAGRAPHS, ".tsv": {"sep": "\t"}}
 # What lies beside the data of a published folder and tells of them.
@@ -122,8 +125,8 @@ def _settings_of(file: Path) -> str:
     return text.split("\n---", 1)[0] if text.startswith("---") else ""
 
 
-def reader_of(files: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-    """The reader of `datasets` for these files and what it is told."""
+def reader_of(files: tuple[str, ...], documents: str | None = None) -> tuple[str, dict[str, Any]]:
+    """The reader of `datasets` for these files and what it is told; `documents` is what those of text files are."""
     kinds = {extension(file): file for file in files}
     if saved := next((file for file in files if Path(file).name in _SAVED), None):
         folder = Path(saved).parent
@@ -138,4 +141,6 @@ def reader_of(files: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
     if len({(_READERS[kind], *_OPTIONS.get(kind, {})) for kind in kinds}) > 1:
         raise ValueError(f"files of several kinds ({', '.join(sorted(kinds))}) are no one source; choose by a glob")
     kind = next(iter(kinds))
+    if _READERS[kind] == "text" and documents is not None:
+        return "text", reading_options(documents)
     return _READERS[kind], _OPTIONS.get(kind, {})

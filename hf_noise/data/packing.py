@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from numbers import Integral
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from hf_noise.data.documents import Piece
 from hf_noise.data.tokenization import check_tokenizer
 from hf_noise.noise.arrays import integers
 
@@ -39,9 +40,10 @@ def check_block_size(block_size: int) -> int:
 class Packing:
     """Packs one shard: `Packing(tokenizer, 1024).rows(batches)` yields blocks of rows, the fields count what went in.
 
-    The end-of-text token closes every document. A row does not care where documents begin. The tokens after the last
-    full row, fewer than `block_size`, are dropped and counted; memory holds one batch of documents, of which half a
-    million characters (or one longer document) are tokenised at a time.
+    The end-of-text token closes every document (but not a `Piece` of one, see `hf_noise.data.documents`). A row does
+    not care where documents begin. The tokens after the last full row, fewer than `block_size`, are dropped and
+    counted; memory holds one batch of documents, of which half a million characters (or one longer document) are
+    tokenised at a time.
 
     Raises:
         TypeError: this is no tokenizer of transformers, or (by `rows`) a batch is no list of texts.
@@ -88,15 +90,16 @@ class Packing:
     def _encode(self, texts: list[str]) -> np.ndarray:
         if not texts:
             return np.empty(0, dtype=np.int32)
-        end = (self.tokenizer.eos_token_id,)
+        ends = [() if isinstance(text, Piece) else (self.tokenizer.eos_token_id,) for text in texts]
         # verbose=False: rows are cut afterwards, so documents longer than the model's context are no reason to warn.
         # split_special_tokens: a document that spells out "<|endoftext|>" does not end there.
         encoded = self.tokenizer(
             texts, add_special_tokens=False, split_special_tokens=True, verbose=False,
             return_attention_mask=False, return_token_type_ids=False,
         )["input_ids"]
-        ids = np.fromiter(chain.from_iterable(chain.from_iterable((ids, end) for ids in encoded)), dtype=np.int32)
-        self.documents += len(texts)
+        closed = chain.from_iterable(zip(encoded, ends, strict=True))
+        ids = np.fromiter(chain.from_iterable(closed), dtype=np.int32)
+        self.documents += sum(map(len, ends))
         self.tokens += ids.size
         return ids
 
@@ -146,8 +149,8 @@ class PackedRows:
 
         if not isinstance(dataset, Dataset):
             raise TypeError(
-                f"dataset must be a datasets.Dataset, one split that is stored, got {type(dataset).__name__}; rows of "
-                "a stream need no PackedRows"
+                f"dataset must be a datasets.Dataset, one split that is stored, got {type(dataset).__name__}"
+                + _instead_of_rows(dataset)
             )
         if not isinstance(column, str):
             raise TypeError(f"column must be the name of a column, got {column!r:.80}")
@@ -208,6 +211,18 @@ class PackedRows:
         rows = rows.astype(np.int64, copy=False)
         rows = np.where(rows < 0, rows + len(self), rows)
         return rows if self._order is None else self._order[rows].astype(np.int64)
+
+
+def _instead_of_rows(dataset: Any) -> str:
+    """What to do with what is no stored split, for the message."""
+    if isinstance(dataset, Mapping):
+        return f"; choose one of its splits ({', '.join(map(str, dataset))}), as in PackedRows(data['train'])"
+    if type(dataset).__name__ == "IterableDataset":
+        return (
+            "; a stream has no rows to look up: hand it to the trainer as it is (train_dataset=stream, with max_steps "
+            "in its arguments), or load the data without streaming=True"
+        )
+    return "; load one with hf_noise.load_dataset(..., split=\"train\"), or make one with datasets.Dataset.from_dict"
 
 
 class _Chunks:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 from datasets import BuilderConfig
 
+from hf_noise.data.source_names import check_source
 from hf_noise.noise.checks import check_count, check_flag
 
-__all__ = ["check_flags", "check_name", "check_names", "check_pairs", "check_places", "check_settings",
-           "check_sizes", "names_of"]  # fmt: skip
+__all__ = ["check_flags", "check_keywords", "check_name", "check_names", "check_pairs", "check_places",
+           "check_settings", "check_sizes", "names_of"]  # fmt: skip
 
 
 def check_settings(builder: str, config: type, settings: Iterable[str]) -> None:
@@ -44,11 +44,20 @@ def check_flags(config: Any, *fields: str) -> None:
         setattr(config, field, check_flag(field, getattr(config, field)))
 
 
+def check_keywords(given: Any) -> dict[str, Any] | None:
+    """`protocol_kwargs` as a dictionary, None for none; TypeError unless it maps names to settings."""
+    if given is None:
+        return None
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise TypeError(f'protocol_kwargs must be settings by name, such as {{"boost_mass": 0.2}}, got {given!r:.80}')
+    return dict(given)
+
+
 def check_places(config: Any, *fields: str) -> None:
-    """Raise TypeError unless these settings are paths or names of data, or one for each split, or None."""
+    """Raise TypeError unless these settings can be sources, or None."""
     for field in fields:
-        if (value := getattr(config, field)) is not None and not isinstance(value, str | Path | Mapping):
-            raise TypeError(f"{field} must be a path or a name, got {value!r:.80} of type {type(value).__name__}")
+        if (value := getattr(config, field)) is not None:
+            check_source(field, value)
 
 
 def check_sizes(config: Any, **bits: int) -> None:

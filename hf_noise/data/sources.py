@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from datasets import ArrowBasedBuilder, Features, IterableDataset, load_dataset_builder
+from datasets import ArrowBasedBuilder, Dataset, Features, IterableDataset, load_dataset_builder
 from datasets.exceptions import DatasetNotFoundError
 
 from hf_noise.data.digits import DIGITS, digits_files, digits_identity
@@ -23,6 +23,7 @@ from hf_noise.data.hub_revision import hub_revision
 from hf_noise.data.local_files import (
     IMAGE_FOLDER,
     IMAGES,
+    TEXT,
     identity_of,
     local_files,
     reader_of,
@@ -30,6 +31,7 @@ from hf_noise.data.local_files import (
     visible_files,
 )
 from hf_noise.data.reading import CorpusError, Shard, check_parquet, extension, file_names, unreadable_file
+from hf_noise.data.source_names import SourceLike, check_source, source_name
 
 __all__ = ["Source", "find_source", "find_splits", "source_identity"]
 
@@ -38,6 +40,11 @@ _SPLIT_WORDS = {"train": "train", "test": "test", "val": "validation", "dev": "v
 # Local files are put together, and Parquet is cut at row groups, into shards of about this size on disk: around a
 # million tokens each, beside which the tokens dropped at the end of a shard (fewer than a row) do not count.
 _SHARD_BYTES = 4 << 20
+# What comes with the package: its files, what identifies them, and its splits.
+_EMBEDDED: dict[str, tuple[Callable[[str], list[str]], Callable[[], str], tuple[str, ...]]] = {
+    DOCS_TEXT: (docs_text_files, docs_text_identity, ("train", "validation")),
+    DIGITS: (digits_files, digits_identity, ("train", "test")),
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class Source:
         path, options: how `datasets.load_dataset` is called for it.
         files: its local files, empty for a data set on the Hub.
         one_shard_a_file: the files were cut into shards when they were made.
+        rows: those of a `datasets.Dataset`, which has no files of its own.
     """
 
     name: str
@@ -59,6 +67,7 @@ class Source:
     options: dict[str, Any]
     files: tuple[str, ...] = ()
     one_shard_a_file: bool = False
+    rows: Dataset | None = None
 
     def splits(self) -> dict[str, IterableDataset]:
         """The splits as streams. Files and globs are one split, "train"; a folder may hold more, by its file names.
@@ -68,6 +77,8 @@ class Source:
             ConnectionError: the data set is on the Hub, which cannot be reached.
             DatasetNotFoundError: there is no such data set.
         """
+        if self.rows is not None:
+            return {"train": self._stream_of_rows()}
         if self.is_columnar and not self.one_shard_a_file:
             check_parquet(self.files, self.options.get("columns"), self.name)
         try:
@@ -85,6 +96,16 @@ class Source:
             # Its reader would cast each file to the columns of the first one, all of them; `Shard` does it by name.
             builder.info.features = None
         return found
+
+    def _stream_of_rows(self) -> IterableDataset:
+        if not len(self.rows):
+            raise CorpusError(f"the source {self.name!r} is empty: it has no rows")
+        table = self.rows.data.table  # of which `select` takes some rows
+        size = table.nbytes * len(self.rows) / max(1, len(table))
+        return self._as_many(min(len(self.rows), max(1, math.ceil(size / _SHARD_BYTES))))
+
+    def _as_many(self, shards: int) -> IterableDataset:
+        return self.rows.with_format(None).to_iterable_dataset(num_shards=shards)
 
     def _builder(self) -> Any:
         try:
@@ -108,6 +129,16 @@ class Source:
             raise unreadable_file(", ".join(map(str, files)), self.name, error) from error
 
     @property
+    def is_local(self) -> bool:
+        """Whether its rows are on this machine, so that they may be read more than once."""
+        return bool(self.files) or self.rows is not None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether these are local files of plain text."""
+        return bool(self.files) and extension(self.files[0]) in TEXT
+
+    @property
     def is_columnar(self) -> bool:
         """Whether these are local files of which one column can be read without the others."""
         return bool(self.files) and all(file.endswith(".parquet") for file in self.files)
@@ -123,6 +154,8 @@ class Source:
         Raises:
             CorpusError: a file has no such column.
         """
+        if self.rows is not None:
+            return replace(self, rows=self.rows.select_columns(columns))._as_many(dataset.num_shards)
         if not self.is_columnar or self.one_shard_a_file or set(dataset.column_names) <= set(columns):
             return dataset
         return replace(self, options={**self.options, "columns": columns}).splits()[str(dataset.split)]
@@ -135,7 +168,8 @@ class Source:
         """
         if not self.files or self.is_image_folder or self.one_shard_a_file:
             return [self]
-        reader, options = reader_of(self.files)
+        reader, _ = reader_of(self.files)
+        options = {name: value for name, value in self.options.items() if name not in ("data_files", "name")}
         if "data_files" not in self.options:
             files = self._builder().config.data_files
         elif len(self.options["data_files"]) > 1:
@@ -162,30 +196,29 @@ class Source:
                 dataset = dataset.reshard()
             size = sum(Path(file).stat().st_size for file in files)
             count = min(dataset.num_shards, max(1, math.ceil(size / (shard_bytes or _SHARD_BYTES))))
+        elif self.rows is not None and shard_bytes:
+            count = max(1, math.ceil(count * _SHARD_BYTES / shard_bytes))
         told = (self.name, features or dataset.features, files[0] if files else self.name)
         return [Shard(dataset.shard(num_shards=count, index=index), index, *told) for index in range(count)]
 
 
 def find_splits(
-    source: str | Path | Mapping[str, str | Path], config: str | None = None
+    source: SourceLike | Mapping[str, SourceLike], config: str | None = None, documents: str | None = None
 ) -> dict[str, tuple[Source, IterableDataset]]:
     """The splits of a source, each with the source that it is read from; their columns may differ.
 
     Args:
-        source: as for `find_source`; or `{split: source}`, where each source has that split or no other one.
-        config: as for `find_source`.
+        source: as for `find_source`; or `{split: source}`, where each source has that split or no other one, such as a
+            `DatasetDict`.
+        config, documents: as for `find_source`.
 
     Raises:
         ValueError: a source of the mapping has several splits, and the one it is named for is not among them.
     """
     if not isinstance(source, Mapping):
-        return _splits_of(find_source(source, config))
-    if not source or not all(isinstance(split, str) for split in source):
-        raise ValueError(f'source={source!r} must name splits and where they are, as {{"train": ..., "test": ...}}')
-    sources = {split: _find(name, config) for split, name in source.items()}
-    _check_config(source, config, *sources.values())
+        return _splits_of(find_source(source, config, documents))
     found = {}
-    for split, part in sources.items():
+    for split, part in _sources_of(source, config, documents).items():
         there = _splits_of(part)
         if split not in there and len(there) > 1:
             raise ValueError(f"the source {part.name!r} for the split {split!r} has the splits {', '.join(there)}")
@@ -193,35 +226,46 @@ def find_splits(
     return found
 
 
+def _sources_of(source: Mapping[str, SourceLike], config: str | None, documents: str | None) -> dict[str, Source]:
+    if not source or not all(isinstance(split, str) for split in source):
+        raise ValueError(
+            f'source={source_name(source)} must name splits and where they are, as {{"train": ..., "test": ...}}'
+        )
+    sources = {split: _find(place, config, documents) for split, place in source.items()}
+    _check_config(source, config, *sources.values())
+    return sources
+
+
 def _splits_of(source: Source) -> dict[str, tuple[Source, IterableDataset]]:
     return {split: (part, dataset) for part in source.apart() for split, dataset in part.splits().items()}
 
 
-def source_identity(source: str | Path | Mapping[str, str | Path], config: str | None = None) -> str:
+def source_identity(source: SourceLike | Mapping[str, SourceLike], config: str | None = None) -> str:
     """`Source.identity` of a source or of all sources of a mapping."""
     if not isinstance(source, Mapping):
         return find_source(source, config).identity
     return json.dumps({str(split): _find(source[split], config).identity for split in sorted(source, key=str)})
 
 
-def find_source(source: str | Path, config: str | None = None) -> Source:
+def find_source(source: SourceLike, config: str | None = None, documents: str | None = None) -> Source:
     """Find out what `source` names, without reading it.
 
     Args:
         source: "embedded/docs-text" or "embedded/digits"; a local file, glob or folder (parquet, arrow, json, jsonl,
-            csv, tsv, txt, md, each also compressed); a folder of images (more of them than data files), in one folder a
-            class; or the id of a data set on the Hub. In a text file, blank lines part documents. Links to files are
-            followed, links to folders within a folder are refused.
+            csv, tsv, txt, md, each also compressed), or a list of files and globs; a folder of images (more of them
+            than data files), in one folder a class; the id of a data set on the Hub; or a `datasets.Dataset`, whose
+            fingerprint tells it from others in the cache. Links to files are followed, links to folders within a
+            folder are refused.
         config: the configuration of a data set on the Hub that has several.
+        documents: what a row of text files is, "file" (in lines), "line" or "paragraph"; by default paragraphs.
 
     Raises:
         FileNotFoundError: nothing is there, or a glob matches nothing.
         ValueError: files of a kind that cannot be read, or of several kinds, or an empty one; a folder that links to
-            another, or that save_to_disk() wrote; a configuration of
-            something that has none.
-        TypeError: neither a path nor a name.
+            another, or that save_to_disk() wrote; a configuration of something that has none.
+        TypeError: none of these.
     """
-    found = _find(source, config)
+    found = _find(source, config, documents)
     _check_config(source, config, found)
     return found
 
@@ -229,24 +273,24 @@ def find_source(source: str | Path, config: str | None = None) -> Source:
 def _check_config(source: Any, config: str | None, *found: Source) -> None:
     if config is not None and not any("name" in part.options for part in found):
         raise ValueError(
-            f"source_config={config!r} means nothing for source={source!r}, which has no configurations; leave it out"
+            f"source_config={config!r} means nothing for source={source_name(source)}, which has no configurations; "
+            "leave it out"
         )
 
 
-def _find(source: str | Path, config: str | None) -> Source:
-    if not isinstance(source, str | Path):
-        raise TypeError(f"source must be a path or a name, got {source!r} of type {type(source).__name__}")
+def _find(source: Any, config: str | None, documents: str | None = None) -> Source:
+    if isinstance(source, Dataset):
+        return Source(source_name(source), f"Dataset {source._fingerprint}", "", {}, rows=source)
+    if isinstance(source, list | tuple):
+        return _list_of_files(source, documents)
+    check_source("source", source)
     name = str(source)
     if not name.strip():
         raise ValueError(f"source must name a file, a folder or a data set, got {name!r}")
-    if name == DOCS_TEXT:
-        files = {split: docs_text_files(split) for split in ("train", "validation")}
-        options = {"data_files": files}
-        return Source(name, docs_text_identity(), "parquet", options, tuple(files["train"]), one_shard_a_file=True)
-    if name == DIGITS:
-        files = {split: digits_files(split) for split in ("train", "test")}
-        options = {"data_files": files}
-        return Source(name, digits_identity(), "parquet", options, tuple(files["train"]), one_shard_a_file=True)
+    if name in _EMBEDDED:
+        files, identity, splits = _EMBEDDED[name]
+        by_split = {split: files(split) for split in splits}
+        return Source(name, identity(), "parquet", {"data_files": by_split}, tuple(by_split["train"]), True)
     files = local_files(name)
     if not files and name.startswith("embedded/"):
         raise ValueError(f"there are no embedded data called {name!r}; this version has {DOCS_TEXT!r} and {DIGITS!r}")
@@ -258,14 +302,41 @@ def _find(source: str | Path, config: str | None) -> Source:
     identity = identity_of(files, folder if folder.is_dir() else None)
     if folder.is_dir() and extension(files[0]) in IMAGES:
         return Source(name, identity, IMAGE_FOLDER, {"data_dir": str(folder.absolute())}, files)
-    reader, options = reader_of(files)
-    if empty := next((file for file in files if not Path(file).stat().st_size), None):
-        raise CorpusError(f"the file {empty} of the source {name!r} is empty: it has no rows; leave it out")
+    reader, options = reader_of(files, documents)
+    _check_not_empty(files, name)
     if folder.is_dir() and any(extension(file) == ".md" for file in files):
         return Source(name, identity, reader, {"data_files": splits_of_folder(folder, files), **options}, files)
     if folder.is_dir():
         return Source(name, f"{identity} {config}", str(folder), options | {"name": config}, files)
     return Source(name, identity, reader, {"data_files": {"train": list(files)}, **options}, files)
+
+
+def _list_of_files(places: Sequence[str | Path], documents: str | None) -> Source:
+    """One source, a single split, of several files and globs in their order."""
+    name, files = source_name(list(map(str, places))), []
+    for place in places:
+        if not isinstance(place, str | Path) or not str(place).strip():
+            raise TypeError(f"a list given as source must hold paths of files, got {place!r:.80} in it")
+        found = () if str(place) in _EMBEDDED else local_files(str(place))
+        if not found or Path(place).expanduser().is_dir():
+            raise ValueError(
+                f"{str(place)!r} in the list given as source is no file or glob; a folder, or a data set on the Hub, "
+                "is a source of its own"
+            )
+        files.extend(found)
+    if not files:
+        raise ValueError("the list given as source is empty; name files in it")
+    if twice := next((file for file in files if files.count(file) > 1), None):
+        raise ValueError(f"the file {twice} comes twice in the list given as source; name it once")
+    reader, options = reader_of(tuple(files), documents)
+    _check_not_empty(files, name)
+    return Source(name, identity_of(tuple(files), None), reader, {"data_files": {"train": files}, **options},
+                  tuple(files))  # fmt: skip
+
+
+def _check_not_empty(files: Sequence[str], name: str) -> None:
+    if empty := next((file for file in files if not Path(file).stat().st_size), None):
+        raise CorpusError(f"the file {empty} of the source {name!r} is empty: it has no rows; leave it out")
 
 
 def _by_split(files: tuple[str, ...]) -> dict[str, list[str]]:

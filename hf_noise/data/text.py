@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import DatasetInfo, Features, IterableDataset, List, SplitGenerator, Value
+import pyarrow.compute as pc
+from datasets import DatasetInfo, Features, IterableDataset, SplitGenerator, Value
 
-from hf_noise.data.builder import NoisyTokensBuilder, NoisyTokensConfig, first_sample_id
+from hf_noise.data.builder import first_sample_id
+from hf_noise.data.documents import DOCUMENTS, Ending, find_ending, pieces_of_files
 from hf_noise.data.embedded import DOCS_TEXT
 from hf_noise.data.held_out import check_apart, held_out_files, is_held_out
+from hf_noise.data.held_rows import MissingSplitError
+from hf_noise.data.local_files import TEXT
 from hf_noise.data.packing import Packing, check_block_size
-from hf_noise.data.reading import CorpusError, Shard, check_column, file_names, first_of, source_features
+from hf_noise.data.reading import CorpusError, Shard, check_column, extension, file_names, first_of, source_features
 from hf_noise.data.settings import check_names
-from hf_noise.data.sources import Source, find_source
+from hf_noise.data.source_names import SourceLike, source_name
+from hf_noise.data.sources import Source, find_source, find_splits, source_identity
 from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity, vocabulary_size
+from hf_noise.data.tokens import NoisyTokensBuilder, NoisyTokensConfig
 from hf_noise.noise.checks import check_real
 
-__all__ = ["PackedTextBuilder", "PackedTextConfig", "token_lists"]
+__all__ = ["PackedTextBuilder", "PackedTextConfig"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +38,24 @@ _MOST_DROPPED = 0.01  # of the tokens, without a warning
 _FEW_ROWS = 10  # for validation, below which a warning says so
 
 
+@dataclass(frozen=True)
+class Side:
+    """What of a source is in a split: all of it, or one side of what is cut in two.
+
+    Attributes:
+        held_out: whether this is the side for validation; None for all.
+        files: those that are held out, if whole files are.
+        ending: of a single document, where validation begins.
+    """
+
+    held_out: bool | None = None
+    files: frozenset[str] | None = None
+    ending: Ending | None = None
+
+
+_ALL = Side()
+
+
 @dataclass
 class PackedTextConfig(NoisyTokensConfig):
     """Settings of text that is tokenised and packed.
@@ -39,18 +63,22 @@ class PackedTextConfig(NoisyTokensConfig):
     Args:
         block_size: tokens per row, >= 2.
         text_column: the column with the text of a document.
+        documents: what a document of a .txt or .md file is, "file" (the default), "line" or "paragraph" (blocks between
+            blank lines). Rows of other files are documents.
         validation_source: a second source, used whole as the validation split; no file of it is in `source` as well.
         validation_fraction: what is held out for validation if the source has no such split, in [0, 1); 0 for no such
             split. Of several files of any kind the share of the files, each whole, so that no file is on both sides;
             they are chosen by a hash of how they begin, and copies are on one side. In a single file, and in files of
             rows (Parquet, JSON, CSV, Arrow) of which the share is less than one, the share of the documents, chosen by
-            a hash of their text, so that equal documents are on one side. See `hf_noise.data.held_out`.
+            a hash of their text, so that equal documents are on one side. Of a single document the last part, from a
+            paragraph (else a line or word) on, which the description tells. See `hf_noise.data.held_out`.
     """
 
-    source: str | None = DOCS_TEXT
+    source: SourceLike | Mapping[str, SourceLike] | None = DOCS_TEXT
     block_size: int = 1024
     text_column: str = "text"
-    validation_source: str | None = None
+    documents: str | None = None
+    validation_source: SourceLike | None = None
     validation_fraction: float | None = None
 
     def check(self) -> None:
@@ -58,7 +86,9 @@ class PackedTextConfig(NoisyTokensConfig):
         self.block_size = check_block_size(self.block_size)
         if self.text_column is None:
             raise TypeError("text_column must be the name of a column, got None")
-        check_names(self, "text_column")
+        check_names(self, "text_column", "documents")
+        if self.documents not in (None, *DOCUMENTS):
+            raise ValueError(f"documents must be one of {', '.join(DOCUMENTS)}, got {self.documents!r}")
         if self.validation_fraction is not None:
             self.validation_fraction = check_real("validation_fraction", self.validation_fraction)
             if not 0 <= self.validation_fraction < 1:
@@ -68,18 +98,39 @@ class PackedTextConfig(NoisyTokensConfig):
 
     def identity(self) -> dict[str, Any]:
         # What is behind the names counts: a file that was changed, or a tokenizer at another place.
-        changed = {**super().identity(), "source": self.found_source().identity}
+        changed = {**super().identity(), "source": source_identity(self.source_choice(), self.source_config)}
+        if self.documents == "file":
+            changed.pop("documents")
         if self.validation_source is not None:
-            changed["validation_source"] = find_source(self.validation_source).identity
+            changed["validation_source"] = source_identity(self.validation_source)
         return {**changed, "tokenizer": tokenizer_identity(self.found_tokenizer())}
 
-    def source_choice(self) -> str:
+    def source_choice(self) -> Any:
         """The source that was asked for, or the default of this data set."""
         return type(self).source if self.source is None else self.source
 
-    def found_source(self) -> Source:
-        """The source, looked up again each time: a file may have changed."""
-        return find_source(self.source_choice(), self.source_config)
+    @property
+    def source_name(self) -> str:
+        return source_name(self.source_choice())
+
+    def found_splits(self, source: Any = None) -> dict[str, tuple[Source, IterableDataset]]:
+        """The splits of the source, or of another one, looked up again each time: a file may have changed."""
+        documents = self.documents or "file"
+        if source is None:
+            source, config = self.source_choice(), self.source_config
+        else:
+            config = None
+        if isinstance(source, Mapping):
+            return find_splits(source, config, documents)
+        found = find_source(source, config, documents)
+        return {split: (found, dataset) for split, dataset in found.splits().items()}
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the source is on this machine."""
+        source = self.source_choice()
+        parts = source.values() if isinstance(source, Mapping) else [source]
+        return all(find_source(part).is_local for part in parts)
 
     def tokenizer_choice(self) -> Any:
         """The tokenizer that was asked for, or the default."""
@@ -98,11 +149,16 @@ class PackedTextConfig(NoisyTokensConfig):
 
 class PackedTextBuilder(NoisyTokensBuilder):
     """Columns: `input_ids` [L] int32 the clean context, `labels` [L] int32 the noisy targets (index t is predicted
-    from the tokens before t), `clean_labels` [L] int32, `is_noisy` [L] bool, `sample_id` int64."""
+    from the tokens before t), `clean_labels` [L] int32, `is_noisy` [L] bool, `sample_id` int64.
+
+    Documents of noise are noise as context and as target: `is_noisy` is True along the whole row. They come after the
+    rows of text, so that there is no `clean_labels`; or, with `protocol_kwargs={"placement": "replace"}`, in the place
+    of some, with `clean_input_ids` and `clean_labels`."""
 
     BUILDER_CONFIG_CLASS = PackedTextConfig
 
     _is_held_out = False  # the validation split, from the train split of the source
+    _ending: Ending | None = None  # where it begins in a single document
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -125,49 +181,57 @@ class PackedTextBuilder(NoisyTokensBuilder):
 
     def _info(self) -> DatasetInfo:
         self.config.check()
-        tokens = List(Value("int32"), length=self.config.block_size)
-        return self.describe(
-            Features(
-                {
-                    "input_ids": tokens, "labels": tokens, "clean_labels": tokens,
-                    "is_noisy": List(Value("bool"), length=self.config.block_size), "sample_id": Value("int64"),
-                }
-            )
-        )
+        return self.describe(self.row_features(self.config.block_size))
+
+    def end_of_text(self) -> int | None:
+        return self.tokenizer.eos_token_id
 
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
-        config, source = self.config, self.config.found_source()
-        splits = source.splits()
+        config, splits = self.config, self.config.found_splits()
         if "train" not in splits:
-            raise ValueError(f"the source {source.name!r} has no train split, only {', '.join(splits)}")
-        # Data, where they are from, and of what is cut in two: which side, and its files if whole files are dealt out.
-        parts: dict[str, tuple[IterableDataset, Source, bool | None, frozenset[str] | None]]
-        parts = {"train": (splits["train"], source, None, None)}
+            raise MissingSplitError("train", splits, f"the source {config.source_name}")
+        source, train = splits["train"]
+        if config.documents is not None and not source.is_text:
+            raise ValueError(
+                f"documents={config.documents!r} is for .txt and .md files; of {config.source_name} each row is a "
+                "document, so leave it out"
+            )
+        parts = {split: (*part, _ALL) for split, part in splits.items() if split in ("train", "validation", "test")}
         if config.validation_source is not None:
-            other = find_source(config.validation_source)
-            found = other.splits()
+            found = config.found_splits(config.validation_source)
             chosen = "validation" if "validation" in found else "train"
             if chosen not in found:
-                raise ValueError(f"{other.name!r} has no validation or train split, only {', '.join(found)}")
-            check_apart(file_names(splits["train"]), file_names(found[chosen]), source.name, other.name)
-            parts["validation"] = (found[chosen], other, None, None)
-        elif "validation" in splits:
-            parts["validation"] = (splits["validation"], source, None, None)
-        elif config.held_out():
-            self._is_held_out = True
-            files = held_out_files(file_names(splits["train"]), config.held_out(), source.name)
-            sides = {"train": False, "validation": True}
-            parts = {split: (splits["train"], source, side, files) for split, side in sides.items()}
-        if "test" in splits:
-            parts["test"] = (splits["test"], source, None, None)
+                named = source_name(config.validation_source)
+                raise ValueError(f"{named} has no validation or train split, only {', '.join(found)}")
+            other, validation = found[chosen]
+            check_apart(file_names(train), file_names(validation), source.name, other.name)
+            parts["validation"] = (other, validation, _ALL)
+        elif "validation" not in splits and config.held_out():
+            for side, of_it in zip(("train", "validation"), self._sides(source, train), strict=True):
+                parts[side] = (source, train, of_it)
+        parts = {split: parts[split] for split in ("train", "validation", "test") if split in parts}
         self.check_noisy_splits(list(parts))
         self.tell_noise()
         return [self._split_generator(name, *part, dl_manager.is_streaming) for name, part in parts.items()]
 
+    def _sides(self, source: Source, train: IterableDataset) -> tuple[Side, Side]:
+        """The two sides of what is cut in two for validation."""
+        share, names = self.config.held_out(), file_names(train)
+        files, self._is_held_out = held_out_files(names, share, source.name), True
+        if source.is_text and len(names) == 1 and self.config.documents in (None, "file"):
+            column = self.config.text_column
+            check_column(train, column, source.name, "text_column")
+            (shard,) = source.shards(train)
+            total = sum(pc.sum(pc.utf8_length(table[0])).as_py() for _, table in shard.files([column]))
+            self._ending = find_ending((table for _, table in shard.files([column])), total, share, source.name)
+        return Side(False, files, self._ending), Side(True, files, self._ending)
+
+    def told(self) -> dict[str, Any]:
+        return super().told() | ({} if self._ending is None else {"validation": self._ending.told()})
+
     def _split_generator(
-        self, split: str, dataset: IterableDataset, source: Source, held_out: bool | None,
-        held_files: frozenset[str] | None, is_streaming: bool,
-    ) -> SplitGenerator:  # fmt: skip
+        self, split: str, source: Source, dataset: IterableDataset, side: Side, is_streaming: bool
+    ) -> SplitGenerator:
         column = self.config.text_column
         check_column(dataset, column, source.name, "text_column")
         kind = source_features(dataset, source.name)[column]
@@ -182,72 +246,67 @@ class PackedTextBuilder(NoisyTokensBuilder):
         first_sample_id(split, len(shards) - 1)  # too many shards are refused before hours of work
         # One row must exist, which is known before hours of work. A stream is not searched for held-out documents:
         # there may be one in thousands, and each of them is a download.
-        chosen = {"held_out": held_out, "held_files": held_files}
-        if not (is_streaming and held_out) and not any(self._has_row(shard, **chosen) for shard in shards):
+        held_out = side.held_out
+        if not (is_streaming and held_out) and not any(self._has_row(shard, side) for shard in shards):
             remedy = "raise validation_fraction= (0: no such split)" if held_out else "give more text or smaller blocks"
             remedy += ", or lower validation_fraction=" if held_out is False else ""
-            has_text = any(any(self._texts(shard, **chosen)) for shard in shards)
+            has_text = any(any(self._texts(shard, side)) for shard in shards)
             lacks = "has no document" + (" with any text" if held_out is None else "")
             block = f"is shorter than one block of {self.config.block_size} tokens in each of its {len(shards)} shards"
             raise CorpusError(
                 f"the {split} split of {source.name!r} {block if has_text else lacks}; {remedy}"
             )
-        return SplitGenerator(name=split, gen_kwargs={"shards": shards, "split": split, **chosen})
+        # Of a tuple `datasets` makes no parts: how much noise is added is known once all rows are counted.
+        shards = tuple(shards) if self.config.adds_rows else shards
+        return SplitGenerator(name=split, gen_kwargs={"shards": shards, "split": split, "side": side})
 
     def check_all_written(self, splits: list[str]) -> None:
         if self._is_held_out and (rows := self.info.splits["validation"].num_examples) < _FEW_ROWS:
             logger.warning(
-                "validation of %r: %d row%s of %d tokens held out at validation_fraction=%g, too few to measure on; "
+                "validation of %s: %d row%s of %d tokens held out at validation_fraction=%g, too few to measure on; "
                 "raise it, or give validation_source=",
-                self.config.source_choice(), rows, "s" * (rows > 1), self.config.block_size, self.config.held_out(),
+                self.config.source_name, rows, "s" * (rows > 1), self.config.block_size, self.config.held_out(),
             )
 
-    def _has_row(self, shard: Shard, held_out: bool | None, held_files: frozenset[str] | None) -> bool:
+    def _has_row(self, shard: Shard, side: Side) -> bool:
         packing = Packing(self.tokenizer, self.config.block_size)
-        return next(packing.rows(self._texts(shard, held_out, held_files, batch_size=8)), None) is not None
+        return next(packing.rows(self._texts(shard, side, batch_size=8)), None) is not None
 
     def _generate_tables(
-        self, shards: list[Shard], split: str, held_out: bool | None, held_files: frozenset[str] | None
+        self, shards: list[Shard], split: str, side: Side
     ) -> Iterator[tuple[tuple[int, int], pa.Table]]:
-        tokens = dropped = 0
+        tokens = dropped = rows = 0
         for shard in shards:
             packing = Packing(self.tokenizer, self.config.block_size)
             sample = first_sample_id(split, shard.index)
-            for number, block in enumerate(packing.rows(self._texts(shard, held_out, held_files))):
+            for number, block in enumerate(packing.rows(self._texts(shard, side))):
                 ids = np.arange(sample, sample + len(block), dtype=np.int64)
                 sample += len(block)
                 yield (shard.index, number), pa.table(self.columns(block, ids, split))
             packing.log(f"{split} shard {shard.index}")
-            tokens, dropped = tokens + packing.tokens, dropped + packing.dropped
+            tokens, dropped, rows = tokens + packing.tokens, dropped + packing.dropped, rows + packing.rows_made
         if dropped > _MOST_DROPPED * tokens:
             logger.warning(
                 "%s: %d of %d tokens (%.1f%%) are in no row, because each of the %d shards read here drops what is "
                 "left after its last row of %d; a smaller block_size=, or fewer and larger files, lose less",
                 split, dropped, tokens, 100 * dropped / tokens, len(shards), self.config.block_size,
             )
+        if self.config.adds_rows:
+            after = 1 + max(shard.index for shard in shards)
+            added = self.noise_rows(split, rows, first_sample_id(split, after), self.config.block_size)
+            yield from (((after, number), pa.table(columns)) for number, columns in enumerate(added))
 
-    def columns(self, block: np.ndarray, ids: np.ndarray, split: str) -> dict[str, pa.Array]:
-        """The columns of some packed rows: int32 [n, L] and their sample ids, int64 [n]."""
-        labels, is_noisy = self.noise_of(split)(block, sample=ids, epoch=self.config.epoch)
-        clean = token_lists(block)
-        return {
-            "input_ids": clean, "labels": token_lists(labels), "clean_labels": clean,
-            "is_noisy": token_lists(is_noisy), "sample_id": pa.array(ids),
-        }
-
-    def _texts(
-        self, shard: Shard, held_out: bool | None, held_files: frozenset[str] | None, batch_size: int = _BATCH
-    ) -> Iterator[list[str]]:
-        """The documents of a shard that belong to this side of the split; `held_out` None for all of them."""
-        column, share = self.config.text_column, self.config.held_out()
-        by_file = None if held_files is None else lambda file: (file in held_files) == held_out
-        for table in shard.tables(batch_size, [column], by_file):
+    def _texts(self, shard: Shard, side: Side, batch_size: int = _BATCH) -> Iterator[list[str]]:
+        """The documents of a shard that belong to this side of the split."""
+        column, share, names = self.config.text_column, self.config.held_out(), file_names(shard.dataset)
+        wanted = None if side.files is None else lambda file: (file in side.files) == side.held_out
+        if self.config.documents in (None, "file") and names and all(extension(name) in TEXT for name in names):
+            if wanted is None or any(map(wanted, names)):
+                files = ((file, table) for file, table in shard.files([column]) if wanted is None or wanted(file))
+                yield from pieces_of_files(files, side.ending, side.held_out)
+            return
+        for table in shard.tables(batch_size, [column], wanted):
             texts = [text for text in table[column].to_pylist() if text]
-            if held_out is not None and by_file is None:
-                texts = [text for text in texts if is_held_out(text, share) == held_out]
+            if side.held_out is not None and wanted is None:
+                texts = [text for text in texts if is_held_out(text, share) == side.held_out]
             yield texts
-
-
-def token_lists(rows: np.ndarray) -> pa.FixedSizeListArray:
-    """Rows [n, L] as an Arrow column of lists of fixed length."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])

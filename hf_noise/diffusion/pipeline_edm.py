@@ -54,9 +54,11 @@ class EDMPipeline(DiffusionPipeline):
             labels out; without it there is no guidance and no image without a class.
         hf_noise: `noise.to_dict()` of the noise the network was trained on; kept in `model_index.json`, where
             `hf_noise.load_noise` finds it.
+        hf_noise_objective: `objective.to_dict()` of what it was trained for; kept there too.
 
     Raises:
-        TypeError: hf_noise is no dictionary that JSON can hold, or another argument is of another kind.
+        TypeError: hf_noise or hf_noise_objective is no dictionary that JSON can hold, or another argument is of another
+            kind.
         ValueError: num_classes and has_unconditional do not fit the network's embeddings, or the network or the
             scheduler is no EDM one.
     """
@@ -70,6 +72,7 @@ class EDMPipeline(DiffusionPipeline):
         num_classes: int | None = None,
         has_unconditional: bool = False,
         hf_noise: dict | None = None,
+        hf_noise_objective: dict | None = None,
     ):
         super().__init__()
         embeddings = class_embeddings(unet)
@@ -81,6 +84,7 @@ class EDMPipeline(DiffusionPipeline):
             num_classes=number_of_classes(embeddings, num_classes, has_unconditional),
             has_unconditional=has_unconditional,
             hf_noise=as_json("hf_noise", hf_noise),
+            hf_noise_objective=as_json("hf_noise_objective", hf_noise_objective),
         )
 
     @classmethod
@@ -189,29 +193,30 @@ class EDMPipeline(DiffusionPipeline):
         sample = noise.to(state_dtype) * scheduler.init_noise_sigma
         labels = labels if labels is None else labels.to(device)
 
-        was_training = self.unet.training
-        self.unet.eval()
-        try:
-            for timestep in self.progress_bar(scheduler.timesteps):
-                if s_churn:
-                    sample = scheduler.add_churn(sample, timestep, generator)
-                raw = self._network(scheduler.scale_model_input(sample, timestep), timestep, labels, guidance_scale)
-                sample = scheduler.step(raw.to(state_dtype), timestep, sample, return_dict=False)[0]
-        finally:
-            self.unet.train(was_training)
+        sample = self._integrated(sample, labels, guidance_scale, generator, has_churn=s_churn > 0)
         self.maybe_free_model_hooks()
-
-        images = (sample.float() / 2 + 0.5).clamp(0, 1)  # NaN passes through clamp
-        if not torch.isfinite(images).all():
-            raise FloatingPointError(
-                "the network returned NaN or infinity; its weights are broken, float16 is too narrow for it, or "
-                "guidance_scale too large"
-            )
+        images = _as_images(sample)
         if output_type != "pt":
             images = images.permute(0, 2, 3, 1).cpu().numpy()
         if output_type == "pil":
             images = self.numpy_to_pil(images)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def _integrated(
+        self, sample: Tensor, labels: Tensor | None, guidance_scale: float, generator: Any, has_churn: bool
+    ) -> Tensor:
+        """The sample at the end of all timesteps."""
+        scheduler, was_training, dtype = self.scheduler, self.unet.training, sample.dtype
+        self.unet.eval()
+        try:
+            for timestep in self.progress_bar(scheduler.timesteps):
+                if has_churn:
+                    sample = scheduler.add_churn(sample, timestep, generator)
+                raw = self._network(scheduler.scale_model_input(sample, timestep), timestep, labels, guidance_scale)
+                sample = scheduler.step(raw.to(dtype), timestep, sample, return_dict=False)[0]
+        finally:
+            self.unet.train(was_training)
+        return sample
 
     def _network(self, scaled: Tensor, timestep: Tensor, labels: Tensor | None, guidance_scale: float) -> Tensor:
         """Raw output F, guided: D is linear in F at one x and sigma, so that guiding F guides D."""
@@ -292,3 +297,14 @@ def _check_stored(folder: Path, index: Any, variant: str | None) -> None:
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _as_images(sample: Tensor) -> Tensor:
+    """Float32 [B, C, H, W] in [0, 1] of a sample in [-1, 1]; FloatingPointError where it is none."""
+    images = (sample.float() / 2 + 0.5).clamp(0, 1)  # NaN passes through clamp
+    if not torch.isfinite(images).all():
+        raise FloatingPointError(
+            "the network returned NaN or infinity; its weights are broken, float16 is too narrow for it, or "
+            "guidance_scale too large"
+        )
+    return images

@@ -19,7 +19,8 @@ from hf_noise.hub import render
 from hf_noise.hub.data_card import data_card
 from hf_noise.hub.usage import adapter_metadata, is_place, load_model, noise_usage
 from hf_noise.metrics.words import METRICS, name_of, split_of
-from hf_noise.noise.block import noise_block, noise_sentence
+from hf_noise.noise.block import as_noise, noise_block, noise_sentence
+from hf_noise.objectives.base import objective_of_record
 from hf_noise.reports.markdown import code, fenced, table, text
 from hf_noise.reports.record import DataRecord, Record, RunRecord, read_records, write_atomic
 
@@ -96,6 +97,7 @@ def model_card(
         noise_sentence=text(noise_sentence(block | {"config": config})),
         is_noisy=bool(block.get("alpha", block.get("e", True))),
         is_drawn="seed" in block,
+        is_of_documents=as_noise(config).unit == "documents",
         results=_results(record),
         noise_table=render.pairs(_noise_rows(record)),
         loss_sentence=_loss_sentence(record),
@@ -176,47 +178,13 @@ def _noise_rows(record: RunRecord) -> dict[str, Any]:
 
 
 def _loss_sentence(record: RunRecord) -> str:
+    """What the objective says of itself; its name where this version of hf_noise does not know it."""
     loss, task = record.loss, record.task
-    if task == "class_conditional_generation":
-        if loss.get("name") == "tdsm":
-            return (
-                "transition-aware denoising score matching (TDSM): at a noisy label the network is fitted to the image "
-                "together with its answers at other classes, each with the probability that the image is of this "
-                f"class; T is {loss.get('transition', 'known')}."
-            )
-        return "plain denoising score matching under EDM's noise, on the labels as they are."
-    if task == "noisy_classification" and loss.get("name") == "corrected":
-        return (
-            "cross-entropy on images under Gaussian noise of every level, corrected through the transition matrix T "
-            f"(T is {text(loss.get('source', 'known'))}), so that it gives the probabilities of the clean labels."
-        )
-    if task == "noisy_classification":
-        return (
-            "cross-entropy on images under Gaussian noise of every level, on the noisy labels as they are: it gives "
-            "the probabilities of the noisy labels."
-        )
-    if record.noise.get("error_rate") == 0 and loss.get("name") == "nll":
-        return "the plain negative log-likelihood; there was no noise to be told of."
-    if task == "image_classification" and loss.get("name") == "corrected":
-        return (
-            "cross-entropy corrected through the transition matrix T of the noise, `-log sum_i T[i, y] p(i)`, so that "
-            "the model learned the clean labels."
-        )
-    if task == "image_classification" and loss.get("name") == "nll":
-        return "plain cross-entropy on the noisy labels; the model was not told of the noise."
-    if loss.get("name") == "corrected":
-        rate = (
-            f"e = {loss['error_rate']:.4g}"
-            if loss.get("error_rate") is not None
-            else "e learned with the model"
-        )
-        return (
-            "the forward-corrected likelihood of the noisy target, `-log((1 - e) p + e / V)`, with "
-            f"{rate} ({text(loss.get('source', 'known'))})."
-        )
-    if loss.get("name") == "nll":
-        return "the plain negative log-likelihood of the noisy target; the model was not told of the noise."
-    return f"{code(loss.get('name'))}."
+    objective = objective_of_record(task, loss)
+    if objective is None:
+        return f"{code(loss.get('name'))}."
+    facts = {key: value if isinstance(value, int | float | None) else text(value) for key, value in loss.items()}
+    return objective.told(facts, task, record.noise.get("error_rate"))
 
 
 def _provenance(record: RunRecord) -> dict[str, Any]:

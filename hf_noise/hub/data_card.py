@@ -11,7 +11,8 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from hf_noise.hub import render
 from hf_noise.hub.usage import build_again, draw_again, is_place, load_data, load_tokenizer
-from hf_noise.noise.block import noise_block
+from hf_noise.noise import Noise
+from hf_noise.noise.block import as_noise, noise_block
 from hf_noise.reports.markdown import Code, code, fenced, table, text
 from hf_noise.reports.record import DataRecord
 
@@ -35,6 +36,16 @@ LABEL_COLUMNS = {
     "is_noisy": "true where the label is wrong",
     "sample_id": COLUMNS["sample_id"],
 }
+#: The same where whole rows are noise.
+DOCUMENT_COLUMNS = {
+    "input_ids": "the tokens, of text or of noise",
+    "labels": "the targets: the same tokens",
+    "clean_input_ids": "the tokens of the text that the noise replaced",
+    "clean_labels": "the same as targets",
+    "is_noisy": "true along the whole of a row of noise, false along one of text",
+    "sample_id": "stable index of the row; with seed it determines the tokens of a row of noise",
+}
+_COLUMNS = {"tokens": COLUMNS, "labels": LABEL_COLUMNS, "documents": DOCUMENT_COLUMNS}
 _HUMAN = "human_labels"
 # The text of the running Python's standard library: another Python has another.
 _OF_PYTHON = "embedded/docs-text"
@@ -87,6 +98,8 @@ def data_card(record: DataRecord) -> DatasetCard:
         name=text(record.name.removeprefix("./")),
         **_said(record, blocks),
         settings=settings_table(blocks),
+        has_clean=any(name.startswith("clean_") for name in record.columns),
+        is_of_documents=record.unit == "documents",
         columns=table(("column", "holds"), [(Code(k), v) for k, v in record.columns.items()]),
         usage=fenced("python", load_data(record.name, example["config_name"], split)) if is_here else "",
         usage_noise=fenced("python", draw_again(record, example)) if is_here else "",
@@ -100,11 +113,14 @@ def data_card(record: DataRecord) -> DatasetCard:
     )
 
 
-def describe_columns(features: Features) -> tuple[str, dict[str, str]]:
-    """What is noisy in a data set with these features ("tokens" or "labels"), and what each column holds."""
-    unit = "labels" if getattr(features.get("is_noisy"), "dtype", None) == "bool" else "tokens"
-    known = LABEL_COLUMNS if unit == "labels" else COLUMNS
-    return unit, {name: known.get(name, str(feature)) for name, feature in features.items()}
+def describe_columns(features: Features, noise: Noise | None = None) -> tuple[str, dict[str, str]]:
+    """What is noisy in a data set with these features ("tokens", "documents" or "labels"), and what each column holds.
+
+    `noise` says what it falls on; without it that is told by the columns.
+    """
+    is_single = getattr(features.get("is_noisy"), "dtype", None) == "bool"
+    unit = noise.unit if noise is not None else "labels" if is_single else "tokens"
+    return unit, {name: _COLUMNS[unit].get(name, str(feature)) for name, feature in features.items()}
 
 
 def config_block(
@@ -194,8 +210,7 @@ def settings_table(blocks: Sequence[Mapping[str, Any]]) -> str:
 
 def _protocol(block: Mapping[str, Any]) -> str:
     """The protocol as the table shows it: with its kind, or the name of the labels, where it has one."""
-    config = block["config"]
-    more = config.get("name" if block["protocol"] == _HUMAN else "kind")
+    more = as_noise(block["config"]).variant
     return f"{block['protocol']} ({more})" if more else block["protocol"]
 
 
@@ -207,13 +222,16 @@ def _said(record: DataRecord, blocks: Sequence[Mapping[str, Any]]) -> dict[str, 
         f"The noise here is {_drawn_once(blocks)}; training with fresh noise in every epoch needs `hf_noise` "
         f"and {clean}.",
     ]
+    if record.unit == "documents":
+        drawn[1] = f"The noise here is {_drawn_once(blocks)}: a row of noise is the same in every epoch of training."
     human = (
         "The noisy labels are those that people gave. Their errors depend on the single sample, of which the "
         "rates of each class say nothing; the labels called true were given by people as well."
     )
     by_people = [block["protocol"] == _HUMAN for block in blocks]
     if not any(by_people):
-        intro, nature, limits = f"{record.unit} corrupted on purpose", "artificial", drawn
+        what = "documents of random tokens put in" if record.unit == "documents" else f"{record.unit} corrupted"
+        intro, nature, limits = f"{what} on purpose", "artificial", drawn
     elif all(by_people):
         intro, nature, limits = "labels that people gave", "that of real annotators", [human]
     else:

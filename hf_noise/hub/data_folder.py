@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hf_noise.atomic import replaced_whole
 from hf_noise.hub.data_card import data_card
-from hf_noise.noise import LabelFlips, Noise, UniformTokens
+from hf_noise.noise import Noise
 from hf_noise.noise.block import as_noise
 from hf_noise.noise.checks import check_epoch
 from hf_noise.noise.tokens import IGNORE_INDEX
@@ -57,7 +58,7 @@ def describe_config(
             )
         described[split] = {"rows": dataset.num_rows}
         if "is_noisy" in dataset.column_names:
-            noisy, units = _count_noisy(dataset)
+            noisy, units = _count_noisy(dataset, as_noise(noise).unit == "documents")
             described[split] |= {"units": units, "noisy": noisy > 0}
             noisy_units[split] = noisy
     # A clean validation split must not dilute the rate; without any noise all splits count.
@@ -122,12 +123,12 @@ def _to_parquet(dataset: Dataset, path: Path) -> None:
 
 def _check_rate(config_name: str, noise: Noise, noisy: int, units: int) -> None:
     """Raise ValueError if so many noisy units cannot be of this noise: false alarms have a probability below 1e-6."""
-    if isinstance(noise, UniformTokens):
+    rates = noise.error_rates
+    if rates is None:
         lowest = highest = noise.error_rate
-    elif isinstance(noise, LabelFlips):  # rates differ between classes, which may have any frequencies
-        rates = 1 - np.diagonal(noise.transition)
+    elif noise.is_drawn:  # rates differ between classes, which may have any frequencies
         lowest, highest = float(rates.min()), float(rates.max())
-    else:
+    else:  # labels of people, of which the rows may be a part
         return
     rate = noisy / units
     nearest = min(max(rate, lowest), highest)
@@ -146,7 +147,7 @@ def _is_redrawn(dataset: Dataset, noise: Mapping[str, Any], epoch: int) -> bool:
     drawn = as_noise(noise)
     clean = next((name for name in dataset.column_names if name.startswith("clean_")), None)
     noisy = clean.removeprefix("clean_") if clean else None
-    if not isinstance(drawn, UniformTokens | LabelFlips) or not {noisy, "sample_id"} <= set(dataset.column_names):
+    if not drawn.draws_targets or not {noisy, "sample_id"} <= set(dataset.column_names):
         return False
     rows = dataset.select_columns([clean, noisy, "sample_id"]).with_format("numpy")[:_ROWS_DRAWN]
     if rows[clean].dtype == object:  # rows of several lengths
@@ -158,9 +159,15 @@ def _is_redrawn(dataset: Dataset, noise: Mapping[str, Any], epoch: int) -> bool:
     return np.array_equal(again, rows[noisy])
 
 
-def _count_noisy(dataset: Dataset) -> tuple[int, int]:
-    """Noisy units and all units in the column `is_noisy`, in constant memory."""
+def _count_noisy(dataset: Dataset, of_rows: bool) -> tuple[int, int]:
+    """Noisy units and all units in the column `is_noisy`, in constant memory; `of_rows` if a unit is a whole row."""
     noisy = units = 0
+    if of_rows:
+        for batch in dataset.select_columns(["is_noisy"]).with_format("arrow").iter(batch_size=1000):
+            of_row = np.repeat(np.arange(len(batch)), pc.list_value_length(batch["is_noisy"]).to_numpy())
+            noisy += np.unique(of_row[_flat(batch["is_noisy"])]).size
+            units += len(batch)
+        return noisy, units
     clean = next((name for name in dataset.column_names if name.startswith("clean_")), None)
     columns = ["is_noisy"] if clean is None else ["is_noisy", clean]
     for batch in dataset.select_columns(columns).with_format("arrow").iter(batch_size=1000):

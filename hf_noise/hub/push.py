@@ -32,8 +32,8 @@ from hf_noise.hub.reading import card_metadata, json_object
 from hf_noise.hub.retry import patiently
 from hf_noise.hub.usage import adapter_metadata, noise_usage
 from hf_noise.noise import Noise
-from hf_noise.noise.base import noise_records
 from hf_noise.noise.block import as_noise, noise_block, noise_sentence
+from hf_noise.noise.describe import noise_records
 from hf_noise.reports.markdown import fenced, text
 from hf_noise.reports.record import DataRecord, RunRecord, read_records
 from hf_noise.reports.secrets import scrubbed
@@ -174,7 +174,7 @@ def push_dataset(
             head = patiently(lambda: api.repo_info(repo_id, repo_type="dataset", revision=revision)).sha
             card = patiently(lambda: _remote_card(api, repo_id, head))
         if card is None:
-            unit, columns = describe_columns(next(iter(splits.values())).features)
+            unit, columns = describe_columns(next(iter(splits.values())).features, as_noise(config["noise"]))
             card = data_card(DataRecord(
                 name=repo_id, builder="hf_noise.push_dataset", source=source or "not stated", unit=unit, data={},
                 columns=columns, configs=[config], license=license, language=language,

@@ -1,6 +1,7 @@
 """What noise is: protocols, rates and compute plans. Nothing here needs torch; tensors are served if torch is there."""
 
-from hf_noise.noise.base import Noise, noise_from_description, noise_from_dict, realised_rate
+from hf_noise.noise.base import Noise, noise_from_dict, realised_rate
+from hf_noise.noise.describe import noise_from_description
 from hf_noise.noise.documents import GaussianDocuments, RandomDocuments
 from hf_noise.noise.human import HumanLabels
 from hf_noise.noise.labels import LabelFlips

@@ -17,6 +17,7 @@ __all__ = [
     "check_dtype",
     "check_num_classes",
     "check_one_each",
+    "check_ragged",
     "check_rows",
     "check_vocab_size",
     "ignored_labels",
@@ -134,6 +135,21 @@ def check_rows(tokens: Any, sample: Any) -> None:
             f"tokens [..., L] need one sample id per row: tokens have shape {list(tokens.shape)}, "
             f"sample has {list(sample.shape)}"
         )
+
+
+def check_ragged(values: np.ndarray, lengths: np.ndarray, sample: np.ndarray) -> np.ndarray:
+    """The lengths as int64 [N], or a ValueError unless rows of these lengths with one id each are all the values."""
+    if values.ndim != 1 or lengths.ndim != 1:
+        raise ValueError(f"values and lengths must be [N], got {list(values.shape)} and {list(lengths.shape)}")
+    if lengths.shape != sample.shape:
+        raise ValueError(f"{lengths.size} rows need {lengths.size} sample ids, got {sample.size}")
+    shortest, longest = (int(lengths.min()), int(lengths.max())) if lengths.size else (0, 0)
+    if shortest < 0:
+        raise ValueError(f"lengths must be >= 0, got {shortest} in row {lengths.argmin()}")
+    # The sum of what is larger than all values could wrap around to their number.
+    if longest > values.size or lengths.sum() != values.size:
+        raise ValueError(f"the rows hold {sum(lengths.tolist())} tokens together, but {values.size} values came")
+    return lengths.astype(np.int64, copy=False)
 
 
 def check_one_each(labels: Any, sample: Any) -> None:

@@ -3,45 +3,136 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
 
 from hf_noise.noise.arrays import as_array
-from hf_noise.noise.checks import check_choice, check_seed
+from hf_noise.noise.checks import check_choice, check_epoch, check_seed
 
 __all__ = [
     "Noise",
+    "Redraw",
+    "Unit",
     "check_redraw",
     "check_seed",
-    "noise_from_description",
+    "known_noises",
     "noise_from_dict",
-    "noise_of_description",
-    "noise_records",
     "realised_rate",
 ]
 
+Unit: TypeAlias = Literal["tokens", "documents", "labels"]
+Redraw: TypeAlias = Literal["epoch", "never"]
+
+_UNITS = ("tokens", "documents", "labels")
 _PROTOCOLS: dict[str, type[Noise]] = {}
 
 
 class Noise:
     """Base of the frozen dataclasses that say which protocol corrupts which data, how much and with which seed.
 
-    A subclass sets `protocol` (its name in records and cards), `version` (raised whenever the same fields would draw
-    other noise, so that caches and old checkpoints cannot be confused) and `stream` (the counter stream it owns).
-    Defining the subclass is enough for `noise_from_dict` to find it.
+    What a noise is and can do is declared here, and nothing else has to be asked of it. A subclass sets `protocol`,
+    `unit`, `stream` if it draws, and what else differs from the defaults below. Defining it is enough for
+    `noise_from_dict`, cards and checkpoints to find it, and for the builders if it has `names`. Bases that do the rest:
+    `TokenNoise`, `DocumentNoise`, `LabelNoise`.
+
+    Attributes:
+        protocol: its name in records and cards.
+        version: raised whenever the same fields would draw other noise, so that caches and old checkpoints cannot be
+            confused.
+        stream: the counter stream it owns.
+        unit: what is clean or noisy as a whole: "tokens", the targets of a language model one by one; "documents", rows
+            of tokens, as context and as target; "labels", one for each row.
+        redraw: "epoch" for fresh noise in every epoch, "never" if it is drawn once; a field where it can be chosen.
+        noisy_columns: the columns that it falls on, each beside its clean copy `clean_<column>` where there was one.
+        rate_names: the fields that say how much noise there is, of which one is given.
+        names: what builders call it in `protocol=`, each with the fields that the name stands for.
+        error_rate, ratio: e, the share of noisy units, and r = e / (1 - e), noisy units per clean one.
     """
 
     protocol: ClassVar[str]
     version: ClassVar[int] = 1
     stream: ClassVar[int]
+    unit: ClassVar[Unit]
+    redraw: ClassVar[Redraw] = "never"
+    noisy_columns: ClassVar[tuple[str, ...]] = ("labels",)
+    rate_names: ClassVar[tuple[str, ...]] = ("ratio", "error_rate")
+    names: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    error_rate: float
+    ratio: float
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "protocol" in cls.__dict__:
-            taken = _PROTOCOLS.setdefault(cls.protocol, cls)
-            if (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
-                raise TypeError(f"two noises are called {cls.protocol!r}: {taken.__qualname__} and {cls.__qualname__}")
+        if "protocol" not in cls.__dict__:
+            return
+        taken = _PROTOCOLS.get(cls.protocol, cls)
+        if (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"two noises are called {cls.protocol!r}: {taken.__qualname__} and {cls.__qualname__}")
+        if getattr(cls, "unit", None) not in _UNITS:
+            raise TypeError(f"{cls.__qualname__} must declare its unit, one of {', '.join(_UNITS)}")
+        _PROTOCOLS.setdefault(cls.protocol, cls)
+
+    @property
+    def variant(self) -> str:
+        """Which of several kinds of its protocol it is, in a word; empty where there is one kind."""
+        return ""
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether `noise(values, sample, epoch) -> (noisy, is_noisy)` corrupts rows that are there.
+
+        Else its rows carry it already, and it is only recorded.
+        """
+        return True
+
+    @property
+    def if_not_drawn(self) -> str:
+        """Why it corrupts no rows that are there, and what to do instead, in words; only asked if `is_drawn` is not."""
+        return f"{type(self).__name__} is carried by its rows and drawn by nobody"
+
+    @property
+    def draws_targets(self) -> bool:
+        """Whether it can be drawn on the targets of clean rows alone, as a trainer does."""
+        return self.is_drawn and "input_ids" not in self.noisy_columns
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether any stretch of the rows has its share of the noise, and not only all of them together."""
+        return True
+
+    @property
+    def error_rates(self) -> np.ndarray | None:
+        """Share of noisy units by the clean class, float64 [C]; None if it is `error_rate` for all."""
+        return None
+
+    def overall_error_rate(self, prior: Any = None) -> float:
+        """Expected share of noisy units; `prior` is p(clean) where it depends on the class."""
+        return self.error_rate
+
+    @property
+    def mixture_rate(self) -> float | None:
+        """w, if p(noisy | clean) = (1 - w) onehot + w / V for every token; None for any other noise."""
+        return None
+
+    @property
+    def stay_rate(self) -> float:
+        """Probability that a unit which is marked as noisy is what it was."""
+        return 0.0
+
+    def without_noise(self) -> Noise:
+        """The same kind of noise with a rate of 0: what the clean splits of noisy data have."""
+        return dataclasses.replace(self, **dict.fromkeys(self.rate_names, 0.0))
+
+    def epoch_drawn(self, epoch: int) -> int:
+        """The epoch whose draws `epoch` has: 0 for noise that is drawn once."""
+        epoch = check_epoch(epoch)
+        return epoch if self.redraw == "epoch" else 0
+
+    def on_device(self, values: Any, sample: Any, epoch: int = 0, *, compiled: bool = False) -> Any:
+        """`noise(values, sample, epoch)` for a tensor, on its device; `compiled` fuses it into one pass, if it can."""
+        return self(values, sample, epoch)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to rebuild this noise, as JSON-able values under the keys of its fields."""
@@ -56,6 +147,11 @@ class Noise:
     def __reduce__(self):
         # Pickles, and with them the fingerprints of `datasets`, depend on the values and the version alone.
         return noise_from_dict, (self.to_dict(),)
+
+
+def known_noises() -> tuple[type[Noise], ...]:
+    """The noises that are defined, in the order of their protocols."""
+    return tuple(_PROTOCOLS[name] for name in sorted(_PROTOCOLS))
 
 
 def noise_from_dict(config: Mapping[str, Any]) -> Noise:
@@ -86,79 +182,6 @@ def noise_from_dict(config: Mapping[str, Any]) -> Noise:
     if missing:
         raise ValueError(f"the noise {protocol!r} needs the field {', '.join(missing)}; give all that to_dict() wrote")
     return cls(**fields)
-
-
-def noise_of_description(description: str) -> dict[str, Any] | None:
-    """What `load_dataset("hf_noise/...")` says of its noise in `dataset.info.description`: JSON in a line of its own.
-
-    Returns:
-        `Noise.to_dict()`, with the realised rate `{"rate", "n"}` under "realised" once the data are built; None if
-        no line is one of ours. Of data sets with the same noise that were put together, no rate is that of all rows.
-
-    Raises:
-        TypeError: the description is no text.
-        ValueError: it states several noises, as data sets that were put together do; or a line begins like one of ours
-            and is not.
-    """
-    if description is not None and not isinstance(description, str):
-        raise TypeError(f"a description is a text, got {description!r:.80} of type {type(description).__name__}")
-    last = (description or "").strip().splitlines()[-1:]
-    if last and last[0].startswith('{"noise"'):
-        try:
-            stated = json.loads(last[0])["noise"]
-        except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"the description's last line states a noise that cannot be read: {last[0]:.80}"
-            ) from error
-        if not isinstance(stated, dict):
-            raise ValueError(
-                f"the description's last line states {stated!r:.80} as its noise; it holds Noise.to_dict()"
-            )
-    stated = [record["noise"] for record in noise_records(description)]
-    noises = [{key: value for key, value in noise.items() if key != "realised"} for noise in stated]
-    if other := next((noise for noise in noises if noise != noises[-1]), None):
-        raise ValueError(
-            f"the description states several noises, {other!r:.200} and {noises[-1]!r:.200}: data sets were put "
-            "together; use one of them, or say the noise that all rows have"
-        )
-    if not stated:
-        return None
-    return stated[-1] if all(noise == stated[-1] for noise in stated) else noises[-1]
-
-
-def noise_records(description: str) -> list[dict[str, Any]]:
-    """All that a description says of noise, one entry for each line of ours: data sets put together have several.
-
-    Returns:
-        Dictionaries with "noise" and perhaps "epoch" and "realised" (`{split: {"rate", "n"}}`).
-
-    Raises:
-        ValueError: a line begins like one of ours and is broken.
-    """
-    records = []
-    for line in (description or "").splitlines():
-        if line.startswith('{"noise"'):
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"the description of the data states broken noise ({error}): {line[:80]!r}") from None
-            if isinstance(record["noise"], dict):
-                records.append(record)
-    return records
-
-
-def noise_from_description(description: str) -> Noise | None:
-    """The noise that a data set of `load_dataset("hf_noise/...")` carries, from its `info.description`.
-
-    Returns None for a description that states no noise.
-
-    Raises:
-        ValueError: the noise is of a protocol, version or field that this hf_noise does not know, or cannot be read.
-    """
-    stated = noise_of_description(description)
-    if stated is None:
-        return None
-    return noise_from_dict({key: value for key, value in stated.items() if key != "realised"})
 
 
 def _is_required(field: dataclasses.Field) -> bool:

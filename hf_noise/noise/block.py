@@ -67,7 +67,7 @@ def noise_sentence(block: Mapping[str, Any]) -> str:
     if "r" in block:
         rates.append(f"r = {block['r']:.4g} noisy units per clean one")
     if "e" in block:
-        overall = noise.overall_error_rate() if hasattr(noise, "overall_error_rate") else block["e"]
+        overall = noise.overall_error_rate()
         differs = abs(overall - block["e"]) > 1e-6
         rates.append(f"e = {block['e']:.4g}" + (f", which makes {overall:.4g} wrong" if differs else " of all units"))
     sentence = f"{noise.summary}: {', '.join(rates)}."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -44,6 +45,9 @@ class RandomDocuments(DocumentNoise):
 
     protocol: ClassVar[str] = "random_documents"
     stream: ClassVar[int] = 2
+    names: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "random-documents": {}, "boosted-documents": {"boost": "random"}, "low-documents": {"boost": "low"},
+    }  # fmt: skip
 
     boost: Literal["none", "random", "low"] = "none"
     n_boost: int | None = None
@@ -72,6 +76,10 @@ class RandomDocuments(DocumentNoise):
         object.__setattr__(self, "boost_mass", float(mass))
 
     @property
+    def variant(self) -> str:
+        return "" if self.boost == "none" else self.boost
+
+    @property
     def boosted(self) -> np.ndarray:
         """The more frequent tokens in ascending order, int64 [n_boost]."""
         candidates = np.arange(self.vocab_size)
@@ -82,7 +90,7 @@ class RandomDocuments(DocumentNoise):
             candidates = candidates[np.argsort(words[candidates], kind="stable")]
         return np.sort(candidates[: self.n_boost])
 
-    def _weights(self) -> np.ndarray:
+    def weights(self) -> np.ndarray:
         weights = np.full(self.vocab_size, (1 - self.boost_mass) / (self.vocab_size - (self.exclude is not None)))
         if self.n_boost:
             weights[self.boosted] += self.boost_mass / self.n_boost
@@ -109,6 +117,7 @@ class GaussianDocuments(DocumentNoise):
 
     protocol: ClassVar[str] = "gaussian_documents"
     stream: ClassVar[int] = 3
+    names: ClassVar[Mapping[str, Mapping[str, Any]]] = {"gaussian-documents": {}}
 
     mean: float | None = None
     std: float | None = None
@@ -126,7 +135,7 @@ class GaussianDocuments(DocumentNoise):
             raise ValueError(f"std must be finite and > 0, got {std!r} (vocab_size={self.vocab_size})")
         cumulative(self)  # fails now, not at the first draw, if nothing can be drawn
 
-    def _weights(self) -> np.ndarray:
+    def weights(self) -> np.ndarray:
         scale = self.std * math.sqrt(2)
         below = [(1 + math.erf((i + 0.5 - self.mean) / scale)) / 2 for i in range(self.vocab_size - 1)]
         # erf may fall by its last bit where it is flat; probabilities may not.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from hf_noise.noise.arrays import check_num_classes, integers
-from hf_noise.noise.base import Noise
+from hf_noise.noise.base import Noise, Unit
 from hf_noise.noise.labels import LabelFlips
 from hf_noise.noise.transition import ClassConditional, rates_of
 
@@ -47,6 +47,8 @@ class HumanLabels(ClassConditional, Noise):
     protocol: ClassVar[str] = "human_labels"
     #: Nothing is drawn, so nothing is drawn anew.
     redraw: ClassVar[Literal["never"]] = "never"
+    unit: ClassVar[Unit] = "labels"
+    is_drawn: ClassVar[bool] = False
 
     name: str
     num_classes: int
@@ -113,8 +115,22 @@ class HumanLabels(ClassConditional, Noise):
         return super().overall_error_rate(self.prior if prior is None else prior)
 
     @property
+    def variant(self) -> str:
+        return self.name
+
+    @property
     def summary(self) -> str:
         return f"Labels that people gave ({self.name})"
+
+    @property
+    def if_not_drawn(self) -> str:
+        return (
+            f"the labels {self.name!r} were given by people, not drawn; put their column in place with "
+            "noise.columns(clean, human), or draw labels at the same rates with noise.as_flips()"
+        )
+
+    def without_noise(self) -> LabelFlips:
+        return LabelFlips.symmetric(ratio=0.0, num_classes=self.num_classes)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to rebuild this value, as JSON-able values under the keys of its fields."""

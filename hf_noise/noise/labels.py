@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from hf_noise.noise import alias, draws, labels_numpy, rates
-from hf_noise.noise.arrays import check_batch, check_num_classes, integers, is_tensor
-from hf_noise.noise.base import Noise, check_redraw
-from hf_noise.noise.checks import check_choice, check_epoch, check_flag, check_seed
+from hf_noise.noise import draws, rates
+from hf_noise.noise.alias import ALIAS_BITS, alias_table
+from hf_noise.noise.arrays import check_num_classes
+from hf_noise.noise.base import Redraw, check_redraw
+from hf_noise.noise.checks import check_choice, check_flag, check_seed
 from hf_noise.noise.label_maps import check_label_map
-from hf_noise.noise.transition import ClassConditional, check_matrix_size, check_transition, rates_of
+from hf_noise.noise.label_noise import LabelNoise, is_past_chance
+from hf_noise.noise.transition import check_matrix_size, check_transition, rates_of
 
 __all__ = ["LABEL_PROTOCOLS", "LabelFlips"]
 
 #: Kinds of `LabelFlips` that a noise ratio and a number of classes, for pairs also a map, make up.
 LABEL_PROTOCOLS = ("symmetric", "uniform_resample", "cyclic", "pairs")
 
-_CLASS_BITS = 20
-_UNIFORM = ("symmetric", "uniform_resample")
 _KINDS = (*LABEL_PROTOCOLS, "transition")
-_SAME_RATE = 1e-9
+_OWN = {"pairs": "mapping", "transition": "matrix"}  # the field that one kind alone has
 _SUMMARIES = {
     "symmetric": "Labels become any other class, all alike",
     "uniform_resample": "Labels are drawn anew from all classes, the true one among them",
@@ -34,11 +34,9 @@ _SUMMARIES = {
     "transition": "Labels are drawn from the row of their class in a transition matrix",
 }
 
-Redraw: TypeAlias = Literal["epoch", "never"]
-
 
 @dataclass(frozen=True, kw_only=True)
-class LabelFlips(ClassConditional, Noise):
+class LabelFlips(LabelNoise):
     """Wrong labels by a transition matrix T[i, j] = p(noisy = j | clean = i): made by the class methods below.
 
     ===================  =================================================  ================  ===============
@@ -80,6 +78,7 @@ class LabelFlips(ClassConditional, Noise):
 
     protocol: ClassVar[str] = "label_flips"
     stream: ClassVar[int] = 4
+    names: ClassVar[Mapping[str, Mapping[str, Any]]] = {kind: {"kind": kind} for kind in LABEL_PROTOCOLS}
 
     kind: Literal["symmetric", "uniform_resample", "cyclic", "pairs", "transition"]
     # Equal rates are equal noises, whichever way and with however many digits the rate was spelt.
@@ -183,54 +182,67 @@ class LabelFlips(ClassConditional, Noise):
         matrix = check_transition(transition)
         return cls(kind="transition", num_classes=len(matrix), matrix=matrix, seed=seed, redraw=redraw)
 
+    @classmethod
+    def named(cls, protocol: str, *, known: Mapping[str, Any] | None = None, **settings: Any) -> LabelFlips:
+        """The noise of a kind by its name, as a command line or a configuration has it.
+
+        Args:
+            protocol: one of the kinds above; "uniform-resample" is "uniform_resample".
+            known: what the data know of the fields that one kind alone has, such as `mapping`; taken if this one has it
+                and it is not among the settings.
+            **settings: fields of `LabelFlips`.
+
+        Raises:
+            ValueError: another protocol, or it lacks its own field or has that of another; else as the class method.
+            TypeError: a setting that is no field.
+        """
+        spelt = protocol.replace("-", "_") if isinstance(protocol, str) else protocol
+        kind = check_choice("protocol", spelt, _KINDS)
+        given = {name: value for name, value in settings.items() if value is not None or name not in _OWN.values()}
+        if unknown := sorted(set(given) - {own.name for own in fields(cls)} | given.keys() & {"kind"}):
+            raise TypeError(f"protocol {kind!r} has no setting {', '.join(unknown)}")
+        own = _OWN.get(kind)
+        if own is not None and own not in given:
+            if (known or {}).get(own) is None:
+                raise ValueError(f"protocol {kind!r} needs {own}=")
+            given[own] = known[own]
+        if kind == "transition":
+            given.setdefault("num_classes", len(given[own]))
+        return cls(kind=kind, **given)
+
+    def without_noise(self) -> LabelFlips:
+        return LabelFlips.symmetric(ratio=0.0, num_classes=self.num_classes, seed=self.seed)
+
     def __post_init__(self) -> None:
         self._set("kind", check_choice("kind", self.kind, _KINDS))
-        for name, kind in (("mapping", "pairs"), ("matrix", "transition")):
+        for kind, name in _OWN.items():
             if (getattr(self, name) is not None) != (self.kind == kind):
                 raise ValueError(f"{name} belongs to kind={kind!r} and to no other, got kind={self.kind!r}")
         self._set("seed", check_seed(self.seed))
-        self._set("num_classes", check_num_classes(self.num_classes, _CLASS_BITS))
+        self._set("num_classes", check_num_classes(self.num_classes, ALIAS_BITS))
         self._set("redraw", check_redraw(self.redraw))
         self._set("allow_adversarial", check_flag("allow_adversarial", self.allow_adversarial))
-        if self.kind == "transition":
-            self._take_matrix()
-        else:
-            r, e = rates.resolve(self.ratio, self.error_rate)
-            self._set("ratio", r)
-            self._set("error_rate", e)
+        has_matrix = self.kind == "transition"
+        r, e = self._take_matrix() if has_matrix else rates.resolve(self.ratio, self.error_rate)
+        self._set("ratio", r)
+        self._set("error_rate", e)
+        if not has_matrix:
             draws.threshold(e)  # raises for a rate too small to draw
         if self.kind == "pairs":
             self._set("mapping", check_label_map(self.mapping, self.num_classes))
-        self._check_limit()
+        # Kept where it was needed alone, so that equal draws are equal values.
+        self._set("allow_adversarial", not has_matrix and is_past_chance(self, self.allow_adversarial))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
-    def _take_matrix(self) -> None:
+    def _take_matrix(self) -> tuple[float, float]:
         matrix = check_transition(self.matrix)
         if len(matrix) != self.num_classes:
             raise ValueError(f"num_classes={self.num_classes}, but the matrix has {len(matrix)} rows")
         e = max(0.0, float(1 - np.diagonal(matrix).mean()))
-        r, e = rates_of(e, self.ratio, self.error_rate)
         self._set("matrix", tuple(map(tuple, matrix.tolist())))
-        self._set("ratio", r)
-        self._set("error_rate", e)
-
-    def _check_limit(self) -> None:
-        limit = (self.num_classes - 1) / self.num_classes
-        past = self.kind != "transition" and self.error_rate > limit + _SAME_RATE
-        if past and not self.allow_adversarial:
-            why = {
-                "symmetric": "the true class would be the least likely label",
-                "uniform_resample": "a larger share of labels would be redrawn than chance gets wrong",
-            }.get(self.kind, "the label would name the wrong class almost always")
-            raise ValueError(
-                f"error_rate {self.error_rate:.6g} (ratio {self.ratio:.6g}) is past (C - 1)/C = {limit:.6g} for "
-                f"{self.num_classes} classes: {why}; give a ratio up to C - 1 = {self.num_classes - 1}, or "
-                "allow_adversarial=True if it is meant"
-            )
-        # Kept where it was needed alone, so that equal draws are equal values.
-        self._set("allow_adversarial", past)
+        return rates_of(e, self.ratio, self.error_rate)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to rebuild this noise, as JSON-able values; what a kind does not have is left out."""
@@ -249,7 +261,7 @@ class LabelFlips(ClassConditional, Noise):
         """
         check_matrix_size(self.num_classes)
         if self.kind == "transition":
-            return np.array(self.matrix, dtype=np.float64)
+            return self._matrix.copy()
         classes, e = self.num_classes, self.error_rate
         if self.kind == "symmetric":
             matrix = np.full((classes, classes), e / (classes - 1))
@@ -258,7 +270,7 @@ class LabelFlips(ClassConditional, Noise):
         matrix = np.eye(classes) * (1 - e)
         if self.kind == "uniform_resample":
             return matrix + e / classes
-        matrix[np.arange(classes), self._partners] += e
+        matrix[np.arange(classes), self.partners] += e
         return matrix
 
     @property
@@ -267,20 +279,20 @@ class LabelFlips(ClassConditional, Noise):
             return super().error_rates
         if self.kind == "uniform_resample":
             return np.full(self.num_classes, self.error_rate * (1 - 1 / self.num_classes))
-        flips = self.kind == "symmetric" or self._partners != np.arange(self.num_classes)
+        flips = self.kind == "symmetric" or self.partners != np.arange(self.num_classes)
         return np.where(flips, np.full(self.num_classes, self.error_rate), 0.0)
 
     def probability(self, clean: Any, noisy: Any) -> np.ndarray:
         """T[clean, noisy] of classes [...] in [0, C), float64 [...], for any number of classes."""
         if self.kind == "transition":
-            return np.array(self.matrix)[clean, noisy]
+            return self._matrix[clean, noisy]
         clean, noisy, e = np.asarray(clean), np.asarray(noisy), self.error_rate
         stays = np.where(clean == noisy, 1 - e, 0.0)
         if self.kind == "symmetric":
             return np.where(clean == noisy, 1 - e, e / (self.num_classes - 1))
         if self.kind == "uniform_resample":
             return stays + e / self.num_classes
-        return stays + np.where(self._partners[clean] == noisy, e, 0.0)
+        return stays + np.where(self.partners[clean] == noisy, e, 0.0)
 
     @property
     def breakdown_point(self) -> float:
@@ -295,7 +307,7 @@ class LabelFlips(ClassConditional, Noise):
         return {"symmetric": 1 - 1 / self.num_classes, "uniform_resample": 1.0}.get(self.kind, 0.5)
 
     @cached_property
-    def _partners(self) -> np.ndarray:
+    def partners(self) -> np.ndarray:
         """The class that each one flips to, int64 [C]; itself if it does not."""
         classes = np.arange(self.num_classes)
         if self.kind == "cyclic":
@@ -305,77 +317,33 @@ class LabelFlips(ClassConditional, Noise):
         return classes
 
     @cached_property
-    def _cells(self) -> np.ndarray:
-        """The cells to draw from, int64 [C, C], see `alias.alias_table`."""
-        return alias.alias_table(np.array(self.matrix))
+    def cells(self) -> np.ndarray:
+        """The cells to draw from, int64 [C, C], see `alias_table`."""
+        return alias_table(self._matrix)
 
     @cached_property
-    def _tensors(self) -> dict[Any, Any]:
-        """`_partners` or `_cells` by device, filled by `labels_torch`."""
+    def tables(self) -> dict[Any, Any]:
+        """`partners` or `cells` as a tensor by device, filled by `labels_torch`."""
         return {}
 
-    def _epoch(self, epoch: int) -> int:
-        epoch = check_epoch(epoch)
-        return epoch if self.redraw == "epoch" else 0
+    @cached_property
+    def _matrix(self) -> np.ndarray:
+        """T of the kind "transition", float64 [C, C], made once and not to be written to."""
+        matrix = np.array(self.matrix, dtype=np.float64)
+        matrix.setflags(write=False)
+        return matrix
 
     @property
     def summary(self) -> str:
         return _SUMMARIES[self.kind]
 
-    def __call__(self, labels: Any, sample: Any, epoch: int = 0) -> Any:
-        """Corrupt labels.
-
-        Args:
-            labels: integers of any shape [...], NumPy array or torch tensor on any device, values in [0, C) or -100
-                (ignored, left as they are). Or a batch of columns (a mapping), as `datasets.map` passes it.
-            sample: integers [...], the stable index of each label's sample; row numbers in the form for `datasets.map`.
-            epoch: which epoch's noise to draw, in [0, 2^63) (no effect with `redraw="never"`).
-
-        Returns:
-            `(noisy, is_noisy)`: same shape, type, dtype and device as `labels`, and booleans that mark the labels that
-            are wrong now. For a mapping: the new columns, see `columns`.
-
-        Raises:
-            ValueError: shapes differ, or labels are outside [0, C): their number and the first index (not checked on a
-                GPU, where looking would make the device wait).
-            TypeError: labels, samples or the epoch are not integers.
-        """
-        if isinstance(labels, Mapping):
-            return self.columns(labels, sample, epoch)
-        if is_tensor(labels):
-            from hf_noise.noise import labels_torch
-
-            return labels_torch.flip(self, labels, sample, epoch)
-        return labels_numpy.flip(self, labels, sample, epoch)
-
     @property
-    def _threshold(self) -> int:
+    def threshold(self) -> int:
+        """A label is redrawn if the upper half of its word is below this integer in [0, 2^32]."""
         return draws.threshold(self.error_rate)
 
     @property
-    def _uniform(self) -> tuple[int, int, bool]:
-        """(threshold, choices, exclude) of `draws.replace_uniformly`."""
+    def draw_arguments(self) -> tuple[int, int, bool]:
+        """(threshold, choices, exclude) of `draws.replace_uniformly`, for the kinds that redraw uniformly."""
         exclude = self.kind == "symmetric"
-        return self._threshold, self.num_classes - exclude, exclude
-
-    def columns(self, batch: Mapping[str, Any], indices: Any, epoch: int = 0) -> dict[str, Any]:
-        """The form for `datasets.map(noise, batched=True, with_indices=True)`.
-
-        Args:
-            batch: columns with `label` or `labels`, one integer per row.
-            indices: row numbers, used as sample ids unless the batch has a column `sample_id`.
-
-        Returns:
-            The columns `label` (noisy), `clean_label`, `is_noisy` and `sample_id`; `labels` and `clean_labels` if that
-            is the column's name.
-        """
-        check_batch(batch)
-        name = "label" if "label" in batch else "labels"
-        if name not in batch:
-            raise ValueError(f"there is no column 'label' or 'labels' to corrupt, only: {', '.join(map(str, batch))}")
-        clean = integers(name, batch[name])
-        if clean.ndim != 1:
-            raise ValueError(f"column {name!r} must hold one integer per row; pass whole batches, batched=True")
-        sample = integers("sample_id", batch.get("sample_id", indices))
-        noisy, is_noisy = self(clean, sample, epoch)
-        return {name: noisy, f"clean_{name}": clean, "is_noisy": is_noisy, "sample_id": sample}
+        return self.threshold, self.num_classes - exclude, exclude

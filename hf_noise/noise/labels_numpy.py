@@ -24,7 +24,7 @@ def flip(noise: LabelFlips, labels: Any, sample: Any, epoch: int = 0) -> tuple[n
     flat, sample = labels.reshape(-1), sample.reshape(-1)
     noisy, is_noisy = np.empty_like(flat), np.empty(flat.shape, dtype=bool)
     work = np.empty((2, min(flat.size, draws.BLOCK)), dtype=np.uint64)
-    key = counter.stream_key(noise.seed, noise.stream, noise._epoch(epoch))
+    key = counter.stream_key(noise.seed, noise.stream, noise.epoch_drawn(epoch))
     for start in range(0, flat.size, draws.BLOCK):
         block = slice(start, start + draws.BLOCK)
         words, scratch = work[:, : sample[block].size]
@@ -40,16 +40,16 @@ def flip(noise: LabelFlips, labels: Any, sample: Any, epoch: int = 0) -> tuple[n
 def _flip_block(noise, labels, is_noisy, words, scratch, ignored) -> None:
     """Corrupt labels [N] in place; all other arrays but `ignored` are used up."""
     if noise.kind in ("symmetric", "uniform_resample"):
-        draws.replace_uniformly(labels, is_noisy, words, scratch, ignored, *noise._uniform)
+        draws.replace_uniformly(labels, is_noisy, words, scratch, ignored, *noise.draw_arguments)
         return
     # A label of -100 names no row; what is read for it instead is thrown away.
     known = labels if ignored is None else np.where(ignored, 0, labels)
     if noise.kind != "transition":
-        draws.mask(words, noise._threshold, ignored, out=is_noisy)
-        draws.put(labels, noise._partners[known], is_noisy)
+        draws.mask(words, noise.threshold, ignored, out=is_noisy)
+        draws.put(labels, noise.partners[known], is_noisy)
         return
     column = draws.scale_one_word(words, noise.num_classes, out=scratch).view(np.int64)
-    drawn = alias.draw(noise._cells, known, column, words)
+    drawn = alias.draw(noise.cells, known, column, words)
     if ignored is None:
         labels[...] = drawn
     else:

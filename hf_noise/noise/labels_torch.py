@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from hf_noise.noise import counter_torch, draws_torch
 from hf_noise.noise.alias import ALIAS_BITS
 from hf_noise.noise.arrays import IGNORE_INDEX, check_dtype, check_one_each, ignored_labels
-from hf_noise.noise.labels import LabelFlips
+
+if TYPE_CHECKING:
+    from hf_noise.noise.labels import LabelFlips
 
 __all__ = ["draw", "flip", "resample", "swap"]
 
@@ -68,7 +70,7 @@ def flip(
     function, arguments = _plan(noise, labels.device)
     if compiled:
         function = _compiled(function)
-    key = counter_torch.stream_key_on(noise.seed, noise.stream, noise._epoch(epoch), labels.device)
+    key = counter_torch.stream_key_on(noise.seed, noise.stream, noise.epoch_drawn(epoch), labels.device)
     clean = labels.long()
     noisy = function(clean, sample, key, *arguments)
     return noisy.to(labels.dtype), noisy != clean
@@ -77,9 +79,9 @@ def flip(
 def _plan(noise: LabelFlips, device: torch.device) -> tuple[Any, tuple]:
     """The function that draws this kind of noise, and its last arguments."""
     if noise.kind in ("symmetric", "uniform_resample"):
-        return resample, noise._uniform
-    if device not in noise._tensors:
-        table = noise._cells if noise.kind == "transition" else noise._partners
-        noise._tensors[device] = torch.from_numpy(table).to(device)
-    table = noise._tensors[device]
-    return (draw, (table,)) if noise.kind == "transition" else (swap, (noise._threshold, table))
+        return resample, noise.draw_arguments
+    if device not in noise.tables:
+        table = noise.cells if noise.kind == "transition" else noise.partners
+        noise.tables[device] = torch.from_numpy(table).to(device)
+    table = noise.tables[device]
+    return (draw, (table,)) if noise.kind == "transition" else (swap, (noise.threshold, table))

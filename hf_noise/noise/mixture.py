@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from hf_noise.noise.arrays import (
     as_array,
     check_batch,
     check_dtype,
+    check_ragged,
     check_rows,
     check_vocab_size,
     ignored_positions,
@@ -25,7 +26,7 @@ from hf_noise.noise.arrays import (
     integers,
     is_tensor,
 )
-from hf_noise.noise.base import Noise
+from hf_noise.noise.base import Noise, Unit
 from hf_noise.noise.checks import check_choice, check_epoch, check_integer, check_seed
 
 __all__ = ["BOOSTED", "DocumentNoise", "cumulative"]
@@ -44,9 +45,13 @@ REPLACED, PLACED, BOOSTED = -1, -2, -3
 class DocumentNoise(Noise):
     """Base of the document noises: how much noise, where it stands, and drawing it from a table of probabilities.
 
-    A subclass adds `protocol`, `stream`, the fields of its distribution and `_weights`, the probabilities of the
-    tokens before the excluded one is left out.
+    A subclass adds `protocol`, `stream`, `names`, the fields of its distribution and `weights`, the probabilities of
+    the tokens before the excluded one is left out.
     """
+
+    unit: ClassVar[Unit] = "documents"
+    noisy_columns: ClassVar[tuple[str, ...]] = ("input_ids", "labels")
+    rate_names: ClassVar[tuple[str, ...]] = ("alpha",)
 
     alpha: float
     vocab_size: int
@@ -69,6 +74,26 @@ class DocumentNoise(Noise):
                     f"got {self.exclude!r} (vocab_size={self.vocab_size})"
                 )
             object.__setattr__(self, "exclude", int(self.exclude) % self.vocab_size)
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it replaces rows that are there; else it adds rows, see `rows` and `order`."""
+        return self.placement == "replace"
+
+    @property
+    def if_not_drawn(self) -> str:
+        return (
+            f'placement is "{self.placement}", which adds rows: take them from rows() and their places from '
+            'order(), or use placement="replace" to corrupt the rows that are there'
+        )
+
+    @property
+    def is_spread(self) -> bool:
+        return self.placement != "append"
+
+    def weights(self) -> np.ndarray:
+        """Probabilities of the tokens before the excluded one is left out, float64 [V], a new array each time."""
+        raise NotImplementedError(f"{type(self).__name__} has no weights")
 
     @property
     def error_rate(self) -> float:
@@ -191,12 +216,7 @@ class DocumentNoise(Noise):
             ValueError: another placement, shapes do not fit, or a token is outside [0, V).
             TypeError: tokens, samples or the epoch are not integers.
         """
-        if self.placement != "replace":
-            raise ValueError(
-                f'placement is "{self.placement}", which adds rows: take them from rows() and their places from '
-                'order(), or use placement="replace" to corrupt the rows that are there'
-            )
-        check_epoch(epoch)
+        self._check_replaces(epoch)
         if isinstance(tokens, Mapping):
             return self.columns(tokens, sample)
         if is_tensor(tokens):
@@ -213,7 +233,41 @@ class DocumentNoise(Noise):
         noisy[replaced] = np.where(is_noisy[replaced], rows, tokens[replaced])
         return noisy, is_noisy
 
-    def columns(self, batch: Mapping[str, Any], indices: Any) -> dict[str, Any]:
+    def flat(self, values: Any, lengths: Any, sample: Any, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """`noise(tokens, sample)` for ragged rows that lie one after the other, as in an Arrow list column.
+
+        Args:
+            values: integers [sum(lengths)].
+            lengths: integers [N], the number of tokens in each row.
+            sample: integers [N], the stable index of each row.
+
+        Returns:
+            `(noisy, is_noisy)`, both [sum(lengths)].
+
+        Raises:
+            ValueError, TypeError: as for a call, or the three do not fit together.
+        """
+        self._check_replaces(epoch)
+        values, sample = integers("values", values), integers("sample", sample)
+        lengths = check_ragged(values, integers("lengths", lengths), sample)
+        check_dtype(values.dtype, np.iinfo(values.dtype).max, self.vocab_size)
+        ignored = ignored_positions(values, self.vocab_size)
+        noisy, is_noisy = values.copy(), np.zeros(values.shape, dtype=bool)
+        starts, replaced = np.cumsum(lengths) - lengths, self.replaced(sample)
+        for length in np.unique(lengths[replaced]).tolist():
+            rows = np.flatnonzero(replaced & (lengths == length))
+            places = starts[rows, None] + np.arange(length)
+            noisy[places], is_noisy[places] = self.rows(sample[rows], length), True
+        if ignored is not None:
+            noisy[ignored], is_noisy[ignored] = values[ignored], False
+        return noisy, is_noisy
+
+    def _check_replaces(self, epoch: int) -> None:
+        if self.placement != "replace":
+            raise ValueError(self.if_not_drawn)
+        check_epoch(epoch)
+
+    def columns(self, batch: Mapping[str, Any], indices: Any, epoch: int = 0) -> dict[str, Any]:
         """The form for `datasets.map(noise, batched=True, with_indices=True)`.
 
         Args:
@@ -256,7 +310,7 @@ class DocumentNoise(Noise):
 @lru_cache(maxsize=4)
 def cumulative(noise: DocumentNoise) -> np.ndarray:
     """Table to draw tokens by: int64 [V], token i has the units (53-bit integers) from entry i - 1 up to entry i."""
-    weights = noise._weights()
+    weights = noise.weights()
     if noise.exclude is not None:
         weights[noise.exclude] = 0
     total = np.cumsum(weights)

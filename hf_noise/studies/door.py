@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,6 +17,12 @@ import hf_noise
 _OURS = str(Path(hf_noise.__file__).parent.resolve())
 # As a shell tells it of a command that Ctrl-C ended.
 INTERRUPTED = 130
+
+
+#: Names of the flags of the command that runs, once they are read.
+FLAGS: set[str] = set()
+# An argument as Python writes it, without a value or with one that is a word: `text_column=`, `test_fraction=0.1`.
+_ARGUMENT = re.compile(r"(?<![\w=-])(\w+)=(?!['\"\[({=])(?=(\w?))")
 
 
 class Stopped(KeyboardInterrupt):
@@ -35,12 +42,28 @@ def door(main: Callable[[], Any]) -> None:
     except (ArithmeticError, OSError, RuntimeError, TypeError, ValueError) as error:
         if _wants_traceback() or not is_refusal(error):
             raise
-        _end(f"error: {error}", 2)
+        _end(f"error: {as_flags(str(error))}", 2)
+
+
+def program() -> str:
+    """What was started: the name of a file, or of a module (`python -m hf_noise.studies.language`)."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    is_module = spec is not None and spec.name.endswith(".__main__") and Path(sys.argv[0]).name == "__main__.py"
+    return spec.parent if is_module else Path(sys.argv[0]).name
+
+
+def as_flags(message: str) -> str:
+    """A message whose arguments of Python are flags, where the command has such a flag."""
+
+    def flag(found: re.Match[str]) -> str:
+        return f"--{found[1]}{' ' * bool(found[2])}" if found[1] in FLAGS else found[0]
+
+    return _ARGUMENT.sub(flag, message)
 
 
 def _end(message: str, status: int) -> None:
     _close_bars()
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    print(f"{program()}: {message}", file=sys.stderr)
     sys.exit(status)
 
 

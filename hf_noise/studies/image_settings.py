@@ -10,7 +10,7 @@ from hf_noise.noise import LabelFlips
 from hf_noise.noise.label_maps import LABEL_MAPS
 from hf_noise.noise.labels import LABEL_PROTOCOLS
 from hf_noise.studies.ranges import Count, DataName, Name, NotNegative, Positive, ShareInside
-from hf_noise.studies.reading import is_elsewhere
+from hf_noise.studies.reading import is_elsewhere, source_of
 from hf_noise.studies.settings import SettingError, TrainingSettings, setting
 
 __all__ = ["DataSettings", "ImageSettings", "check_rates", "drawn_noise", "elsewhere", "shared", "train_rows_of"]
@@ -61,6 +61,16 @@ class DataSettings:
         if self.resize and self.image_size is None:
             raise SettingError("--resize needs --image_size, the pixels to resize to")
 
+    def source_options(self) -> dict[str, Any]:
+        """Arguments of `load_dataset` that say which data, those that are set."""
+        of_labels = "column" if self.data == OWN_DATA else "label_column"
+        usual = {of_labels: "label", "image_column": "image"} if self.data == OWN_DATA else {}
+        told = {
+            "source": source_of(self.source), "test_source": source_of(self.test_source), of_labels: self.column,
+            "image_column": self.image_column, "test_fraction": self.test_fraction, "classes": self.classes,
+        }  # fmt: skip
+        return usual | {name: value for name, value in told.items() if value is not None}
+
     @property
     def known_classes(self) -> int | None:
         """C, where the data need not be read to know it."""
@@ -92,6 +102,11 @@ class ImageSettings(DataSettings, TrainingSettings):
     allow_adversarial: bool = setting(False, "accept e above (C - 1)/C", group="noise and loss")
     epochs: Positive = setting(None, "passes over the training images without noise")
     flip: bool | None = setting(None, "mirror half of the images; if not set, those of CIFAR and ImageNet")
+
+    def human_options(self) -> dict[str, Any]:
+        """Arguments of `load_dataset` that say where the labels of people are, those that are set."""
+        told = {"human_source": source_of(self.human_source), "human_column": self.human_column}
+        return {name: value for name, value in told.items() if value is not None}
 
     @property
     def can_be_mirrored(self) -> bool:
@@ -155,8 +170,8 @@ def check_rates(runs: Iterable[Any], settings: ImageSettings) -> None:
 
 def drawn_noise(run: Any, settings: ImageSettings, classes: int) -> LabelFlips:
     """The noise of a run that the trainer draws. Raises ValueError: the data cannot have it."""
-    common = {"ratio": run.ratio, "num_classes": classes, "seed": run.seed, "redraw": settings.redraw,
-              "allow_adversarial": settings.allow_adversarial}  # fmt: skip
-    if run.protocol == "pairs":
-        return LabelFlips.pairs(settings.similar_classes(), **common)
-    return getattr(LabelFlips, run.protocol if run.ratio else "symmetric")(**common)
+    return LabelFlips.named(
+        run.protocol if run.ratio or run.protocol == "pairs" else "symmetric",
+        known={"mapping": settings.similar_classes()}, ratio=run.ratio, num_classes=classes, seed=run.seed,
+        redraw=settings.redraw, allow_adversarial=settings.allow_adversarial,
+    )  # fmt: skip

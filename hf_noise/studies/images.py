@@ -13,12 +13,16 @@ from torchvision.transforms import v2
 from transformers import TrainingArguments
 
 import hf_noise
+from hf_noise.data.held_rows import split_of
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.studies.image_settings import drawn_noise
 from hf_noise.trainers.base import noise_of as noise_in_rows
 from hf_noise.trainers.images import CropFlip, DeviceImages, WorkerImages, channel_statistics, label_columns
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+# Modes of Pillow without colour.
+GREY = ("1", "L", "I;16", "I;16B", "I;16L", "I", "F")
 
 
 @dataclass
@@ -41,11 +45,10 @@ class ImageData:
     @staticmethod
     def read(settings, protocol: str | None = None):
         """Training and test rows: clean ones, or with the human labels of a protocol."""
-        options = {name: getattr(settings, name) for name in ("source", "test_source", "classes")}
-        options |= {"protocol": protocol, "human_source": settings.human_source} if protocol else {"r": 0.0}
-        options = {name: value for name, value in options.items() if value is not None}
+        options = settings.source_options()
+        options |= {"protocol": protocol} | settings.human_options() if protocol else {"r": 0.0}
         splits = hf_noise.load_dataset(settings.data, **options)
-        train, test = splits["train"], splits["test" if "test" in splits else "validation"]
+        train, test = splits["train"], split_of(splits, "test", str(settings.source or settings.data), "validation")
         clean = "label" if protocol is None else "clean_label"
         return part_of(train, settings.train_rows, "train_rows", clean), part_of(test, settings.test_rows, "test_rows")
 
@@ -53,9 +56,7 @@ class ImageData:
     def load(cls, settings, args: TrainingArguments) -> ImageData:
         with args.main_process_first(desc="data"):
             train, test = cls.read(settings)
-        image = train[0]["image"]
-        channels = 1 if settings.on_device and image.mode == "L" else 3
-        size = settings.image_size or max(image.size)
+        channels, size = look_at(train, settings)
         common = {
             "settings": settings, "device": args.device, "classes": train.features["label"].names,
             "num_channels": channels, "image_size": size, "train_rows": len(train),
@@ -64,7 +65,7 @@ class ImageData:
         if not settings.on_device:
             return cls(**common, mean=IMAGENET_MEAN, std=IMAGENET_STD, train_images=None,
                        test=WorkerImages(test, transform_of(size, settings, train=False)))  # fmt: skip
-        options = {"num_channels": channels, "pad_to": size, "device": args.device}
+        options = {"num_channels": channels, "pad_to": size, "resize": settings.resize, "device": args.device}
         images = DeviceImages.from_dataset(train, mean=[0.0] * channels, std=[1.0] * channels, **options)
         mean, std = channel_statistics(images.images)
         return cls(**common, mean=mean, std=std, train_images=images,
@@ -115,6 +116,24 @@ class ImageData:
             base.images[part], {name: column[part] for name, column in columns.items()}, device=self.device,
             mean=self.mean, std=self.std, augment=augment, info=info,
         )  # fmt: skip
+
+
+def look_at(rows: Dataset, settings: Any) -> tuple[int, int]:
+    """Channels and pixels of the images: 1 channel if they are grey, else 3.
+
+    Of a user's own images all are looked at, of known data sets the first.
+
+    Raises ValueError: images of several sizes are to be kept as they are.
+    """
+    images = rows["image"] if settings.source is not None else rows[:1]["image"]
+    modes, sizes = zip(*((image.mode, image.size) for image in images))
+    largest, smallest = max(map(max, sizes)), min(map(min, sizes))
+    if len(set(sizes)) > 1 and not settings.resize and settings.on_device:
+        raise ValueError(
+            f"images of {settings.source} have {len(set(sizes))} sizes, sides of {smallest} to {largest} pixels; bring "
+            f"them to one with resize=True and image_size={settings.image_size or smallest}"
+        )
+    return 1 if settings.on_device and all(mode in GREY for mode in modes) else 3, settings.image_size or largest
 
 
 def part_of(rows: Dataset, wanted: int | None, flag: str, labels: str = "label") -> Dataset:

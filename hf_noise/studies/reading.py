@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from hf_noise.studies.settings import SettingError
 
-__all__ = ["check_readable", "is_elsewhere", "may_be_read", "reading"]
+__all__ = ["check_readable", "is_elsewhere", "may_be_read", "reading", "source_of"]
 
 
 def check_readable(flag: str, name: str | None) -> None:
@@ -23,8 +25,22 @@ def check_readable(flag: str, name: str | None) -> None:
         )
 
 
-def is_elsewhere(source: str) -> bool:
+def source_of(text: str | None) -> Any:
+    """A source of data from a flag: a path, glob or name, or `{"train": path, "test": path}` as JSON."""
+    if text is None or not text.lstrip().startswith("{"):
+        return text
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise SettingError(f"{text} is no JSON ({error}); a source of several splits is "
+                           """'{"train": "a.csv", "test": "b.csv"}'""") from None  # fmt: skip
+
+
+def is_elsewhere(source: Any) -> bool:
     """Whether a source of data is neither embedded nor a file, folder or glob of this machine, so of the Hub."""
+    source = source_of(source) if isinstance(source, str) else source
+    if not isinstance(source, str):
+        return isinstance(source, Mapping) and any(map(is_elsewhere, source.values()))
     local = os.path.exists(os.path.expanduser(source)) or any(letter in source for letter in "*?[")
     return not (local or source.startswith("embedded/"))
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
+from hf_noise.studies.door import FLAGS, program
 from hf_noise.studies.ranges import Count, Output, Repo, Seed, fault_of
 
 __all__ = [
@@ -127,6 +128,7 @@ def check_ranges(settings: Any) -> None:
 def parse(kind: type[Settings], argv: Sequence[str] | None, description: str) -> Settings:
     """Settings from a command line, on top of those of its `--scale`; it ends the process as argparse does."""
     parser = parser_of(kind, description)
+    FLAGS.update(one.name for one in fields(kind))
     if kind.scales:
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("--scale", default="demo")
@@ -158,7 +160,8 @@ def parser_of(kind: type[CommandSettings], description: str) -> argparse.Argumen
         for name, members in groups.items() if members
     ]  # fmt: skip
     usage = "%(prog)s [--FLAG VALUE ...]"
-    parser = HfArgumentParser(dataclasses, description=description, usage=usage, formatter_class=_Help)
+    told = {"prog": program(), "usage": usage, "description": description, "formatter_class": _Help}
+    parser = HfArgumentParser(dataclasses, **told)
     told = {action.dest: action.help for action in parser._actions if not _is_negation(action)}
     for action in parser._actions:
         if action.nargs == "+" and action.dest not in kind.one_or_more:

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from hf_noise.atomic import replaced_whole
 from hf_noise.losses import clean_posterior, mixture_posterior
-from hf_noise.noise import UniformTokens
+from hf_noise.noise import Noise
 from hf_noise.noise.arrays import as_array
 from hf_noise.noise.checks import check_choice
 from hf_noise.noise.rates import check_error_rate
@@ -63,7 +63,7 @@ def audit_tokens(
     *,
     error_rate: float,
     trained: Literal["corrected", "nll"] = "corrected",
-    noise: UniformTokens | None = None,
+    noise: Noise | None = None,
     batch_size: int = 32,
 ) -> Path:
     """Write a Parquet file with one line per target: sample_id, position, nll, clean_posterior.

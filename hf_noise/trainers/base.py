@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +17,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, has_length
 
 from hf_noise.noise import Noise
+from hf_noise.noise.base import Unit
 from hf_noise.trainers.arguments import check_arguments, check_given
 from hf_noise.trainers.card import state_noise, state_noise_of_adapter
 from hf_noise.trainers.claims import Claims
@@ -28,15 +28,13 @@ from hf_noise.trainers.model_config import keep_earlier_noise, write_config
 from hf_noise.trainers.resuming import check_best, check_same_claims, claims_of, saving, taking_up
 from hf_noise.trainers.stated import stated_noise
 
-__all__ = [
-    "NoiseTrainer", "STATE_FILE", "noise_of", "refuse_scheduler", "search_no_unused",
-]  # fmt: skip
+__all__ = ["NoiseTrainer", "STATE_FILE", "noise_of"]
 
 
 class NoiseTrainer(FiniteTrainer):
     """`transformers.Trainer` on data whose noise is known; a subclass says what the noise falls on and gives the loss.
 
-    A subclass sets `noise_kinds`, gives its `meter`, whose sums stay exact over processes and resumes, and draws noise
+    A subclass sets `noise_units`, gives its `meter`, whose sums stay exact over processes and resumes, and draws noise
     for `self.epoch`. Parameters of its own that do not belong to the published model have names that begin with
     `own_prefix`.
 
@@ -55,15 +53,16 @@ class NoiseTrainer(FiniteTrainer):
     `hf_noise.trainers.arguments` for what is refused.
 
     Raises:
-        TypeError: the noise is of a kind that this trainer does not draw.
+        TypeError: the noise falls on other units than those of this trainer.
         ValueError: the rows contradict the noise that they or `noise=` state, or their ids repeat and are to be drawn
             from; an argument of `Trainer` cannot be honoured.
         RuntimeError: several GPUs without a launcher.
         FloatingPointError: see `FiniteTrainer`.
     """
 
-    noise_kinds: ClassVar[tuple[type[Noise], ...]] = ()
-    #: What to do with a noise of another kind, for the error message.
+    #: The units of noise that its rows may carry; it draws what `Noise.draws_targets` says can be drawn.
+    noise_units: ClassVar[tuple[Unit, ...]] = ()
+    #: What to do with a noise on other units, for the error message.
     other_noise: ClassVar[str] = ""
     own_prefix: ClassVar[str] = "hf_noise_"
     #: Arguments of transformers that this trainer honours, of those that others refuse.
@@ -79,13 +78,14 @@ class NoiseTrainer(FiniteTrainer):
         self.label_smoother = None  # of transformers; a trainer that smooths labels does it in its own loss
         if self.args.n_gpu > 1:
             raise RuntimeError(f"{self.args.n_gpu} GPUs and one process: start with `accelerate launch`, not `python`")
-        for one in (noise, noise_of(self.train_dataset)):
-            if one is not None and not isinstance(one, self.noise_kinds):
-                kinds = " or ".join(kind.__name__ for kind in self.noise_kinds)
-                raise TypeError(f"this trainer takes {kinds}, got {type(one).__name__}; {self.other_noise}")
+        stated = stated_noise(self.train_dataset)
+        for one in (noise, None if stated is None else stated.noise):
+            if one is not None and not (isinstance(one, Noise) and one.unit in self.noise_units):
+                units = " or ".join(self.noise_units)
+                raise TypeError(f"this trainer takes noise on {units}, got {type(one).__name__}; {self.other_noise}")
         #: What a resumed run has to have in common with its checkpoint, beside the noise; a subclass adds to it.
         self.objective_claims: dict[str, Any] = {}
-        self.claims = Claims(self.train_dataset, noise, self.none_of, self.always_drawn)
+        self.claims = Claims(self.train_dataset, noise, self.always_drawn, stated=stated)
         self.noise = self.claims.noise
         if self.noise is not None:
             self.check_noise(self.noise)
@@ -102,10 +102,6 @@ class NoiseTrainer(FiniteTrainer):
 
     def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
         return data_collator
-
-    def none_of(self, noise: Noise) -> Noise:
-        """Noise of this kind with a rate of 0: what the clean splits of a noisy data set have."""
-        return replace(noise, ratio=0.0, error_rate=0.0)
 
     def has_noise(self, rows: Mapping[str, Any]) -> bool:
         """Whether a batch brings noisy targets, and so none are to be drawn."""
@@ -290,20 +286,6 @@ class NoiseTrainer(FiniteTrainer):
         # Parameters of one's own are in the checkpoint's state, which is read right after.
         load_result.missing_keys[:] = [key for key in load_result.missing_keys if not key.startswith(self.own_prefix)]
         super()._issue_warnings_after_load(load_result)
-
-
-def search_no_unused(args: Any) -> None:
-    """Tell DDP, unless `args` do, that every parameter has a gradient; its search would see a model's forward alone."""
-    if args is not None and args.ddp_find_unused_parameters is None:
-        args.ddp_find_unused_parameters = False
-
-
-def refuse_scheduler(options: Mapping[str, Any], what: str) -> None:
-    """Raise ValueError if a scheduler is given where parameters join the optimiser after it counted the groups."""
-    given = options.get("optimizers") or (None, None)
-    if given[1] is not None:
-        raise ValueError(f"{what} adds a parameter to the optimizer, which a scheduler made before does not know: pass "
-                         "optimizers=(optimizer, None) and choose the schedule by lr_scheduler_type")  # fmt: skip
 
 
 def noise_of(rows: Any) -> Noise | None:

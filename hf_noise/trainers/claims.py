@@ -14,7 +14,7 @@ from transformers.trainer_utils import has_length
 from hf_noise.noise import Noise
 from hf_noise.noise.arrays import IGNORE_INDEX, as_array
 from hf_noise.trainers.marked import FALSE_ALARMS, Marked, contradicts
-from hf_noise.trainers.stated import Stated, check_ids, in_short, one_rate, stated_noise
+from hf_noise.trainers.stated import Stated, check_ids, in_short, one_rate
 from hf_noise.trainers.stored import columns_of, different_rows, hides_mask, is_same_row, marked_rows, stored_ids
 
 __all__ = ["Claims"]
@@ -45,8 +45,8 @@ class Claims:
     Args:
         rows: to train on, None for none.
         given: the noise that the trainer was told.
-        none_of: noise -> one of the same kind with a rate of 0.
         always_drawn: what is drawn from sample ids whether or not there is noise, in words.
+        stated: what the description of the rows says, see `stated_noise`.
 
     Attributes:
         noise: what to record, and to draw unless the rows bring it.
@@ -56,14 +56,14 @@ class Claims:
         ValueError: they contradict each other, or ids repeat that are to be drawn from.
     """
 
-    def __init__(
-        self, rows: Any, given: Noise | None, none_of: Callable[[Noise], Noise], always_drawn: str | None = None
-    ):
+    def __init__(self, rows: Any, given: Noise | None, always_drawn: str | None = None, *, stated: Stated | None):
         self.columns, self.always_drawn = columns_of(rows), always_drawn
-        self.stated = stated_noise(rows)
-        if self.stated is not None and self.stated.is_clean_split:
-            self.stated = replace(self.stated, noise=none_of(self.stated.noise))
-        self.noise, self.draws_over_clean_columns = decide(given, self.stated, marked_rows(rows))
+        is_clean = stated is not None and stated.is_clean_split
+        self.stated = replace(stated, noise=stated.noise.without_noise()) if is_clean else stated
+        parts, comes_again = different_rows(rows)
+        self.noise, self.draws_over_clean_columns = decide(given, self.stated, marked_rows(rows, parts))
+        if self.draws_over_clean_columns and not self._can_be_drawn:
+            raise ValueError(_carried(self.noise))
         self._one_rate = None if self.noise is None else one_rate(self.noise)
         self._looks = 0
         if self._is_given and self.noise.error_rate > 0 and not self.draws_over_clean_columns and hides_mask(rows):
@@ -71,13 +71,17 @@ class Claims:
         # A stream may repeat without an end and without a word: it is told by the first of its rows.
         self.is_stream, self._first, self._has_repeated = not has_length(rows), None, None
         repeats = self._check_ids(stored_ids(rows), "is_noisy" in self.columns, partial(is_same_row, rows))
-        if repeats or different_rows(rows)[1]:
+        if repeats or comes_again:
             self._one_rate = None  # rows that come again are no further evidence
 
     @property
     def _is_given(self) -> bool:
         """Whether the noise is that of the trainer's argument."""
         return self.noise is not None and not self._is_of_rows
+
+    @property
+    def _can_be_drawn(self) -> bool:
+        return self.noise is None or self.noise.error_rate == 0 or self.noise.draws_targets
 
     @property
     def _is_of_rows(self) -> bool:
@@ -97,6 +101,8 @@ class Claims:
             self._check_mask(inputs)
             self._check_inputs(inputs)
         else:
+            if not self._can_be_drawn:
+                raise ValueError(_carried(self.noise))
             self._check_clean_beside(inputs)
             if self._is_of_rows and self.noise.error_rate > 0:
                 self._check_unmasked(inputs)
@@ -144,12 +150,16 @@ class Claims:
         elif self.noise is None:
             found = marked.mismatch(None)
         else:
-            found = marked.against(self.noise, self.stated.epoch if self._is_of_rows else _epoch_of(self.noise))
+            epoch = self.stated.epoch if self._is_of_rows else _epoch_of(self.noise)
+            found = marked.against(self.noise, epoch, of_all=False)
         if found:
             raise ValueError(f"in the first batch, {found}: {_REWRITTEN}")
 
     def _check_inputs(self, inputs: Mapping[str, Any]) -> None:
         """Tokens beside what they were: here noise falls on targets, and a model reads clean text."""
+        if self.noise is not None and "input_ids" in self.noise.noisy_columns:
+            self._check_same_document(inputs)
+            return
         tokens, clean = inputs.get("input_ids"), inputs.get("clean_labels")
         if tokens is not None and clean is not None and tokens.shape == clean.shape:
             apart = int(((tokens != clean) & (clean != IGNORE_INDEX)).sum())
@@ -158,6 +168,15 @@ class Claims:
                     f"{apart} of {tokens.numel()} input_ids are not what clean_labels say: the inputs were corrupted. "
                     'This noise falls on targets alone; corrupt a column "labels" that is a copy of input_ids'
                 )
+
+    def _check_same_document(self, inputs: Mapping[str, Any]) -> None:
+        """A document of noise is noise as context and as target."""
+        tokens, labels = inputs.get("input_ids"), inputs["labels"]
+        if tokens is not None and tokens.shape == labels.shape:
+            apart = int(((tokens != labels) & (labels != IGNORE_INDEX)).sum())
+            if apart:
+                raise ValueError(f"{apart} of {tokens.numel()} labels are not the input_ids beside them, and "
+                                 f"{in_short(self.noise)} falls on both alike: {_REWRITTEN}")  # fmt: skip
 
     def _check_unmasked(self, inputs: Mapping[str, Any]) -> None:
         """Rows whose description states noise and that come without a mask: only clean ones can be corrupted here."""
@@ -191,6 +210,13 @@ def _is_same_in(inputs: Mapping[str, Any], i: int, j: int) -> bool:
     return all(bool((inputs[name][i] == inputs[name][j]).all()) for name in names)
 
 
+def _carried(noise: Noise) -> str:
+    return (
+        f"{type(noise).__name__} cannot be drawn by a trainer: rows bring it, and need the column is_noisy that says "
+        "where it is (PackedRows leaves that out: train on the data set itself)"
+    )
+
+
 def _unmarked(apart: int, n: int) -> str:
     return (
         f"{apart} of {n} labels are not what clean_labels say, and the rows have no is_noisy, so that they would count "
@@ -201,7 +227,7 @@ def _unmarked(apart: int, n: int) -> str:
 
 def _epoch_of(noise: Noise) -> int | None:
     """The epoch whose draws rows hold if they hold a noise that is drawn once; None if that is not said."""
-    return 0 if getattr(noise, "redraw", None) == "never" else None
+    return 0 if noise.is_drawn and noise.redraw == "never" else None
 
 
 def decide(given: Noise | None, stated: Stated | None, marked: Marked | None) -> tuple[Noise | None, bool]:
@@ -248,5 +274,5 @@ def _agreed(given: Noise | None, in_rows: Noise | None) -> Noise | None:
 
 def _as_stored(noise: Noise, marked: Marked) -> Noise:
     """The noise as it lies in the rows: if it is that of epoch 0, it is drawn never again."""
-    may_be = noise.error_rate > 0 and getattr(noise, "redraw", "never") == "epoch"
+    may_be = noise.error_rate > 0 and noise.redraw == "epoch"
     return replace(noise, redraw="never") if may_be and marked.is_drawn(noise, 0) else noise

@@ -1,4 +1,4 @@
-"""Rows of tokens to a batch of tensors that a causal language model can take."""
+"""Rows of tokens to a batch of tensors that a language model can take."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def without_padding_as_context(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class TokenBatches:
-    """Batches of any collator as `CausalLMTrainer` takes them: its columns alone, tokens in range, padding aside.
+    """Batches of any collator as trainers on tokens take them: its columns alone, tokens in range, padding aside.
 
     Args:
         collator: rows -> mapping of tensors.
@@ -174,12 +174,14 @@ class TokenBatches:
         longest: positions that the model has embeddings of; None if any number will do.
         shown: the columns that the collator is shown, as `remove_unused_columns` has it; None for all of them, which it
             sees too where rows have none of `input_ids`.
+        is_causal: the model predicts a target from what stands before it.
     """
 
     collator: Callable[[Any], Mapping[str, Any]]
     vocab_size: int
     longest: int | None = None
     shown: frozenset[str] | None = None
+    is_causal: bool = True
 
     def __call__(self, rows: Any) -> dict[str, Tensor]:
         made = self._collated(shown_columns(rows, self.shown, "input_ids"))
@@ -201,7 +203,7 @@ class TokenBatches:
                 "that length"
             )
         check_tokens(batch, self.vocab_size)
-        return without_padding_as_context(batch)
+        return without_padding_as_context(batch) if self.is_causal else batch
 
     def _collated(self, rows: Any) -> Any:
         try:

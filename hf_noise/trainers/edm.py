@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import TrainerCallback
 
 from hf_noise.diffusion.pipeline_arguments import class_embeddings
-from hf_noise.diffusion.preconditioning import SIGMA_DATA, Denoiser
-from hf_noise.losses import LabelTransition, dsm_loss, tdsm_loss, transition_aware_weights
-from hf_noise.losses.dsm import P_MEAN, P_STD, noisy_images
+from hf_noise.diffusion.preconditioning import Denoiser
+from hf_noise.losses import dsm_loss, transition_aware_weights
+from hf_noise.losses.dsm import noisy_images
 from hf_noise.noise import HumanLabels, LabelFlips
-from hf_noise.noise.checks import check_choice, check_count, check_flag, check_real
-from hf_noise.noise.normals_torch import log_normals, normals, uniforms
-from hf_noise.trainers.arguments import check_below_one, check_given, check_positive
-from hf_noise.trainers.base import search_no_unused
+from hf_noise.noise.normals_torch import normals, uniforms
+from hf_noise.objectives.base import Objective, objective_named
+from hf_noise.objectives.images import DSM, TDSM
+from hf_noise.trainers.arguments import check_below_one, check_given
+from hf_noise.trainers.edm_network import Average, Description, check_embeddings
+from hf_noise.trainers.edm_through import through
 from hf_noise.trainers.finite import check_finite
-from hf_noise.trainers.labels import (
-    SAME_TRANSITION,
-    LabelTrainer,
-    check_class_names,
-    check_same_noise,
-    class_names,
-    sample_ids,
-)
+from hf_noise.trainers.image_labels import ImageLabelTrainer
+from hf_noise.trainers.labels import class_names, sample_ids
+from hf_noise.trainers.levels import NoiseLevels
 from hf_noise.trainers.meter import LossMeter, sum_dtype
+from hf_noise.trainers.objective import search_no_unused
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -49,10 +45,10 @@ _STEPS = "optimization_step"
 _AUGMENT = "hf_noise_augment"
 
 
-class EDMTrainer(LabelTrainer):
+class EDMTrainer(ImageLabelTrainer):
     """Train a diffusers `UNet2DModel` as EDM's denoiser D(x, sigma, class) on images with noisy labels.
 
-    Rows are as for `LabelTrainer`, `pixel_values` in [-1, 1], always with `sample_id`: wrong labels, noise levels
+    Rows are as for `ImageLabelTrainer`, `pixel_values` in [-1, 1], always with `sample_id`: wrong labels, noise levels
     ln sigma ~ N(P_mean, P_std^2), noise of the images and dropped labels are a pure function of (args.seed, epoch,
     sample_id), so they do not depend on batches, processes and resumes.
 
@@ -66,19 +62,17 @@ class EDMTrainer(LabelTrainer):
     Args:
         unet: with K + 1 class embeddings, the last one for images without a label; see `hf_noise.models.edm_unet`.
         noise: `LabelFlips`, drawn here unless the rows have `is_noisy`, or `HumanLabels`, which are in the rows.
-        loss: "dsm", or "tdsm" through the transition matrix.
+        loss: "dsm", "tdsm" through the transition matrix, or an objective on images such as
+            `hf_noise.objectives.TDSM(tau=0.1)`, whose fields are short spellings here too (`tau=0.1`).
         classifier: `TimeDependentClassifier` for "tdsm", trained at the same noise levels on the same classes. It is
             frozen, and no part of any checkpoint.
         transition: T [C, C] for "tdsm", rows clean; by default what the classifier was trained through, else that of
             the noise. T = I needs no classifier, and is "dsm" exactly. A T that differs from the classifier's own
             gives a warning.
-        weights: "bayes" for a classifier that predicts clean classes (trained through T), "inverse" for one that
-            predicts noisy labels.
-        tau, renormalise, grad_classes, chunk: see `hf_noise.losses.tdsm_loss`.
-        temperature: of the classifier, finite and > 0.
         ema_decay: of the moving average, in [0, 1). It starts lower: step k uses at most k / (k + 9).
         label_dropout: share of labels that are left out in training, in [0, 1); > 0 for classifier-free guidance.
-        sigma_data, P_mean, P_std: of EDM.
+        levels: of the noise; `NoiseLevels(sigma_data=..., P_mean=..., P_std=...)`, short `sigma_data=...`. EDM's by
+            default.
         augment: (images, sample ids, epoch) -> (images, description float [B, 9]) for training images, such as
             `EDMAugment()`. The network is told the description through a layer that is left out afterwards.
         **kwargs: as for `transformers.Trainer`.
@@ -86,15 +80,16 @@ class EDMTrainer(LabelTrainer):
     Raises:
         ValueError: noise, transition, classifier, network and data disagree on classes, images or noise levels; the
             classifier was trained on labels of other noise; T is singular or badly conditioned in the inverse form; an
-            option is out of range; and what `LabelTrainer` refuses.
+            option is out of range; and what `ImageLabelTrainer` refuses.
         FloatingPointError: in training or when saving, a loss or a weight that is not finite.
 
     Source: Karras et al., "Elucidating the design space of diffusion-based generative models", NeurIPS 2022 (noise
     levels, preconditioning, augmentation); Na et al., "Label-noise robust diffusion models", ICLR 2024 (TDSM).
     """
 
+    unit = "images"
+    can_learn = False
     own_prefix = _AUGMENT
-    rows_are = "images"
     always_drawn = "noise levels and the noise of images"
 
     def __init__(
@@ -103,20 +98,12 @@ class EDMTrainer(LabelTrainer):
         args: Any = None,
         *,
         noise: LabelFlips | HumanLabels | None = None,
-        loss: Literal["dsm", "tdsm"] = "dsm",
+        loss: Literal["dsm", "tdsm"] | str | Objective = "dsm",
         classifier: nn.Module | None = None,
         transition: np.ndarray | Tensor | None = None,
-        weights: Literal["bayes", "inverse"] = "bayes",
-        tau: float = 0.01,
-        temperature: float = 1.0,
-        renormalise: bool = False,
-        grad_classes: Literal["observed", "all"] = "observed",
-        chunk: int | None = None,
         ema_decay: float = 0.9993,
         label_dropout: float = 0.0,
-        sigma_data: float = SIGMA_DATA,
-        P_mean: float = P_MEAN,
-        P_std: float = P_STD,
+        levels: NoiseLevels | None = None,
         augment: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] | None = None,
         **kwargs: Any,
     ):
@@ -125,41 +112,34 @@ class EDMTrainer(LabelTrainer):
         check_given(unet, args, kwargs | {"augment": augment, "classifier": classifier})
         ema_decay = check_below_one("ema_decay", ema_decay)
         label_dropout = check_below_one("label_dropout", label_dropout)
-        tau, temperature = check_below_one("tau", tau), check_positive("temperature", temperature)
-        sigma_data, P_std = check_positive("sigma_data", sigma_data), check_positive("P_std", P_std)
-        if not abs(check_real("P_mean", P_mean)) <= 20 or P_std > 20:
-            raise ValueError(f"P_mean must lie in [-20, 20] and P_std in (0, 20], got {P_mean} and {P_std}; EDM's ln "
-                             "sigma has the mean -1.2 and the deviation 1.2")  # fmt: skip
-        renormalise = check_flag("renormalise", renormalise)
-        chunk = None if chunk is None else check_count("chunk", chunk, 1, 31)
-        weights = check_choice("weights", weights, ("bayes", "inverse"))
-        loss = check_choice("loss", loss, ("dsm", "tdsm"), '"dsm" or "tdsm"')
-        grad_classes = check_choice("grad_classes", grad_classes, ("observed", "all"))
+        levels = NoiseLevels.taken_from(kwargs, levels)
+        loss = _objective(loss, classifier, transition, kwargs)
         if not class_embeddings(unet) > 1:
             raise ValueError("the network has no classes; make it with num_class_embeds = K + 1, see edm_unet")
         for rows in (kwargs.get("train_dataset"), kwargs.get("eval_dataset")):
-            _check_embeddings(unet, len(class_names(rows) or ()), "the data have")
+            check_embeddings(unet, len(class_names(rows) or ()), "the data have")
         search_no_unused(args)
         if augment is not None:
-            unet.add_module(_AUGMENT, _Description(unet))
+            unet.add_module(_AUGMENT, Description(unet))
         super().__init__(unet, args, noise=noise, meter=LossMeter(), **kwargs)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError("the moving average is kept on each device as a whole: use DDP, not FSDP or DeepSpeed")
-        self.sigma_data, self.P_mean, self.P_std, self.augment = sigma_data, P_mean, P_std, augment
-        self.label_dropout, self.temperature, self.weights = label_dropout, temperature, weights
-        self.mixing = {"tau": tau, "renormalise": renormalise, "grad_classes": grad_classes, "chunk": chunk}
-        self.objective_claims = {"loss": loss}
-        self.classifier, self.transition = self._through(loss, classifier, transition, was_given=noise is not None)
+        self.noise_levels, self.augment, self.label_dropout = levels, augment, label_dropout
+        self.minimise(loss, num_classes=self.num_classes, was_given=noise is not None)
+        self.classifier = self.transition = None
+        if isinstance(loss, TDSM):
+            self.classifier, self.transition = through(self, loss, classifier, was_given=noise is not None)
+            self.objective = DSM() if self.transition is None else loss  # T = I
         self.names = [name for name, _ in self.model.named_parameters() if not name.startswith(self.own_prefix)]
-        self.ema = EMAModel(self._published(), decay=ema_decay, foreach=True)
-        self.add_callback(_Average(self))
+        self.ema = EMAModel(self.published_parameters(), decay=ema_decay, foreach=True)
+        self.add_callback(Average(self))
 
     @property
     def num_classes(self) -> int:
         return self.model.config.num_class_embeds - 1
 
     def check_noise(self, noise: LabelFlips | HumanLabels) -> None:
-        _check_embeddings(self.model, noise.num_classes, "the noise has")
+        check_embeddings(self.model, noise.num_classes, "the noise has")
         super().check_noise(noise)
 
     @property
@@ -171,69 +151,36 @@ class EDMTrainer(LabelTrainer):
     def write_noise(self, noise: LabelFlips | HumanLabels) -> None:
         """Nothing: `EDMPipeline` states the noise, and the network's config stays one of diffusers."""
 
-    def _published(self) -> list[nn.Parameter]:
+    def write_objective(self, loss: Objective) -> None:
+        """Nothing: `EDMPipeline` states the objective."""
+
+    @property
+    def sigma_data(self) -> float:
+        """Standard deviation of the images."""
+        return self.noise_levels.sigma_data
+
+    @property
+    def P_mean(self) -> float:
+        """Mean of ln sigma."""
+        return self.noise_levels.P_mean
+
+    @property
+    def P_std(self) -> float:
+        """Standard deviation of ln sigma."""
+        return self.noise_levels.P_std
+
+    def published_parameters(self) -> list[nn.Parameter]:
         """Parameters of the network itself, without the layer for augmentation."""
         named = dict(self.model.named_parameters())
         return [named[name] for name in self.names]
 
-    def _through(
-        self, loss: str, classifier: Any, transition: Any, was_given: bool
-    ) -> tuple[Any, LabelTransition | None]:
-        """The classifier, frozen and on the device, and T for "tdsm"; (None, None) for plain matching."""
-        if loss == "dsm":
-            if classifier is not None or transition is not None:
-                raise ValueError('classifier= and transition= are for loss="tdsm"')
-            return None, None
-        is_given, learned_through = transition is not None, None
-        if classifier is not None:
-            check_same_noise(classifier.config, self.noise)
-            learned_through = classifier.config.transition
-        transition = transition if is_given else learned_through
-        if transition is None and self.noise is not None:
-            transition = self.noise.transition
-        if transition is not None and not is_given and not was_given and _is_identity(transition):
-            raise ValueError(
-                'loss="tdsm" would go through no noise at all (T = I): the rows say that none was added to them, '
-                "and not how many of their labels are wrong; pass transition= [C, C] with rows clean, a classifier "
-                "trained through one, or noise= with a rate of 0 if that is meant"
-            )
-        if transition is None:
-            raise ValueError('loss="tdsm" needs T: pass transition= [C, C] with rows clean, noise=, or a classifier '
-                             "that was trained through one")  # fmt: skip
-        transition = LabelTransition(transition, device=self.args.device)
-        if len(transition) != self.num_classes:
-            raise ValueError(f"transition has {len(transition)} classes, the network {self.num_classes}")
-        if _is_identity(transition.matrix):
-            return None, None
-        if classifier is None:
-            raise ValueError('loss="tdsm" needs classifier=, see hf_noise.trainers.TimeClassifierTrainer')
-        self._check_classifier(classifier)
-        if is_given and learned_through is not None:
-            apart = float((transition.matrix - torch.tensor(learned_through, dtype=torch.float64)).abs().max())
-            if apart > SAME_TRANSITION:
-                warnings.warn(f"transition= differs by up to {apart:.3g} from the T that the classifier was trained "
-                              "through; the weights take the one that is given", stacklevel=3)  # fmt: skip
-        if self.weights == "inverse":  # refuses a matrix without a usable inverse now, not in the first step
-            even = torch.full((1, self.num_classes), 1 / self.num_classes, device=self.args.device)
-            transition_aware_weights(even.argmax(-1), transition, noisy_posterior=even)
-        layout = torch.channels_last if self.channels_last else torch.preserve_format
-        classifier = classifier.to(self.args.device, memory_format=layout)
-        return classifier.eval().requires_grad_(False), transition
+    _published = published_parameters  # its name before
 
-    def _check_classifier(self, classifier: Any) -> None:
-        channels, height, width = self.image_shape
-        classifier.check(
-            num_classes=self.num_classes, image_size=height if height == width else (height, width),
-            num_channels=channels, sigma_data=self.sigma_data, P_mean=self.P_mean, P_std=self.P_std,
-        )  # fmt: skip
-        check_class_names(classifier.config.class_names, self.train_dataset, "the classifier")
-        predicts, needed = classifier.predicts, {"bayes": "clean", "inverse": "noisy"}[self.weights]
-        if predicts != needed:
-            other = {"bayes": "inverse", "inverse": "bayes"}[self.weights]
-            raise ValueError(
-                f'weights="{self.weights}" takes a classifier of {needed} labels, this one predicts {predicts} ones; '
-                f'use weights="{other}", or train it {"through T" if needed == "clean" else "with transition=None"}'
-            )
+    def loss_record(self) -> dict[str, Any]:
+        record = super().loss_record()
+        if self.classifier is not None:
+            record["transition"] = self.classifier.config.transition_source or "known"
+        return record
 
     def denoiser(self, model: nn.Module) -> Callable[..., Tensor]:
         """The denoiser in training, of the network as it is wrapped: D(x, sigma, class_labels, augment=None) -> x0.
@@ -254,7 +201,7 @@ class EDMTrainer(LabelTrainer):
 
     def levels(self, sample: Tensor, stream: int, epoch: int) -> Tensor:
         """sigma float32 [B], > 0, of samples int64 [B]: a pure function of (args.seed, stream, epoch, sample)."""
-        return log_normals(self.args.seed, stream, epoch, sample, self.P_mean, self.P_std)
+        return self.noise_levels.draw(self.args.seed, stream, epoch, sample)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         labels, _, is_noisy = self.targets(inputs, draw=True)
@@ -269,10 +216,8 @@ class EDMTrainer(LabelTrainer):
             dropped = uniforms(self.args.seed, DROPPED_STREAM, self.epoch, sample, 1)[:, 0] < self.label_dropout
             labels = torch.where(dropped, self.num_classes, labels)
         denoiser, options = self.denoiser(model), {"sigma_data": self.sigma_data, **told}
-        if weights is None:
-            losses = dsm_loss(denoiser, images, sigma, noise, labels, **options)
-        else:
-            losses = tdsm_loss(denoiser, images, sigma, noise, labels, weights, **self.mixing, **options)
+        given = (images, sigma, noise, labels) if weights is None else (images, sigma, noise, labels, weights)
+        losses = self.objective(denoiser, *given, **options)
         self.meter.add(losses.detach(), is_noisy)
         self.watch(losses, sample)
         loss = self.mean_loss(losses.sum(), len(labels), num_items_in_batch)
@@ -287,9 +232,9 @@ class EDMTrainer(LabelTrainer):
         # accelerate wraps the network it trains alone: without this the classifier would run in float32.
         with self.accelerator.autocast():
             logits = self.classifier(noisy_images(images, sigma, noise), sigma)
-        given = {"bayes": "clean_posterior", "inverse": "noisy_posterior"}[self.weights]
+        given = {"bayes": "clean_posterior", "inverse": "noisy_posterior"}[self.loss.weights]
         return transition_aware_weights(
-            labels, self.transition, logits=True, temperature=self.temperature, **{given: logits}
+            labels, self.transition, logits=True, temperature=self.loss.temperature, **{given: logits}
         )
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -323,13 +268,14 @@ class EDMTrainer(LabelTrainer):
 
         with torch.random.fork_rng(devices=[]):  # training goes on as if no network had been made
             unet = type(self.model).from_config(self.model.config).to(self.args.device)
-        weights = self.ema.shadow_params if ema else self._published()
+        weights = self.ema.shadow_params if ema else self.published_parameters()
         with torch.no_grad():
             for parameter, value in zip(unet.parameters(), weights, strict=True):
                 parameter.copy_(value)
         return EDMPipeline(
             unet.eval(), EDMHeunScheduler(sigma_data=self.sigma_data), num_classes=self.num_classes,
             has_unconditional=self.label_dropout > 0, hf_noise=None if self.noise is None else self.noise.to_dict(),
+            hf_noise_objective=self.loss.to_dict(),
         )  # fmt: skip
 
     def saved_values(self) -> Iterator[tuple[str, Tensor]]:
@@ -348,6 +294,7 @@ class EDMTrainer(LabelTrainer):
             save_file(average | {_STEPS: torch.tensor(self.ema.optimization_step)}, os.path.join(folder, EMA_FILE))
 
     def _load_own(self, folder: str, state: Mapping[str, Tensor]) -> None:
+        super()._load_own(folder, state)
         average = load_file(os.path.join(folder, EMA_FILE))
         self.ema.optimization_step = int(average[_STEPS])
         for name, value in zip(self.names, self.ema.shadow_params):
@@ -358,49 +305,17 @@ class EDMTrainer(LabelTrainer):
             )
 
 
-class _Average(TrainerCallback):
-    """Takes the weights of each optimiser step into the moving average."""
-
-    def __init__(self, trainer: EDMTrainer):
-        self.trainer = trainer
-
-    def on_step_end(self, args, state, control, **kwargs):
-        # A step whose float16 gradients overflowed was none: its weights are those of the step before.
-        if not self.trainer.accelerator.optimizer_step_was_skipped:
-            self.trainer.ema.step(self.trainer._published())
-
-
-class _Description(nn.Linear):
-    """Adds what an image's augmentation was, [B, 9], to the network's embedding of the noise level while `telling`."""
-
-    def __init__(self, unet: UNet2DModel):
-        super().__init__(9, unet.time_embedding.linear_2.out_features, bias=False)
-        nn.init.zeros_(self.weight)
-        self.told: Tensor | None = None
-        unet.time_embedding.register_forward_hook(self._add)
-
-    @contextmanager
-    def telling(self, described: Tensor | None) -> Iterator[None]:
-        self.told = described
-        try:
-            yield
-        finally:
-            self.told = None
-
-    def _add(self, module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
-        return embedded if self.told is None else embedded + self(self.told.to(embedded.dtype))
-
-
-def _is_identity(transition: Any) -> bool:
-    matrix = torch.as_tensor(transition, dtype=torch.float64)
-    return torch.equal(matrix, torch.eye(len(matrix), dtype=torch.float64))
-
-
-def _check_embeddings(unet: UNet2DModel, classes: int, whose: str) -> None:
-    """Refuse a network with an embedding for each class and none for images without a label."""
-    if classes == unet.config.num_class_embeds:
-        raise ValueError(
-            f"{whose} {classes} classes, the model {classes - 1}: of its {classes} class embeddings the last is for "
-            f"images without a label; make it with num_class_embeds = {classes + 1}"
-        )
-
+def _objective(loss: str | Objective, classifier: Any, transition: Any, options: dict[str, Any]) -> Objective:
+    """What is minimised; `transition=` and short spellings among `options` are those of `TDSM`, and are taken out."""
+    own = {field.name: options.pop(field.name) for field in fields(TDSM) if field.name in options}
+    if isinstance(loss, str) and loss == TDSM.name:
+        return TDSM(transition=transition, **own)
+    TDSM(**own)  # values are checked whatever is minimised
+    objective = objective_named(loss, EDMTrainer.unit)
+    if isinstance(objective, TDSM):
+        if own or transition is not None:
+            raise ValueError(f"{', '.join(own) or 'transition'}= is short for loss=TDSM(...), which holds its own; "
+                             "leave one out")  # fmt: skip
+    elif classifier is not None or transition is not None:
+        raise ValueError('classifier= and transition= are for loss="tdsm"')
+    return objective

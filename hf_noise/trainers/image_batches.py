@@ -72,7 +72,7 @@ def _as_tensor(name: str, value: Any) -> Tensor:
     # Pixels that were lists are float64, which no model is; a label that is a fraction is named later.
     if array.dtype.kind == "f" and array.itemsize > 4:
         array = array.astype(np.float32 if array.ndim else np.float64)
-    return torch.from_numpy(array.astype(array.dtype))
+    return torch.from_numpy(array.astype(np.dtype(array.dtype.str)))  # C's names for a type, such as ulonglong, too
 
 
 @dataclass(frozen=True)

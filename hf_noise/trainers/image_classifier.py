@@ -12,19 +12,22 @@ from torch import Tensor
 
 from hf_noise.losses.labels import label_nll
 from hf_noise.noise import HumanLabels, LabelFlips
-from hf_noise.noise.checks import check_choice, check_real
+from hf_noise.noise.checks import check_real
+from hf_noise.objectives.base import Objective, objective_named
+from hf_noise.objectives.labels import CorrectedLabels
 from hf_noise.trainers.finite import check_finite
 from hf_noise.trainers.image_batches import collate_images
-from hf_noise.trainers.labels import LabelTrainer
+from hf_noise.trainers.image_labels import ImageLabelTrainer
 from hf_noise.trainers.meter import LabelMeter
 
 __all__ = ["ImageClassifierTrainer", "collate_images"]
 
 
-class ImageClassifierTrainer(LabelTrainer):
+class ImageClassifierTrainer(ImageLabelTrainer):
     """Train an image classifier on noisy labels, with plain or with forward-corrected cross-entropy.
 
-    Rows are as for `LabelTrainer`. Classes of model and rows that have names have to agree on them and on their order.
+    Rows are as for `ImageLabelTrainer`. Classes of model and rows that have names have to agree on them and on their
+    order.
 
     Logs tell accuracy against the labels that were trained on from accuracy against the clean ones, and how many of the
     wrong labels the model gives back (`memorised`). `evaluate` returns exact accuracy and NLL over all rows;
@@ -34,7 +37,9 @@ class ImageClassifierTrainer(LabelTrainer):
         noise: what the training labels suffer: `LabelFlips`, drawn here unless the rows have `is_noisy`, or
             `HumanLabels`, which are in the rows. Written into the model's config (`hf_noise`). A data set made by
             `load_dataset("hf_noise/...")` brings its own.
-        loss: "nll" (cross-entropy), or "corrected" for the forward-corrected one (Patrini et al., 2017).
+        loss: "nll" (cross-entropy), "corrected" for the forward-corrected one (Patrini et al., 2017), or any objective
+            on labels, such as `hf_noise.objectives.CorrectedLabels(T)`. It is written into the config beside the noise
+            (`hf_noise_objective`).
         transition: T [C, C] float for the corrected loss, rows clean; by default that of the noise.
         mixup: alpha > 0 of the Beta distribution that images are mixed with; 0 for none. Logged accuracies then compare
             the prediction for a mixed image with the first of its two labels.
@@ -43,11 +48,11 @@ class ImageClassifierTrainer(LabelTrainer):
 
     Raises:
         ValueError: noise, transition and model disagree on the classes, or the corrected loss has no T; and what
-            `LabelTrainer` refuses.
+            `ImageLabelTrainer` refuses.
     """
 
+    can_learn = False
     honoured = ("label_smoothing_factor",)
-    rows_are = "images"
 
     def __init__(
         self,
@@ -55,7 +60,7 @@ class ImageClassifierTrainer(LabelTrainer):
         args: Any = None,
         *,
         noise: LabelFlips | HumanLabels | None = None,
-        loss: Literal["nll", "corrected"] = "nll",
+        loss: Literal["nll", "corrected"] | str | Objective = "nll",
         transition: np.ndarray | Tensor | None = None,
         mixup: float = 0.0,
         channels_last: bool | None = None,
@@ -65,10 +70,11 @@ class ImageClassifierTrainer(LabelTrainer):
             raise ValueError(f"mixup must be 0 or lie in [1e-6, 1e6], got {mixup}; it is alpha of a Beta law")
         if "error_rate" in kwargs:
             raise TypeError("error_rate= is for tokens; wrong labels are corrected through transition= [C, C]")
-        check_choice("loss", loss, ("nll", "corrected"), '"nll" or "corrected"')
+        loss = _objective(loss, transition)
         super().__init__(model, args, noise=noise, meter=LabelMeter(), channels_last=channels_last, **kwargs)
-        self.columns = self._columns(loss, transition, was_given=noise is not None)
-        self.objective_claims = {"loss": loss, "mixup": mixup, "label_smoothing": self.args.label_smoothing_factor}
+        smoothing = self.args.label_smoothing_factor
+        self.minimise(loss, num_classes=self.num_classes, was_given=noise is not None, smoothing=smoothing)
+        self.objective_claims |= {"mixup": mixup, "label_smoothing": smoothing}
         self.mixup = torch.distributions.Beta(mixup, mixup) if mixup else None
 
     @property
@@ -88,26 +94,6 @@ class ImageClassifierTrainer(LabelTrainer):
                              + ("channels come first: image.permute(2, 0, 1)" if is_last else
                                 "convert them, or make a model for them (num_channels=)"))  # fmt: skip
 
-    def _columns(self, loss: str, transition: Any, was_given: bool) -> Tensor | None:
-        if loss == "nll":
-            if transition is not None:
-                raise ValueError('transition= is for loss="corrected"')
-            return None
-        if transition is None:
-            if self.noise is None:
-                raise ValueError(
-                    'loss="corrected" takes T from the noise, and the trainer was given none; pass noise=, or '
-                    "transition= [C, C] with rows clean"
-                )
-            if self.noise.error_rate == 0 and not was_given:
-                raise ValueError(
-                    'loss="corrected" would correct for no noise at all (T = I): the rows say that none was added to '
-                    "them, and not how many of their labels are wrong; pass transition= [C, C] with rows clean, or "
-                    "noise= with a rate of 0 if that is meant"
-                )
-            transition = self.noise.transition
-        return self.log_columns(transition)
-
     def logits(self, model: Any, images: Tensor) -> Tensor:
         """Logits float32 [B, C] of images [B, channels, H, W]."""
         return model(pixel_values=self.laid_out(images)).logits.float()
@@ -118,20 +104,17 @@ class ImageClassifierTrainer(LabelTrainer):
         if self.mixup is not None and model.training:
             share = float(self.mixup.sample())
             logits = self.logits(model, torch.lerp(images.flip(0), images, share))
-            other = self.nll(logits, labels.flip(0))
+            other = self.objective(logits, labels.flip(0))
         else:
             share, logits, other = 1.0, self.logits(model, images), 0.0
-        nll = self.nll(logits, labels)
+        losses = self.objective(logits, labels)
         if model.training:
-            self.meter.add(nll.detach(), logits.detach().argmax(-1), labels, clean, is_noisy)
-            self.watch(nll + other, inputs.get("sample_id"))
-        total = (share * nll + (1 - share) * other).sum()
+            nll = losses.detach() if self.loss.is_nll else label_nll(logits.detach(), labels)
+            self.meter.add(nll, logits.detach().argmax(-1), labels, clean, is_noisy)
+            self.watch(losses + other, inputs.get("sample_id"))
+        total = (share * losses + (1 - share) * other).sum()
         loss = self.mean_loss(total, len(labels), num_items_in_batch)
         return (loss, {"logits": logits}) if return_outputs else loss
-
-    def nll(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of each label, float32 [B]."""
-        return label_nll(logits, labels, self.columns, self.args.label_smoothing_factor)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """(None, logits float32 [B, C], clean labels [B])."""
@@ -142,6 +125,16 @@ class ImageClassifierTrainer(LabelTrainer):
 
     def exact_metrics(self, prediction: Any) -> dict[str, float]:
         return exact_accuracy(prediction)
+
+
+def _objective(loss: str | Objective, transition: Any) -> Objective:
+    """What is minimised; `transition=` is the short spelling of `CorrectedLabels(transition)`."""
+    if isinstance(loss, str) and loss == CorrectedLabels.name:
+        return CorrectedLabels() if transition is None else CorrectedLabels(transition)
+    objective = objective_named(loss, ImageClassifierTrainer.unit)
+    if transition is not None:
+        raise ValueError('transition= is for loss="corrected"')
+    return objective
 
 
 def exact_accuracy(prediction: Any) -> dict[str, float]:

@@ -64,8 +64,11 @@ def of_channels(name: str, values: Any, channels: int) -> Tensor:
     return torch.from_numpy(numbers)
 
 
-def decode_images(dataset: Any, column: str, num_channels: int) -> Tensor:
-    """All images of a column as uint8 [N, C, H, W]; raises ValueError naming the row that cannot be read or differs."""
+def decode_images(dataset: Any, column: str, num_channels: int, size: int | None = None) -> Tensor:
+    """All images of a column as uint8 [N, C, H, W]; raises ValueError naming the row that cannot be read or differs.
+
+    With a `size` all are cut to squares and resized to so many pixels on each side, see `DeviceImages.from_dataset`.
+    """
     if isinstance(num_channels, bool) or not isinstance(num_channels, int) or num_channels not in (1, 3):
         raise ValueError(f"num_channels must be 1 or 3, got {num_channels!r}")
     check_rows(dataset, column)
@@ -73,7 +76,8 @@ def decode_images(dataset: Any, column: str, num_channels: int) -> Tensor:
     rows = dataset.select_columns([column])
     for index in range(len(rows)):
         try:
-            pixels = np.asarray(to_eight_bits(rows[index][column], num_channels))
+            picture = to_eight_bits(rows[index][column], num_channels)
+            pixels = np.asarray(picture if size is None else _resized(picture, size))
         except Exception as error:  # Pillow's decoders raise many kinds
             raise ValueError(f"image {index} cannot be read: {error}") from error
         image = torch.from_numpy(pixels.copy()).reshape(*pixels.shape[:2], num_channels).permute(2, 0, 1)
@@ -82,12 +86,18 @@ def decode_images(dataset: Any, column: str, num_channels: int) -> Tensor:
         if image.shape != decoded.shape[1:]:
             raise ValueError(
                 f"image {index} is {list(image.shape[1:])} pixels, the first one {list(decoded.shape[2:])}; images of "
-                "several sizes go through WorkerImages"
+                "several sizes go through WorkerImages, or pad_to= with resize=True brings them to one"
             )
         decoded[index] = image
     if decoded is None:
         raise ValueError("the data set has no rows")
     return decoded
+
+
+def _resized(picture: Any, size: int) -> Any:
+    from PIL import Image, ImageOps
+
+    return picture if picture.size == (size, size) else ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
 
 
 def label_columns(dataset: Any, label: str = "label") -> dict[str, Tensor]:

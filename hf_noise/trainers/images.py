@@ -140,6 +140,7 @@ class DeviceImages(Dataset):
         image_column: str = "image",
         label_column: str = "label",
         pad_to: int | None = None,
+        resize: bool = False,
         **options: Any,
     ) -> DeviceImages:
         """Decode all images of a `datasets.Dataset` once.
@@ -148,18 +149,26 @@ class DeviceImages(Dataset):
             dataset: a `datasets.Dataset` with an `Image` column and a label column.
             num_channels: 1 (grey) or 3 (colour); images are converted, see `to_eight_bits`.
             pad_to: pad each side with zeros to this size, as MNIST is to 32.
+            resize: scale images of any size to `pad_to` instead: the longer side is cut at both ends to a square, which
+                Pillow's Lanczos filter (it averages over what it shrinks) brings to the size.
             **options: for `DeviceImages`.
 
         Raises:
-            ValueError: an image cannot be decoded, is of unknown depth or of another size than the first; the row is
-                named.
+            ValueError: an image cannot be decoded, is of unknown depth or of another size than the first, the row is
+                named; or images are larger than `pad_to` and not to be resized.
             TypeError: this is no `datasets.Dataset`, or a setting is of another kind.
         """
-        images = decode_images(dataset, image_column, num_channels)
         if pad_to is not None:
             pad_to = check_count("pad_to", pad_to, 0, 16)
+        if check_flag("resize", resize) and not pad_to:
+            raise ValueError(f"resize=True needs pad_to=, the pixels on each side (>= 1), got {pad_to!r}")
+        images = decode_images(dataset, image_column, num_channels, pad_to if resize else None)
+        if pad_to is not None:
             if pad_to < max(images.shape[-2:]):
-                raise ValueError(f"pad_to={pad_to}, but the images are {list(images.shape[-2:])} pixels; none is cut")
+                raise ValueError(
+                    f"pad_to={pad_to}, but the images are {list(images.shape[-2:])} pixels; none is cut: pass "
+                    f"resize=True, which scales them, or pad_to={max(images.shape[-2:])} or more"
+                )
             missing = [pad_to - images.shape[-1], pad_to - images.shape[-2]]
             images = F.pad(images, [part for all_ in missing for part in (all_ // 2, all_ - all_ // 2)])
         columns = label_columns(dataset, label_column)

@@ -1,4 +1,4 @@
-"""What trainers on labelled images share: which label a row is trained on, and that labels and classes agree."""
+"""What trainers of any classifier share, of images, text or sound: the label of a row, and that classes agree."""
 
 from __future__ import annotations
 
@@ -9,74 +9,43 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_noise.losses.labels import log_columns
 from hf_noise.noise import HumanLabels, LabelFlips, noise_from_dict
-from hf_noise.noise.checks import check_flag
-from hf_noise.noise.transition import check_transition
-from hf_noise.trainers.arguments import check_given
-from hf_noise.trainers.base import NoiseTrainer
-from hf_noise.trainers.image_batches import KNOWN_NAMES, ImageBatches, check_labels, check_shape, collate_images
-from hf_noise.trainers.images import DeviceImages
+from hf_noise.trainers.image_batches import check_labels
+from hf_noise.trainers.objective import ObjectiveTrainer
 from hf_noise.trainers.stored import column_of, held_columns, is_table
 
 __all__ = [
-    "LabelTrainer", "SAME_TRANSITION", "check_class_names", "check_images", "check_same_names", "check_same_noise",
-    "class_names", "sample_ids",
+    "LabelTrainer", "SAME_TRANSITION", "check_class_names", "check_same_names", "check_same_noise", "class_names",
+    "sample_ids",
 ]  # fmt: skip
 
 #: Entries of two matrices that differ by no more are the same: one in a config may have gone through float32.
 SAME_TRANSITION = 1e-6
-#: How far from 0 pixels in [-1, 1] may be: rounding, and what resizing adds at edges.
-_BEYOND = 1.5
 
 
-class LabelTrainer(NoiseTrainer):
-    """`NoiseTrainer` on labelled images; a subclass says how many classes its model has, and which images it takes.
+class LabelTrainer(ObjectiveTrainer):
+    """`ObjectiveTrainer` on rows with a label each, of images, text or sound; a subclass says how they become a batch.
 
-    Rows hold `pixel_values`, `labels` (or `label`) and `sample_id` (dynamic noise, drawn on the device for every
-    epoch), or those of a noisy data set: noisy `labels`, `clean_labels`, `is_noisy`; see `hf_noise.trainers.images`.
-    Other columns are left alone.
-
-    Args:
-        channels_last: memory layout of model and images; by default on a GPU.
+    Rows hold `labels` (or `label`) and `sample_id` (dynamic noise, drawn on the device for every epoch), or those of a
+    noisy data set: noisy `labels`, `clean_labels`, `is_noisy`. The batches of a subclass hold `labels`.
 
     Raises:
-        ValueError: noise, labels, names of classes or images do not fit the model, or each other (in training, where
-            they are in no column that can be read before), or `DeviceImages` are to be read by workers; and what
-            `NoiseTrainer` refuses.
+        ValueError: noise, labels or names of classes do not fit the model, or each other (in training, where they are
+            in no column that can be read before); and what `NoiseTrainer` refuses.
     """
 
-    noise_kinds = (LabelFlips, HumanLabels)
+    unit = "labels"
+    noise_units = ("labels",)
     other_noise = "see hf_noise.noise for noise on labels"
 
-    def __init__(self, model: Any, args: Any, *, channels_last: bool | None = None, **kwargs: Any):
-        check_given(model, args, kwargs)
-        if channels_last is not None:
-            check_flag("channels_last", channels_last)
-        own = kwargs.get("data_collator")
-        if own is None:
-            kwargs["data_collator"] = collate_images
-        is_trimmed = own is not None and (args is None or args.remove_unused_columns)
+    def __init__(self, model: Any, args: Any, **kwargs: Any):
         super().__init__(model, args, **kwargs)
         for rows in self._row_sets():
             check_class_names(self.class_names, rows, "the model")
             check_labels(_stored_labels(rows), self.num_classes)
-            if self.image_shape is not None:
-                check_images(rows, self.image_shape)
         check_same_names(list(self._row_sets()))
-        # What cannot be read now is looked at batch by batch, on the CPU: no device has to wait for it.
-        self.data_collator = ImageBatches(
-            self.data_collator, self.num_classes, self.image_shape, KNOWN_NAMES if is_trimmed else None
-        )  # fmt: skip
         self.model_accepts_loss_kwargs = True
         self.label_names = ["labels"]
-        if any(isinstance(rows, DeviceImages) for rows in self._row_sets()):
-            if self.args.dataloader_num_workers:
-                raise ValueError("DeviceImages are on the device already: dataloader_num_workers must be 0")
-            self.args.dataloader_pin_memory = False
-        self.channels_last = self.args.device.type == "cuda" if channels_last is None else channels_last
-        if self.channels_last:
-            self.model.to(memory_format=torch.channels_last)
 
     def _row_sets(self) -> Iterator[Any]:
         """The rows of training and of each evaluation."""
@@ -93,21 +62,6 @@ class LabelTrainer(NoiseTrainer):
         """C of the model."""
         return self.model.config.num_labels
 
-    @property
-    def image_shape(self) -> tuple[int, int, int] | None:
-        """(channels, height, width) of the images, which then lie in [-1, 1]; None for a model that takes any."""
-        return None
-
-    def check_fit(self, inputs: Mapping[str, Tensor]) -> None:
-        if self.image_shape is None:
-            return
-        low, high = (float(end) for end in inputs["pixel_values"].aminmax())
-        if low < -_BEYOND or high > _BEYOND:
-            raise ValueError(f"images must lie in [-1, 1], those of the first batch do in [{low:.3g}, {high:.3g}]; "
-                             "bytes become so by x / 127.5 - 1")  # fmt: skip
-
-    def none_of(self, noise: LabelFlips | HumanLabels) -> LabelFlips:
-        return LabelFlips.symmetric(ratio=0.0, num_classes=noise.num_classes, seed=getattr(noise, "seed", 0))
 
     def check_noise(self, noise: LabelFlips | HumanLabels) -> None:
         if noise.num_classes != self.num_classes:
@@ -122,21 +76,11 @@ class LabelTrainer(NoiseTrainer):
             return labels, inputs["clean_labels"], inputs["is_noisy"].bool()
         if not draw or self.noise is None:
             return labels, labels, torch.zeros_like(labels, dtype=torch.bool)
-        if isinstance(self.noise, HumanLabels):
-            raise ValueError("HumanLabels cannot be drawn: rows need the columns labels, clean_labels and is_noisy")
+        if not self.noise.draws_targets:
+            name = type(self.noise).__name__
+            raise ValueError(f"{name} cannot be drawn: rows need the columns labels, clean_labels and is_noisy")
         noisy, is_noisy = self.noise(labels, sample_ids(inputs), self.epoch)
         return noisy, labels, is_noisy
-
-    def log_columns(self, transition: Any) -> Tensor:
-        """`hf_noise.losses.log_columns` of T, an array or tensor [C, C], for the model: float32 on its device."""
-        columns = log_columns(torch.from_numpy(check_transition(transition)))
-        if len(columns) != self.num_classes:
-            raise ValueError(f"transition has {len(columns)} classes, the model {self.num_classes}")
-        return columns.float().to(self.args.device)
-
-    def laid_out(self, images: Tensor) -> Tensor:
-        """Images in the memory layout of the model."""
-        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
 
 def sample_ids(rows: Mapping[str, Tensor]) -> Tensor:
@@ -155,19 +99,6 @@ def _stored_labels(rows: Any) -> dict[str, Tensor]:
         return held
     found = {name: column_of(rows, name) for name in ("labels", "clean_labels")} if is_table(rows) else {}
     return {name: torch.from_numpy(column.astype(np.int64)) for name, column in found.items() if column is not None}
-
-
-def check_images(rows: Any, shape: tuple[int, int, int]) -> None:
-    """Raise ValueError unless images, where they are `DeviceImages`, have this shape [channels, H, W] and [-1, 1]."""
-    if not isinstance(rows, DeviceImages):
-        return
-    check_shape(rows.images, shape)
-    low, high = ((level - rows.mean) * rows.scale for level in (0, 255))
-    if not (torch.allclose(low, -torch.ones_like(low)) and torch.allclose(high, torch.ones_like(high))):
-        raise ValueError(
-            f"images must lie in [-1, 1], these do in [{float(low.min()):.3g}, {float(high.max()):.3g}]; make "
-            "DeviceImages with a mean and a std of 0.5 for each channel"
-        )
 
 
 def class_names(rows: Any) -> list[str] | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_noise.noise import LabelFlips, Noise
+from hf_noise.noise import Noise
 from hf_noise.noise.arrays import IGNORE_INDEX, as_array
 from hf_noise.noise.transition import ClassConditional
 
@@ -101,15 +101,18 @@ class Marked:
         """What is wrong between mask and labels, in words; None if nothing is.
 
         Where the mask says no, a label is the clean one; where it says yes it is another one, or under token noise,
-        which may draw the token that was there, another one but for one time in V.
+        which may draw the token that was there, another one but for a share `stay_rate`. A document is noise as a
+        whole or not at all, and takes the place of nothing that could be compared.
         """
         same = self.labels == self.clean
         kept, moved = self.is_unit & ~self.is_noisy, self.is_unit & self.is_noisy
         if wrong := int((kept & ~same).sum()):
             return f"{wrong} of {int(kept.sum())} units that is_noisy calls clean are not what they were"
-        size = getattr(noise, "vocab_size", None)
+        size = None if noise is None or noise.unit == "labels" else noise.vocab_size
         if size is not None and (beyond := int((moved & (self.labels >= size)).sum())):
             return f"{beyond} of {int(moved.sum())} noisy units are {size} or more, which the noise never draws"
+        if noise is not None and noise.unit == "documents":
+            return self._torn_document()
         stayed, n = int((moved & same).sum()), int(moved.sum())
         if not stayed:
             return None
@@ -117,20 +120,48 @@ class Marked:
         if self.lengths is not None:
             if size is None and stayed < n:
                 return None
-            may_stay = 0.0 if size is None or getattr(noise, "exclude_original", False) else 1 / size
+            may_stay = 0.0 if size is None else noise.stay_rate
         if may_stay == 0 or (stayed > n * may_stay and contradicts(stayed, n, may_stay)):
             return f"{stayed} of {n} units that is_noisy calls noisy are what they were"
         return None
 
+    def _documents(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each row, the number of its targets and of those that are marked: integers [N]."""
+        row = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        of_row = {"minlength": len(self.lengths)}
+        return np.bincount(row[self.is_unit], **of_row), np.bincount(row[self.is_unit & self.is_noisy], **of_row)
+
+    def _torn_document(self) -> str | None:
+        if self.lengths is None:
+            return "the rows hold single labels, and the noise falls on documents of tokens"
+        targets, marked = self._documents()
+        torn = int(((marked > 0) & (marked < targets)).sum())
+        return f"{torn} of {len(targets)} rows are noisy in part, and a document is noise as a whole" if torn else None
+
     def is_drawn(self, noise: Noise, epoch: int) -> bool | None:
         """Whether these are the labels that the noise draws in this epoch; None if that cannot be known."""
         rows = self.labels if self.lengths is None else self.lengths
-        if self.sample is None or len(self.sample) != len(rows) or not callable(noise):
+        if self.sample is None or len(self.sample) != len(rows):
+            return None
+        if noise.unit == "documents":
+            return self._holds_documents(noise)
+        if not noise.is_drawn:
             return None
         if self._has_drawn(noise, epoch):
             return True
         # Positions count from the first token, before which a collator may have padded.
         return self.lengths is not None and self.labels.size > 0 and self._begun()._has_drawn(noise, epoch)
+
+    def _holds_documents(self, noise: Noise) -> bool:
+        """Whether each row that is marked is the document that the noise draws for its id."""
+        targets, marked = self._documents()
+        noisy, starts = marked > 0, np.cumsum(self.lengths) - self.lengths
+        for length in np.unique(self.lengths[noisy]).tolist():
+            rows = np.flatnonzero(noisy & (self.lengths == length))
+            found = self.labels[starts[rows, None] + np.arange(length)]
+            if ((found != noise.rows(self.sample[rows], length)) & (found != IGNORE_INDEX)).any():
+                return False
+        return not noise.is_drawn or bool((noise.replaced(self.sample) == noisy)[targets > 0].all())
 
     def _has_drawn(self, noise: Noise, epoch: int) -> bool:
         try:
@@ -151,22 +182,24 @@ class Marked:
 
     def expected_rate(self, noise: Noise) -> float:
         """Share of the units that this noise marks: by the class where it depends on that."""
-        by_class = getattr(noise, "error_rates", None)
+        by_class = noise.error_rates
         if by_class is None:
             return noise.error_rate
         known = self.clean[self.is_unit]
         fits = known.size and known.min() >= 0 and known.max() < len(by_class)
         return float(by_class[known].mean()) if fits else noise.error_rate
 
-    def against(self, noise: Noise, epoch: int | None) -> str | None:
+    def against(self, noise: Noise, epoch: int | None, of_all: bool = True) -> str | None:
         """Why these units do not have this noise, in words, None if they may.
 
         Args:
+            of_all: whether they stand for all rows; else those of one stretch, in which noise that is not spread has
+                any rate.
             epoch: whose draws the labels have to be, None where only their rates are stated.
         """
         if found := self.mismatch(noise):
             return found
-        if found := self.once()._wrong_rate(noise):
+        if (of_all or noise.is_spread) and (found := self.once()._wrong_rate(noise)):
             return found
         if epoch is not None and self.is_drawn(noise, epoch) is False:
             return "their labels are not those that it draws for their ids"
@@ -187,11 +220,16 @@ class Marked:
         return Marked(self.labels[units], self.clean[units], self.is_noisy[units], sample, lengths)
 
     def _wrong_rate(self, noise: Noise) -> str | None:
-        noisy, n = self.counts()
+        what = "units"
+        if noise.unit == "documents":
+            targets, marked = self._documents()
+            what, noisy, n = "rows", int((marked > 0).sum()), int((targets > 0).sum())
+        else:
+            noisy, n = self.counts()
         rate = self.expected_rate(noise)
         if contradicts(noisy, n, rate, FALSE_ALARMS / 2):
-            return f"is_noisy marks {noisy} of {n} units, {noisy / n:.2%}, where the noise makes {rate:.2%} so"
-        return self._wrong_pair(noise) if isinstance(noise, ClassConditional) and self.lengths is None else None
+            return f"is_noisy marks {noisy} of {n} {what}, {noisy / n:.2%}, where the noise makes {rate:.2%} so"
+        return self._wrong_pair(noise) if noise.unit == "labels" and self.lengths is None else None
 
     def _wrong_pair(self, noise: ClassConditional) -> str | None:
         """A clean class that became a label more or less often than the noise can make it, in words.
@@ -211,7 +249,7 @@ class Marked:
         i, j = np.divmod(pairs, size)
         found, n, p = found - (i == j), counts[np.searchsorted(classes, i)], noise.probability(i, j)
         wrong = (p < _SMALLEST_RATE) & (found > 0)
-        if isinstance(noise, LabelFlips):
+        if noise.is_drawn:
             tail = np.where(found <= n * p, binom.cdf(found, n, p), binom.sf(found - 1, n, p))
             # Shared by all that could be there; which are is up to chance.
             wrong |= 2 * tail < FALSE_ALARMS / 2 / (len(classes) * size)

@@ -1,115 +1,113 @@
-"""What a trainer minimises: the plain likelihood, or the forward-corrected one with e known, assumed or learned."""
+"""What a trainer minimises: an objective, bound to the run, with what it learns beside the model."""
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from hf_noise.losses import clean_posterior, corrected_nll
-from hf_noise.noise import UniformTokens
-from hf_noise.noise.rates import check_error_rate
+from hf_noise.objectives.base import Objective, RunContext
+from hf_noise.trainers.base import NoiseTrainer
+from hf_noise.trainers.model_config import write_config
 
-__all__ = ["LearnedErrorRate", "NLL", "CorrectedNLL", "make_objective"]
-
-#: Where a learned error rate starts when nothing is known about the data.
-INITIAL_ERROR_RATE = 0.1
+__all__ = ["ObjectiveTrainer", "refuse_scheduler", "search_no_unused"]
 
 
-class LearnedErrorRate(nn.Module):
-    """One scalar e in (0, 1), learned through its logit; a tensor [1], so that sharding has a dimension to cut."""
+class ObjectiveTrainer(NoiseTrainer):
+    """`NoiseTrainer` that minimises an objective; a subclass says on which unit, and hands it over by `minimise`.
 
-    def __init__(self, initial: float = INITIAL_ERROR_RATE):
-        super().__init__()
-        start = check_error_rate(initial)
-        logit = torch.tensor([math.log(start / (1 - start))]) if start else torch.tensor([-math.inf])
-        if not 0 < torch.sigmoid(logit).item() < 1:  # in float32, where it is learned
-            raise ValueError(f"a learned error rate must start inside (0, 1), got {initial!r}")
-        self.logit = nn.Parameter(logit)
-
-    def forward(self) -> Tensor:
-        return torch.sigmoid(self.logit)
-
-
-class NLL:
-    """The plain negative log-likelihood of the targets as they are."""
-
-    name = "nll"
-    error_rate: float = 0.0
-    source = "none"
-
-    def __call__(self, nll: Tensor) -> Tensor:
-        return nll
-
-    def clean_posterior(self, nll: Tensor) -> Tensor:
-        return torch.ones_like(nll)
-
-
-class CorrectedNLL:
-    """The forward-corrected likelihood of noisy targets, see `hf_noise.losses.corrected_nll`.
-
-    `rate` is e (a float), or a `LearnedErrorRate`; `source` says where e comes from.
+    Attributes:
+        loss: the frozen value, as it travels: into the model's config (`hf_noise_objective`), checkpoints and records.
+        objective: what is called, of this run: it knows the rate or matrix of the noise, or learns it.
     """
 
-    name = "corrected"
+    #: What its objectives are of: "tokens", "labels" or "images".
+    unit: ClassVar[str]
+    #: Whether parameters of an objective are learned beside the model.
+    can_learn: ClassVar[bool] = True
+    loss: Objective
+    objective: Any
 
-    def __init__(self, rate: float | LearnedErrorRate, vocab_size: int, source: str):
-        self.rate, self.vocab_size, self.source = rate, vocab_size, source
+    @staticmethod
+    def prepare(loss: Objective, args: Any, options: Mapping[str, Any]) -> None:
+        """To be called before `transformers.Trainer` is made: what an objective that learns asks of its arguments."""
+        if loss.learns is not None:  # it is used outside the model's forward
+            search_no_unused(args)
+            refuse_scheduler(options, loss.learns)
+
+    def minimise(self, loss: Objective, *, num_classes: int, was_given: bool, smoothing: float = 0.0) -> None:
+        """Take up an objective, for a model of these tokens or classes; `was_given` says whether the noise was.
+
+        Raises:
+            ValueError: it does not fit the noise or the classes, or learns under sharded weights.
+        """
+        if smoothing and not loss.smooths:
+            raise ValueError(f"{type(loss).__name__} has no smoothed form; leave label_smoothing_factor 0")
+        if loss.learns is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise ValueError(f"{loss.learns} is for DDP or one device; with sharded weights state it")
+        context = RunContext(
+            noise=self.noise, was_given=was_given, num_classes=num_classes, device=self.args.device,
+            smoothing=smoothing, can_learn=self.can_learn,
+        )  # fmt: skip
+        self.loss, self.objective, self.objective_claims = loss, loss.bound(context), loss.claims()
+        if self.learned is not None:
+            name = self.objective.module_name
+            self.model.add_module(name, self.learned)
+            # Also by `model.save_pretrained`: a stock model would not know the key.
+            ignored = getattr(self.model, "_keys_to_ignore_on_save", None) or ()
+            self.model._keys_to_ignore_on_save = {*ignored, *(f"{name}.{key}" for key in self.learned.state_dict())}
+        self.write_objective(loss)
+
+    def write_objective(self, loss: Objective) -> None:
+        """State the objective in what will be saved: by default in the model's config."""
+        write_config(self.model, hf_noise_objective=loss.to_dict())
 
     @property
-    def error_rate(self) -> float:
-        """e as a number; reading a learned one makes the device wait."""
-        return float(self.rate().item()) if isinstance(self.rate, nn.Module) else self.rate
+    def learned(self) -> nn.Module | None:
+        """What is learned beside the model, None for nothing."""
+        return self.objective.module
 
-    def _rate(self) -> float | Tensor:
-        return self.rate() if isinstance(self.rate, nn.Module) else self.rate
+    def loss_record(self) -> dict[str, Any]:
+        """The entry `loss` of a record: name, what the run made of it, and the objective as it was asked for."""
+        return {"name": self.loss.name, **self.objective.facts(), "objective": self.loss.to_dict()}
 
-    def __call__(self, nll: Tensor) -> Tensor:
-        return corrected_nll(nll, error_rate=self._rate(), vocab_size=self.vocab_size)
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs.update(self.objective.logged())
+        super().log(logs, start_time)
 
-    def clean_posterior(self, nll: Tensor) -> Tensor:
-        return clean_posterior(nll, error_rate=self._rate(), vocab_size=self.vocab_size)
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        names = super().get_decay_parameter_names(model)
+        if self.learned is None:
+            return names
+        return [name for name in names if not name.startswith(self.objective.module_name)]
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self.learned is not None:
+            own = list(self.learned.parameters())
+            for group in optimizer.param_groups:
+                group["params"] = [p for p in group["params"] if all(p is not one for one in own)]
+            learning_rate = self.objective.learning_rate * self.args.learning_rate
+            optimizer.add_param_group({"params": own, "lr": learning_rate, "weight_decay": 0.0})
+        return optimizer
+
+    def _load_own(self, folder: str, state: dict[str, Tensor]) -> None:
+        if self.learned is not None:
+            name = f"{self.objective.module_name}."
+            self.learned.load_state_dict({k.removeprefix(name): v for k, v in state.items() if k.startswith(name)})
 
 
-def make_objective(
-    loss: Literal["nll", "corrected"],
-    error_rate: float | Literal["known", "learned"],
-    noise: UniformTokens | None,
-    vocab_size: int,
-    was_given: bool = True,
-) -> NLL | CorrectedNLL:
-    """The objective that a trainer's arguments name.
+def search_no_unused(args: Any) -> None:
+    """Tell DDP, unless `args` do, that every parameter has a gradient; its search would see a model's forward alone."""
+    if args is not None and args.ddp_find_unused_parameters is None:
+        args.ddp_find_unused_parameters = False
 
-    Args:
-        was_given: whether the noise was asked for by name, or only found in the description of the rows.
 
-    Raises:
-        ValueError: an unknown name, an error rate out of range, one beside the plain loss, or e is to be known and
-            there is no noise to know it from, or only the rows' word that none was added to them.
-    """
-    if loss == "nll":
-        if not isinstance(error_rate, str) or error_rate != "known":
-            raise ValueError(f'error_rate={error_rate!r} is for loss="corrected", and loss is "nll"; leave one out')
-        return NLL()
-    if loss != "corrected":
-        raise ValueError(f'loss must be "nll" or "corrected", got {loss!r}')
-    vocab_size = noise.vocab_size if noise is not None else vocab_size
-    if isinstance(error_rate, str) and error_rate == "learned":
-        return CorrectedNLL(LearnedErrorRate(), vocab_size, "learned")
-    if isinstance(error_rate, str) and error_rate == "known":
-        if noise is None:
-            raise ValueError(
-                'error_rate="known" takes e from the noise, and the trainer was given none; pass noise=, '
-                'a number as error_rate=, or error_rate="learned"'
-            )
-        if noise.error_rate == 0 and not was_given:
-            raise ValueError(
-                'loss="corrected" would correct for e = 0, which is nothing: the rows say that no noise was added to '
-                'them (r = 0), not how much of them is wrong; give error_rate= a number (0 if meant) or "learned"'
-            )
-        return CorrectedNLL(check_error_rate(noise.mixture_rate), vocab_size, "known")
-    if isinstance(error_rate, str):
-        raise ValueError(f'error_rate must be "known", "learned" or a number in [0, 1), got {error_rate!r}')
-    return CorrectedNLL(check_error_rate(error_rate), vocab_size, "assumed")
+def refuse_scheduler(options: Mapping[str, Any], what: str) -> None:
+    """Raise ValueError if a scheduler is given where parameters join the optimiser after it counted the groups."""
+    given = options.get("optimizers") or (None, None)
+    if given[1] is not None:
+        raise ValueError(f"{what} adds a parameter to the optimizer, which a scheduler made before does not know: pass "
+                         "optimizers=(optimizer, None) and choose the schedule by lr_scheduler_type")  # fmt: skip

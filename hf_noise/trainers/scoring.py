@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hf_noise.losses import posthoc_nll, shift_targets
 from hf_noise.losses.nll import IGNORE_INDEX
-from hf_noise.noise import UniformTokens
+from hf_noise.noise import Noise
 from hf_noise.trainers.collate import TokenBatches, collate_rows, known_tokens, model_inputs
 
 __all__ = ["TokenScores", "score_batches", "score_tokens"]
@@ -60,7 +60,7 @@ def score_batches(
     model: nn.Module,
     rows: Any,
     *,
-    noise: UniformTokens | None = None,
+    noise: Noise | None = None,
     epoch: int = 0,
     error_rates: Sequence[float] = (),
     vocab_size: int | None = None,
@@ -84,6 +84,8 @@ def score_batches(
     Raises:
         ValueError: noise is to be drawn and the rows have no `sample_id`; they hold tokens unknown to the model.
     """
+    if noise is not None and not noise.draws_targets:
+        raise ValueError(f"{type(noise).__name__} is no noise on targets and cannot be drawn here; rows bring it")
     batches, inputs = TokenBatches(collate_rows, known_tokens(model)), model_inputs(model)
     was_training = model.training
     model.eval()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hf_noise.noise import Noise, noise_from_dict
-from hf_noise.noise.base import noise_records
+from hf_noise.noise.describe import noise_records
 from hf_noise.trainers.stored import described
 
 __all__ = ["Stated", "check_ids", "in_short", "one_rate", "stated_noise"]
@@ -60,13 +60,18 @@ def _is_clean(data: Any, records: list[Mapping[str, Any]]) -> bool:
 
 def in_short(noise: Noise) -> str:
     """A noise in a message, such as "LabelFlips (symmetric), e = 0.333"."""
-    kind = getattr(noise, "kind", getattr(noise, "name", None))
-    return f"{type(noise).__name__}{f' ({kind})' if kind else ''}, e = {noise.error_rate:.3g}"
+    variant = f" ({noise.variant})" if noise.variant else ""
+    return f"{type(noise).__name__}{variant}, e = {noise.error_rate:.3g}"
 
 
 def one_rate(noise: Noise) -> float | None:
-    """The share of units that a noise marks if it is the same for all, None where it depends on the class."""
-    by_class = getattr(noise, "error_rates", None)
+    """The share of units that a noise marks if it is the same for all.
+
+    None where it depends on the class, and for documents, whose tokens are noisy together.
+    """
+    if noise.unit == "documents":
+        return None
+    by_class = noise.error_rates
     if by_class is None:
         return noise.error_rate
     return float(by_class[0]) if np.ptp(by_class) < 1e-9 else None

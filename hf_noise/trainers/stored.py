@@ -161,13 +161,16 @@ def column_of(table: Any, name: str) -> np.ndarray | None:
     return values if order is None else values[order.column(0).to_numpy()]
 
 
-def marked_rows(rows: Any) -> Marked | None:
+def marked_rows(rows: Any, parts: Sequence[tuple[Any, np.ndarray | None]] | None = None) -> Marked | None:
     """The units of stored rows with a mask, of many rows a part; None where they have none or have to be made.
+
+    Args:
+        parts: `different_rows(rows)`, where they were looked for already.
 
     Raises:
         ValueError: a mask is none, or a row lacks what others have.
     """
-    parts, _ = different_rows(rows)
+    parts = different_rows(rows)[0] if parts is None else parts
     parts = [(data, index) for data, index in parts if _is_read(data) and (len(data) if index is None else len(index))]
     has_mask = ["is_noisy" in _columns_of(data) for data, _ in parts]
     if any(has_mask) and not all(has_mask):

@@ -2,93 +2,44 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from hf_noise.losses import VolumeMinimisation, label_nll
+from hf_noise.losses import label_nll
 from hf_noise.losses.dsm import noisy_images
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.normals_torch import log_normals, normals
-from hf_noise.noise.transition import check_transition
+from hf_noise.objectives.base import Objective, objective_named
+from hf_noise.objectives.labels import CorrectedLabels, CrossEntropy
+from hf_noise.objectives.volume_plan import VolumePlan
 from hf_noise.trainers.arguments import check_given, check_positive
-from hf_noise.trainers.base import refuse_scheduler, search_no_unused
 from hf_noise.trainers.finite import check_finite
-from hf_noise.trainers.labels import LabelTrainer, class_names, sample_ids
+from hf_noise.trainers.image_labels import ImageLabelTrainer
+from hf_noise.trainers.labels import class_names, sample_ids
 from hf_noise.trainers.meter import LabelMeter, sum_dtype
 from hf_noise.trainers.model_config import write_config
+from hf_noise.trainers.objective import search_no_unused
 
 __all__ = ["TimeClassifierTrainer", "VolumePlan"]
 
 # Streams of the levels and of the noise. An evaluation is the same whenever it is made, so it has draws of its own.
 TRAINING, EVALUATION = (84, 85), (86, 87)
-_VOLUME = "hf_noise_volume"
 # The name under which diffusers looks for weights.
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-@dataclass(frozen=True, kw_only=True)
-class VolumePlan:
-    """How a transition matrix is learned beside the classifier.
-
-    Args:
-        phases: (until which share of the steps, factor on every learning rate). Shares rise within (0, 1], factors are
-            finite and >= 0. After the last phase the matrix stays as it is and the factor is 1 again.
-        matrix_rate: learning rate of the matrix as a multiple of the classifier's; finite and > 0.
-        weight: of log |det T|; finite and >= 0.
-        initial_diagonal: in (1/C, 1), where the diagonal of T starts; None for paper C's start, 0.482 for 10 classes
-            and 0.078 for 100 (the authors of volume minimisation start 100 classes at 0.48 too).
-
-    Raises:
-        ValueError: a number outside its range.
-    """
-
-    phases: tuple[tuple[float, float], ...] = ((0.5, 1.0), (0.6, 0.1), (0.7, 0.01))
-    matrix_rate: float = 30.0
-    weight: float = 1e-4
-    initial_diagonal: float | None = None
-
-    def __post_init__(self) -> None:
-        shares = [0.0, *(share for share, _ in self.phases)]
-        if not self.phases or sorted(set(shares)) != shares or shares[-1] > 1:
-            raise ValueError(f"the shares of phases must rise within (0, 1], got {shares[1:]}")
-        factors = [factor for _, factor in self.phases]
-        if not all(0 <= value < math.inf for value in (*factors, self.weight)):
-            raise ValueError(f"factors of phases and weight must be finite and >= 0, got {factors} and {self.weight}")
-        if not 0 < self.matrix_rate < math.inf:
-            raise ValueError(f"matrix_rate must be finite and > 0, got {self.matrix_rate}; give T to leave it as it is")
-        if self.initial_diagonal is not None and not 0 < self.initial_diagonal < 1:
-            raise ValueError(f"initial_diagonal must lie in (1/C, 1), got {self.initial_diagonal!r}")
-
-    @classmethod
-    def paper(cls) -> VolumePlan:
-        """Paper C's: 1x until 1.5M images, 0.1x until 3M, 0.01x until 7.5M, then frozen.
-
-        These are shares of its 200M images: a shorter run learns the matrix on fewer, and needs phases of its own.
-        """
-        return cls(phases=((0.0075, 1.0), (0.015, 0.1), (0.0375, 0.01)), matrix_rate=1.0)
-
-    def factors(self, done: float) -> tuple[float, float]:
-        """Factors on the learning rates of classifier and matrix when this share of the steps is done."""
-        for share, factor in self.phases:
-            if done < share:
-                return factor, factor
-        return 1.0, 0.0
-
-
-class TimeClassifierTrainer(LabelTrainer):
+class TimeClassifierTrainer(ImageLabelTrainer):
     """Train a `TimeDependentClassifier` on noisy labels, at noise levels ln sigma ~ N(P_mean, P_std^2) of its config.
 
-    Rows are as for `LabelTrainer`, `pixel_values` in [-1, 1], always with `sample_id`: levels and noise of an image are
-    a pure function of (args.seed, epoch, sample_id), so they do not depend on batches, processes and resumes.
+    Rows are as for `ImageLabelTrainer`, `pixel_values` in [-1, 1], always with `sample_id`: levels and noise of an
+    image are a pure function of (args.seed, epoch, sample_id), so they do not depend on batches, processes and resumes.
 
     Logs tell accuracy against the labels that were trained on from accuracy against the clean ones. `evaluate` gives
     accuracy and NLL on clean labels, at levels as in training (`eval_accuracy`, `eval_nll`) and at each fixed one
@@ -105,6 +56,8 @@ class TimeClassifierTrainer(LabelTrainer):
     Args:
         model: `hf_noise.models.time_classifier.TimeDependentClassifier`.
         noise: `LabelFlips`, drawn here unless the rows have `is_noisy`, or `HumanLabels`, which are in the rows.
+        loss: an objective on labels, such as `hf_noise.objectives.CorrectedLabels("estimated")`, or its name; None for
+            what `transition` and `volume` say.
         transition: what the classifier is trained through. "known": T of the noise; "estimated": T is learned by volume
             minimisation; a matrix [C, C] with rows clean; None: nothing, so that it predicts the labels as they are:
             "noisy" ones unless `noise` is given and its rate is 0.
@@ -116,15 +69,13 @@ class TimeClassifierTrainer(LabelTrainer):
 
     Raises:
         ValueError: noise, T, model and data disagree on classes or images, T is to be known and there is no noise, or
-            levels are not > 0; and what `LabelTrainer` refuses.
+            levels are not > 0; and what `ImageLabelTrainer` refuses.
         FloatingPointError: in training or when saving, a loss or a weight that is not finite.
 
     Source: Na et al., "Label-noise robust diffusion models", ICLR 2024 (the time-dependent classifier); Patrini et al.,
     CVPR 2017 (training through T); Li et al., ICML 2021 (estimated T).
     """
 
-    own_prefix = _VOLUME
-    rows_are = "images"
     always_drawn = "noise levels and the noise of images"
 
     def __init__(
@@ -133,6 +84,7 @@ class TimeClassifierTrainer(LabelTrainer):
         args: Any = None,
         *,
         noise: LabelFlips | HumanLabels | None = None,
+        loss: str | Objective | None = None,
         transition: Literal["known", "estimated"] | np.ndarray | Tensor | None = "known",
         volume: VolumePlan | None = None,
         augment: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] | None = None,
@@ -140,20 +92,20 @@ class TimeClassifierTrainer(LabelTrainer):
         **kwargs: Any,
     ):
         check_given(model, args, kwargs | {"augment": augment})
-        if not isinstance(volume, VolumePlan | None):
-            raise TypeError(f"volume must be a VolumePlan or None, got {volume!r:.80}")
         if not isinstance(eval_sigmas, Sequence) or isinstance(eval_sigmas, str) or not eval_sigmas:
             raise TypeError(f"eval_sigmas must be a sequence of noise levels, got {eval_sigmas!r:.80}")
         eval_sigmas = [check_positive("each of eval_sigmas", sigma) for sigma in eval_sigmas]
-        search_no_unused(args)  # a learned matrix is used outside the model's forward
-        if isinstance(transition, str) and transition == "estimated":
-            refuse_scheduler(kwargs, 'transition="estimated"')
+        loss = _objective(loss, transition, volume)
+        search_no_unused(args)
+        self.prepare(loss, args, kwargs)
         super().__init__(model, args, noise=noise, meter=LabelMeter(), **kwargs)
         if self.model.config.class_names is None:
             write_config(self.model, class_names=class_names(self.train_dataset))
-        self.eval_sigmas, self.augment, self.plan = tuple(eval_sigmas), augment, volume or VolumePlan()
-        self.columns, self.volume = self._objective(transition, was_given=noise is not None)
-        self.objective_claims = {"transition": self.source}
+        self.eval_sigmas, self.augment = tuple(eval_sigmas), augment
+        self.minimise(loss, num_classes=self.num_classes, was_given=noise is not None)
+        if isinstance(loss, CrossEntropy | CorrectedLabels):
+            self.objective_claims = {"transition": self.source}
+        self._state()
         # Labels of which nothing is known may be wrong: only T, or noise that is stated to be none, makes them clean.
         is_clean = self.source is not None or (noise is not None and noise.error_rate == 0)
         write_config(self.model, predicts="clean" if is_clean else "noisy")
@@ -171,44 +123,29 @@ class TimeClassifierTrainer(LabelTrainer):
         config = self.model.config
         return config.num_channels, config.image_size, config.image_size
 
-    def _objective(self, transition: Any, was_given: bool) -> tuple[Tensor | None, VolumeMinimisation | None]:
-        """Columns of a fixed T, or the module that learns one."""
-        self.source = self._fixed = None
-        if isinstance(transition, str) and transition == "estimated":
-            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-                raise ValueError('transition="estimated" is for DDP or one device; with sharded weights give T')
-            volume = VolumeMinimisation(self.num_classes, initial_diagonal=self.plan.initial_diagonal)
-            self.source, volume = "estimated", volume.to(self.args.device)
-            self.model.add_module(_VOLUME, volume)
-            return None, volume
-        if transition is None:
-            write_config(self.model, transition=None, transition_source=None)
-            return None, None
-        self.source = "given"
-        if isinstance(transition, str):
-            if transition != "known":
-                raise ValueError(f'transition must be "known", "estimated", a matrix or None, got {transition!r}')
-            if self.noise is None:
-                raise ValueError(
-                    'transition="known" takes T from the noise, and the trainer was given none; pass noise=, a matrix '
-                    '[C, C] with rows clean, "estimated", or None for labels that are taken as they are'
-                )
-            if self.noise.error_rate == 0 and not was_given:
-                raise ValueError(
-                    'transition="known" would be no noise at all (T = I): the rows say that none was added, and not '
-                    "how many of their labels are wrong; pass noise= with a rate of 0 if they are clean, a matrix "
-                    '[C, C] with rows clean, "estimated", or None for labels that are taken as they are'
-                )
-            self.source, transition = "known", self.noise.transition
-        columns = self.log_columns(transition)
-        self._fixed = check_transition(transition)
-        write_config(self.model, transition=self._fixed.tolist(), transition_source=self.source)
-        return columns, None
+    def _state(self) -> None:
+        """What the classifier is trained through, in its config."""
+        if self.source != "estimated":  # else T is stated when it is saved
+            stated = None if self.transition is None else self.transition.tolist()
+            write_config(self.model, transition=stated, transition_source=self.source)
+
+    def write_objective(self, loss: Objective) -> None:
+        """Nothing: the config says what T is and where it is from, and its keys are a public format."""
+
+    @property
+    def source(self) -> str | None:
+        """Where T is from: "known", "given" or "estimated"; None for none."""
+        return None if self.objective.source == "none" else self.objective.source
 
     @property
     def transition(self) -> np.ndarray | None:
         """T that the classifier is trained through, as it stands now: float64 [C, C], None for none."""
-        return self._fixed if self.volume is None else self.volume.transition.detach().double().cpu().numpy()
+        return getattr(self.objective, "transition", None)
+
+    @property
+    def volume(self) -> nn.Module | None:
+        """What learns T, None where it is not learned."""
+        return self.learned
 
     def levels(self, sample: Tensor, stream: int, epoch: int) -> Tensor:
         """sigma float32 [B], > 0, of samples int64 [B], drawn by the law of the model's config."""
@@ -229,13 +166,14 @@ class TimeClassifierTrainer(LabelTrainer):
             described = None
         sigma = self.levels(sample, TRAINING[0], self.epoch)
         logits = model(self.noised(images, sigma, sample, TRAINING[1], self.epoch), sigma, described)
-        nll = label_nll(logits, labels, self.columns) if self.volume is None else self.volume(logits, labels)
+        losses = self.objective(logits, labels)
         if model.training:
-            self.meter.add(nll.detach(), logits.detach().argmax(-1), labels, clean, is_noisy)
-            self.watch(nll, sample)
-        total = nll.sum()
-        if self.volume is not None:
-            total = total + self.plan.weight * len(labels) * self.volume.log_volume()
+            nll = losses.detach() if self.loss.is_nll else label_nll(logits.detach(), labels)
+            self.meter.add(nll, logits.detach().argmax(-1), labels, clean, is_noisy)
+            self.watch(losses, sample)
+        total = losses.sum()
+        if self.learned is not None:
+            total = total + self.objective.penalty(len(labels))
         loss = self.mean_loss(total, len(labels), num_items_in_batch)
         return (loss, {"logits": logits}) if return_outputs else loss
 
@@ -266,33 +204,16 @@ class TimeClassifierTrainer(LabelTrainer):
             figures |= {f"nll_sigma{level:g}": n, f"accuracy_sigma{level:g}": a}
         return figures
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs and self.volume is not None and self.noise is not None:
-            logs["transition_error"] = float(np.abs(self.transition - self.noise.transition).mean())
-        super().log(logs, start_time)
-
-    def get_decay_parameter_names(self, model) -> list[str]:
-        return [name for name in super().get_decay_parameter_names(model) if not name.startswith(_VOLUME)]
-
-    def create_optimizer(self, *args, **kwargs):
-        optimizer = super().create_optimizer(*args, **kwargs)
-        if self.volume is not None:
-            for group in optimizer.param_groups:
-                group["params"] = [p for p in group["params"] if p is not self.volume.A]
-            rate = self.plan.matrix_rate * self.args.learning_rate
-            optimizer.add_param_group({"params": [self.volume.A], "lr": rate, "weight_decay": 0.0})
-        return optimizer
-
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
         scheduler = super().create_scheduler(num_training_steps, optimizer)
-        if self.volume is None:
+        if self.learned is None:
             return scheduler
         groups = self.optimizer.param_groups
         if not isinstance(scheduler, LambdaLR) or len(scheduler.lr_lambdas) != len(groups):
             raise ValueError("to estimate T, the learning rate follows a schedule of transformers; pass no scheduler")
 
         def planned(schedule: Callable[[int], float], part: int) -> Callable[[int], float]:
-            return lambda step: schedule(step) * self.plan.factors(step / num_training_steps)[part]
+            return lambda step: schedule(step) * self.objective.plan.factors(step / num_training_steps)[part]
 
         *usual, of_matrix = scheduler.lr_lambdas
         scheduler.lr_lambdas = [*(planned(one, 0) for one in usual), planned(of_matrix, 1)]
@@ -301,7 +222,7 @@ class TimeClassifierTrainer(LabelTrainer):
         return scheduler
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        if self.volume is not None:
+        if self.learned is not None:
             write_config(self.model, transition=self.transition.tolist(), transition_source=self.source)
         super()._save(output_dir, state_dict)
         if self.args.should_save and self._checkpoint_state is None:
@@ -310,6 +231,16 @@ class TimeClassifierTrainer(LabelTrainer):
             os.replace(os.path.join(folder, SAFE_WEIGHTS_NAME), os.path.join(folder, _WEIGHTS))
             self.model.save_config(folder)
 
-    def _load_own(self, folder: str, state: Mapping[str, Tensor]) -> None:
-        if self.volume is not None:
-            self.volume.load_state_dict({"A": state[f"{_VOLUME}.A"]})
+
+def _objective(loss: str | Objective | None, transition: Any, volume: VolumePlan | None) -> Objective:
+    """What is minimised; `transition=` and `volume=` are short spellings of those of `CorrectedLabels`."""
+    if not isinstance(volume, VolumePlan | None):
+        raise TypeError(f"volume must be a VolumePlan or None, got {volume!r:.80}")
+    if loss is None and transition is None:
+        return CrossEntropy()
+    if loss is None or (isinstance(loss, str) and loss == CorrectedLabels.name):
+        return CorrectedLabels(transition, volume)
+    if volume is not None or not isinstance(transition, str) or transition != "known":
+        raise ValueError("transition= and volume= are short for loss=CorrectedLabels(transition, volume), and loss is "
+                         f"{loss!r:.200}; leave one out")  # fmt: skip
+    return objective_named(loss, TimeClassifierTrainer.unit)

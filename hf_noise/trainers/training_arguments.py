@@ -33,6 +33,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
 _MAY_BE_INFINITE = ("max_grad_norm",)
 #: For scripts, which give these words of their own; a trainer does not look at them.
 _UNUSED = ("resume_from_checkpoint",)
+#: Said to be a text, and made True by transformers whatever is given.
+_MISTYPED = ("fsdp",)
 
 
 def check_values(args: Any) -> None:
@@ -76,6 +78,6 @@ def _plain_fields() -> dict[str, tuple[type, ...]]:
         kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
         if field.default is None and type(None) not in kinds:
             kinds = (*kinds, type(None))
-        if field.name not in _UNUSED and all(kind in _PLAIN or kind is type(None) for kind in kinds):
+        if field.name not in (*_UNUSED, *_MISTYPED) and all(kind in _PLAIN or kind is type(None) for kind in kinds):
             found[field.name] = kinds
     return found

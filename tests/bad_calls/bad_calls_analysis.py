@@ -16,10 +16,10 @@ from scipy.stats import beta
 from hf_noise.analysis.error_rate import error_rate_from_ranks
 from hf_noise.analysis.nll_floor import binary_entropy, calibration_floor, noisy_nll
 from hf_noise.analysis.transition import anchor_transition, transition_error
+from hf_noise.losses.learned_rate import LearnedErrorRate
 from hf_noise.reports.tables import fixed, markdown_table, percent
 from hf_noise.trainers.audit import posterior
 from hf_noise.trainers.edm_augment import EDMAugment
-from hf_noise.trainers.objective import LearnedErrorRate
 
 T = [[0.7, 0.2, 0.1], [0.0, 1.0, 0.0], [0.25, 0.25, 0.5]]
 

@@ -205,7 +205,7 @@ def labels(noise: Any, values: list[int], sample: list[int], epoch: Any) -> list
             drawn = partner.get(value, value) if word >> 32 < round(noise.error_rate * 2**32) else value
         else:  # the cells themselves have a test of their own
             column = uniform(word, classes)
-            cell = int(noise._cells[value, column])
+            cell = int(noise.cells[value, column])
             drawn = column if word >> 32 < cell >> 20 else cell & (2**20 - 1)
         found.append((drawn, drawn != value))
     return found

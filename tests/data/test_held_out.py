@@ -102,6 +102,8 @@ def test_a_single_text_file_is_cut_inside(tmp_path, sides):
     write(tmp_path / "own.txt", "\n\n".join(f"{name_of(n)} is a document of its own" for n in range(60)))
     for streaming in (False, True):
         train, validation = sides(tmp_path / "own.txt", 60, streaming)
+        assert train == set(range(42)) and validation == set(range(42, 60))  # the last 30%, between paragraphs
+        train, validation = sides(tmp_path / "own.txt", 60, streaming, documents="paragraph")
         assert not train & validation and train and validation
         assert validation == {n for n in range(60) if is_held_out(f"{name_of(n)} is a document of its own", 0.3)}
 

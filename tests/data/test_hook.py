@@ -121,3 +121,36 @@ def test_import_machinery_is_left_alone():
     spec = finder.find_spec("datasets.load", datasets.__path__)
     assert spec.origin == datasets.load.__file__
     assert importlib.util.find_spec("datasets.load").origin == datasets.load.__file__
+
+
+def test_a_builder_says_what_it_is_of():
+    from hf_noise.data.images import NoisyImagesBuilder
+    from hf_noise.data.text import PackedTextBuilder
+
+    kinds = {name: hook.builder_class(name) for name in hook.builder_names()}
+    of_text = {name for name, kind in kinds.items() if issubclass(kind, PackedTextBuilder)}
+    assert of_text == {"hf_noise/docs-noisy", "hf_noise/owt-noisy", "hf_noise/packed"}
+    assert {name for name, kind in kinds.items() if issubclass(kind, NoisyImagesBuilder)} == kinds.keys() - of_text
+    assert kinds["hf_noise/mnist-noisy"].BUILDER_CONFIG_CLASS.NUM_CLASSES == 10
+    for wrong in ("hf_noise/none", "hf_noise/docs_noisy", 3):
+        with pytest.raises(ValueError, match="hf_noise has no data set .*; it has hf_noise/cifar10-noisy"):
+            hook.builder_class(wrong)
+
+
+@pytest.mark.parametrize("base", ["text", "images"])
+def test_a_new_data_set_is_one_file(tmp_path, monkeypatch, base):
+    """The whole of a new data set: a file in the folder of builders, which the folder of this test stands in for."""
+    from hf_noise.data import builders
+
+    kind = {"text": "PackedText", "images": "NoisyImages"}[base]
+    (tmp_path / f"mine_{base}.py").write_text(
+        f"from dataclasses import dataclass\nfrom hf_noise.data.{base} import {kind}Builder, {kind}Config\n\n"
+        f"@dataclass\nclass MineConfig({kind}Config):\n    source: str = {'docs' if base == 'text' else 'digits'!r}\n\n"
+        f"class Mine({kind}Builder):\n    BUILDER_CONFIG_CLASS = MineConfig\n"
+    )
+    monkeypatch.setattr(builders, "__path__", [*builders.__path__, str(tmp_path)])
+    assert f"hf_noise/mine-{base}" in hook.builder_names()
+    assert hook.builder_class(f"hf_noise/mine-{base}").__name__ == "Mine"
+    source = {"text": "embedded/docs-text", "images": "embedded/digits"}[base]
+    rows = hook.load_dataset(f"hf_noise/mine-{base}", r=1, source=source, split="train", streaming=True)
+    assert next(iter(rows))

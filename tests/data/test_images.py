@@ -110,7 +110,7 @@ def test_splits_by_mapping_folder_glob_and_test_source(load, tmp_path, pictures,
 
 def test_a_source_without_a_training_split(load, tmp_path, pictures):
     file = pictures(tmp_path / "test.parquet", np.arange(20) % 10)
-    with pytest.raises(ValueError, match="no train split, only test"):
+    with pytest.raises(ValueError, match=r"no train split in the source .* \(splits: test\)"):
         load(source={"test": file})
     with pytest.raises(ValueError, match="has a test split already; leave out test_source="):
         load(source={"train": file, "test": file}, test_source=file)
@@ -205,12 +205,15 @@ def test_missing_classes_if_they_may_be(load, tmp_path, pictures):
     assert "split 'train'" in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("names", "message"), [(DIGITS[:9], "has 9 classes, not 10"), ([*DIGITS, "x"], "has 11 classes, not 10")]
-)
-def test_another_number_of_classes(load, tmp_path, pictures, names, message):
-    with pytest.raises(ValueError, match=message):
-        load(source=pictures(tmp_path / "a.parquet", np.arange(20) % 9, names))
+def test_another_number_of_classes(load, tmp_path, pictures, caplog):
+    nine = load(source=pictures(tmp_path / "a.parquet", np.arange(20) % 9, DIGITS[:9]))
+    assert nine.features["label"].names == DIGITS[:9] and "has 9 classes, not 10" in caplog.text
+    three = load(source=pictures(tmp_path / "b.parquet", np.arange(20) % 3))
+    assert three.features["label"].names == ["0", "1", "2"]
+    with pytest.raises(ValueError, match=r"no row of 2 of its 11 classes: 9 \(9\), 10 \(x\)"):
+        load(source=pictures(tmp_path / "c.parquet", np.arange(20) % 9, [*DIGITS, "x"]))
+    with pytest.raises(ValueError, match="order of the classes 0, .* are 0, 1, 2; give pairs="):
+        load(source=str(tmp_path / "b.parquet"), protocol="pairs")
 
 
 def test_splits_that_number_their_classes_differently(load, tmp_path, pictures):
@@ -277,8 +280,10 @@ def test_labels_that_are_none(load, tmp_path, pictures):
         load(source=str(tmp_path / "a.parquet"))
     text = pa.array(DIGITS * 2)
     pq.write_table(table.replace_schema_metadata().set_column(1, "label", text), tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match=r"holds Value\('string'\), no class labels.*class_encode_column\('label'\)"):
-        load(source=str(tmp_path / "b.parquet"))
+    assert load(source=str(tmp_path / "b.parquet"))["clean_label"][:] == [*range(10)] * 2
+    pq.write_table(table.set_column(1, "label", pa.array(np.linspace(0, 1, 20))), tmp_path / "c.parquet")
+    with pytest.raises(ValueError, match=r"holds Value\('float64'\), no class labels; give words.*label_column="):
+        load(source=str(tmp_path / "c.parquet"))
 
 
 # --- pictures that cannot be read ---

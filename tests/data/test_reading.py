@@ -197,10 +197,10 @@ def features(**columns):
 )
 def test_splits_have_the_same_columns(train, test, message):
     if message is None:
-        check_same_columns({"train": train, "test": test}, "here")
+        check_same_columns({"train": train, "test": test}, "'here'")
         return
     with pytest.raises(ValueError, match=f"the splits 'train' and 'test' of 'here' .*{message}"):
-        check_same_columns({"train": train, "test": test}, "here")
+        check_same_columns({"train": train, "test": test}, "'here'")
 
 
 KINDS = [pa.int8(), pa.uint64(), pa.float32(), pa.bool_(), pa.string(), pa.large_string(), pa.null()]

@@ -123,7 +123,7 @@ def test_validation_source_without_a_fitting_split(load, tmp_path, documents):
     Dataset.from_dict({"text": documents}).to_parquet(tmp_path / "own" / "test.parquet")
     with pytest.raises(ValueError, match="no validation or train split, only test"):
         load(validation_source=str(tmp_path / "own"))
-    with pytest.raises(ValueError, match="no train split, only test"):
+    with pytest.raises(ValueError, match=r"no train split in .* \(splits: test\)"):
         load(source=str(tmp_path / "own"))
 
 
@@ -238,7 +238,10 @@ def ready_caches(folder: Path) -> list[Path]:
         ({"validation_fraction": True}, TypeError, "validation_fraction must be a real number"),
         ({"text_column": None}, TypeError, "text_column must be the name of a column"),
         ({"text_column": ["text"]}, TypeError, "text_column must be a name"),
-        ({"source": {"train": "x"}}, TypeError, "source must be a path or a name"),
+        ({"source": {"train": "./x.txt"}}, FileNotFoundError, "no file or folder source='./x.txt'"),
+        ({"source": 3}, TypeError, "source must be a path or a name, .*, got 3"),
+        ({"documents": "page"}, ValueError, "documents must be one of file, line, paragraph, got 'page'"),
+        ({"documents": "line"}, ValueError, r"documents='line' is for .txt and .md files; .* leave it out"),
         ({"tokenizer": "./nowhere"}, FileNotFoundError, "no folder tokenizer='./nowhere'"),
         ({"tokenizer": "embedded/2048"}, ValueError, "embedded:<vocabulary size>"),
     ],

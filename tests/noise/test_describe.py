@@ -7,8 +7,7 @@ import json
 import pytest
 
 from hf_noise.noise import HumanLabels, LabelFlips, UniformTokens, noise_from_description
-from hf_noise.noise.base import noise_of_description
-from hf_noise.noise.describe import describe_noise
+from hf_noise.noise.describe import describe_noise, noise_dict_from_description
 
 NOISES = [
     UniformTokens(ratio=0.5, vocab_size=100, seed=3),
@@ -36,7 +35,7 @@ def test_realised_rates_are_those_of_the_splits_and_of_the_first_as_a_whole():
     for splits, whole in ((["test", "train"], "train"), (["test"], "test")):
         realised = {split: rates[split] for split in splits}
         told = describe_noise("", NOISES[0], realised=realised, skipped={"train": 2})
-        assert told.startswith('{"noise"') and noise_of_description(told)["realised"] == rates[whole]
+        assert told.startswith('{"noise"') and noise_dict_from_description(told)["realised"] == rates[whole]
         assert json.loads(told)["realised"] == realised and json.loads(told)["skipped"] == {"train": 2}
 
 
@@ -55,8 +54,8 @@ def test_several_noises_are_none_and_a_rate_is_of_all_rows_or_of_none():
     half, all_of_it = ({"train": {"rate": rate, "n": 10}} for rate in (0.5, 1.0))
     one = describe_noise("Some text.", NOISES[0], realised=half)
     again, other = describe_noise("", NOISES[0], realised=all_of_it), describe_noise("", NOISES[1], realised=half)
-    assert noise_of_description(f"{one}\n\n{one}")["realised"] == half["train"]
-    assert "realised" not in noise_of_description(f"{one}\n\n{again}")
+    assert noise_dict_from_description(f"{one}\n\n{one}")["realised"] == half["train"]
+    assert "realised" not in noise_dict_from_description(f"{one}\n\n{again}")
     for joined in (f"{one}\n\n{other}", f"{other}\n\n{one}\n\nMore text."):
         with pytest.raises(ValueError, match="states several noises"):
-            noise_of_description(joined)
+            noise_dict_from_description(joined)

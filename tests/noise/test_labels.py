@@ -67,7 +67,7 @@ def by_hand(noise, label, sample, epoch=0):
     high, low, classes = word >> 32, word % 2**32, noise.num_classes
     if noise.kind == "transition":
         column = low * classes >> 32
-        cell = int(noise._cells[label, column])
+        cell = int(noise.cells[label, column])
         return column if high < cell >> ALIAS_BITS else cell % 2**ALIAS_BITS
     if high >= round(noise.error_rate * 2**32):
         return label

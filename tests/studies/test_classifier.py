@@ -40,7 +40,7 @@ def study(tmp_path_factory):
 
 def test_every_run_has_its_folder_record_card_and_checkpoint(study):
     folder, _ = study
-    assert sorted(path.name for path in folder.iterdir()) == [*RUNS, "study.png"]
+    assert sorted(path.name for path in folder.iterdir()) == [*RUNS, "study.md", "study.png"]
     for run in RUNS:
         steps = 8 if run == "r0-seed0" else 16
         names = {path.name for path in (folder / run).iterdir()}
@@ -203,7 +203,7 @@ def test_killed_between_checkpoints_it_goes_on(tmp_path, study):
         patch.setattr(ImageClassifierTrainer, "compute_loss", stop)
         with pytest.raises(KeyboardInterrupt):
             main(*arguments)
-    run = RUNS[1]
+    run = RUNS[2]
     assert Path(tmp_path, run, "checkpoint-8").is_dir() and not Path(tmp_path, run, "record.json").exists()
     Path(tmp_path, run, "checkpoint-8", "optimizer.pt").write_bytes(b"")  # the disk was full
     with open(tmp_path / run / LOCK_FILE, "w") as lock:

@@ -38,7 +38,7 @@ def study(tmp_path_factory):
 
 def test_every_run_is_a_pipeline_with_record_and_card(study):
     folder, _ = study
-    others = ["classifier-r1-symmetric-seed0", "judge", "study.png"]
+    others = ["classifier-r1-symmetric-seed0", "judge", "study.md", "study.png"]
     assert {path.name for path in folder.iterdir()} == {*others, *RUNS}
     for run in RUNS:
         names = {path.name for path in (folder / run).iterdir()}
@@ -95,7 +95,7 @@ def test_a_given_classifier_is_taken(study, tmp_path):
     folder, _ = study
     given = ["--classifier", folder / "classifier-r1-symmetric-seed0", "--judge", folder / "judge" / "r0-seed0"]
     main("--output", tmp_path, *TINY, "--ratio", "1", "--loss", "tdsm", *given)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [RUNS[2], "study.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RUNS[2], "study.md", "study.png"]
     (record,) = read_records(tmp_path / RUNS[2] / "record.json")
     (before,) = read_records(folder / RUNS[2] / "record.json")
     assert record.metrics["test_loss"] == before.metrics["test_loss"]
@@ -153,7 +153,7 @@ def test_two_processes_draw_and_record_what_one_does(study, tmp_path):
         capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
-    for run in RUNS[1:]:
+    for run in RUNS[1:3]:
         (one,), (two,) = (read_records(where / run / "record.json") for where in (folder, tmp_path))
         assert two.budget["processes"] == 2 and two.noise["realised"] == one.noise["realised"]
         assert two.metrics["test_loss"]["value"] == pytest.approx(one.metrics["test_loss"]["value"], rel=1e-4)

@@ -67,7 +67,7 @@ RUNS = [
 
 def test_every_run_has_its_folder_record_card_and_checkpoint(study):
     folder, _ = study
-    assert sorted(path.name for path in folder.iterdir()) == [*RUNS, "study.png"]
+    assert sorted(path.name for path in folder.iterdir()) == [*RUNS, "study.md", "study.png"]
     for run in RUNS:
         assert {"record.json", "README.md", "model.safetensors", "config.json", "tokenizer.json", "run.json"} <= {
             path.name for path in (folder / run).iterdir()

@@ -13,6 +13,7 @@ from transformers import Trainer, TrainingArguments
 
 from hf_noise.trainers import CausalLMTrainer, ImageClassifierTrainer
 from hf_noise.trainers.arguments import REFUSED_ARGUMENTS, REFUSED_OPTIONS
+from hf_noise.trainers.training_arguments import check_values
 
 #: Done by transformers, around what our trainers do: optimiser, loop, logs, files, processes, loading of rows.
 _BY_TRANSFORMERS = """
@@ -200,6 +201,11 @@ def test_numbers_of_numpy_are_those_that_they_hold(any_trainer):
     trainer = any_trainer("causal_lm", max_steps=np.int64(1), learning_rate=np.float32(0.5), bf16=np.bool_(False))
     trainer.train()
     assert (trainer.args.max_steps, trainer.args.learning_rate, trainer.state.global_step) == (1, 0.5, 1)
+
+
+def test_sharding_is_taken_however_transformers_keeps_it(tmp_path):
+    """Its field says that it is a text, and holds True."""
+    check_values(TrainingArguments(output_dir=str(tmp_path), use_cpu=True, fsdp="full_shard"))
 
 
 def test_fields_of_ones_own_arguments_are_not_judged(tiny_gpt2, random_rows, tmp_path):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import datasets
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, Trainer
 
-from hf_noise.noise import RandomDocuments, UniformTokens
+from hf_noise import load_noise
+from hf_noise.noise import LabelFlips, RandomDocuments, UniformTokens, draws
+from hf_noise.noise.base import Redraw
+from hf_noise.noise.token_noise import TokenNoise
 
 
 @pytest.fixture
@@ -163,9 +168,16 @@ def test_a_vocabulary_larger_than_the_models_is_refused(make_trainer):
         make_trainer(noise=UniformTokens(ratio=1, vocab_size=100))
 
 
-def test_noise_on_documents_is_refused(make_trainer):
-    with pytest.raises(TypeError, match="RandomDocuments; document noise is part of the data"):
-        make_trainer(noise=RandomDocuments(alpha=0.5, vocab_size=64))
+@pytest.mark.parametrize("placement", ["append", "replace"])
+def test_noise_on_documents_that_the_rows_do_not_bring_is_refused(make_trainer, random_rows, placement):
+    noise = RandomDocuments(alpha=0.5, vocab_size=64, placement=placement)
+    with pytest.raises(ValueError, match="RandomDocuments cannot be drawn by a trainer: rows bring it, .* is_noisy"):
+        make_trainer(random_rows(4), noise=noise).train()
+
+
+def test_noise_on_labels_is_refused(make_trainer):
+    with pytest.raises(TypeError, match="takes noise on tokens or documents, got LabelFlips"):
+        make_trainer(noise=LabelFlips.cyclic(1.0, num_classes=64))
 
 
 def test_model_init_is_refused(tiny_gpt2, arguments, noise):
@@ -201,3 +213,38 @@ def test_corrected_loss_of_a_known_batch(make_trainer, random_rows, noise, tiny_
     trainer.train()
     assert trainer.state.log_history[0]["loss"] == pytest.approx(expected, rel=1e-6)
     assert not math.isclose(expected, torch.cat(nll).mean().item(), rel_tol=1e-2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextTokens(TokenNoise):
+    """Replace tokens by the next id."""
+
+    protocol: ClassVar[str] = "test_next_tokens"
+    stream: ClassVar[int] = 902
+
+    redraw: Redraw = "epoch"
+
+    def replace_block(self, tokens, is_noisy, words, scratch, ignored) -> None:
+        draws.mask(words, self.threshold, ignored, out=is_noisy)
+        draws.put(tokens, (tokens + 1) % self.vocab_size, is_noisy)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_any_noise_on_tokens_is_drawn_and_stated(make_trainer, random_rows, tmp_path, compiled):
+    """A bare one, of which the trainer knows what it declares; without a twin it is drawn by NumPy in either way."""
+    noise = NextTokens(ratio=1.0, vocab_size=64, seed=2)
+    rows = random_rows(8)
+    trainer = make_trainer(rows, noise=noise, max_steps=5, save_strategy="steps", save_steps=5)
+    trainer.args.torch_compile = compiled
+    seen, targets = [], trainer.targets
+    trainer.targets = lambda inputs, *, draw: seen.append((inputs, targets(inputs, draw=draw))) or seen[-1][1]
+    trainer.train()
+    assert len(seen) == 5
+    for step, (inputs, (labels, is_noisy)) in enumerate(seen):
+        clean = inputs["input_ids"]
+        assert torch.equal(labels, torch.where(is_noisy, (clean + 1) % 64, clean))
+        assert torch.equal(labels, noise(clean, inputs["sample_id"], step // 2)[0]) and is_noisy.any()
+    assert load_noise(tmp_path / "run" / "checkpoint-5") == noise == trainer.noise
+    with pytest.raises(ValueError, match='error_rate="known" takes the weight of uniform noise.*NextTokens mixes no'):
+        make_trainer(rows, noise=noise, loss="corrected")
+    make_trainer(rows, noise=noise, loss="corrected", error_rate=0.5)

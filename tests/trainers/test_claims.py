@@ -20,7 +20,7 @@ from hf_noise.noise import HumanLabels, LabelFlips, UniformTokens
 from hf_noise.trainers.claims import Claims, decide
 from hf_noise.trainers.images import DeviceImages
 from hf_noise.trainers.marked import FALSE_ALARMS, Marked, contradicts
-from hf_noise.trainers.stated import Stated
+from hf_noise.trainers.stated import Stated, stated_noise
 from hf_noise.trainers.stored import marked_rows
 
 V, C = 64, 4
@@ -55,7 +55,7 @@ def described(columns, *noises, epoch=0, split=None, realised=None) -> datasets.
 
 
 def claims(rows, given=None):
-    found = Claims(rows, given, none_of)
+    found = Claims(rows, given, stated=stated_noise(rows))
     return found.noise, found.draws_over_clean_columns
 
 

@@ -118,8 +118,25 @@ def test_small_images_are_padded_with_zeros_around():
     found = DeviceImages.from_dataset(rows, num_channels=1, pad_to=9, mean=[0.0], std=[1.0]).images
     assert found.shape == (2, 1, 9, 9) and torch.equal(found[:, :, 1:7, 1:7], images)
     assert found.long().sum() == images.long().sum()
-    with pytest.raises(ValueError, match=r"pad_to=5, but the images are \[6, 6\] pixels"):
+    with pytest.raises(ValueError, match=r"pad_to=5, but the images are \[6, 6\] pixels.*resize=True.* or pad_to=6"):
         DeviceImages.from_dataset(rows, num_channels=1, pad_to=5, mean=[0.0], std=[1.0])
+
+
+def test_images_of_any_size_are_resized_if_asked():
+    stripes = np.zeros((64, 128, 1), dtype=np.uint8)
+    stripes[:, 32:96:2] = 200  # a fine pattern between black margins
+    pictures = [Pillow.fromarray(stripes[:, :, 0]), Pillow.new("RGB", (3, 9), (0, 50, 0)), Pillow.new("L", (8, 8), 7)]
+    features = Features({"image": Image(), "label": ClassLabel(names=["a", "b", "c"])})
+    rows = Dataset.from_dict({"image": pictures, "label": [0, 1, 2]}, features=features)
+    options = {"num_channels": 3, "mean": [0.0], "std": [1.0]}
+    images = DeviceImages.from_dataset(rows, pad_to=8, resize=True, **options).images
+    assert images.shape == (3, 3, 8, 8) and (images[0, :, :, 1:-1].int() - 100).abs().max() <= 3  # averaged, and cut
+    assert (images[1, 1] == 50).all() and (images[1, 0] == 0).all() and (images[2] == 7).all()
+    with pytest.raises(ValueError, match="image 1 is .*WorkerImages, or pad_to= with resize=True"):
+        DeviceImages.from_dataset(rows, pad_to=128, **options)
+    for wrong, message in [({"resize": True}, "resize=True needs pad_to="), ({"resize": 1}, "resize must be True or")]:
+        with pytest.raises((TypeError, ValueError), match=message):
+            DeviceImages.from_dataset(rows, **options, **wrong)
 
 
 def test_images_of_two_sizes_and_broken_files_are_named():
@@ -179,3 +196,10 @@ def test_workers_leave_the_random_state_alone():
     torch.manual_seed(5)
     rows[0]
     assert torch.equal(torch.rand(2), before)
+
+
+@pytest.mark.parametrize("kind", [np.ulonglong, np.longlong, np.intc, np.uint16])
+def test_labels_of_any_integer_of_c_are_taken(kind):
+    row = {"pixel_values": [[[0.5]]], "label": kind(3), "sample_id": kind(1)}
+    batch = collate_images([row, row])
+    assert batch["labels"].tolist() == [3, 3] and batch["sample_id"].tolist() == [1, 1]

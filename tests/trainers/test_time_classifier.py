@@ -207,7 +207,7 @@ def test_the_matrix_of_human_labels_is_counted(arguments):
     ("options", "error", "message"),
     [
         ({"noise": LabelFlips.symmetric(ratio=0.5, num_classes=5)}, ValueError, "the noise has 5 classes, the model 4"),
-        ({"noise": UniformTokens(ratio=0.5, vocab_size=4)}, TypeError, "takes LabelFlips or HumanLabels, got Uniform"),
+        ({"noise": UniformTokens(ratio=0.5, vocab_size=4)}, TypeError, "takes noise on labels, got Uniform"),
         ({}, ValueError, "takes T from the noise, and the trainer was given none"),
         ({"transition": np.eye(3)}, ValueError, "transition has 3 classes, the model 4"),
         ({"transition": np.ones((4, 4))}, ValueError, "row 0 of the transition matrix sums to 4, not to 1"),

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from hf_noise.data.builder import ratio_grid
 from hf_noise.data.images import NoisyImagesBuilder, NoisyImagesConfig
+from hf_noise.data.source_names import SourceLike
 from hf_noise.noise.label_maps import CIFAR100
 
 
@@ -19,7 +20,7 @@ class Cifar100NoisyConfig(NoisyImagesConfig):
     LABEL_COLUMNS: ClassVar[tuple[str, ...]] = ("label", "fine_label")
     PAIRS: ClassVar[Mapping[int, int]] = CIFAR100
 
-    source: str | Mapping[str, str] | None = "uoft-cs/cifar100"
+    source: SourceLike | Mapping[str, SourceLike] | None = "uoft-cs/cifar100"
 
 
 class Cifar100Noisy(NoisyImagesBuilder):

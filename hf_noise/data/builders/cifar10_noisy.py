@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from hf_noise.data.builder import ratio_grid
 from hf_noise.data.images import NoisyImagesBuilder, NoisyImagesConfig
+from hf_noise.data.source_names import SourceLike
 from hf_noise.noise.label_maps import CIFAR10
 
 
@@ -22,7 +23,7 @@ class Cifar10NoisyConfig(NoisyImagesConfig):
     )  # fmt: skip
     PAIRS: ClassVar[Mapping[int, int]] = CIFAR10
 
-    source: str | Mapping[str, str] | None = "uoft-cs/cifar10"
+    source: SourceLike | Mapping[str, SourceLike] | None = "uoft-cs/cifar10"
 
 
 class Cifar10Noisy(NoisyImagesBuilder):

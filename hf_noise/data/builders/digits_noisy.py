@@ -9,13 +9,14 @@ from hf_noise.data.builder import ratio_grid
 from hf_noise.data.builders.mnist_noisy import MnistNoisyConfig
 from hf_noise.data.digits import DIGITS
 from hf_noise.data.images import NoisyImagesBuilder
+from hf_noise.data.source_names import SourceLike
 
 
 @dataclass
 class DigitsNoisyConfig(MnistNoisyConfig):
     """As `MnistNoisyConfig`; the source is embedded."""
 
-    source: str | Mapping[str, str] | None = DIGITS
+    source: SourceLike | Mapping[str, SourceLike] | None = DIGITS
 
 
 class DigitsNoisy(NoisyImagesBuilder):

@@ -10,9 +10,14 @@ from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
+from datasets import ClassLabel, IterableDataset
 
 from hf_noise.data.builder import ratio_grid
+from hf_noise.data.classes import Classes
+from hf_noise.data.corrupt import holds_labels
 from hf_noise.data.images import NoisyImagesBuilder, NoisyImagesConfig
+from hf_noise.data.source_names import SourceLike
+from hf_noise.data.sources import Source
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +59,7 @@ class ImagenetNoisyConfig(NoisyImagesConfig):
 
     SPLITS: ClassVar[tuple[str, ...]] = ("train", "validation")
 
-    source: str | Mapping[str, str] | None = "ILSVRC/imagenet-1k"
+    source: SourceLike | Mapping[str, SourceLike] | None = "ILSVRC/imagenet-1k"
     classes: int = _ALL
 
     def check(self) -> None:
@@ -74,20 +79,27 @@ at rate e = r / (1 + r) by a protocol of paper A. The true ones are in `clean_la
     def num_classes(self) -> int:
         return self.config.classes
 
-    def choose_classes(self, names: list[str] | None) -> tuple[int, np.ndarray]:
+    def source_classes(
+        self, found: Mapping[str, tuple[Source, IterableDataset]], columns: Mapping[str, str]
+    ) -> Classes:
+        kinds = [dataset.features[columns[split]] for split, (_, dataset) in found.items()]
+        has_names = any(isinstance(kind, ClassLabel) or not holds_labels(kind) for kind in kinds)
+        return self.find_classes(found, columns, self.config.LABEL_OPTION, None if has_names else _ALL)
+
+    def choose_classes(self, names: list[str] | None, size: int) -> tuple[int, np.ndarray]:
         wanted = self.config.classes
         wnids = names is not None and all(_WNID.match(name) for name in names)
         if names is None or len(names) == _ALL:
             if wnids and (misplaced := [w for index, w in IMAGENETTE.items() if not names[index].startswith(w)]):
                 raise ValueError(
-                    f"the classes of {self.config.source!r} are not in the order of the 1000 WordNet ids of ImageNet: "
-                    f"{misplaced[0]} is not at its place"
+                    f"the classes of {self.config.source_name} are not in the order of the 1000 WordNet ids of "
+                    f"ImageNet: {misplaced[0]} is not at its place"
                 )
             return _ALL, np.array(imagenet_classes(wanted))
         if len(names) != wanted:
             raise ValueError(
-                f"the labels of {self.config.source!r} have {len(names)} classes; classes={wanted} takes a source of "
-                f"all {_ALL} or of just those {wanted}"
+                f"the labels of {self.config.source_name} have {len(names)} classes; classes={wanted} takes a source "
+                f"of all {_ALL} or of just those {wanted}"
             )
         if wanted == len(IMAGENETTE) and wnids and [name[:9] for name in names] != list(IMAGENETTE.values()):
             logger.warning("%s: its ten classes are not those of Imagenette; taken as they are", self.config.source)

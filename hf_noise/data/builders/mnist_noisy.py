@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from hf_noise.data.builder import ratio_grid
 from hf_noise.data.images import NoisyImagesBuilder, NoisyImagesConfig
+from hf_noise.data.source_names import SourceLike
 from hf_noise.noise.label_maps import MNIST
 
 
@@ -19,7 +20,7 @@ class MnistNoisyConfig(NoisyImagesConfig):
     CLASS_NAMES: ClassVar[tuple[str, ...]] = tuple("0123456789")
     PAIRS: ClassVar[Mapping[int, int]] = MNIST
 
-    source: str | Mapping[str, str] | None = "ylecun/mnist"
+    source: SourceLike | Mapping[str, SourceLike] | None = "ylecun/mnist"
 
 
 class MnistNoisy(NoisyImagesBuilder):

@@ -2,44 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from datasets import ClassLabel, DatasetInfo, IterableDataset, SplitGenerator
+from datasets import ClassLabel, DatasetInfo, Features, IterableDataset, SplitGenerator
 
-from hf_noise.data.builder import NoisyTokensConfig, first_sample_id, ratio_grid
+from hf_noise.data.builder import first_sample_id, ratio_grid
+from hf_noise.data.classes import Classes, is_label_kind, one_column
 from hf_noise.data.columns import check_same_columns
 from hf_noise.data.corrupt import CorruptColumn, corrupted_features, holds_labels, holds_tokens
-from hf_noise.data.labels import SHARD_BYTES, NoisyLabelsBuilder, NoisyLabelsConfig, check_labels, one_column
+from hf_noise.data.images import NoisyImagesBuilder, NoisyImagesConfig
+from hf_noise.data.labels import SHARD_BYTES, NoisyLabelsConfig, check_labels
 from hf_noise.data.reading import CorpusError, Shard, check_column, first_of, with_features
 from hf_noise.data.sample_ids import SeenIds, check_unique
 from hf_noise.data.settings import check_names, check_sizes
-from hf_noise.data.sources import Source, find_splits
+from hf_noise.data.source_names import SourceLike
+from hf_noise.data.sources import Source
 from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity, vocabulary_size
-from hf_noise.noise import Noise, UniformTokens
+from hf_noise.data.tokens import NoisyTokensConfig
+from hf_noise.noise import Noise
+from hf_noise.noise.base import Unit
+from hf_noise.noise.protocols import protocol_names
 
 _BATCH = 1000  # rows
 
 
 @dataclass
-class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
+class NoisyConfig(NoisyImagesConfig, NoisyTokensConfig):
     """Settings of `hf_noise/noisy`. Its splits and other columns are those of the source.
 
     Args:
         column: the column to corrupt: lists of integer tokens of any lengths (-100 marks positions without a token), or
-            single labels, a `ClassLabel` or integers.
+            single labels, a `ClassLabel`, words, booleans or integers. Words (sorted) and booleans (false, true) come
+            out as a `ClassLabel`, and so do integers of which `num_classes` is not given.
         vocab_size: for tokens; replacements are 0 .. vocab_size - 1. Give this or `tokenizer`, whose size is taken.
-        num_classes: for integer labels, which are 0 .. num_classes - 1; a `ClassLabel` brings it.
-        protocol: for labels, "symmetric" by default.
+        num_classes: for integer labels, which are 0 .. num_classes - 1 and keep their type; without it they have to be
+            0, 1, 2, ... without a gap. Others bring it.
+        protocol: for labels, "symmetric" by default; for tokens, "uniform-tokens".
+        image_column: the column with images. With it the data set is one of labelled images, and has their columns,
+            whatever the source calls its own: `image`, `label`, `sample_id`, `clean_label` and `is_noisy`.
+        check_images, on_error, image_size, resize: for images, see `NoisyImagesConfig`.
     """
 
     UNITS: ClassVar[str] = "units"
+    LABEL_COLUMNS: ClassVar[tuple[str, ...]] = ()
+    LABEL_OPTION: ClassVar[str] = "column"
+    NOISE_UNITS: ClassVar[tuple[Unit, ...]] = ("tokens", "labels")
+    DEFAULT_PROTOCOL: ClassVar[str | None] = None
+    SETTINGS: ClassVar[Mapping[str, str]] = {**NoisyTokensConfig.SETTINGS, **NoisyLabelsConfig.SETTINGS}
+    takes_alpha: ClassVar[bool] = False
 
-    protocol: str | None = None
+    source: SourceLike | Mapping[str, SourceLike] | None = None
     column: str | None = None
     vocab_size: int | None = None
     num_classes: int | None = None
@@ -50,32 +67,40 @@ class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
         check_sizes(self, vocab_size=31, num_classes=20)
         if self.source is None or self.column is None:
             raise ValueError("say what to corrupt: source= (a file, a folder or a data set on the Hub) and column=")
+        if self.label_column is not None:
+            raise ValueError(f"label_column={self.label_column!r} means nothing here; name the labels with column=")
+        default = {field.name: field.default for field in fields(self)}
+        if self.image_column is None and (wrong := [n for n in _FOR_IMAGES if getattr(self, n) != default[n]]):
+            raise ValueError(f"{wrong[0]}={getattr(self, wrong[0])!r} is for images; name their column, image_column=")
+
+    @property
+    def labels_from(self) -> str | None:
+        return self.column
 
     def check_kind(self, kind: Any, where: str = "") -> None:
         """Raise ValueError unless the settings fit the feature `kind` of the column; `where` it was found, in words."""
-        if not holds_labels(kind) and not holds_tokens(kind):
+        if not is_label_kind(kind) and not holds_tokens(kind):
             raise ValueError(
                 f"column {self.column!r} holds {kind}; only lists of integer tokens can be corrupted, such as "
-                "List(Value('int32')), and single labels, a ClassLabel or integers (text becomes a ClassLabel by "
-                f"dataset.class_encode_column({self.column!r})){where}"
+                f"List(Value('int32')), and single labels: a ClassLabel, words, booleans or integers{where}"
             )
-        own, other = ("vocab_size", "tokenizer", "exclude_original"), ("protocol", "num_classes", *_FOR_LABELS)
+        own, other = ("vocab_size", "tokenizer", "exclude_original"), ("num_classes", *_FOR_LABELS)
         what = "lists of tokens"
-        if holds_labels(kind):
+        if is_label_kind(kind):
             own, other, what = other, own, "single labels"
+        is_for_tokens = self.protocol in protocol_names("tokens")
+        if self.protocol is not None and is_for_tokens == is_label_kind(kind):
+            other = ("protocol", *other)
         default = {field.name: field.default for field in fields(self)}
         if wrong := [f"{name}={getattr(self, name)!r}" for name in other if getattr(self, name) != default[name]]:
             raise ValueError(
                 f"column {self.column!r} holds {kind}, {what}, for which {', '.join(wrong)} means nothing{where}"
             )
-        if not holds_labels(kind):
+        if not is_label_kind(kind):
             if (self.vocab_size is None) == (self.tokenizer is None):
                 raise ValueError("give vocab_size= (the number of tokens), or the tokenizer= whose size it is")
-        elif isinstance(kind, ClassLabel):
-            if self.num_classes not in (None, kind.num_classes):
-                raise ValueError(f"column {self.column!r} has {kind.num_classes} classes, not {self.num_classes}")
-        elif self.num_classes is None:
-            raise ValueError(f"column {self.column!r} holds {kind}; give num_classes=, the largest label plus one")
+        elif isinstance(kind, ClassLabel) and self.num_classes not in (None, kind.num_classes):
+            raise ValueError(f"column {self.column!r} has {kind.num_classes} classes, not {self.num_classes}")
 
     def identity(self) -> dict[str, Any]:
         changed = super().identity()
@@ -84,7 +109,7 @@ class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
         return changed
 
     def found_splits(self) -> dict[str, tuple[Source, IterableDataset]]:
-        found = find_splits(self.source, self.source_config)
+        found = NoisyLabelsConfig.found_splits(self) if self.image_column is None else super().found_splits()
         for source, dataset in found.values():
             check_column(dataset, self.column, source.name, "column")
         found = {split: (source, with_features(dataset, source.name)) for split, (source, dataset) in found.items()}
@@ -96,11 +121,13 @@ class NoisyConfig(NoisyLabelsConfig, NoisyTokensConfig):
         return find_tokenizer(self.tokenizer)
 
 
-_FOR_LABELS = ("pairs", "human_source", "allow_adversarial", "allow_missing_classes")
+_FOR_LABELS = ("pairs", "human_source", "human_column", "allow_adversarial", "allow_missing_classes", "image_column")
+_FOR_IMAGES = ("check_images", "on_error", "image_size", "resize")
 
 
-class Noisy(NoisyLabelsBuilder):
+class Noisy(NoisyImagesBuilder):
     """The columns of the source, of which one is noisy; and `clean_<column>`, `is_noisy` and `sample_id` beside it.
+    With `image_column`, those of `NoisyImagesBuilder`.
 
     A source with an integer column `sample_id` keeps its own ids, which have to differ in all splits (a stream is
     checked as far as it is read). A clean split in which no row has a label (-1, as the "unsupervised" one of IMDB)
@@ -122,9 +149,26 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
 
     @cached_property
     def kind(self) -> Any:
-        """The feature of the column to corrupt."""
-        _, dataset = next(iter(self.config.found_splits().values()))
-        return dataset.features[self.config.column]
+        """The feature of the column to corrupt, as it comes out."""
+        if self.info.features:
+            return self.info.features[self.noisy_column]
+        found = self.config.found_splits()
+        kind = next(iter(found.values()))[1].features[self.config.column]
+        if is_label_kind(kind):
+            kind = self._label_feature(found)
+            self._labels_read.clear()
+        return kind
+
+    def _label_feature(self, found: Mapping[str, tuple[Source, IterableDataset]]) -> Any:
+        """That of the noisy labels: integers of a given number of classes stay what they are."""
+        classes = self.source_classes(found, dict.fromkeys(found, self.config.column))
+        kind = next(iter(found.values()))[1].features[self.config.column]
+        return kind if classes.names is None else classes.feature()
+
+    def source_classes(
+        self, found: Mapping[str, tuple[Source, IterableDataset]], columns: Mapping[str, str]
+    ) -> Classes:
+        return self.find_classes(found, columns, "column", self.config.num_classes)
 
     @cached_property
     def _vocab_size(self) -> int:
@@ -156,63 +200,94 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
                 for split in splits:
                     yield from (batch[0].astype(np.int64, copy=False) for batch in self.written(split, ["sample_id"]))
 
-            check_unique(ids, f"{self.config.source!r}, column 'sample_id'")
+            check_unique(ids, f"{self.config.source_name}, column 'sample_id'")
 
     def no_noise(self) -> Noise:
         if holds_labels(self.kind):
             return super().no_noise()
-        return UniformTokens(ratio=0.0, vocab_size=self.vocab_size(), seed=self.config.seed)
+        return self.noise.without_noise()
 
     @property
     def noisy_column(self) -> str:
-        return self.config.column
+        return self.config.column if self.config.image_column is None else super().noisy_column
 
     def _info(self) -> DatasetInfo:
         self.config.check()
         return self.describe(None)  # the columns are those of the source, which is looked at when it is read
 
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
+        if self.config.image_column is not None:
+            return super()._split_generators(dl_manager)
         found, column = self.config.found_splits(), self.config.column
         self.check_noisy_splits(list(found))
-        check_same_columns({split: dataset.features for split, (_, dataset) in found.items()}, self.config.source)
-        features = next(iter(found.values()))[1].features
+        features, only = self._common_columns(found)
         self.kind, self._own_ids = features[column], "sample_id" in features
-        is_label, human = holds_labels(self.kind), {}
+        is_label, human = is_label_kind(self.kind), {}
         if is_label:
+            self.kind = self._label_feature(found)
             every = np.arange(self.num_classes())
-            self.info.features = corrupted_features(features, self.no_noise(), column)
+            out = Features({**features, column: self.kind})
+            self.info.features = corrupted_features(out, self.no_noise(), column)
             for split, (source, dataset) in found.items():
                 human[split] = self.read_labels(split, source, dataset, column, every.size, every)
         self.tell_noise()
-        self.info.features = corrupted_features(features, self.noise, column)
+        self.info.features = corrupted_features(Features({**features, column: self.kind}), self.noise, column)
         generators = []
         for split, (source, dataset) in found.items():
             shards = source.shards(dataset, SHARD_BYTES if is_label else None, features)
             first_sample_id(split, len(shards) - 1, found)  # too many shards or splits are refused at once
             given = human.get(split) or [None] * len(shards)
-            # A tuple, because `datasets` would deal out the entries of a list to its processes.
-            settings = {"split": split, "splits": tuple(found), "is_streaming": dl_manager.is_streaming}
+            # Tuples, because `datasets` would deal out the entries of a list to its processes.
+            settings = {
+                "split": split, "splits": tuple(found), "only": only, "is_streaming": dl_manager.is_streaming
+            }  # fmt: skip
             generators.append(SplitGenerator(split, {"shards": shards, "human": given, **settings}))
         return generators
 
+    def _common_columns(
+        self, found: Mapping[str, tuple[Source, IterableDataset]]
+    ) -> tuple[Features, tuple[str, ...] | None]:
+        """The columns of all splits; and their names, if the train split alone has the labels that people gave."""
+        features = {split: dataset.features for split, (_, dataset) in found.items()}
+        people = self.config.human_labels if self.config.human is not None else None
+        having = [split for split, columns in features.items() if people in columns]
+        is_partly_there = 0 < len(having) < len(features)
+        if is_partly_there:
+            features = {
+                split: Features({name: kind for name, kind in columns.items() if name != people})
+                for split, columns in features.items()
+            }
+        check_same_columns(features, self.config.source_name)
+        common = next(iter(features.values()))
+        return common, tuple(common) if is_partly_there else None
+
     def _generate_tables(
         self, shards: list[Shard], human: list[np.ndarray | None], split: str, splits: tuple[str, ...],
-        is_streaming: bool,
+        is_streaming: bool, only: tuple[str, ...] | None = None, **of_images: Any,
     ) -> Iterator[tuple[Any, pa.Table]]:  # fmt: skip
+        if of_images:
+            yield from super()._generate_tables(shards, human, split, splits, is_streaming=is_streaming, **of_images)
+            return
         function = CorruptColumn(self.noise_of(split), self.config.column, epoch=self.config.epoch)
-        where = f"{self.config.source!r}, split {split!r}"
+        where, held = f"{self.config.source_name}, split {split!r}", self.config.held
         seen = self._seen.get(split) or SeenIds(f"{where}, column 'sample_id'")
         for shard, given in zip(shards, human, strict=True):
             # A stream comes here for each shard.
             self._seen[split] = seen = seen.of_shard(shard.index)
-            sample, row = first_sample_id(split, shard.index, splits), 0
-            for number, table in enumerate(shard.tables(_BATCH)):
+            sample, row = first_sample_id(held.origin(split), shard.index, splits), 0
+            for number, table in enumerate(shard.tables(_BATCH, only and list(only))):
                 ids = np.arange(sample + row, sample + row + len(table))
-                if given is not None:
-                    labels = given[row : row + len(table)]
-                else:
+                table = self._as_numbers(table)
+                labels = None if given is None else given[row : row + len(table)]
+                inside = held.rows(split, ids)
+                if inside is not None:
+                    table, ids = table.filter(pa.array(inside)), ids[inside]
+                    labels = None if labels is None else labels[inside]
+                if labels is None:
                     labels = self._kept(table, split, f"{where}, shard {shard.index}", row)
-                row += len(table)
+                row += ids.size if inside is None else inside.size
+                if not ids.size:
+                    continue
                 try:
                     noisy = function(table, ids, labels)
                 except ValueError as error:
@@ -220,6 +295,14 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
                 if self._own_ids and is_streaming:  # else all are looked at once they are written
                     seen.add(noisy["sample_id"].to_numpy().astype(np.int64, copy=False))
                 yield (shard.index, number), noisy
+
+    def _as_numbers(self, table: pa.Table) -> pa.Table:
+        """The table with words, booleans and integers of a class as the numbers of a `ClassLabel`."""
+        place = table.column_names.index(self.config.column)
+        if not isinstance(self.kind, ClassLabel) or table[place].type == self.kind.pa_type:
+            return table
+        numbers = self._numbers(table[place], self.config.column)
+        return table.set_column(place, self.config.column, pa.array(numbers, self.kind.pa_type))
 
     def _kept(self, table: pa.Table, split: str, where: str, row: int) -> np.ndarray | None:
         """The labels of rows that have none, which stay; None for others, once they are known to be in range."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hf_noise.data.builder import ratio_grid
+from hf_noise.data.source_names import SourceLike
 from hf_noise.data.text import PackedTextBuilder, PackedTextConfig
 
 OPENWEBTEXT = "Skylion007/openwebtext"
@@ -22,10 +24,10 @@ class OwtNoisyConfig(PackedTextConfig):
     embedded text: the embedded tokenizer, which needs no network, and 1% (of sources without a validation split).
     """
 
-    source: str | None = OPENWEBTEXT
+    source: SourceLike | Mapping[str, SourceLike] | None = OPENWEBTEXT
 
     def tokenizer_choice(self) -> Any:
-        if self.tokenizer is None and not self.found_source().files:
+        if self.tokenizer is None and not self.is_local:
             return _GPT2
         return super().tokenizer_choice()
 

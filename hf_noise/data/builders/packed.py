@@ -10,7 +10,8 @@ import pyarrow as pa
 from datasets import DatasetInfo, Features, List, Value
 
 from hf_noise.data.builders.owt_noisy import OwtNoisyConfig
-from hf_noise.data.text import PackedTextBuilder, token_lists
+from hf_noise.data.text import PackedTextBuilder
+from hf_noise.data.tokens import token_lists
 
 
 @dataclass

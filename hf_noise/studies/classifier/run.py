@@ -68,8 +68,7 @@ def finish(job: Job, trainer: ImageClassifierTrainer) -> dict[str, Any]:
         budget=replace(plan, ratio=noise.ratio).to_dict() | {
             "epochs": plan.sequences / data.train_rows, "processes": trainer.args.world_size,
         },
-        loss={"name": run.loss, "error_rate": noise.error_rate if run.loss == "corrected" else 0.0,
-              "source": "known" if run.loss == "corrected" else "none"},
+        loss=trainer.loss_record() | {"error_rate": noise.error_rate if run.loss == "corrected" else 0.0},
         metrics=measure(run, trainer, data),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from typing import ClassVar
 from hf_noise.models.names import SMALL_CLASSIFIERS
 from hf_noise.noise.schedule import Plan, Table7, plan_named
 from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, train_rows_of
+from hf_noise.studies.losses import check_losses, names_of_losses
 from hf_noise.studies.ranges import CountOrNone, Name, NotNegative, Positive, ShareBelowOne
 from hf_noise.studies.settings import SettingError, setting
 from hf_noise.studies.study import Study, planned
@@ -68,7 +69,8 @@ class Settings(ImageSettings):
         None, "symmetric, cyclic, uniform_resample, pairs, human:x", group="noise and loss", in_result=False
     )
     loss: list[str] = setting(
-        None, "nll, corrected (through the known transition matrix)", group="noise and loss", in_result=False
+        None, f"by name, corrected is through the known T: {', '.join(names_of_losses('labels'))}",
+        group="noise and loss", in_result=False,
     )
     plan: list[str] = setting(
         None, f"compute at noise r: {', '.join(PLANS)}", group="noise and loss", choices=PLANS, in_result=False
@@ -86,8 +88,7 @@ class Settings(ImageSettings):
     mixup: NotNegative = setting(0.0, "alpha of mixup, 0 for none")
 
     def complete(self) -> None:
-        if unknown := sorted(set(self.loss) - {"nll", "corrected"}):
-            raise SettingError(f"--loss takes nll and corrected, got {unknown[0]}")
+        check_losses(self.loss, "labels")
         self.model = self.model or ("resnet10-digits" if self.is_tiny else "resnet10-small")
         check_network(self.model, "model")
         self.check_images(self.protocol)

@@ -189,17 +189,15 @@ def finish(job: Job, trainer: EDMTrainer) -> dict[str, Any]:
     budget = replace(job.plan, ratio=noise.ratio).to_dict() | {
         "epochs": job.plan.sequences / data.train_rows, "processes": trainer.args.world_size,
     }  # fmt: skip
-    loss = {"name": run.loss}
+    loss = trainer.loss_record()
     if trainer.classifier is not None:
-        config, helper = trainer.classifier.config, classifier_job(job)
-        given = settings.classifier is not None
-        loss |= {"tau": settings.tau, "transition": config.transition_source or "known",
-                 "classifier": portable(settings.classifier or helper.folder.name)}  # fmt: skip
+        helper, given = classifier_job(job), settings.classifier is not None
+        loss |= {"tau": settings.tau, "classifier": portable(settings.classifier or helper.folder.name)}
         # What TDSM needs beside the network is part of what it costs.
         budget |= {} if given else {"classifier_steps": helper.plan.steps, "classifier_images": helper.plan.sequences}
     drawn = f"with averaged weights, {settings.sampling_steps} steps of Heun's method"
     return dict(
-        model={"name": settings.model, "parameters": sum(p.numel() for p in trainer._published()),
+        model={"name": settings.model, "parameters": sum(p.numel() for p in trainer.published_parameters()),
                "config": json.loads(trainer.accelerator.unwrap_model(trainer.model).to_json_string())},
         data=data.to_dict() | {"augmentation": augmentation_in_words(settings), "images drawn": drawn},
         noise=noise.to_dict() | {"realised": realised},

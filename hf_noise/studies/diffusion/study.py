@@ -14,6 +14,7 @@ from typing import ClassVar
 from hf_noise.models.names import EDM_NETWORKS, TIME_CLASSIFIERS
 from hf_noise.noise.schedule import Plan, plan_named
 from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, train_rows_of
+from hf_noise.studies.losses import check_losses, names_of_losses
 from hf_noise.studies.ranges import Count, CountOrNone, Name, NotNegative, Positive, Share, ShareBelowOne, TwoOrMore
 from hf_noise.studies.reading import check_readable
 from hf_noise.studies.settings import LEARNING_RATE_SCHEDULES, SettingError, setting
@@ -65,7 +66,8 @@ class Settings(ImageSettings):
         None, "symmetric, cyclic, uniform_resample, pairs, human:x", group="noise and loss", in_result=False
     )
     loss: list[str] = setting(
-        None, "dsm, tdsm (through the transition matrix)", group="noise and loss", in_result=False
+        None, f"by name, tdsm is through the transition matrix: {', '.join(names_of_losses('images'))}",
+        group="noise and loss", in_result=False,
     )
     plan: str = setting(None, f"compute at noise r: {', '.join(PLANS)}", group="noise and loss", choices=PLANS)
     equal_compute: bool = setting(
@@ -106,8 +108,7 @@ class Settings(ImageSettings):
     fp16: bool = setting(False, "float16 autocast, float32 weights; for GPUs without bfloat16", group="machine")
 
     def complete(self) -> None:
-        if unknown := sorted(set(self.loss) - {"dsm", "tdsm"}):
-            raise SettingError(f"--loss takes dsm and tdsm, got {unknown[0]}")
+        check_losses(self.loss, "images")
         self.model = self.model or ("edm-digits" if self.is_tiny else "edm-small")
         self.check_images(self.protocol)
         runs = runs_of(self)

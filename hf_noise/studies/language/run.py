@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 
 import hf_noise
 from hf_noise.analysis.error_rate import error_rate_from_ranks
+from hf_noise.data.held_rows import split_of
 from hf_noise.data.packing import PackedRows
 from hf_noise.data.tokenization import find_tokenizer, vocabulary_size
 from hf_noise.metrics.audit import audit_metrics
@@ -21,6 +22,7 @@ from hf_noise.noise import UniformTokens, rates
 from hf_noise.reports.record import read_records
 from hf_noise.studies.engine import Job
 from hf_noise.studies.language.study import Run, Settings
+from hf_noise.studies.reading import source_of
 from hf_noise.trainers import CausalLMTrainer
 from hf_noise.trainers.audit import audit_tokens, posterior
 from hf_noise.trainers.scoring import score_tokens
@@ -55,21 +57,21 @@ class Data:
     def load(cls, settings: Settings, args: TrainingArguments) -> Data:
         tokenizer = find_tokenizer(settings.tokenizer)
         options = dict(
-            path="hf_noise/packed", source=settings.source, validation_source=settings.validation_source,
-            tokenizer=settings.tokenizer, block_size=settings.block_size,
+            path="hf_noise/packed", source=source_of(settings.source), tokenizer=settings.tokenizer,
+            validation_source=source_of(settings.validation_source), block_size=settings.block_size,
         )  # fmt: skip
-        own = {name: getattr(settings, name) for name in ("text_column", "validation_fraction")}
+        own = {name: getattr(settings, name) for name in ("text_column", "documents", "validation_fraction")}
         options |= {name: value for name, value in own.items() if value is not None}
         if settings.streaming:
             splits = hf_noise.load_dataset(**options, streaming=True)
-            train, validation = splits["train"], list(splits["validation"])
+            train, validation = splits["train"], list(split_of(splits, "validation", settings.source))
             sample = list(train.take(settings.score_rows))
             return cls(train, validation, sample, tokenizer)
         with args.main_process_first(desc="packing"):
             splits = hf_noise.load_dataset(**options, num_proc=settings.num_proc)
         train = PackedRows(splits["train"])
         sample = torch.utils.data.Subset(train, range(min(settings.score_rows, len(train))))
-        return cls(train, PackedRows(splits["validation"]), sample, tokenizer)
+        return cls(train, PackedRows(split_of(splits, "validation", settings.source)), sample, tokenizer)
 
 
 def load(
@@ -125,10 +127,7 @@ def finish(job: Job, trainer: CausalLMTrainer) -> dict[str, Any]:
         },
         noise=trainer.noise.to_dict() | {"realised": realised},
         budget=job.plan.to_dict(block) | {"processes": trainer.args.world_size},
-        loss={
-            "name": run.loss, "error_rate": trainer.objective.error_rate,
-            "source": "estimated" if run.stated == "estimated" else trainer.objective.source,
-        },
+        loss=trainer.loss_record() | ({"source": "estimated"} if run.stated == "estimated" else {}),
         metrics=measure(settings, run, trainer, data, validation),
     )  # fmt: skip
     if settings.audit:

@@ -13,6 +13,7 @@ from typing import ClassVar
 from hf_noise.data.embedded import DOCS_TEXT
 from hf_noise.models.names import GPT2_SIZES
 from hf_noise.noise.schedule import Plan, plan_named
+from hf_noise.studies.losses import check_losses, names_of_losses
 from hf_noise.studies.ranges import Count, Name, NotNegative, Positive, ShareInside, TwoOrMore
 from hf_noise.studies.reading import is_elsewhere
 from hf_noise.studies.settings import SettingError, TrainingSettings, setting
@@ -51,6 +52,10 @@ class Settings(TrainingSettings):
 
     source: Name | None = setting(None, "embedded/docs-text, a path or glob, or a Hub data set", group="data")
     text_column: Name | None = setting(None, "the source's column of text (default: text)", group="data")
+    documents: str | None = setting(
+        None, "of .txt and .md: what is one document (default: file)", group="data",
+        choices=["file", "line", "paragraph"],
+    )  # fmt: skip
     validation_source: Name | None = setting(None, "clean text to validate on, else held out", group="data")
     validation_fraction: ShareInside | None = setting(
         None, "share held out of a source without validation split (default: 0.01)", group="data"
@@ -78,6 +83,10 @@ class Settings(TrainingSettings):
     misstated: list[Positive] = setting(
         [], "ratios r; e taken from r/2 and 2r", group="noise and loss", in_result=False
     )
+    loss: list[str] = setting(
+        [], f"further losses by name, at all of --ratio: {', '.join(names_of_losses('tokens'))}",
+        group="noise and loss", in_result=False,
+    )  # fmt: skip
     equal_compute: bool = setting(
         True, "a run without noise too that gets the compute of the noisiest", group="noise and loss", in_result=False
     )
@@ -91,6 +100,7 @@ class Settings(TrainingSettings):
     )
 
     def complete(self) -> None:
+        check_losses(self.loss, "tokens")
         if self.source is None:
             raise SettingError(f"--scale {self.scale} needs a corpus: --source path/*.parquet")
         if 0 in self.corrected + self.learned + self.estimated + self.misstated:
@@ -143,6 +153,8 @@ def runs_of(settings: Settings) -> list[Run]:
             if 0 in settings.ratio and settings.equal_compute and noisiest and plan != "budget":
                 runs.append(Run(0.0, "nll", "none", plan, seed, compute_of=noisiest))
             runs += [Run(r, "nll", "none", plan, seed) for r in settings.ratio if r != 0]
+            others = [loss for loss in dict.fromkeys(settings.loss) if loss not in ("nll", "corrected")]
+            runs += [Run(r, loss, "none", plan, seed) for loss in others for r in settings.ratio if r != 0]
             runs += [Run(r, "corrected", "known", plan, seed) for r in settings.corrected]
             runs += [Run(r, "corrected", "learned", plan, seed) for r in settings.learned]
             runs += [Run(r, "corrected", "estimated", plan, seed) for r in settings.estimated]

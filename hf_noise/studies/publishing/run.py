@@ -14,7 +14,7 @@ from hf_noise.data import hook
 from hf_noise.hub.data_card import describe_columns
 from hf_noise.hub.data_folder import describe_config, write_config, write_data_folder
 from hf_noise.hub.push import push_data_folder
-from hf_noise.noise.base import noise_of_description
+from hf_noise.noise.describe import noise_dict_from_description
 from hf_noise.reports.record import DataRecord, read_records
 from hf_noise.studies.publishing.study import OF_THE_BUILDER, TEXT_BUILDERS, Settings
 from hf_noise.trainers.folders import claimed
@@ -155,12 +155,12 @@ def write(settings: Settings, builders: Mapping[str, Any], kept: list[dict[str, 
         builder.download_and_prepare(num_proc=settings.num_proc)
         splits = builder.as_dataset()
         write_config(splits, settings.folder, name)
-        described = describe_config(splits, name, noise_of_description(builder.info.description))
+        described = describe_config(splits, name, noise_dict_from_description(builder.info.description))
         configs.append(described | {"arguments": arguments_of(builder.config)})
         print(f"  {name}: realised {configs[-1]['noise']['realised']}")
 
-    unit, columns = describe_columns(builder.info.features)
-    if unit == "tokens":
+    unit, columns = describe_columns(builder.info.features, builder.noise)
+    if unit != "labels":
         builder.tokenizer.save_pretrained(settings.folder / "tokenizer")
     source = builder.config.source
     stated = KNOWN.get(source, {"license": None, "language": None})
@@ -174,6 +174,6 @@ def write(settings: Settings, builders: Mapping[str, Any], kept: list[dict[str, 
         configs=kept + configs,
         license=settings.license or stated["license"],
         language=settings.language or stated["language"],
-        has_tokenizer=unit == "tokens",
+        has_tokenizer=unit != "labels",
     )
     write_data_folder(settings.folder, record)

@@ -102,8 +102,7 @@ def finish(job: Job, trainer: TimeClassifierTrainer) -> dict[str, Any]:
         data=data.to_dict() | {"augmentation": augmentation_in_words(settings)},
         noise=noise.to_dict() | {"realised": realised},
         budget=plan.to_dict() | {"epochs": plan.sequences / data.train_rows, "processes": trainer.args.world_size},
-        loss={"name": "nll" if run.transition == "none" else "corrected", "error_rate": noise.error_rate,
-              "source": run.transition},
+        loss=trainer.loss_record() | {"error_rate": noise.error_rate, "source": run.transition},
         metrics=measure(trainer, noise),
     )  # fmt: skip
 

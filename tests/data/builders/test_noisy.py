@@ -20,12 +20,14 @@ def source(tmp_path):
     draw = np.random.default_rng(0)
     label = ClassLabel(names=["a", "b"])
     features = Features({"tokens": List(Value("int16")), "name": Value("string"), "label": label})
+    features |= {"pair": List(Value("string"))}
     for split, rows in {"train": 500, "test": 40}.items():
         tokens = [draw.integers(0, 50, n).astype(np.int16) for n in draw.integers(1, 40, rows)]
         for row in tokens[::7]:
             row[0] = -100
         columns = {"tokens": tokens, "name": [f"{split} {i}" for i in range(rows)], "label": [0] * rows}
-        data = Dataset.from_dict(columns, features=features)
+        columns |= {"pair": [["a", "b"]] * rows}
+        data = Dataset.from_dict(columns, features=Features(features))
         data.to_parquet(tmp_path / "source" / f"{split}.parquet", batch_size=150)
     return str(tmp_path / "source")
 
@@ -41,7 +43,7 @@ def load(source, tmp_path):
 
 def test_columns_and_noise(load):
     rows = load()
-    assert rows.column_names == ["tokens", "name", "label", "sample_id", "clean_tokens", "is_noisy"]
+    assert rows.column_names == ["tokens", "name", "label", "pair", "sample_id", "clean_tokens", "is_noisy"]
     assert rows.features["tokens"] == rows.features["clean_tokens"] == List(Value("int16"))
     assert isinstance(rows.features["label"], ClassLabel)
     noise = UniformTokens(ratio=1, vocab_size=50)
@@ -93,7 +95,8 @@ def test_vocabulary_from_a_tokenizer(load):
         ({"column": "label"}, "column 'label' holds ClassLabel.*single labels, for which vocab_size=50 means nothing"),
         ({"protocol": "cyclic"}, "lists of tokens, for which protocol='cyclic' means nothing"),
         ({"num_classes": 50}, "lists of tokens, for which num_classes=50 means nothing"),
-        ({"column": "name"}, "only lists of integer tokens"),
+        ({"column": "name"}, "column 'name' holds Value.*single labels, for which vocab_size=50 means nothing"),
+        ({"column": "pair"}, "only lists of integer tokens"),
         ({"column": "words"}, "no column 'words'.*choose one with column="),
         ({"column": None}, "say what to corrupt"),
         ({"source": None}, "say what to corrupt"),
@@ -179,11 +182,10 @@ def test_labels_that_people_gave(load_labels):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"column": "stars"}, "column 'stars' holds Value.*give num_classes="),
         ({"column": "stars", "num_classes": 3}, r"150 of 600 labels are outside \[0, 3\), the first at index 3: 3"),
         ({"column": "stars", "num_classes": 5}, r"'train' .* no row of 1 of its 5 classes: 4; .*allow_missing_classes"),
         ({"num_classes": 5}, "'topic' has 4 classes, not 5"),
-        ({"column": "text"}, "column 'text' holds.*only lists of integer tokens can be corrupted.*ClassLabel"),
+        ({"column": "text"}, "column 'text' of .* holds 640 different texts in 640 rows.*choose another .*column="),
         ({"vocab_size": 4}, "single labels, for which vocab_size=4 means nothing"),
         ({"exclude_original": True}, "exclude_original=True means nothing"),
         ({"protocol": "pairs"}, 'no map of similar classes is known for these data; give pairs='),
@@ -293,8 +295,8 @@ def test_data_that_were_corrupted_and_stored_are_not_corrupted_again(load_labels
     ("settings", "message"),
     [
         ({"protocol": 5}, "protocol must be a name, got 5"), ({"protocol": ["cyclic"]}, "protocol must be a name"),
-        ({"column": 5}, "column must be a name"), ({"source": 5}, "source must be a path or a name, got 5"),
-        ({"source": ["a", "b"]}, "source must be a path or a name"), ({"num_classes": "4"}, "num_classes must be an"),
+        ({"column": 5}, "column must be a name"), ({"source": 5}, "source must be a path or a name, .*, got 5"),
+        ({"source": ["a", "b"]}, "'a' in the list given as source"), ({"num_classes": "4"}, "num_classes must be an"),
         ({"vocab_size": True}, "vocab_size must be an integer, got True"),
         ({"protocol": "pairs", "pairs": 5}, "pairs must be a dictionary of classes"),
         ({"protocol": "pairs", "pairs": {True: 1}}, "pairs must be a dictionary of classes"),

@@ -1,0 +1,20 @@
+"""What a trainer minimises: frozen values, as noises are. Nothing here needs torch before it is called.
+
+Each module is one objective's or a few that belong together; all are found by their files, so that a new one, and the
+function in `hf_noise.losses` that it calls, need no line elsewhere.
+"""
+
+import pkgutil
+from importlib import import_module
+
+from hf_noise.objectives.base import Objective, objective_from_dict, objectives
+
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+_found = {cls.__name__: cls for cls in objectives() if cls.__module__.startswith(f"{__name__}.")}
+globals().update(_found)
+
+__all__ = ["Objective", "VolumePlan", "objective_from_dict", "objectives", *sorted(_found)]  # noqa: PLE0604
+
+from hf_noise.objectives.volume_plan import VolumePlan  # noqa: E402

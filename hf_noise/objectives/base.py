@@ -1,0 +1,209 @@
+"""What every objective has in common: a frozen value with a name, a sentence for cards and a dictionary."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from hf_noise.noise import Noise
+
+__all__ = [
+    "Bound", "Objective", "RunContext", "objective_from_dict", "objective_named", "objective_of_record", "objectives",
+]  # fmt: skip
+
+#: Task of a record -> what its losses are of.
+_UNITS = {
+    "causal_lm": "tokens", "masked_lm": "tokens", "seq2seq": "tokens", "image_classification": "labels",
+    "noisy_classification": "labels", "class_conditional_generation": "images",
+}  # fmt: skip
+
+_OBJECTIVES: dict[tuple[str, str], type[Objective]] = {}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """What a trainer tells an objective of its run.
+
+    Attributes:
+        noise: of the run, None if nothing is known of it.
+        was_given: whether the noise was asked for by name, or only found in the description of the rows.
+        num_classes: tokens V or classes C of the model.
+        device: of the model.
+        smoothing: of labels, in [0, 1).
+        can_learn: whether the trainer can fit parameters of the objective beside the model.
+    """
+
+    noise: Noise | None = None
+    was_given: bool = True
+    num_classes: int = 0
+    device: Any = "cpu"
+    smoothing: float = 0.0
+    can_learn: bool = True
+
+
+class Bound:
+    """What is called in a run, with what an objective knows of it.
+
+    Attributes:
+        source: of the rate or matrix that it corrects by: "none" where it corrects by none.
+        module: a torch module with parameters of its own that are learned beside the model, None for none. It is saved
+            under `module_name`, and learns `learning_rate` times as fast as the model.
+    """
+
+    source: str = "none"
+    module: Any = None
+    module_name: str = ""
+    learning_rate: float = 1.0
+
+    def facts(self) -> dict[str, Any]:
+        """What came of it in the run, for the record."""
+        return {"source": self.source}
+
+    def logged(self) -> dict[str, float]:
+        """What is logged beside the loss."""
+        return {}
+
+
+class Objective(Bound):
+    """Base of the frozen dataclasses that say what a trainer minimises.
+
+    A subclass sets `name` (in records, and what `loss=` is called by) and `unit`, and is called with what its unit has.
+    It needs no torch until then. Defining it is enough for `loss="<name>"` and `objective_from_dict` to find it.
+
+    unit "tokens": float [B, L], the NLL of each target -> what is minimised, [B, L]; with `needs_logits`, of (NLL,
+        logits [B, L, V], targets [B, L], -100 for none). What is said of positions without a target does not count.
+    unit "labels": logits float [B, C], labels int64 [B] -> [B].
+    unit "images": see `hf_noise.objectives.images`.
+
+    Attributes:
+        is_nll: what it gives is a negative log-likelihood of the label, and may be logged as one.
+        smooths: labels may be smoothed (`label_smoothing_factor`).
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    needs_logits: ClassVar[bool] = False
+    is_nll: ClassVar[bool] = False
+    smooths: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in cls.__dict__:
+            taken = _OBJECTIVES.setdefault((cls.unit, cls.name), cls)
+            if (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise TypeError(f"two objectives on {cls.unit} are called {cls.name!r}: {taken.__qualname__} and "
+                                f"{cls.__qualname__}")  # fmt: skip
+
+    @property
+    def sentence(self) -> str:
+        """What it is, for a card: the first line of the class's docstring."""
+        first = (type(self).__doc__ or self.name).strip().splitlines()[0]
+        return first[:1].lower() + first[1:]
+
+    @property
+    def learns(self) -> str | None:
+        """How it was asked for parameters that are learned beside the model, such as 'error_rate="learned"'."""
+        return None
+
+    def bound(self, run: RunContext) -> Bound:
+        """What is called in a run; itself, unless it depends on the noise or learns.
+
+        Raises:
+            ValueError: it needs what this run has not.
+        """
+        return self
+
+    def claims(self) -> dict[str, Any]:
+        """What a resumed run has to have in common with its checkpoint."""
+        return {"loss": self.name, "objective": self.to_dict()}
+
+    def told(self, facts: Mapping[str, Any], task: str, error_rate: float | None = None) -> str:
+        """The sentence for the card of a run.
+
+        Args:
+            facts: a record's `loss`, its texts fit for Markdown.
+            error_rate: of the noise, None if there is no such number.
+        """
+        return self.sentence
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything needed to make it again, as JSON-able values under the keys of its fields."""
+        fields = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {"unit": self.unit, "name": self.name, **fields}
+
+
+def objectives(unit: str | None = None) -> tuple[type[Objective], ...]:
+    """All objectives that are known, or those on one unit."""
+    return tuple(cls for (of, _), cls in _OBJECTIVES.items() if unit in (None, of))
+
+
+def objective_named(loss: Any, unit: str) -> Objective:
+    """The objective that a trainer's `loss=` means: one already, or that of this name with its defaults.
+
+    Raises:
+        ValueError: an unknown name; it lists those that are known.
+        TypeError: an objective on another unit, its class, or one with a field that has no default.
+    """
+    if isinstance(loss, Objective):
+        if loss.unit != unit:
+            raise TypeError(f"loss must be an objective on {unit}, {type(loss).__name__} is one on {loss.unit}; "
+                            f"known: {', '.join(cls.__name__ for cls in objectives(unit))}")  # fmt: skip
+        return loss
+    if isinstance(loss, type) and issubclass(loss, Objective):
+        raise TypeError(f"loss must be an objective, got the class {loss.__name__}; call it: {loss.__name__}()")
+    if not isinstance(loss, str) or (unit, loss) not in _OBJECTIVES:
+        *others, last = (f'"{cls.name}"' for cls in objectives(unit))
+        raise ValueError(f"loss must be {', '.join(others)} or {last}, got {loss!r:.80}")
+    return _made(_OBJECTIVES[unit, loss], {})
+
+
+def objective_from_dict(config: Mapping[str, Any]) -> Objective:
+    """Make an objective again from `Objective.to_dict()`.
+
+    Raises:
+        ValueError: it is unknown, has unknown fields or lacks one, or a value is out of range.
+        TypeError: this is no dictionary, or a field is of another type.
+    """
+    if not isinstance(config, Mapping):
+        raise TypeError(f"an objective is stored as a dictionary, see Objective.to_dict(), got {config!r:.80}")
+    fields = dict(config)
+    unit, name = fields.pop("unit", None), fields.pop("name", None)
+    if not (isinstance(unit, str) and isinstance(name, str)) or (unit, name) not in _OBJECTIVES:
+        known = ", ".join(sorted(f"{name} ({unit})" for unit, name in _OBJECTIVES))
+        raise ValueError(f"unknown objective {name!r:.80} on {unit!r:.80}; this version of hf_noise knows: {known}")
+    return _made(_OBJECTIVES[unit, name], fields)
+
+
+def objective_of_record(task: str, loss: Mapping[str, Any]) -> Objective | None:
+    """The objective of a record, which may be older than objectives and give a name alone; None if it is unknown here.
+
+    Raises:
+        ValueError, TypeError: the record states an objective of a known name that cannot be made.
+    """
+    stated = loss.get("objective")
+    if stated is not None:
+        found = isinstance(stated, Mapping) and _OBJECTIVES.get((str(stated.get("unit")), str(stated.get("name"))))
+        return objective_from_dict(stated) if found or not isinstance(stated, Mapping) else None
+    found = _OBJECTIVES.get((_UNITS.get(task, ""), str(loss.get("name"))))
+    return None if found is None or _required(found) else found()
+
+
+def _made(cls: type[Objective], fields: Mapping[str, Any]) -> Objective:
+    known = [field.name for field in dataclasses.fields(cls)]
+    if unknown := sorted(map(str, set(fields) - set(known))):
+        raise ValueError(f"the objective {cls.name!r} has no field {', '.join(unknown)}")
+    if missing := [name for name in _required(cls) if name not in fields]:
+        raise TypeError(f"the objective {cls.name!r} needs {', '.join(missing)}: {cls.__name__}({missing[0]}=...)")
+    return cls(**fields)
+
+
+def _required(cls: type[Objective]) -> list[str]:
+    none = dataclasses.MISSING
+    return [field.name for field in dataclasses.fields(cls) if field.default is none and field.default_factory is none]
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return dataclasses.asdict(value)
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value

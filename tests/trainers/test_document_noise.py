@@ -1,0 +1,184 @@
+"""Documents of noise among the rows: trained on as they are, stated everywhere, and held against what is stated."""
+
+from __future__ import annotations
+
+import json
+
+import datasets
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+
+import hf_noise
+from hf_noise.data.corrupt import corrupt
+from hf_noise.data.packing import PackedRows
+from hf_noise.noise import GaussianDocuments, RandomDocuments, UniformTokens
+from hf_noise.noise.describe import describe_noise
+from hf_noise.trainers.claims import Claims
+from hf_noise.trainers.marked import Marked
+from hf_noise.trainers.stated import stated_noise
+from hf_noise.trainers.stored import marked_rows
+
+V, L = 64, 16
+NOISE = RandomDocuments(alpha=0.25, vocab_size=V, exclude=0, seed=3)
+
+
+def claims(rows, given):
+    return Claims(rows, given, stated=stated_noise(rows))
+
+
+def mixture(noise=NOISE, n_clean=30, described=True, **changes):
+    """Rows as the builders write them: text, and then noise whose tokens belong to the row's id."""
+    clean = np.random.default_rng(0).integers(1, V, (n_clean, L))
+    n = noise.number_of_noise_rows(n_clean)
+    sample = np.concatenate([np.arange(n_clean), (1 << 40) + np.arange(n)])
+    tokens = np.concatenate([clean, noise.rows(sample[n_clean:], L)])
+    mask = np.repeat(np.arange(n_clean + n) >= n_clean, L).reshape(-1, L)
+    columns = {"input_ids": tokens, "labels": tokens, "is_noisy": mask, "sample_id": sample, **changes}
+    info = datasets.DatasetInfo(description=describe_noise("Text.", noise) if described else "")
+    return datasets.Dataset.from_dict({name: column.tolist() for name, column in columns.items()}, info=info)
+
+
+@pytest.mark.parametrize(
+    "noise", [NOISE, GaussianDocuments(alpha=0.25, vocab_size=V, seed=1), RandomDocuments(alpha=0.1, vocab_size=V)],
+    ids=repr,
+)  # fmt: skip
+def test_rows_are_trained_on_as_they_are_and_the_noise_is_stated(make_trainer, tmp_path, noise):
+    rows = mixture(noise)
+    trainer = make_trainer(rows, num_train_epochs=1, max_steps=-1, save_strategy="epoch")
+    seen, targets = [], trainer.targets
+
+    def look(inputs, *, draw):
+        labels, is_noisy = targets(inputs, draw=draw)
+        seen.extend(zip(inputs["sample_id"].tolist(), labels.tolist(), is_noisy.tolist()))
+        return labels, is_noisy
+
+    trainer.targets = look
+    trainer.train()
+    assert sorted(seen) == sorted(zip(rows["sample_id"], rows["labels"], rows["is_noisy"]))
+    n = len(rows)
+    assert trainer.realised_noise() == {"rate": pytest.approx(noise.number_of_noise_rows(30) / n), "n": n * (L - 1)}
+    trainer.create_model_card()
+    (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
+    assert json.loads((checkpoint / "config.json").read_text())["hf_noise"] == noise.to_dict()
+    card = ModelCard.load(tmp_path / "run" / "README.md")
+    assert card.data.noise["alpha"] == noise.alpha and f"alpha = {noise.alpha:.4g} of the mixture is noise" in card.text
+    for place in (checkpoint, tmp_path / "run" / "README.md", rows):
+        assert hf_noise.load_noise(place) == noise
+
+
+def test_a_noise_that_is_given_is_held_against_the_rows(make_trainer):
+    rows = mixture(described=False)
+    assert make_trainer(rows, noise=NOISE).noise == NOISE
+    # Of a mixture that was made by hand, nothing is known but its share.
+    other = RandomDocuments(alpha=0.25, vocab_size=V, seed=99)
+    assert make_trainer(rows, noise=other).noise == other
+    with pytest.raises(ValueError, match="the rows were built with RandomDocuments.*is given UniformTokens"):
+        make_trainer(mixture(), noise=UniformTokens(error_rate=0.25, vocab_size=V))
+    with pytest.raises(ValueError, match="the model knows 64 tokens"):
+        make_trainer(mixture(RandomDocuments(alpha=0.25, vocab_size=100)))
+
+
+@pytest.mark.parametrize(("alpha", "fits"), [(0.25, True), (0.28, True), (0.05, False), (0.6, False), (0.0, False)])
+def test_the_share_of_rows_is_held_against_alpha(alpha, fits):
+    """Of 400 rows 100 are noise; that counts 400 units and not 6,400, by which 0.28 would be refused."""
+    rows, stated = mixture(n_clean=300, described=False), RandomDocuments(alpha=alpha, vocab_size=V)
+    if fits:
+        assert claims(rows, stated).noise == stated
+    else:
+        with pytest.raises(ValueError, match="is_noisy marks 100 of 400 rows, 25.00%, where the noise makes"):
+            claims(rows, stated)
+
+
+def test_rows_that_contradict_their_description_are_refused():
+    rows = mixture()
+    mask, tokens, sample = (np.array(rows[name]) for name in ("is_noisy", "input_ids", "sample_id"))
+    torn = mask.copy()
+    torn[-1, 3] = False
+    with pytest.raises(ValueError, match="1 of 40 rows are noisy in part, and a document is noise as a whole"):
+        claims(mixture(is_noisy=torn), None)
+    moved = tokens.copy()
+    moved[-1, 3] = 1 + moved[-1, 3] % (V - 1)
+    with pytest.raises(ValueError, match="their labels are not those that it draws for their ids"):
+        claims(mixture(input_ids=moved, labels=moved), None)
+    with pytest.raises(ValueError, match="their labels are not those that it draws for their ids"):
+        claims(mixture(sample_id=sample[::-1].copy()), None)
+    with pytest.raises(ValueError, match="is_noisy marks 0 of 300 rows"):
+        claims(mixture(n_clean=300).select(range(300)), None)
+    with pytest.raises(ValueError, match="states several noises|is given"):
+        claims(rows, GaussianDocuments(alpha=0.25, vocab_size=V))
+
+
+def test_targets_that_are_not_the_context_beside_them_are_refused(make_trainer):
+    """Token noise keeps the context clean; a document is noise on both sides."""
+    rows = mixture()
+    labels = np.array(rows["labels"])
+    tokens = labels.copy()
+    tokens[:, 5] = 1
+    trainer = make_trainer(mixture(input_ids=tokens, clean_labels=labels))
+    with pytest.raises(ValueError, match="labels are not the input_ids beside them, and RandomDocuments"):
+        trainer.train()
+
+
+def test_noise_at_the_end_of_a_stream_raises_no_alarm(make_trainer):
+    """The first 300 rows are clean; that says nothing of noise that comes last."""
+    stream = mixture(n_clean=300).to_iterable_dataset()
+    trainer = make_trainer(stream, noise=NOISE, max_steps=4, per_device_train_batch_size=100)
+    trainer.train()
+    assert trainer.realised_noise() == {"rate": 0.25, "n": 400 * (L - 1)}
+
+
+def test_rows_that_do_not_say_which_are_noise_are_refused(make_trainer):
+    with pytest.raises(ValueError, match="RandomDocuments cannot be drawn by a trainer.*PackedRows leaves that out"):
+        make_trainer(PackedRows(mixture())).train()
+    clean = mixture().select(range(30)).remove_columns(["is_noisy", "labels"])
+    with pytest.raises(ValueError, match="RandomDocuments cannot be drawn by a trainer"):
+        make_trainer(clean).train()
+
+
+def test_the_clean_split_of_a_mixture_has_none(make_trainer):
+    rows = mixture().select(range(30))
+    record = {"noise": NOISE.to_dict(), "epoch": 0, "realised": {"validation": {"rate": 0.0, "n": 30}}}
+    rows.info.description = json.dumps(record)
+    rows._split = datasets.NamedSplit("validation")
+    trainer = make_trainer(rows)
+    assert trainer.noise == RandomDocuments(alpha=0.0, vocab_size=V, exclude=0, seed=3)
+    trainer.train()
+    with pytest.raises(ValueError, match="cannot be drawn by a trainer"):
+        make_trainer(rows, noise=NOISE)
+    assert make_trainer(rows, noise=UniformTokens(ratio=1.0, vocab_size=V)).claims.draws_over_clean_columns
+
+
+def test_a_known_rate_needs_a_uniform_distribution(make_trainer):
+    with pytest.raises(ValueError, match='error_rate="known" takes the weight of uniform noise.*RandomDocuments mixes'):
+        make_trainer(mixture(), loss="corrected")
+    make_trainer(mixture(), loss="corrected", error_rate=0.1).train()
+
+
+def test_rows_that_documents_replaced_by_corrupt(make_trainer):
+    noise = RandomDocuments(alpha=0.5, vocab_size=V, placement="replace")
+    tokens = np.random.default_rng(0).integers(0, V, (80, L))
+    noisy = corrupt(datasets.Dataset.from_dict({"input_ids": tokens.tolist()}), noise, "input_ids")
+    trainer = make_trainer(noisy, num_train_epochs=1, max_steps=-1)
+    assert trainer.noise == noise
+    trainer.train()
+    assert trainer.realised_noise()["rate"] == noise.replaced(np.arange(80)).mean()
+    with_labels = noisy.rename_column("clean_input_ids", "clean_labels").add_column("labels", noisy["input_ids"])
+    found = marked_rows(with_labels)
+    assert found.against(noise, 0) is None
+    other = RandomDocuments(alpha=0.5, vocab_size=V, placement="replace", seed=1)
+    assert found.against(other, 0) == "their labels are not those that it draws for their ids"
+
+
+def test_documents_of_one_stretch_have_any_rate():
+    rows = marked_rows(mixture(n_clean=300).select(range(300)))
+    assert rows.against(NOISE, 0, of_all=False) is None
+    spread = RandomDocuments(alpha=0.25, vocab_size=V, placement="interleave")
+    assert "0 of 300 rows" in rows.against(spread, None, of_all=False)
+
+
+def test_padding_does_not_belong_to_a_document():
+    tokens = NOISE.rows(np.array([7, 8]), L)
+    labels = np.where(np.arange(L) < 10, tokens, -100)
+    batch = {"labels": labels, "input_ids": tokens, "is_noisy": np.ones((2, L), bool), "sample_id": np.array([7, 8])}
+    assert Marked.of_batch(batch).against(NOISE, 0, of_all=False) is None
