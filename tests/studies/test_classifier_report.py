@@ -182,3 +182,10 @@ def test_more_compute_is_a_marker_beside_the_curves(study, tmp_path, figures):
         assert marker.get_xydata().tolist() == [[0.0, pytest.approx(value)]] and marker.get_marker() == "D"
     starts = {tuple(line.get_xydata()[0]) for line in figures[0].axes[0].lines if line.get_linestyle() in ("-", "--")}
     assert starts == {(0.0, 94.0)}
+
+
+def test_another_loss_has_a_curve_under_its_name(study, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_noise.studies.classifier.report.names_of_losses", lambda unit: ["nll", "corrected", "new"])
+    records = [*study, record(1.0, loss="new", accuracy=0.6)]
+    table = accuracy_table(records)
+    assert "symmetric, new" in table and label_figure(records, tmp_path / "study.png").is_file()

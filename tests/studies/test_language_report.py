@@ -218,3 +218,18 @@ def test_a_plan_without_a_cure_has_no_panel(tmp_path, figures):
     """Runs without noise alone are none, whatever compute they got."""
     study_figure([record(0.0), with_compute(record(0.0), 2.0), record(plan="batch")], tmp_path / "study.png")
     assert [axis.get_title(loc="left") for axis in figures[0].axes] == ["What wrong targets do (plan: batch)"]
+
+
+def test_another_loss_is_a_method_under_its_name(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(lm_study, "names_of_losses", lambda unit: ["nll", "corrected", "another"])
+    records = [*study, record(loss="another", nll=4.3)]
+    table = methods_table(records)
+    assert cells(table, len(table.splitlines()) - 1)[::3] == ["another", "4.300", "70%"]
+    rows = [cells(runs_table(records), row) for row in range(2, 2 + len(records))]
+    assert rows[-1][3] == "-"  # no e in the loss
+    assert study_figure(records, tmp_path / "study.png").is_file()
+
+
+def test_a_loss_that_nobody_knows_is_refused(study):
+    with pytest.raises(ValueError, match="loss.name = 'unheard', which must be one of .*nll"):
+        methods_table([*study, record(loss="unheard")])

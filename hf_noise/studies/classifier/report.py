@@ -16,6 +16,7 @@ from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import Column, Table, fixed, markdown_table, percent, shown_table
 from hf_noise.studies.compute import LABEL, has_more_compute, with_most_compute
+from hf_noise.studies.losses import names_of_losses
 
 __all__ = ["Curve", "accuracy_table", "curves", "label_figure", "label_table", "paper_accuracy", "show",
            "table_of_runs"]  # fmt: skip
@@ -33,7 +34,6 @@ PAPER_FIGURES = {
 }
 LOSSES = {"nll": "cross-entropy", "corrected": "corrected through T"}
 CLEAN = "none"
-_RUN = {"loss.name": LOSSES, "budget.plan": None}
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,15 @@ class Curve:
     loss: str
     plan: str
     points: dict[float, tuple[float, ...]]
+
+
+def title_of(loss: str) -> str:
+    """What a loss is called beside others."""
+    return LOSSES.get(loss, loss)
+
+
+def _texts() -> dict[str, list[str] | None]:
+    return {"loss.name": names_of_losses("labels"), "budget.plan": None}
 
 
 def protocol_of(record: RunRecord) -> str:
@@ -126,7 +135,7 @@ def table_of_runs(records: Sequence[RunRecord]) -> Table:
         TypeError: these are no records.
     """
     check_records(
-        records, texts=_RUN | {"data.builder": None},
+        records, texts=_texts() | {"data.builder": None},
         numbers=(
             "budget.epochs", "metrics.test_nll.value", "metrics.test_ece.value", "metrics.marginal_kl.value",
             "metrics.marginal_kl.of_sampling_alone", "metrics.marginal_tv.value",
@@ -161,7 +170,7 @@ def accuracy_table(records: Sequence[RunRecord]) -> str:
     rates = sorted({rate for curve in drawn for rate in curve.points} | ({0.0} if more else set()))
     plans = len(drawn_plans) > 1
     rows = [
-        [f"{curve.protocol}, {LOSSES[curve.loss]}" + (f", {curve.plan}" if plans else "")]
+        [f"{curve.protocol}, {title_of(curve.loss)}" + (f", {curve.plan}" if plans else "")]
         + [percent(mean(curve.points[rate]) if rate in curve.points else None) for rate in rates]
         for curve in drawn
     ]
@@ -178,7 +187,7 @@ def curves(records: Sequence[RunRecord], metric: str) -> list[Curve]:
     """
     if not isinstance(metric, str):
         raise TypeError(f"metric must be the name of one, got {metric!r:.80}")
-    check_records(records, texts=_RUN, numbers=(f"metrics.{metric}.value",), shares=("noise.error_rate",))
+    check_records(records, texts=_texts(), numbers=(f"metrics.{metric}.value",), shares=("noise.error_rate",))
     found: dict[tuple[str, str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     clean: dict[float, list[float]] = defaultdict(list)
     for record in records:
@@ -245,8 +254,8 @@ def label_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
 
 def _draw(axis, curve: Curve, scale: float, note: str, alpha: float) -> None:
     colour = _COLOURS.get(curve.protocol, _OTHER)
-    style, face = {"nll": ("o-", colour), "corrected": ("s--", "white")}[curve.loss]
-    label = f"{curve.protocol}, {LOSSES[curve.loss]}{note}"
+    style, face = {"nll": ("o-", colour), "corrected": ("s--", "white")}.get(curve.loss, ("^-.", "white"))
+    label = f"{curve.protocol}, {title_of(curve.loss)}{note}"
     means = [scale * mean(values) for values in curve.points.values()]
     look = {"color": colour, "markerfacecolor": face, "lw": 1.6, "ms": 5.5, "alpha": alpha}
     axis.plot(list(curve.points), means, style, label=label, **look)

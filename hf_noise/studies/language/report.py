@@ -17,6 +17,7 @@ from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import Column, Table, fixed, markdown_table, shown_table
 from hf_noise.studies.compute import LABEL, has_more_compute, with_most_compute
+from hf_noise.studies.losses import names_of_losses
 
 __all__ = ["Line", "gap_closed", "methods_table", "paper_figure", "runs_table", "show", "study_figure", "table_of_runs"]
 
@@ -53,7 +54,7 @@ _SOURCES = ("known", "learned", "estimated", "assumed")
 
 def _check(records: Sequence[RunRecord], numbers: Sequence[str] = ()) -> None:
     """Raise ValueError or TypeError unless these are records of runs of this study."""
-    texts = {"loss.name": ("nll", "corrected"), "budget.plan": None}
+    texts = {"loss.name": names_of_losses("tokens"), "budget.plan": None}
     check_records(records, numbers=("noise.ratio", *numbers), shares=("noise.error_rate",), texts=texts)
     told = [record for record in records if record.loss["name"] == "corrected"]
     check_records(told, shares=("loss.error_rate",), texts={"loss.source": _SOURCES})
@@ -62,7 +63,9 @@ def _check(records: Sequence[RunRecord], numbers: Sequence[str] = ()) -> None:
 
 
 def method_of(record: RunRecord) -> str:
-    """Key into `METHODS` of a run."""
+    """Key into `METHODS` of a run, or the name of another loss."""
+    if record.loss["name"] not in ("nll", "corrected"):
+        return record.loss["name"]
     if record.noise["error_rate"] == 0:
         return "clean_compute" if has_more_compute(record) else "clean"
     if record.loss["name"] == "nll":
@@ -70,6 +73,17 @@ def method_of(record: RunRecord) -> str:
     if record.loss["source"] != "assumed":
         return record.loss["source"]
     return "low" if record.loss["error_rate"] < record.noise["error_rate"] else "high"
+
+
+def title_of(method: str) -> str:
+    """What a method is called beside others."""
+    return METHODS.get(method, method)
+
+
+def _order(line: Line) -> tuple[int, str]:
+    """That of `METHODS`; other losses follow."""
+    known = list(METHODS)
+    return (known.index(line.method), "") if line.method in known else (len(known), line.method)
 
 
 def is_of_the_paper(record: RunRecord) -> bool:
@@ -158,7 +172,7 @@ def table_of_runs(records: Sequence[RunRecord]) -> Table:
             paper = [paper_figure(budget["plan"], r, column) for column in ("train_nll", "validation_nll")]
         rows.append([
             record.name, f"{r:g}", fixed(e),
-            fixed(None if record.loss["name"] == "nll" else record.loss["error_rate"]),
+            fixed(record.loss["error_rate"] if record.loss["name"] == "corrected" else None),
             _interval(record.metrics.get("error_rate_by_ranks")), str(budget["steps"]), str(budget["batch_size"]),
             *map(fixed, [*values, -math.log1p(-e), *paper]),
         ])  # fmt: skip
@@ -171,12 +185,12 @@ def _interval(metric: dict | None) -> str:
 
 def methods_table(records: Sequence[RunRecord]) -> str:
     """One line per method, ratio and plan: clean validation NLL over seeds, and the share of the gap it closes."""
-    every, order = lines(records), list(METHODS)
+    every = lines(records)
     rows = []
-    for line in sorted(every, key=lambda x: (x.plan != "any", x.plan, x.ratio, order.index(x.method))):
+    for line in sorted(every, key=lambda x: (x.plan != "any", x.plan, x.ratio, _order(x))):
         closed = gap_closed(every, line)
         rows.append([
-            METHODS[line.method], f"{line.ratio:g}", line.plan, fixed(mean(line.nll)),
+            title_of(line.method), f"{line.ratio:g}", line.plan, fixed(mean(line.nll)),
             f"{fixed(min(line.nll))} to {fixed(max(line.nll))}", str(len(line.nll)),
             "-" if closed is None else f"{100 * closed:.0f}%",
         ])  # fmt: skip
@@ -244,7 +258,7 @@ def _draw_cures(axis, every: Sequence[Line], plan: str) -> None:
     top = max(line.ratio for line in every if line.plan == plan)
     plain = [x for x in every if x.method == "clean" or (x.method == "clean_compute" and x.plan == plan)]
     shown = plain + [x for x in every if x.plan == plan and x.ratio == top]
-    shown.sort(key=lambda x: list(METHODS).index(x.method), reverse=True)
+    shown.sort(key=_order, reverse=True)
     for row, line in enumerate(shown):
         colour = "#000000" if line.method in ("clean", "clean_compute") else _COLOURS["known"]
         colour = _COLOURS["train"] if line.method == "plain" else colour
@@ -256,7 +270,7 @@ def _draw_cures(axis, every: Sequence[Line], plan: str) -> None:
     for line in shown:
         if line.method == "clean":
             axis.axvline(mean(line.nll), color="#000000", lw=0.8, ls=":")
-    axis.set_yticks(range(len(shown)), [METHODS[line.method].replace(LABEL, _LABEL) for line in shown])
+    axis.set_yticks(range(len(shown)), [title_of(line.method).replace(LABEL, _LABEL) for line in shown])
     axis.set_ylim(-0.6, len(shown) - 0.2)
     axis.margins(x=0.12)
     axis.set_xlabel(f"clean validation NLL ({_UNIT})")
