@@ -22,7 +22,7 @@ INTERRUPTED = 130
 #: Names of the flags of the command that runs, once they are read.
 FLAGS: set[str] = set()
 # An argument as Python writes it, without a value or with one that is a word: `text_column=`, `test_fraction=0.1`.
-_ARGUMENT = re.compile(r"(?<![\w=-])(\w+)=(?!['\"\[({=])(?=(\w?))")
+_ARGUMENT = re.compile(r"(?<![\w.=-])(\w+)=(?!['\"\[({=])(?=(\w?))")
 
 
 class Stopped(KeyboardInterrupt):

@@ -19,7 +19,7 @@ from hf_noise.data.reading import CorpusError
 from hf_noise.noise import rates
 from hf_noise.studies.classifier import study as classifier_noise
 from hf_noise.studies.diffusion import study as edm_noise
-from hf_noise.studies.door import door, is_refusal
+from hf_noise.studies.door import as_flags, door, is_refusal
 from hf_noise.studies.evaluation import study as evaluate_generation
 from hf_noise.studies.language import study as gpt2_noise
 from hf_noise.studies.progress import FigureProgress
@@ -127,6 +127,19 @@ def test_debug_brings_the_traceback_of_a_refusal_back(ours, monkeypatch, capsys,
         door(ours[check])
 
 
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("give text_column= or test_fraction=0.1, not both", "give --text_column or --test_fraction 0.1, not both"),
+        ("text_column='a b' and other=0.1 stay as Python has them", None), ("--text_column=body is one already", None),
+        ("my.text_column=body, text_column == body", None),
+    ],
+)  # fmt: skip
+def test_arguments_of_python_are_told_as_the_flags_of_the_command(message, told, monkeypatch):
+    monkeypatch.setattr("hf_noise.studies.door.FLAGS", {"text_column", "test_fraction"})
+    assert as_flags(message) == (told or message)
+
+
 def test_debug_reaches_the_settings_of_a_study_too(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["recipe.py", "--debug"])
     with pytest.raises(FileNotFoundError, match="no/such.txt"):
@@ -181,7 +194,9 @@ def test_each_study_is_a_command_of_the_package(package, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [package, "--help"])
     with pytest.raises(SystemExit) as stop:
         runpy.run_module(f"hf_noise.studies.{package}", run_name="__main__", alter_sys=True)
-    assert stop.value.code == 0 and "--output OUTPUT" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0 and "--output OUTPUT" in shown
+    assert shown.startswith(f"usage: hf_noise.studies.{package} [--FLAG VALUE ...]")
 
 
 def test_every_study_has_a_command():
