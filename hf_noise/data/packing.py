@@ -140,7 +140,7 @@ class PackedRows:
         column: the token column.
 
     Raises:
-        ValueError: a column is missing, or its rows differ in length or hold no integers, or ids are none.
+        ValueError: a column is missing, or its rows differ in length or hold no integers, or ids are no integers.
         TypeError: this is no `datasets.Dataset` in memory or on disk, such as a stream or a dictionary of splits.
     """
 

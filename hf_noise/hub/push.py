@@ -201,7 +201,7 @@ def push_data_folder(
 
     Raises:
         FileNotFoundError: the folder has no card, or no Parquet file of a configuration that the card lists.
-        ValueError: the card's `configs` are none of `datasets`, or as for `push_checkpoint`.
+        ValueError: the card's `configs` are not in the form that `datasets` reads, or as for `push_checkpoint`.
         ConnectionError, PermissionError, RuntimeError: see `hf_noise.hub.errors.explained`.
     """
     folder = Path(folder)

@@ -36,7 +36,7 @@ _TO_RESUME = {
 
 @dataclass
 class _Found:
-    """The checkpoints of a folder: the newest one to go on from, and those that are none, each with the reason."""
+    """The checkpoints of a folder: the newest one to go on from, and the unusable ones, each with the reason."""
 
     whole: Path | None = None
     broken: dict[Path, str] = field(default_factory=dict)
@@ -117,7 +117,7 @@ def adopt(checkpoint: str | Path) -> None:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it is none of ours, or a file is missing or cannot be read.
+        ValueError: it is no checkpoint of hf_noise, or a file is missing or cannot be read.
         BlockingIOError: the folder that it stands in is in use by another process.
     """
     folder = Path(checkpoint)

@@ -207,7 +207,7 @@ class WorkerImages(Dataset):
 
     Raises:
         TypeError: this is no data set, transform no function, seed no integer or the name of a column no text.
-        ValueError: a column is missing, or the labels are none (`label_columns`).
+        ValueError: a column is missing, or one of labels holds something else (`label_columns`).
     """
 
     stream: ClassVar[int] = 65

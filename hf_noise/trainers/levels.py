@@ -51,7 +51,7 @@ class NoiseLevels:
 
         Raises:
             ValueError: both are given.
-            TypeError: `levels` are none.
+            TypeError: `levels` is of another type.
         """
         if not isinstance(levels, cls | None):
             raise TypeError(f"levels must be NoiseLevels(...) or None, got {levels!r:.80}")

@@ -61,7 +61,7 @@ def protocol_of(record: RunRecord) -> str:
     if noise["error_rate"] == 0:
         return CLEAN
     if "kind" not in noise and "name" not in noise:
-        raise ValueError(f"the record {record.name!r} has noise of no kind and no name, which is none of labels")
+        raise ValueError(f"the record {record.name!r} has noise without kind and name, so it is not noise of labels")
     return str(noise["kind"]) if "kind" in noise else f"human:{noise['name']}"
 
 

@@ -53,7 +53,7 @@ def image_sets(settings: Any) -> list[ImageSet]:
 
     Raises:
         FileNotFoundError, OSError: nothing is there, or it cannot be read.
-        TypeError, ValueError: two of one name, a name that cannot be a folder's, labels that are none.
+        TypeError, ValueError: two of one name, a name that cannot be a folder's, labels that are no integers.
     """
     sets = [ImageSet(name_of(path), path=path) for path in settings.images]
     sets += [ImageSet(name_of(name), pipeline=name) for name in settings.pipeline]
