@@ -40,4 +40,4 @@ def test_files_take_their_name_in_one_place():
     """Beside it, the cache of data renames folders, and a trainer the file of weights that transformers wrote. Images
     are drawn by thousands, and one that is lost with the power is drawn again: none waits for the disk."""
     renaming = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if "os.replace(" in path.read_text()}
-    assert renaming == {"atomic.py", "data/cache.py", "studies/sampling/study.py", "trainers/time_classifier.py"}
+    assert renaming == {"atomic.py", "data/cache.py", "studies/sampling/run.py", "trainers/time_classifier.py"}

@@ -118,6 +118,8 @@ def text_call(draw: np.random.Generator) -> dict[str, Any]:
         "noisy_splits": pick(draw, (), ("validation",), "train"), "validation_fraction": pick(draw, 0, 0.3),
         "source_config": None,
     }  # fmt: skip
+    if source.endswith(".txt"):
+        given["documents"] = "paragraph"
     if draw.random() < 0.3:
         given = {**given, "validation_source": str(places.FOLDER / "other.jsonl"), "validation_fraction": None}
     given |= rate(draw) if builder != "packed" else {"r": 0.0}
@@ -165,6 +167,10 @@ def check_text(given: dict[str, Any], result: dict[str, Any]) -> None:
     confirm(given["tokenizer"] in (None, places.tokenizer()) or str(given["tokenizer"]) == places.TOKENIZER, "words")
     confirm(not isinstance(given["tokenizer"], bytes | list), "words")
     text(given.get("text_column", "text"), "text")
+    documents = given.get("documents")
+    confirm(documents is None or documents in ("file", "line", "paragraph"), "documents")
+    if str(given["source"]).endswith(".txt") and documents != "paragraph":
+        return  # one document, or one of each line: they have tests of their own
     size, documents = whole(given["block_size"], 2), documents_of(given)
     packed = given["_builder"] == "packed"
     r, e = twin.rates_of(0.0, None) if packed and {"r", "error_rate", "name"}.isdisjoint(given) else rates_of(given)
