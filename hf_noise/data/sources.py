@@ -283,6 +283,8 @@ def _find(source: Any, config: str | None, documents: str | None = None) -> Sour
         return Source(source_name(source), f"Dataset {source._fingerprint}", "", {}, rows=source)
     if isinstance(source, list | tuple):
         return _list_of_files(source, documents)
+    if isinstance(source, Mapping):
+        raise TypeError(f"source must be that of one split here, got {source!r:.80}; find_splits() takes several")
     check_source("source", source)
     name = str(source)
     if not name.strip():
