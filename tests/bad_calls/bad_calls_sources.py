@@ -69,7 +69,7 @@ def check_name(given: dict[str, Any], result: Any) -> None:
 
 
 UNKNOWN = (
-    "classes", "ratio", "check", "data_files", "data_dir", "features", "revision", "version", "alpha", "UNITS", "name_",
+    "classes", "ratio", "check", "data_files", "data_dir", "features", "revision", "version", "beta", "UNITS", "name_",
 )  # fmt: skip
 
 # ---- sources and tokenizers
