@@ -190,7 +190,7 @@ def check_packed(given: dict[str, Any], result: Any) -> None:
     batches = given["batches"]
     if hasattr(batches, "__next__"):  # read, and gone
         return
-    confirm(isinstance(batches, list | tuple) or not len(batches), "batches")
+    confirm(isinstance(batches, list | tuple | np.ndarray) or not len(batches), "batches")
     confirm(all(isinstance(batch, list | tuple) for batch in batches), "a batch")
     texts = [part for batch in batches for part in batch if part is not None and text(part)]
     ids = places.tokenizer()([str(part) for part in texts], add_special_tokens=False)["input_ids"] if texts else []
