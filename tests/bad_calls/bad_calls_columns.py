@@ -162,10 +162,12 @@ def check_table(given: dict[str, Any], result: dict[str, Any]) -> None:
         first, second = (
             shown([[pair[at] for pair in row] if column == "tokens" else row[at] for row in kept]) for at in (0, 1)
         )
-        others = {name: columns[name] for name in ("text", "share")}
+        others = {name: list(values) for name, values in columns.items() if name not in (column, "tokens")}
+        if column != "tokens":
+            others["tokens"] = places.padded(columns["tokens"]).tolist()
         check_columns(result[split], noisy=first, is_noisy=second.astype(int) if column == "tokens" else second,
                       clean=shown(rows), sample_id=sample)  # fmt: skip
-        confirm(all(result[split][name].tolist() == list(values) for name, values in others.items()), "other columns")
+        confirm(all(result[split][name].tolist() == values for name, values in others.items()), "other columns")
     if is_human(given):
         train = parts["train"][0]
         people = HumanLabels.from_columns(
