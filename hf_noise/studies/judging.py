@@ -32,7 +32,7 @@ from hf_noise.reports.record import RunRecord
 from hf_noise.studies.classifier.study import STUDY, Settings, clean_run
 from hf_noise.studies.engine import train, with_interval
 from hf_noise.studies.images import ImageData
-from hf_noise.studies.reading import reading
+from hf_noise.studies.reading import find_judge, reading
 
 
 def trained_judge(settings: Settings, data: ImageData) -> str:
@@ -40,25 +40,6 @@ def trained_judge(settings: Settings, data: ImageData) -> str:
     run = clean_run(settings)
     train(STUDY, settings, [run], [STUDY.plan(settings, run, data.train_rows)], replace(data, settings=settings))
     return str(Path(settings.output) / run.name)
-
-
-def find_judge(name: str) -> str:
-    """The folder of a judge: this one, or that of the judge inside a study's folder.
-
-    Raises FileNotFoundError: there are several, or none; it says where it looked.
-    """
-    folder = Path(name)
-    if not folder.is_dir() or (folder / "config.json").is_file():
-        return name
-    within = [path.parent for where in ("judge/*", "*") for path in sorted(folder.glob(f"{where}/config.json"))]
-    within = [path for path in within if path.name.startswith("r0-seed")]
-    if len(within) != 1:
-        there = ", ".join(path.name for path in within or sorted(folder.iterdir())) or "nothing"
-        raise FileNotFoundError(
-            f"--judge {name} is no checkpoint, and not the folder of a study with one judge (found {there}); name the "
-            f"judge's own folder, such as {folder / 'judge' / 'r0-seed0'}"
-        )
-    return str(within[0])
 
 
 def load_judge(name: str, data: ImageData, device: torch.device) -> Extractor:

@@ -14,7 +14,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from hf_noise.studies.settings import SettingError
 
-__all__ = ["check_readable", "is_elsewhere", "may_be_read", "reading", "source_of"]
+__all__ = ["check_judge", "check_readable", "find_judge", "is_elsewhere", "may_be_read", "reading", "source_of"]
 
 
 def check_readable(flag: str, name: str | None) -> None:
@@ -23,6 +23,34 @@ def check_readable(flag: str, name: str | None) -> None:
         raise SettingError(
             f"--{flag} {name}: there is no such folder; give that of a checkpoint, or owner/name on the Hub"
         )
+
+
+def check_judge(name: str | None) -> None:
+    """Raises SettingError: there is no judge in this folder, or nothing of this name can be on the Hub."""
+    check_readable("judge", name)
+    try:
+        find_judge(name or "")
+    except FileNotFoundError as error:
+        raise SettingError(str(error)) from None
+
+
+def find_judge(name: str) -> str:
+    """The folder of a judge: this one, or that of the judge inside a study's folder.
+
+    Raises FileNotFoundError: there are several, or none; it says where it looked.
+    """
+    folder = Path(name)
+    if not name or not folder.is_dir() or (folder / "config.json").is_file():
+        return name
+    within = [path.parent for where in ("judge/*", "*") for path in sorted(folder.glob(f"{where}/config.json"))]
+    within = [path for path in within if path.name.startswith("r0-seed")]
+    if len(within) != 1:
+        there = ", ".join(path.name for path in within or sorted(folder.iterdir())) or "nothing"
+        raise FileNotFoundError(
+            f"--judge {name} is no checkpoint, and not the folder of a study with one judge (found {there}); name the "
+            f"judge's own folder, such as {folder / 'judge' / 'r0-seed0'}"
+        )
+    return str(within[0])
 
 
 def source_of(text: str | None) -> Any:

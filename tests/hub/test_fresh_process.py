@@ -97,7 +97,7 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
     assert "--ratios must be >= 0 and <= 1.09951e+12, got -0.2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["hf_noise/noisy", "hf_noise/packed", "other"])
+@pytest.mark.parametrize("name", ["hf_noise/packed", "other"])
 def test_builders_without_noisy_data_of_their_own_are_refused(name, capsys):
     with pytest.raises(SystemExit):
         recipe.main(["--name", name])

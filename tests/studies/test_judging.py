@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from hf_noise.models.gpt2 import gpt2
-from hf_noise.studies.judging import find_judge, load_judge
+from hf_noise.studies.evaluation import study as evaluation
+from hf_noise.studies.judging import load_judge
+from hf_noise.studies.reading import find_judge
 
 
 def checkpoint(folder):
@@ -48,6 +50,12 @@ def test_a_folder_without_a_judge_says_what_it_holds(tmp_path):
     message = f"(found r1-symmetric-nll-steps-seed0, study.png); name the judge's own folder, such as {tmp_path}"
     with pytest.raises(FileNotFoundError, match=re.escape(message)):
         find_judge(str(tmp_path))
+
+
+def test_it_is_looked_for_before_anything_is_read(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        evaluation.main(["--images", str(tmp_path), "--judge", str(tmp_path)])
+    assert "is no checkpoint, and not the folder of a study with one judge (found nothing)" in capsys.readouterr().err
 
 
 def test_a_model_of_something_else_is_refused_by_name(tmp_path):

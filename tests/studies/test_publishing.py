@@ -96,3 +96,36 @@ def test_one_name_is_not_of_two_protocols(tmp_path, capsys):
     publish_dataset.main([*digits, "--protocol", "symmetric", "cyclic"])
     names = [config["config_name"] for config in json.loads((tmp_path / "out" / "record.json").read_text())["configs"]]
     assert names == ["r0.0", "r1.0", "cyclic-r1.0"]
+
+
+def test_labels_of_a_table_of_one_s_own(tmp_path, monkeypatch):
+    """Words in a CSV, with a column of their own: the classes, held-out rows and rates are those of `load_dataset`."""
+    monkeypatch.chdir(tmp_path)
+    words = ["owl", "cat", "dog"]
+    Path("mine.csv").write_text("finding,note\n" + "".join(f"{words[i % 3]},note {i}\n" for i in range(90)))
+    own = ["--name", "hf_noise/noisy", "--source", "mine.csv", "--column", "finding", "--ratios", "0", "1"]
+    publish_dataset.main([*own, "--test_fraction", "0.3", "--output", "out"])
+    record = json.loads(Path("out/record.json").read_text())
+    assert record["data"]["classes"] == 3 and record["data"]["task_categories"] == ["text-classification"]
+    noisy, clean = (load_dataset("parquet", data_dir=f"out/{name}") for name in ("r1.0", "r0.0"))
+    assert noisy["train"].features["finding"].names == ["cat", "dog", "owl"]
+    assert set(noisy["train"]["note"]).isdisjoint(noisy["test"]["note"])
+    assert len(noisy["train"]) + len(noisy["test"]) == 90 and not any(noisy["test"]["is_noisy"])
+    assert noisy["train"]["clean_finding"] == clean["train"]["clean_finding"]
+    with pytest.raises(FileExistsError, match="other settings"):
+        publish_dataset.main([*own, "--test_fraction", "0.5", "--output", "out"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--name", "hf_noise/noisy"], "--name hf_noise/noisy needs --source"),
+        (["--name", "hf_noise/docs-noisy", "--column", "x"], "--column x: hf_noise/docs-noisy is of text"),
+        (["--name", "hf_noise/digits-noisy", "--documents", "line"], "--documents line: hf_noise/digits-noisy is of"),
+        (["--name", "hf_noise/digits-noisy", "--resize"], "--image_size and --resize go together"),
+    ],
+)
+def test_what_is_of_other_data_is_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        publish_dataset.main(arguments)
+    assert message in capsys.readouterr().err

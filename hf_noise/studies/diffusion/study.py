@@ -16,7 +16,7 @@ from hf_noise.noise.schedule import Plan, plan_named
 from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, train_rows_of
 from hf_noise.studies.losses import check_losses, names_of_losses
 from hf_noise.studies.ranges import Count, CountOrNone, Name, NotNegative, Positive, Share, ShareBelowOne, TwoOrMore
-from hf_noise.studies.reading import check_readable
+from hf_noise.studies.reading import check_judge, check_readable
 from hf_noise.studies.settings import LEARNING_RATE_SCHEDULES, SettingError, setting
 from hf_noise.studies.study import Study, planned, steps_of
 
@@ -115,8 +115,8 @@ class Settings(ImageSettings):
         if not runs:
             raise SettingError("--ratio or --loss is empty: nothing would be trained")
         check_rates(runs, self)
-        for name in ("classifier", "judge"):
-            check_readable(name, getattr(self, name))
+        check_readable("classifier", self.classifier)
+        check_judge(self.judge)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import ClassVar
 from hf_noise.studies.classifier import study as judges
 from hf_noise.studies.image_settings import DATA, DataSettings, shared, train_rows_of
 from hf_noise.studies.ranges import Count, Name, Output, Positive, Seed, TwoOrMore
-from hf_noise.studies.reading import check_readable
+from hf_noise.studies.reading import check_judge
 from hf_noise.studies.settings import SettingError, StudySettings, at_scale, parse, setting
 
 SCALES: dict[str, dict] = {
@@ -72,7 +72,7 @@ class Settings(DataSettings, StudySettings):
         for flag in ("cas_model", "judge_model"):
             if getattr(self, flag) is not None:
                 judges.check_network(getattr(self, flag), flag)
-        check_readable("judge", self.judge)
+        check_judge(self.judge)
 
 
 def judge_of(settings: Settings) -> judges.Settings:

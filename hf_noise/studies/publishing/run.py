@@ -16,7 +16,8 @@ from hf_noise.hub.data_folder import describe_config, write_config, write_data_f
 from hf_noise.hub.push import push_data_folder
 from hf_noise.noise.describe import noise_dict_from_description
 from hf_noise.reports.record import DataRecord, read_records
-from hf_noise.studies.publishing.study import OF_THE_BUILDER, TEXT_BUILDERS, Settings
+from hf_noise.studies.image_settings import OWN_DATA
+from hf_noise.studies.publishing.study import OF_LABELS, OF_TEXT, TEXT_BUILDERS, Settings, options_of
 from hf_noise.trainers.folders import claimed
 
 OURS = "recipes/publish_dataset.py"
@@ -30,8 +31,13 @@ KNOWN = {
 def publish(settings: Settings, noises: Mapping[str, Any], earlier: DataRecord | None) -> Path:
     """Build and write all configurations beside those of earlier commands, and push them; returns the folder."""
     hook.install()
-    asked = {name: getattr(settings, name) for name in OF_THE_BUILDER if getattr(settings, name) is not None}
+    asked = options_of(settings)
     builders = {name: datasets.load_dataset_builder(settings.name, **noise, **asked) for name, noise in noises.items()}
+    if settings.name == OWN_DATA and (unit := next(iter(builders.values())).noise.unit) != "labels":
+        raise ValueError(
+            f"--column {asked['column']} holds {unit}, and this recipe publishes labels of {OWN_DATA}; text is "
+            "published by --name hf_noise/owt-noisy"
+        )
     kept = earlier_configs(settings, earlier, builders)
     with claimed(settings.folder, claim_of(settings, next(iter(builders.values())))):
         write(settings, builders, kept)
@@ -94,7 +100,7 @@ def check_folder(folder: Path, builder: str) -> DataRecord | None:
 def claim_of(settings: Settings, builder: Any) -> dict[str, Any]:
     """What all configurations of a folder have in common: the rows without noise, and the seed."""
     shared = builder.config.identity()
-    names = ("source", "test_source", "classes", "tokenizer", "block_size")
+    names = ("source", "test_source", *OF_TEXT, *OF_LABELS, "label_column")
     told = {"recipe": OURS, "builder": settings.name, "seed": settings.seed}
     return told | {name: shared.get(name) for name in names}
 
@@ -104,7 +110,15 @@ def data_of(settings: Settings, builder: Any) -> dict[str, Any]:
     data = {"seed": settings.seed, "epoch": 0}
     if settings.name in TEXT_BUILDERS:
         return data | {"vocab_size": builder.vocab_size(), "block_size": builder.config.block_size}
-    return data | {"classes": builder.num_classes(), "task_categories": ["image-classification"]}
+    return data | {"classes": builder.num_classes()}
+
+
+def task_of(features: datasets.Features) -> str:
+    """What a data set with labels is for, as the Hub calls it."""
+    if any(isinstance(feature, datasets.Image) for feature in features.values()):
+        return "image-classification"
+    has_text = any(getattr(feature, "dtype", None) in ("string", "large_string") for feature in features.values())
+    return "text-classification" if has_text else "tabular-classification"
 
 
 def earlier_configs(
@@ -162,6 +176,7 @@ def write(settings: Settings, builders: Mapping[str, Any], kept: list[dict[str, 
     unit, columns = describe_columns(builder.info.features, builder.noise)
     if unit != "labels":
         builder.tokenizer.save_pretrained(settings.folder / "tokenizer")
+    tasks = {"task_categories": [task_of(builder.info.features)]} if unit == "labels" else {}
     source = builder.config.source
     stated = KNOWN.get(source, {"license": None, "language": None})
     record = DataRecord(
@@ -169,7 +184,7 @@ def write(settings: Settings, builders: Mapping[str, Any], kept: list[dict[str, 
         builder=settings.name,
         source=source,
         unit=unit,
-        data=data_of(settings, builder),
+        data=data_of(settings, builder) | tasks,
         columns=columns,
         configs=kept + configs,
         license=settings.license or stated["license"],

@@ -15,15 +15,20 @@ from typing import Any
 from hf_noise.data.hook import builder_names
 from hf_noise.noise import rates
 from hf_noise.noise.labels import LABEL_PROTOCOLS
-from hf_noise.studies.image_settings import CHOSEN_CLASSES
-from hf_noise.studies.ranges import Count, Name, NotNegative, Output, Repo, SeedOfNoise, TwoOrMore
+from hf_noise.studies.image_settings import CHOSEN_CLASSES, OWN_DATA
+from hf_noise.studies.ranges import Count, Name, NotNegative, Output, Repo, SeedOfNoise, ShareInside, TwoOrMore
+from hf_noise.studies.reading import source_of
 from hf_noise.studies.settings import CommandSettings, SettingError, parse, setting
 
-# These have no data of their own (noisy) or no noise (packed).
-BUILDERS = [name for name in builder_names() if name not in ("hf_noise/noisy", "hf_noise/packed")]
+# That has no noise.
+BUILDERS = [name for name in builder_names() if name != "hf_noise/packed"]
 TEXT_BUILDERS = ("hf_noise/docs-noisy", "hf_noise/owt-noisy")
-OF_THE_BUILDER = ("source", "test_source", "human_source", "classes", "tokenizer", "block_size")
-OF_TEXT, OF_IMAGES = ("tokenizer", "block_size"), ("test_source", "human_source", "classes")
+SOURCES = ("source", "test_source", "human_source")
+OF_TEXT = ("tokenizer", "block_size", "text_column", "documents")
+OF_LABELS = (
+    "test_source", "human_source", "human_column", "test_fraction", "classes", "column", "image_column", "image_size",
+    "resize",
+)  # fmt: skip
 DEFAULT_RATIOS = [0.0, 0.1, 0.3, 0.5, 1.0]
 
 
@@ -40,11 +45,22 @@ class Settings(CommandSettings):
     )
     output: Output = setting(None, "folder to write, new or of this recipe (default: runs/<name>)", group="study")
     source: Name | None = setting(None, "local file, glob, folder or Hub id (default: the builder's)", group="data")
+    column: Name | None = setting(None, "of labels: their column in the source (default: label)", group="data")
+    image_column: Name | None = setting(None, "of images: their column in the source", group="data")
+    text_column: Name | None = setting(None, "of text: its column in the source (default: text)", group="data")
+    documents: str | None = setting(
+        None, "of .txt and .md: what is one document (default: file)", group="data",
+        choices=["file", "line", "paragraph"],
+    )  # fmt: skip
+    image_size: Count | None = setting(None, "of images: pixels to resize to, with --resize", group="data")
+    resize: bool = setting(False, "of images: resize them to --image_size", group="data")
+    test_fraction: ShareInside | None = setting(None, "of labels: share held out for a test split", group="data")
+    human_column: Name | None = setting(None, "of labels: the column of those of people", group="data")
     test_source: Name | None = setting(
-        None, "of images: where the test split is, if not in the source", group="data"
+        None, "of labels: where the test split is, if not in the source", group="data"
     )
     human_source: Name | None = setting(
-        None, "of images: where the labels of people are, if not in the source", group="data"
+        None, "of labels: where the labels of people are, if not in the source", group="data"
     )
     classes: Count | None = setting(None, "10, 100 or 1000 classes of ImageNet", group="data")
     tokenizer: Name | None = setting(
@@ -69,9 +85,13 @@ class Settings(CommandSettings):
         is_text = self.name in TEXT_BUILDERS
         if self.protocol and is_text:
             raise SettingError(f"--protocol is for labels, and {self.name} has noisy tokens; leave it out")
-        if foreign := [one for one in (OF_IMAGES if is_text else OF_TEXT) if getattr(self, one) is not None]:
+        if foreign := [one for one in (OF_LABELS if is_text else OF_TEXT) if getattr(self, one)]:
             raise SettingError(f"--{foreign[0]} {getattr(self, foreign[0])}: {self.name} is of "
-                               f"{'text' if is_text else 'images'} and has no such setting")  # fmt: skip
+                               f"{'text' if is_text else 'labels'} and has no such setting")  # fmt: skip
+        if self.name == OWN_DATA and self.source is None:
+            raise SettingError(f"--name {OWN_DATA} needs --source: what is to become noisy")
+        if self.resize != (self.image_size is not None):
+            raise SettingError("--image_size and --resize go together: the pixels to resize to")
         if self.classes is not None and self.name != CHOSEN_CLASSES:
             raise SettingError(
                 f"--classes {self.classes}: only {CHOSEN_CLASSES} has classes to choose from, {self.name} has its own"
@@ -83,6 +103,17 @@ class Settings(CommandSettings):
             raise SettingError(f"unknown --protocol {unknown[0]}; known: {', '.join(LABEL_PROTOCOLS)}, human:<name>")
         ratios = dict.fromkeys(self.ratios or DEFAULT_RATIOS)
         self.ratios = [rates.check_ratio(ratio) for ratio in ratios] if drawn else []
+
+
+def options_of(settings: Settings) -> dict[str, Any]:
+    """Arguments of the builder, those that are set, under its names."""
+    told = {name: source_of(getattr(settings, name)) for name in SOURCES}
+    told |= {name: getattr(settings, name) or None for name in (*OF_TEXT, *OF_LABELS) if name not in SOURCES}
+    if settings.name == OWN_DATA:
+        told["column"] = settings.column or "label"
+    else:
+        told["label_column"] = told.pop("column")
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def drawn_protocols(settings: Settings) -> list[str | None]:
