@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,9 +71,7 @@ class CorruptColumn:
             raise ValueError(f"column {self.column!r} holds nulls; drop those rows, or mark positions with -100")
         if is_label:
             labels = clean.to_numpy()
-            noisy, is_noisy = (
-                self.noise(labels, sample=sample, epoch=self.epoch) if given is None else (given, given != labels)
-            )
+            noisy, is_noisy = self._drawn(self.noise, labels, sample) if given is None else (given, given != labels)
             return pa.array(noisy, type=clean.type), pa.array(is_noisy)
         # Views on the Arrow buffers: `values` is what lies between the first and the last offset.
         values = clean.flatten().to_numpy(zero_copy_only=True)
@@ -87,8 +85,15 @@ class CorruptColumn:
             starts = pa.array(offsets - offsets[0])
             make = pa.LargeListArray if pa.types.is_large_list(clean.type) else pa.ListArray
             rebuild = lambda flat: make.from_arrays(starts, flat)  # noqa: E731
-        noisy, is_noisy = self.noise.flat(values, lengths, sample, self.epoch)
+        noisy, is_noisy = self._drawn(self.noise.flat, values, lengths, sample)
         return rebuild(pa.array(noisy, type=clean.type.value_type)), rebuild(pa.array(is_noisy))
+
+    def _drawn(self, draw: Callable[..., tuple[np.ndarray, np.ndarray]], *given: np.ndarray) -> tuple[Any, Any]:
+        """What the noise draws; its errors name the column."""
+        try:
+            return draw(*given, self.epoch)
+        except ValueError as error:
+            raise ValueError(f"column {self.column!r}: {error}") from error
 
 
 class CorruptStream(CorruptColumn):
@@ -166,7 +171,7 @@ def _check_arguments(noise: Any, column: Any, sample_id: Any, **numbers: Any) ->
             f"LabelFlips.symmetric(ratio=0.5, ...), got {noise!r}"
         )
     if not noise.is_drawn:
-        raise TypeError(noise.if_not_drawn)
+        raise TypeError(f"noise must be drawn on rows that are there: {noise.if_not_drawn}")
     for name, value in (("column", column), ("sample_id", sample_id)):
         if not isinstance(value, str):
             raise TypeError(f"{name} must be the name of a column, got {value!r:.80}")

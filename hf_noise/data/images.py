@@ -77,7 +77,7 @@ class NoisyImagesConfig(NoisyLabelsConfig):
         super().check()
         if self.protocol is None and self.UNITS == "labels":
             self.protocol = "symmetric"
-        check_names(self, "image_column", "label_column")
+        check_names(self, "image_column", "label_column", "on_error")
         check_flags(self, "check_images", "resize")
         if self.image_size is not None:
             self.image_size = check_count("image_size", self.image_size, 1, 15, "it counts pixels")

@@ -208,8 +208,8 @@ def find_splits(
     """The splits of a source, each with the source that it is read from; their columns may differ.
 
     Args:
-        source: as for `find_source`; or `{split: source}`, where each source has that split or no other one, such as a
-            `DatasetDict`.
+        source: as for `find_source`; or `{split: source}`, where each source has that split or no other one (a list of
+            files is read whole), such as a `DatasetDict`.
         config, documents: as for `find_source`.
 
     Raises:
@@ -219,7 +219,8 @@ def find_splits(
         return _splits_of(find_source(source, config, documents))
     found = {}
     for split, part in _sources_of(source, config, documents).items():
-        there = _splits_of(part)
+        is_list = isinstance(source[split], list | tuple)
+        there = {"train": (part, part.splits()["train"])} if is_list else _splits_of(part)
         if split not in there and len(there) > 1:
             raise ValueError(f"the source {part.name!r} for the split {split!r} has the splits {', '.join(there)}")
         found[split] = there[split] if split in there else next(iter(there.values()))
@@ -228,12 +229,11 @@ def find_splits(
 
 def _sources_of(source: Mapping[str, SourceLike], config: str | None, documents: str | None) -> dict[str, Source]:
     if not source or not all(isinstance(split, str) for split in source):
-        raise ValueError(
-            f'source={source_name(source)} must name splits and where they are, as {{"train": ..., "test": ...}}'
-        )
-    sources = {split: _find(place, config, documents) for split, place in source.items()}
-    _check_config(source, config, *sources.values())
-    return sources
+        told = source_name(source)
+        raise ValueError(f'source={told} must name splits and where they are, as {{"train": ..., "test": ...}}')
+    found = {split: _find(place, config, documents) for split, place in source.items()}
+    _check_config(source, config, *found.values())
+    return found
 
 
 def _splits_of(source: Source) -> dict[str, tuple[Source, IterableDataset]]:
@@ -265,8 +265,7 @@ def find_source(source: SourceLike, config: str | None = None, documents: str | 
             another, or that save_to_disk() wrote; a configuration of something that has none.
         TypeError: none of these.
     """
-    found = _find(source, config, documents)
-    _check_config(source, config, found)
+    _check_config(source, config, found := _find(source, config, documents))
     return found
 
 
@@ -283,6 +282,8 @@ def _find(source: Any, config: str | None, documents: str | None = None) -> Sour
         return Source(source_name(source), f"Dataset {source._fingerprint}", "", {}, rows=source)
     if isinstance(source, list | tuple):
         return _list_of_files(source, documents)
+    if isinstance(source, Mapping):
+        raise TypeError(f"source must be that of one split here, got {source!r:.80}; find_splits() takes several")
     check_source("source", source)
     name = str(source)
     if not name.strip():
@@ -312,7 +313,7 @@ def _find(source: Any, config: str | None, documents: str | None = None) -> Sour
 
 
 def _list_of_files(places: Sequence[str | Path], documents: str | None) -> Source:
-    """One source, a single split, of several files and globs in their order."""
+    """One source of several files and globs in their order."""
     name, files = source_name(list(map(str, places))), []
     for place in places:
         if not isinstance(place, str | Path) or not str(place).strip():
@@ -330,8 +331,8 @@ def _list_of_files(places: Sequence[str | Path], documents: str | None) -> Sourc
         raise ValueError(f"the file {twice} comes twice in the list given as source; name it once")
     reader, options = reader_of(tuple(files), documents)
     _check_not_empty(files, name)
-    return Source(name, identity_of(tuple(files), None), reader, {"data_files": {"train": files}, **options},
-                  tuple(files))  # fmt: skip
+    identity, given = identity_of(tuple(files), None), {"data_files": {"train": files}, **options}
+    return Source(name, identity, reader, given, tuple(files))
 
 
 def _check_not_empty(files: Sequence[str], name: str) -> None:

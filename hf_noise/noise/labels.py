@@ -201,13 +201,17 @@ class LabelFlips(LabelNoise):
         given = {name: value for name, value in settings.items() if value is not None or name not in _OWN.values()}
         if unknown := sorted(set(given) - {own.name for own in fields(cls)} | given.keys() & {"kind"}):
             raise TypeError(f"protocol {kind!r} has no setting {', '.join(unknown)}")
+        if not isinstance(known, Mapping | None):
+            raise TypeError(f"known must be fields by their names, got {known!r:.80}")
         own = _OWN.get(kind)
         if own is not None and own not in given:
             if (known or {}).get(own) is None:
                 raise ValueError(f"protocol {kind!r} needs {own}=")
             given[own] = known[own]
         if kind == "transition":
-            given.setdefault("num_classes", len(given[own]))
+            given.setdefault("num_classes", len(check_transition(given[own])))
+        if "num_classes" not in given:
+            raise TypeError(f"protocol {kind!r} needs num_classes=")
         return cls(kind=kind, **given)
 
     def without_noise(self) -> LabelFlips:

@@ -146,6 +146,9 @@ def objective_named(loss: Any, unit: str) -> Objective:
         TypeError: an objective on another unit, its class, or one with a field that has no default.
     """
     if isinstance(loss, Objective):
+        if not hasattr(loss, "unit"):
+            raise TypeError(f"loss must be an objective on {unit}, and {type(loss).__name__} states neither unit nor "
+                            f"name; known: {', '.join(cls.__name__ for cls in objectives(unit))}")  # fmt: skip
         if loss.unit != unit:
             raise TypeError(f"loss must be an objective on {unit}, {type(loss).__name__} is one on {loss.unit}; "
                             f"known: {', '.join(cls.__name__ for cls in objectives(unit))}")  # fmt: skip

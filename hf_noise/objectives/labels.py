@@ -78,7 +78,9 @@ class CorrectedLabels(Objective):
         else:  # hashable, and as JSON holds it
             given = tuple(map(tuple, check_transition(given).tolist()))
         if isinstance(volume, Mapping):
-            volume = VolumePlan(**{**volume, "phases": tuple(map(tuple, volume.get("phases", VolumePlan.phases)))})
+            if unknown := [key for key in volume if key not in VolumePlan.__dataclass_fields__]:
+                raise ValueError(f"volume has no field {unknown[0]!r:.80}; see VolumePlan")
+            volume = VolumePlan(**volume)
         if not isinstance(volume, VolumePlan | None):
             raise TypeError(f"volume must be a VolumePlan or None, got {volume!r:.80}")
         object.__setattr__(self, "transition", given)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from hf_noise.noise.checks import check_real
+
 __all__ = ["VolumePlan"]
 
 
@@ -22,6 +24,7 @@ class VolumePlan:
 
     Raises:
         ValueError: a number outside its range.
+        TypeError: `phases` are no pairs, or a value is no number.
     """
 
     phases: tuple[tuple[float, float], ...] = ((0.5, 1.0), (0.6, 0.1), (0.7, 0.01))
@@ -30,10 +33,22 @@ class VolumePlan:
     initial_diagonal: float | None = None
 
     def __post_init__(self) -> None:
-        shares = [0.0, *(share for share, _ in self.phases)]
-        if not self.phases or sorted(set(shares)) != shares or shares[-1] > 1:
+        phases = self.phases
+        if not isinstance(phases, list | tuple) or not all(
+            isinstance(phase, list | tuple) and len(phase) == 2 for phase in phases
+        ):
+            raise TypeError(f"phases must be pairs (share of the steps, factor), got {phases!r:.80}")
+        phases = tuple((check_real("phases", share), check_real("phases", factor)) for share, factor in phases)
+        checked = {name: check_real(name, getattr(self, name)) for name in ("matrix_rate", "weight")}
+        checked["phases"] = phases
+        if self.initial_diagonal is not None:
+            checked["initial_diagonal"] = check_real("initial_diagonal", self.initial_diagonal)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        shares = [0.0, *(share for share, _ in phases)]
+        if not phases or not all(one < other for one, other in zip(shares, shares[1:])) or shares[-1] > 1:
             raise ValueError(f"the shares of phases must rise within (0, 1], got {shares[1:]}")
-        factors = [factor for _, factor in self.phases]
+        factors = [factor for _, factor in phases]
         if not all(0 <= value < math.inf for value in (*factors, self.weight)):
             raise ValueError(f"factors of phases and weight must be finite and >= 0, got {factors} and {self.weight}")
         if not 0 < self.matrix_rate < math.inf:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -95,12 +95,37 @@ DataName = Annotated[str, Builder()]
 
 
 def fault_of(kind: Any, value: Any) -> str | None:
-    """What is wrong with a value, or one of a list, by the range beside its type; None is for what was not given."""
-    for one in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
-        for limit in _limits(kind) if one is not None else ():
+    """What is wrong with a value, or one of a list, by its type and the range beside it; None is what was not given."""
+    if value is None:
+        return None
+    base, of_many = _base(kind)
+    if of_many and not isinstance(value, list):
+        return f"takes a list of {_CALLED[base]}, got {value!r:.80}"
+    for one in value if of_many else [value]:
+        if not _is_a(base, one):
+            return f"takes {_CALLED[base] if of_many else _ONE[base]}, got {one!r:.80}"
+        for limit in _limits(kind):
             if fault := limit.fault(one):
                 return fault
     return None
+
+
+_CALLED = {int: "integers", float: "numbers", str: "texts", bool: "True or False"}
+_ONE = {int: "an integer", float: "a number", str: "a text", bool: "True or False"}
+
+
+def _base(kind: Any) -> tuple[type, bool]:
+    """What one value of a type is at bottom, and whether there are several: (int, True) of `list[Count] | None`."""
+    if kind in _CALLED:
+        return kind, False
+    inner, of_many = _base(next(part for part in get_args(kind) if part is not type(None)))
+    return inner, of_many or get_origin(kind) is list
+
+
+def _is_a(base: type, value: Any) -> bool:
+    if base in (int, float):
+        return type(value) in (int, base)
+    return isinstance(value, base)
 
 
 def _limits(kind: Any) -> Iterator[Any]:

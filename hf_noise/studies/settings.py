@@ -6,6 +6,7 @@ import argparse
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from hf_noise.studies.door import FLAGS, program
@@ -110,9 +111,17 @@ def at_scale(kind: type[Settings], scale: str, **changes: Any) -> Settings:
     """The settings of a scale, complete, with some changed; None changes nothing.
 
     Raises:
-        SettingError: a value is out of its range, or some make no sense together.
+        SettingError: a value is of another type or out of its range, or some make no sense together; there is no such
+            scale or setting.
     """
-    made = kind(**{**kind.scales[scale], "scale": scale, **{k: v for k, v in changes.items() if v is not None}})
+    if not isinstance(scale, str) or scale not in kind.scales:
+        raise SettingError(f"--scale must be one of {', '.join(kind.scales)}, got {scale!r:.80}")
+    known = [one.name for one in fields(kind)]
+    if unknown := [name for name in changes if name not in known]:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        raise SettingError(f"there is no setting {unknown[0]}" + (f"; did you mean {near[0]}?" if near else ""))
+    changed = {k: str(v) if isinstance(v, Path) else v for k, v in changes.items() if v is not None}
+    made = kind(**{**kind.scales[scale], "scale": scale, **changed})
     check_ranges(made)
     made.complete()
     return made
@@ -120,9 +129,16 @@ def at_scale(kind: type[Settings], scale: str, **changes: Any) -> Settings:
 
 def check_ranges(settings: Any) -> None:
     """Raises SettingError at the first value outside what its type says."""
-    for name, kind in get_type_hints(type(settings), include_extras=True).items():
-        if fault := fault_of(kind, getattr(settings, name, None)):
-            raise SettingError(f"--{name} {fault}")
+    hints = get_type_hints(type(settings), include_extras=True)
+    for one in fields(settings):
+        if fault := fault_of(hints[one.name], getattr(settings, one.name)):
+            raise SettingError(f"--{one.name} {fault}")
+    for one in fields(settings):
+        if choices := one.metadata.get("choices"):
+            given = getattr(settings, one.name)
+            for value in given if isinstance(given, list) else [given]:
+                if value is not None and value not in choices:
+                    raise SettingError(f"--{one.name} must be one of {', '.join(map(str, choices))}, got {value!r:.80}")
     for name in getattr(settings, "one_or_more", ()):
         if not getattr(settings, name):
             raise SettingError(f"--{name} is empty: nothing would be done")

@@ -1,4 +1,4 @@
-"""Bad settings for `load_dataset("hf_noise/...")` of text, tokens and labels: the rows that they ask for, or an error.
+"""Bad settings for `load_dataset("hf_noise/...")` of text: the rows that they ask for, or an error.
 
 Rows are made anew from what is known to be in the sources: documents are cut into blocks, noise is drawn word after
 word (`bad_twins`).
@@ -10,18 +10,20 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import bad_places as places
 import bad_twins as twin
+import datasets
 import numpy as np
 from bad_calls import Target
-from bad_readers import confirm, flag, ints, number, same, text, whole
+from bad_readers import confirm, flag, number, same, text, whole
 from bad_values import pick
 
 import hf_noise
-from hf_noise.noise import HumanLabels, LabelFlips, UniformTokens, noise_from_description
+from hf_noise.noise import UniformTokens, noise_from_description
 
 NUMBERS = {"train": 0, "validation": 1, "test": 2}
 RATIOS = {"r0.0": 0.0, "r0.1": 0.1, "r0.3": 0.3, "r0.5": 0.5, "r1.0": 1.0}
@@ -110,7 +112,7 @@ def as_named(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def text_call(draw: np.random.Generator) -> dict[str, Any]:
     builder = pick(draw, "docs-noisy", "owt-noisy", "packed")
-    source = pick(draw, *[name for name in places.texts() if "other" not in name])
+    source = pick(draw, *[name for name in places.texts() if "other" not in name], *text_sources())
     given = {
         "_builder": builder, "_streaming": bool(draw.random() < 0.3), "source": source, "block_size": pick(draw, 6, 8),
         "tokenizer": pick(draw, places.tokenizer(), places.TOKENIZER), "seed": pick(draw, 3, 2**63 - 1),
@@ -118,15 +120,37 @@ def text_call(draw: np.random.Generator) -> dict[str, Any]:
         "noisy_splits": pick(draw, (), ("validation",), "train"), "validation_fraction": pick(draw, 0, 0.3),
         "source_config": None,
     }  # fmt: skip
-    if source.endswith(".txt"):
+    if is_plain(source):
         given["documents"] = "paragraph"
-    if draw.random() < 0.3:
+    has_validation = isinstance(source, dict) and "validation" in source or "both" in source
+    if not (has_validation or isinstance(source, list) and len(source) > 1) and draw.random() < 0.3:
         given = {**given, "validation_source": str(places.FOLDER / "other.jsonl"), "validation_fraction": None}
     given |= rate(draw) if builder != "packed" else {"r": 0.0}
-    if "validation" in given["noisy_splits"] and not (given["validation_fraction"] or "both" in source):
+    if "validation" in given["noisy_splits"] and not (given["validation_fraction"] or has_validation):
         given["noisy_splits"] = ()
     validation = ("validation_fraction", "validation_source", "noisy_splits")
     return some(draw, given, ("source", "block_size", "tokenizer", "name", "r", "error_rate", *validation))
+
+
+def text_sources() -> tuple[Any, ...]:
+    """Lists of files, data in memory, one source for each split."""
+    lines, other, plain = (str(places.FOLDER / name) for name in ("lines.jsonl", "other.jsonl", "plain.txt"))
+    memory = places.MEMORY["text"]
+    return (
+        [lines], [lines, other], [plain], memory, {"train": lines, "validation": other},
+        datasets.DatasetDict({"train": memory}), {"train": [lines], "validation": Path(other)},
+    )  # fmt: skip
+
+
+def files_of(source: Any) -> list[str]:
+    if isinstance(source, Mapping | list | tuple):
+        parts = source.values() if isinstance(source, Mapping) else source
+        return [file for part in parts for file in files_of(part)]
+    return [str(source)]
+
+
+def is_plain(source: Any) -> bool:
+    return any(file.endswith(".txt") for file in files_of(source))
 
 
 def load_text(**given: Any) -> dict[str, Any]:
@@ -145,21 +169,41 @@ def documents_of(given: Mapping[str, Any]) -> dict[str, list[str]]:
     source = given["source"]
     if source is None and given["_builder"] == "docs-noisy":
         source = str(places.FOLDER / "lines.jsonl")
-    confirm(not isinstance(source, Mapping), "one source")
     found = places.by_split(source, places.texts())
     share, other = given.get("validation_fraction"), given.get("validation_source")
     if share is not None:
         confirm(0 <= number(share) < 1, "share")
+    found = {split: part for split, part in found.items() if split in NUMBERS}
+    confirm("train" in found, "nothing to train on")
     if other is not None:
         confirm(not share, "two validations")
         there = places.by_split(other, places.texts())
-        confirm("other" in str(other), "the same files")
-        return {**found, "validation": there["train"]}
+        both = {place for place in files_of(source) if str(place) in files_of(other)}
+        confirm(not both, "the same files")
+        return {**found, "validation": there.get("validation", there["train"])}
     share = 0.01 if share is None else number(share)
     if "validation" in found or not share:
         return found
+    if isinstance(source, list | tuple) and (files := held_files(list(map(str, source)), share)):
+        parts = {
+            side: [d for file in source if (str(file) in files) == side for d in places.texts()[str(file)]["train"]]
+            for side in (True, False)
+        }  # fmt: skip
+        return {"train": parts[False], "validation": parts[True]}
     sides = {side: [d for d in found["train"] if is_held_out(d, share) == side] for side in (True, False)}
     return {"train": sides[False], "validation": sides[True]}
+
+
+def held_files(files: list[str], share: float) -> set[str]:
+    """Those of several files that are held out whole; none where documents are."""
+    is_text = all(file.endswith(".txt") for file in files)
+    if len(files) < 2 or not is_text and share * len(files) < 1:
+        return set()
+    draws = {file: hashlib.sha256(Path(file).read_bytes()[:65536]).digest()[:8] for file in files}
+    held = {file for file in files if int.from_bytes(draws[file], "big") < share * 2**64}
+    held = held or {file for file in files if draws[file] == min(draws.values())}
+    confirm(len(held) < len(files) or not is_text, "all held out")
+    return held if len(held) < len(files) else set()
 
 
 def check_text(given: dict[str, Any], result: dict[str, Any]) -> None:
@@ -168,8 +212,8 @@ def check_text(given: dict[str, Any], result: dict[str, Any]) -> None:
     confirm(not isinstance(given["tokenizer"], bytes | list), "words")
     text(given.get("text_column", "text"), "text")
     documents = given.get("documents")
-    confirm(documents is None or documents in ("file", "line", "paragraph"), "documents")
-    if str(given["source"]).endswith(".txt") and documents != "paragraph":
+    confirm(documents is None or is_plain(given["source"]) and documents in ("file", "line", "paragraph"), "documents")
+    if is_plain(given["source"]) and documents != "paragraph":
         return  # one document, or one of each line: they have tests of their own
     size, documents = whole(given["block_size"], 2), documents_of(given)
     packed = given["_builder"] == "packed"
@@ -194,148 +238,18 @@ def check_text(given: dict[str, Any], result: dict[str, Any]) -> None:
     check_stated(result["noise"], as_tokens(noise), noise.epoch)
 
 
-# ---- tables
-
-
-def table_call(draw: np.random.Generator) -> dict[str, Any]:
-    one, folder, test = (str(places.FOLDER / name) for name in ("table-train.parquet", "tables", "table-test.parquet"))
-    places.tables()
-    source = pick(draw, one, folder, {"train": one}, {"train": one, "test": test})
-    streaming = bool(draw.random() < 0.3)
-    given = {
-        "_builder": "noisy", "_streaming": streaming, "source": source, "seed": pick(draw, 3, 2**63 - 1),
-        "epoch": pick(draw, 0, 2), "noisy_splits": (), "column": pick(draw, "tokens", "labels", "kind"), **rate(draw),
-    }  # fmt: skip
-    if "test" in source or source == folder:
-        given["noisy_splits"] = pick(draw, (), ["test"], "test")
-    if given["column"] == "tokens":
-        size = pick(draw, {"vocab_size": places.VOCABULARY}, {"tokenizer": places.tokenizer()})
-        given |= {**size, "exclude_original": bool(draw.integers(2))}
-    else:
-        protocol = pick(draw, None, "symmetric", "uniform_resample", "cyclic", "pairs", "human:people")
-        pairs = {"pairs": {0: 1, 3: 2}} if protocol == "pairs" else {}
-        given |= {"protocol": protocol, "allow_adversarial": True, "allow_missing_classes": False, **pairs}
-        if given["column"] == "labels":
-            given["num_classes"] = places.CLASSES
-        if protocol == "human:people":
-            given = {name: value for name, value in given.items() if name not in ("r", "error_rate", "name")}
-            given["noisy_splits"] = ()
-    always = (
-        "source", "column", "name", "r", "error_rate", "vocab_size", "tokenizer", "num_classes", "protocol", "pairs",
-        "allow_adversarial", "noisy_splits",
-    )  # fmt: skip
-    return some(draw, given, always)
-
-
-def load_table(**given: Any) -> dict[str, Any]:
-    column = given["column"] if isinstance(given["column"], str) else ""
-    names = [*places.columns(0, 1), "sample_id", "is_noisy", f"clean_{column}"]
-    found = load(names=names, **given)
-    return {
-        split: {"noisy" if name == column else "clean" if name.startswith("clean_") else name: values
-                for name, values in part.items()} if split != "noise" else part
-        for split, part in found.items()
-    }  # fmt: skip
-
-
-OF_TOKENS = {"vocab_size": None, "tokenizer": None, "exclude_original": False}
-OF_LABELS = {
-    "protocol": None, "num_classes": None, "pairs": None, "human_source": None, "allow_adversarial": False,
-    "allow_missing_classes": False,
-}  # fmt: skip
-
-
-def check_table(given: dict[str, Any], result: dict[str, Any]) -> None:
-    given = as_named(given)
-    found = places.by_split(given["source"], places.tables())
-    column = text(given["column"], "tokens", "labels", "kind", "human_people")
-    noise = common(given, list(found), *((0.0, 0.0) if is_human(given) else rates_of(given)))
-    confirm(noise.error_rate == 0 and not is_human(given) or set(found) & noise.noisy, "nothing is noisy")
-    for name, default in (OF_LABELS if column == "tokens" else OF_TOKENS).items():
-        confirm(given.get(name, default) == default, f"{name} means nothing")
-    draw_rows = (token_rows if column == "tokens" else label_rows)(given, column, noise)
-    confirm(set(result) == {*found, "noise"} and column != "human_people", f"splits {sorted(result)}")
-    for split, columns in found.items():
-        rows = [list(row) if column == "tokens" else int(row) for row in columns[column]]
-        sample = [first_id(split) + i for i in range(len(rows))]
-        clean = [(value, False) for row in rows for value in (row if column == "tokens" else [row])]
-        pairs = draw_rows(columns, rows, sample) if split in noise.noisy else clean
-        parts = iter(pairs)
-        kept = [[next(parts) for _ in row] if column == "tokens" else next(parts) for row in rows]
-        shown = places.padded if column == "tokens" else np.array
-        first, second = (
-            shown([[pair[at] for pair in row] if column == "tokens" else row[at] for row in kept]) for at in (0, 1)
-        )
-        others = {name: columns[name] for name in ("text", "share")}
-        check_columns(result[split], noisy=first, is_noisy=second.astype(int) if column == "tokens" else second,
-                      clean=shown(rows), sample_id=sample)  # fmt: skip
-        confirm(all(result[split][name].tolist() == list(values) for name, values in others.items()), "other columns")
-    if is_human(given):
-        people = HumanLabels.from_columns(
-            found["train"][column], found["train"]["human_people"], num_classes=places.CLASSES, name="people"
-        )
-        confirm(result["noise"] == people.to_dict(), "other people")
-        return
-    check_stated(result["noise"], as_tokens(noise) if column == "tokens" else as_flips(noise), noise.epoch)
-
-
-def as_flips(noise: SimpleNamespace) -> LabelFlips:
-    return LabelFlips(
-        kind=noise.kind, ratio=noise.ratio, num_classes=noise.num_classes, seed=noise.seed, mapping=noise.mapping,
-        allow_adversarial=noise.allow_adversarial,
-    )  # fmt: skip
-
-
-def token_rows(given: Mapping[str, Any], column: str, noise: SimpleNamespace) -> Any:
-    tokenizer, size = given.get("tokenizer"), given.get("vocab_size")
-    confirm((tokenizer is None) != (size is None), "one vocabulary")
-    if tokenizer is not None:
-        confirm(tokenizer is places.tokenizer() or str(tokenizer) == places.TOKENIZER, "words")
-    noise.exclude_original = flag(given.get("exclude_original", False))
-    noise.vocab_size = places.VOCABULARY if size is None else whole(size, places.VOCABULARY, 2**31)
-    return lambda columns, rows, sample: twin.tokens(noise, rows, sample, noise.epoch)
-
-
-def is_human(given: Mapping[str, Any]) -> bool:
-    return isinstance(given.get("protocol"), str) and given["protocol"] == "human:people"
-
-
-def label_rows(given: Mapping[str, Any], column: str, noise: SimpleNamespace) -> Any:
-    classes = places.CLASSES if column == "kind" and given.get("num_classes") is None else given.get("num_classes")
-    noise.num_classes = whole(classes, places.CLASSES, 2**20)
-    confirm(column != "kind" or noise.num_classes == places.CLASSES, "classes")
-    missing = flag(given.get("allow_missing_classes", False))
-    confirm(missing or noise.num_classes == places.CLASSES, "a class without a row")
-    confirm(given.get("human_source") is None, "human_source")
-    protocol = "symmetric" if given.get("protocol") is None else given["protocol"]
-    text(protocol, "symmetric", "uniform_resample", "cyclic", "pairs", "human:people")
-    noise.allow_adversarial, pairs = flag(given.get("allow_adversarial", False)), given.get("pairs")
-    confirm((protocol == "pairs") == (pairs is not None), "pairs")
-    if protocol == "human:people":
-        confirm(all(given.get(name) is None for name in ("r", "error_rate", "name")), "a rate of no use")
-        confirm(noise.noisy == {"train"}, "only of the train split")
-        return lambda columns, rows, sample: [(int(h), int(h) != c) for h, c in zip(columns["human_people"], rows)]
-    noise.kind, noise.mapping = protocol, None
-    if pairs is not None:
-        found = ints(list(pairs.items()), 2).tolist() if isinstance(pairs, Mapping) else None
-        confirm(found and all(0 <= i != j >= 0 and max(i, j) < noise.num_classes for i, j in found), "pairs")
-        noise.mapping = tuple(map(tuple, found))
-    limit = (noise.num_classes - 1) / noise.num_classes
-    confirm(noise.allow_adversarial or noise.error_rate <= limit + 1e-9, "adversarial")
-    return lambda columns, rows, sample: twin.labels(noise, rows, sample, noise.epoch)
-
-
 SOURCE = ("source", "file", "folder", "data set", "shorter than one block")
 RATE = ("rate", "amount of noise", "how much noise", "ratio")
 WORDS = {
     "source": SOURCE, "validation_source": SOURCE, "error_rate": RATE, "r": (*RATE, "means r=", "error_rate"),
-    "name": ("configuration", "how much noise"), "block_size": ("blocks",), "validation_fraction": ("validation",),
+    "name": ("configuration", "how much noise"), "block_size": ("blocks",),
     "noisy_splits": ("splits",), "pairs": ("class", "mapping"), "num_classes": ("classes", "labels"),
     "vocab_size": ("token",), "protocol": ("pairs", "how much noise"), "text_column": ("column",),
-    "allow_adversarial": ("adversarial",),
+    "allow_adversarial": ("adversarial",), "allow_missing_classes": ("missing", "classes"),
+    "validation_fraction": ("validation",), "test_fraction": ("test",), "test_source": SOURCE,
+    "human_column": ("human", "people", "column", "protocol"),
 }  # fmt: skip
 
 TARGETS = [
     Target("data.load_dataset.text", load_text, text_call, check_text, WORDS, weight=2),
-    Target("data.load_dataset.tables", load_table, table_call, check_table, WORDS, weight=2),
 ]  # fmt: skip

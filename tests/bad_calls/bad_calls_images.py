@@ -9,7 +9,8 @@ import bad_places as places
 import bad_twins as twin
 import numpy as np
 from bad_calls import Target
-from bad_calls_data import as_flips, as_named, check_columns, check_stated, common, first_id, load, rate, rates_of, some
+from bad_calls_columns import as_flips, held_parts
+from bad_calls_data import as_named, check_columns, check_stated, common, load, rate, rates_of, some
 from bad_readers import confirm, flag, ints, text, whole
 from bad_values import pick
 
@@ -40,11 +41,17 @@ def image_call(draw: np.random.Generator) -> dict[str, Any]:
         given["pairs"] = {1: 2, 3: 0}
     if builder == "imagenet-noisy":
         return {**some(draw, given, ("source", "name", "r", "error_rate", "protocol")), "classes": 10}
-    both = pick(draw, {}, {"source": {"train": train, "test": test}}, {"test_source": test})
+    given |= {"image_size": pick(draw, 4, 3, 2), "resize": bool(draw.integers(2))}
+    both = pick(draw, {}, {"source": {"train": train, "test": [test]}}, {"test_source": test}, {"test_fraction": 0.2})
     given |= both
+    if "test_fraction" in both:
+        given |= {"allow_missing_classes": True, "validation_fraction": pick(draw, None, 0, 0.2)}
     if both:
         given["noisy_splits"] = pick(draw, (), ["test"], "test")
-    always = ("source", "test_source", "noisy_splits", "name", "r", "error_rate", "protocol", "pairs")
+    always = (
+        "source", "test_source", "test_fraction", "allow_missing_classes", "image_size", "noisy_splits",
+        "name", "r", "error_rate", "protocol", "pairs",
+    )  # fmt: skip
     return some(draw, given, always)
 
 
@@ -56,18 +63,22 @@ def load_images(**given: Any) -> dict[str, Any]:
 
 def check_images(given: dict[str, Any], result: dict[str, Any]) -> None:
     given, builder = as_named(given), given["_builder"]
-    there = {name: {"train": labels} for name, labels in known(builder).items()}
+    there = {
+        name: {"train": {"labels": labels, "number": np.arange(len(labels))}} for name, labels in known(builder).items()
+    }
     source = given.get("source")
     source = next(iter(there)) if source is None and builder == "digits-noisy" else source
-    found = places.by_split(source, there)
-    if given.get("test_source") is not None:
-        confirm("test" not in found, "two tests")
-        found["test"] = places.by_split(given["test_source"], there)["train"]
-    confirm("train" in found, "no train")
-    noise = common(given, list(found), *rates_of(given))
+    given = {"_streaming": False, **given, "source": source}
+    parts, _ = held_parts(given, there)
+    confirm("train" in parts, "no train")
+    noise = common(given, list(parts), *rates_of(given))
     confirm(whole(given.get("classes", 10)) == 10, "classes")
     noise.num_classes, noise.allow_adversarial = BUILDERS[builder], flag(given.get("allow_adversarial", False))
-    flag(given.get("allow_missing_classes", False))
+    if not flag(given.get("allow_missing_classes", False)):
+        confirm(len(set(parts["train"][0]["labels"])) == BUILDERS[builder], "a class without a row")
+    size, resize = given.get("image_size"), flag(given.get("resize", False))
+    confirm(size is not None or not resize, "resize to nothing")
+    size = 2 if size is None else whole(size, 1 if resize else 2, 2**15)
     for name, column in (("image_column", "image"), ("label_column", "label")):
         confirm(given.get(name) is None or text(given[name]) == column or name == "label_column", name)
     confirm(text(given.get("label_column") or "label", "label", "other"), "labels")
@@ -85,14 +96,18 @@ def check_images(given: dict[str, Any], result: dict[str, Any]) -> None:
         noise.mapping = tuple(sorted(map(tuple, pairs)))
     limit = (noise.num_classes - 1) / noise.num_classes
     confirm(noise.allow_adversarial or noise.error_rate <= limit + 1e-9, "adversarial")
-    confirm(set(result) == {*found, "noise"}, "splits")
-    for split, labels in found.items():
-        labels, sample = labels.tolist(), [first_id(split) + i for i in range(len(labels))]
+    confirm(set(result) == {*parts, "noise"}, "splits")
+    for split, (columns, sample) in parts.items():
+        if not sample:
+            continue
+        labels = [int(label) for label in columns["labels"]]
         pairs = [(label, False) for label in labels]
         pairs = twin.labels(noise, labels, sample, noise.epoch) if split in noise.noisy else pairs
         drawn, marks = (np.array(part) for part in zip(*pairs))
-        check_columns(result[split], image=np.arange(len(labels)) % 256, label=drawn, clean_label=labels,
-                      sample_id=sample, is_noisy=marks)  # fmt: skip
+        check_columns(result[split], label=drawn, clean_label=labels, sample_id=sample, is_noisy=marks)
+        if size == 2 or not resize:  # else pixels are mixed
+            first = np.array(columns["number"]) % 256 if size < 4 else np.zeros(len(labels))
+            check_columns(result[split], image=first)
     check_stated(result["noise"], as_flips(noise), noise.epoch)
 
 
@@ -102,7 +117,8 @@ WORDS = {
     "r": ("ratio", "how much noise", "means r=", "error_rate", "amount of noise"), "error_rate": ("rate", "ratio"),
     "name": ("configuration", "how much noise"), "pairs": ("class", "mapping"), "noisy_splits": ("splits",),
     "image_column": COLUMN, "label_column": COLUMN, "allow_adversarial": ("adversarial",),
-    "allow_missing_classes": ("classes",), "on_error": ("check_images",), "check_images": ("on_error",),
+    "allow_missing_classes": ("classes",), "test_fraction": ("test",), "validation_fraction": ("validation",),
+    "on_error": ("check_images",), "check_images": ("on_error",),
 }  # fmt: skip
 
 TARGETS = [Target("data.load_dataset.images", load_images, image_call, check_images, WORDS, weight=2)]

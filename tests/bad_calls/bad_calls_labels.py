@@ -94,6 +94,30 @@ def check_matrix_fields(given: dict[str, Any], noise: Any) -> None:
     close(noise.error_rate, max(0, 1 - matrix.diagonal().mean()), 1e-9)
 
 
+def make_named(draw: np.random.Generator) -> dict[str, Any]:
+    protocol = pick(draw, *KINDS, "uniform-resample", "pairs", "transition")
+    if protocol == "transition":
+        return {"protocol": protocol, "matrix": make_matrix(draw), "seed": 3}
+    own = pick(draw, {"mapping": {0: 1, 2: 0}}, {"known": {"mapping": {0: 1, 2: 0}}}) if protocol == "pairs" else {}
+    return {"protocol": protocol, **own, "ratio": 0.5, "num_classes": 3, "seed": 3, "allow_adversarial": True}
+
+
+def check_named(given: dict[str, Any], noise: Any) -> None:
+    kind = text(given["protocol"]).replace("-", "_")
+    if kind == "transition":
+        confirm(set(given) <= {"protocol", "matrix", "seed"}, "fields of others")
+        check_matrix_fields({"transition": given["matrix"], "seed": given["seed"], "redraw": "epoch"}, noise)
+        return
+    text(kind, *KINDS, "pairs")
+    confirm(given.get("matrix") is None, "a matrix of no use")
+    fields = {"error_rate": None, "redraw": "epoch", "allow_adversarial": False, **given, "_kind": kind}
+    more = {}
+    if kind == "pairs":
+        known = given.get("known") or {}
+        more = {"mapping": pairs_of(given["mapping"] if "mapping" in given else known["mapping"], given["num_classes"])}
+    check_flip_fields(fields, noise, **more)
+
+
 def label_noise(draw: np.random.Generator) -> LabelFlips:
     seed, redraw = pick(draw, 0, 2**63 - 1), pick(draw, "epoch", "never")
     if draw.random() < 0.25:
@@ -269,6 +293,9 @@ TARGETS = [
            weight=2),
     Target("noise.LabelFlips.pairs", lambda _kind, **given: LabelFlips.pairs(**given), make_pairs, check_pairs, WORDS,
            weight=2),
+    Target("noise.LabelFlips.named", LabelFlips.named, make_named, check_named,
+           {**WORDS, "protocol": ("kind", "matrix", "mapping"), "matrix": ("transition matrix", "T"),
+            "known": ("mapping",)}),
     Target("noise.LabelFlips.from_transition", LabelFlips.from_transition, make_drawn, check_matrix_fields, WORDS,
            weight=2),
     Target("noise.LabelFlips.__call__", method("__call__"), make_labels, check_labels, WORDS, weight=3),

@@ -121,8 +121,8 @@ GOOD = {
     "output": "runs/x", "source": "embedded/digits", "data": "hf_noise/digits-noisy", "model": "runs/no-model",
     "redraw": "never", "push_to_hub": "user/name", "plan": ["steps"], "protocol": ["symmetric"], "tokenizer": "gpt2",
     "name": "hf_noise/docs-noisy", "ratios": [0.1, 0.5], "ratio": [0.0, 0.5], "seed": [0, 1], "schedule": "cosine",
-    "matrix_phases": "paper", "optimizer": "adamw", "license": "mit", "classes": 10, "train_rows": 500,
-    "test_rows": 200,
+    "text_column": "text", "matrix_phases": "paper", "optimizer": "adamw", "license": "mit", "classes": 10,
+    "train_rows": 500, "test_rows": 200,
 }  # fmt: skip
 #: Of a recipe, where it takes another value than others.
 OWN_GOOD = {

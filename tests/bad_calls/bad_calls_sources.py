@@ -69,7 +69,7 @@ def check_name(given: dict[str, Any], result: Any) -> None:
 
 
 UNKNOWN = (
-    "classes", "ratio", "check", "data_files", "data_dir", "features", "revision", "version", "alpha", "UNITS", "name_",
+    "classes", "ratio", "check", "data_files", "data_dir", "features", "revision", "version", "beta", "UNITS", "name_",
 )  # fmt: skip
 
 # ---- sources and tokenizers
@@ -77,7 +77,8 @@ UNKNOWN = (
 
 def source_call(draw: np.random.Generator) -> dict[str, Any]:
     source = pick(draw, *places.texts(), *places.tables())
-    return {"source": pick(draw, source, Path(source)), "config": None}
+    files = [source] if Path(source).is_file() else source
+    return {"source": pick(draw, source, Path(source), files, places.MEMORY["text"]), "config": None}
 
 
 def found_source(**given: Any) -> tuple[str, int, str]:
@@ -87,9 +88,18 @@ def found_source(**given: Any) -> tuple[str, int, str]:
 
 def check_source(given: dict[str, Any], result: tuple[str, int, str]) -> None:
     name, files, path = result
-    source = given["source"]
+    source, known = given["source"], places.texts() | places.tables()
+    if isinstance(source, datasets.Dataset):
+        places.by_split(source, known)
+        confirm((files, path, given["config"]) == (0, "", None) and source._fingerprint in name, "data in memory")
+        return
+    if isinstance(source, list | tuple):
+        places.by_split(source, known)
+        confirm(files == len(source) and given["config"] is None, "files")
+        same(path, {".jsonl": "json", ".txt": "text", ".parquet": "parquet"}[Path(source[0]).suffix], "path")
+        return
     confirm(isinstance(source, str | Path) and name == str(source), "no name")
-    if name in places.texts() | places.tables():
+    if name in known:
         confirm(files == (2 if Path(name).is_dir() else 1), f"{files} files")
         confirm(given["config"] is None or Path(name).is_dir(), "config")
         readers = {".jsonl": "json", ".txt": "text", ".parquet": "parquet", "": name}
@@ -190,7 +200,7 @@ def check_packed(given: dict[str, Any], result: Any) -> None:
     batches = given["batches"]
     if hasattr(batches, "__next__"):  # read, and gone
         return
-    confirm(isinstance(batches, list | tuple) or not len(batches), "batches")
+    confirm(isinstance(batches, list | tuple | np.ndarray) or not len(batches), "batches")
     confirm(all(isinstance(batch, list | tuple) for batch in batches), "a batch")
     texts = [part for batch in batches for part in batch if part is not None and text(part)]
     ids = places.tokenizer()([str(part) for part in texts], add_special_tokens=False)["input_ids"] if texts else []

@@ -31,6 +31,7 @@ WORDS = ["noise", "data", "model", "token", "label", "clean", "wrong", "rate"]
 DOCUMENTS = [" ".join(WORDS[(i * j + i) % 8] for j in range(5)) for i in range(1, 17)]
 OTHER = ["rate rate noise noise", "clean wrong label data token"]
 CLASSES = 4
+NUMERALS = ["zero", "one", "two", "three"]  # as classes in the order of the alphabet
 
 
 @functools.cache
@@ -79,6 +80,7 @@ def texts() -> dict[str, dict[str, list[str]]]:
     _lines("both/train.jsonl", DOCUMENTS)
     _lines("both/validation.jsonl", OTHER)
     _lines("other.jsonl", OTHER)
+    remember("text", datasets.Dataset.from_dict({"text": DOCUMENTS}), {"train": DOCUMENTS})
     return {
         str(lines): {"train": DOCUMENTS}, str(table): {"train": DOCUMENTS}, str(plain): {"train": DOCUMENTS},
         str(FOLDER / "both"): {"train": DOCUMENTS, "validation": OTHER}, str(FOLDER / "other.jsonl"): {"train": OTHER},
@@ -92,6 +94,7 @@ def columns(seed: int, rows: int) -> dict[str, Any]:
         "tokens": [draw.integers(0, VOCABULARY, 1 + i % 3).tolist() for i in range(rows)],
         "labels": labels, "kind": labels, "human_people": np.where(np.arange(rows) % 5, labels, (labels + 1) % CLASSES),
         "text": [f"row {i}" for i in range(rows)], "share": draw.random(rows),
+        "word": np.array(NUMERALS)[labels], "flag": labels % 2 == 1,
     }  # fmt: skip
 
 
@@ -102,7 +105,8 @@ def tables() -> dict[str, dict[str, dict[str, Any]]]:
     features = datasets.Features({
         "tokens": datasets.List(datasets.Value("int32")), "labels": datasets.Value("int16"),
         "kind": datasets.ClassLabel(names=list("abcd")), "human_people": datasets.Value("int16"),
-        "text": datasets.Value("string"), "share": datasets.Value("float64"),
+        "text": datasets.Value("string"), "share": datasets.Value("float64"), "word": datasets.Value("string"),
+        "flag": datasets.Value("bool"),
     })  # fmt: skip
     for split, rows in (("train", 12), ("test", 8)):
         given = columns(rows, rows)
@@ -111,7 +115,18 @@ def tables() -> dict[str, dict[str, dict[str, Any]]]:
             pq.write_table(pa.table(given).cast(features.arrow_schema), FOLDER / name)
         found[str(FOLDER / f"table-{split}.parquet")] = {"train": given}
         found.setdefault(str(FOLDER / "tables"), {})[split] = given
+    for split, given in found[str(FOLDER / "tables")].items():
+        remember(split, datasets.Dataset.from_dict(given, features=features), {"train": given})
     return found
+
+
+#: Data sets in memory, by name; and what is in each, by its fingerprint.
+MEMORY: dict[str, datasets.Dataset] = {}
+_IN_MEMORY: dict[str, Any] = {}
+
+
+def remember(name: str, made: datasets.Dataset, content: Any) -> None:
+    MEMORY[name], _IN_MEMORY[made._fingerprint] = made, content
 
 
 @functools.cache
@@ -135,9 +150,35 @@ def by_split(source: Any, known: Mapping[str, Mapping[str, Any]]) -> dict[str, A
     """What a source, or one for each split, holds."""
     if isinstance(source, Mapping):
         confirm(source, "no splits")
-        return {text(split): by_split(part, known)["train"] for split, part in source.items()}
+        return {text(split): of_split(split, part, known) for split, part in source.items()}
+    if isinstance(source, datasets.Dataset):
+        confirm(source._fingerprint in _IN_MEMORY, "another data set")
+        return dict(_IN_MEMORY[source._fingerprint])
+    if isinstance(source, list | tuple):
+        confirm(source and len(set(map(str, source))) == len(source), "no files, or one twice")
+        parts = [by_split(file, known) for file in source if isinstance(file, str | Path)]
+        confirm(len(parts) == len(source) and not any(Path(file).is_dir() for file in source), "no files")
+        confirm(len({Path(file).suffix for file in source}) == 1, "files of several kinds")
+        return {"train": together([part["train"] for part in parts])}
     confirm(isinstance(source, str | Path) and str(source) in known, f"{source!r:.80} is no source")
     return dict(known[str(source)])
+
+
+def of_split(split: str, source: Any, known: Mapping[str, Mapping[str, Any]]) -> Any:
+    """That split of a source, or the only one that it has."""
+    confirm(not isinstance(source, Mapping), "splits in splits")
+    there = by_split(source, known)
+    confirm(split in there or len(there) == 1, f"several splits, and no {split}")
+    return there[split] if split in there else next(iter(there.values()))
+
+
+def together(parts: list[Any]) -> Any:
+    """What several files hold, one after another: documents, labels or columns."""
+    if isinstance(parts[0], dict):
+        return {name: together([part[name] for part in parts]) for name in parts[0]}
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return [row for part in parts for row in part]
 
 
 def loaded(data: Mapping[str, Any], names: list[str]) -> dict[str, dict[str, np.ndarray]]:
