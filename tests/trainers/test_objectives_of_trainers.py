@@ -76,7 +76,17 @@ def own(monkeypatch):
         def __call__(self, logits, labels):
             return (1 - F.log_softmax(logits, -1).gather(-1, labels[:, None])[:, 0].mul(self.q).exp()) / self.q
 
-    return {"capped": Capped, "brier": Brier, "power": Power}
+    @dataclass(frozen=True)
+    class Unlikely(Objective):
+        """The log-probability of all tokens but the target: -inf at an NLL of 0, as where there is no target."""
+
+        name = "unlikely"
+        unit = "tokens"
+
+        def __call__(self, nll):
+            return -torch.log(-torch.expm1(-nll))
+
+    return {"unlikely": Unlikely, "capped": Capped, "brier": Brier, "power": Power}
 
 
 def images(n=16):
@@ -224,6 +234,19 @@ def test_an_objective_of_ones_own_on_tokens(make_trainer, random_rows, noise, ow
     assert claims["objective"] == own[name]().to_dict()
     with pytest.raises(ValueError, match="was trained with loss = |was trained with error_rate = "):
         make_trainer(rows, noise=noise).train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-1"))
+
+
+@pytest.mark.parametrize("fused_loss", [False, True])
+def test_what_is_said_where_there_is_no_target_does_not_count(make_trainer, random_rows, own, fused_loss):
+    """Rows of 16 and of 9 tokens: seven positions of every other row are padding, where this objective is infinite."""
+    trainer = make_trainer(random_rows(8, (16, 9)), noise=None, loss=own["unlikely"](), fused_loss=fused_loss)
+    batch = trainer.data_collator(random_rows(8, (16, 9))[:4])
+    loss, scored = trainer.compute_loss(trainer.model.train(), batch, return_outputs=True)
+    nll = scored["nll"][scored["nll"] > 0]
+    assert len(nll) == 2 * 15 + 2 * 8
+    torch.testing.assert_close(loss, -torch.log(-torch.expm1(-nll)).mean())
+    loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in trainer.model.parameters())
 
 
 def test_logits_and_a_fused_head_exclude_each_other(make_trainer, own):
