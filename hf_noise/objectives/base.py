@@ -48,7 +48,9 @@ class Bound:
     Attributes:
         source: of the rate or matrix that it corrects by: "none" where it corrects by none.
         module: a torch module with parameters of its own that are learned beside the model, None for none. It is saved
-            under `module_name`, and learns `learning_rate` times as fast as the model.
+            in checkpoints, and learns `learning_rate` times as fast as the model.
+        module_name: what it is saved under; it has to begin with "hf_noise_", by which trainers tell it from the
+            weights of the model.
     """
 
     source: str = "none"

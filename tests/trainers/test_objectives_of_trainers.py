@@ -27,6 +27,7 @@ from hf_noise.objectives import (
     VolumePlan,
     objective_from_dict,
 )
+from hf_noise.objectives.base import Bound
 from hf_noise.trainers import EDMTrainer, ImageClassifierTrainer, TimeClassifierTrainer
 from hf_noise.trainers.images import DeviceImages
 from hf_noise.trainers.levels import NoiseLevels
@@ -86,7 +87,42 @@ def own(monkeypatch):
         def __call__(self, nll):
             return -torch.log(-torch.expm1(-nll))
 
-    return {"unlikely": Unlikely, "capped": Capped, "brier": Brier, "power": Power}
+    class Scale(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(0.5))
+
+    class Scaled(Bound):
+        """In a run, with its own parameter."""
+
+        def __init__(self, module_name):
+            self.module, self.module_name = Scale(), module_name
+
+        def __call__(self, nll, *labels):
+            return nll.mean(-1) * self.module.weight if labels else nll * self.module.weight
+
+    @dataclass(frozen=True)
+    class Learned(Objective):
+        """The likelihood times a parameter of its own."""
+
+        module_name: str = "hf_noise_scale"
+
+        name = "learned"
+        unit = "tokens"
+        learns = "loss='learned'"
+
+        def bound(self, run):
+            return Scaled(self.module_name)
+
+    @dataclass(frozen=True)
+    class LearnedOfLabels(Learned):
+        """The same on labels."""
+
+        name = "learned"
+        unit = "labels"
+
+    return {"learned": Learned, "learned_of_labels": LearnedOfLabels, "unlikely": Unlikely, "capped": Capped,
+            "brier": Brier, "power": Power}  # fmt: skip
 
 
 def images(n=16):
@@ -247,6 +283,23 @@ def test_what_is_said_where_there_is_no_target_does_not_count(make_trainer, rand
     torch.testing.assert_close(loss, -torch.log(-torch.expm1(-nll)).mean())
     loss.backward()
     assert all(parameter.grad.isfinite().all() for parameter in trainer.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["scale", "hf_noise_a.b", "", "transformer"])
+def test_what_would_be_lost_in_checkpoints_is_refused(make_trainer, make, random_rows, own, name):
+    with pytest.raises(ValueError, match=f"Learned learns .* as module_name='{name}', which checkpoints"):
+        make_trainer(random_rows(8), noise=None, loss=own["learned"](name))
+    with pytest.raises(ValueError, match="and ImageClassifierTrainer fits none beside its model"):
+        make(ImageClassifierTrainer, loss=own["learned_of_labels"]())
+
+
+def test_what_an_objective_of_ones_own_learns_is_in_its_checkpoints(make_trainer, random_rows, own, tmp_path):
+    settings = {"noise": None, "loss": own["learned"](), "save_strategy": "steps", "save_steps": 1}
+    whole = make_trainer(random_rows(8), **settings)
+    whole.train()
+    again = make_trainer(random_rows(8), **settings)
+    again.train(str(tmp_path / "run" / "checkpoint-1"))
+    assert again.learned.weight.item() == whole.learned.weight.item() != 0.5
 
 
 def test_logits_and_a_fused_head_exclude_each_other(make_trainer, own):
