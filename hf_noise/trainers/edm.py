@@ -174,8 +174,6 @@ class EDMTrainer(ImageLabelTrainer):
         named = dict(self.model.named_parameters())
         return [named[name] for name in self.names]
 
-    _published = published_parameters  # its name before
-
     def loss_record(self) -> dict[str, Any]:
         record = super().loss_record()
         if self.classifier is not None:
