@@ -177,7 +177,7 @@ def _of_integers(values: Mapping[str, pa.ChunkedArray], where: str, usual: int |
     if missing.size:
         raise CorpusError(
             f"{where} holds labels from {there[0]} to {there[-1]}, but no {missing[0]}: integers without names are "
-            "0, 1, 2, ... without a gap; number them anew, write them as words, or give num_classes="
+            "0, 1, 2, ... without a gap; number them anew, or write them as words"
         )
     return _several(Classes(there.size, tuple(map(str, there.tolist()))), where)
 

@@ -6,14 +6,20 @@ from collections.abc import Sequence
 
 from hf_noise.reports.record import RunRecord
 
-__all__ = ["LABEL", "has_more_compute", "with_most_compute"]
+__all__ = ["LABEL", "compute_of", "has_more_compute", "with_most_compute"]
 
 LABEL = "no noise, compute of the noisiest"
 
 
 def has_more_compute(record: RunRecord) -> bool:
-    """Whether a run without noise got more steps or larger batches than the study's own without noise."""
-    return record.noise.get("error_rate") == 0 and record.budget.get("exposure", 1.0) > 1.001
+    """Whether a run without noise got the steps and batch of a noisy one instead of its own."""
+    budget = record.budget
+    return record.noise.get("error_rate") == 0 and ("compute_of" in budget or budget.get("exposure", 1.0) > 1.001)
+
+
+def compute_of(record: RunRecord) -> float:
+    """The ratio whose steps and batch such a run got."""
+    return record.budget.get("compute_of", record.budget["exposure"] - 1)
 
 
 def with_most_compute(records: Sequence[RunRecord]) -> list[RunRecord]:

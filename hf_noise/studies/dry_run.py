@@ -14,59 +14,69 @@ import torch
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
-from hf_noise.noise.schedule import Plan
 from hf_noise.studies.engine import Job, world_of
-from hf_noise.studies.launch import bytes_needed
+from hf_noise.studies.launch import bytes_needed, check_disk
 from hf_noise.studies.study import Study
 
 __all__ = ["look"]
 
 WARM_UP, TIMED = 2, 5
+LONGEST = 8.0  # seconds, after which two steps have to do
 # On a processor, a step of more weights takes longer than a dry run should.
 LARGEST_ON_CPU = 50_000_000
 
 
-def look(study: Study, settings: Any, runs: Sequence[Any], plans: Sequence[Plan], rows: int | None) -> None:
+def look(study: Study, settings: Any) -> None:
     """Print settings with their real values, steps and noise of each run; then the data, time and disk.
 
-    What cannot be read is refused as it would be by a run, after the part that needs no data.
+    What cannot be read is refused as it would be by a run. Data on the Hub are not downloaded; steps that depend on the
+    number of their rows are then not told either.
     """
-    print(json.dumps(asdict(settings), indent=2))
-    for run, plan in zip(runs, plans):
-        # The rate of human labels stands in the data.
-        rate = "that of the labels" if run.ratio is None else f"{plan.error_rate:.4f}"
-        exposure = "1 - e" if run.ratio is None else f"{plan.exposure:.3f}"
-        print(f"{run.name}: e = {rate}, {plan.steps:,} steps x {plan.batch_size} "
-              f"{study.derived(settings, plan, rows)}, clean exposure {exposure}", flush=True)  # fmt: skip
-    if (name := study.elsewhere(settings)) is not None:
-        print(f"data: {name} on the Hub, which a run downloads; a dry run looks at data on this machine (--source)")
+    print(json.dumps(asdict(settings), indent=2), flush=True)
+    elsewhere = study.elsewhere(settings)
+    if elsewhere is None or study.knows_rows(settings):
+        runs, plans, rows = study.planned(settings)
+        for run, plan in zip(runs, plans):
+            # The rate of human labels stands in the data.
+            rate = "that of the labels" if run.ratio is None else f"{plan.error_rate:.4f}"
+            exposure = "1 - e" if run.ratio is None else f"{plan.exposure:.3f}"
+            print(f"{run.name}: e = {rate}, {plan.steps:,} steps x {plan.batch_size} "
+                  f"{study.derived(settings, plan, rows)}, clean exposure {exposure}", flush=True)  # fmt: skip
+    if elsewhere is not None:
+        print(f"data: {elsewhere} on the Hub, which a run downloads; a dry run looks at data of this machine")
         return
     with tempfile.TemporaryDirectory(prefix="hf_noise-dry-run-") as folder:
         args = world_of(replace(settings, output=folder))
         data = study.work.load(settings, args, runs, is_trial=True)
         for line in study.work.describe(settings, data):
             print(line)
-        for line in costs(study, settings, runs, plans, data, Path(folder)):
+        jobs = [Job(study, settings, run, plan, Path(folder) / run.name, data, run.name, is_trial=True)
+                for run, plan in zip(runs, plans)]  # fmt: skip
+        # What runs need first is trained first, once.
+        helpers = {job.folder.name: job for one in jobs for job in study.work.helpers(one)}
+        for line in costs([*helpers.values(), *jobs], settings.output):
             print(line)
 
 
-def costs(
-    study: Study, settings: Any, runs: Sequence[Any], plans: Sequence[Plan], data: Any, folder: Path
-) -> list[str]:
-    """Time and disk of all runs, from a few steps of one of each kind of loss."""
+def costs(jobs: Sequence[Job], output: str) -> list[str]:
+    """Time and disk of all runs, from a few steps of one of each kind of network and loss.
+
+    Raises OSError: the disk is too small for the checkpoints of one run.
+    """
     seconds, needed, timed = 0.0, 0, {}
-    for run, plan in zip(runs, plans):
-        kind = (getattr(run, "loss", None), getattr(run, "transition", None), run.ratio == 0, plan.batch_size)
+    for job in jobs:
+        run = job.run
+        kind = (job.study.package, getattr(run, "loss", None), getattr(run, "transition", None), run.ratio == 0,
+                job.plan.batch_size)  # fmt: skip
         if kind not in timed:
-            short = replace(plan, steps=WARM_UP + TIMED)
-            job = Job(study, settings, run, short, folder / run.name, data, run.name, is_trial=True)
-            trainer = job.build()
+            trainer = replace(job, plan=replace(job.plan, steps=WARM_UP + TIMED)).build()
             weights = sum(p.numel() for p in trainer.model.parameters())
-            timed[kind] = (time_of_step(trainer, weights), bytes_needed(weights, study.copies))
+            check_disk(output, weights, job.study.copies)
+            timed[kind] = (time_of_step(trainer, weights), bytes_needed(weights, job.study.copies))
         step, size = timed[kind]
-        seconds = None if step is None or seconds is None else seconds + step * plan.steps
+        seconds = None if step is None or seconds is None else seconds + step * job.plan.steps
         needed += size
-    disk = f"disk: at most {needed / 2**30:.2f} GiB in {settings.output}, checkpoints included"
+    disk = f"disk: at most {needed / 2**30:.2f} GiB in {output}, checkpoints included"
     if seconds is None:
         return [f"time: not measured, {weights / 1e6:.0f} M weights are too many for this processor; try it where it "
                 "will be trained", disk]  # fmt: skip
@@ -81,19 +91,22 @@ def time_of_step(trainer: Trainer, weights: int) -> float | None:
     clock, trainer.args.save_strategy = _Clock(), SaveStrategy.NO
     trainer.add_callback(clock)
     trainer.train()
-    return (clock.ends[-1] - clock.ends[WARM_UP - 1]) / (len(clock.ends) - WARM_UP)
+    first = min(WARM_UP, len(clock.ends) - 1)
+    return (clock.ends[-1] - clock.ends[first - 1]) / (len(clock.ends) - first)
 
 
 class _Clock(TrainerCallback):
     """Looks at the clock at the end of each step."""
 
     def __init__(self):
-        self.ends: list[float] = []
+        self.begin, self.ends = time.perf_counter(), []
 
     def on_step_end(self, args, state, control, **kwargs):
         if args.device.type == "cuda":
             torch.cuda.synchronize(args.device)
         self.ends.append(time.perf_counter())
+        if len(self.ends) > 1 and self.ends[-1] - self.begin > LONGEST:
+            control.should_training_stop = True
 
 
 def in_words(seconds: float) -> str:

@@ -80,14 +80,16 @@ class Job:
     def build(self) -> Trainer:
         """The trainer, with a bar that carries the figures of the log. Raises OSError: the disk is too small for it."""
         trainer = self.study.work.build(self)
-        check_disk(self.folder, sum(p.numel() for p in trainer.model.parameters()), self.study.copies)
         trainer.remove_callback(ProgressCallback)
         if not self.is_trial:
+            check_disk(self.folder, sum(p.numel() for p in trainer.model.parameters()), self.study.copies)
             trainer.add_callback(FigureProgress(self.title))
         return trainer
 
-    def write(self, parts: Mapping[str, Any]) -> None:
+    def write(self, parts: dict[str, Any]) -> None:
         """Card and record; the record comes last, because a folder that has one counts as finished."""
+        if (compute_of := getattr(self.run, "compute_of", None)) is not None:
+            parts["budget"]["compute_of"] = compute_of
         record = RunRecord(
             name=self.folder.name, task=self.study.task, recipe=self.study.recipe, seed=self.run.seed,
             settings=asdict(self.settings), wall_seconds=time.perf_counter() - self.started, **parts,
@@ -159,6 +161,7 @@ def world_of(settings: Any) -> TrainingArguments:
 def identity(settings: Any, run: Any) -> dict[str, Any]:
     """All that the result of a run depends on, with the run's own values; without noise every plan is the same."""
     ignored = {one.name for one in fields(settings) if not one.metadata["in_result"]} | {*getattr(run, "ignores", ())}
+    ignored |= {one.name for one in fields(settings) if one.metadata["is_later"] and not getattr(settings, one.name)}
     kept = {name: value for name, value in asdict(settings).items() if name not in ignored}
     is_plain = run.ratio == 0 and getattr(run, "compute_of", None) is None
     return kept | asdict(run) | ({"plan": "any"} if is_plain else {})

@@ -13,7 +13,9 @@ from hf_noise.studies.ranges import Count, DataName, Name, NotNegative, Positive
 from hf_noise.studies.reading import is_elsewhere, source_of
 from hf_noise.studies.settings import SettingError, TrainingSettings, setting
 
-__all__ = ["DataSettings", "ImageSettings", "check_rates", "drawn_noise", "elsewhere", "shared", "train_rows_of"]
+__all__ = [
+    "DataSettings", "ImageSettings", "check_rates", "drawn_noise", "elsewhere", "knows_rows", "shared", "train_rows_of",
+]  # fmt: skip
 
 # Classes and training images of data sets, which need not be read to know them.
 KNOWN_CLASSES = {
@@ -47,7 +49,9 @@ class DataSettings:
     image_size: Count | None = setting(
         None, "pixels; smaller images are padded with zeros, or resized with --resize", group="data"
     )
-    resize: bool = setting(False, "resize images to --image_size, the middle of longer ones", group="data")
+    resize: bool = setting(
+        False, "resize images to --image_size, the middle of longer ones", group="data", is_later=True
+    )
 
     def check_data(self) -> None:
         """Raises SettingError: there is nothing to read, or a setting is of other data."""
@@ -100,7 +104,7 @@ class ImageSettings(DataSettings, TrainingSettings):
     )
     redraw: str = setting("epoch", "draw wrong labels anew", group="noise and loss", choices=["epoch", "never"])
     allow_adversarial: bool = setting(False, "accept e above (C - 1)/C", group="noise and loss")
-    epochs: Positive = setting(None, "passes over the training images without noise")
+    epochs: Positive = setting(None, "passes over the training images without noise, of whole batches each")
     flip: bool | None = setting(None, "mirror half of the images; if not set, those of CIFAR and ImageNet")
 
     def human_options(self) -> dict[str, Any]:
@@ -148,13 +152,23 @@ def elsewhere(settings: DataSettings) -> str | None:
     return settings.source if is_elsewhere(settings.source) else None
 
 
-def train_rows_of(settings: DataSettings) -> int:
-    """Number of training images, without reading any where it is known."""
+def known_rows(settings: DataSettings) -> int | None:
+    """Number of training images, None where they have to be read to know it."""
     known = KNOWN_ROWS.get(settings.data) if settings.source is None else None
     if settings.data == CHOSEN_CLASSES and settings.classes != KNOWN_CLASSES[CHOSEN_CLASSES]:
         known = None
-    if settings.train_rows or known:
-        return settings.train_rows or known
+    return settings.train_rows or known
+
+
+def knows_rows(settings: DataSettings) -> bool:
+    """Whether no image has to be read to know how many there are."""
+    return known_rows(settings) is not None
+
+
+def train_rows_of(settings: DataSettings) -> int:
+    """Number of training images, without reading any where it is known."""
+    if (known := known_rows(settings)) is not None:
+        return known
     from hf_noise.studies.images import ImageData  # which loads torch
 
     return len(ImageData.read(settings)[0])

@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 
 import hf_noise
 from hf_noise.data.held_rows import split_of
+from hf_noise.data.hook import builder_class
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.studies.image_settings import drawn_noise
 from hf_noise.trainers.base import noise_of as noise_in_rows
@@ -40,6 +41,7 @@ class ImageData:
     train_rows: int
     train_images: DeviceImages | None
     test: DeviceImages | WorkerImages
+    is_square: bool = True
     human: dict[str, Dataset] = field(default_factory=dict)
 
     @staticmethod
@@ -56,10 +58,10 @@ class ImageData:
     def load(cls, settings, args: TrainingArguments) -> ImageData:
         with args.main_process_first(desc="data"):
             train, test = cls.read(settings)
-        channels, size = look_at(train, settings)
+        channels, size, is_square = look_at([train, test], settings)
         common = {
             "settings": settings, "device": args.device, "classes": train.features["label"].names,
-            "num_channels": channels, "image_size": size, "train_rows": len(train),
+            "num_channels": channels, "image_size": size, "is_square": is_square, "train_rows": len(train),
             "source": settings.source or load_dataset_builder(settings.data, r=0.0).config.source,
         }  # fmt: skip
         if not settings.on_device:
@@ -118,22 +120,30 @@ class ImageData:
         )  # fmt: skip
 
 
-def look_at(rows: Dataset, settings: Any) -> tuple[int, int]:
-    """Channels and pixels of the images: 1 channel if they are grey, else 3.
+def look_at(splits: Sequence[Dataset], settings: Any) -> tuple[int, int, bool]:
+    """Channels of the images, 1 if they are grey, else 3; pixels of a side; and whether they are square as they are.
 
     Of a user's own images all are looked at, of known data sets the first.
 
     Raises ValueError: images of several sizes are to be kept as they are.
     """
-    images = rows["image"] if settings.source is not None else rows[:1]["image"]
+    of_all = settings.source is not None
+    images = (image for rows in splits for image in (rows["image"] if of_all else rows[:1]["image"]))
     modes, sizes = zip(*((image.mode, image.size) for image in images))
     largest, smallest = max(map(max, sizes)), min(map(min, sizes))
+    is_square = all(width == height for width, height in sizes)
+    if settings.on_device and settings.image_size is not None and largest > settings.image_size and not settings.resize:
+        raise ValueError(
+            f"images of {settings.source or settings.data} have up to {largest} pixels on a side, and "
+            f"image_size={settings.image_size} only pads smaller ones; bring them to it with resize=True"
+        )
     if len(set(sizes)) > 1 and not settings.resize and settings.on_device:
         raise ValueError(
             f"images of {settings.source} have {len(set(sizes))} sizes, sides of {smallest} to {largest} pixels; bring "
             f"them to one with resize=True and image_size={settings.image_size or smallest}"
         )
-    return 1 if settings.on_device and all(mode in GREY for mode in modes) else 3, settings.image_size or largest
+    channels = 1 if settings.on_device and all(mode in GREY for mode in modes) else 3
+    return channels, settings.image_size or largest, is_square
 
 
 def part_of(rows: Dataset, wanted: int | None, flag: str, labels: str = "label") -> Dataset:
@@ -171,6 +181,14 @@ def transform_of(size: int, settings, *, train: bool):
 def load_images(settings: Any, args: TrainingArguments, runs: Sequence[Any]) -> ImageData:
     """The images; refuses now what cannot be of the noise of any run, and not when others have been trained."""
     data = ImageData.load(settings, args)
+    config = builder_class(settings.data).BUILDER_CONFIG_CLASS
+    known, size = getattr(config, "CLASS_NAMES", None), getattr(config, "NUM_CLASSES", None)
+    is_other = list(known) != data.classes if known else len(data.classes) != size
+    if is_other and any(run.protocol == "pairs" for run in runs):
+        raise ValueError(
+            f"--protocol pairs relies on the {', '.join(known) if known else size} classes of {settings.data} in their "
+            f"order, those of {data.source} are {', '.join(data.classes[:10])}; choose another protocol"
+        )
     for run in runs:
         noise_of(run, data, data.labelled(run.protocol) if run.ratio is None else None)
     return data
@@ -181,17 +199,23 @@ def noise_of(run: Any, data: ImageData, rows: Any) -> LabelFlips | HumanLabels:
     return noise_in_rows(rows) if run.ratio is None else drawn_noise(run, data.settings, len(data.classes))
 
 
+def _counts(rows: DeviceImages, classes: int) -> list[int]:
+    return torch.bincount(rows.columns["labels"], minlength=classes).tolist()
+
+
 def describe_images(data: ImageData) -> list[str]:
     """What the data are, for a dry run."""
     images = data.train_images
     counts = "" if images is None else ", " + ", ".join(
-        f"{name}: {n:,}" for name, n in zip(data.classes, torch.bincount(images.columns["labels"]).tolist())
+        f"{name}: {n:,} + {of_test:,}" for name, n, of_test in zip(
+            data.classes, _counts(images, len(data.classes)), _counts(data.test, len(data.classes))
+        )
     )
     shape = f"{data.image_size} x {data.image_size} pixels, {data.num_channels} channel{'s'[: data.num_channels > 1]}"
     rows = data.test if images is None else images
     label = int(rows[0]["labels"])
     return [
         f"{data.train_rows:,} images to train on, {len(data.test):,} to test on, of {data.source}: {shape}",
-        f"{len(data.classes)} classes{counts}" if len(data.classes) <= 20 else f"{len(data.classes)} classes",
+        f"{len(data.classes)} classes{counts if len(data.classes) <= 20 else ''}",
         f"first image: {tuple(rows[0]['pixel_values'].shape)}, class {label} ({data.classes[label]})",
     ]

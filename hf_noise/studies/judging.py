@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,25 @@ def trained_judge(settings: Settings, data: ImageData) -> str:
     return str(Path(settings.output) / run.name)
 
 
+def check_rows(name: str, data: ImageData) -> None:
+    """Refuse a judge that was trained on images which are held out here, by what its record says. Raises ValueError."""
+    record = Path(name) / "record.json"
+    if not record.is_file():
+        return
+    theirs = RunRecord.from_json(record.read_text(encoding="utf-8")).settings
+    ours = asdict(data.settings)
+    names = ("data", "source", "test_source", "test_fraction")
+    told = {one: (theirs.get(one), ours.get(one)) for one in names}
+    if all(one == other for one, other in (told["data"], told["source"])) and (
+        odd := [one for one in names if told[one][0] != told[one][1]]
+    ):
+        theirs, ours = told[odd[0]]
+        raise ValueError(
+            f"the judge {name} was trained with --{odd[0]} {theirs}, this run has {ours}: it has seen images that are "
+            "held out here, and would look better than it is; use the same, or leave --judge out"
+        )
+
+
 def load_judge(name: str, data: ImageData, device: torch.device) -> Extractor:
     """The judge as an extractor; safetensors only, all weights or none, and no code of its repository is run.
 
@@ -51,6 +70,7 @@ def load_judge(name: str, data: ImageData, device: torch.device) -> Extractor:
             data have.
     """
     name = find_judge(name)
+    check_rows(name, data)
     with reading("the judge", name):
         check_kind(name)
         # False, because None asks at the terminal whether to run what the repository brings.

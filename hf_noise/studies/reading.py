@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,12 +64,16 @@ def source_of(text: str | None) -> Any:
 
 
 def is_elsewhere(source: Any) -> bool:
-    """Whether a source of data is neither embedded nor a file, folder or glob of this machine, so of the Hub."""
+    """Whether a source of data is neither embedded nor a file, folder or glob of this machine, so of the Hub.
+
+    Raises FileNotFoundError or what `local_files` does: it is neither here nor can be a name on the Hub.
+    """
+    from hf_noise.data.local_files import local_files  # which loads `datasets`
+
     source = source_of(source) if isinstance(source, str) else source
     if not isinstance(source, str):
         return isinstance(source, Mapping) and any(map(is_elsewhere, source.values()))
-    local = os.path.exists(os.path.expanduser(source)) or any(letter in source for letter in "*?[")
-    return not (local or source.startswith("embedded/"))
+    return not (source.startswith("embedded/") or local_files(source))
 
 
 def may_be_read(name: str) -> bool:

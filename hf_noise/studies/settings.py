@@ -39,6 +39,7 @@ def setting(
     group: str = "training",
     choices: Sequence[Any] | None = None,
     in_result: bool = True,
+    is_later: bool = False,
 ) -> Any:
     """A field of settings.
 
@@ -49,9 +50,11 @@ def setting(
         choices: the values that it takes, all others if None.
         in_result: whether the result of a run depends on it as it stands here. It does not where a run has a value of
             its own (of a list, say), or where nothing in the result changes with it: a study goes on with another one.
+        is_later: a flag that folders of before do not know: their runs go on while it is not set.
     """
     assert group in GROUPS, group
-    told = {"help": help, "group": group, "in_result": in_result} | ({"choices": list(choices)} if choices else {})
+    told = {"help": help, "group": group, "in_result": in_result, "is_later": is_later}
+    told |= {"choices": list(choices)} if choices else {}
     if isinstance(default, list):
         return field(default_factory=default.copy, metadata=told)
     return field(default=default, metadata=told)
@@ -130,7 +133,7 @@ def parse(kind: type[Settings], argv: Sequence[str] | None, description: str) ->
     parser = parser_of(kind, description)
     FLAGS.update(one.name for one in fields(kind))
     if kind.scales:
-        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first = argparse.ArgumentParser(add_help=False)
         first.add_argument("--scale", default="demo")
         scale = first.parse_known_args(argv)[0].scale
         if scale in kind.scales:  # else the parser itself refuses it; `--help` shows what the scale has

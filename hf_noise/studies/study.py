@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
@@ -11,7 +12,9 @@ from typing import Any, Protocol
 from hf_noise.noise.schedule import Plan, Schedule
 from hf_noise.studies.settings import StudySettings, parse
 
-__all__ = ["Run", "Study", "planned", "steps_of"]
+__all__ = ["Run", "Study", "most_compute", "planned", "steps_of"]
+
+_MANY = 10_000  # steps by which compute is compared, so that rounding does not count
 
 
 class Run(Protocol):
@@ -39,6 +42,7 @@ class Study:
       runs would refuse, and trains nothing in a trial,
     - `describe(settings, data) -> lines`: what the data are, for a dry run,
     - `build(job) -> Trainer`: the trainer of one run,
+    - `helpers(job) -> jobs`: what is trained before it, beside what the settings list,
     - `finish(job, trainer) -> parts`: measures, on all processes; what the record says, see `RunRecord`,
 
     and `report` has `show(records, settings, runs) -> str`, the table, which draws the figure too.
@@ -55,6 +59,8 @@ class Study:
     plan: Callable[[Any, Any, int | None], Plan]
     #: The number of training rows, without reading any where it is known; None where no plan depends on it.
     rows: Callable[[Any], int | None] = lambda settings: None
+    #: Whether that number, or the plans without it, are known before any data are read.
+    knows_rows: Callable[[Any], bool] = lambda settings: True
     #: Name of the data on the Hub, None where they are on this machine; only a run downloads.
     elsewhere: Callable[[Any], str | None] = lambda settings: None
     #: What follows from a plan, in words, from settings, plan and rows.
@@ -82,12 +88,12 @@ class Study:
     def main(self, argv: Sequence[str] | None = None) -> None:
         """The study as a command: its settings, then a look at what they mean, or the runs and their table."""
         settings = self.parse(argv)
-        runs, plans, rows = self.planned(settings)
         if settings.dry_run:
             from hf_noise.studies.dry_run import look
 
-            look(self, settings, runs, plans, rows)
+            look(self, settings)
             return
+        runs, plans, _ = self.planned(settings)
         from hf_noise.reports.record import RunRecord, read_records
         from hf_noise.studies.engine import train
 
@@ -100,6 +106,17 @@ class Study:
 def steps_of(epochs: float, rows: int, batch_size: int) -> int:
     """Optimiser steps of so many passes over the rows."""
     return max(1, round(epochs * rows / batch_size))
+
+
+def most_compute(schedule: Schedule, ratios: Iterable[float], batch_size: int) -> float | None:
+    """The ratio whose run takes most, None if none takes more than the run without noise."""
+    found = {0.0: 1.0}
+    for ratio in ratios:
+        with suppress(ValueError):  # a ratio that the schedule does not know is refused with its own run
+            plan = schedule.plan(ratio, steps=_MANY, batch_size=batch_size)
+            found[ratio] = plan.sequences / (_MANY * batch_size)
+    most = max(found, key=found.__getitem__)
+    return most if found[most] > 1.001 else None
 
 
 def planned(schedule: Schedule, run: Run, *, steps: int, batch_size: int) -> Plan:

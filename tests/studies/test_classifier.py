@@ -13,7 +13,7 @@ from datasets import Dataset
 from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 from printed import printed_by
-from transformers import AutoImageProcessor, AutoModelForImageClassification
+from transformers import AutoImageProcessor, AutoModelForImageClassification, TrainingArguments
 
 import hf_noise
 from hf_noise.noise import LabelFlips
@@ -242,3 +242,50 @@ def test_large_images_come_through_workers(tmp_path, pictures):
     assert record.data["channels"] == 3 and record.noise["realised"]["n"] == 80
     processor = AutoImageProcessor.from_pretrained(tmp_path / record.name)
     assert processor.crop_size["height"] == 32 and processor.do_center_crop
+
+
+def test_the_saved_processor_does_what_resizing_did(tmp_path):
+    """A picture that goes through it is what the network was tested on."""
+    draw = np.random.default_rng(0)
+    for label in ("wide", "tall"):
+        for i in range(20):
+            place = tmp_path / "pets" / label
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = draw.integers(0, 256, (18 + i % 5, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / f"{i}.png")
+    own = ["--data", "hf_noise/noisy", "--source", tmp_path / "pets", "--test_fraction", "0.4", "--image_size", "12"]
+    flags = ["--batch_size", "8", "--epochs", "1", "--ratio", "0", "--protocol", "symmetric", "--loss", "nll"]
+    main("--output", tmp_path / "out", *own, "--resize", *flags)
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "out" / "r0-seed0")
+    flags = [str(flag) for flag in (*own, "--resize")]
+    settings = classifier_noise.STUDY.parse(flags)
+    data = ImageData.load(settings, TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none"))
+    for i, row in enumerate(ImageData.read(settings)[1]):
+        seen = processor(row["image"], return_tensors="pt")["pixel_values"][0]
+        assert seen.shape == (3, 12, 12)
+        assert (seen - data.test[i]["pixel_values"]).abs().mean() < 0.1
+
+
+def test_pairs_are_of_known_classes(tmp_path):
+    for label in "qrstuvwxyz":
+        for i in range(4):
+            place = tmp_path / "ten" / "train" / label
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8, 3), 20 * i, dtype=np.uint8)).save(place / f"{i}.png")
+    own = ["--source", tmp_path / "ten", "--test_fraction", "0.3", "--protocol", "pairs", "--ratio", "1"]
+    with pytest.raises(ValueError, match="--protocol pairs relies on the airplane, automobile"):
+        main("--output", tmp_path / "out", *own, "--batch_size", "8")
+
+
+def test_several_sizes_and_too_large_ones_are_told_with_flags(tmp_path):
+    for label in "ab":
+        for i in range(8):
+            place = tmp_path / "own" / label
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8 + i % 2, 9), 20 * i, dtype=np.uint8)).save(place / f"{i}.png")
+    own = ["--data", "hf_noise/noisy", "--source", tmp_path / "own", "--test_fraction", "0.3"]
+    own += ["--output", tmp_path / "x"]
+    with pytest.raises(ValueError, match=r"have 2 sizes, sides of 8 to 9 pixels; bring them to one with resize=True"):
+        main(*own, "--batch_size", "4")
+    with pytest.raises(ValueError, match=r"up to 9 pixels on a side, and image_size=6 only pads smaller ones"):
+        main(*own, "--batch_size", "4", "--image_size", "6")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import namedtuple
 
 import numpy as np
 import pytest
 from PIL import Image
 from printed import printed_by
+from transformers import TrainingArguments
 
 from hf_noise.studies.classifier import study as classifier
 from hf_noise.studies.diffusion import study as diffusion
 from hf_noise.studies.dry_run import in_words
+from hf_noise.studies.engine import Job
 from hf_noise.studies.language import study as language
 from hf_noise.studies.time_classifier import study as time_classifier
 
@@ -46,6 +49,36 @@ def test_data_on_the_hub_are_not_downloaded_by_a_look():
     printed = printed_by(language.main, "--scale", "paper", "--model", "gpt2-large", "--dry_run")
     assert "data: Skylion007/openwebtext on the Hub, which a run downloads" in printed
     assert "time:" not in printed
+
+
+def test_what_is_neither_here_nor_on_the_hub_is_refused(tmp_path):
+    for source in ("nothing/here.txt", '{"train": "nothing.txt", "validation": "nothing.txt"}'):
+        with pytest.raises(FileNotFoundError, match="there is no file or folder"):
+            printed_by(language.main, "--source", source, "--dry_run")
+    own = ["--data", "hf_noise/noisy", "--source", "someone/pets", "--dry_run"]
+    assert "data: someone/pets on the Hub, which a run downloads" in printed_by(classifier.main, *own)
+
+
+def test_the_disk_is_that_of_the_output(tmp_path, monkeypatch):
+    free = namedtuple("free", "total used free")
+    looked = []
+    monkeypatch.setattr("shutil.disk_usage", lambda path: looked.append(path) or free(9, 8, 1))
+    flags = ["--ratio", "1", "--transition", "known", *SMALL, "--output", tmp_path / "there" / "it", "--dry_run"]
+    with pytest.raises(OSError, match="GiB, the disk of .*there/it has 0.0 GiB free"):
+        printed_by(time_classifier.main, *flags)
+    assert set(looked) == {tmp_path}
+
+
+def test_what_is_trained_first_counts(tmp_path):
+    """Judge and classifier of a diffusion study, and the plain classifier of anchor points."""
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    settings = diffusion.STUDY.parse(["--ratio", "0", "1", *SMALL, "--output", str(tmp_path)])
+    runs, plans, _ = diffusion.STUDY.planned(settings)
+    data = diffusion.STUDY.work.load(settings, args, runs, is_trial=True)
+    jobs = [Job(diffusion.STUDY, settings, run, plan, tmp_path / run.name, data, "", True)
+            for run, plan in zip(runs, plans)]  # fmt: skip
+    names = [[helper.folder.name for helper in diffusion.STUDY.work.helpers(job)] for job in jobs]
+    assert names[0] == ["judge"] and names[-1] == ["judge", "classifier-r1-symmetric-seed0"]
 
 
 def test_what_a_run_would_refuse_a_dry_run_refuses(tmp_path):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
 import hf_noise
 from hf_noise.data.embedded import docs_text
+from hf_noise.objectives.base import _OBJECTIVES, Objective
 from hf_noise.reports.record import read_records
 from hf_noise.studies.language import study as gpt2_noise
 from hf_noise.studies.language.run import Data
@@ -245,3 +247,29 @@ def test_the_column_of_text_and_the_share_held_out_are_flags(tmp_path, capsys):
         with pytest.raises(SystemExit):
             gpt2_noise.STUDY.parse([*own, *flags])
         assert message in capsys.readouterr().err
+
+
+def test_a_loss_of_one_s_own_goes_all_the_way(tmp_path):
+    """Training, measurements, record, card and table; p(clean) is not told of a loss that says nothing of it."""
+
+    @dataclass(frozen=True)
+    class Halved(Objective):
+        """Half of the negative log-likelihood."""
+
+        name = "halved_in_a_test"
+        unit = "tokens"
+
+        def __call__(self, nll):
+            return nll / 2
+
+    tiny = ["--steps", "2", "--batch_size", "4", "--block_size", "16", "--tokenizer", "embedded:300"]
+    tiny += ["--score_rows", "16"]
+    try:
+        printed = main("--output", tmp_path, *tiny, "--ratio", "0.5", "--corrected", "--loss", Halved.name)
+        (record,) = read_records(tmp_path / f"r0.5-{Halved.name}-steps-seed0" / "record.json")
+        assert record.loss["name"] == Halved.name and Halved.name in printed
+        assert record.metrics["validation_nll"]["n"] > 0 and "audit_auroc" not in record.metrics
+        with pytest.raises(SystemExit):
+            main("--output", tmp_path, *tiny, "--ratio", "0.5", "--corrected", "--loss", Halved.name, "--audit")
+    finally:
+        _OBJECTIVES.pop(("tokens", Halved.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -179,21 +180,27 @@ def with_compute(one, exposure):
     return RunRecord.from_dict(told | {"name": name, "budget": one.budget | {"exposure": exposure}})
 
 
-def test_runs_without_noise_and_more_compute_are_lines_of_their_own_and_close_no_gap(study, with_more):
+def test_runs_without_noise_and_more_compute_are_lines_of_their_own_and_what_gaps_are_told_against(with_more):
     every = lines(with_more)
     found = {(line.method, line.plan): line.nll for line in every}
     assert found["clean", "any"] == (3.9, 4.1)
     assert found["clean_compute", "steps"] == (3.7, 3.9) and found["clean_compute", "batch"] == (3.5,)
-    before = {(line.method, line.plan): gap_closed(lines(study), line) for line in lines(study)}
-    after = {(line.method, line.plan): gap_closed(every, line) for line in every}
-    assert after == before | {("clean_compute", "steps"): None, ("clean_compute", "batch"): None}
+    gaps = {(line.method, line.plan): gap_closed(every, line) for line in every}
+    # Plain loses 5.0 - 3.8 with twice the steps, and 6.0 - 3.5 with larger batches.
+    assert gaps == {
+        ("clean", "any"): None, ("clean_compute", "steps"): None, ("clean_compute", "batch"): None,
+        ("plain", "steps"): None, ("plain", "batch"): None, ("posthoc", "steps"): pytest.approx(0.3 / 1.2),
+        ("known", "steps"): pytest.approx(0.8 / 1.2), ("known", "batch"): pytest.approx(2.4 / 2.5),
+        ("low", "steps"): pytest.approx(0.5 / 1.2), ("high", "steps"): pytest.approx(0.4 / 1.2),
+    }  # fmt: skip
     rows = [cells(methods_table(with_more), row) for row in (3, 6)]
     assert [row[:4] for row in rows] == [
         ["no noise, compute of the noisiest", "0", "batch", "3.500"],
         ["no noise, compute of the noisiest", "0", "steps", "3.800"],
     ]  # fmt: skip
-    # Without the study's own clean runs there is nothing that a gap could be measured from.
-    assert not any("%" in line for line in methods_table(with_more[2:]).splitlines())
+    # Of another ratio it says nothing, and without the study's own clean runs there is nothing to measure from then.
+    others = [record(1.0, nll=5.0), record(1.0, "corrected", "known", nll=4.5), *with_more[-3:]]
+    assert "%" not in methods_table(others)
 
 
 def test_of_two_noisiest_runs_that_were_made_up_for_the_noisier_counts(with_more):
@@ -233,3 +240,16 @@ def test_another_loss_is_a_method_under_its_name(study, tmp_path, monkeypatch):
 def test_a_loss_that_nobody_knows_is_refused(study):
     with pytest.raises(ValueError, match="loss.name = 'unheard', which must be one of .*nll"):
         methods_table([*study, record(loss="unheard")])
+
+
+def test_a_gap_is_told_against_equal_compute_where_there_is_such_a_run():
+    """Clean 4.0 with the study's own steps and 3.0 with those of r = 1: of 2.0 that plain loses, 1.0 is won back."""
+    more = record(0.0, nll=3.0)
+    more = dataclasses.replace(more, name="more", budget=more.budget | {"exposure": 2.0, "compute_of": 1.0})
+    runs = [record(0.0, nll=4.0), more, record(1.0, nll=5.0), record(1.0, "corrected", "known", nll=4.0),
+            record(0.5, nll=5.0), record(0.5, "corrected", "known", nll=4.5)]  # fmt: skip
+    every = lines(runs)
+    closed = {(line.method, line.ratio): gap_closed(every, line) for line in every}
+    assert closed["known", 1.0] == pytest.approx(0.5) and closed["known", 0.5] == pytest.approx(0.5)
+    assert "at r = 1 against the run without noise of the same compute" in lm_study.told_of_gaps(every)
+    assert lm_study.told_of_gaps(lines(runs[:1] + runs[2:])) == ""

@@ -76,6 +76,36 @@ def test_no_run_with_noise_gets_more_steps_than_all_without(study, flags):
     assert (clean == noisy) == (not flags)
 
 
+@pytest.mark.parametrize("reading", ["principle", "as_printed"])
+@pytest.mark.parametrize("classes", ["10", "100"])
+def test_more_compute_is_that_of_the_run_that_takes_most(classes, reading):
+    """In table 7 as it is printed that is not the noisiest one, and none may take more than the run without noise."""
+    flags = ["--scale", "imagenet", "--classes", classes, "--reading", reading, "--train_rows", "128000"]
+    settings = classifier.STUDY.parse(flags)
+    runs, plans, _ = classifier.STUDY.planned(settings)
+    base = next(plan for run, plan in zip(runs, plans) if run.ratio == 0 and run.compute_of is None)
+    noisy = max(plan.sequences for run, plan in zip(runs, plans) if run.ratio)
+    more = [plan.sequences for run, plan in zip(runs, plans) if run.compute_of is not None]
+    assert more == ([noisy] if noisy > 1.001 * base.sequences else [])
+
+
+def test_the_corrected_loss_by_name_is_at_all_ratios():
+    settings = language.STUDY.parse(["--ratio", "0", "0.3", "1", "--corrected", "1", "--loss", "corrected"])
+    corrected = [run.ratio for run in language.runs_of(settings) if run.loss == "corrected"]
+    assert corrected == [1.0, 0.3]
+
+
+def test_an_abbreviated_scale_is_that_scale():
+    assert diffusion.STUDY.parse(["--scal", "gpu"]) == diffusion.STUDY.parse(["--scale", "gpu"])
+
+
+def test_folders_of_before_a_flag_was_there_go_on():
+    settings = classifier.STUDY.parse(["--source", "mine", "--image_size", "8"])
+    run = classifier.runs_of(settings)[0]
+    assert "resize" not in identity(settings, run)
+    assert identity(replace(settings, resize=True), run)["resize"] is True
+
+
 def test_human_labels_get_what_the_run_without_noise_gets():
     run = classifier.Run(None, "human:worse", "nll", "budget", 0)
     plan = planned(plan_named("budget"), run, steps=10, batch_size=4)
@@ -136,6 +166,7 @@ def test_the_classifier_of_tdsm_follows_the_scale_of_its_study():
 
     usual = time_classifier.SCALES["demo"]["epochs"]
     assert epochs() == usual and epochs("--epochs", "2.6") == pytest.approx(usual / 10)
+    assert epochs("--scale", "gpu") == 60 and epochs("--scale", "gpu", "--epochs", "2") == pytest.approx(6)
     assert epochs("--epochs", "2.6", "--classifier_epochs", "7") == 7
     settings = diffusion.STUDY.parse(["--source", "mine", "--column", "kind", "--image_size", "16", "--resize"])
     theirs = classifier_of(settings, diffusion.Run(1.0, "cyclic", "tdsm", 3)), judge_of(settings)

@@ -66,7 +66,9 @@ class NoisyConfig(NoisyImagesConfig, NoisyTokensConfig):
         check_names(self, "column")
         check_sizes(self, vocab_size=31, num_classes=20)
         if self.source is None or self.column is None:
-            raise ValueError("say what to corrupt: source= (a file, a folder or a data set on the Hub) and column=")
+            missing = "source= (a file, a folder or a data set on the Hub)" * (self.source is None)
+            missing += " and " * (self.source is None and self.column is None) + "column=" * (self.column is None)
+            raise ValueError(f"say what to corrupt: {missing}")
         if self.label_column is not None:
             raise ValueError(f"label_column={self.label_column!r} means nothing here; name the labels with column=")
         default = {field.name: field.default for field in fields(self)}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from transformers import BitImageProcessor, TrainingArguments
+from transformers.image_utils import PILImageResampling
 
 from hf_noise.metrics import (
     accuracy,
@@ -38,6 +39,11 @@ def load(
 
 def describe(settings: Settings, data: ImageData) -> list[str]:
     return describe_images(data)
+
+
+def helpers(job: Job) -> list[Job]:
+    """Nothing is trained before a run."""
+    return []
 
 
 def build(job: Job) -> ImageClassifierTrainer:
@@ -77,8 +83,11 @@ def processor_of(settings: Settings, data: ImageData) -> BitImageProcessor:
     """What makes a picture what the network was tested on; padding with zeros is left to the caller."""
     normalised = {"image_mean": data.mean, "image_std": data.std}
     size, crop = data.image_size, {"height": data.image_size, "width": data.image_size}
+    if settings.on_device and settings.resize:
+        options = {"size": {"shortest_edge": size}, "crop_size": crop, "resample": PILImageResampling.LANCZOS}
+        return BitImageProcessor(**options, do_center_crop=True, do_convert_rgb=False, **normalised)
     if settings.on_device:
-        exact = settings.image_size is None
+        exact = settings.image_size is None and data.is_square
         return BitImageProcessor(size=crop, do_resize=exact, do_center_crop=False, do_convert_rgb=False, **normalised)
     shortest = {"shortest_edge": round(size * 256 / 224)}
     return BitImageProcessor(size=shortest, crop_size=crop, do_center_crop=True, **normalised)

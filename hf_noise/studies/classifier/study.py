@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hf_noise.models.names import SMALL_CLASSIFIERS
-from hf_noise.noise.schedule import Plan, Table7, plan_named
-from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, train_rows_of
+from hf_noise.noise.schedule import Plan, Schedule, Table7, plan_named
+from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, knows_rows, train_rows_of
 from hf_noise.studies.losses import check_losses, names_of_losses
 from hf_noise.studies.ranges import CountOrNone, Name, NotNegative, Positive, ShareBelowOne
 from hf_noise.studies.settings import SettingError, setting
-from hf_noise.studies.study import Study, planned
+from hf_noise.studies.study import Study, most_compute, planned
 
 # Papers A and C say ResNet-18 and 200 epochs and leave the rest open; these are the usual settings for it.
 CIFAR = dict(
@@ -60,7 +60,7 @@ class Settings(ImageSettings):
     scales: ClassVar = SCALES
     one_or_more: ClassVar = ("protocol", "loss", "plan", "seed")
 
-    model: Name | None = setting(None, "a small network of ours, or any name of timm", group="model")
+    model: Name | None = setting(None, f"{', '.join(SMALL_CLASSIFIERS)}, or any name of timm", group="model")
     on_device: bool = setting(True, "keep all images there", group="machine")
     workers: CountOrNone = setting(
         0, "processes that read images not on the device", group="machine", in_result=False
@@ -140,14 +140,14 @@ def clean_run(settings: Settings) -> Run:
 
 def runs_of(settings: Settings) -> list[Run]:
     """The runs of a study: without noise once per seed, all others once per protocol, loss, plan and seed."""
-    runs, noisiest = [], max(settings.ratio, default=0)
-    is_drawn = any(not protocol.startswith("human:") for protocol in settings.protocol)
+    runs, longest = [], {}
+    if settings.equal_compute and any(not protocol.startswith("human:") for protocol in settings.protocol):
+        longest = {plan: most_compute(schedule_of(settings, plan), settings.ratio, settings.batch_size)
+                   for plan in settings.plan}  # fmt: skip
     for seed in settings.seed:
         if 0 in settings.ratio:
             runs.append(Run(0.0, "none", "nll", settings.plan[0], seed))
-            if settings.equal_compute and noisiest and is_drawn:
-                longer = [plan for plan in settings.plan if plan != "budget"]
-                runs += [Run(0.0, "none", "nll", plan, seed, compute_of=noisiest) for plan in longer]
+            runs += [Run(0.0, "none", "nll", plan, seed, ratio) for plan, ratio in longest.items() if ratio]
         for protocol in settings.protocol:
             for loss in settings.loss:
                 if protocol.startswith("human:"):
@@ -157,11 +157,16 @@ def runs_of(settings: Settings) -> list[Run]:
     return runs
 
 
+def schedule_of(settings: Settings, plan: str) -> Schedule:
+    """The compute plan of this name, with what it depends on."""
+    options = {"classes": settings.classes, "reading": settings.reading} if plan == "table7" else {}
+    return plan_named(plan, **options)
+
+
 def plan_of(settings: Settings, run: Run, rows: int) -> Plan:
     """Steps and batch of a run."""
-    options = {"classes": settings.classes, "reading": settings.reading} if run.plan == "table7" else {}
     steps = max(1, round(settings.epochs * max(1, rows // settings.batch_size)))
-    return planned(plan_named(run.plan, **options), run, steps=steps, batch_size=settings.batch_size)
+    return planned(schedule_of(settings, run.plan), run, steps=steps, batch_size=settings.batch_size)
 
 
 STUDY = Study(
@@ -173,6 +178,7 @@ STUDY = Study(
     runs=runs_of,
     plan=plan_of,
     rows=train_rows_of,
+    knows_rows=knows_rows,
     elsewhere=elsewhere,
     derived=lambda settings, plan, rows: f"images = {plan.sequences / rows:.1f} epochs",
 )

@@ -23,7 +23,7 @@ from hf_noise.reports.provenance import portable
 from hf_noise.studies import engine
 from hf_noise.studies.classifier import study as judges
 from hf_noise.studies.diffusion.report import SAMPLES_FILE
-from hf_noise.studies.diffusion.study import Run, Settings
+from hf_noise.studies.diffusion.study import CLASSIFIER_EPOCHS, Run, Settings
 from hf_noise.studies.engine import Job
 from hf_noise.studies.image_settings import DATA, shared
 from hf_noise.studies.images import ImageData, describe_images, load_images, noise_of
@@ -120,6 +120,7 @@ def judge_of(settings: Settings) -> judges.Settings:
 def classifier_of(settings: Settings, run: Run) -> classifiers.Settings:
     """Settings of the classifier that is trained on the labels of a run."""
     scale = _STUDIES[settings.scale]
+    usual = CLASSIFIER_EPOCHS.get(settings.scale, classifiers.SCALES[scale]["epochs"])
     longer = settings.epochs / Settings.scales[settings.scale]["epochs"]
     own = (
         "human_source", "human_column", "redraw", "flip", "augment", "allow_adversarial", "bf16", "fp16", "tf32",
@@ -128,7 +129,7 @@ def classifier_of(settings: Settings, run: Run) -> classifiers.Settings:
     return at_scale(
         classifiers.Settings, scale, output=settings.output, protocol=run.protocol, transition=["known"],
         seed=[run.seed], ratio=None if run.ratio is None else [run.ratio], model=settings.classifier_model,
-        epochs=settings.classifier_epochs or classifiers.SCALES[scale]["epochs"] * longer,
+        epochs=settings.classifier_epochs or usual * longer,
         **shared(settings, *DATA, *own),
     )  # fmt: skip
 
@@ -139,10 +140,24 @@ def classifier_job(job: Job) -> Job:
     data = replace(job.data.data, settings=settings)
     (run,) = study.runs(settings)
     # Unlike the study's own, of an epoch its last images too.
-    rows = steps_of(settings.epochs, data.train_rows, settings.batch_size)
-    plan = replace(study.plan(settings, run, data.train_rows), steps=rows, base_steps=rows)
+    steps = steps_of(settings.epochs, data.train_rows, settings.batch_size)
+    plan = replace(study.plan(settings, run, data.train_rows), steps=steps, base_steps=steps)
     folder = job.folder.parent / f"classifier-{job.run.labels}-seed{job.run.seed}"
     return Job(study, settings, run, plan, folder, data, folder.name, is_trial=job.is_trial)
+
+
+def helpers(job: Job) -> list[Job]:
+    """The judge and, for TDSM, the classifier of noisy images, unless they are given."""
+    found, settings, data = [], job.settings, job.data.data
+    if settings.judge is None:
+        judge = judge_of(settings)
+        run = judges.clean_run(judge)
+        plan = judges.STUDY.plan(judge, run, data.train_rows)
+        own, folder = replace(data, settings=judge), job.folder.parent / "judge"
+        found.append(Job(judges.STUDY, judge, run, plan, folder, own, "judge", is_trial=job.is_trial))
+    if job.run.loss == "tdsm" and settings.classifier is None:
+        found.append(classifier_job(job))
+    return found
 
 
 def classifier_for(job: Job) -> TimeDependentClassifier:

@@ -13,12 +13,12 @@ from typing import ClassVar
 
 from hf_noise.models.names import EDM_NETWORKS, TIME_CLASSIFIERS
 from hf_noise.noise.schedule import Plan, plan_named
-from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, train_rows_of
+from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, knows_rows, train_rows_of
 from hf_noise.studies.losses import check_losses, names_of_losses
 from hf_noise.studies.ranges import Count, CountOrNone, Name, NotNegative, Positive, Share, ShareBelowOne, TwoOrMore
 from hf_noise.studies.reading import check_judge, check_readable
 from hf_noise.studies.settings import LEARNING_RATE_SCHEDULES, SettingError, setting
-from hf_noise.studies.study import Study, planned, steps_of
+from hf_noise.studies.study import Study, most_compute, planned, steps_of
 
 PLANS = ["steps", "batch", "budget"]
 CIFAR = dict(
@@ -37,7 +37,7 @@ SCALES: dict[str, dict] = {
     # About 25 minutes of one H200: three networks and one classifier.
     "gpu": CIFAR | dict(
         output="runs/edm-gpu", ratio=[0.0, 1.0], loss=["dsm", "tdsm"], epochs=20.0, batch_size=512, learning_rate=5e-4,
-        warmup=500, dropout=0.0, augment=0.0, classifier_epochs=60.0, num_images=10_000,
+        warmup=500, dropout=0.0, augment=0.0, num_images=10_000,
     ),  # fmt: skip
     # Paper A, tables 1 and 12. It states neither duration nor dropout nor augmentation, and a warm-up of 200 epochs:
     # read as part of 300, with the usual 5,000 steps of warm-up.
@@ -52,6 +52,10 @@ SCALES: dict[str, dict] = {
         augment=0.12, num_images=50_000, bf16=False, tf32=False,
     ),  # fmt: skip
 }
+
+
+#: Passes of TDSM's classifier over the images where they are not those of its own study at this scale.
+CLASSIFIER_EPOCHS = {"gpu": 60.0}
 
 
 @dataclass
@@ -150,13 +154,13 @@ class Run:
 
 def runs_of(settings: Settings) -> list[Run]:
     """The runs of a study: without noise once per seed, all others once per protocol, loss and seed."""
-    runs, noisiest = [], max(settings.ratio, default=0)
-    is_drawn = any(not protocol.startswith("human:") for protocol in settings.protocol)
+    runs, longest = [], None
+    if settings.equal_compute and any(not protocol.startswith("human:") for protocol in settings.protocol):
+        longest = most_compute(plan_named(settings.plan), settings.ratio, settings.batch_size)
     for seed in settings.seed:
         if 0 in settings.ratio:
             runs.append(Run(0.0, "none", "dsm", seed))
-            if settings.equal_compute and noisiest and is_drawn and settings.plan != "budget":
-                runs.append(Run(0.0, "none", "dsm", seed, compute_of=noisiest))
+            runs += [Run(0.0, "none", "dsm", seed, longest)] if longest else []
         for protocol in settings.protocol:
             ratios = [None] if protocol.startswith("human:") else [r for r in settings.ratio if r]
             runs += [Run(r, protocol, loss, seed) for r in ratios for loss in settings.loss]
@@ -179,6 +183,7 @@ STUDY = Study(
     runs=runs_of,
     plan=plan_of,
     rows=train_rows_of,
+    knows_rows=knows_rows,
     elsewhere=elsewhere,
     derived=lambda settings, plan, rows: f"images = {plan.sequences / rows:.1f} epochs",
     # The average of the weights is kept beside them in each checkpoint, and the pipeline at the end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -31,7 +32,7 @@ from hf_noise.studies.engine import with_interval
 from hf_noise.studies.evaluation.report import METRIC_KEYS, REAL, TASK
 from hf_noise.studies.evaluation.sets import ImageSet, check_content, check_pipeline, content_of, draw, read
 from hf_noise.studies.evaluation.study import Settings
-from hf_noise.studies.images import ImageData
+from hf_noise.studies.images import ImageData, describe_images
 from hf_noise.studies.judging import (
     accuracy_of_judge,
     classwise_distance,
@@ -95,6 +96,17 @@ def evaluate(settings: Settings, judged_by: judges.Settings, sets: Sequence[Imag
                 evaluation.record(images, folder, content)
             accelerator.wait_for_everyone()
     return accelerator.is_main_process
+
+
+def look(settings: Settings, judged_by: judges.Settings, sets: Sequence[ImageSet]) -> None:
+    """For a dry run: print what the real images are; refuse sets that are not like them."""
+    with tempfile.TemporaryDirectory(prefix="hf_noise-dry-run-") as folder:
+        args = engine.world_of(replace(settings, output=folder))
+    data = ImageData.load(judged_by, args)
+    for line in describe_images(data):
+        print(line)
+    for images in sets:
+        check(settings, images, data, Accelerator(cpu=args.use_cpu))
 
 
 class Evaluation:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hf_noise.studies.classifier import study as judges
-from hf_noise.studies.image_settings import DATA, DataSettings, shared, train_rows_of
+from hf_noise.studies.image_settings import DATA, DataSettings, elsewhere, knows_rows, shared, train_rows_of
 from hf_noise.studies.ranges import Count, Name, Output, Positive, Seed, TwoOrMore
 from hf_noise.studies.reading import check_judge
 from hf_noise.studies.settings import SettingError, StudySettings, at_scale, parse, setting
@@ -102,12 +102,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = None if settings.inception == "none" else find_inception_weights(settings.inception)
     if settings.dry_run:
         print(json.dumps(asdict(settings), indent=2))
-        plan = judges.STUDY.plan(judge, judges.clean_run(judge), train_rows_of(judge))
-        trained = f"{judge.model}, {plan.steps:,} steps x {plan.batch_size}, seed {judge.seed[0]}"
+        trained = f"{judge.model}, {judge.epochs:g} epochs, seed {judge.seed[0]}"
+        if elsewhere(settings) is None or knows_rows(settings):
+            plan = judges.STUDY.plan(judge, judges.clean_run(judge), train_rows_of(judge))
+            trained = f"{judge.model}, {plan.steps:,} steps x {plan.batch_size}, seed {judge.seed[0]}"
         print(f"judge: {settings.judge or trained}")
         print(f"distances in: {in_words(weights)}")
         for images in sets:
             print(f"{images.name}: {images.describe()}")
+        if (name := elsewhere(settings)) is not None:
+            print(f"data: {name} on the Hub, which a run downloads; a dry run looks at data of this machine")
+            return
+        from hf_noise.studies.evaluation.run import look
+
+        look(settings, judge, sets)
         return
     from hf_noise.studies.evaluation.report import show
     from hf_noise.studies.evaluation.run import evaluate

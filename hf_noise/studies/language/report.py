@@ -16,7 +16,7 @@ from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import Column, Table, fixed, markdown_table, shown_table
-from hf_noise.studies.compute import LABEL, has_more_compute, with_most_compute
+from hf_noise.studies.compute import LABEL, compute_of, has_more_compute, with_most_compute
 from hf_noise.studies.losses import names_of_losses
 
 __all__ = ["Line", "gap_closed", "methods_table", "paper_figure", "runs_table", "show", "study_figure", "table_of_runs"]
@@ -46,6 +46,8 @@ class Line:
     ratio: float
     plan: str
     nll: tuple[float, ...]
+    #: Of a run without noise, the ratio whose steps and batch it got; None for its own.
+    compute_of: float | None = None
 
 
 #: The losses of `METHODS`: where a corrected one has its e from.
@@ -108,22 +110,29 @@ def lines(records: Sequence[RunRecord]) -> list[Line]:
         TypeError: these are no records.
     """
     _check(records, ["metrics.validation_nll.value"])
-    found: dict[tuple[str, float, str], list[float]] = defaultdict(list)
+    found: dict[tuple[str, float, str, float | None], list[float]] = defaultdict(list)
     most = {id(record) for record in with_most_compute(records)}
     for record in sorted(records, key=lambda r: (r.seed, r.name)):
         if has_more_compute(record) and id(record) not in most:
             continue
         method, ratio, plan = method_of(record), record.noise["ratio"], record.budget["plan"]
-        found[method, ratio, "any" if method == "clean" else plan].append(record.metrics["validation_nll"]["value"])
+        more = compute_of(record) if method == "clean_compute" else None
+        of_plan = "any" if method == "clean" else plan
+        found[method, ratio, of_plan, more].append(record.metrics["validation_nll"]["value"])
         for kind in ("posthoc", "posthoc_estimated"):
             if f"validation_nll_{kind}" in record.metrics:
-                found[kind, ratio, plan].append(record.metrics[f"validation_nll_{kind}"]["value"])
-    return [Line(*key, tuple(values)) for key, values in found.items()]
+                found[kind, ratio, plan, None].append(record.metrics[f"validation_nll_{kind}"]["value"])
+    return [Line(*key, tuple(values), more) for (*key, more), values in found.items()]
 
 
 def gap_closed(all_lines: Sequence[Line], line: Line) -> float | None:
-    """Share of what the plain loss loses to noise that a method wins back; above 1 it beats training without noise."""
-    clean = [x for x in all_lines if x.method == "clean"]
+    """Share of what the plain loss loses to noise that a method wins back; above 1 it beats training without noise.
+
+    What is lost is told against the run without noise that got the same steps and batch, where there is one, else
+    against that with the study's own.
+    """
+    equal = [x for x in all_lines if x.compute_of == line.ratio and x.plan == line.plan]
+    clean = equal or [x for x in all_lines if x.method == "clean"]
     plain = [x for x in all_lines if x.method == "plain" and (x.ratio, x.plan) == (line.ratio, line.plan)]
     if not clean or not plain or line.method in ("clean", "clean_compute", "plain"):
         return None
@@ -136,7 +145,7 @@ def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> st
     output = Path(settings.output)
     figure = study_figure(records, output / "study.png")
     runs_as_shown = shown_table(table_of_runs(records).measured(), output / "study.md")
-    return f"{runs_as_shown}\n\n{methods_table(records)}\n\nfigure: {figure}"
+    return f"{runs_as_shown}\n\n{methods_table(records)}\n{told_of_gaps(lines(records))}\nfigure: {figure}"
 
 
 #: A head for each column of the table of runs; the clean NLL, the noise and the steps are what a reader looks for.
@@ -195,6 +204,16 @@ def methods_table(records: Sequence[RunRecord]) -> str:
             "-" if closed is None else f"{100 * closed:.0f}%",
         ])  # fmt: skip
     return markdown_table(["method", "r", "plan", "validation NLL", "range over seeds", "seeds", "gap closed"], rows)
+
+
+def told_of_gaps(every: Sequence[Line]) -> str:
+    """What the gaps are told against, where there are runs of more compute; empty elsewhere."""
+    more = sorted({f"{line.compute_of:g}" for line in every if line.compute_of is not None})
+    told = (
+        f"gap closed: at r = {', '.join(more)} against the run without noise of the same compute, elsewhere against "
+        "that of the study's own steps\n\n"
+    )
+    return told if more else ""
 
 
 def study_figure(records: Sequence[RunRecord], path: str | Path) -> Path:

@@ -29,6 +29,7 @@ from hf_noise.trainers.scoring import score_tokens
 
 # An epoch that no run reaches, so that noisy targets are measured on noise the model has not seen.
 UNSEEN_EPOCH = 1 << 30
+AUDITED = ("nll", "corrected")  # losses whose model is one of clean or of noisy text, so that p(clean) follows from it
 SHUFFLE_BUFFER = 10_000  # rows of a stream among which the next one is drawn
 
 
@@ -89,6 +90,11 @@ def describe(settings: Settings, data: Data) -> list[str]:
         f"{', '.join(data.sample[0])}; vocabulary of {vocabulary_size(data.tokenizer):,} tokens",
         f"first row: {first!r}",
     ]
+
+
+def helpers(job: Job) -> list[Job]:
+    """Nothing is trained before a run."""
+    return []
 
 
 def build(job: Job) -> CausalLMTrainer:
@@ -182,6 +188,8 @@ def measure(
         return metrics
     ranks = error_rate_from_ranks(scores.above, noise.vocab_size)
     metrics["error_rate_by_ranks"] = {"value": ranks.value, "low": ranks.low, "high": ranks.high, "n": ranks.n}
+    if run.loss not in AUDITED:
+        return metrics
     if trainer.objective.source == "learned":
         metrics["learned_error_rate"] = {"value": trainer.objective.error_rate, "n": scores.nll.size}
     clean = posterior(scores.nll, error_rate=believed_rate(run, trainer), vocab_size=noise.vocab_size, trained=run.loss)

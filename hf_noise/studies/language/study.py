@@ -17,7 +17,7 @@ from hf_noise.studies.losses import check_losses, names_of_losses
 from hf_noise.studies.ranges import Count, Name, NotNegative, Positive, ShareInside, TwoOrMore
 from hf_noise.studies.reading import is_elsewhere
 from hf_noise.studies.settings import SettingError, TrainingSettings, setting
-from hf_noise.studies.study import Study, planned
+from hf_noise.studies.study import Study, most_compute, planned
 
 PLANS = ["steps", "batch", "table6", "budget"]
 SCALES: dict[str, dict] = {
@@ -72,7 +72,7 @@ class Settings(TrainingSettings):
         None, "noise ratios r, plain loss; 0 is no noise", group="noise and loss", in_result=False
     )
     corrected: list[Positive] = setting(
-        None, "ratios for the corrected loss, e known", group="noise and loss", in_result=False
+        None, "ratios for the corrected loss, e known; without a value none", group="noise and loss", in_result=False
     )
     learned: list[Positive] = setting(
         [], "ratios for the corrected loss, e learned", group="noise and loss", in_result=False
@@ -110,6 +110,8 @@ class Settings(TrainingSettings):
         if self.validation_source is not None and self.validation_fraction is not None:
             raise SettingError(f"--validation_fraction {self.validation_fraction:g}: --validation_source is the whole "
                                "validation split; give one of them")  # fmt: skip
+        if self.audit and (others := set(self.loss) - {"nll", "corrected"}):
+            raise SettingError(f"--audit: p(clean) is not known of a model trained by {min(others)}; leave one out")
         if self.audit and self.streaming:
             raise SettingError("--audit needs rows that can be read again in order: leave --streaming out")
         if missing := sorted(set(self.estimated) - set(self.ratio)):
@@ -145,17 +147,21 @@ class Run:
 
 def runs_of(settings: Settings) -> list[Run]:
     """The runs of a study: without noise once per seed, all others once per plan and seed."""
-    runs, noisiest = [], max([*settings.ratio, *settings.corrected, *settings.learned, *settings.misstated], default=0)
+    runs, others = [], [loss for loss in dict.fromkeys(settings.loss) if loss not in ("nll", "corrected")]
+    known = list(settings.corrected)
+    if "corrected" in settings.loss:
+        known += [r for r in settings.ratio if r and r not in known]
+    ratios = [*settings.ratio, *known, *settings.learned, *settings.misstated]
     for seed in settings.seed:
         if 0 in settings.ratio:
             runs.append(Run(0.0, "nll", "none", settings.plan[0], seed))
         for plan in settings.plan:
-            if 0 in settings.ratio and settings.equal_compute and noisiest and plan != "budget":
-                runs.append(Run(0.0, "nll", "none", plan, seed, compute_of=noisiest))
+            longest = most_compute(plan_named(plan), ratios, settings.batch_size)
+            if 0 in settings.ratio and settings.equal_compute and longest:
+                runs.append(Run(0.0, "nll", "none", plan, seed, longest))
             runs += [Run(r, "nll", "none", plan, seed) for r in settings.ratio if r != 0]
-            others = [loss for loss in dict.fromkeys(settings.loss) if loss not in ("nll", "corrected")]
             runs += [Run(r, loss, "none", plan, seed) for loss in others for r in settings.ratio if r != 0]
-            runs += [Run(r, "corrected", "known", plan, seed) for r in settings.corrected]
+            runs += [Run(r, "corrected", "known", plan, seed) for r in known]
             runs += [Run(r, "corrected", "learned", plan, seed) for r in settings.learned]
             runs += [Run(r, "corrected", "estimated", plan, seed) for r in settings.estimated]
             # r, not e, is halved and doubled: at r = 1 twice the error rate would be 1, which no ratio reaches.

@@ -63,8 +63,16 @@ def describe(settings: Settings, data: ImageData) -> list[str]:
     return describe_images(data)
 
 
+def helpers(job: Job) -> list[Job]:
+    """For anchor points, a classifier that corrects nothing, in a folder within."""
+    if job.run.transition != "anchor":
+        return []
+    plain = replace(job.run, transition="none")
+    return [replace(job, run=plain, folder=job.folder / "plain", title=f"{job.title}, plain")]
+
+
 def build(job: Job) -> TimeClassifierTrainer:
-    """The trainer of a run; for anchor points, a plain classifier is trained first, in a folder within."""
+    """The trainer of a run; for anchor points, a plain classifier is trained first."""
     settings, run, data = job.settings, job.run, job.data
     rows = in_unit_range(data.scored(run), mirror(settings, run.seed))
     # "human" and "known" both take T of the noise.
@@ -84,9 +92,7 @@ def build(job: Job) -> TimeClassifierTrainer:
 
 def anchors(job: Job, rows: DeviceImages) -> np.ndarray:
     """T [C, C] off the anchor points of a classifier that corrects nothing, which is trained now."""
-    plain = replace(
-        job, run=replace(job.run, transition="none"), folder=job.folder / "plain", title=f"{job.title}, plain"
-    ).build()
+    plain = helpers(job)[0].build()
     plain.train(resume_from_checkpoint=AUTO)
     plain.save_model()
     return anchor_transition(noisy_posterior(plain, rows), job.settings.anchor_quantile)

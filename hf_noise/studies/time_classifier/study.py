@@ -14,7 +14,7 @@ from typing import ClassVar
 from hf_noise.models.names import TIME_CLASSIFIERS
 from hf_noise.noise.labels import LABEL_PROTOCOLS
 from hf_noise.noise.schedule import Plan, plan_named
-from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, train_rows_of
+from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, knows_rows, train_rows_of
 from hf_noise.studies.ranges import NotNegative, Positive, Share, ShareInside
 from hf_noise.studies.settings import LEARNING_RATE_SCHEDULES, SettingError, setting
 from hf_noise.studies.study import Study, planned
@@ -126,6 +126,7 @@ STUDY = Study(
     runs=runs_of,
     plan=plan_of,
     rows=train_rows_of,
+    knows_rows=knows_rows,
     elsewhere=elsewhere,
     derived=lambda settings, plan, rows: f"images = {plan.sequences:,} noisy images",
 )
