@@ -69,7 +69,7 @@ def held_out_files(files: Sequence[str], share: float, source: str) -> frozenset
     if len(held) == len(files):
         raise ValueError(
             f"all {len(files)} text files of the source {source!r} are held out at validation_fraction={share:g} "
-            "(files that begin alike are on one side); lower it, give validation_source=, or validation_fraction=0"
+            "(files that begin alike are on one side); lower it, or give validation_source="
         )
     told = f"validation of {source!r}: {len(held)} of {len(files)} files, whole ({_bytes_of(held, files)})"
     if too_few and is_text:

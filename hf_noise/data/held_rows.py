@@ -32,24 +32,13 @@ class MissingSplitError(CorpusError):
 
     def __init__(self, split: str, splits: Collection[str], source: str) -> None:
         self.split, self.splits, self.source = split, tuple(splits), source
-        super().__init__(self.told())
+        remedy = f"name one with {split}_source=, or hold out a share with {split}_fraction=0.1"
+        if split == "train":
+            remedy = 'say which of its files are to train on, as in source={"train": ...}'
+        super().__init__(f"no {split} split in {source} (splits: {', '.join(splits) or 'none'}): {remedy}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return MissingSplitError, (self.split, self.splits, self.source)
-
-    def told(self, flags: bool = False) -> str:
-        """The message, with the names of arguments, or as the flags of a command: `--test_source`."""
-
-        def argument(name: str, value: str = "") -> str:
-            return f"--{name}{value and ' ' + value}" if flags else f"{name}={value}"
-
-        if self.split == "train":
-            remedy = f"say which of its files are to train on, as in {argument('source')}{{\"train\": ...}}"
-            remedy = "give one with a file or folder called train" if flags else remedy
-        else:
-            remedy = f"name one with {argument(f'{self.split}_source')}, or hold out a share with "
-            remedy += argument(f"{self.split}_fraction", "0.1")
-        return f"no {self.split} split in {self.source} (splits: {', '.join(self.splits) or 'none'}): {remedy}"
 
 
 def split_of(splits: Mapping[str, Any], split: str, source: str, *others: str) -> Any:

@@ -248,7 +248,9 @@ class PackedTextBuilder(NoisyTokensBuilder):
         # there may be one in thousands, and each of them is a download.
         held_out = side.held_out
         if not (is_streaming and held_out) and not any(self._has_row(shard, side) for shard in shards):
-            remedy = "raise validation_fraction= (0: no such split)" if held_out else "give more text or smaller blocks"
+            remedy = "give more text or smaller blocks"
+            if held_out:
+                remedy = "give validation_source=, or a larger share as validation_fraction="
             remedy += ", or lower validation_fraction=" if held_out is False else ""
             has_text = any(any(self._texts(shard, side)) for shard in shards)
             lacks = "has no document" + (" with any text" if held_out is None else "")

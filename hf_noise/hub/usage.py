@@ -33,10 +33,13 @@ def load_model(record: RunRecord, repo_id: str, loader: str, files: Collection[s
 
     Args:
         files: names of the files beside the weights; None for the folder of a run, which has what its record names.
+
+    Raises:
+        ValueError: a record of images does not say how many classes or what images its model takes.
     """
     noise = f"noise = hf_noise.load_noise({quoted(repo_id)})  # what it was trained on, as an object"
     if record.task == "class_conditional_generation":
-        last = record.data["classes"] - 1
+        last = _of_images(record, "classes", "num_class_embeds", without=1) - 1  # the last embedding is for no label
         return "\n".join([
             f"from hf_noise.diffusion import {loader}", "", f"pipeline = {loader}.from_pretrained({quoted(repo_id)})",
             f"images = pipeline(class_labels=[0, {last}], seed=0).images  # classes are 0 to {last}", "",
@@ -44,7 +47,8 @@ def load_model(record: RunRecord, repo_id: str, loader: str, files: Collection[s
             noise,
         ])  # fmt: skip
     if record.task == "noisy_classification":
-        size, channels = record.data["image_size"], record.data["channels"]
+        size = _of_images(record, "image_size", "image_size")
+        channels = _of_images(record, "channels", "num_channels")
         return "\n".join([
             "import torch", "", "import hf_noise", f"from hf_noise.models.time_classifier import {loader}", "",
             f"classifier = {loader}.from_pretrained({quoted(repo_id)})",
@@ -63,6 +67,18 @@ def load_model(record: RunRecord, repo_id: str, loader: str, files: Collection[s
     if str(record.model.get("config", {}).get("model_type", "")).startswith("hf_noise_"):
         lines[:1] = ["import hf_noise.models.image  # teaches transformers this network", lines[0]]
     return "\n".join([*lines, "", "import hf_noise", "", noise])
+
+
+def _of_images(record: RunRecord, name: str, key: str, without: int = 0) -> int:
+    """A number of a record's data or, where they do not say it, of its model's config: `key` less `without`."""
+    given, config = record.data.get(name), record.model.get("config") or {}
+    value = config.get(key) if given is None else given
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"the record {record.name!r} of the task {record.task!r} says neither in data[{name!r}] nor in "
+            f"model['config'][{key!r}] what its card shows: an integer >= 1, got {value!r:.50}"
+        )
+    return value - without if given is None else value
 
 
 def noise_usage(repo_id: str) -> str:

@@ -92,7 +92,8 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | No
         ignore_index=IGNORE_INDEX,
         options=torch.nn.LinearCrossEntropyOptions(),
     )
-    return nll.float().view(targets.shape)
+    # The fused backward multiplies by what comes from above also where there is no target, and that may be infinite.
+    return nll.float().view(targets.shape).where(targets != IGNORE_INDEX, 0)
 
 
 #: The result hardly depends on it between 0.01 and 0.1; without it, a target the model just misses costs 20 nats.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from hf_noise.noise import Noise
 
 __all__ = [
-    "Bound", "Objective", "RunContext", "objective_from_dict", "objective_named", "objective_of_record", "objectives",
+    "Bound", "Objective", "RunContext", "condensed", "objective_from_dict", "objective_named", "objective_of_record",
+    "objectives",
 ]  # fmt: skip
 
 #: Task of a record -> what its losses are of.
@@ -17,6 +20,8 @@ _UNITS = {
     "causal_lm": "tokens", "masked_lm": "tokens", "seq2seq": "tokens", "image_classification": "labels",
     "noisy_classification": "labels", "class_conditional_generation": "images",
 }  # fmt: skip
+
+_MOST_ROWS = 100  # that a claim states as they are
 
 _OBJECTIVES: dict[tuple[str, str], type[Objective]] = {}
 
@@ -48,7 +53,9 @@ class Bound:
     Attributes:
         source: of the rate or matrix that it corrects by: "none" where it corrects by none.
         module: a torch module with parameters of its own that are learned beside the model, None for none. It is saved
-            under `module_name`, and learns `learning_rate` times as fast as the model.
+            in checkpoints, and learns `learning_rate` times as fast as the model.
+        module_name: what it is saved under; it has to begin with "hf_noise_", by which trainers tell it from the
+            weights of the model.
     """
 
     source: str = "none"
@@ -115,8 +122,8 @@ class Objective(Bound):
         return self
 
     def claims(self) -> dict[str, Any]:
-        """What a resumed run has to have in common with its checkpoint."""
-        return {"loss": self.name, "objective": self.to_dict()}
+        """What a resumed run has to have in common with its checkpoint, see `condensed`."""
+        return {"loss": self.name, "objective": condensed(self.to_dict())}
 
     def told(self, facts: Mapping[str, Any], task: str, error_rate: float | None = None) -> str:
         """The sentence for the card of a run.
@@ -131,6 +138,16 @@ class Objective(Bound):
         """Everything needed to make it again, as JSON-able values under the keys of its fields."""
         fields = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
         return {"unit": self.unit, "name": self.name, **fields}
+
+
+def condensed(objective: Mapping[str, Any]) -> dict[str, Any]:
+    """`Objective.to_dict()` as a claim: of a matrix of more than 100 rows a digest, as headers hold claims."""
+    return {name: _digest(value) if isinstance(value, list) and len(value) > _MOST_ROWS else value
+            for name, value in objective.items()}  # fmt: skip
+
+
+def _digest(rows: list[Any]) -> str:
+    return f"{len(rows)} rows, sha256 {hashlib.sha256(json.dumps(rows).encode()).hexdigest()}"
 
 
 def objectives(unit: str | None = None) -> tuple[type[Objective], ...]:

@@ -29,9 +29,6 @@ class DSM(Objective):
 
         return dsm_loss(denoiser, *given, **options)
 
-    def claims(self) -> dict[str, Any]:
-        return {"loss": self.name}
-
     def facts(self) -> dict[str, Any]:
         return {}
 
@@ -96,7 +93,10 @@ class TDSM(Objective):
         )  # fmt: skip
 
     def claims(self) -> dict[str, Any]:
-        return {"loss": self.name}
+        """As for every objective, but for `chunk`: a run may go on where there is less memory."""
+        claims = super().claims()
+        del claims["objective"]["chunk"]
+        return claims
 
     def facts(self) -> dict[str, Any]:
         return {"tau": self.tau}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -32,9 +32,6 @@ class CrossEntropy(Objective):
 
     def bound(self, run: RunContext) -> ThroughColumns:
         return ThroughColumns(None, run.smoothing, None, "none")
-
-    def claims(self) -> dict[str, Any]:
-        return {"loss": self.name}
 
     def told(self, facts: Mapping[str, Any], task: str, error_rate: float | None = None) -> str:
         if task == _ON_NOISY_IMAGES:
@@ -112,7 +109,10 @@ class CorrectedLabels(Objective):
         return ThroughColumns(_columns(given, run), run.smoothing, given, "given")
 
     def claims(self) -> dict[str, Any]:
-        return {"loss": self.name}
+        """As for every objective; how T is estimated as it is done, however that was said."""
+        claims = super().claims()
+        volume = asdict(self.volume or VolumePlan()) if self.transition == "estimated" else None
+        return claims | {"objective": claims["objective"] | {"volume": volume}}
 
     def told(self, facts: Mapping[str, Any], task: str, error_rate: float | None = None) -> str:
         if task == _ON_NOISY_IMAGES:

@@ -43,7 +43,8 @@ class NoiseTrainer(FiniteTrainer):
     its rate with the stated noise (by a bound with a false alarm in a million), the labels with what the noise draws
     for their ids, if the description of a data set states it. The realised rate is looked at again with every log entry
     of the first epoch. Of rows that have to be made (a transform, a stream, a data set of your own) the first batch is
-    looked at, and the rate; not each mask after it.
+    looked at, and the rate; not each mask after it. Documents of noise may come last: their share is looked at when the
+    first epoch ends, or training if that is earlier.
 
     `compute_metrics` adds to `eval_loss` and the other exact figures, which are always there; a subclass says what
     predictions it is given. A loss, gradient or weight that is not finite stops the run, see `FiniteTrainer`.
@@ -145,6 +146,8 @@ class NoiseTrainer(FiniteTrainer):
             self._is_checked["train"] = True
             self.check_fit(inputs)
             self.claims.check_batch(inputs)
+        if self.epoch == 0:
+            self.claims.count(inputs)
         if self.claims.is_stream:
             self.claims.watch(inputs.get("sample_id"))
         return super().training_step(model, inputs, *args, **kwargs)
@@ -247,6 +250,8 @@ class NoiseTrainer(FiniteTrainer):
     def _save_checkpoint(self, model, trial):
         # A collective call, so it cannot stand in `_save`, which some versions call on the main process alone.
         self._checkpoint_state = self.meter.state(self.accelerator)
+        if self.claims.documents is not None:
+            self._checkpoint_state |= self.claims.documents.state(self.accelerator)
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
         try:
             with saving(self, folder):
@@ -270,6 +275,8 @@ class NoiseTrainer(FiniteTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         state = load_file(os.path.join(resume_from_checkpoint, STATE_FILE))
         self.meter.load(state, self.accelerator)
+        if self.claims.documents is not None:
+            self.claims.documents.load(state, self.accelerator)
         self._load_own(resume_from_checkpoint, state)
 
     def _load_best_model(self) -> None:
@@ -314,3 +321,16 @@ class _EpochOfNoise(TrainerCallback):
             )
         self.trainer.draw_epoch(self.trainer.epoch + 1 if self.started else math.floor(state.epoch or 0))
         self.started = True
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        if not control.should_training_stop and state.global_step < state.max_steps:
+            self._look_at_documents(is_whole=True)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        # Where a stream ends cannot be told from a run that stops before.
+        self._look_at_documents(is_whole=not self.trainer.claims.is_stream and state.epoch >= 1)
+
+    def _look_at_documents(self, is_whole: bool) -> None:
+        trainer = self.trainer
+        if trainer.epoch == 0 and trainer.claims.documents is not None:
+            trainer.claims.documents.check(trainer.accelerator, is_whole=is_whole)

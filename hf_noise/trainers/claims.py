@@ -13,6 +13,7 @@ from transformers.trainer_utils import has_length
 
 from hf_noise.noise import Noise
 from hf_noise.noise.arrays import IGNORE_INDEX, as_array
+from hf_noise.trainers.documents import CountedDocuments
 from hf_noise.trainers.marked import FALSE_ALARMS, Marked, contradicts
 from hf_noise.trainers.stated import Stated, check_ids, in_short, one_rate
 from hf_noise.trainers.stored import columns_of, different_rows, hides_mask, is_same_row, marked_rows, stored_ids
@@ -51,6 +52,7 @@ class Claims:
     Attributes:
         noise: what to record, and to draw unless the rows bring it.
         draws_over_clean_columns: the rows are clean, so that noise is drawn though they have the columns of noise.
+        documents: counts the documents of noise in rows that cannot be read before; None where there are none such.
 
     Raises:
         ValueError: they contradict each other, or ids repeat that are to be drawn from.
@@ -61,7 +63,8 @@ class Claims:
         is_clean = stated is not None and stated.is_clean_split
         self.stated = replace(stated, noise=stated.noise.without_noise()) if is_clean else stated
         parts, comes_again = different_rows(rows)
-        self.noise, self.draws_over_clean_columns = decide(given, self.stated, marked_rows(rows, parts))
+        marked = marked_rows(rows, parts)
+        self.noise, self.draws_over_clean_columns = decide(given, self.stated, marked)
         if self.draws_over_clean_columns and not self._can_be_drawn:
             raise ValueError(_carried(self.noise))
         self._one_rate = None if self.noise is None else one_rate(self.noise)
@@ -73,6 +76,10 @@ class Claims:
         repeats = self._check_ids(stored_ids(rows), "is_noisy" in self.columns, partial(is_same_row, rows))
         if repeats or comes_again:
             self._one_rate = None  # rows that come again are no further evidence
+        is_of_documents = self.noise is not None and self.noise.unit == "documents" and self.noise.error_rate > 0
+        self.documents = None
+        if is_of_documents and marked is None and not (repeats or comes_again):
+            self.documents = CountedDocuments(self.noise, is_stream=self.is_stream)
 
     @property
     def _is_given(self) -> bool:
@@ -108,6 +115,14 @@ class Claims:
                 self._check_unmasked(inputs)
         ids = inputs.get("sample_id")
         self._check_ids(None if ids is None else as_array("sample_id", ids), masked, partial(_is_same_in, inputs))
+
+    def count(self, inputs: Mapping[str, Any]) -> None:
+        """Count the documents of a training batch of the first epoch, before `watch` sees it."""
+        if self.documents is not None:
+            sample, is_new = inputs.get("sample_id"), None
+            if sample is not None and self._first is not None:
+                is_new = ~(self._has_repeated | (sample == self._first).cumsum(0).bool())
+            self.documents.add(inputs, is_new)
 
     def watch(self, sample: Tensor | None) -> None:
         """Look, without waiting for a device, whether a stream begins again: ids int64 [B] of a training batch."""

@@ -18,7 +18,7 @@ from hf_noise.losses import dsm_loss, transition_aware_weights
 from hf_noise.losses.dsm import noisy_images
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.normals_torch import normals, uniforms
-from hf_noise.objectives.base import Objective, objective_named
+from hf_noise.objectives.base import Objective, condensed, objective_named
 from hf_noise.objectives.images import DSM, TDSM
 from hf_noise.trainers.arguments import check_below_one, check_given
 from hf_noise.trainers.edm_network import Average, Description, check_embeddings
@@ -130,6 +130,9 @@ class EDMTrainer(ImageLabelTrainer):
         if isinstance(loss, TDSM):
             self.classifier, self.transition = through(self, loss, classifier, was_given=noise is not None)
             self.objective = DSM() if self.transition is None else loss  # T = I
+            if self.transition is not None:  # the T that it goes through, wherever it is from
+                claimed = {**self.objective_claims["objective"], "transition": self.transition.matrix.tolist()}
+                self.objective_claims["objective"] = condensed(claimed)
         self.names = [name for name, _ in self.model.named_parameters() if not name.startswith(self.own_prefix)]
         self.ema = EMAModel(self.published_parameters(), decay=ema_decay, foreach=True)
         self.add_callback(Average(self))
@@ -173,8 +176,6 @@ class EDMTrainer(ImageLabelTrainer):
         """Parameters of the network itself, without the layer for augmentation."""
         named = dict(self.model.named_parameters())
         return [named[name] for name in self.names]
-
-    _published = published_parameters  # its name before
 
     def loss_record(self) -> dict[str, Any]:
         record = super().loss_record()

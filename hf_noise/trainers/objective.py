@@ -40,7 +40,8 @@ class ObjectiveTrainer(NoiseTrainer):
         """Take up an objective, for a model of these tokens or classes; `was_given` says whether the noise was.
 
         Raises:
-            ValueError: it does not fit the noise or the classes, or learns under sharded weights.
+            ValueError: it does not fit the noise or the classes, or learns where nothing can be learned, under sharded
+                weights, or under a name by which checkpoints would not keep it (`Bound.module_name`).
         """
         if smoothing and not loss.smooths:
             raise ValueError(f"{type(loss).__name__} has no smoothed form; leave label_smoothing_factor 0")
@@ -53,11 +54,23 @@ class ObjectiveTrainer(NoiseTrainer):
         self.loss, self.objective, self.objective_claims = loss, loss.bound(context), loss.claims()
         if self.learned is not None:
             name = self.objective.module_name
+            self._check_learned(name)
             self.model.add_module(name, self.learned)
             # Also by `model.save_pretrained`: a stock model would not know the key.
             ignored = getattr(self.model, "_keys_to_ignore_on_save", None) or ()
             self.model._keys_to_ignore_on_save = {*ignored, *(f"{name}.{key}" for key in self.learned.state_dict())}
         self.write_objective(loss)
+
+    def _check_learned(self, name: str) -> None:
+        """Refuse what an objective learns if it would be lost, before the model is touched."""
+        what = f"{type(self.loss).__name__} learns parameters of its own"
+        if not self.can_learn:
+            raise ValueError(f"{what}, and {type(self).__name__} fits none beside its model; state what is learned")
+        if not name.startswith(self.own_prefix) or not name.isidentifier():
+            raise ValueError(f"{what} as module_name={name!r}, which checkpoints would not keep; give it a name that "
+                             f"begins with {self.own_prefix!r}, such as {self.own_prefix + 'rate'!r}")  # fmt: skip
+        if hasattr(self.model, name) and name not in dict(self.model.named_children()):
+            raise ValueError(f"{what} as module_name={name!r}, which the model has already; give it another name")
 
     def write_objective(self, loss: Objective) -> None:
         """State the objective in what will be saved: by default in the model's config."""

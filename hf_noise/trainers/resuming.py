@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from accelerate.utils import gather_object
 from safetensors import SafetensorError, safe_open
 
+from hf_noise.objectives.base import condensed
 from hf_noise.trainers.checkpoints import check, is_foreign, newest, next_order, set_aside
 from hf_noise.trainers.folders import locked
 from hf_noise.trainers.manifest import MANIFEST, STATE_FILE, read_manifest, write_manifest
@@ -132,18 +133,39 @@ def claims_of(trainer: Any) -> dict[str, str]:
 def check_same_claims(trainer: Any, checkpoint: str | os.PathLike) -> None:
     """Raise ValueError if a checkpoint was trained under another noise, or for another objective, than this run has.
 
-    Else the run would record for all of its steps what only the later ones had.
+    Else the run would record for all of its steps what only the later ones had. Of the objective what a checkpoint
+    states is compared: older ones name their loss, and not all that it was made with.
     """
     with safe_open(os.path.join(checkpoint, STATE_FILE), "pt") as state:
         before = json.loads((state.metadata() or {}).get(_CLAIMS, "null"))
     now = json.loads(claims_of(trainer)[_CLAIMS])
     if before is None or before == now:  # older checkpoints do not say
         return
-    name = next(name for name in sorted(before | now) if before.get(name) != now.get(name))
-    raise ValueError(
-        f"{checkpoint} was trained with {name} = {before.get(name)}, this run has {now.get(name)}. Go on as it began, "
-        "or start a run of its own in another output_dir, with the weights of from_pretrained(checkpoint)"
-    )
+    stated, found = before.pop("objective", None) or {}, now.pop("objective", None) or {}
+    differ = [(name, before.get(name), now.get(name)) for name in sorted(before | now)]
+    differ += [(f"objective.{name}", value, found.get(name)) for name, value in sorted(condensed(stated).items())]
+    for name, value, other in differ:
+        if value != other:
+            raise ValueError(
+                f"{checkpoint} was trained with {_difference(name, value, other)}. Go on as it began, or start a run "
+                "of its own in another output_dir, with the weights of from_pretrained(checkpoint)"
+            )
+
+
+def _difference(name: str, value: Any, other: Any) -> str:
+    """Two claims that differ, in words; of lists and plans the first entry that does."""
+    if isinstance(value, list) and isinstance(other, list) and len(value) == len(other):
+        i = next(i for i, (one, two) in enumerate(zip(value, other)) if one != two)
+        return _difference(f"{name}[{i}]", value[i], other[i])
+    if name.startswith("objective.") and isinstance(value, dict) and isinstance(other, dict):
+        key = next(key for key in sorted(value | other) if value.get(key) != other.get(key))
+        return _difference(f"{name}.{key}", value.get(key), other.get(key))
+    return f"{name} = {_shown(value)}, this run has {_shown(other)}"
+
+
+def _shown(value: Any) -> str:
+    is_matrix = isinstance(value, list) and bool(value) and isinstance(value[0], list)
+    return f"a matrix of {len(value)} rows" if is_matrix else str(value)
 
 
 def check_best(trainer: Any) -> None:

@@ -104,7 +104,7 @@ class TimeClassifierTrainer(ImageLabelTrainer):
         self.eval_sigmas, self.augment = tuple(eval_sigmas), augment
         self.minimise(loss, num_classes=self.num_classes, was_given=noise is not None)
         if isinstance(loss, CrossEntropy | CorrectedLabels):
-            self.objective_claims = {"transition": self.source}
+            self.objective_claims = {"transition": self.source, "objective": loss.claims()["objective"]}
         self._state()
         # Labels of which nothing is known may be wrong: only T, or noise that is stated to be none, makes them clean.
         is_clean = self.source is not None or (noise is not None and noise.error_rate == 0)

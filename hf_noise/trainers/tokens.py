@@ -148,8 +148,8 @@ class TokenTrainer(ObjectiveTrainer):
             self.meter.add(nll.detach(), valid, is_noisy)
             self.watch(nll, inputs.get("sample_id"))
         minimised = self.objective(nll, logits, targets) if self.loss.needs_logits else self.objective(nll)
-        # The plain NLL is 0 where there is no target; a corrected one is not.
-        total = (minimised if minimised is nll else minimised * valid).sum()
+        # The plain NLL is 0 where there is no target; another loss may be anything there, also infinite: no product.
+        total = (minimised if minimised is nll else minimised.where(valid, 0)).sum()
         loss = self.mean_loss(total, valid, num_items_in_batch)
         if of_router is not None:  # a mean over its tokens: each forward pass has its share of the step
             loss = loss + of_router / (1 if num_items_in_batch is None else self.current_gradient_accumulation_steps)

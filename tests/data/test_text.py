@@ -253,7 +253,7 @@ def test_refused(load, tmp_path, settings, error, message, streaming):
 
 
 def test_validation_that_is_too_short_is_seen_before_training_data_are_built(load, tmp_path):
-    with pytest.raises(ValueError, match="validation split .* raise validation_fraction="):
+    with pytest.raises(ValueError, match="validation split .*; give validation_source=, or a larger share as"):
         load(validation_fraction=1e-9)
     assert ready_caches(tmp_path) == []
 

@@ -16,6 +16,7 @@ from hf_noise.hub import render
 from hf_noise.hub.card import data_card, main, model_card, render_card
 from hf_noise.hub.data_card import COLUMNS, config_block, with_config
 from hf_noise.hub.load import load_noise
+from hf_noise.noise import LabelFlips
 from hf_noise.noise.block import noise_block, noise_sentence
 from hf_noise.reports.record import DataRecord, RunRecord, read_records
 
@@ -119,6 +120,29 @@ def test_only_the_record_carries_figures(record):
     assert "3.125" in text and "77,777" in text and "0.111" in text
     for old in ("4.25", "4.875", "0.93", "924", "33,000", "5,000", "0.3301", "1,920", "61"):
         assert old not in text
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "config", "shown"),
+    [
+        ("noisy_classification", {"image_size": 8, "channels": 1}, {"image_size": 9}, "torch.rand(1, 1, 8, 8)"),
+        ("noisy_classification", {}, {"image_size": 8, "num_channels": 3}, "torch.rand(1, 3, 8, 8)"),
+        ("noisy_classification", {"image_size": 8}, {}, r"data\['channels'\] nor in .*\['num_channels'\]"),
+        ("noisy_classification", {}, None, r"the record 'labels' .*says neither in data\['image_size'\] .*got None"),
+        ("class_conditional_generation", {"classes": 4}, {}, "class_labels=[0, 3]"),
+        ("class_conditional_generation", {}, {"num_class_embeds": 5}, "class_labels=[0, 3]"),
+        ("class_conditional_generation", {}, {"num_class_embeds": None}, r"data\['classes'\] nor in .*_class_embeds"),
+    ],
+)
+def test_the_images_of_a_card_are_those_of_data_or_model(record, task, data, config, shown):
+    noise = LabelFlips.symmetric(ratio=1.0, num_classes=4).to_dict()
+    changed = {"name": "labels", "task": task, "data": data, "noise": noise, "model": {"name": "x", "config": config}}
+    changed = RunRecord.from_dict(record.to_dict() | changed | {"loss": {"name": "nll"}})
+    if "\\" in shown:
+        with pytest.raises(ValueError, match=shown):
+            model_card(changed, repo_id="user/labels")
+    else:
+        assert shown in model_card(changed, repo_id="user/labels").text
 
 
 def test_a_clean_run_says_so(record, noise):

@@ -7,13 +7,16 @@ import json
 import datasets
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
 
 import hf_noise
 from hf_noise.data.corrupt import corrupt
 from hf_noise.data.packing import PackedRows
 from hf_noise.noise import GaussianDocuments, RandomDocuments, UniformTokens
 from hf_noise.noise.describe import describe_noise
+from hf_noise.trainers.checkpoints import adopt
 from hf_noise.trainers.claims import Claims
 from hf_noise.trainers.marked import Marked
 from hf_noise.trainers.stated import stated_noise
@@ -126,6 +129,82 @@ def test_noise_at_the_end_of_a_stream_raises_no_alarm(make_trainer):
     trainer = make_trainer(stream, noise=NOISE, max_steps=4, per_device_train_batch_size=100)
     trainer.train()
     assert trainer.realised_noise() == {"rate": 0.25, "n": 400 * (L - 1)}
+
+
+class Made(torch.utils.data.Dataset):
+    """Rows that have to be made, so that no mask can be read before training."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        return self.rows[i]
+
+
+def unmarked(noise=NOISE, n_clean=300):
+    rows = mixture(noise, n_clean=n_clean, described=False)
+    return mixture(noise, n_clean=n_clean, described=False, is_noisy=np.zeros_like(rows["is_noisy"]))
+
+
+SPREAD = RandomDocuments(alpha=0.25, vocab_size=V, exclude=0, placement="interleave")
+
+
+@pytest.mark.parametrize(
+    ("wrap", "noise", "steps", "size", "n"),
+    [
+        ("stream", NOISE, 4, 100, 400),  # ends with training
+        ("stream", NOISE, 9, 100, 400),  # a whole epoch, and more to come
+        ("stream", SPREAD, 10, 20, 200),
+        ("again", NOISE, 9, 150, 400),  # its first row is in the midst of the third batch
+        ("made", NOISE, 4, 100, 400),
+    ],
+)
+def test_rows_that_are_never_marked_are_refused_at_the_end(make_trainer, wrap, noise, steps, size, n):
+    rows = unmarked(noise)
+    wraps = {"stream": rows.to_iterable_dataset, "again": lambda: rows.to_iterable_dataset().repeat(None),
+             "made": lambda: Made(rows)}  # fmt: skip
+    trainer = make_trainer(wraps[wrap](), noise=noise, max_steps=steps, per_device_train_batch_size=size)
+    message = f"is_noisy marks 0 of {n} rows of the first epoch, 0.00%, where RandomDocuments.*makes 25.00% so"
+    with pytest.raises(ValueError, match=message):
+        trainer.train()
+    assert trainer.state.global_step == (steps if wrap == "again" else n // size)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "steps", "is_refused"),
+    [(0.25, 9, False), (0.25, 4, False), (0.25, 3, True), (0.6, 9, True), (0.6, 4, False), (0.05, 9, True)],
+)
+def test_the_share_of_a_stream_is_held_against_alpha_at_its_end(make_trainer, alpha, steps, is_refused):
+    """300 rows of text, and then 100 of noise: before the end it has another share, and only none at all is refused."""
+    stated = RandomDocuments(alpha=alpha, vocab_size=V, exclude=0, seed=3)
+    stream = mixture(n_clean=300, described=False).to_iterable_dataset()
+    trainer = make_trainer(stream, noise=stated, max_steps=steps, per_device_train_batch_size=100)
+    if is_refused:
+        with pytest.raises(ValueError, match=rf"is_noisy marks \d+ of [34]00 rows .*makes {alpha:.2%} so"):
+            trainer.train()
+    else:
+        trainer.train()
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_resumed_stream_knows_the_rows_before(make_trainer, tmp_path, is_known):
+    """Resumed after the text, a run sees noise alone; a checkpoint from before that was counted raises no alarm."""
+    stream = mixture(n_clean=300).to_iterable_dataset()
+    settings = {"max_steps": 9, "per_device_train_batch_size": 100, "save_strategy": "steps", "save_steps": 3}
+    make_trainer(stream, noise=NOISE, **settings).train()
+    checkpoint = tmp_path / "run" / "checkpoint-3"
+    state = load_file(checkpoint / "hf_noise_state.safetensors")
+    assert state["noisy_documents"].tolist() == [0, 300]
+    if not is_known:
+        del state["noisy_documents"]
+        save_file(state, checkpoint / "hf_noise_state.safetensors")
+        adopt(checkpoint)
+    again = make_trainer(stream, noise=NOISE, **settings)
+    again.train(str(checkpoint))
+    assert again.state.global_step == 9
 
 
 def test_rows_that_do_not_say_which_are_noise_are_refused(make_trainer):

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from hf_noise import objectives
 from hf_noise.diffusion import EDMPipeline
@@ -27,9 +28,11 @@ from hf_noise.objectives import (
     VolumePlan,
     objective_from_dict,
 )
+from hf_noise.objectives.base import Bound, condensed
 from hf_noise.trainers import EDMTrainer, ImageClassifierTrainer, TimeClassifierTrainer
 from hf_noise.trainers.images import DeviceImages
 from hf_noise.trainers.levels import NoiseLevels
+from hf_noise.trainers.resuming import check_same_claims
 
 CLASSES = 4
 FLIPS = LabelFlips.symmetric(ratio=1.0, num_classes=CLASSES, seed=3)
@@ -76,7 +79,52 @@ def own(monkeypatch):
         def __call__(self, logits, labels):
             return (1 - F.log_softmax(logits, -1).gather(-1, labels[:, None])[:, 0].mul(self.q).exp()) / self.q
 
-    return {"capped": Capped, "brier": Brier, "power": Power}
+    @dataclass(frozen=True)
+    class Unlikely(Objective):
+        """The log-probability of all tokens but the target: -inf at an NLL of 0, as where there is no target."""
+
+        name = "unlikely"
+        unit = "tokens"
+
+        def __call__(self, nll):
+            return -torch.log(-torch.expm1(-nll))
+
+    class Scale(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(0.5))
+
+    class Scaled(Bound):
+        """In a run, with its own parameter."""
+
+        def __init__(self, module_name):
+            self.module, self.module_name = Scale(), module_name
+
+        def __call__(self, nll, *labels):
+            return nll.mean(-1) * self.module.weight if labels else nll * self.module.weight
+
+    @dataclass(frozen=True)
+    class Learned(Objective):
+        """The likelihood times a parameter of its own."""
+
+        module_name: str = "hf_noise_scale"
+
+        name = "learned"
+        unit = "tokens"
+        learns = "loss='learned'"
+
+        def bound(self, run):
+            return Scaled(self.module_name)
+
+    @dataclass(frozen=True)
+    class LearnedOfLabels(Learned):
+        """The same on labels."""
+
+        name = "learned"
+        unit = "labels"
+
+    return {"learned": Learned, "learned_of_labels": LearnedOfLabels, "unlikely": Unlikely, "capped": Capped,
+            "brier": Brier, "power": Power}  # fmt: skip
 
 
 def images(n=16):
@@ -197,7 +245,7 @@ def test_a_pipeline_states_the_objective(make, tmp_path):
     trainer.save_model(tmp_path / "saved")
     loaded = EDMPipeline.from_pretrained(tmp_path / "saved")
     assert objective_from_dict(loaded.config.hf_noise_objective) == TDSM(tau=0.2)
-    assert trainer.published_parameters() == trainer._published() == list(trainer.model.parameters())
+    assert trainer.published_parameters() == list(trainer.model.parameters())
 
 
 @pytest.mark.parametrize("name", ["capped", "brier"])
@@ -224,6 +272,95 @@ def test_an_objective_of_ones_own_on_tokens(make_trainer, random_rows, noise, ow
     assert claims["objective"] == own[name]().to_dict()
     with pytest.raises(ValueError, match="was trained with loss = |was trained with error_rate = "):
         make_trainer(rows, noise=noise).train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-1"))
+
+
+@pytest.mark.parametrize("fused_loss", [False, True])
+def test_what_is_said_where_there_is_no_target_does_not_count(make_trainer, random_rows, own, fused_loss):
+    """Rows of 16 and of 9 tokens: seven positions of every other row are padding, where this objective is infinite."""
+    trainer = make_trainer(random_rows(8, (16, 9)), noise=None, loss=own["unlikely"](), fused_loss=fused_loss)
+    batch = trainer.data_collator(random_rows(8, (16, 9))[:4])
+    loss, scored = trainer.compute_loss(trainer.model.train(), batch, return_outputs=True)
+    nll = scored["nll"][scored["nll"] > 0]
+    assert len(nll) == 2 * 15 + 2 * 8
+    torch.testing.assert_close(loss, -torch.log(-torch.expm1(-nll)).mean())
+    loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in trainer.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["scale", "hf_noise_a.b", "", "transformer"])
+def test_what_would_be_lost_in_checkpoints_is_refused(make_trainer, make, random_rows, own, name):
+    with pytest.raises(ValueError, match=f"Learned learns .* as module_name='{name}', which checkpoints"):
+        make_trainer(random_rows(8), noise=None, loss=own["learned"](name))
+    with pytest.raises(ValueError, match="and ImageClassifierTrainer fits none beside its model"):
+        make(ImageClassifierTrainer, loss=own["learned_of_labels"]())
+
+
+def test_what_an_objective_of_ones_own_learns_is_in_its_checkpoints(make_trainer, random_rows, own, tmp_path):
+    settings = {"noise": None, "loss": own["learned"](), "save_strategy": "steps", "save_steps": 1}
+    whole = make_trainer(random_rows(8), **settings)
+    whole.train()
+    again = make_trainer(random_rows(8), **settings)
+    again.train(str(tmp_path / "run" / "checkpoint-1"))
+    assert again.learned.weight.item() == whole.learned.weight.item() != 0.5
+
+
+T_OTHER = LabelFlips.symmetric(ratio=0.5, num_classes=CLASSES).transition
+
+
+@pytest.mark.parametrize(
+    ("cls", "first", "then", "message"),
+    [
+        (ImageClassifierTrainer, CorrectedLabels(FLIPS.transition), CorrectedLabels(T_OTHER),
+         r"objective.transition\[0\]\[0\] = 0.5\d*, this run has 0.6\d*"),
+        (ImageClassifierTrainer, CorrectedLabels(), CorrectedLabels(FLIPS.transition),
+         "objective.transition = known, this run has a matrix of 4 rows"),
+        (TimeClassifierTrainer, CorrectedLabels(FLIPS.transition), CorrectedLabels(T_OTHER),
+         r"objective.transition\[0\]\[0\] = 0.5\d*, this run has 0.6\d*"),
+        (TimeClassifierTrainer, CorrectedLabels(), CorrectedLabels("estimated"), "transition = known, .* estimated"),
+        (TimeClassifierTrainer, CorrectedLabels("estimated"),
+         CorrectedLabels("estimated", VolumePlan(phases=((0.5, 1.0), (0.6, 0.2)))),
+         r"objective.volume.phases = a matrix of 3 rows, this run has a matrix of 2 rows"),
+        (TimeClassifierTrainer, CorrectedLabels("estimated"), CorrectedLabels("estimated", VolumePlan()), None),
+        (EDMTrainer, TDSM(), TDSM(tau=0.2), "objective.tau = 0.01, this run has 0.2"),
+        (EDMTrainer, TDSM(), TDSM(temperature=2.0), "objective.temperature = 1.0, this run has 2.0"),
+        (EDMTrainer, TDSM(), TDSM(transition=T_OTHER), r"objective.transition\[0\]\[0\] = 0.5\d*, this run has 0.6\d*"),
+        (EDMTrainer, TDSM(chunk=3), TDSM(transition=FLIPS.transition, chunk=2), None),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:transition= differs")
+def test_a_run_is_not_resumed_for_another_objective(make, cls, first, then, message, tmp_path):
+    """Steps of another T or of another tau would be recorded as if they were the later one's."""
+    more = {"classifier": of_time_classifier()} if cls is EDMTrainer else {}
+    settings = {"save_strategy": "steps", "save_steps": 1, "max_steps": 1}
+    make(cls, loss=first, **settings, **more).train()
+    checkpoint = str(tmp_path / "run" / "checkpoint-1")
+    again = make(cls, loss=then, **(settings | {"max_steps": 2}), **more)
+    if message is not None:
+        with pytest.raises(ValueError, match=f"checkpoint-1 was trained with {message}. Go on as it began"):
+            again.train(checkpoint)
+        # One from before claims held the objective says less, and is gone on from as before.
+        state = tmp_path / "run" / "checkpoint-1" / "hf_noise_state.safetensors"
+        with safe_open(state, "pt") as old:
+            claims = json.loads(old.metadata()["hf_noise_claims"])
+            tensors = {name: old.get_tensor(name) for name in old.keys()}  # noqa: SIM118
+        del claims["objective"]
+        save_file(tensors, state, metadata={"hf_noise_claims": json.dumps(claims)})
+        if first.learns != then.learns:
+            return
+        check_same_claims(again, checkpoint)
+    else:
+        again.train(checkpoint)
+        assert again.state.global_step == 2
+
+
+def test_a_claim_holds_a_small_matrix_as_it_is_and_a_digest_of_a_large_one():
+    small, large, other = (np.eye(n) for n in (100, 101, 101))
+    other[0, :2] = 0.5
+    assert CorrectedLabels(small).claims()["objective"]["transition"] == small.tolist()
+    digests = [CorrectedLabels(T).claims()["objective"]["transition"] for T in (large, large.copy(), other)]
+    assert digests[0] == digests[1] != digests[2] and digests[0].startswith("101 rows, sha256 ")
+    # An older claim has all of it.
+    assert condensed({"transition": large.tolist()}) == {"transition": digests[0]}
 
 
 def test_logits_and_a_fused_head_exclude_each_other(make_trainer, own):
