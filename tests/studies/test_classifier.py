@@ -263,7 +263,8 @@ def test_the_saved_processor_does_what_resizing_did(tmp_path):
     for i, row in enumerate(ImageData.read(settings)[1]):
         seen = processor(row["image"], return_tensors="pt")["pixel_values"][0]
         assert seen.shape == (3, 12, 12)
-        assert (seen - data.test[i]["pixel_values"]).abs().mean() < 0.1
+        # Of noise, in standard deviations: it cuts after it has resized, which differs at the edges.
+        assert (seen - data.test[i]["pixel_values"]).abs().mean() < 0.2
 
 
 def test_pairs_are_of_known_classes(tmp_path):
@@ -272,7 +273,8 @@ def test_pairs_are_of_known_classes(tmp_path):
             place = tmp_path / "ten" / "train" / label
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.full((8, 8, 3), 20 * i, dtype=np.uint8)).save(place / f"{i}.png")
-    own = ["--source", tmp_path / "ten", "--test_fraction", "0.3", "--protocol", "pairs", "--ratio", "1"]
+    own = ["--data", "hf_noise/cifar10-noisy", "--source", tmp_path / "ten", "--test_fraction", "0.3"]
+    own += ["--protocol", "pairs", "--ratio", "1"]
     with pytest.raises(ValueError, match="--protocol pairs relies on the airplane, automobile"):
         main("--output", tmp_path / "out", *own, "--batch_size", "8")
 

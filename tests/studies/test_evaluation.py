@@ -28,6 +28,7 @@ from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.image import image_classifier
 from hf_noise.noise import LabelFlips
 from hf_noise.reports.record import RunRecord, read_records
+from hf_noise.studies.classifier import study as classifier
 from hf_noise.studies.evaluation import run as evaluate_generation_run
 from hf_noise.studies.evaluation import sets as image_sets
 from hf_noise.studies.evaluation import study as evaluate_generation
@@ -387,7 +388,7 @@ def test_other_images_under_the_name_of_a_finished_set(study, tmp_path):
 
 
 def judge_of(folder: Path):
-    data = SimpleNamespace(classes=DIGITS, image_size=8, num_channels=1)
+    data = SimpleNamespace(classes=DIGITS, image_size=8, num_channels=1, settings=classifier.STUDY.parse([]))
     return load_judge(str(folder), data, torch.device("cpu"))
 
 
@@ -414,8 +415,17 @@ def test_a_judge_is_safetensors_and_no_code(study, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"partly does not hold .*: 2 tensors \(network.fc.bias, .*\) missing"):
         judge_of(partly)
     with pytest.raises(ValueError, match="takes 8 x 8 pixels in 1 channels, the data have 9 x 9 in 3"):
-        wrong = SimpleNamespace(classes=DIGITS, image_size=9, num_channels=3)
+        wrong = SimpleNamespace(classes=DIGITS, image_size=9, num_channels=3, settings=classifier.STUDY.parse([]))
         load_judge(str(judge), wrong, torch.device("cpu"))
+
+
+def test_a_judge_that_saw_images_which_are_held_out_here_is_refused(study):
+    """What its record says of the share that was held out has to be what is held out now."""
+    judge = study[0] / "out" / "judge" / "r0-seed0"
+    settings = classifier.STUDY.parse(["--test_fraction", "0.4"])
+    data = SimpleNamespace(classes=DIGITS, image_size=8, num_channels=1, settings=settings)
+    with pytest.raises(ValueError, match="was trained with --test_fraction None, this run has 0.4: it has seen images"):
+        load_judge(str(judge), data, torch.device("cpu"))
 
 
 def test_classwise_distance_of_few_images():
