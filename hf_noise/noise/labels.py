@@ -188,16 +188,14 @@ class LabelFlips(LabelNoise):
 
         Args:
             protocol: one of the kinds above; "uniform-resample" is "uniform_resample".
-            known: what the data know of the fields that one kind alone has, such as `mapping`; taken if this one has it
-                and it is not among the settings.
+            known: fields that one kind alone has, such as `mapping`, which count where the settings lack them.
             **settings: fields of `LabelFlips`.
 
         Raises:
             ValueError: another protocol, or it lacks its own field or has that of another; else as the class method.
             TypeError: a setting that is no field.
         """
-        spelt = protocol.replace("-", "_") if isinstance(protocol, str) else protocol
-        kind = check_choice("protocol", spelt, _KINDS)
+        kind = check_choice("protocol", protocol.replace("-", "_") if isinstance(protocol, str) else protocol, _KINDS)
         given = {name: value for name, value in settings.items() if value is not None or name not in _OWN.values()}
         if unknown := sorted(set(given) - {own.name for own in fields(cls)} | given.keys() & {"kind"}):
             raise TypeError(f"protocol {kind!r} has no setting {', '.join(unknown)}")
@@ -333,9 +331,7 @@ class LabelFlips(LabelNoise):
     @cached_property
     def _matrix(self) -> np.ndarray:
         """T of the kind "transition", float64 [C, C], made once and not to be written to."""
-        matrix = np.array(self.matrix, dtype=np.float64)
-        matrix.setflags(write=False)
-        return matrix
+        return np.frombuffer(np.array(self.matrix, dtype=np.float64).tobytes()).reshape(self.num_classes, -1)
 
     @property
     def summary(self) -> str:
