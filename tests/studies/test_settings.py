@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 import pytest
 
 from hf_noise.noise.schedule import plan_named
+from hf_noise.objectives import CorrectedLabels
 from hf_noise.studies.classifier import study as classifier
 from hf_noise.studies.diffusion import study as diffusion
 from hf_noise.studies.engine import identity
@@ -194,3 +195,12 @@ def test_the_help_of_a_scale_shows_its_defaults(capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "--steps STEPS optimiser steps without noise (default: 600000)" in shown
     assert "--scale demo | gpu | paper" in shown and "--micro-batch" not in shown
+
+
+def test_labels_are_smoothed_by_losses_that_can(monkeypatch, capsys):
+    flags = ["--label_smoothing", "0.1", "--loss", "corrected"]
+    assert classifier.STUDY.parse(flags).label_smoothing == 0.1
+    monkeypatch.setattr(CorrectedLabels, "smooths", False)
+    with pytest.raises(SystemExit):
+        classifier.STUDY.parse(flags)
+    assert "--label_smoothing 0.1: the loss corrected has no smoothed form" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from hf_noise.models.names import SMALL_CLASSIFIERS
 from hf_noise.noise.schedule import Plan, Schedule, Table7, plan_named
+from hf_noise.objectives import objectives
 from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, knows_rows, train_rows_of
 from hf_noise.studies.losses import check_losses, names_of_losses
 from hf_noise.studies.ranges import CountOrNone, Name, NotNegative, Positive, ShareBelowOne
@@ -89,6 +90,9 @@ class Settings(ImageSettings):
 
     def complete(self) -> None:
         check_losses(self.loss, "labels")
+        plain = [loss.name for loss in objectives("labels") if loss.name in self.loss and not loss.smooths]
+        if self.label_smoothing and plain:
+            raise SettingError(f"--label_smoothing {self.label_smoothing:g}: the loss {plain[0]} has no smoothed form")
         self.model = self.model or ("resnet10-digits" if self.is_tiny else "resnet10-small")
         check_network(self.model, "model")
         self.check_images(self.protocol)
