@@ -13,8 +13,8 @@ from hf_noise.studies.door import FLAGS, program
 from hf_noise.studies.ranges import Count, Output, Repo, Seed, fault_of
 
 __all__ = [
-    "LEARNING_RATE_SCHEDULES", "CommandSettings", "SettingError", "StudySettings", "TrainingSettings", "at_scale",
-    "check_ranges", "parse", "setting",
+    "LEARNING_RATE_SCHEDULES", "CommandSettings", "ComparedSettings", "SettingError", "StudySettings",
+    "TrainingSettings", "at_scale", "check_ranges", "parse", "setting",
 ]  # fmt: skip
 
 Settings = TypeVar("Settings", bound="CommandSettings")
@@ -105,6 +105,15 @@ class TrainingSettings(StudySettings):
         None, "owner/name; of several runs each adds its name", group="Hub", in_result=False
     )
     private: bool = setting(False, "make Hub repositories private", group="Hub", in_result=False)
+
+
+@dataclass
+class ComparedSettings:
+    """Of a study whose noisy runs may get more compute than the one without noise."""
+
+    equal_compute: bool = setting(
+        True, "a run without noise too that gets the compute of the noisiest", group="noise and loss", in_result=False
+    )
 
 
 def at_scale(kind: type[Settings], scale: str, **changes: Any) -> Settings:

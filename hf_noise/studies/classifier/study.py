@@ -17,7 +17,7 @@ from hf_noise.objectives import objectives
 from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, knows_rows, train_rows_of
 from hf_noise.studies.losses import check_losses, names_of_losses
 from hf_noise.studies.ranges import CountOrNone, Name, NotNegative, Positive, ShareBelowOne
-from hf_noise.studies.settings import SettingError, setting
+from hf_noise.studies.settings import ComparedSettings, SettingError, setting
 from hf_noise.studies.study import Study, most_compute, planned
 
 # Papers A and C say ResNet-18 and 200 epochs and leave the rest open; these are the usual settings for it.
@@ -55,7 +55,7 @@ SCALES: dict[str, dict] = {
 
 
 @dataclass
-class Settings(ImageSettings):
+class Settings(ComparedSettings, ImageSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
     scales: ClassVar = SCALES
@@ -75,9 +75,6 @@ class Settings(ImageSettings):
     )
     plan: list[str] = setting(
         None, f"compute at noise r: {', '.join(PLANS)}", group="noise and loss", choices=PLANS, in_result=False
-    )
-    equal_compute: bool = setting(
-        True, "a run without noise too that gets the compute of the noisiest", group="noise and loss", in_result=False
     )
     reading: str = setting("principle", "of table 7", group="noise and loss", choices=list(Table7.readings))
     optimizer: str = setting(None, "sgd (momentum 0.9) or adamw", choices=["sgd", "adamw"])

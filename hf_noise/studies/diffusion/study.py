@@ -17,7 +17,7 @@ from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewher
 from hf_noise.studies.losses import check_losses, names_of_losses
 from hf_noise.studies.ranges import Count, CountOrNone, Name, NotNegative, Positive, Share, ShareBelowOne, TwoOrMore
 from hf_noise.studies.reading import check_judge, check_readable
-from hf_noise.studies.settings import LEARNING_RATE_SCHEDULES, SettingError, setting
+from hf_noise.studies.settings import LEARNING_RATE_SCHEDULES, ComparedSettings, SettingError, setting
 from hf_noise.studies.study import Study, most_compute, planned, steps_of
 
 PLANS = ["steps", "batch", "budget"]
@@ -59,7 +59,7 @@ CLASSIFIER_EPOCHS = {"gpu": 60.0}
 
 
 @dataclass
-class Settings(ImageSettings):
+class Settings(ComparedSettings, ImageSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
     scales: ClassVar = SCALES
@@ -74,9 +74,6 @@ class Settings(ImageSettings):
         group="noise and loss", in_result=False,
     )
     plan: str = setting(None, f"compute at noise r: {', '.join(PLANS)}", group="noise and loss", choices=PLANS)
-    equal_compute: bool = setting(
-        True, "a run without noise too that gets the compute of the noisiest", group="noise and loss", in_result=False
-    )
     learning_rate: Positive = setting(None, "peak, of Adam")
     warmup: CountOrNone = setting(None, "steps")
     schedule: str = setting(None, "of the learning rate; cosine ends at 0", choices=LEARNING_RATE_SCHEDULES)

@@ -16,7 +16,7 @@ from hf_noise.noise.schedule import Plan, plan_named
 from hf_noise.studies.losses import check_losses, names_of_losses
 from hf_noise.studies.ranges import Count, Name, NotNegative, Positive, ShareInside, TwoOrMore
 from hf_noise.studies.reading import is_elsewhere
-from hf_noise.studies.settings import SettingError, TrainingSettings, setting
+from hf_noise.studies.settings import ComparedSettings, SettingError, TrainingSettings, setting
 from hf_noise.studies.study import Study, most_compute, planned
 
 PLANS = ["steps", "batch", "table6", "budget"]
@@ -44,7 +44,7 @@ SCALES: dict[str, dict] = {
 
 
 @dataclass
-class Settings(TrainingSettings):
+class Settings(ComparedSettings, TrainingSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
     scales: ClassVar = SCALES
@@ -87,9 +87,6 @@ class Settings(TrainingSettings):
         [], f"further losses by name, at all of --ratio: {', '.join(names_of_losses('tokens'))}",
         group="noise and loss", in_result=False,
     )  # fmt: skip
-    equal_compute: bool = setting(
-        True, "a run without noise too that gets the compute of the noisiest", group="noise and loss", in_result=False
-    )
     steps: Count = setting(None, "optimiser steps without noise")
     learning_rate: Positive = setting(None, "peak; cosine to a tenth")
     warmup: NotNegative = setting(None, "steps, or below 1 a share of them")
