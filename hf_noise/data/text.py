@@ -18,7 +18,7 @@ from hf_noise.data.builder import first_sample_id
 from hf_noise.data.counting import flat_values
 from hf_noise.data.documents import DOCUMENTS, Ending, find_ending, pieces_of_files
 from hf_noise.data.embedded import DOCS_TEXT
-from hf_noise.data.held_out import check_apart, held_out_files, is_held_out
+from hf_noise.data.held_out import Side, check_apart, held_out_files, is_held_out
 from hf_noise.data.held_rows import MissingSplitError
 from hf_noise.data.local_files import TEXT
 from hf_noise.data.mixing import ShardText, less_than_a_token, mixed_rows
@@ -39,21 +39,6 @@ _BATCH = 256  # documents that are tokenised together
 _LOCAL_VALIDATION_FRACTION = 0.01
 _MOST_DROPPED = 0.01  # of the tokens, without a warning
 _FEW_ROWS = 10  # for validation, below which a warning says so
-
-
-@dataclass(frozen=True)
-class Side:
-    """What of a source is in a split: all of it, or one side of what is cut in two.
-
-    Attributes:
-        held_out: whether this is the side for validation; None for all.
-        files: those that are held out, if whole files are.
-        ending: of a single document, where validation begins.
-    """
-
-    held_out: bool | None = None
-    files: frozenset[str] | None = None
-    ending: Ending | None = None
 
 
 _ALL = Side()
@@ -332,6 +317,10 @@ class PackedTextBuilder(NoisyTokensBuilder):
         told = f"the {split} split of {self.config.source_name}"
         for key, block, is_noisy, ids in mixed_rows(texts, self.noise_of(split), self.config.block_size, last, told):
             yield key, self.mixed_columns(block, is_noisy, ids)
+        n_documents = sum(packing.documents for packing in packings.values())
+        if last is None and self.noise_of(split).error_rate and n_documents <= len(shards):
+            logger.warning("%s: each shard is one document, so that noise has no place between them and comes last; "
+                           'documents="paragraph" makes more of a .txt file', split)  # fmt: skip
 
     def _texts(self, shard: Shard, side: Side, batch_size: int = _BATCH) -> Iterator[list[str]]:
         """The documents of a shard that belong to this side of the split."""

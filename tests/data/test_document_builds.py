@@ -222,10 +222,11 @@ def test_a_published_folder_tells_of_its_documents(tmp_path, corpus, kwargs, mon
     args.folder.mkdir()
     write(args, {"alpha0.25": builder}, [])
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "documents of random tokens put in on purpose" in card and "`alpha` is the share of rows of noise" in card
-    assert "| `alpha0.25` | random_documents (low) | 0.25 |" in card and "`r` counts" not in card
+    assert "documents of random tokens put in on purpose" in card and "`alpha` is the share of noise in the" in card
+    entropy = load_noise(builder.as_dataset()["train"]).entropy  # of a token of noise, nats
+    assert f"| `alpha0.25` | random_documents (low) | 0.25 | {entropy:.4f} |" in card and "`r` counts" not in card
     assert ("the truth stands beside it" in card) == (kwargs is not None)
-    assert "a row of noise is the same in every epoch" in card and (tmp_path / "out" / "tokenizer").is_dir()
+    assert "a document of it is the same in every epoch" in card and (tmp_path / "out" / "tokenizer").is_dir()
     noise = load_noise(tmp_path / "out")
     assert noise.alpha == 0.25 and noise.boost == "low"
     rows = load_dataset(str(tmp_path / "out"), "alpha0.25", split="train", cache_dir=str(tmp_path / "cache"))
