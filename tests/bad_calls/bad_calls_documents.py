@@ -25,7 +25,7 @@ def call(draw: np.random.Generator) -> dict[str, Any]:
     protocol = pick(draw, *KINDS)
     own = {"n_boost": 3} if KINDS[protocol][1] else {}
     own |= pick(draw, {}, {"boost_mass": 0.5}) if own else {}
-    own |= {"mean": 4.0, "std": pick(draw, 1.0, 2)} if protocol.startswith("gaussian") else {}
+    own |= {"mean": 4.0, "std": pick(draw, 1.0, 1)} if protocol.startswith("gaussian") else {}
     replace = bool(draw.integers(2))
     own |= pick(draw, {"placement": "replace"}, {"exclude": 2, "placement": "replace"}) if replace else {}
     given = {

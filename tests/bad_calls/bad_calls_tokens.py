@@ -128,7 +128,7 @@ def document_fields(draw: np.random.Generator) -> dict[str, Any]:
         boost = pick(draw, "none", "random", "low")
         sizes = {"n_boost": None, "boost_mass": None} if boost == "none" else {"n_boost": 2, "boost_mass": 0.3}
         return {"_cls": RandomDocuments, **shared, "boost": boost, **sizes}
-    return {"_cls": GaussianDocuments, **shared, **pick(draw, {"mean": None, "std": None}, {"mean": 2, "std": 2.5})}
+    return {"_cls": GaussianDocuments, **shared, **pick(draw, {"mean": None, "std": None}, {"mean": 2, "std": 0.9})}
 
 
 def check_document_fields(given: dict[str, Any], noise: Any) -> None:
