@@ -57,26 +57,26 @@ def measure_packing(report: Report, copies: int, folder: Path) -> None:
 
 def _measure_mixing(report: Report, copies: int, folder: Path) -> None:
     """Build mixtures with a fifth of noise, against packing the same text clean, in turns, each in its own process."""
-    rounds, peaks, seconds = (_ROUNDS if copies > 1 else 1), {}, {kind: [] for kind in _KINDS}
+    rounds, found, seconds = (_ROUNDS if copies > 1 else 1), {}, {kind: [] for kind in _KINDS}
     for number in range(rounds):
         for kind in list(_KINDS) if number % 2 == 0 else reversed(_KINDS):
             cache = folder / f"cache-{kind}"
-            peaks[kind, copies] = _pack_in_child(folder / f"text-{copies}", cache, kind)
-            seconds[kind].append(peaks[kind, copies]["cpu_seconds"])
+            found[kind] = _pack_in_child(folder / "text-1", cache, kind)
+            seconds[kind].append(found[kind]["cpu_seconds"])
             shutil.rmtree(cache)
-    text = peaks["clean", copies]["tokens"]
+    text = found["clean"]["tokens"]
     for kind in ("append", "interleave"):
-        found = peaks[kind, copies]
-        kept = found["tokens"] - found["noisy"]
-        exact = abs(found["noisy"] / found["tokens"] - _ALPHA) < 1e-3 and abs(kept / text - 1) < 1e-2
+        kept = found[kind]["tokens"] - found[kind]["noisy"]
+        exact = abs(found[kind]["noisy"] / found[kind]["tokens"] - _ALPHA) < 1e-3 and abs(kept / text - 1) < 1e-2
         report.equal(f"text of the mixture, {kind}", exact, f"{kept / text:.4f} of the clean rows', alpha {_ALPHA}")
         measured = ratio(np.array(seconds[kind]), np.array(seconds["clean"]))
-        report.add(f"mixture with alpha = {_ALPHA}, {kind} / packing it clean, {text / 1e6:.1f} M tokens", measured,
+        report.add(f"CPU time of a mixture with alpha = {_ALPHA}, {kind} / packing clean", measured,
                    at_most=_MOST_FOR_NOISE if copies > 1 else None)  # fmt: skip
         if copies > 1:
-            small = _pack_in_child(folder / "text-1", folder / f"cache-{kind}-1", kind)["growth_mib"]
-            report.add(f"peak memory of a mixture, {kind}, {copies} x the text - 1 x", found["growth_mib"] - small,
-                       at_most=_ALLOWANCE_MIB, unit="MiB")  # fmt: skip
+            larger = _pack_in_child(folder / f"text-{copies}", folder / f"cache-{kind}-{copies}", kind)
+            more = larger["growth_mib"] - found[kind]["growth_mib"]
+            report.add(f"peak memory of a mixture, {kind}, {copies} x the text - 1 x", more, at_most=_ALLOWANCE_MIB,
+                       unit="MiB")  # fmt: skip
 
 
 def _pack_in_child(source: Path, cache: Path, kind: str = "noisy") -> dict[str, float]:

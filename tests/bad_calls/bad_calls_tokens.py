@@ -161,6 +161,8 @@ def check_document_fields(given: dict[str, Any], noise: Any) -> None:
         mean = number((vocabulary - 1) / 2 if given["mean"] is None else given["mean"])
         std = number(500 * (vocabulary - 1) / 50256 if given["std"] is None else given["std"])
         confirm(0 <= mean <= vocabulary - 1 and 0 < std < math.inf, "mean or std")
+        sides = (mean + 0.5) / std, (vocabulary - 0.5 - mean) / std
+        confirm(sum(math.erfc(side / math.sqrt(2)) / 2 for side in sides) <= 0.01, "wider than the vocabulary")
         below = [(1 + math.erf((i + 0.5 - mean) / (std * math.sqrt(2)))) / 2 for i in range(vocabulary - 1)]
         p = np.maximum(np.diff([0.0, *below, 1.0]), 0)
         p[[token for token in range(vocabulary) if token not in choices]] = 0
