@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hf_noise.data.embedded import DOCS_TEXT
 from hf_noise.models.names import GPT2_SIZES
 from hf_noise.noise.schedule import Plan, plan_named
 from hf_noise.studies.losses import check_losses, names_of_losses
-from hf_noise.studies.ranges import Count, Name, NotNegative, Positive, ShareInside, TwoOrMore
+from hf_noise.studies.ranges import Count, NotNegative, Positive
 from hf_noise.studies.reading import is_elsewhere
 from hf_noise.studies.settings import ComparedSettings, SettingError, TrainingSettings, setting
 from hf_noise.studies.study import Study, most_compute, planned
+from hf_noise.studies.text_settings import TextSettings
 
 PLANS = ["steps", "batch", "table6", "budget"]
 SCALES: dict[str, dict] = {
@@ -44,26 +44,12 @@ SCALES: dict[str, dict] = {
 
 
 @dataclass
-class Settings(ComparedSettings, TrainingSettings):
+class Settings(TextSettings, ComparedSettings, TrainingSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
     scales: ClassVar = SCALES
     one_or_more: ClassVar = ("plan", "seed")
 
-    source: Name | None = setting(None, "embedded/docs-text, a path or glob, or a Hub data set", group="data")
-    text_column: Name | None = setting(None, "the source's column of text (default: text)", group="data")
-    documents: str | None = setting(
-        None, "of .txt and .md: what is one document (default: file)", group="data",
-        choices=["file", "line", "paragraph"],
-    )  # fmt: skip
-    validation_source: Name | None = setting(None, "clean text to validate on, else held out", group="data")
-    validation_fraction: ShareInside | None = setting(
-        None, "share held out of a source without validation split (default: 0.01)", group="data"
-    )
-    tokenizer: Name = setting(None, "embedded, embedded:<size>, a folder, or a Hub model", group="data")
-    block_size: TwoOrMore = setting(None, "tokens per row", group="data")
-    streaming: bool = setting(False, "read, tokenise and pack while training, nothing on disk", group="data")
-    num_proc: Count | None = setting(None, "processes that tokenise and pack", group="data", in_result=False)
     model: str = setting(None, "size: gpt2 has 124 M weights, gpt2-large 774 M", group="model", choices=GPT2_SIZES)
     plan: list[str] = setting(
         None, f"compute at noise r: {', '.join(PLANS)}", group="noise and loss", choices=PLANS, in_result=False
@@ -98,15 +84,9 @@ class Settings(ComparedSettings, TrainingSettings):
 
     def complete(self) -> None:
         check_losses(self.loss, "tokens")
-        if self.source is None:
-            raise SettingError(f"--scale {self.scale} needs a corpus: --source path/*.parquet")
+        self.complete_text()
         if 0 in self.corrected + self.learned + self.estimated + self.misstated:
             raise SettingError("without noise there is nothing to correct: r = 0 goes with --ratio only")
-        if self.streaming and self.validation_source is None and self.source != DOCS_TEXT:
-            raise SettingError("--streaming needs --validation_source: held-out documents are spread over a stream")
-        if self.validation_source is not None and self.validation_fraction is not None:
-            raise SettingError(f"--validation_fraction {self.validation_fraction:g}: --validation_source is the whole "
-                               "validation split; give one of them")  # fmt: skip
         if self.audit and (others := set(self.loss) - {"nll", "corrected"}):
             raise SettingError(f"--audit: p(clean) is not known of a model trained by {min(others)}; leave one out")
         if self.audit and self.streaming:
