@@ -12,10 +12,12 @@ from hf_noise.analysis.error_rate import error_rate_from_ranks
 from hf_noise.data.tokenization import vocabulary_size
 from hf_noise.metrics.audit import audit_metrics
 from hf_noise.models.gpt2 import gpt2
-from hf_noise.noise import UniformTokens, rates
+from hf_noise.noise import rates
+from hf_noise.noise.protocols import named_noise
 from hf_noise.reports.record import read_records
 from hf_noise.studies.engine import Job
-from hf_noise.studies.language.study import Run, Settings
+from hf_noise.studies.language.study import TOKEN_NOISE, Run, Settings, tuned_by
+from hf_noise.studies.losses import objective_class
 from hf_noise.studies.text import Text
 from hf_noise.trainers import CausalLMTrainer
 from hf_noise.trainers.audit import audit_tokens, posterior
@@ -54,8 +56,11 @@ def build(job: Job) -> CausalLMTrainer:
     model = gpt2(
         settings.model, vocab_size=vocab_size, block_size=settings.block_size, end_of_text=data.tokenizer.eos_token_id
     )
+    protocol = settings.protocol or TOKEN_NOISE[0]
     return CausalLMTrainer(
-        model, args, noise=UniformTokens(ratio=run.ratio, vocab_size=vocab_size, seed=run.seed), loss=run.loss,
+        model, args,
+        noise=named_noise(protocol, ("tokens",), ratio=run.ratio, vocab_size=vocab_size, seed=run.seed),
+        loss=run.loss if run.own is None else objective_class(run.loss, "tokens")(**{tuned_by(run.loss)[0]: run.own}),
         error_rate="known" if job.is_trial else stated_rate(run, job.folder.parent),
         train_dataset=data.shuffled(run.seed), eval_dataset=data.validation, processing_class=data.tokenizer,
     )  # fmt: skip
@@ -126,6 +131,10 @@ def measure(
             metrics[f"train_nll_{kind}"] = {"value": float(nll.mean(dtype="float64")), "n": len(nll), **nats}
     if run.ratio == 0:
         return metrics
+    held_out = score_tokens(model, data.validation, noise=noise, epoch=UNSEEN_EPOCH, batch_size=score_batch(settings))
+    n = len(held_out.nll)
+    metrics["noisy_validation_accuracy"] = {"value": float((held_out.above == 0).mean()), "n": n}
+    metrics["noisy_validation_nll"] = {"value": float(held_out.nll.mean(dtype="float64")), "n": n, **nats}
     ranks = error_rate_from_ranks(scores.above, noise.vocab_size)
     metrics["error_rate_by_ranks"] = {"value": ranks.value, "low": ranks.low, "high": ranks.high, "n": ranks.n}
     if run.loss not in AUDITED:
