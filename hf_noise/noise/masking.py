@@ -84,7 +84,7 @@ class Masking:
                 f"vocabulary, or {size} for one that the model knows beside them"
             )
         probability = check_real("probability", self.probability)
-        if not 0 < probability < 1 or not 0 < draws.threshold(probability) < 2**32:
+        if not 0 < probability < 1 or not 0 < round(probability * 2**32) < 2**32:
             raise ValueError(f"probability must lie in (0, 1), got {self.probability!r}; it is the share of the tokens "
                              "that are predicted, 0.15 in BERT")  # fmt: skip
         shares = {name: check_real(name, getattr(self, name)) for name in ("mask_share", "random_share")}
@@ -184,7 +184,7 @@ class Masking:
 
         Integers in [0, 2^32), in ascending order.
         """
-        every = draws.threshold(self.probability)
+        every = round(self.probability * 2**32)
         mask, random = self.mask_share, self.mask_share + self.random_share
         of_random = min(every, round(self.probability * random * 2**32))
         return min(of_random, round(self.probability * mask * 2**32)), of_random, every

@@ -159,6 +159,11 @@ class MaskedLMTrainer(TokenTrainer):
                 "give it the text as it is"
             )
 
+    def training_step(self, model: Any, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        if not self._is_checked["train"] and bool((self.as_collated(inputs)["labels"] == IGNORE_INDEX).all()):
+            raise ValueError("the first batch has no token to mask: all of its labels are -100, or its rows are empty")
+        return super().training_step(model, inputs, *args, **kwargs)
+
     def token_nll(
         self, model: Any, inputs: Mapping[str, Tensor], targets: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -167,6 +172,9 @@ class MaskedLMTrainer(TokenTrainer):
         positions = targets != IGNORE_INDEX
         with self.sparse_head.at(positions) as index:
             output = model(**self.network_inputs(inputs))
+        if output.logits.shape[:2] != (1, len(index)):
+            raise RuntimeError(f"the model gave logits {list(output.logits.shape)} for {len(index)} masked tokens, "
+                               "other than when it was tried: use sparse_head=False")  # fmt: skip
         nll = F.cross_entropy(output.logits[0].float(), targets.flatten()[index], reduction="none")
         of_router = router_loss(output, self.model) if self._has_router_loss else None
         # Where they belong; 0 where there is no target.
