@@ -16,7 +16,9 @@ from hf_noise.noise.protocols import protocol_names
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.record import RunRecord
 
-__all__ = ["Compared", "Setting", "Spread", "at_step", "compared", "curve", "setting_of", "spread", "value_of"]
+__all__ = ["UNIFORM", "Compared", "Setting", "Spread", "at_step", "compared", "curve", "setting_of", "spread", "value_of"]
+
+UNIFORM = "random-documents"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Compared:
     def noisy(self, loss: str | None = None) -> list[Setting]:
         """Settings with noise, by protocol, alpha and loss."""
         found = [one for one in self.runs if not one.is_clean and loss in (None, one.loss)]
-        names = list(protocol_names("documents"))
+        names = sorted(protocol_names("documents"), key=lambda name: (name != UNIFORM, name))
         return sorted(found, key=lambda one: (names.index(one.protocol), one.alpha, one.loss != "nll", one.loss))
 
     def over_seeds(self, setting: Setting, figure: Callable[[RunRecord, RunRecord], float | None]) -> Spread | None:

@@ -20,9 +20,9 @@ from hf_noise.data.tokenization import vocabulary_size
 from hf_noise.models.gpt2 import gpt2
 from hf_noise.noise import Noise
 from hf_noise.noise.protocols import named_noise
-from hf_noise.objectives import NLL, DocumentMixture
 from hf_noise.studies.documents.settings import DocumentRun, DocumentSettings, corpora_of
 from hf_noise.studies.engine import Job
+from hf_noise.studies.losses import objective_class
 from hf_noise.studies.reading import source_of
 from hf_noise.studies.text import Text, options_of, shuffled
 from hf_noise.trainers import CausalLMTrainer
@@ -149,9 +149,13 @@ def build_trainer(job: Job, trainer_of: Callable[..., TokenTrainer]) -> TokenTra
         **{name: held_out_rows(one, settings) for name, one in noises_of(settings, run, noise).items()},
     }  # fmt: skip
     return trainer_of(
-        job, args, noise=noise, loss=NLL() if run.loss == "nll" else DocumentMixture(run.loss), train_dataset=rows,
+        job, args, noise=noise, loss=loss_of(run), train_dataset=rows,
         eval_dataset=measured, processing_class=data.text.tokenizer,
     )  # fmt: skip
+
+
+def loss_of(run: DocumentRun) -> Any:
+    return "nll" if run.loss == "nll" else objective_class("document-mixture", "tokens")(alpha=run.loss)
 
 
 def gpt2_trainer(job: Job, args: TrainingArguments, **own: Any) -> CausalLMTrainer:
@@ -177,7 +181,7 @@ def finish(job: Job, trainer: TokenTrainer) -> dict[str, Any]:
         noise=trainer.noise.to_dict() | {"realised": realised},
         budget=budget | ({} if run.clean_of is None else {"clean_of": run.clean_of}),
         loss=trainer.loss_record(),
-        metrics=measure(settings, run, trainer, data, last) | (found_rows(settings, run, trainer, model)),
+        metrics=measure(settings, run, trainer, data, last),
     )  # fmt: skip
 
 
