@@ -16,7 +16,9 @@ from hf_noise.noise.protocols import protocol_names
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.record import RunRecord
 
-__all__ = ["UNIFORM", "Compared", "Setting", "Spread", "at_step", "compared", "curve", "setting_of", "spread", "value_of"]
+__all__ = [
+    "UNIFORM", "Compared", "Setting", "Spread", "at_step", "compared", "curve", "setting_of", "spread", "value_of",
+]  # fmt: skip
 
 UNIFORM = "random-documents"
 
