@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from hf_noise.losses.checks import check_real
 from hf_noise.losses.logits import aligned_targets, in_parts, log_normaliser, wide
+from hf_noise.losses.nll import IGNORE_INDEX
 
 __all__ = ["LARGEST_ERROR_NORM", "error_norm_nll", "error_norms"]
 
@@ -39,36 +42,57 @@ def error_norms(nll: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
     Source: Li et al., "Error norm truncation: robust training in the presence of data noise for text generation
         models", ICLR 2024 (arXiv 2310.00840), section 3.
     """
+    return _norms(nll, logits, aligned_targets(nll, logits, targets))
+
+
+def error_norm_nll(nll: Tensor, logits: Tensor, targets: Tensor, threshold: float) -> Tensor:
+    """The NLL of targets whose `error_norms` are at most the threshold, 0 for all others, which so teach nothing.
+
+    The gradient goes to the logits alone, whole, and none through `nll`: made of the probabilities that the norms need
+    anyway, it costs what they do. It cannot be differentiated twice.
+
+    Args:
+        nll, logits, targets: as for `error_norms`.
+        threshold: in (0, sqrt(2)]; at the largest nothing is left out.
+
+    Returns:
+        Tensor of the shape and dtype of `nll`, 0 where there is no target. A NaN stays one.
+
+    Raises:
+        TypeError, ValueError: as `error_norms`, or the threshold is no number or out of its range.
+    """
     targets = aligned_targets(nll, logits, targets)
-    total = log_normaliser(nll, logits, targets)
-    rows = logits.detach().reshape(-1, logits.shape[-1])
+    threshold = check_real("threshold", threshold, f"(0, {LARGEST_ERROR_NORM!r}]", "a norm is at most sqrt(2)")
+    return _Kept.apply(nll.detach(), logits, targets, threshold)
+
+
+def _norms(nll: Tensor, logits: Tensor, targets: Tensor, into: Tensor | None = None) -> Tensor:
+    """`error_norms`; the probabilities [..., V] are put into a tensor of the logits' shape, if one is given."""
+    total, vocab_size = log_normaliser(nll, logits, targets), logits.shape[-1]
+    beside = [] if into is None else [into.view(-1, vocab_size)]
     squares = []
-    for z, lse in in_parts(rows, total.flatten().unsqueeze(-1)):
+    for z, lse, *kept in in_parts(logits.reshape(-1, vocab_size), total.flatten().unsqueeze(-1), *beside):
         p = (z - lse).exp_()
         squares.append(torch.linalg.vecdot(p, p))
+        for place in kept:
+            place.copy_(p)
     nll = wide(nll)
     others = torch.cat(squares).view(targets.shape) - torch.exp(-2 * nll)
     return (torch.expm1(-nll).square() + others.clamp(min=0)).sqrt().where(total != math.inf, 0)
 
 
-def error_norm_nll(nll: Tensor, logits: Tensor, targets: Tensor, threshold: float) -> Tensor:
-    """The NLL of targets whose `error_norms` is at most the threshold, 0 for all others, which so teach nothing.
+class _Kept(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, nll: Tensor, logits: Tensor, targets: Tensor, threshold: float) -> Tensor:
+        p = torch.empty_like(logits, memory_format=torch.contiguous_format) if ctx.needs_input_grad[1] else None
+        is_dropped = (_norms(nll, logits, targets, p) > threshold) | (targets == IGNORE_INDEX)
+        ctx.save_for_backward(p, targets, is_dropped)
+        return nll.masked_fill(is_dropped, 0)
 
-    Args:
-        nll, logits, targets: as for `error_norms`; the gradient goes through `nll`.
-        threshold: in (0, sqrt(2)]; at the largest nothing is left out.
-
-    Returns:
-        Tensor of the shape and dtype of `nll`. A NaN stays one.
-
-    Raises:
-        TypeError, ValueError: as `error_norms`, or the threshold is no number or out of its range.
-    """
-    threshold = check_threshold(threshold)
-    norms = error_norms(nll, logits, targets)
-    return nll.masked_fill(norms > threshold, 0)
-
-
-def check_threshold(threshold: float) -> float:
-    """`threshold` as a float, or a TypeError or ValueError."""
-    return check_real("threshold", threshold, f"(0, {LARGEST_ERROR_NORM!r}]", "an error's norm is at most sqrt(2)")
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, above: Tensor) -> tuple[None, Tensor, None, None]:
+        p, targets, is_dropped = ctx.saved_tensors
+        above = above.masked_fill(is_dropped, 0).to(p.dtype).unsqueeze(-1)
+        own = targets.masked_fill(is_dropped, 0).unsqueeze(-1)
+        return None, (p * above).scatter_add_(-1, own, -above), None, None

@@ -134,7 +134,21 @@ def test_error_norms_are_those_of_the_definition(some_logits, monkeypatch, at_on
     kept = error_norm_nll(nll_of(z), z, TARGETS, threshold)
     is_kept = norms <= threshold
     assert torch.equal(kept, nll_of(z) * is_kept) and 0 < is_kept[TARGETS >= 0].sum() < (TARGETS >= 0).sum()
-    assert (gradient(kept, WEIGHTS, z)[~is_kept] == 0).all()
+    ours, plain = gradient(kept, WEIGHTS, z), gradient(nll_of(z), WEIGHTS, z)
+    torch.testing.assert_close(ours, plain * is_kept.unsqueeze(-1), rtol=1e-12, atol=1e-12)
+
+
+def test_error_norms_of_half_precision_and_where_there_is_no_target(some_logits):
+    z = some_logits(torch.bfloat16)
+    with torch.no_grad():
+        z[0, 2] = torch.tensor([-300.0, 300.0, 0.0, 0.0, 300.0])  # exp would overflow
+    kept = error_norm_nll(nll_of(z), z, TARGETS, math.sqrt(2))
+    assert torch.equal(kept, nll_of(z)) and kept.dtype == torch.float32
+    ours = gradient(kept, WEIGHTS, z)
+    assert ours.dtype == torch.bfloat16 and (ours[TARGETS < 0] == 0).all()
+    torch.testing.assert_close(ours, gradient(nll_of(z), WEIGHTS, z), rtol=2e-2, atol=1e-2)
+    with torch.no_grad():
+        assert torch.equal(error_norm_nll(nll_of(z), z, TARGETS, math.sqrt(2)), kept)
 
 
 # ---- truncation
