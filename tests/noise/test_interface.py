@@ -65,7 +65,7 @@ NOISES = [
 DECLARED = [
     ("tokens", True, True, True, 1 / 3, 1 / 64), ("tokens", True, True, True, 0.5 * 64 / 63, 0.0),
     ("documents", False, False, False, None, 0.0), ("documents", True, False, True, None, 0.0),
-    ("documents", False, False, True, None, 0.0), ("documents", False, False, False, None, 0.0),
+    ("documents", False, False, False, None, 0.0), ("documents", False, False, False, None, 0.0),
     ("labels", True, True, True, None, 0.0), ("labels", True, True, True, None, 0.0),
     ("labels", True, True, True, None, 0.0), ("labels", False, False, True, None, 0.0),
     ("tokens", True, True, True, None, 0.0),
