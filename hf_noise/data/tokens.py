@@ -45,8 +45,10 @@ class NoisyTokensConfig(NoisyDataConfig):
 
     Args:
         protocol: "uniform-tokens" (paper A, the default) or another noise on targets; or noise documents (paper B):
-            "random-documents", "boosted-documents", "low-documents", "gaussian-documents".
-        alpha: for documents, which take no `r`: the share of noise in the mixture, in [0, 1).
+            "random-documents", "boosted-documents", "low-documents", "gaussian-documents"; where they stand is the
+            `placement` in `protocol_kwargs`, "append" (the default), "interleave" or "replace".
+        alpha: for documents, which take no `r`: the share of noise in the mixture, in [0, 1), exact to one token of a
+            split ("append") or of each of its shards ("interleave"); of "replace" the probability of each row.
         exclude_original: replacements always differ from the original token.
         tokenizer: "embedded", "embedded:4096", a folder, a model on the Hub, or a tokenizer object.
     """
