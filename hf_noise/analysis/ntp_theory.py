@@ -212,7 +212,7 @@ def k_from_losses(clean_star: Any, clean: Any, noise_star: Any, noise: Any) -> n
     Source: paper B, section 4.1 and appendix B.3.
 
     >>> k_from_losses(2.9, 2.9058, 10.825, 10.2).round(1)
-    np.float64(18.5)
+    np.float64(18.4)
     """
     named = {"clean_star": clean_star, "clean": clean, "noise_star": noise_star, "noise": noise}
     clean_star, clean, noise_star, noise = broadcast(**{name: _losses(name, loss) for name, loss in named.items()})
