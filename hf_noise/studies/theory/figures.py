@@ -83,11 +83,11 @@ def _draw_f(axis: Any, p_c: float, p_n: float, alpha: float) -> None:
 
 
 def _draw_map(axis: Any, p_c: float, p_n: float, found: Proposition1, pair: Pair | None) -> None:
-    """Which statement holds where, over alpha and k; dots are the rows of the table."""
+    """Which statement holds where, over alpha and k; dots are the rows of the table, a diamond the pair's last k."""
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
-    points = [*found.k.flat, 0.5 * p_c / p_n, *(pair.k[pair.is_rate] if pair is not None else ())]
+    points = [*found.k.flat, 0.5 * p_c / p_n, *(pair.k[-1:][pair.is_rate[-1:]] if pair else ())]
     k = np.logspace(max(np.log10(min(points)) - 0.4, -199), min(np.log10(max(points)) + 0.6, 199), 300)
     alpha = np.linspace(0, min(max(0.75, 1.1 * float(found.alpha.max())), 0.999), 300)
     regime = proposition1(p_c, p_n, alpha, k[:, None]).regime
@@ -96,16 +96,15 @@ def _draw_map(axis: Any, p_c: float, p_n: float, found: Proposition1, pair: Pair
     colours = ListedColormap([_REGIMES[name] for name in kinds])
     axis.pcolormesh(alpha, k, number, cmap=colours, vmin=-0.5, vmax=len(kinds) - 0.5, rasterized=True)
     axis.plot(found.alpha.ravel(), found.k.ravel(), ".", ms=5, color="black")
-    if pair is not None and pair.is_rate.any():
-        rates = pair.k[pair.is_rate]
-        axis.plot([pair.alpha] * len(rates), rates, "_", ms=9, color=_COLOURS[0])
-        axis.plot(pair.alpha, np.median(rates), "D", ms=6, color=_COLOURS[0])
+    if pair is not None and pair.is_rate[-1]:  # the map is of the last step's p_c
+        axis.plot(pair.alpha, pair.k[-1], "D", ms=7, color=_COLOURS[0], label="measured, at the end")
     axis.set_yscale("log")
     axis.set(xlabel="share of noise alpha", ylabel="k")
     axis.set_title("(c) Which statement holds", loc="left", fontweight="bold")
-    handles = [Patch(color=_REGIMES[name], label=name) for name in kinds]
+    handles = [*(line for line in axis.lines if not line.get_label().startswith("_")),
+               *(Patch(color=_REGIMES[name], label=name) for name in kinds)]  # fmt: skip
     axis.legend(
-        handles=handles, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.45, -0.16), ncol=len(kinds), frameon=False,
+        handles=handles, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.45, -0.16), ncol=min(len(handles), 4), frameon=False,
         handlelength=1.2, columnspacing=1.0,
     )  # fmt: skip
 
