@@ -104,8 +104,8 @@ def _draw_map(axis: Any, p_c: float, p_n: float, found: Proposition1, pair: Pair
     handles = [*(line for line in axis.lines if not line.get_label().startswith("_")),
                *(Patch(color=_REGIMES[name], label=name) for name in kinds)]  # fmt: skip
     axis.legend(
-        handles=handles, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.45, -0.16), ncol=min(len(handles), 4), frameon=False,
-        handlelength=1.2, columnspacing=1.0,
+        handles=handles, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.45, -0.16), ncol=min(len(handles), 4),
+        frameon=False, handlelength=1.2, columnspacing=1.0,
     )  # fmt: skip
 
 
