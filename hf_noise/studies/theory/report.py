@@ -123,7 +123,8 @@ def show(settings: Settings, pair: Pair | None) -> str:
     )
     said = [f"  {name}: {REGIMES[name]}" for name in REGIMES if (found.regime == name).any()]
     measured = told_of_pair(pair) if pair else (
-        "k over training (figure 7a) is left out: it takes --clean and --mixed, two runs of gpt2_noise.py"
+        "k over training (figure 7a) is left out: it takes --clean and --mixed, the folders of two runs of "
+        "gpt2_noise.py --protocol random-documents"
     )  # fmt: skip
     head = f"h* has {clean:.3f} nats per token on clean text, {noise:.3f} on noise"
     files = f"figures: {', '.join(map(str, figures))}\nvalues: {values}"
