@@ -26,7 +26,10 @@ from hf_noise.noise.arrays import (
 )
 from hf_noise.noise.checks import check_epoch, check_flag, check_integer, check_real, check_seed
 
-__all__ = ["Masking"]
+__all__ = ["BLOCK", "Masking"]
+
+#: One block of tokens passes through all operations at once; much is done for its masked tokens alone, so it is large.
+BLOCK = 1 << 15
 
 _VOCAB_BITS = 20  # up to which half a random word is enough for a token
 _offsets = lru_cache(maxsize=8)(counter.weyl)
@@ -242,11 +245,11 @@ class Masking:
         length = inputs.size // max(1, keys.size)
         if not length:
             return
-        offsets, work = _offsets(length), np.empty(2 * min(draws.BLOCK, inputs.size), dtype=np.uint64)
-        rows = max(1, draws.BLOCK // length)
+        offsets, work = _offsets(length), np.empty(2 * min(BLOCK, inputs.size), dtype=np.uint64)
+        rows = max(1, BLOCK // length)
         for row in range(0, keys.size, rows):
-            for start in range(0, length, draws.BLOCK):
-                of = keys[row : row + rows, None], offsets[start : start + draws.BLOCK]
+            for start in range(0, length, BLOCK):
+                of = keys[row : row + rows, None], offsets[start : start + BLOCK]
                 shape = len(of[0]), len(of[1])
                 n, first = shape[0] * shape[1], row * length + start
                 words = counter.words(*of, work[:n].reshape(shape), work[n : 2 * n].reshape(shape)).reshape(-1)
