@@ -233,7 +233,8 @@ class Masking:
         read = tokens if targets is None else integers("targets", targets)
         check_rows(tokens, sample)
         check_targets(tokens, read)
-        check_dtype(tokens.dtype, np.iinfo(tokens.dtype).max, self.num_tokens)
+        for name, values in (("tokens", tokens), ("targets", read)):
+            check_dtype(values.dtype, np.iinfo(values.dtype).max, self.num_tokens, name)
         check_values(tokens, read, self.num_tokens)
         keys = counter.row_keys(*self.drawn_from(epoch, evaluation), sample).reshape(-1)
         inputs, masked = np.array(tokens, order="C", subok=False), np.full(tokens.shape, IGNORE_INDEX, dtype=np.int64)
@@ -290,7 +291,7 @@ def check_values(tokens: np.ndarray, targets: np.ndarray, num_tokens: int) -> No
 
 
 def _ids(name: str, values: Any, largest: int) -> tuple[int, ...]:
-    if isinstance(values, str) or not hasattr(values, "__iter__"):
+    if not isinstance(values, list | tuple | set | frozenset | np.ndarray) or getattr(values, "ndim", 1) != 1:
         raise TypeError(f"{name} must be a list of ids, got {values!r:.80}")
     ids = tuple(sorted({check_integer(f"each of {name}", value) for value in values}))
     if ids and not 0 <= ids[0] <= ids[-1] <= largest:
