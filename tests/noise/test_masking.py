@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+import os
 import pickle
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,6 +32,7 @@ EVALUATION = (
     [1000, 1000, 2, 1000, 128, 5, 6, 1000, 8, 1000, 1000, 11],
     [0, 1, -100, 3, 4, -100, 6, 7, -100, 9, 10, -100],
 )
+HAS_COMPILER = any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++"))
 FALSE_ALARMS = 1e-6  # of each test of a rate, were its seed not fixed
 
 
@@ -154,6 +157,19 @@ def test_gpu_equals_numpy(compiled):
     for one, other in zip(masking(tokens, sample, 3, targets=targets), found, strict=True):
         assert other.is_cuda
         np.testing.assert_array_equal(one, other.cpu().numpy())
+
+
+@pytest.mark.skipif(not HAS_COMPILER, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_equals_numpy():
+    masking = Masking(vocab_size=30522, mask_token=103, special_tokens=[0, 101, 102], seed=5)
+    tokens, targets = rows(masking, (3, 64))
+    sample = np.array([4, -1, 1 << 40])
+    for epoch, evaluation in ((0, False), (7, False), (7, True)):
+        expected = masking(tokens, sample, epoch, targets=targets, evaluation=evaluation)
+        tensors = [torch.from_numpy(one) for one in (tokens, sample, targets)]
+        found = mask(masking, *tensors[:2], epoch, targets=tensors[2], evaluation=evaluation, compiled=True)
+        for one, other in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(one, other.numpy())
 
 
 @pytest.mark.parametrize("of_tensors", [False, True])

@@ -336,6 +336,20 @@ def test_batches_of_a_stream_are_masked_too(masked, random_rows, tiny_bert):
     assert logged(trainer, "loss") == pytest.approx(means, rel=1e-6)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("sparse", [None, False])
+def test_a_gpu_trains_on_the_same_masks(masked, random_rows, noise, sparse):
+    rows, names, found = random_rows(24, RAGGED), ("loss", "nll_clean_targets", "noise_rate"), []
+    for use_cpu in (True, False):
+        trainer = masked(rows, eval_rows=rows, use_cpu=use_cpu, noise=noise, sparse_head=sparse, max_steps=4,
+                         gradient_accumulation_steps=2, **SGD)  # fmt: skip
+        found.append((logged(trainer, *names), trainer.evaluate(), trainer.realised_noise()))
+    for ours, theirs in zip(found[0][0], found[1][0], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    assert found[0][1]["eval_nll"] == pytest.approx(found[1][1]["eval_nll"], rel=1e-4)
+    assert found[0][1]["eval_tokens"] == found[1][1]["eval_tokens"] and found[0][2] == found[1][2]
+
+
 # ---- what is refused
 
 
