@@ -1,6 +1,8 @@
 """Losses as pure functions on tensors."""
 
 from hf_noise.losses.dsm import dsm_loss, edm_weight
+from hf_noise.losses.error_norm import error_norm_nll, error_norms
+from hf_noise.losses.gce import generalised_cross_entropy
 from hf_noise.losses.labels import label_nll, log_columns, transition_nll
 from hf_noise.losses.nll import (
     clean_posterior,
@@ -10,11 +12,14 @@ from hf_noise.losses.nll import (
     shift_targets,
     token_nll,
 )
+from hf_noise.losses.smoothed import smoothed_nll
 from hf_noise.losses.tdsm import LabelTransition, tdsm_loss, transition_aware_weights
+from hf_noise.losses.truncated import truncated_nll
 from hf_noise.losses.volume import VolumeMinimisation
 
 __all__ = [
-    "LabelTransition", "VolumeMinimisation", "clean_posterior", "corrected_nll", "dsm_loss", "edm_weight", "label_nll",
-    "log_columns", "mixture_posterior", "posthoc_nll", "shift_targets", "tdsm_loss", "token_nll",
-    "transition_aware_weights", "transition_nll",
+    "LabelTransition", "VolumeMinimisation", "clean_posterior", "corrected_nll", "dsm_loss", "edm_weight",
+    "error_norm_nll", "error_norms", "generalised_cross_entropy", "label_nll", "log_columns", "mixture_posterior",
+    "posthoc_nll", "shift_targets", "smoothed_nll", "tdsm_loss", "token_nll", "transition_aware_weights",
+    "transition_nll", "truncated_nll",
 ]  # fmt: skip

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from hf_noise.noise import Noise
+from hf_noise.noise.checks import check_real
 
 __all__ = [
     "Bound", "Objective", "RunContext", "condensed", "objective_from_dict", "objective_named", "objective_of_record",
-    "objectives",
+    "objectives", "real_in",
 ]  # fmt: skip
 
 #: Task of a record -> what its losses are of.
@@ -52,8 +53,9 @@ class Bound:
 
     Attributes:
         source: of the rate or matrix that it corrects by: "none" where it corrects by none.
-        module: a torch module with parameters of its own that are learned beside the model, None for none. It is saved
-            in checkpoints, and learns `learning_rate` times as fast as the model.
+        module: a torch module with parameters of its own that are learned beside the model, or with buffers that a
+            resumed run needs; None for none. It is saved in checkpoints, is in training mode when the model is, and
+            learns `learning_rate` times as fast as the model.
         module_name: what it is saved under; it has to begin with "hf_noise_", by which trainers tell it from the
             weights of the model.
     """
@@ -62,6 +64,12 @@ class Bound:
     module: Any = None
     module_name: str = ""
     learning_rate: float = 1.0
+
+    def before_step(self, progress: float) -> None:
+        """Called before each optimiser step with the share of the run's steps that are done, in [0, 1)."""
+
+    def after_step(self, accelerator: Any) -> None:
+        """Called after each optimiser step, by all processes: `accelerator.reduce(values)` sums over them."""
 
     def facts(self) -> dict[str, Any]:
         """What came of it in the run, for the record."""
@@ -78,21 +86,25 @@ class Objective(Bound):
     A subclass sets `name` (in records, and what `loss=` is called by) and `unit`, and is called with what its unit has.
     It needs no torch until then. Defining it is enough for `loss="<name>"` and `objective_from_dict` to find it.
 
-    unit "tokens": float [B, L], the NLL of each target -> what is minimised, [B, L]; with `needs_logits`, of (NLL,
-        logits [B, L, V], targets [B, L], -100 for none). What is said of positions without a target does not count.
+    unit "tokens": float [B, L], the NLL of each target -> what is minimised, [B, L]; with `needs_targets`, of (NLL,
+        targets [B, L], -100 for none); with `needs_logits`, of (NLL, logits [B, L, V], targets). What is said of
+        positions without a target does not count.
     unit "labels": logits float [B, C], labels int64 [B] -> [B].
     unit "images": see `hf_noise.objectives.images`.
 
     Attributes:
         is_nll: what it gives is a negative log-likelihood of the label, and may be logged as one.
         smooths: labels may be smoothed (`label_smoothing_factor`).
+        tuned: the field of its own that a study tries, and three settings of it for noise up to e = 0.5; None for none.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str]
     needs_logits: ClassVar[bool] = False
+    needs_targets: ClassVar[bool] = False
     is_nll: ClassVar[bool] = False
     smooths: ClassVar[bool] = False
+    tuned: ClassVar[tuple[str, tuple[float, float, float]] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -138,6 +150,16 @@ class Objective(Bound):
         """Everything needed to make it again, as JSON-able values under the keys of its fields."""
         fields = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
         return {"unit": self.unit, "name": self.name, **fields}
+
+
+def real_in(name: str, value: Any, allowed: str) -> float:
+    """A field as a float; TypeError for no number, ValueError outside an interval such as "[0, 1)"."""
+    number = check_real(name, value)
+    low, high = map(float, allowed[1:-1].split(","))
+    inside = low < number < high or number == low and allowed[0] == "[" or number == high and allowed[-1] == "]"
+    if not inside:
+        raise ValueError(f"{name} must lie in {allowed}, got {value!r}")
+    return number
 
 
 def condensed(objective: Mapping[str, Any]) -> dict[str, Any]:

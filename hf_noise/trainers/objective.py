@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from transformers import TrainerCallback
 
 from hf_noise.objectives.base import Objective, RunContext
 from hf_noise.trainers.base import NoiseTrainer
@@ -45,7 +46,8 @@ class ObjectiveTrainer(NoiseTrainer):
         """
         if smoothing and not loss.smooths:
             raise ValueError(f"{type(loss).__name__} has no smoothed form; leave label_smoothing_factor 0")
-        if loss.learns is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+        is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if loss.learns is not None and is_sharded:
             raise ValueError(f"{loss.learns} is for DDP or one device; with sharded weights state it")
         context = RunContext(
             noise=self.noise, was_given=was_given, num_classes=num_classes, device=self.args.device,
@@ -54,12 +56,16 @@ class ObjectiveTrainer(NoiseTrainer):
         self.loss, self.objective, self.objective_claims = loss, loss.bound(context), loss.claims()
         if self.learned is not None:
             name = self.objective.module_name
+            if is_sharded:
+                raise ValueError(f"{type(loss).__name__} counts losses beside the model and is for DDP or one device, "
+                                 "not for sharded weights")  # fmt: skip
             self._check_learned(name)
             self.model.add_module(name, self.learned)
             # Also by `model.save_pretrained`: a stock model would not know the key.
             ignored = getattr(self.model, "_keys_to_ignore_on_save", None) or ()
             self.model._keys_to_ignore_on_save = {*ignored, *(f"{name}.{key}" for key in self.learned.state_dict())}
         self.write_objective(loss)
+        self.add_callback(_Steps(self))
 
     def _check_learned(self, name: str) -> None:
         """Refuse what an objective learns if it would be lost, before the model is touched."""
@@ -98,8 +104,8 @@ class ObjectiveTrainer(NoiseTrainer):
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         optimizer = super().create_optimizer(*args, **kwargs)
-        if self.learned is not None:
-            own = list(self.learned.parameters())
+        own = [] if self.learned is None else list(self.learned.parameters())
+        if own:
             for group in optimizer.param_groups:
                 group["params"] = [p for p in group["params"] if all(p is not one for one in own)]
             learning_rate = self.objective.learning_rate * self.args.learning_rate
@@ -110,6 +116,19 @@ class ObjectiveTrainer(NoiseTrainer):
         if self.learned is not None:
             name = f"{self.objective.module_name}."
             self.learned.load_state_dict({k.removeprefix(name): v for k, v in state.items() if k.startswith(name)})
+
+
+class _Steps(TrainerCallback):
+    """Tells the objective where each optimiser step begins and ends."""
+
+    def __init__(self, trainer: ObjectiveTrainer):
+        self.trainer = trainer
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.trainer.objective.before_step(state.global_step / max(1, state.max_steps))
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.trainer.objective.after_step(self.trainer.accelerator)
 
 
 def search_no_unused(args: Any) -> None:

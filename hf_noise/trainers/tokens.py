@@ -147,7 +147,8 @@ class TokenTrainer(ObjectiveTrainer):
         if model.training:
             self.meter.add(nll.detach(), valid, is_noisy)
             self.watch(nll, inputs.get("sample_id"))
-        minimised = self.objective(nll, logits, targets) if self.loss.needs_logits else self.objective(nll)
+        needed = (logits, targets) if self.loss.needs_logits else (targets,) if self.loss.needs_targets else ()
+        minimised = self.objective(nll, *needed)
         # The plain NLL is 0 where there is no target; another loss may be anything there, also infinite: no product.
         total = (minimised if minimised is nll else minimised.where(valid, 0)).sum()
         loss = self.mean_loss(total, valid, num_items_in_batch)

@@ -13,12 +13,16 @@ import hf_noise
 from hf_noise import objectives
 from hf_noise.objectives import (
     DSM,
+    GCE,
     NLL,
     TDSM,
     Corrected,
     CorrectedLabels,
     CrossEntropy,
+    ErrorNorm,
     Objective,
+    Smoothed,
+    Truncated,
     VolumePlan,
     objective_from_dict,
 )
@@ -28,6 +32,7 @@ ALL = [
     NLL(), Corrected(), Corrected("learned"), Corrected(0.25), CrossEntropy(), CorrectedLabels(),
     CorrectedLabels(np.full((3, 3), 1 / 3)), CorrectedLabels("estimated", VolumePlan.paper()), DSM(),
     TDSM(tau=0.1, weights="inverse", transition=[[0.9, 0.1], [0.2, 0.8]]), TDSM(chunk=4, grad_classes="all"),
+    Smoothed(), Smoothed(0), Truncated(0.25), Truncated(drops="rows", memory=3), ErrorNorm(1.3, start=0), GCE(0.3),
 ]  # fmt: skip
 
 

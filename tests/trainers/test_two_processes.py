@@ -33,12 +33,12 @@ def two(tmp_path_factory):
     return folder, [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("error_rate", ["known", "learned"])
-def test_same_figures_noise_and_weights(two, tmp_path, error_rate):
+@pytest.mark.parametrize("loss", list(one_process.LOSSES))
+def test_same_figures_noise_and_weights(two, tmp_path, loss):
     folder, ranks = two
-    expected, weights = one_process.train(tmp_path, one_process.BATCH, error_rate)
+    expected, weights = one_process.train(tmp_path, one_process.BATCH, loss)
     for rank in ranks:
-        found = rank[error_rate]
+        found = rank[loss]
         # Seven rows on two processes in batches of two: the last one is padded by a repeated row, which must not count.
         assert found["evaluation"]["eval_tokens"] == expected["evaluation"]["eval_tokens"]
         assert found["evaluation"]["eval_nll"] == pytest.approx(expected["evaluation"]["eval_nll"], abs=1e-6)
@@ -46,10 +46,10 @@ def test_same_figures_noise_and_weights(two, tmp_path, error_rate):
         assert found["learned"] == pytest.approx(expected["learned"], rel=1e-5)
         for ours, one in zip(found["log"], expected["log"], strict=True):
             assert ours == pytest.approx(one, rel=1e-5)
-    first, second = (rank[error_rate]["drawn"] for rank in ranks)
+    first, second = (rank[loss]["drawn"] for rank in ranks)
     assert first | second == expected["drawn"]
     assert not first.keys() & second.keys()
-    for name, weight in load_file(folder / f"{error_rate}.safetensors").items():
+    for name, weight in load_file(folder / f"{loss}.safetensors").items():
         torch.testing.assert_close(weight, weights[name].cpu(), rtol=0, atol=1e-5)
 
 

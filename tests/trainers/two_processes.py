@@ -26,6 +26,7 @@ from transformers import (
 
 from hf_noise.models.image import image_classifier
 from hf_noise.noise import LabelFlips, Masking, UniformTokens
+from hf_noise.objectives import Corrected, Truncated
 from hf_noise.studies.launch import check_world
 from hf_noise.trainers import CausalLMTrainer, ImageClassifierTrainer, MaskedLMTrainer
 from hf_noise.trainers.folders import LOCK_FILE
@@ -34,6 +35,7 @@ from hf_noise.trainers.manifest import read_manifest
 
 VOCABULARY, LENGTH, STEPS, BATCH = 64, 16, 5, 8
 NOISE = UniformTokens(error_rate=0.5, vocab_size=VOCABULARY, seed=3)
+LOSSES = {"known": Corrected(), "learned": Corrected("learned"), "truncated": Truncated(0.3, start=0.2)}
 
 
 def rows(n: int, lengths: tuple[int, ...]) -> list[dict]:
@@ -43,8 +45,8 @@ def rows(n: int, lengths: tuple[int, ...]) -> list[dict]:
     ]
 
 
-def train(folder: Path, batch_size: int, error_rate: str) -> tuple[dict, dict[str, torch.Tensor]]:
-    """Train with the corrected loss, and evaluate on rows that fill no batch; (figures, weights)."""
+def train(folder: Path, batch_size: int, loss: str) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Train with one of `LOSSES`, and evaluate on rows that fill no batch; (figures, weights)."""
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=VOCABULARY, n_positions=LENGTH, n_embd=16, n_layer=1, n_head=2,
@@ -59,7 +61,7 @@ def train(folder: Path, batch_size: int, error_rate: str) -> tuple[dict, dict[st
     )  # fmt: skip
     check_world(args)
     trainer = CausalLMTrainer(
-        GPT2LMHeadModel(config), args, noise=NOISE, loss="corrected", error_rate=error_rate,
+        GPT2LMHeadModel(config), args, noise=NOISE, loss=LOSSES[loss],
         train_dataset=rows(20, (16, 9, 12)), eval_dataset=rows(7, (16, 3, 9)),
     )  # fmt: skip
     drawn, original = {}, trainer.targets
@@ -78,7 +80,7 @@ def train(folder: Path, batch_size: int, error_rate: str) -> tuple[dict, dict[st
         "log": [{k: v for k, v in entry.items() if k == "loss" or "nll" in k or "rate" in k}
                 for entry in trainer.state.log_history if "loss" in entry],
         "realised": trainer.realised_noise(),
-        "learned": trainer.objective.error_rate,
+        "learned": {k: v for k, v in trainer.objective.facts().items() if k != "source"},
         "drawn": drawn,
     }  # fmt: skip
     return figures, {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
@@ -203,10 +205,10 @@ def train_classifier(folder: Path, batch_size: int) -> tuple[dict, dict[str, tor
 def main(folder: Path) -> None:
     world, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     results = {}
-    for error_rate in ("known", "learned"):
-        results[error_rate], weights = train(folder / error_rate, BATCH // world, error_rate)
+    for loss in LOSSES:
+        results[loss], weights = train(folder / loss, BATCH // world, loss)
         if rank == 0:
-            save_file(weights, folder / f"{error_rate}.safetensors")
+            save_file(weights, folder / f"{loss}.safetensors")
     for name, run in (("classifier", train_classifier), ("masked", train_masked)):
         results[name], weights = run(folder / name, BATCH // world)
         if rank == 0:
