@@ -32,6 +32,7 @@ from transformers import (
 
 from hf_noise.noise import Masking, RandomDocuments, UniformTokens
 from hf_noise.objectives import Corrected
+from hf_noise.objectives.base import objectives
 from hf_noise.trainers import MaskedLMTrainer
 
 VOCABULARY, LENGTH, IGNORED = 64, 16, -100
@@ -285,6 +286,22 @@ def test_objectives_work_as_on_any_tokens(masked, random_rows, tiny_bert, noise)
     learned = masked(rows, noise=noise, loss="corrected", error_rate="learned", max_steps=2)
     assert [len(entry) for entry in logged(learned, "loss", "learned_error_rate")] == [2, 2]
     assert learned.loss_record()["source"] == "learned"
+
+
+@pytest.mark.parametrize("objective", objectives("tokens"), ids=lambda cls: cls.name)
+def test_every_objective_on_tokens_is_minimised_over_masked_tokens(masked, random_rows, noise, objective):
+    """Of accumulated batches what one large batch gives, where an objective looks at each target on its own."""
+    found, rows = [], random_rows(8, RAGGED)
+    for size in (8, 2):
+        trainer = masked(rows, noise=noise, masking=BERTS, loss=objective(), per_device_train_batch_size=size,
+                         gradient_accumulation_steps=8 // size, max_steps=3, **SGD)  # fmt: skip
+        found.append((logged(trainer, "loss"), weights(trainer)))
+        assert (trainer.sparse_head is None) == objective.needs_logits
+        assert trainer.loss_record()["objective"] == objective().to_dict()
+    assert np.isfinite(found[0][0]).all() and min(found[0][0]) > 0
+    if objective.name not in ("truncated", "error-norm"):  # which look at the batch, or at what came before
+        assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+        torch.testing.assert_close(found[0][1], found[1][1], rtol=0, atol=1e-6)
 
 
 # ---- what travels
