@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hf_noise.losses.checks import check_floats, check_real
+from hf_noise.losses.checks import check_count, check_floats, check_real, check_tensor, looked_at, on_host
 from hf_noise.losses.learned_rate import LearnedErrorRate
 
 __all__ = ["LearnedDocuments", "document_mixture_nll", "noise_nll", "noise_table"]
@@ -48,6 +48,9 @@ def document_mixture_nll(nll: Tensor, of_noise: Tensor, is_target: Tensor, alpha
     """
     check_floats("nll", nll)
     check_floats("of_noise", of_noise)
+    check_tensor("is_target", is_target)
+    if is_target.dtype != torch.bool:
+        raise TypeError(f"is_target must be a mask of booleans, got {is_target.dtype}")
     if nll.ndim != 2 or not nll.shape == of_noise.shape == is_target.shape:
         raise ValueError(f"nll, of_noise and is_target must be [B, L] of one shape, got {list(nll.shape)}, "
                          f"{list(of_noise.shape)} and {list(is_target.shape)}")  # fmt: skip
@@ -59,6 +62,9 @@ def document_mixture_nll(nll: Tensor, of_noise: Tensor, is_target: Tensor, alpha
         check_floats("alpha", alpha)
         if alpha.numel() != 1:
             raise ValueError(f"alpha must be one number, got a tensor {list(alpha.shape)}")
+        array = looked_at(alpha)
+        if array is not None and (array.item() < 0 or array.item() > 1):  # NaN passes, as it does through the loss
+            raise ValueError(f"alpha must lie in [0, 1], got {array.item()}; it is the share of noise documents")
         alpha = alpha.reshape(()).to(exact)
         log_clean, log_noise = torch.log1p(-alpha), torch.log(alpha)
     else:
@@ -73,16 +79,21 @@ def noise_table(probabilities: np.ndarray, vocab_size: int) -> Tensor:
     """-log p of each token under a known noise, float32 [V], +inf for tokens that it never draws.
 
     Args:
-        probabilities: float [n], n <= V, of the first tokens.
-        vocab_size: V, tokens of the model.
+        probabilities: numbers [n] in [0, 1], n <= V, of the first tokens.
+        vocab_size: V in [1, 2^24], tokens of the model.
 
     Raises:
-        ValueError: the noise draws more tokens than the model knows.
+        TypeError: probabilities are no numbers, or V is no integer.
+        ValueError: one is outside [0, 1], or the noise draws more tokens than the model knows.
     """
-    p = np.asarray(probabilities, dtype=np.float64)
+    vocab_size = check_count("vocab_size", vocab_size, 1, 1 << 24)
+    p = on_host("probabilities", probabilities).numpy()
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"probabilities must be numbers [V] in [0, 1], got {list(p.shape)} numbers"
+                         + (f" in [{p.min()}, {p.max()}]" if p.size else ""))  # fmt: skip
     if len(p) > vocab_size:
-        raise ValueError(f"the noise draws ids up to {len(p) - 1}, the model knows {vocab_size} tokens; use one "
-                         "vocab_size for both")  # fmt: skip
+        raise ValueError(f"the noise draws ids up to {len(p) - 1} (probabilities), the model knows {vocab_size} "
+                         "tokens; use one vocab_size for both")  # fmt: skip
     with np.errstate(divide="ignore"):
         table = -np.log(np.pad(p, (0, vocab_size - len(p))))
     return torch.from_numpy(table).float()

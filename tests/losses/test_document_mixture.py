@@ -83,10 +83,10 @@ def test_the_table_of_a_noise_and_of_a_unigram():
     ("call", "error", "message"),
     [
         (lambda x: document_mixture_nll(x, x, EVERY, 1.0), ValueError, r"alpha must lie in \[0, 1\), got 1.0"),
-        (lambda x: document_mixture_nll(x, x[:, :1], EVERY, 0.5), ValueError, r"one shape, got \[1, 2\], \[1, 1\]"),
+        (lambda x: document_mixture_nll(x, x[:, :1], EVERY, 0.5), ValueError, "must be .* of one shape"),
         (lambda x: document_mixture_nll(x, EVERY, EVERY, 0.5), TypeError, "of_noise must be floating-point"),
-        (lambda x: document_mixture_nll(x, x, EVERY, x), ValueError, r"alpha must be one number, got a tensor \[1, 2\]"),
-        (lambda x: noise_table(np.ones(3) / 3, 2), ValueError, "the noise draws ids up to 2, the model knows 2 tokens"),
+        (lambda x: document_mixture_nll(x, x, EVERY, x), ValueError, r"alpha must be one number, got .* \[1, 2\]"),
+        (lambda x: noise_table(np.ones(3) / 3, 2), ValueError, "the noise draws ids up to 2 .*, the model knows 2"),
         (lambda x: LearnedDocuments(alpha=False, vocab_size=None), ValueError, "there is nothing to learn"),
     ],
 )

@@ -135,7 +135,7 @@ def test_scores_of_rows_by_hand(tiny_gpt2, nll_by_hand):
         score_rows(model, rows, UniformTokens(ratio=1, vocab_size=V))
     with pytest.raises(ValueError, match="rows is empty"):
         score_rows(model, [], UNIFORM)
-    with pytest.raises(ValueError, match="the noise draws ids up to 99, the model knows 64 tokens"):
+    with pytest.raises(ValueError, match="the noise draws ids up to 99 .*, the model knows 64 tokens"):
         score_rows(model, rows, RandomDocuments(alpha=0.2, vocab_size=100))
 
 
