@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ArrowBasedBuilder, BuilderConfig, Dataset, DatasetInfo, Features, Version
 
-from hf_noise.data.corrupt import count_noisy, flat_values
+from hf_noise.data.counting import count_noisy, flat_values
 from hf_noise.data.reading import CorpusError
 from hf_noise.data.settings import check_keywords, check_name, check_names, check_places, check_settings, names_of
 from hf_noise.data.source_names import SourceLike, source_name
@@ -311,9 +311,8 @@ class NoisyDataBuilder(ArrowBasedBuilder):
 
     def _realised(self, split: str) -> dict[str, Any]:
         """Share of noisy units among all that could be, read back from the files just written."""
-        unit = self.noise.unit
-        columns = ["is_noisy"] if unit == "documents" else ["is_noisy", f"clean_{self.noisy_column}"]
-        return count_noisy(self._columns_written(split, columns), unit)
+        columns = ["is_noisy"] if self.noise.unit == "documents" else ["is_noisy", f"clean_{self.noisy_column}"]
+        return count_noisy(self._columns_written(split, columns))
 
     def written(self, split: str, columns: list[str]) -> Iterator[list[np.ndarray]]:
         """The values of some columns of a split that was just written, in batches; rows of lists one after another."""

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
+from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict
 
+from hf_noise.data.added import MASK, added_to, added_to_stream, free_ids
+from hf_noise.data.counting import count_noisy
+from hf_noise.data.kinds import SAMPLE_ID, adds_rows, check_id_type, corrupted_features
 from hf_noise.data.sample_ids import check_unique, repeated, sample_ids
 from hf_noise.data.settings import names_of
 from hf_noise.noise import Noise
-from hf_noise.noise.arrays import IGNORE_INDEX
-from hf_noise.noise.base import Unit
 from hf_noise.noise.describe import describe_noise
 
 __all__ = [
     "CorruptColumn",
     "corrupt",
-    "corrupted_features",
-    "count_noisy",
-    "flat_values",
-    "holds_labels",
-    "holds_tokens",
 ]
-
-_MASK, _SAMPLE_ID = "is_noisy", "sample_id"
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,7 @@ class CorruptColumn:
 
     noise: Noise
     column: str
-    sample_id: str = _SAMPLE_ID
+    sample_id: str = SAMPLE_ID
     epoch: int = 0
 
     def __call__(
@@ -63,7 +57,7 @@ class CorruptColumn:
         noisy, is_noisy = self._draw(clean, sample, given)
         position = table.column_names.index(self.column)
         table = table.set_column(position, self.column, noisy)
-        return table.append_column(f"clean_{self.column}", clean).append_column(_MASK, is_noisy)
+        return table.append_column(f"clean_{self.column}", clean).append_column(MASK, is_noisy)
 
     def _draw(self, clean: pa.Array, sample: np.ndarray, given: np.ndarray | None) -> tuple[pa.Array, pa.Array]:
         is_label = not pa.types.is_nested(clean.type)
@@ -111,7 +105,7 @@ def corrupt(
     noise: Noise,
     column: str = "labels",
     *,
-    sample_id: str = _SAMPLE_ID,
+    sample_id: str = SAMPLE_ID,
     epoch: int = 0,
     batch_size: int = 1000,
     num_proc: int | None = None,
@@ -122,8 +116,9 @@ def corrupt(
     Args:
         dataset: a `Dataset`, an `IterableDataset`, or a dictionary of splits, of which "train" is corrupted and those
             that `noisy_splits` names.
-        noise: which tokens or labels to replace, see `UniformTokens` and `LabelFlips`; or which whole rows of tokens,
-            see `RandomDocuments(placement="replace")`, of which `column` is all there is, as `input_ids`.
+        noise: which tokens or labels to replace, see `UniformTokens` and `LabelFlips`; or documents of noise, see
+            `RandomDocuments`: with `placement="append"` or `"interleave"` rows of it are added, so that they are the
+            share alpha of all; with "replace" they take the place of rows of which `column` is all there is.
         column: column of integer lists for `UniformTokens`; of a `ClassLabel` or integers for `LabelFlips`. Positions
             that hold -100 carry no token or label and stay as they are.
         sample_id: column with a stable integer for each row, to which its noise belongs. If a `Dataset` has none, the
@@ -138,15 +133,22 @@ def corrupt(
         as those of `load_dataset("hf_noise/...")` do, in place of what it stated before; that of a `Dataset` also its
         realised rate.
 
+        Where rows are added, the clean ones are neither copied nor changed. Beside `column` (and `labels` or
+        `input_ids`, in which noise stands too) and `sample_id` there are `is_noisy`, a boolean for each token, and
+        `noise_share`, float32, 1 for a row of noise. The row of noise with the id s is `noise.rows(s, length)`; their
+        ids follow those of the clean rows. Of a stream, rows are counted as they pass, in one shard.
+
     Raises:
         ValueError: a column is missing or of another kind, the data set is corrupted already or has no rows, an
             `IterableDataset` has no sample ids, rows have equal ones (of a stream, rows of one batch), or a token lies
-            outside [0, vocab_size), a label outside [0, num_classes).
+            outside [0, vocab_size), a label outside [0, num_classes). Where rows are added: rows differ in length or
+            have further columns, or alpha is less than one row.
         TypeError: not a noise for tokens or labels, not a data set, or a name that is no text.
 
     Example:
         >>> noisy = corrupt(dataset, UniformTokens(ratio=0.5, vocab_size=50257), column="labels")
         >>> noisy = corrupt(dataset, LabelFlips.symmetric(ratio=0.5, num_classes=10), column="label")
+        >>> mixed = corrupt(packed, RandomDocuments(alpha=0.05, vocab_size=50257), column="input_ids")
     """
     _check_arguments(noise, column, sample_id, epoch=epoch, batch_size=batch_size, num_proc=num_proc)
     function = CorruptColumn(noise, column, sample_id, int(epoch))
@@ -170,7 +172,7 @@ def _check_arguments(noise: Any, column: Any, sample_id: Any, **numbers: Any) ->
             "noise must be a noise for tokens or labels, such as UniformTokens(ratio=0.5, ...) or "
             f"LabelFlips.symmetric(ratio=0.5, ...), got {noise!r}"
         )
-    if not noise.is_drawn:
+    if not noise.is_drawn and noise.unit != "documents":
         raise TypeError(f"noise must be drawn on rows that are there: {noise.if_not_drawn}")
     for name, value in (("column", column), ("sample_id", sample_id)):
         if not isinstance(value, str):
@@ -188,18 +190,44 @@ def _corrupt(
     parts: list[tuple[str, Any]], function: CorruptColumn, batch_size: int, num_proc: int | None
 ) -> list[Any]:
     """All splits that are corrupted; each says the realised rate of all."""
-    stored = [part for _, part in parts if isinstance(part, Dataset) and function.sample_id in part.column_names]
-    _check_ids(stored, function.sample_id)
+    stored = [part for _, part in parts if isinstance(part, Dataset)]
+    _check_ids([part for part in stored if function.sample_id in part.column_names], function.sample_id)
+    adds = adds_rows(function.noise)
+    taken = [_ids_of(part, function.sample_id) for part in stored] if adds else []
     noisy, realised = [], {}
     for name, part in parts:
         if isinstance(part, Dataset):
-            noisy.append(_map(part, function, batch_size, num_proc))
-            realised[name] = count_noisy(_units(noisy[-1], function.column), function.noise.unit)
+            noisy.append(_add(part, function, batch_size, num_proc, taken) if adds else
+                         _map(part, function, batch_size, num_proc))  # fmt: skip
+            column = function.column if adds else f"clean_{function.column}"
+            realised[name] = count_noisy(_units(noisy[-1], column))
         else:
             noisy.append(_map_stream(part, function, batch_size))
     for part in noisy:
         part.info.description = describe_noise(part.info.description, function.noise, function.epoch, realised)
     return noisy
+
+
+def _ids_of(dataset: Dataset, column: str) -> tuple[int, int]:
+    """The smallest and the largest sample id, or row number where there are none."""
+    if not len(dataset):
+        raise ValueError("the data set has no rows to corrupt")
+    if column not in dataset.column_names:
+        return 0, len(dataset) - 1
+    ids = pc.min_max(dataset.data.column(column))  # of all rows of its table, selected or not
+    return ids["min"].as_py(), ids["max"].as_py()
+
+
+def _add(
+    dataset: Dataset, function: CorruptColumn, batch_size: int, num_proc: int | None, taken: list[tuple[int, int]]
+) -> Dataset:
+    """The mixture; the ids of its noise join those that are `taken`."""
+    corrupted_features(dataset.features, function.noise, function.column, function.sample_id)
+    n, before = function.noise.number_of_noise_rows(len(dataset)), dataset.format
+    first_id = free_ids(taken, _ids_of(dataset, function.sample_id), n)
+    taken.append((first_id, first_id + n))
+    mixed = added_to(dataset, function.noise, function.column, function.sample_id, first_id, batch_size, num_proc)
+    return mixed.with_format(before["type"], None, **before["format_kwargs"])
 
 
 def _map(dataset: Dataset, function: CorruptColumn, batch_size: int, num_proc: int | None) -> Dataset:
@@ -232,6 +260,9 @@ def _map_stream(dataset: Any, function: CorruptColumn, batch_size: int) -> Itera
         )
     features = corrupted_features(dataset.features, function.noise, function.column, function.sample_id)
     formatting = dataset._formatting
+    if adds_rows(function.noise):
+        mixed = added_to_stream(dataset, function.noise, function.column, function.sample_id, batch_size)
+        return mixed.with_format(formatting.format_type if formatting else None)
     on_stream = CorruptStream(function.noise, function.column, function.sample_id, function.epoch)
     mapped = dataset.with_format("arrow").map(on_stream, batched=True, batch_size=batch_size, features=features)
     return mapped.with_format(formatting.format_type if formatting else None)
@@ -240,7 +271,7 @@ def _map_stream(dataset: Any, function: CorruptColumn, batch_size: int) -> Itera
 def _check_ids(datasets: list[Dataset], column: str) -> None:
     def batches() -> Iterator[np.ndarray]:
         for dataset in datasets:
-            _check_id_type(dataset.features, column)
+            check_id_type(dataset.features, column)
             for table in dataset.select_columns([column]).with_format("arrow").iter(batch_size=1 << 16):
                 yield sample_ids(table[column], column)
 
@@ -248,100 +279,9 @@ def _check_ids(datasets: list[Dataset], column: str) -> None:
 
 
 def _units(dataset: Dataset, column: str) -> Iterator[tuple[pa.Array, pa.Array]]:
-    """The mask and the clean column of data that were just corrupted, chunk by chunk."""
-    for batch in dataset.data.table.select([_MASK, f"clean_{column}"]).to_batches():
+    """The mask and a column of data that were just corrupted, chunk by chunk."""
+    for batch in dataset.data.table.select([MASK, column]).to_batches():
         yield batch[0], batch[1]
-
-
-def count_noisy(batches: Iterable[Sequence[pa.Array]], unit: Unit = "tokens") -> dict[str, float | int]:
-    """The share of noisy units and the number of units, `{"rate", "n"}`.
-
-    Args:
-        batches: masks and clean columns, both of lists or both of single values; -100 is no unit.
-        unit: "documents" to count whole rows, by their masks alone.
-    """
-    noisy = total = 0
-    for is_noisy, *rest in batches:
-        if unit == "documents":
-            of_row = np.repeat(np.arange(len(is_noisy)), pc.list_value_length(is_noisy).to_numpy())
-            noisy += np.unique(of_row[flat_values(is_noisy)]).size
-            total += len(is_noisy)
-            continue
-        (clean,) = rest
-        noisy += int(np.count_nonzero(flat_values(is_noisy)))
-        total += int(np.count_nonzero(flat_values(clean) != IGNORE_INDEX))
-    return {"rate": noisy / total if total else 0.0, "n": total}
-
-
-def flat_values(column: pa.Array) -> np.ndarray:
-    """The values of a column, those of lists one after another."""
-    while pa.types.is_nested(column.type):
-        column = column.flatten()
-    return column.to_numpy(zero_copy_only=False)
-
-
-def corrupted_features(features: Features, noise: Noise, column: str, sample_id: str = _SAMPLE_ID) -> Features:
-    """The features after `column` was corrupted by such a noise; raises ValueError if it cannot be."""
-    if column not in features:
-        raise ValueError(f"there is no column {column!r} to corrupt; the data set has {', '.join(map(repr, features))}")
-    taken = [name for name in (f"clean_{column}", _MASK) if name in features]
-    if taken:
-        raise ValueError(
-            f"column {column!r} is corrupted already: there is {' and '.join(map(repr, taken))}; corrupt the clean "
-            "data instead, or remove or rename those columns"
-        )
-    mask = _mask_of(features[column], noise, column)
-    beside = [name for name in noise.noisy_columns if name in features and name != column]
-    if noise.unit == "documents" and beside:
-        raise ValueError(
-            f"{type(noise).__name__} is noise as context and as target, and beside column {column!r} there is "
-            f"{', '.join(map(repr, beside))}, which would stay clean; remove it (a trainer takes input_ids for "
-            "labels), or call dataset.map(noise, batched=True, with_indices=True)"
-        )
-    if sample_id in features:
-        _check_id_type(features, sample_id)
-    added = {f"clean_{column}": features[column], _MASK: mask}
-    ids = {} if sample_id in features else {sample_id: Value("int64")}
-    if ids and not sample_id.isprintable():
-        raise ValueError(f"sample_id must be a name of printable characters, got {sample_id!r}")
-    return Features({**features, **ids, **added})
-
-
-def _check_id_type(features: Features, column: str) -> None:
-    if not holds_labels(features[column]):  # any integers
-        raise ValueError(f"sample ids must be integers, but column {column!r} holds {features[column]}")
-
-
-def holds_labels(kind: Any) -> bool:
-    """Whether a feature holds single labels: a `ClassLabel` or integers."""
-    return isinstance(kind, ClassLabel) or isinstance(kind, Value) and pa.types.is_integer(kind.pa_type)
-
-
-def holds_tokens(kind: Any) -> bool:
-    """Whether a feature holds lists of integers."""
-    inner = getattr(kind, "feature", None)
-    return isinstance(inner, Value) and pa.types.is_integer(inner.pa_type)
-
-
-def _mask_of(kind: Any, noise: Noise, column: str) -> Any:
-    """The feature of the mask beside a column of this kind; raises ValueError if the noise is not for it."""
-    if noise.unit == "labels":
-        if not holds_labels(kind):
-            raise ValueError(
-                f"column {column!r} holds {kind}; label noise corrupts single labels, a ClassLabel or integers (text "
-                f"becomes a ClassLabel by dataset.class_encode_column({column!r})) - lists of tokens take UniformTokens"
-            )
-        if isinstance(kind, ClassLabel) and kind.num_classes != noise.num_classes:
-            raise ValueError(
-                f"column {column!r} has {kind.num_classes} classes, and the noise num_classes={noise.num_classes}"
-            )
-        return Value("bool")
-    if not holds_tokens(kind):
-        raise ValueError(
-            f"column {column!r} holds {kind}; this noise is for tokens, and only lists of integer tokens can be "
-            "corrupted, such as List(Value('int32')) - single labels (ClassLabel) and integers take LabelFlips"
-        )
-    return List(Value("bool"), length=getattr(kind, "length", -1))
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:

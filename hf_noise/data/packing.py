@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from hf_noise.data.bits import BitRows
 from hf_noise.data.documents import Piece
 from hf_noise.data.tokenization import check_tokenizer
 from hf_noise.noise.arrays import integers
@@ -135,6 +136,9 @@ class PackedRows:
     "sample_id": int64 [B]}` and so needs `collate_fn=` a function of that dictionary. Batches of neighbours are views
     too, all others one gather. It pickles as its data set does, for workers that are forked or spawned.
 
+    Rows with documents of noise among them bring `is_noisy` too, bool [L] and [B, L]; a mask of other columns, such as
+    of noisy `labels`, is left out with them, and so is one that the format of the data set hides.
+
     Args:
         dataset: has a list column of integers of equal lengths and `sample_id`; may be sliced, selected or shuffled.
         column: the token column.
@@ -161,6 +165,9 @@ class PackedRows:
                 f"{', '.join(map(repr, dataset.column_names))}"
             )
         self.dataset, self.column = dataset, column
+        of_column = f"clean_{column}" in dataset.column_names
+        of_others = any(name.startswith("clean_") for name in dataset.column_names) and not of_column
+        self.has_mask = "is_noisy" in dataset.format["columns"] and not of_others
         self._map()
 
     def _map(self) -> None:
@@ -175,12 +182,14 @@ class PackedRows:
         if ids.null_count or not pa.types.is_integer(ids.type):
             raise ValueError(f"column 'sample_id' holds {ids.type} with {ids.null_count} null(s), not an integer a row")
         self._ids = _Chunks([chunk.to_numpy() for chunk in ids.chunks if len(chunk)])
+        masks = table["is_noisy"].chunks if self.has_mask else []
+        self._masks = _Chunks([BitRows(chunk, "is_noisy", self.block_size) for chunk in masks if len(chunk)])
         # After select() or shuffle(), `datasets` keeps the table and a list of row numbers beside it.
         indices = self.dataset._indices
         self._order = None if indices is None else indices.column(0).to_numpy()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"dataset": self.dataset, "column": self.column}
+        return {"dataset": self.dataset, "column": self.column, "has_mask": self.has_mask}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -189,16 +198,24 @@ class PackedRows:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    @property
+    def column_names(self) -> list[str]:
+        """What its rows have."""
+        return ["input_ids", *["is_noisy"] * self.has_mask, "sample_id"]
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         place = integers("row", index)
         if place.ndim:
             raise TypeError(f"a row is named by one integer, got {index!r:.80}")
         row = self._rows(place[None])
-        return {"input_ids": self._tokens.take(row)[0], "sample_id": int(self._ids.take(row)[0])}
+        mask = {"is_noisy": self._masks.take(row)[0]} if self.has_mask else {}
+        return {"input_ids": self._tokens.take(row)[0], **mask, "sample_id": int(self._ids.take(row)[0])}
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, np.ndarray]:
         rows = self._rows(indices)
-        return {"input_ids": self._tokens.take(rows), "sample_id": self._ids.take(rows).astype(np.int64, copy=False)}
+        mask = {"is_noisy": self._masks.take(rows)} if self.has_mask else {}
+        ids = self._ids.take(rows).astype(np.int64, copy=False)
+        return {"input_ids": self._tokens.take(rows), **mask, "sample_id": ids}
 
     def _rows(self, indices: Sequence[int]) -> np.ndarray:
         """Table rows of data set positions, at least one; negative positions count from the end."""
@@ -228,7 +245,7 @@ def _instead_of_rows(dataset: Any) -> str:
 class _Chunks:
     """Arrays that follow one another, as the chunks of an Arrow column do, read as one."""
 
-    def __init__(self, parts: list[np.ndarray]) -> None:
+    def __init__(self, parts: list[Any]) -> None:
         self.parts = parts
         self.starts = np.cumsum([0] + [len(part) for part in parts])
 

@@ -5,6 +5,7 @@ from hf_noise.noise.describe import noise_from_description
 from hf_noise.noise.documents import GaussianDocuments, RandomDocuments
 from hf_noise.noise.human import HumanLabels
 from hf_noise.noise.labels import LabelFlips
+from hf_noise.noise.masking import Masking
 from hf_noise.noise.schedule import FixedBudget, Plan, ScaleBatch, ScaleSteps, Table6, Table7, plan_named
 from hf_noise.noise.tokens import UniformTokens
 
@@ -13,6 +14,7 @@ __all__ = [
     "GaussianDocuments",
     "HumanLabels",
     "LabelFlips",
+    "Masking",
     "Noise",
     "Plan",
     "RandomDocuments",

@@ -194,6 +194,11 @@ class DocumentNoise(Noise):
         words = self._words(REPLACED, integers("sample", sample), 1)[..., 0]
         return words >> np.uint64(64 - counter.UNIT_BITS) < np.uint64(round(self.alpha * 2**counter.UNIT_BITS))
 
+    def jitter(self, number: Any) -> np.ndarray:
+        """Where documents of noise stand in the stretches that they are spread over: float64 [...] in [0, 1)."""
+        words = self._words(PLACED, integers("number", number), 1)[..., 0]
+        return (words >> np.uint64(64 - counter.UNIT_BITS)) * 2.0**-counter.UNIT_BITS
+
     def _words(self, epoch: int, sample: np.ndarray, length: int) -> np.ndarray:
         keys = counter.row_keys(self.seed, self.stream, epoch, sample)
         return counter.words(keys[..., None], counter.weyl(length))

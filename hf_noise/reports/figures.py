@@ -7,7 +7,7 @@ from typing import Any
 
 from hf_noise.atomic import replaced_whole
 
-__all__ = ["save_figure", "start_figure"]
+__all__ = ["save_figure", "start_figure", "wrapped"]
 
 
 def start_figure() -> Any:
@@ -19,6 +19,16 @@ def start_figure() -> Any:
 
     plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
     return plt
+
+
+def wrapped(plt: Any, panels: int, *, columns: int = 2, height: float = 3.8) -> tuple[Any, list[Any]]:
+    """A figure of so many panels, at most `columns` side by side, and its axes; legible at 900 pixels' width."""
+    columns = min(columns, panels)
+    rows = -(-panels // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(5.6 * columns, height * rows), layout="constrained", squeeze=False)
+    for unused in axes.flat[panels:]:
+        unused.remove()
+    return fig, list(axes.flat[:panels])
 
 
 def save_figure(fig: Any, path: str | Path) -> Path:

@@ -114,6 +114,10 @@ class NoiseTrainer(FiniteTrainer):
     def check_fit(self, inputs: Mapping[str, Any]) -> None:
         """Raise ValueError if the rows of a batch and the model do not fit together."""
 
+    def as_collated(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A training batch as its rows have it, which checks look at; a subclass may have changed what is read."""
+        return inputs
+
     def exact_metrics(self, prediction: Any) -> dict[str, float]:
         """Loss and other figures of an evaluation, from what `prediction_step` gives."""
         raise NotImplementedError
@@ -142,12 +146,13 @@ class NoiseTrainer(FiniteTrainer):
         return compute_metrics
 
     def training_step(self, model: Any, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        rows = self.as_collated(inputs)
         if not self._is_checked["train"]:
             self._is_checked["train"] = True
-            self.check_fit(inputs)
-            self.claims.check_batch(inputs)
+            self.check_fit(rows)
+            self.claims.check_batch(rows)
         if self.epoch == 0:
-            self.claims.count(inputs)
+            self.claims.count(rows)
         if self.claims.is_stream:
             self.claims.watch(inputs.get("sample_id"))
         return super().training_step(model, inputs, *args, **kwargs)

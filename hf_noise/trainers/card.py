@@ -9,14 +9,15 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 
-from hf_noise.noise import Noise
+from hf_noise.noise import Masking, Noise
 from hf_noise.noise.block import noise_block, noise_sentence
 from hf_noise.reports.markdown import text
 from hf_noise.reports.record import write_atomic
 
-__all__ = ["state_noise", "state_noise_of_adapter"]
+__all__ = ["state_masking", "state_noise", "state_noise_of_adapter"]
 
 _TITLE = "## Noise in the training data"
+_MASKING = "## Masking"
 _ADAPTER, _BESIDE = "adapter_config.json", "hf_noise.json"
 
 
@@ -28,6 +29,15 @@ def state_noise(path: Path, noise: Noise) -> None:
     card.data.noise = block
     if _TITLE not in card.text:
         card.text = f"{card.text.rstrip()}\n\n{_TITLE}\n\n{text(noise_sentence(block))}\n"
+    card.save(path)
+
+
+def state_masking(path: Path, masking: Masking) -> None:
+    """Add a paragraph and the machine-readable `masking` to the card at `path`; harmless twice."""
+    card = ModelCard.load(path)
+    card.data.masking = masking.to_dict()
+    if _MASKING not in card.text:
+        card.text = f"{card.text.rstrip()}\n\n{_MASKING}\n\n{text(masking.sentence)}\n"
     card.save(path)
 
 

@@ -228,7 +228,7 @@ def _is_same_in(inputs: Mapping[str, Any], i: int, j: int) -> bool:
 def _carried(noise: Noise) -> str:
     return (
         f"{type(noise).__name__} cannot be drawn by a trainer: rows bring it, and need the column is_noisy that says "
-        "where it is (PackedRows leaves that out: train on the data set itself)"
+        "where it is; build them with it, load_dataset(..., protocol=, alpha=) or hf_noise.corrupt(rows, noise)"
     )
 
 

@@ -35,6 +35,19 @@ def contradicts(noisy: int, n: int, rate: float, false_alarms: float = FALSE_ALA
     return binomtest(noisy, n, rate).pvalue < false_alarms
 
 
+def whole_rows(targets: np.ndarray, marked: np.ndarray) -> tuple[int, int]:
+    """Rows of noise, and all rows: a document's tokens are noisy together, so that a row is one piece of evidence.
+
+    Args:
+        targets, marked: integers [N], how many targets each row has and how many of them are marked. Parts of rows
+            count together, to the nearest row.
+    """
+    has_targets = targets > 0
+    shares = marked[has_targets] / targets[has_targets]
+    noisy = float(shares.sum())
+    return round(noisy) or int(noisy > 0), int(has_targets.sum())
+
+
 def as_mask(values: Any) -> np.ndarray:
     """A mask as booleans, or a ValueError unless it holds booleans, or integers 0 and 1."""
     mask = as_array("is_noisy", values)
@@ -101,8 +114,8 @@ class Marked:
         """What is wrong between mask and labels, in words; None if nothing is.
 
         Where the mask says no, a label is the clean one; where it says yes it is another one, or under token noise,
-        which may draw the token that was there, another one but for a share `stay_rate`. A document is noise as a
-        whole or not at all, and takes the place of nothing that could be compared.
+        which may draw the token that was there, another one but for a share `stay_rate`. A document of noise takes
+        the place of nothing that could be compared.
         """
         same = self.labels == self.clean
         kept, moved = self.is_unit & ~self.is_noisy, self.is_unit & self.is_noisy
@@ -112,7 +125,7 @@ class Marked:
         if size is not None and (beyond := int((moved & (self.labels >= size)).sum())):
             return f"{beyond} of {int(moved.sum())} noisy units are {size} or more, which the noise never draws"
         if noise is not None and noise.unit == "documents":
-            return self._torn_document()
+            return self._torn_document(noise)
         stayed, n = int((moved & same).sum()), int(moved.sum())
         if not stayed:
             return None
@@ -131,12 +144,15 @@ class Marked:
         of_row = {"minlength": len(self.lengths)}
         return np.bincount(row[self.is_unit], **of_row), np.bincount(row[self.is_unit & self.is_noisy], **of_row)
 
-    def _torn_document(self) -> str | None:
+    def _torn_document(self, noise: Noise) -> str | None:
+        """A row that is replaced is noise as a whole; documents among others may end anywhere in one."""
         if self.lengths is None:
             return "the rows hold single labels, and the noise falls on documents of tokens"
+        if not noise.is_drawn:
+            return None
         targets, marked = self._documents()
         torn = int(((marked > 0) & (marked < targets)).sum())
-        return f"{torn} of {len(targets)} rows are noisy in part, and a document is noise as a whole" if torn else None
+        return f"{torn} of {len(targets)} rows are noisy in part, where a row is replaced as a whole" if torn else None
 
     def is_drawn(self, noise: Noise, epoch: int) -> bool | None:
         """Whether these are the labels that the noise draws in this epoch; None if that cannot be known."""
@@ -153,13 +169,14 @@ class Marked:
         return self.lengths is not None and self.labels.size > 0 and self._begun()._has_drawn(noise, epoch)
 
     def _holds_documents(self, noise: Noise) -> bool:
-        """Whether each row that is marked is the document that the noise draws for its id."""
+        """Whether what is marked of each row is what the noise draws there for its id."""
         targets, marked = self._documents()
         noisy, starts = marked > 0, np.cumsum(self.lengths) - self.lengths
         for length in np.unique(self.lengths[noisy]).tolist():
             rows = np.flatnonzero(noisy & (self.lengths == length))
-            found = self.labels[starts[rows, None] + np.arange(length)]
-            if ((found != noise.rows(self.sample[rows], length)) & (found != IGNORE_INDEX)).any():
+            places = starts[rows, None] + np.arange(length)
+            is_other = self.labels[places] != noise.rows(self.sample[rows], length)
+            if (is_other & self.is_noisy[places] & self.is_unit[places]).any():
                 return False
         return not noise.is_drawn or bool((noise.replaced(self.sample) == noisy)[targets > 0].all())
 
@@ -222,8 +239,7 @@ class Marked:
     def _wrong_rate(self, noise: Noise) -> str | None:
         what = "units"
         if noise.unit == "documents":
-            targets, marked = self._documents()
-            what, noisy, n = "rows", int((marked > 0).sum()), int((targets > 0).sum())
+            what, (noisy, n) = "rows", whole_rows(*self._documents())
         else:
             noisy, n = self.counts()
         rate = self.expected_rate(noise)

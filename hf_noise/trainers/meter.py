@@ -38,16 +38,17 @@ class Meter(ABC):
             return {}
         sums = accelerator.reduce(self.recent, reduction="sum")
         self.recent = None
-        self.total = sums if self.total is None else self.total + sums
         named = dict(zip(self.sums, sums.tolist(), strict=True))
         n = named["clean"] + named["corrupted"]
-        # A run that was resumed at its last step has nothing new.
-        return self.means(named) | {"noise_rate": named["corrupted"] / n} if n else {}
+        if not n:  # a run that was resumed at its last step has nothing new, and few short rows may have no target
+            return {}
+        self.total = sums if self.total is None else self.total + sums
+        return self.means(named) | {"noise_rate": named["corrupted"] / n}
 
     def realised(self) -> dict[str, float | int]:
         """Share of corrupted units in all that were popped so far and their number, `{"rate", "n"}`."""
         if self.total is None:
-            raise RuntimeError("no training step was made, so no noise was realised")
+            raise RuntimeError("no training step was made, or none had a target, so no noise was realised")
         named = dict(zip(self.sums, self.total.tolist(), strict=True))
         n = named["clean"] + named["corrupted"]
         return {"rate": named["corrupted"] / n, "n": int(n)}
@@ -65,7 +66,7 @@ class Meter(ABC):
             self.recent = state["recent"].to(device)
         else:
             self.recent = torch.zeros_like(state["recent"]).to(device)
-        self.total = state["total"].to(device)
+        self.total = state["total"].to(device) if state["total"].any() else None
 
 
 class TokenMeter(Meter):

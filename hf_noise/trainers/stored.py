@@ -53,7 +53,7 @@ def parts_of(rows: Any) -> list[tuple[Any, np.ndarray | None]]:
     if isinstance(rows, ConcatDataset):
         return [part for data in rows.datasets for part in parts_of(data)]
     if not isinstance(rows, Subset):
-        return [(rows, None)]
+        return [(_behind(rows) if _shows_mask(rows) else rows, None)]
     taken = np.asarray(rows.indices, dtype=np.int64)
     taken, start, parts = np.where(taken < 0, taken + len(rows.dataset), taken), 0, []
     for data, index in parts_of(rows.dataset):
@@ -62,6 +62,12 @@ def parts_of(rows: Any) -> list[tuple[Any, np.ndarray | None]]:
         parts.append((data, own if index is None else index[own]))
         start = stop
     return parts
+
+
+def _shows_mask(rows: Any) -> bool:
+    """Whether these are rows of ours, such as `PackedRows`, that bring the mask of the data set behind them."""
+    is_ours = type(rows).__module__.startswith("hf_noise.") and hasattr(rows, "dataset")
+    return is_ours and "is_noisy" in _columns_of(rows)
 
 
 def _once(index: np.ndarray) -> np.ndarray:
@@ -301,7 +307,8 @@ def _of_values(name: str, values: Sequence[Any], numbers: np.ndarray) -> _Column
 
 def _names(there: Any) -> tuple[str | None, ...] | None:
     """Columns of labels, clean labels, mask and ids among those that are there."""
-    label = next((name for name in ("labels", "label") if name in there), None)
+    # The inputs are the labels where rows have none, as they are for a batch.
+    label = next((name for name in ("labels", "label", "input_ids") if name in there), None)
     if label is None or "is_noisy" not in there:
         return None
     clean = next((name for name in (f"clean_{label}", "clean_labels", "input_ids") if name in there), None)

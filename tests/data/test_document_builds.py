@@ -54,7 +54,7 @@ def test_each_name_builds_its_noise_exact_to_a_row(load, protocol):
     assert (rows["input_ids"][is_noise] == noise.rows(ids[is_noise], 32)).all() and (rows["input_ids"] != 0).any()
     assert (rows["input_ids"] == rows["labels"]).all()
     told = json.loads(data.info.description.splitlines()[-1])
-    assert told["noise"]["realised"] == {"rate": n_noise / (n_clean + n_noise), "n": n_clean + n_noise}
+    assert told["noise"]["realised"] == {"rate": n_noise / (n_clean + n_noise), "n": 32 * (n_clean + n_noise)}
     assert told["realised"]["validation"]["rate"] == 0
 
 
@@ -76,7 +76,7 @@ def test_splits_share_no_document(load):
     rows = {name: part.filter(lambda row: row["is_noisy"][0])["input_ids"][:] for name, part in data.items()}
     assert rows["validation"] and not set(map(tuple, rows["train"])) & set(map(tuple, rows["validation"]))
     told = json.loads(data["train"].info.description.splitlines()[-1])["realised"]
-    assert told["validation"]["rate"] == pytest.approx(0.3, abs=0.5 / told["validation"]["n"])
+    assert told["validation"]["rate"] == pytest.approx(0.3, abs=16 / told["validation"]["n"])
 
 
 def test_rows_are_replaced_where_that_is_asked_for(load):
@@ -90,7 +90,7 @@ def test_rows_are_replaced_where_that_is_asked_for(load):
     assert (rows["labels"] == rows["input_ids"]).all()
     assert (rows["clean_labels"] == clean["input_ids"]).all() and (rows["clean_input_ids"] == clean["input_ids"]).all()
     assert json.loads(data.info.description.splitlines()[-1])["noise"]["realised"] == {
-        "rate": replaced.mean(), "n": len(data)}  # fmt: skip
+        "rate": replaced.mean(), "n": 32 * len(data)}  # fmt: skip
     stream = load(alpha=0.5, protocol_kwargs={"placement": "replace"}, streaming=True)
     assert list(stream) == data.to_list() and stream.num_shards > 1
 
@@ -211,8 +211,9 @@ def test_corrupt_puts_documents_in_the_place_of_rows():
         assert row["clean_input_ids"] == clean and row["is_noisy"] == [is_replaced] * len(clean)
         assert row["input_ids"] == (noise.rows(number, len(clean)).tolist() if is_replaced else clean)
     told = json.loads(noisy.info.description.splitlines()[-1])["noise"]["realised"]
-    assert told == {"rate": replaced.mean(), "n": 60} and load_noise(noisy) == noise
-    with pytest.raises(TypeError, match='placement is "append", which adds rows: take them from rows'):
+    lengths = np.array([len(row) for row in tokens])  # tokens are counted
+    assert told == {"rate": lengths[replaced].sum() / lengths.sum(), "n": lengths.sum()} and load_noise(noisy) == noise
+    with pytest.raises(ValueError, match="have 1 to 5 tokens, and the share alpha counts rows of one length"):
         corrupt(rows, RandomDocuments(alpha=0.5, vocab_size=50), "input_ids")
     with pytest.raises(ValueError, match="beside column 'input_ids' there is 'labels', which would stay clean; remove"):
         corrupt(rows.add_column("labels", tokens), noise, "input_ids")

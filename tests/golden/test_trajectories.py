@@ -35,8 +35,9 @@ def test_trajectory_is_the_committed_one(name, tmp_path):
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("language-nll", "language-corrected"), ("classifier-nll", "classifier-corrected-mixup"),
-        ("noisy-images-known", "noisy-images-estimated"), ("diffusion-dsm", "diffusion-tdsm"),
+        ("language-nll", "language-corrected"), ("masked-nll", "masked-corrected"),
+        ("classifier-nll", "classifier-corrected-mixup"), ("noisy-images-known", "noisy-images-estimated"),
+        ("diffusion-dsm", "diffusion-tdsm"),
     ],
 )  # fmt: skip
 def test_a_loss_and_its_cure_differ(one, other):

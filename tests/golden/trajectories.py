@@ -14,13 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
+from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, TrainingArguments
 
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.image import image_classifier
 from hf_noise.models.time_classifier import TimeDependentClassifier
-from hf_noise.noise import LabelFlips, UniformTokens
-from hf_noise.trainers import CausalLMTrainer, EDMTrainer, ImageClassifierTrainer, TimeClassifierTrainer
+from hf_noise.noise import LabelFlips, Masking, UniformTokens
+from hf_noise.trainers import (
+    CausalLMTrainer,
+    EDMTrainer,
+    ImageClassifierTrainer,
+    MaskedLMTrainer,
+    TimeClassifierTrainer,
+)
 from hf_noise.trainers.images import CropFlip, DeviceImages
 
 FILE = Path(__file__).with_suffix(".json")
@@ -49,6 +55,14 @@ def language(folder: Path, **options: Any):
     options |= {"noise": TOKENS, "train_dataset": token_rows(60), "eval_dataset": token_rows(9)}
     # The weights of so small a network hardly move at the rate of the others.
     return CausalLMTrainer(GPT2LMHeadModel(config), arguments(folder, learning_rate=0.5), **options)
+
+
+def masked(folder: Path, **options: Any):
+    config = BertConfig(vocab_size=VOCABULARY + 1, max_position_embeddings=LENGTH, hidden_size=16, num_hidden_layers=1,
+                        num_attention_heads=2, intermediate_size=32)  # fmt: skip
+    masking = Masking(vocab_size=VOCABULARY, mask_token=VOCABULARY, seed=3)
+    options |= {"noise": TOKENS, "train_dataset": token_rows(60), "eval_dataset": token_rows(9)}
+    return MaskedLMTrainer(BertForMaskedLM(config), arguments(folder, learning_rate=0.5), masking=masking, **options)
 
 
 def classifier(folder: Path, **options: Any):
@@ -92,6 +106,8 @@ RUNS: dict[str, Callable[[Path], Any]] = {
     "language-nll": lambda folder: language(folder, loss="nll"),
     "language-corrected": lambda folder: language(folder, loss="corrected"),
     "language-learned": lambda folder: language(folder, loss="corrected", error_rate="learned"),
+    "masked-nll": lambda folder: masked(folder, loss="nll"),
+    "masked-corrected": lambda folder: masked(folder, loss="corrected"),
     "classifier-nll": lambda folder: classifier(folder, loss="nll"),
     "classifier-corrected-mixup": lambda folder: classifier(folder, loss="corrected", mixup=0.4),
     "noisy-images-known": lambda folder: of_noisy_images(folder, transition="known"),

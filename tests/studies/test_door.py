@@ -254,7 +254,7 @@ def no_trainer(*_, **__):
 @pytest.mark.parametrize(
     ("place", "fails"),
     [("hf_noise.studies.engine.check_disk", no_space), ("hf_noise.studies.language.run.CausalLMTrainer", no_trainer),
-     ("hf_noise.studies.language.run.PackedRows", no_trainer), ("hf_noise.trainers.CausalLMTrainer.train", no_trainer)],
+     ("hf_noise.studies.text.PackedRows", no_trainer), ("hf_noise.trainers.CausalLMTrainer.train", no_trainer)],
     ids=["disk", "trainer", "data", "train"],
 )  # fmt: skip
 def test_a_start_that_fails_leaves_no_claim(tmp_path, place, fails):

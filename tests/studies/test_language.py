@@ -25,7 +25,7 @@ from hf_noise.data.embedded import docs_text
 from hf_noise.objectives.base import _OBJECTIVES, Objective
 from hf_noise.reports.record import read_records
 from hf_noise.studies.language import study as gpt2_noise
-from hf_noise.studies.language.run import Data
+from hf_noise.studies.text import Text
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "gpt2_noise.py"
@@ -236,10 +236,10 @@ def test_the_column_of_text_and_the_share_held_out_are_flags(tmp_path, capsys):
     own = ["--source", str(tmp_path / "own.jsonl"), "--block_size", "8", "--tokenizer", "embedded:300"]
     args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
     asked = [[*own, "--text_column", "story", "--validation_fraction", share] for share in ("0.1", "0.4")]
-    few, more = (len(Data.load(gpt2_noise.STUDY.parse(flags), args).validation) for flags in asked)
+    few, more = (len(Text.load(gpt2_noise.STUDY.parse(flags), args, 4).validation) for flags in asked)
     assert 0 < 2 * few < more
     with pytest.raises(ValueError, match="no column 'text'; it has 'story'"):
-        Data.load(gpt2_noise.STUDY.parse(own), args)
+        Text.load(gpt2_noise.STUDY.parse(own), args, 4)
     for flags, message in {
         ("--validation_fraction", "0"): "--validation_fraction must be > 0 and < 1, got 0",
         ("--validation_fraction", "0.2", "--validation_source", "own.txt"): "--validation_source is the whole",

@@ -1,4 +1,4 @@
-"""A GPT-2 of a few thousand weights, rows of random tokens, and trainers that leave nothing behind."""
+"""A GPT-2 and a BERT of a few thousand weights, rows of random tokens, and trainers that leave nothing behind."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
+from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, TrainingArguments
 
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.image import image_classifier
 from hf_noise.models.time_classifier import TimeDependentClassifier
-from hf_noise.noise import UniformTokens
-from hf_noise.trainers import CausalLMTrainer, EDMTrainer, ImageClassifierTrainer, TimeClassifierTrainer
+from hf_noise.noise import Masking, UniformTokens
+from hf_noise.trainers import (
+    CausalLMTrainer,
+    EDMTrainer,
+    ImageClassifierTrainer,
+    MaskedLMTrainer,
+    TimeClassifierTrainer,
+)
 from hf_noise.trainers.images import DeviceImages
 
 VOCABULARY = 64
 LENGTH = 16
+#: So many that hardly any row has none that is masked.
+MASKING = Masking(vocab_size=VOCABULARY, mask_token=VOCABULARY, probability=0.5, seed=2)
 
 
 @pytest.fixture
@@ -30,6 +38,24 @@ def tiny_gpt2():
         model = GPT2LMHeadModel(GPT2Config(**(shape | off | config)))
         with torch.no_grad():  # larger weights than GPT-2 starts with, so that tokens differ in their NLL
             model.transformer.wte.weight.mul_(20)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def tiny_bert():
+    """`tiny_bert(seed=0, **config)`: one layer, width 16, 64 tokens and the mask token, no dropout."""
+
+    def make(seed: int = 0, **config) -> BertForMaskedLM:
+        torch.manual_seed(seed)
+        shape = {"vocab_size": VOCABULARY + 1, "max_position_embeddings": LENGTH, "hidden_size": 16,
+                 "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+                 "pad_token_id": None}  # fmt: skip
+        off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        model = BertForMaskedLM(BertConfig(**(shape | off | config)))
+        with torch.no_grad():  # larger weights than BERT starts with, so that tokens differ in their NLL
+            model.bert.embeddings.word_embeddings.weight.mul_(20)
         return model
 
     return make
@@ -111,7 +137,7 @@ def digit_images():
 
 
 #: Our trainers; a new one belongs here, and is then held to what all of them promise.
-TRAINERS = ("causal_lm", "image_classifier", "time_classifier", "edm")
+TRAINERS = ("causal_lm", "masked_lm", "image_classifier", "time_classifier", "edm")
 
 
 @pytest.fixture(params=TRAINERS)
@@ -121,17 +147,18 @@ def kind(request) -> str:
 
 
 @pytest.fixture
-def any_trainer(tiny_gpt2, random_rows, digit_images, arguments):
+def any_trainer(tiny_gpt2, tiny_bert, random_rows, digit_images, arguments):
     """`any_trainer(kind, rows=None, model=None, **settings)`: a small trainer of a kind in `TRAINERS`."""
 
     def make(kind: str, rows=None, model=None, eval_rows=None, **settings):
         torch.manual_seed(0)
         own = {k: settings.pop(k) for k in list(settings) if k not in TrainingArguments.__dataclass_fields__}
-        of_images = kind != "causal_lm"
+        of_images = kind not in ("causal_lm", "masked_lm")
         rows = rows if rows is not None else (digit_images() if of_images else random_rows(32))
         eval_rows = eval_rows if eval_rows is not None else (digit_images(13, 1) if of_images else random_rows(5))
         made, cls = {
             "causal_lm": (lambda: tiny_gpt2(), CausalLMTrainer),
+            "masked_lm": (lambda: tiny_bert(), MaskedLMTrainer),
             "image_classifier": (
                 lambda: image_classifier("resnet10-digits", labels=4, image_size=8, num_channels=1),
                 ImageClassifierTrainer,
@@ -144,6 +171,8 @@ def any_trainer(tiny_gpt2, random_rows, digit_images, arguments):
         }[kind]
         if kind == "time_classifier":
             own = {"transition": None} | own
+        if kind == "masked_lm":
+            own = {"masking": MASKING} | own
         args = arguments(**({"per_device_train_batch_size": 8, "optim": "sgd", "learning_rate": 1e-3} | settings))
         return cls(model or made(), args, train_dataset=rows, eval_dataset=eval_rows, **own)
 

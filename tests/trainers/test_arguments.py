@@ -88,7 +88,9 @@ def test_functions_whose_work_is_done_here_are_refused(any_trainer, kind, name):
         any_trainer(kind, **{name: lambda *args, **kwargs: 1 / 0})
 
 
-@pytest.mark.parametrize("cls", ["CausalLMTrainer", "ImageClassifierTrainer", "TimeClassifierTrainer", "EDMTrainer"])
+@pytest.mark.parametrize(
+    "cls", ["CausalLMTrainer", "MaskedLMTrainer", "ImageClassifierTrainer", "TimeClassifierTrainer", "EDMTrainer"]
+)
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -126,11 +128,13 @@ def test_own_metrics_stand_beside_the_exact_ones(any_trainer, kind, tmp_path):
     assert trainer.state.best_model_checkpoint is not None
     found, exact = trainer.evaluate(), any_trainer(kind, model=trainer.model).evaluate()
     assert found["eval_mine"] == 7.0 and len(seen) == 3
-    names = {"causal_lm": ("loss", "nll", "perplexity", "tokens"), "edm": ("loss", "ema_loss", "images")}
+    of_tokens = ("loss", "nll", "perplexity", "tokens")
+    names = {"causal_lm": of_tokens, "masked_lm": of_tokens, "edm": ("loss", "ema_loss", "images")}
     for name in names.get(kind, ("loss", "nll", "accuracy", "images")):
         if name != "ema_loss":  # a new trainer's average begins anew
             assert found[f"eval_{name}"] == pytest.approx(exact[f"eval_{name}"], rel=1e-6)
-    shapes = {"causal_lm": ((5, 2), (5,)), "image_classifier": ((13, 4), (13,)), "edm": ((13, 2), (13,))}
+    shapes = dict.fromkeys(("causal_lm", "masked_lm"), ((5, 2), (5,)))
+    shapes |= {"image_classifier": ((13, 4), (13,)), "edm": ((13, 2), (13,))}
     assert seen[0] == shapes.get(kind, ((13, 2, 8), (13,)))  # as the docstrings say
 
 

@@ -98,8 +98,10 @@ def test_rows_that_contradict_their_description_are_refused():
     mask, tokens, sample = (np.array(rows[name]) for name in ("is_noisy", "input_ids", "sample_id"))
     torn = mask.copy()
     torn[-1, 3] = False
-    with pytest.raises(ValueError, match="1 of 40 rows are noisy in part, and a document is noise as a whole"):
-        claims(mixture(is_noisy=torn), None)
+    assert claims(mixture(is_noisy=torn), None).noise == NOISE  # a document may end anywhere in a row
+    replaced = RandomDocuments(alpha=0.25, vocab_size=V, placement="replace")
+    with pytest.raises(ValueError, match="1 of 40 rows are noisy in part, where a row is replaced as a whole"):
+        claims(mixture(is_noisy=torn, described=False), replaced)
     moved = tokens.copy()
     moved[-1, 3] = 1 + moved[-1, 3] % (V - 1)
     with pytest.raises(ValueError, match="their labels are not those that it draws for their ids"):
@@ -197,7 +199,7 @@ def test_a_resumed_stream_knows_the_rows_before(make_trainer, tmp_path, is_known
     make_trainer(stream, noise=NOISE, **settings).train()
     checkpoint = tmp_path / "run" / "checkpoint-3"
     state = load_file(checkpoint / "hf_noise_state.safetensors")
-    assert state["noisy_documents"].tolist() == [0, 300]
+    assert state["noisy_documents"].tolist() == [0, 300 * L, 300]
     if not is_known:
         del state["noisy_documents"]
         save_file(state, checkpoint / "hf_noise_state.safetensors")
@@ -208,11 +210,34 @@ def test_a_resumed_stream_knows_the_rows_before(make_trainer, tmp_path, is_known
 
 
 def test_rows_that_do_not_say_which_are_noise_are_refused(make_trainer):
-    with pytest.raises(ValueError, match="RandomDocuments cannot be drawn by a trainer.*PackedRows leaves that out"):
-        make_trainer(PackedRows(mixture())).train()
+    hidden = mixture().with_format(columns=["input_ids", "sample_id"])
+    with pytest.raises(ValueError, match="RandomDocuments cannot be drawn by a trainer.*load_dataset.*or hf_noise.cor"):
+        make_trainer(PackedRows(hidden)).train()
     clean = mixture().select(range(30)).remove_columns(["is_noisy", "labels"])
     with pytest.raises(ValueError, match="RandomDocuments cannot be drawn by a trainer"):
         make_trainer(clean).train()
+
+
+@pytest.mark.parametrize("placement", ["append", "interleave"])
+@pytest.mark.parametrize("kind", ["packed", "stored", "stream"])
+def test_packed_rows_with_added_noise(make_trainer, placement, kind):
+    """Clean packed rows, to which `corrupt` adds a fifth of noise: found, marked, counted, and in the checkpoint."""
+    noise = RandomDocuments(alpha=0.2, vocab_size=V, placement=placement, seed=3)
+    tokens = np.random.default_rng(0).integers(1, V, (64, L), dtype=np.int32)
+    packed = datasets.Dataset.from_dict({"input_ids": tokens, "sample_id": np.arange(64)})
+    rows = corrupt(packed.to_iterable_dataset() if kind == "stream" else packed, noise, "input_ids")
+    rows = PackedRows(rows) if kind == "packed" else rows
+    trainer = make_trainer(rows, num_train_epochs=1, max_steps=20, per_device_train_batch_size=4)
+    assert trainer.noise == noise
+    trainer.train()
+    assert trainer.realised_noise() == {"rate": 16 / 80, "n": 80 * (L - 1)}
+    logged = [entry for entry in trainer.state.log_history if "nll_corrupted_targets" in entry]
+    assert logged and all("noise_rate" in entry for entry in logged)
+    if kind == "packed":
+        assert hf_noise.trainers.base.noise_of(rows) == noise and "is_noisy" in trainer.claims.columns
+        other = RandomDocuments(alpha=0.2, vocab_size=V, placement=placement, seed=4)
+        with pytest.raises(ValueError, match="the rows were built with"):
+            make_trainer(rows, noise=other)
 
 
 def test_the_clean_split_of_a_mixture_has_none(make_trainer):

@@ -49,7 +49,8 @@ def checkpoints(trainer) -> list[str]:
 
 def test_a_loss_that_is_not_finite_stops_in_its_step(any_trainer, kind):
     """The network overflows in step 3; log entries come every 8 steps, checkpoints every 2."""
-    trainer = any_trainer(kind, save_strategy="steps", save_steps=2, logging_steps=8, max_steps=8)
+    whole = {"sparse_head": False} if kind == "masked_lm" else {}  # whose logits are broken row by row
+    trainer = any_trainer(kind, save_strategy="steps", save_steps=2, logging_steps=8, max_steps=8, **whole)
     breaks_at(trainer, 3, math.inf)
     with pytest.raises(FloatingPointError, match=rf"NaN or infinite in step 3 for \d+ of 8 \w+ \({ID} \d+"):
         trainer.train()

@@ -53,15 +53,17 @@ def test_same_figures_noise_and_weights(two, tmp_path, loss):
         torch.testing.assert_close(weight, weights[name].cpu(), rtol=0, atol=1e-5)
 
 
-def test_a_classifier_learns_the_same(two, tmp_path):
+@pytest.mark.parametrize("kind", ["classifier", "masked"])
+def test_a_classifier_and_a_masked_model_learn_the_same(two, tmp_path, kind):
     folder, ranks = two
-    expected, weights = one_process.train_classifier(tmp_path, one_process.BATCH)
-    for found in (rank["classifier"] for rank in ranks):
+    run = {"classifier": one_process.train_classifier, "masked": one_process.train_masked}[kind]
+    expected, weights = run(tmp_path, one_process.BATCH)
+    for found in (rank[kind] for rank in ranks):
         assert found["evaluation"] == pytest.approx(expected["evaluation"], rel=1e-5)
         assert found["realised"] == pytest.approx(expected["realised"], rel=1e-12)
         for ours, one in zip(found["log"], expected["log"], strict=True):
             assert ours == pytest.approx(one, rel=1e-5)
-    for name, weight in load_file(folder / "classifier.safetensors").items():
+    for name, weight in load_file(folder / f"{kind}.safetensors").items():
         torch.testing.assert_close(weight, weights[name].cpu(), rtol=0, atol=1e-5)
 
 

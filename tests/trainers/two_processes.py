@@ -15,13 +15,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback, TrainingArguments
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from hf_noise.models.image import image_classifier
-from hf_noise.noise import LabelFlips, UniformTokens
+from hf_noise.noise import LabelFlips, Masking, UniformTokens
 from hf_noise.objectives import Corrected, Truncated
 from hf_noise.studies.launch import check_world
-from hf_noise.trainers import CausalLMTrainer, ImageClassifierTrainer
+from hf_noise.trainers import CausalLMTrainer, ImageClassifierTrainer, MaskedLMTrainer
 from hf_noise.trainers.folders import LOCK_FILE
 from hf_noise.trainers.images import CropFlip, DeviceImages
 from hf_noise.trainers.manifest import read_manifest
@@ -75,6 +82,33 @@ def train(folder: Path, batch_size: int, loss: str) -> tuple[dict, dict[str, tor
         "realised": trainer.realised_noise(),
         "learned": {k: v for k, v in trainer.objective.facts().items() if k != "source"},
         "drawn": drawn,
+    }  # fmt: skip
+    return figures, {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
+def train_masked(folder: Path, batch_size: int) -> tuple[dict, dict[str, torch.Tensor]]:
+    """The same of a masked language model, on rows of which some have no masked token; two passes to a step."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=VOCABULARY + 1, max_position_embeddings=LENGTH, hidden_size=16, num_hidden_layers=1,
+        num_attention_heads=2, intermediate_size=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    args = TrainingArguments(
+        output_dir=str(folder), use_cpu=True, report_to="none", disable_tqdm=True, max_steps=STEPS, logging_steps=1,
+        per_device_train_batch_size=batch_size, per_device_eval_batch_size=2, optim="sgd", learning_rate=0.1,
+        gradient_accumulation_steps=2, save_strategy="no", dataloader_drop_last=True, dataloader_pin_memory=False,
+    )  # fmt: skip
+    trainer = MaskedLMTrainer(
+        BertForMaskedLM(config), args, noise=NOISE, masking=Masking(vocab_size=VOCABULARY, mask_token=VOCABULARY),
+        train_dataset=rows(20, (16, 9, 3)), eval_dataset=rows(7, (16, 3, 9)),
+    )  # fmt: skip
+    trainer.train()
+    evaluation = trainer.evaluate()
+    figures = {
+        "evaluation": {name: evaluation[f"eval_{name}"] for name in ("nll", "tokens")},
+        "log": [{k: v for k, v in entry.items() if k == "loss" or "nll" in k or "rate" in k}
+                for entry in trainer.state.log_history if "loss" in entry],
+        "realised": trainer.realised_noise(),
     }  # fmt: skip
     return figures, {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
 
@@ -175,9 +209,10 @@ def main(folder: Path) -> None:
         results[loss], weights = train(folder / loss, BATCH // world, loss)
         if rank == 0:
             save_file(weights, folder / f"{loss}.safetensors")
-    results["classifier"], weights = train_classifier(folder / "classifier", BATCH // world)
-    if rank == 0:
-        save_file(weights, folder / "classifier.safetensors")
+    for name, run in (("classifier", train_classifier), ("masked", train_masked)):
+        results[name], weights = run(folder / name, BATCH // world)
+        if rank == 0:
+            save_file(weights, folder / f"{name}.safetensors")
     results["restart"] = restart(folder / "restart")
     try:
         check_world(TrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none"), expected=4)

@@ -14,8 +14,8 @@ from datasets import ClassLabel, IterableDataset
 
 from hf_noise.data.builder import ratio_grid
 from hf_noise.data.classes import Classes
-from hf_noise.data.corrupt import holds_labels
 from hf_noise.data.images import NoisyImagesBuilder, NoisyImagesConfig
+from hf_noise.data.kinds import holds_labels
 from hf_noise.data.source_names import SourceLike
 from hf_noise.data.sources import Source
 

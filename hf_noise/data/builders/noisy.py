@@ -14,8 +14,9 @@ from datasets import ClassLabel, DatasetInfo, Features, IterableDataset, SplitGe
 from hf_noise.data.builder import first_sample_id, ratio_grid
 from hf_noise.data.classes import Classes, is_label_kind, one_column
 from hf_noise.data.columns import check_same_columns
-from hf_noise.data.corrupt import CorruptColumn, corrupted_features, holds_labels, holds_tokens
+from hf_noise.data.corrupt import CorruptColumn
 from hf_noise.data.images import NoisyImagesBuilder, NoisyImagesConfig
+from hf_noise.data.kinds import corrupted_features, holds_labels, holds_tokens
 from hf_noise.data.labels import SHARD_BYTES, NoisyLabelsConfig, check_labels
 from hf_noise.data.reading import CorpusError, Shard, check_column, first_of, with_features
 from hf_noise.data.sample_ids import SeenIds, check_unique

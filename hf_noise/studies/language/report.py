@@ -12,14 +12,17 @@ from typing import Any
 
 from hf_noise.metrics.words import METRICS
 from hf_noise.reports.checks import check_records
-from hf_noise.reports.figures import save_figure, start_figure
+from hf_noise.reports.figures import save_figure, start_figure, wrapped
 from hf_noise.reports.paper import paper_table
-from hf_noise.reports.record import RunRecord
+from hf_noise.reports.record import RunRecord, is_number
 from hf_noise.reports.tables import Column, Table, fixed, markdown_table, shown_table
 from hf_noise.studies.compute import LABEL, compute_of, has_more_compute, with_most_compute
-from hf_noise.studies.losses import names_of_losses
+from hf_noise.studies.losses import names_of_losses, objective_class
 
-__all__ = ["Line", "gap_closed", "methods_table", "paper_figure", "runs_table", "show", "study_figure", "table_of_runs"]
+__all__ = [
+    "Line", "chosen", "gap_closed", "methods_table", "paper_figure", "runs_table", "show", "study_figure",
+    "table_of_runs",
+]  # fmt: skip
 
 #: Which published figures a compute plan is to be compared with.
 PAPER_FIGURES = {"steps": "A.figure1", "batch": "A.figure1", "table6": "A.figure1", "budget": "A.table8"}
@@ -65,9 +68,9 @@ def _check(records: Sequence[RunRecord], numbers: Sequence[str] = ()) -> None:
 
 
 def method_of(record: RunRecord) -> str:
-    """Key into `METHODS` of a run, or the name of another loss."""
+    """Key into `METHODS` of a run, or the name of another loss, with its own parameter if that was tuned."""
     if record.loss["name"] not in ("nll", "corrected"):
-        return record.loss["name"]
+        return record.loss["name"] + own_setting(record)
     if record.noise["error_rate"] == 0:
         return "clean_compute" if has_more_compute(record) else "clean"
     if record.loss["name"] == "nll":
@@ -75,6 +78,31 @@ def method_of(record: RunRecord) -> str:
     if record.loss["source"] != "assumed":
         return record.loss["source"]
     return "low" if record.loss["error_rate"] < record.noise["error_rate"] else "high"
+
+
+def own_setting(record: RunRecord) -> str:
+    """The parameter that a loss of its own kind has, as `q = 0.7`; empty where it has none."""
+    tuned, objective = objective_class(record.loss["name"], "tokens").tuned, record.loss.get("objective") or {}
+    return f", {tuned[0]} = {objective[tuned[0]]:g}" if tuned and is_number(objective.get(tuned[0])) else ""
+
+
+def chosen(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The records without those of losses whose own parameter another value is better for, by loss, ratio and plan.
+
+    Better is the top-1 accuracy on noisy validation targets, the mean over seeds. Noise that is uniform takes the same
+    share of it from every model, so it ranks them as clean targets would; the NLL of noisy targets would choose what
+    predicts the noise.
+    """
+    by: dict[tuple, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        if (metric := record.metrics.get("noisy_validation_accuracy")) and own_setting(record):
+            by[_group(record)][own_setting(record)].append(metric["value"])
+    best = {group: max(found, key=lambda own: mean(found[own])) for group, found in by.items()}
+    return [record for record in records if best.get(_group(record), own_setting(record)) == own_setting(record)]
+
+
+def _group(record: RunRecord) -> tuple:
+    return record.loss["name"], record.noise["ratio"], record.budget["plan"]
 
 
 def title_of(method: str) -> str:
@@ -112,7 +140,7 @@ def lines(records: Sequence[RunRecord]) -> list[Line]:
     _check(records, ["metrics.validation_nll.value"])
     found: dict[tuple[str, float, str, float | None], list[float]] = defaultdict(list)
     most = {id(record) for record in with_most_compute(records)}
-    for record in sorted(records, key=lambda r: (r.seed, r.name)):
+    for record in sorted(chosen(records), key=lambda r: (r.seed, r.name)):
         if has_more_compute(record) and id(record) not in most:
             continue
         method, ratio, plan = method_of(record), record.noise["ratio"], record.budget["plan"]
@@ -227,11 +255,11 @@ def study_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     cured = {line.plan for line in every if line.method not in ("clean", "clean_compute", "plain")}
     panels = [plan for plan in plans if plan in cured]
     plt = start_figure()
-    size, ratios = (6.2 + 5.0 * len(panels), 4.6), [1.5] + [1.0] * len(panels)
-    fig, axes = plt.subplots(1, len(ratios), figsize=size, width_ratios=ratios, layout="constrained", squeeze=False)
-    _draw_disease(axes[0, 0], records, every)
-    for axis, plan in zip(axes[0, 1:], panels):
-        axis.sharex(axes[0, 1])
+    fig, axes = wrapped(plt, 1 + len(panels), height=4.6)
+    _draw_disease(axes[0], records, every)
+    for axis, plan in zip(axes[1:], panels):
+        if axis is not axes[1]:
+            axis.sharex(axes[1])
         _draw_cures(axis, every, plan)
     return save_figure(fig, path)
 

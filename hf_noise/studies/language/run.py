@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from datasets import IterableDataset
 from transformers import TrainingArguments
 
-import hf_noise
 from hf_noise.analysis.error_rate import error_rate_from_ranks
-from hf_noise.data.held_rows import split_of
-from hf_noise.data.packing import PackedRows
-from hf_noise.data.tokenization import find_tokenizer, vocabulary_size
+from hf_noise.data.tokenization import vocabulary_size
 from hf_noise.metrics.audit import audit_metrics
 from hf_noise.models.gpt2 import gpt2
-from hf_noise.noise import UniformTokens, rates
+from hf_noise.noise import rates
+from hf_noise.noise.protocols import named_noise
 from hf_noise.reports.record import read_records
 from hf_noise.studies.engine import Job
-from hf_noise.studies.language.study import Run, Settings
-from hf_noise.studies.reading import source_of
+from hf_noise.studies.language.study import TOKEN_NOISE, Run, Settings, tuned_by
+from hf_noise.studies.losses import objective_class
+from hf_noise.studies.text import Text
 from hf_noise.trainers import CausalLMTrainer
 from hf_noise.trainers.audit import audit_tokens, posterior
 from hf_noise.trainers.scoring import score_tokens
@@ -30,66 +26,17 @@ from hf_noise.trainers.scoring import score_tokens
 # An epoch that no run reaches, so that noisy targets are measured on noise the model has not seen.
 UNSEEN_EPOCH = 1 << 30
 AUDITED = ("nll", "corrected")  # losses whose model is one of clean or of noisy text, so that p(clean) follows from it
-SHUFFLE_BUFFER = 10_000  # rows of a stream among which the next one is drawn
-
-
-@dataclass(frozen=True)
-class Data:
-    """Packed rows, the tokenizer they were made with, and the first training rows to measure on.
-
-    `train` is a stream with `--streaming`, and then has no length.
-    """
-
-    train: PackedRows | IterableDataset
-    validation: PackedRows | list
-    sample: PackedRows | list
-    tokenizer: object
-
-    def shuffled(self, seed: int) -> PackedRows | IterableDataset:
-        """The training rows; a stream is shuffled in a buffer, stored rows are by the trainer's sampler."""
-        is_stored = isinstance(self.train, PackedRows)
-        return self.train if is_stored else self.train.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
-
-    @property
-    def train_rows(self) -> int | None:
-        return len(self.train) if isinstance(self.train, PackedRows) else None
-
-    @classmethod
-    def load(cls, settings: Settings, args: TrainingArguments) -> Data:
-        tokenizer = find_tokenizer(settings.tokenizer)
-        options = dict(
-            path="hf_noise/packed", source=source_of(settings.source), tokenizer=settings.tokenizer,
-            validation_source=source_of(settings.validation_source), block_size=settings.block_size,
-        )  # fmt: skip
-        own = {name: getattr(settings, name) for name in ("text_column", "documents", "validation_fraction")}
-        options |= {name: value for name, value in own.items() if value is not None}
-        if settings.streaming:
-            splits = hf_noise.load_dataset(**options, streaming=True)
-            train, validation = splits["train"], list(split_of(splits, "validation", settings.source))
-            sample = list(train.take(settings.score_rows))
-            return cls(train, validation, sample, tokenizer)
-        with args.main_process_first(desc="packing"):
-            splits = hf_noise.load_dataset(**options, num_proc=settings.num_proc)
-        train = PackedRows(splits["train"])
-        sample = torch.utils.data.Subset(train, range(min(settings.score_rows, len(train))))
-        return cls(train, PackedRows(split_of(splits, "validation", settings.source)), sample, tokenizer)
 
 
 def load(
     settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_trial: bool = False
-) -> Data:
-    return Data.load(settings, args)
+) -> Text:
+    return Text.load(settings, args, settings.score_rows)
 
 
-def describe(settings: Settings, data: Data) -> list[str]:
+def describe(settings: Settings, data: Text) -> list[str]:
     """What the data are, for a dry run."""
-    rows = "a stream of rows" if data.train_rows is None else f"{data.train_rows:,} rows"
-    first = data.tokenizer.decode(data.sample[0]["input_ids"][: min(48, settings.block_size)])
-    return [
-        f"{rows} of {settings.block_size} tokens to train on, {len(data.validation):,} to validate on, columns "
-        f"{', '.join(data.sample[0])}; vocabulary of {vocabulary_size(data.tokenizer):,} tokens",
-        f"first row: {first!r}",
-    ]
+    return data.described(settings.block_size)
 
 
 def helpers(job: Job) -> list[Job]:
@@ -109,8 +56,11 @@ def build(job: Job) -> CausalLMTrainer:
     model = gpt2(
         settings.model, vocab_size=vocab_size, block_size=settings.block_size, end_of_text=data.tokenizer.eos_token_id
     )
+    protocol = settings.protocol or TOKEN_NOISE[0]
     return CausalLMTrainer(
-        model, args, noise=UniformTokens(ratio=run.ratio, vocab_size=vocab_size, seed=run.seed), loss=run.loss,
+        model, args,
+        noise=named_noise(protocol, ("tokens",), ratio=run.ratio, vocab_size=vocab_size, seed=run.seed),
+        loss=run.loss if run.own is None else objective_class(run.loss, "tokens")(**{tuned_by(run.loss)[0]: run.own}),
         error_rate="known" if job.is_trial else stated_rate(run, job.folder.parent),
         train_dataset=data.shuffled(run.seed), eval_dataset=data.validation, processing_class=data.tokenizer,
     )  # fmt: skip
@@ -122,17 +72,12 @@ def finish(job: Job, trainer: CausalLMTrainer) -> dict[str, Any]:
     validation, realised = trainer.evaluate(), trainer.realised_noise()
     if not trainer.is_world_process_zero():
         return {}
-    model, block = bare_model(trainer), settings.block_size
+    model = bare_model(trainer)
     parts = dict(
         model={"name": settings.model, "parameters": model.num_parameters(), "config": model.config.to_diff_dict()},
-        data={
-            "source": settings.source, "tokenizer": settings.tokenizer, "vocab_size": trainer.noise.vocab_size,
-            "block_size": block, "train_rows": data.train_rows,
-            "train_tokens": data.train_rows and data.train_rows * block,
-            "validation_rows": len(data.validation), "validation_tokens": len(data.validation) * block,
-        },
+        data=data.recorded(settings),
         noise=trainer.noise.to_dict() | {"realised": realised},
-        budget=job.plan.to_dict(block) | {"processes": trainer.args.world_size},
+        budget=job.plan.to_dict(settings.block_size) | {"processes": trainer.args.world_size},
         loss=trainer.loss_record() | ({"source": "estimated"} if run.stated == "estimated" else {}),
         metrics=measure(settings, run, trainer, data, validation),
     )  # fmt: skip
@@ -170,7 +115,7 @@ def score_batch(settings: Settings) -> int:
 
 
 def measure(
-    settings: Settings, run: Run, trainer: CausalLMTrainer, data: Data, validation: dict
+    settings: Settings, run: Run, trainer: CausalLMTrainer, data: Text, validation: dict
 ) -> dict[str, dict]:
     """The figures of a run, each with the number of tokens behind it."""
     nats = {"unit": "nats per token"}
@@ -186,6 +131,10 @@ def measure(
             metrics[f"train_nll_{kind}"] = {"value": float(nll.mean(dtype="float64")), "n": len(nll), **nats}
     if run.ratio == 0:
         return metrics
+    held_out = score_tokens(model, data.validation, noise=noise, epoch=UNSEEN_EPOCH, batch_size=score_batch(settings))
+    n = len(held_out.nll)
+    metrics["noisy_validation_accuracy"] = {"value": float((held_out.above == 0).mean()), "n": n}
+    metrics["noisy_validation_nll"] = {"value": float(held_out.nll.mean(dtype="float64")), "n": n, **nats}
     ranks = error_rate_from_ranks(scores.above, noise.vocab_size)
     metrics["error_rate_by_ranks"] = {"value": ranks.value, "low": ranks.low, "high": ranks.high, "n": ranks.n}
     if run.loss not in AUDITED:

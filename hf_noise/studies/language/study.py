@@ -3,22 +3,29 @@
 Trains one model per setting, then prints a table and draws `<output>/study.png`. Every setting has a folder with
 its checkpoint, `record.json` and card. Started again, it skips what is finished and goes on where it was killed.
 `--dry_run` looks at settings and data. Any flag overrides the scale's preset.
+
+Noise that comes as whole documents is a study of its own, `hf_noise.studies.documents`, under the same command.
 """
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hf_noise.data.embedded import DOCS_TEXT
 from hf_noise.models.names import GPT2_SIZES
+from hf_noise.noise.protocols import protocol_names
 from hf_noise.noise.schedule import Plan, plan_named
-from hf_noise.studies.losses import check_losses, names_of_losses
-from hf_noise.studies.ranges import Count, Name, NotNegative, Positive, ShareInside, TwoOrMore
+from hf_noise.studies.documents.study import STUDY as documents
+from hf_noise.studies.losses import check_losses, names_of_losses, objective_class
+from hf_noise.studies.ranges import Count, NotNegative, Positive
 from hf_noise.studies.reading import is_elsewhere
 from hf_noise.studies.settings import ComparedSettings, SettingError, TrainingSettings, setting
 from hf_noise.studies.study import Study, most_compute, planned
+from hf_noise.studies.text_settings import TextSettings
 
+TOKEN_NOISE, DOCUMENT_NOISE = [*protocol_names("tokens")], [*protocol_names("documents")]
 PLANS = ["steps", "batch", "table6", "budget"]
 SCALES: dict[str, dict] = {
     "demo": dict(
@@ -44,27 +51,19 @@ SCALES: dict[str, dict] = {
 
 
 @dataclass
-class Settings(ComparedSettings, TrainingSettings):
+class Settings(TextSettings, ComparedSettings, TrainingSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
     scales: ClassVar = SCALES
     one_or_more: ClassVar = ("plan", "seed")
 
-    source: Name | None = setting(None, "embedded/docs-text, a path or glob, or a Hub data set", group="data")
-    text_column: Name | None = setting(None, "the source's column of text (default: text)", group="data")
-    documents: str | None = setting(
-        None, "of .txt and .md: what is one document (default: file)", group="data",
-        choices=["file", "line", "paragraph"],
-    )  # fmt: skip
-    validation_source: Name | None = setting(None, "clean text to validate on, else held out", group="data")
-    validation_fraction: ShareInside | None = setting(
-        None, "share held out of a source without validation split (default: 0.01)", group="data"
-    )
-    tokenizer: Name = setting(None, "embedded, embedded:<size>, a folder, or a Hub model", group="data")
-    block_size: TwoOrMore = setting(None, "tokens per row", group="data")
-    streaming: bool = setting(False, "read, tokenise and pack while training, nothing on disk", group="data")
-    num_proc: Count | None = setting(None, "processes that tokenise and pack", group="data", in_result=False)
     model: str = setting(None, "size: gpt2 has 124 M weights, gpt2-large 774 M", group="model", choices=GPT2_SIZES)
+    protocol: str | None = setting(
+        None, f"noise on targets; for {', '.join(DOCUMENT_NOISE)} there is another study with other flags: "
+        "--protocol random-documents --help (default: uniform-tokens)", group="noise and loss",
+        choices=[*TOKEN_NOISE, *DOCUMENT_NOISE],
+        is_later=True,
+    )  # fmt: skip
     plan: list[str] = setting(
         None, f"compute at noise r: {', '.join(PLANS)}", group="noise and loss", choices=PLANS, in_result=False
     )
@@ -87,6 +86,10 @@ class Settings(ComparedSettings, TrainingSettings):
         [], f"further losses by name, at all of --ratio: {', '.join(names_of_losses('tokens'))}",
         group="noise and loss", in_result=False,
     )  # fmt: skip
+    tuned: bool = setting(
+        True, "of losses with a parameter of their own try three values; the one of the best top-1 accuracy on noisy "
+        "validation targets is compared", group="noise and loss", in_result=False,
+    )  # fmt: skip
     steps: Count = setting(None, "optimiser steps without noise")
     learning_rate: Positive = setting(None, "peak; cosine to a tenth")
     warmup: NotNegative = setting(None, "steps, or below 1 a share of them")
@@ -97,16 +100,13 @@ class Settings(ComparedSettings, TrainingSettings):
     )
 
     def complete(self) -> None:
+        if self.protocol in DOCUMENT_NOISE:
+            raise SettingError(f"--protocol {self.protocol}: those settings are at_scale(hf_noise.studies.documents."
+                               "study.Settings, ...)")  # fmt: skip
         check_losses(self.loss, "tokens")
-        if self.source is None:
-            raise SettingError(f"--scale {self.scale} needs a corpus: --source path/*.parquet")
+        self.complete_text()
         if 0 in self.corrected + self.learned + self.estimated + self.misstated:
             raise SettingError("without noise there is nothing to correct: r = 0 goes with --ratio only")
-        if self.streaming and self.validation_source is None and self.source != DOCS_TEXT:
-            raise SettingError("--streaming needs --validation_source: held-out documents are spread over a stream")
-        if self.validation_source is not None and self.validation_fraction is not None:
-            raise SettingError(f"--validation_fraction {self.validation_fraction:g}: --validation_source is the whole "
-                               "validation split; give one of them")  # fmt: skip
         if self.audit and (others := set(self.loss) - {"nll", "corrected"}):
             raise SettingError(f"--audit: p(clean) is not known of a model trained by {min(others)}; leave one out")
         if self.audit and self.streaming:
@@ -121,7 +121,8 @@ class Settings(ComparedSettings, TrainingSettings):
 class Run:
     """One setting. `stated` says where e comes from: "none", "known", "learned", "estimated" by the ranks of the run
     with the plain loss, or a ratio r that it is taken from. `compute_of` is the ratio whose steps and batch a run
-    without noise gets, None for its own.
+    without noise gets, None for its own. `own` is the value of the loss's own parameter (`Objective.tuned`), None for
+    its default.
     """
 
     ratio: float
@@ -130,6 +131,7 @@ class Run:
     plan: str
     seed: int
     compute_of: float | None = None
+    own: float | None = None
 
     @property
     def name(self) -> str:
@@ -139,7 +141,13 @@ class Run:
             return f"r0-seed{self.seed}"
         how = self.loss if self.stated in ("none", "known") else f"{self.loss}-{self.stated}"
         how = how if isinstance(self.stated, str) else f"{self.loss}-as-r{self.stated:g}"
+        how = how if self.own is None else f"{how}-{tuned_by(self.loss)[0]}{self.own:g}"
         return f"r{self.ratio:g}-{how}-{self.plan}-seed{self.seed}"
+
+
+def tuned_by(loss: str) -> tuple[str, tuple[float | None, ...]]:
+    """The own parameter of a loss and the values to try; none of a loss that has none."""
+    return objective_class(loss, "tokens").tuned or ("", (None,))
 
 
 def runs_of(settings: Settings) -> list[Run]:
@@ -157,7 +165,11 @@ def runs_of(settings: Settings) -> list[Run]:
             if 0 in settings.ratio and settings.equal_compute and longest:
                 runs.append(Run(0.0, "nll", "none", plan, seed, longest))
             runs += [Run(r, "nll", "none", plan, seed) for r in settings.ratio if r != 0]
-            runs += [Run(r, loss, "none", plan, seed) for loss in others for r in settings.ratio if r != 0]
+            runs += [
+                Run(r, loss, "none", plan, seed, own=own)
+                for loss in others for r in settings.ratio if r != 0
+                for own in (tuned_by(loss)[1] if settings.tuned else (None,))
+            ]  # fmt: skip
             runs += [Run(r, "corrected", "known", plan, seed) for r in known]
             runs += [Run(r, "corrected", "learned", plan, seed) for r in settings.learned]
             runs += [Run(r, "corrected", "estimated", plan, seed) for r in settings.estimated]
@@ -182,4 +194,11 @@ STUDY = Study(
     elsewhere=lambda settings: settings.source if is_elsewhere(settings.source) else None,
     derived=lambda settings, plan, rows: f"rows = {plan.tokens(settings.block_size):,} tokens",
 )
-main = STUDY.main
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The study as a command, or with `--protocol` of documents the one of those."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--protocol", nargs="*", default=[])
+    asked = first.parse_known_args(argv)[0].protocol
+    (documents if set(asked) & set(DOCUMENT_NOISE) else STUDY).main(argv)

@@ -1,0 +1,164 @@
+"""What paper B claims of noise documents, each held against the records of a study, with its statistic.
+
+A claim about a size is held against the paper's own figure. Intervals are of 95 %, over seeds; one seed alone can show
+a direction and not how sure it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from hf_noise.reports.paper import paper_table
+from hf_noise.reports.tables import markdown_table
+from hf_noise.studies.documents.compare import UNIFORM, Compared, Setting, Spread, at_step, curve, spread, value_of
+
+__all__ = ["Verdict", "claims_table", "verdicts"]
+
+GAUSSIAN = "gaussian-documents"
+#: Rise of the clean loss in percent, by alpha: paper B, section 3.1.
+PAPER_RISE = {0.05: 0.2, 0.2: 1.0}
+#: Of training, the points at which tables 8 and 9 look: theirs are 1/10, 1/2 and all of it.
+POINTS = (0.1, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim, what was measured, and whether it held."""
+
+    claim: str
+    source: str
+    statistic: str
+    held: bool
+
+
+def verdicts(study: Compared, task: str) -> list[Verdict]:
+    """Every claim that the runs of this study can be held against; `task` is "causal_lm" or "masked_lm"."""
+    found: list[Verdict] = []
+    for setting in study.noisy("nll"):
+        for judge in (_size, _less_at_equal_text, _falls, _positive_and_small, _table):
+            found += judge(study, setting, task)
+        if setting.protocol == UNIFORM:
+            found += _slow(study, setting)
+        if setting.protocol == GAUSSIAN:
+            found += _against_uniform(study, setting)
+    return found
+
+
+def claims_table(study: Compared, task: str) -> str:
+    """`verdicts` in Markdown; a line that says so where there are none."""
+    every = verdicts(study, task)
+    if not every:
+        return "no claim of paper B can be judged from these runs: it takes one without noise and one with, of a seed"
+    rows = [[one.claim, one.source, one.statistic, "held" if one.held else "not held"] for one in every]
+    return markdown_table(["claim", "paper B", "measured", ""], rows)
+
+
+def _named(setting: Setting) -> str:
+    return f"{setting.protocol.removesuffix('-documents')}, alpha = {setting.alpha:g}"
+
+
+def _size(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
+    """The rise of the clean loss is that of the paper, or less."""
+    rise, paper = study.rise(setting), PAPER_RISE.get(setting.alpha)
+    if rise is None or paper is None or setting.protocol != UNIFORM:
+        return
+    claim = f"{_named(setting)}: the clean loss rises by {'only' if setting.alpha < 0.1 else 'about'} {paper:g} %"
+    yield Verdict(claim, "section 3.1", f"rise {rise.told(2, ' %')}", rise.mean <= paper)
+
+
+def _less_at_equal_text(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
+    """At equal text the rise is smaller than at equal steps."""
+    def saved(run, clean):
+        earlier = at_step(clean, run.budget["steps"] * (1 - setting.alpha))
+        return None if earlier is None else 100 * (earlier / value_of(clean) - 1)
+
+    smaller = study.over_seeds(setting, saved)
+    if smaller is not None:
+        statistic = f"smaller by {smaller.told(2, ' points')}"
+        yield Verdict(f"{_named(setting)}: at equal text the rise is smaller", "figure 2c", statistic,
+                      _is_above(smaller, 0))  # fmt: skip
+
+
+def _falls(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
+    """The clean loss falls throughout training."""
+    runs = list(study.runs[setting].values())
+    rises = [int((values[1:] > values[:-1]).sum()) for _, values in (curve(run) for run in runs)]
+    points = [len(curve(run)[0]) - 1 for run in runs]
+    if min(points) > 0:
+        yield Verdict(f"{_named(setting)}: the clean loss falls throughout training", "figure 2a",
+                      f"it rose in {sum(rises)} of {sum(points)} intervals", sum(rises) == 0)  # fmt: skip
+
+
+def _positive_and_small(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
+    """The rise is positive and much smaller than alpha; much is taken as a fifth, as the paper's largest is."""
+    rise = study.rise(setting)
+    if rise is not None:
+        share = spread([value / (100 * setting.alpha) for value in rise.values])
+        yield Verdict(f"{_named(setting)}: the rise is positive and at most a fifth of alpha", "figure 2b",
+                      f"rise / alpha = {share.told(3)}", _is_above(rise, 0) and share.mean <= 0.2)  # fmt: skip
+
+
+def _table(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
+    """The ratio to the clean loss at three points of training lies in the range of the paper's table."""
+    if setting != Setting(UNIFORM, 0.05, "nll"):
+        return
+    table = {"causal_lm": "B.table8", "masked_lm": "B.table9"}[task]
+    clean, noisy = (list(paper_table(table)[alpha].values()) for alpha in (0.0, 0.05))
+    highest = max(b / a for a, b in zip(clean, noisy, strict=True))
+    for point in POINTS:
+        ratio = study.over_seeds(setting, _ratio_at(point))
+        if ratio is not None:
+            yield Verdict(
+                f"{_named(setting)}: after {100 * point:g} % of training 1 to {highest:.4f} times the clean loss",
+                table.removeprefix("B.").replace("table", "table "), f"{ratio.told(4)} times",
+                1 <= ratio.mean <= highest,
+            )  # fmt: skip
+
+
+def _ratio_at(point: float) -> Callable:
+    def ratio(run, clean):
+        values = [at_step(one, point * one.budget["steps"]) for one in (run, clean)]
+        return None if None in values else values[0] / values[1]
+
+    return ratio
+
+
+def _slow(study: Compared, setting: Setting) -> Iterator[Verdict]:
+    """In the last three quarters of training the loss on noise falls by less than a tenth of the clean loss's fall."""
+    falls = [_falls_after(run, 0.25) for run in study.runs[setting].values()]
+    if None not in falls:
+        share = spread([noise / clean for noise, clean in falls])
+        yield Verdict(f"{_named(setting)}: the loss on the noise itself hardly falls after a quarter of training",
+                      "figure 3a", f"fall on noise / fall on text = {share.told(3)}",
+                      max(share.values) < 0.1)  # fmt: skip
+
+
+def _falls_after(run, point: float) -> tuple[float, float] | None:
+    start = point * run.budget["steps"]
+    early = [at_step(run, start, name) for name in ("noise_nll", "validation_nll")]
+    if None in early:
+        return None
+    noise, clean = (then - value_of(run, name) for then, name in zip(early, ("noise_nll", "validation_nll")))
+    return (noise, clean) if clean > 0 else None
+
+
+def _against_uniform(study: Compared, setting: Setting) -> Iterator[Verdict]:
+    """Gaussian noise is fitted to a lower loss than uniform noise, and costs less."""
+    other = study.runs.get(Setting(UNIFORM, setting.alpha, "nll"), {})
+    ours = study.runs[setting]
+    seeds = sorted(set(other) & set(ours))
+    for metric, source, claim in (
+        ("noise_nll", "figure 3b", "is fitted to a lower loss than uniform noise"),
+        ("validation_nll", "figure 3c", "costs less clean loss than uniform noise"),
+    ):
+        gaps = [value_of(other[seed], metric) - value_of(ours[seed], metric) for seed in seeds]
+        if gaps:
+            gap = spread(gaps)
+            yield Verdict(f"{_named(setting)}: {claim}", source, f"{gap.told(4, ' nats')} below", _is_above(gap, 0))
+
+
+def _is_above(found: Spread, bound: float) -> bool:
+    """Whether the whole interval is; of one seed, the value."""
+    return (found.mean if found.interval is None else found.interval[0]) > bound
+

@@ -1,0 +1,161 @@
+"""What noise documents cost, from the records of a study: settings over seeds, beside the runs without noise."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from hf_noise.noise.protocols import protocol_names
+from hf_noise.reports.checks import check_records
+from hf_noise.reports.record import RunRecord
+
+__all__ = [
+    "UNIFORM", "Compared", "Setting", "Spread", "at_step", "compared", "curve", "setting_of", "spread", "value_of",
+]  # fmt: skip
+
+UNIFORM = "random-documents"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the runs of a line have in common; `clean_of` as of `DocumentRun`."""
+
+    protocol: str
+    alpha: float
+    loss: str
+    clean_of: float | None = None
+
+    @property
+    def is_clean(self) -> bool:
+        return self.alpha == 0
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Values of several seeds: their mean, and a 95 % interval of it by Student's t; None of one seed alone."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return mean(self.values)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        n = len(self.values)
+        if n < 2:
+            return None
+        half = float(stdtrit(n - 1, 0.975)) * stdev(self.values) / math.sqrt(n)
+        return self.mean - half, self.mean + half
+
+    def told(self, digits: int = 2, unit: str = "") -> str:
+        """Such as `0.21 [0.05, 0.37] %`."""
+        ends = "" if self.interval is None else f" [{self.interval[0]:.{digits}f}, {self.interval[1]:.{digits}f}]"
+        return f"{self.mean:.{digits}f}{ends}{unit}"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    return Spread(tuple(values))
+
+
+def setting_of(record: RunRecord) -> Setting:
+    """Protocol by the name of a flag, alpha, and the loss: "nll", or where the mixture's has alpha from."""
+    noise, loss = record.noise, record.loss
+    name = "nll" if loss["name"] == "nll" else str(loss.get("source", loss["name"]))
+    if noise["alpha"] == 0:
+        return Setting("none", 0.0, name, record.budget.get("clean_of"))
+    return Setting(protocol_of(noise), noise["alpha"], name)
+
+
+def protocol_of(noise: Mapping[str, Any]) -> str:
+    """The name of a noise that is stored, as a flag has it."""
+    for name, cls in protocol_names("documents").items():
+        boost = cls.names[name].get("boost", "none")
+        if noise["protocol"] == cls.protocol and noise.get("boost", "none") == boost:
+            return name
+    raise ValueError(f"a record has noise of protocol {noise['protocol']!r}, which is none of documents")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The records of a study by setting and seed."""
+
+    runs: dict[Setting, dict[int, RunRecord]]
+
+    @property
+    def clean(self) -> dict[int, RunRecord]:
+        """The runs without noise of the study's own steps."""
+        return next((runs for setting, runs in self.runs.items() if setting == Setting("none", 0.0, "nll")), {})
+
+    def noisy(self, loss: str | None = None) -> list[Setting]:
+        """Settings with noise, by protocol, alpha and loss."""
+        found = [one for one in self.runs if not one.is_clean and loss in (None, one.loss)]
+        names = sorted(protocol_names("documents"), key=lambda name: (name != UNIFORM, name))
+        return sorted(found, key=lambda one: (names.index(one.protocol), one.alpha, one.loss != "nll", one.loss))
+
+    def over_seeds(self, setting: Setting, figure: Callable[[RunRecord, RunRecord], float | None]) -> Spread | None:
+        """A figure of a run and the one without noise of its seed; None where there are none."""
+        runs = self.runs.get(setting, {})
+        found = [figure(runs[seed], self.clean[seed]) for seed in sorted(runs) if seed in self.clean]
+        found = [value for value in found if value is not None]
+        return spread(found) if found else None
+
+    def rise(self, setting: Setting, metric: str = "validation_nll") -> Spread | None:
+        """Rise of an NLL over the run without noise at equal steps, in percent of it."""
+        return self.over_seeds(setting, lambda run, clean: _rise(value_of(run, metric), value_of(clean, metric)))
+
+    def rise_at_equal_text(self, setting: Setting) -> Spread | None:
+        """The same at equal text, as the paper reads it: the run without noise at (1 - alpha) of its steps."""
+        return self.over_seeds(
+            setting, lambda run, clean: _rise(value_of(run), at_step(clean, run.budget["steps"] * (1 - setting.alpha)))
+        )
+
+    def rise_over_shorter_run(self, setting: Setting) -> Spread | None:
+        """The same against a run without noise that was planned for so many steps; None where none was made."""
+        shorter = self.runs.get(Setting("none", 0.0, "nll", setting.alpha), {})
+        runs = self.runs.get(setting, {})
+        seeds = sorted(set(shorter) & set(runs))
+        return spread([_rise(value_of(runs[s]), value_of(shorter[s])) for s in seeds]) if seeds else None
+
+
+def compared(records: Sequence[RunRecord]) -> Compared:
+    """Sort records by setting and seed.
+
+    Raises:
+        ValueError, TypeError: these are no records of runs of this study.
+    """
+    numbers = ("noise.alpha", "metrics.validation_nll.value", "budget.steps")
+    check_records(records, numbers=numbers, texts={"loss.name": None})
+    runs: dict[Setting, dict[int, RunRecord]] = defaultdict(dict)
+    for record in records:
+        runs[setting_of(record)][record.seed] = record
+    return Compared(dict(runs))
+
+
+def value_of(record: RunRecord, metric: str = "validation_nll") -> float | None:
+    return record.metrics.get(metric, {}).get("value")
+
+
+def curve(record: RunRecord, metric: str = "validation_nll") -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of a figure along training, float64 [n] each; empty where it was not followed."""
+    found = record.metrics.get(metric, {})
+    return np.asarray(found.get("steps", []), float), np.asarray(found.get("values", []), float)
+
+
+def at_step(record: RunRecord, step: float, metric: str = "validation_nll") -> float | None:
+    """A figure at a step, between two measurements on the line through them; None before the first."""
+    steps, values = curve(record, metric)
+    if not steps.size or not steps[0] <= step <= steps[-1]:
+        return None
+    return float(np.interp(step, steps, values))
+
+
+def _rise(value: float | None, base: float | None) -> float | None:
+    return None if value is None or base is None else 100 * (value / base - 1)

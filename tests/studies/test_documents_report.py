@@ -1,0 +1,147 @@
+"""Tables, claims and figure of the study of noise documents, from records made up so that every figure is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from PIL import Image
+
+from hf_noise.noise import GaussianDocuments, RandomDocuments
+from hf_noise.reports.record import RunRecord
+from hf_noise.studies.documents.claims import claims_table, verdicts
+from hf_noise.studies.documents.compare import Setting, Spread, compared, setting_of
+from hf_noise.studies.documents.report import corpora_table, cure_table, settings_table, study_figure
+
+STEPS = [25, 50, 75, 100]
+NOISES = {
+    "random-documents": RandomDocuments(alpha=0.05, vocab_size=300),
+    "gaussian-documents": GaussianDocuments(alpha=0.05, vocab_size=300),
+}
+
+
+def followed(values: list[float], n: int = 1000, **more) -> dict:
+    return {"value": values[-1], "n": n, "steps": STEPS, "values": values, **more}
+
+
+def record(
+    protocol="random-documents", alpha=0.05, loss="nll", seed=0, nll=(5.0, 4.6, 4.3, 4.2),
+    noise=(5.75, 5.72, 5.71, 5.71), clean_of=None, **metrics,
+) -> RunRecord:  # fmt: skip
+    made = dataclasses.replace(NOISES.get(protocol, NOISES["random-documents"]), alpha=alpha)
+    figures = {"validation_nll": followed(list(nll))} | metrics
+    if alpha:
+        figures["noise_nll"] = followed(list(noise), entropy=made.entropy)
+    return RunRecord(
+        name=f"{protocol}-{alpha}-{loss}-{clean_of}-{seed}", recipe="recipes/gpt2_noise.py", command="",
+        model={"name": "nano"}, data={"source": "embedded/docs-text"}, settings={}, seed=seed, wall_seconds=1.0,
+        git=None, versions={}, hardware={}, noise=made.to_dict(),
+        budget={"plan": "budget", "steps": 100} | ({} if clean_of is None else {"clean_of": clean_of}),
+        loss={"name": "nll", "source": "none"} if loss == "nll" else {"name": "document-mixture", "source": loss},
+        metrics=figures,
+    )  # fmt: skip
+
+
+def clean(seed=0, nll=(4.9, 4.5, 4.2, 4.0), **more) -> RunRecord:
+    return record(alpha=0.0, nll=nll, seed=seed, **more)
+
+
+def test_rises_worked_by_hand():
+    study = compared([clean(), record(), clean(clean_of=0.05, nll=(4.9, 4.5, 4.2, 4.05))])
+    setting = Setting("random-documents", 0.05, "nll")
+    assert study.rise(setting).values == pytest.approx((100 * (4.2 / 4.0 - 1),))
+    # At 95 of 100 steps the clean run has 4.0 + (5 / 25) * 0.2.
+    assert study.rise_at_equal_text(setting).values == pytest.approx((100 * (4.2 / 4.04 - 1),))
+    assert study.rise_over_shorter_run(setting).values == pytest.approx((100 * (4.2 / 4.05 - 1),))
+    row = settings_table(study).splitlines()[-1]
+    assert "5.00" in row and "3.96" in row and "3.70" in row and f"{NOISES['random-documents'].entropy:.3f}" in row
+
+
+def test_only_runs_of_one_seed_are_compared():
+    study = compared([clean(seed=0), record(seed=0, nll=(5, 5, 5, 4.4)), record(seed=1, nll=(9, 9, 9, 9.0))])
+    assert study.rise(Setting("random-documents", 0.05, "nll")).values == pytest.approx((10.0,))
+
+
+def test_an_interval_is_students_t():
+    assert Spread((1.0,)).interval is None
+    low, high = Spread((1.0, 2.0, 3.0)).interval
+    assert (low, high) == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-5)
+
+
+@pytest.mark.parametrize("boost, name", [("none", "random-documents"), ("random", "boosted-documents"),
+                                         ("low", "low-documents")])  # fmt: skip
+def test_a_setting_has_the_name_of_its_flag(boost, name):
+    made = record()
+    noise = RandomDocuments(alpha=0.05, vocab_size=3000, boost=boost).to_dict()
+    assert setting_of(RunRecord.from_dict(made.to_dict() | {"noise": noise})) == Setting(name, 0.05, "nll")
+
+
+def held(study, claim: str) -> list[bool]:
+    return [one.held for one in verdicts(compared(study), "causal_lm") if claim in one.claim]
+
+
+def test_claims_that_hold_and_that_do_not():
+    small = record(nll=(4.901, 4.501, 4.201, 4.006))
+    assert held([clean(), small], "rises by only 0.2 %") == [True]
+    assert held([clean(), record()], "rises by only 0.2 %") == [False]
+    assert held([clean(), small], "at most a fifth of alpha") == [True]
+    assert held([clean(), record()], "at most a fifth of alpha") == [False]
+    assert held([clean(), record(nll=(4.9, 4.5, 4.2, 3.9))], "positive") == [False]
+    assert held([clean(), small], "falls throughout") == [True]
+    assert held([clean(), record(nll=(5.0, 4.6, 4.7, 4.2))], "falls throughout") == [False]
+    assert held([clean(), small], "at equal text the rise is smaller") == [True]
+    assert held([clean(nll=(4.0, 4.0, 4.0, 4.2)), record()], "at equal text the rise is smaller") == [False]
+    assert held([clean(), small], "hardly falls") == [True]
+    assert held([clean(), record(noise=(5.9, 5.8, 5.7, 5.3))], "hardly falls") == [False]
+    assert held([clean(), small], "times the clean loss") == [True, True]  # at a tenth nothing was measured
+    assert held([clean(), record()], "times the clean loss") == [False, False]
+
+
+@pytest.mark.parametrize("nll, noise, verdict", [(4.1, 4.2, [True, True]), (4.3, 5.9, [False, False])])
+def test_gaussian_noise_against_uniform(nll, noise, verdict):
+    gaussian = record("gaussian-documents", nll=(5.0, 4.6, 4.3, nll), noise=(5, 5, 5, noise))
+    study = [clean(), record(), gaussian]
+    assert held(study, "lower loss than uniform") + held(study, "costs less clean loss") == verdict
+
+
+def test_seeds_that_disagree_do_not_show_a_direction():
+    study = [clean(), record(nll=(5, 5, 5, 4.1)), clean(1), record(seed=1, nll=(5, 5, 5, 3.95))]
+    assert held(study, "positive") == [False]
+
+
+def test_without_a_clean_run_no_claim_of_size_is_judged():
+    assert "no claim" in claims_table(compared([clean()]), "causal_lm")
+    assert not held([record()], "rises")
+
+
+def test_tables_of_cure_and_corpora():
+    study = compared([
+        clean(nll_wiki=followed([5, 5, 5, 5.0])),
+        record(nll_wiki=followed([6, 6, 6, 5.5]), row_auroc={"value": 0.9, "n": 9}),
+        record(loss="learned", nll=(5, 5, 5, 4.1), row_auroc={"value": 0.99, "n": 9},
+               learned_alpha={"value": 0.05, "low": 0.04, "high": 0.06, "n": 9}),
+    ])  # fmt: skip
+    assert "10.00" in corpora_table(study) and "5.000 nats" in corpora_table(study)
+    cured = cure_table(study).splitlines()[-1]
+    assert "mixture, alpha learned" in cured and "0.0500 [0.0400, 0.0600]" in cured and "2.38" in cured
+    assert cure_table(compared([clean(), record()])) == corpora_table(compared([clean(), record()])) == ""
+
+
+def test_the_figure_wraps_and_has_a_panel_for_all_there_is(tmp_path, figures):
+    every = [
+        clean(nll_wiki=followed([5, 5, 5, 5.0])), clean(clean_of=0.05), record(nll_wiki=followed([6, 6, 6, 5.5])),
+        record("gaussian-documents"), record(loss="learned"),
+    ]  # fmt: skip
+    width, height = Image.open(study_figure(every, tmp_path / "study.png")).size
+    assert width < 2000 and height > width
+    assert len(figures[0].axes) == 6
+    study_figure([clean(), record()], tmp_path / "few.png")
+    assert len(figures[1].axes) == 4
+
+
+def test_records_of_before_are_refused_by_name(tmp_path):
+    bare = clean()
+    old = RunRecord.from_dict(bare.to_dict() | {"metrics": {"validation_nll": {"value": 4.0, "n": 9}}})
+    with pytest.raises(ValueError, match="no curve of validation_nll"):
+        study_figure([old], tmp_path / "none.png")
