@@ -59,6 +59,14 @@ def test_masking(benchmark):
     assert record["settings"]["vocab_size"] == 30522
 
 
+def test_objectives(benchmark):
+    record, rows = benchmark("objectives", "--width", "64")
+    names = {what.split(" / ")[0] for what, row in rows.items() if row["bar"] == "<= 1.03"}
+    assert names >= {"corrected", "smoothed", "truncated", "error-norm", "gce", "document-mixture"}
+    waits = {what: row["figure"] for what, row in rows.items() if "host syncs" in what}
+    assert set(waits.values()) == {0.0} and len(waits) == len(names)
+
+
 def test_labels(benchmark):
     record, rows = benchmark("noise", "--only", "labels")
     assert record["settings"]["only"] == "labels" and not any("token" in what for what in rows)
