@@ -210,8 +210,9 @@ def measure(
 def found_rows(settings: DocumentSettings, run: DocumentRun, trainer: TokenTrainer) -> dict[str, dict]:
     """How well the rows of noise are found among training rows spread over all of them, by their likelihoods.
 
-    With the mixture's likelihood, by the posterior that a row is text, and alpha with its interval; with the plain loss
-    by the mean NLL of a row, as one would do who knows nothing of the noise.
+    With the mixture's likelihood, by the posterior that a row is text; with the plain loss by the mean NLL of a row, as
+    one would do who knows nothing of the noise. A learned alpha is estimated once more, from these rows under the final
+    model, with an interval; `in_loss` is where the loss had it at the end.
     """
     if run.alpha == 0 or settings.streaming or not isinstance(trainer, CausalLMTrainer):
         return {}
@@ -228,8 +229,7 @@ def found_rows(settings: DocumentSettings, run: DocumentRun, trainer: TokenTrain
     if run.loss == "learned":
         share = document_share(scores.log_odds)
         found["learned_alpha"] = {
-            "value": trainer.objective.alpha, "low": share.low, "high": share.high, "by_likelihood": share.value,
-            "n": share.n,
+            "value": share.value, "low": share.low, "high": share.high, "n": share.n, "in_loss": trainer.objective.alpha,
         }  # fmt: skip
     return found
 
