@@ -229,7 +229,8 @@ def found_rows(settings: DocumentSettings, run: DocumentRun, trainer: TokenTrain
     if run.loss == "learned":
         share = document_share(scores.log_odds)
         found["learned_alpha"] = {
-            "value": share.value, "low": share.low, "high": share.high, "n": share.n, "in_loss": trainer.objective.alpha,
+            "value": share.value, "low": share.low, "high": share.high, "n": share.n,
+            "in_loss": trainer.objective.alpha,
         }  # fmt: skip
     return found
 
