@@ -1,5 +1,6 @@
 """Losses as pure functions on tensors."""
 
+from hf_noise.losses.document_mixture import document_mixture_nll
 from hf_noise.losses.dsm import dsm_loss, edm_weight
 from hf_noise.losses.error_norm import error_norm_nll, error_norms
 from hf_noise.losses.gce import generalised_cross_entropy
@@ -18,8 +19,8 @@ from hf_noise.losses.truncated import truncated_nll
 from hf_noise.losses.volume import VolumeMinimisation
 
 __all__ = [
-    "LabelTransition", "VolumeMinimisation", "clean_posterior", "corrected_nll", "dsm_loss", "edm_weight",
-    "error_norm_nll", "error_norms", "generalised_cross_entropy", "label_nll", "log_columns", "mixture_posterior",
-    "posthoc_nll", "shift_targets", "smoothed_nll", "tdsm_loss", "token_nll", "transition_aware_weights",
-    "transition_nll", "truncated_nll",
+    "LabelTransition", "VolumeMinimisation", "clean_posterior", "corrected_nll", "document_mixture_nll", "dsm_loss",
+    "edm_weight", "error_norm_nll", "error_norms", "generalised_cross_entropy", "label_nll", "log_columns",
+    "mixture_posterior", "posthoc_nll", "shift_targets", "smoothed_nll", "tdsm_loss", "token_nll",
+    "transition_aware_weights", "transition_nll", "truncated_nll",
 ]  # fmt: skip

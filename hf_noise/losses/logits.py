@@ -32,7 +32,8 @@ def aligned_targets(nll: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
                          f"{list(nll.shape)} and targets {list(targets.shape)}")  # fmt: skip
     array, classes = looked_at(targets), logits.shape[-1]
     if array is not None and (wrong := (array != IGNORE_INDEX) & ((array < 0) | (array >= classes))).any():
-        raise ValueError(f"targets must lie in [0, {classes}) or be {IGNORE_INDEX} for none, got {array[wrong][0]}")
+        raise ValueError(f"targets must lie in [0, {classes}), entries of logits, or be {IGNORE_INDEX}, got "
+                         f"{array[wrong][0]}")  # fmt: skip
     return targets
 
 

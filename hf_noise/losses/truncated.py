@@ -142,6 +142,6 @@ class RecentLosses(Dropped):
         total = below[-1]
         rank = (total * share).long().minimum(total)
         place = torch.searchsorted(below, rank)
-        inside = self.histogram[place]
-        part = 1 - (below[place] - rank) / inside.clamp(min=1)
+        # `take`, as an index that is a tensor of one number makes the host wait for it.
+        part = 1 - (below.take(place) - rank) / self.histogram.take(place).clamp(min=1)
         return torch.where(total > 0, (place + part) / _PER_NAT, math.inf)

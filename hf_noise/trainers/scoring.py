@@ -91,7 +91,7 @@ def score_batches(
     model.eval()
     try:
         for start in range(0, len(rows), batch_size):
-            batch = batches(_rows(rows, start, batch_size))
+            batch = batches(rows_from(rows, start, batch_size))
             yield _score(model, batch, inputs, noise, epoch, error_rates, vocab_size, start, ranks)
     finally:
         model.train(was_training)
@@ -102,7 +102,8 @@ def score_tokens(model: nn.Module, rows: Any, **kwargs: Any) -> TokenScores:
     return TokenScores.concatenate(list(score_batches(model, rows, **kwargs)))
 
 
-def _rows(rows: Any, start: int, size: int) -> Any:
+def rows_from(rows: Any, start: int, size: int) -> Any:
+    """`size` rows from row `start` on, as a collator takes them."""
     indices = list(range(start, min(start + size, len(rows))))
     fetch = getattr(rows, "__getitems__", None)
     return fetch(indices) if fetch else [rows[i] for i in indices]
@@ -132,6 +133,11 @@ def _score(model, batch, inputs, noise, epoch, error_rates, vocab_size, start, r
         is_noisy=is_noisy[row, column + 1].bool().cpu().numpy(),
         posthoc={rate: values.cpu().numpy() for rate, values in posthoc.items()},
     )
+
+
+def nll_of_logits(logits: Tensor, targets: Tensor) -> Tensor:
+    """NLL of targets [n] under logits [n, V], float32 [n], a part at a time; 0 where there is no target."""
+    return _of_logits(logits, targets, (), None, False)[0]
 
 
 def _of_logits(logits, targets, error_rates, vocab_size, ranks) -> tuple[Tensor, Tensor | None, dict[float, Tensor]]:

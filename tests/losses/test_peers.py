@@ -231,7 +231,7 @@ NLL, Z, Y = torch.zeros(2), torch.zeros(2, 5), torch.zeros(2, dtype=torch.long)
         (lambda: generalised_cross_entropy(NLL, 1.5), ValueError, r"q must lie in \[0, 1\], got 1.5"),
         (lambda: smoothed_nll(NLL, Z, Y, 1.0), ValueError, r"smoothing must lie in \[0, 1\), got 1.0"),
         (lambda: smoothed_nll(NLL, Z, Y[:1], 0.1), ValueError, r"targets \[...\], got logits \[2, 5\].*targets \[1\]"),
-        (lambda: smoothed_nll(NLL, Z, Y + 5, 0.1), ValueError, r"targets must lie in \[0, 5\) or be -100.*got 5"),
+        (lambda: smoothed_nll(NLL, Z, Y + 5, 0.1), ValueError, r"targets must lie in \[0, 5\).*or be -100, got 5"),
         (lambda: smoothed_nll(NLL, Z, NLL, 0.1), TypeError, "targets must be integers"),
         (lambda: error_norm_nll(NLL, Z, Y, 1.5), ValueError, r"threshold must lie in \(0, 1.414.*got 1.5"),
         (lambda: error_norms(NLL, Z.long(), Y), TypeError, "logits must be floating-point"),

@@ -19,6 +19,7 @@ from hf_noise.objectives import (
     Corrected,
     CorrectedLabels,
     CrossEntropy,
+    DocumentMixture,
     ErrorNorm,
     Objective,
     Smoothed,
@@ -32,7 +33,8 @@ ALL = [
     NLL(), Corrected(), Corrected("learned"), Corrected(0.25), CrossEntropy(), CorrectedLabels(),
     CorrectedLabels(np.full((3, 3), 1 / 3)), CorrectedLabels("estimated", VolumePlan.paper()), DSM(),
     TDSM(tau=0.1, weights="inverse", transition=[[0.9, 0.1], [0.2, 0.8]]), TDSM(chunk=4, grad_classes="all"),
-    Smoothed(), Smoothed(0), Truncated(0.25), Truncated(drops="rows", memory=3), ErrorNorm(1.3, start=0), GCE(0.3),
+    DocumentMixture(), DocumentMixture("learned", "unigram"), DocumentMixture(0.05, start=0), Smoothed(), Smoothed(0),
+    Truncated(0.25), Truncated(drops="rows", memory=3), ErrorNorm(1.3, start=0), GCE(0.3),
 ]  # fmt: skip
 
 

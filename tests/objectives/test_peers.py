@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from hf_noise import losses
-from hf_noise.objectives import GCE, ErrorNorm, Smoothed, Truncated, objectives
+from hf_noise.objectives import GCE, DocumentMixture, ErrorNorm, Smoothed, Truncated, objectives
 from hf_noise.objectives.base import RunContext
 
 LOGITS = torch.tensor([[[2.0, 0.0, 0.0], [0.0, 6.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]])
@@ -109,6 +109,19 @@ def test_values_out_of_range_are_refused(make, message):
     for value in (True, "0.5", None):
         with pytest.raises(TypeError, match="must be a real number"):
             make(value)
+
+
+def test_settings_of_a_document_mixture_are_refused():
+    for alpha in ("guessed", 1.0, -0.1, math.nan):
+        with pytest.raises(ValueError, match="alpha must"):
+            DocumentMixture(alpha)
+    with pytest.raises(ValueError, match='noise must be "known" or "unigram", got \'bigram\''):
+        DocumentMixture(noise="bigram")
+    assert DocumentMixture("learned", "unigram").learns == 'alpha="learned" and noise="unigram"'
+    assert DocumentMixture(0.1).learns is None
+    assert DocumentMixture(0.1, "unigram").sentence.endswith(
+        "a unigram model that is learned), alpha = 0.1 (assumed), after 10% of the steps."
+    )
 
 
 def test_other_settings_of_truncation_are_refused():

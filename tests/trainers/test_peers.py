@@ -7,7 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from hf_noise.losses.nll import HAS_FUSED
-from hf_noise.objectives import GCE, ErrorNorm, Smoothed, Truncated
+from hf_noise.noise import Masking
+from hf_noise.objectives import GCE, DocumentMixture, ErrorNorm, Smoothed, Truncated
+from hf_noise.trainers import MaskedLMTrainer
 
 PEERS = [
     GCE(0.5), Smoothed(0.2), Truncated(0.3, start=0.25), Truncated(0.3, drops="rows", start=0.25),
@@ -89,6 +91,22 @@ def test_what_needs_no_logits_goes_with_the_fused_head(make_trainer, random_rows
                                learning_rate=0.1)  # fmt: skip
         trainer.train()
         runs.append(trainer)
+    for name, weight in weights(runs[1]).items():
+        torch.testing.assert_close(weight, weights(runs[0])[name], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [*PEERS, DocumentMixture(0.1, "unigram", start=0.25)], ids=repr)
+def test_a_masked_model_minimises_them_too(make_trainer, tiny_bert, random_rows, noise, loss):
+    """With the head at masked positions alone, where no logits are needed, as with it everywhere."""
+    runs = []
+    for sparse in (None, False):
+        trainer = make_trainer(
+            random_rows(16), cls=MaskedLMTrainer, model=tiny_bert(), noise=noise, loss=loss, sparse_head=sparse,
+            masking=Masking(vocab_size=64, mask_token=64, probability=0.5), max_steps=4, optim="sgd", learning_rate=0.1,
+        )  # fmt: skip
+        trainer.train()
+        runs.append(trainer)
+    assert (runs[0].sparse_head is None) == loss.needs_logits
     for name, weight in weights(runs[1]).items():
         torch.testing.assert_close(weight, weights(runs[0])[name], rtol=0, atol=1e-5)
 
