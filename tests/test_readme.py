@@ -23,7 +23,7 @@ def between_marks(name: str) -> str:
 @pytest.mark.parametrize(
     ("marks", "study", "table"),
     [
-        ("headline", "gpt2-headline", methods_table), ("digits", "classifier-demo", accuracy_table),
+        ("headline", "gpt2-peers", methods_table), ("digits", "classifier-demo", accuracy_table),
         ("edm", "edm-demo", consistency_table),
     ],
 )  # fmt: skip

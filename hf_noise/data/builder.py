@@ -268,13 +268,18 @@ class NoisyDataBuilder(ArrowBasedBuilder):
 
     def describe(self, features: Features | None) -> DatasetInfo:
         """The info of the data set before its noise is known, see `tell_noise`."""
-        return DatasetInfo(description=self.DESCRIPTION.strip(), features=features, citation=_CITATION)
+        return DatasetInfo(description=self.text_of_description().strip(), features=features, citation=_CITATION)
+
+    def text_of_description(self) -> str:
+        """What the data are, in words, before the line that states their noise."""
+        return self.DESCRIPTION
 
     def tell_noise(self, realised: dict[str, dict[str, Any]] | None = None) -> None:
         """Write the noise into the info, so that it stays with the data, see `describe_noise`; the realised rates only
         once the data are built."""
         told = self.told()
-        self.info.description = describe_noise(self.DESCRIPTION, self.noise, self.config.epoch, realised, **told)
+        text = self.text_of_description()
+        self.info.description = describe_noise(text, self.noise, self.config.epoch, realised, **told)
 
     def told(self) -> dict[str, Any]:
         """What else a builder has to say in the last line of the description, JSON-able."""

@@ -13,20 +13,37 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
 
+from hf_noise.data.documents import Ending
 from hf_noise.data.reading import extension, unreadable_file
 from hf_noise.noise.checks import check_real
 
-__all__ = ["check_apart", "held_out_files", "is_held_out"]
+__all__ = ["Side", "check_apart", "held_out_files", "is_held_out"]
 
 logger = logging.getLogger(__name__)
 
 _TEXT = {".txt", ".md"}
 # What of a file decides its side. Copies are on one side, and so are files that only go on differently.
 _HEAD = 64 << 10  # bytes
+
+
+@dataclass(frozen=True)
+class Side:
+    """What of a source is in a split: all of it, or one side of what is cut in two.
+
+    Attributes:
+        held_out: whether this is the side for validation; None for all.
+        files: those that are held out, if whole files are.
+        ending: of a single document, where validation begins.
+    """
+
+    held_out: bool | None = None
+    files: frozenset[str] | None = None
+    ending: Ending | None = None
 
 
 def is_held_out(text: str, share: float) -> bool:

@@ -70,15 +70,21 @@ class Packing:
     def rows(self, batches: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
         """Blocks of rows, int32 [n, block_size], n >= 1; documents that are empty or None add nothing."""
         rest = np.empty(0, dtype=np.int32)
-        for texts in _parts(batches):
-            start = time.perf_counter()
-            flat = np.concatenate([rest, self._encode(texts)])
+        for tokens, _ in self.pieces(batches):
+            flat = np.concatenate([rest, tokens])
             whole = flat.size // self.block_size
             rest = flat[whole * self.block_size :]
             self.rows_made += whole
-            self.seconds += time.perf_counter() - start
             if whole:
                 yield flat[: whole * self.block_size].reshape(whole, self.block_size)
+
+    def pieces(self, batches: Iterable[Sequence[str]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The tokens of some documents, int32 [n], and where documents end among them, int64 [k] in (0, n]."""
+        for texts in _parts(batches):
+            start = time.perf_counter()
+            piece = self._encode(texts)
+            self.seconds += time.perf_counter() - start
+            yield piece
 
     def log(self, what: str) -> None:
         """One line on what was packed: documents, tokens, rows, dropped tokens, tokens/s."""
@@ -88,9 +94,9 @@ class Packing:
             what, self.documents, self.tokens, self.rows_made, self.block_size, self.dropped, speed,
         )
 
-    def _encode(self, texts: list[str]) -> np.ndarray:
+    def _encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         if not texts:
-            return np.empty(0, dtype=np.int32)
+            return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
         ends = [() if isinstance(text, Piece) else (self.tokenizer.eos_token_id,) for text in texts]
         # verbose=False: rows are cut afterwards, so documents longer than the model's context are no reason to warn.
         # split_special_tokens: a document that spells out "<|endoftext|>" does not end there.
@@ -102,7 +108,8 @@ class Packing:
         ids = np.fromiter(chain.from_iterable(closed), dtype=np.int32)
         self.documents += sum(map(len, ends))
         self.tokens += ids.size
-        return ids
+        stops = np.cumsum([len(tokens) + len(end) for tokens, end in zip(encoded, ends, strict=True)])
+        return ids, stops[[len(end) > 0 for end in ends]]
 
 
 def _parts(batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:

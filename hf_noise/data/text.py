@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,12 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import DatasetInfo, Features, IterableDataset, SplitGenerator, Value
 
+from hf_noise.data.added import MASK, SHARE
 from hf_noise.data.builder import first_sample_id
+from hf_noise.data.counting import flat_values
 from hf_noise.data.documents import DOCUMENTS, Ending, find_ending, pieces_of_files
 from hf_noise.data.embedded import DOCS_TEXT
-from hf_noise.data.held_out import check_apart, held_out_files, is_held_out
+from hf_noise.data.held_out import Side, check_apart, held_out_files, is_held_out
 from hf_noise.data.held_rows import MissingSplitError
 from hf_noise.data.local_files import TEXT
+from hf_noise.data.mixing import ShardText, less_than_a_token, mixed_rows
 from hf_noise.data.packing import Packing, check_block_size
 from hf_noise.data.reading import CorpusError, Shard, check_column, extension, file_names, first_of, source_features
 from hf_noise.data.settings import check_names
@@ -36,21 +39,6 @@ _BATCH = 256  # documents that are tokenised together
 _LOCAL_VALIDATION_FRACTION = 0.01
 _MOST_DROPPED = 0.01  # of the tokens, without a warning
 _FEW_ROWS = 10  # for validation, below which a warning says so
-
-
-@dataclass(frozen=True)
-class Side:
-    """What of a source is in a split: all of it, or one side of what is cut in two.
-
-    Attributes:
-        held_out: whether this is the side for validation; None for all.
-        files: those that are held out, if whole files are.
-        ending: of a single document, where validation begins.
-    """
-
-    held_out: bool | None = None
-    files: frozenset[str] | None = None
-    ending: Ending | None = None
 
 
 _ALL = Side()
@@ -151,11 +139,13 @@ class PackedTextBuilder(NoisyTokensBuilder):
     """Columns: `input_ids` [L] int32 the clean context, `labels` [L] int32 the noisy targets (index t is predicted
     from the tokens before t), `clean_labels` [L] int32, `is_noisy` [L] bool, `sample_id` int64.
 
-    Documents of noise are noise as context and as target: `is_noisy` is True along the whole row. They come after the
-    rows of text, so that there is no `clean_labels`; or, with `protocol_kwargs={"placement": "replace"}`, in the place
-    of some, with `clean_input_ids` and `clean_labels`."""
+    Documents of noise, of the length of a row, are noise as context and as target. They come after the text; or, with
+    `protocol_kwargs={"placement": "interleave"}`, between its documents; there is no `clean_labels`, and `noise_share`
+    float32 says how much of a row is noise. With `{"placement": "replace"}` whole rows take the place of some, with
+    `clean_input_ids` and `clean_labels`."""
 
     BUILDER_CONFIG_CLASS = PackedTextConfig
+    TEXT = ""  # what it is, in words
 
     _is_held_out = False  # the validation split, from the train split of the source
     _ending: Ending | None = None  # where it begins in a single document
@@ -182,6 +172,9 @@ class PackedTextBuilder(NoisyTokensBuilder):
     def _info(self) -> DatasetInfo:
         self.config.check()
         return self.describe(self.row_features(self.config.block_size))
+
+    def text_of_description(self) -> str:
+        return f"{self.TEXT} {self.config.described}"
 
     def end_of_text(self) -> int | None:
         return self.tokenizer.eos_token_id
@@ -258,9 +251,15 @@ class PackedTextBuilder(NoisyTokensBuilder):
             raise CorpusError(
                 f"the {split} split of {source.name!r} {block if has_text else lacks}; {remedy}"
             )
-        # Of a tuple `datasets` makes no parts: how much noise is added is known once all rows are counted.
-        shards = tuple(shards) if self.config.adds_rows else shards
+        # Of a tuple `datasets` makes no parts: how much noise comes last is known once all rows are counted.
+        shards = tuple(shards) if self.config.adds_rows and not self.config.spreads_noise else shards
         return SplitGenerator(name=split, gen_kwargs={"shards": shards, "split": split, "side": side})
+
+    def check_written(self, split: str) -> None:
+        alpha = self.noise_of(split).error_rate
+        if self.config.spreads_noise and alpha and not (written := self._realised(split))["rate"]:
+            told = f"the {split} split of {self.config.source_name}, or of each of its shards,"
+            raise CorpusError(less_than_a_token(alpha, written["n"], told))
 
     def check_all_written(self, splits: list[str]) -> None:
         if self._is_held_out and (rows := self.info.splits["validation"].num_examples) < _FEW_ROWS:
@@ -275,28 +274,53 @@ class PackedTextBuilder(NoisyTokensBuilder):
         return next(packing.rows(self._texts(shard, side, batch_size=8)), None) is not None
 
     def _generate_tables(
-        self, shards: list[Shard], split: str, side: Side
-    ) -> Iterator[tuple[tuple[int, int], pa.Table]]:
-        tokens = dropped = rows = 0
-        for shard in shards:
-            packing = Packing(self.tokenizer, self.config.block_size)
-            sample = first_sample_id(split, shard.index)
-            for number, block in enumerate(packing.rows(self._texts(shard, side))):
-                ids = np.arange(sample, sample + len(block), dtype=np.int64)
-                sample += len(block)
-                yield (shard.index, number), pa.table(self.columns(block, ids, split))
-            packing.log(f"{split} shard {shard.index}")
-            tokens, dropped, rows = tokens + packing.tokens, dropped + packing.dropped, rows + packing.rows_made
-        if dropped > _MOST_DROPPED * tokens:
+        self, shards: Sequence[Shard], split: str, side: Side
+    ) -> Iterator[tuple[tuple[int, ...], pa.Table]]:
+        made = self._mixed if self.config.adds_rows else self._packed
+        packings = {shard.index: Packing(self.tokenizer, self.config.block_size) for shard in shards}
+        kept = 0
+        for key, columns in made(shards, split, side, packings):
+            kept += len(columns["sample_id"]) * self.config.block_size
+            if SHARE in columns:
+                kept -= int(np.count_nonzero(flat_values(columns[MASK])))
+            yield key, pa.table(columns)
+        tokens = sum(packing.tokens for packing in packings.values())
+        if (dropped := tokens - kept) > _MOST_DROPPED * tokens:
             logger.warning(
                 "%s: %d of %d tokens (%.1f%%) are in no row, because each of the %d shards read here drops what is "
                 "left after its last row of %d; a smaller block_size=, or fewer and larger files, lose less",
                 split, dropped, tokens, 100 * dropped / tokens, len(shards), self.config.block_size,
             )
-        if self.config.adds_rows:
-            after = 1 + max(shard.index for shard in shards)
-            added = self.noise_rows(split, rows, first_sample_id(split, after), self.config.block_size)
-            yield from (((after, number), pa.table(columns)) for number, columns in enumerate(added))
+
+    def _packed(
+        self, shards: Sequence[Shard], split: str, side: Side, packings: Mapping[int, Packing]
+    ) -> Iterator[tuple[tuple[int, int], dict[str, pa.Array]]]:
+        """The columns of rows of text, with noise on them or without."""
+        for shard in shards:
+            packing, sample = packings[shard.index], first_sample_id(split, shard.index)
+            for number, block in enumerate(packing.rows(self._texts(shard, side))):
+                ids = np.arange(sample, sample + len(block), dtype=np.int64)
+                sample += len(block)
+                yield (shard.index, number), self.columns(block, ids, split)
+            packing.log(f"{split} shard {shard.index}")
+
+    def _mixed(
+        self, shards: Sequence[Shard], split: str, side: Side, packings: Mapping[int, Packing]
+    ) -> Iterator[tuple[tuple[int, ...], dict[str, pa.Array]]]:
+        """The columns of rows of text among which there are documents of noise."""
+        texts = (
+            ShardText(shard.index, first_sample_id(split, shard.index),
+                      packings[shard.index].pieces(self._texts(shard, side)))
+            for shard in shards
+        )  # fmt: skip
+        last = None if self.config.spreads_noise else first_sample_id(split, 1 + max(shard.index for shard in shards))
+        told = f"the {split} split of {self.config.source_name}"
+        for key, block, is_noisy, ids in mixed_rows(texts, self.noise_of(split), self.config.block_size, last, told):
+            yield key, self.mixed_columns(block, is_noisy, ids)
+        n_documents = sum(packing.documents for packing in packings.values())
+        if last is None and self.noise_of(split).error_rate and n_documents <= len(shards):
+            logger.warning("%s: each shard is one document, so that noise has no place between them and comes last; "
+                           'documents="paragraph" makes more of a .txt file', split)  # fmt: skip
 
     def _texts(self, shard: Shard, side: Side, batch_size: int = _BATCH) -> Iterator[list[str]]:
         """The documents of a shard that belong to this side of the split."""

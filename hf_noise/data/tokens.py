@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,19 +12,31 @@ import numpy as np
 import pyarrow as pa
 from datasets import Features, List, Value
 
+from hf_noise.data.added import MASK, SHARE
 from hf_noise.data.builder import NoisyDataBuilder, NoisyDataConfig
-from hf_noise.data.reading import CorpusError
 from hf_noise.data.settings import check_flags
 from hf_noise.data.tokenization import check_tokenizer
 from hf_noise.noise import Noise, rates
 from hf_noise.noise.base import Unit
+from hf_noise.noise.checks import check_choice
+from hf_noise.noise.mixture import PLACEMENTS
 from hf_noise.noise.protocols import check_fields, find_protocol, named_noise, protocol_names
 
 __all__ = ["NoisyTokensBuilder", "NoisyTokensConfig", "token_lists"]
 
 _UNITS: tuple[Unit, ...] = ("tokens", "documents")
 _DEFAULT = "uniform-tokens"
-_TOKENS_AT_ONCE = 1 << 18  # of noise documents
+
+# What the noise does to the text, in words: by whether it is added, and by whether its share is that of documents.
+_DESCRIBED = {
+    (False, False): """Targets (`labels`) of the train split are
+replaced by uniform draws from the vocabulary at rate e = r / (1 + r); contexts (`input_ids`) stay clean (paper A,
+algorithm 2).""",
+    (True, True): """Documents of random tokens are mixed into
+the train split, noise as context and as target; alpha is their share of its tokens (paper B).""",
+    (False, True): """Rows of the train split are replaced
+by random tokens, noise as context and as target, each with probability alpha (after paper B).""",
+}
 
 
 @dataclass
@@ -66,8 +78,18 @@ class NoisyTokensConfig(NoisyDataConfig):
         return self.noise_class.unit == "documents" and not self._replaces_rows
 
     @property
+    def spreads_noise(self) -> bool:
+        """Whether documents of noise stand between those of text, in each shard its own share."""
+        return self.adds_rows and (self.protocol_kwargs or {}).get("placement") == "interleave"
+
+    @property
     def _replaces_rows(self) -> bool:
         return (self.protocol_kwargs or {}).get("placement") == "replace"
+
+    @property
+    def described(self) -> str:
+        """What the noise does to the rows, in words."""
+        return _DESCRIBED[self.adds_rows, self.takes_alpha]
 
     @property
     def ratio(self) -> float | None:
@@ -98,12 +120,8 @@ class NoisyTokensConfig(NoisyDataConfig):
         check_flags(self, "exclude_original")
         if self.exclude_original and (self.protocol is None or self.protocol in protocol_names(*_UNITS)):
             check_fields(self.protocol or _DEFAULT, _UNITS, ["exclude_original"])
-        placement = (self.protocol_kwargs or {}).get("placement", "append")
-        if self.takes_alpha and placement not in ("append", "replace"):
-            raise ValueError(
-                f"placement={placement!r} is not built here, where rows are written as they are read: take "
-                '"append" (the noise comes last) or "replace", and dataset.shuffle() to mix them'
-            )
+        if self.takes_alpha and "placement" in (self.protocol_kwargs or {}):
+            check_choice("placement", self.protocol_kwargs["placement"], PLACEMENTS)
         if not isinstance(self.tokenizer, str | Path | None):
             check_tokenizer(self.tokenizer)
 
@@ -153,20 +171,24 @@ class NoisyTokensBuilder(NoisyDataBuilder):
 
     def row_features(self, length: int) -> Features:
         """The columns of rows of so many tokens: `input_ids`, `labels`, the clean copies of what the noise replaces,
-        `is_noisy` (True along the whole of a noise document) and `sample_id`."""
+        `is_noisy`, with documents of noise `noise_share`, the share of them in the row, and `sample_id`."""
         tokens, mask = List(Value("int32"), length=length), List(Value("bool"), length=length)
-        names = ["input_ids", "labels", *self._clean_columns]
-        return Features({**dict.fromkeys(names, tokens), "is_noisy": mask, "sample_id": Value("int64")})
+        names = [*self.token_columns, *self._clean_columns]
+        share = {SHARE: Value("float32")} if self.config.adds_rows else {}
+        return Features({**dict.fromkeys(names, tokens), MASK: mask, **share, "sample_id": Value("int64")})
+
+    @property
+    def token_columns(self) -> tuple[str, ...]:
+        """The columns of tokens that a model is given."""
+        return "input_ids", "labels"
 
     @property
     def _clean_columns(self) -> list[str]:
         falls_on = () if self.config.adds_rows else self.config.noise_class.noisy_columns
-        return [f"clean_{name}" for name in falls_on]
+        return [f"clean_{name}" for name in falls_on if name in self.token_columns]
 
     def columns(self, block: np.ndarray, ids: np.ndarray, split: str) -> dict[str, pa.Array]:
         """The columns of some rows of text: int32 [n, L] and their sample ids, int64 [n]."""
-        if self.config.adds_rows:
-            return self._rows_with(block, block, ids, np.zeros(block.shape, dtype=bool))
         noise = self.noise_of(split)
         noisy, is_noisy = noise(block, sample=ids, epoch=self.config.epoch)
         inputs = noisy if "input_ids" in noise.noisy_columns else block
@@ -174,35 +196,18 @@ class NoisyTokensBuilder(NoisyDataBuilder):
         clean = columns["input_ids"] if inputs is block else token_lists(block)
         return columns | dict.fromkeys(self._clean_columns, clean)
 
-    def noise_rows(self, split: str, n_clean: int, first_id: int, length: int) -> Iterator[dict[str, pa.Array]]:
-        """The rows of noise that come after `n_clean` rows of text of a split, some at a time; none if it has none.
+    def mixed_columns(self, block: np.ndarray, is_noisy: np.ndarray, ids: np.ndarray) -> dict[str, pa.Array]:
+        """The columns of some rows with their noise: int32 [n, L], bool [n, L], and their sample ids, int64 [n]."""
+        share = pa.array(is_noisy.mean(axis=1, dtype=np.float64).astype(np.float32))
+        return self._rows_with(block, block, ids, is_noisy) | {SHARE: share}
 
-        Their number is exact: `noise.number_of_noise_rows(n_clean)`. The row of the sample id s is `noise.rows(s)`.
-
-        Raises CorpusError if the share is less than one row.
-        """
-        noise = self.noise_of(split)
-        n_noise = noise.number_of_noise_rows(n_clean)
-        if noise.alpha > 0 and not n_noise:
-            raise CorpusError(
-                f"alpha={noise.alpha} of the {split} split, beside {n_clean} rows of text, is not one row of noise; "
-                "raise alpha=, or give more text or smaller blocks"
-            )
-        at_once = max(1, _TOKENS_AT_ONCE // length)
-        for start in range(0, n_noise, at_once):
-            ids = np.arange(first_id + start, first_id + min(start + at_once, n_noise), dtype=np.int64)
-            rows = noise.rows(ids, length).astype(np.int32)
-            yield self._rows_with(rows, rows, ids, np.ones(rows.shape, dtype=bool))
-
-    @staticmethod
     def _rows_with(
-        inputs: np.ndarray, labels: np.ndarray, ids: np.ndarray, is_noisy: np.ndarray
+        self, inputs: np.ndarray, labels: np.ndarray, ids: np.ndarray, is_noisy: np.ndarray
     ) -> dict[str, pa.Array]:
-        tokens = token_lists(inputs)
-        return {
-            "input_ids": tokens, "labels": tokens if labels is inputs else token_lists(labels),
-            "is_noisy": token_lists(is_noisy), "sample_id": pa.array(ids),
-        }
+        made = {"input_ids": token_lists(inputs)}
+        if "labels" in self.token_columns:
+            made["labels"] = made["input_ids"] if labels is inputs else token_lists(labels)
+        return made | {MASK: token_lists(is_noisy), "sample_id": pa.array(ids)}
 
 
 def token_lists(rows: np.ndarray) -> pa.FixedSizeListArray:

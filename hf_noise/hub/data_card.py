@@ -42,8 +42,9 @@ DOCUMENT_COLUMNS = {
     "labels": "the targets: the same tokens",
     "clean_input_ids": "the tokens of the text that the noise replaced",
     "clean_labels": "the same as targets",
-    "is_noisy": "true along the whole of a row of noise, false along one of text",
-    "sample_id": "stable index of the row; with seed it determines the tokens of a row of noise",
+    "is_noisy": "true where a token is noise: along the whole of a document of it",
+    "noise_share": "the share of the row that is noise: 1 or 0, and between them where noise begins or ends in it",
+    "sample_id": "stable index of the row; with seed it determines the tokens of noise in it",
 }
 _COLUMNS = {"tokens": COLUMNS, "labels": LABEL_COLUMNS, "documents": DOCUMENT_COLUMNS}
 _HUMAN = "human_labels"
@@ -184,7 +185,7 @@ def settings_table(blocks: Sequence[Mapping[str, Any]]) -> str:
         realised = block.get("realised")
         rows.append((
             Code(block["config_name"]), _protocol(block),
-            *(render.number(float(block[key])) if key in block else "" for key in ("r", "e", "alpha")),
+            *(render.number(float(block[key])) if key in block else "" for key in ("r", "e", "alpha")), _entropy(block),
             f"{realised['rate']:.4f} of {realised['n']:,}" if realised else "not counted",
             str(block.get("seed", "")), str(block.get("epoch", "")),
             ", ".join(
@@ -192,7 +193,7 @@ def settings_table(blocks: Sequence[Mapping[str, Any]]) -> str:
                 for split, s in block["splits"].items()
             ),
         ))  # fmt: skip
-    header = ("config", "protocol", "r", "e", "alpha", "realised", "seed", "epoch", "rows")
+    header = ("config", "protocol", "r", "e", "alpha", "entropy", "realised", "seed", "epoch", "rows")
     kept = [
         i for i in range(len(header)) if header[i] in ("config", "protocol") or any(row[i] for row in rows)
     ]
@@ -202,10 +203,16 @@ def settings_table(blocks: Sequence[Mapping[str, Any]]) -> str:
         numeric=[
             position
             for position, i in enumerate(kept)
-            if header[i] in ("r", "e", "alpha", "realised", "seed", "epoch")
+            if header[i] in ("r", "e", "alpha", "entropy", "realised", "seed", "epoch")
         ],
     )
     return f"{_BEGIN}\n{rendered}\n{_END}"
+
+
+def _entropy(block: Mapping[str, Any]) -> str:
+    """Of a token of noise in nats, where documents of it stand among the rows: what a model's loss on it tends to."""
+    noise = as_noise(block["config"])
+    return render.number(round(noise.entropy, 4)) if noise.unit == "documents" and noise.error_rate else ""
 
 
 def _protocol(block: Mapping[str, Any]) -> str:
@@ -223,7 +230,7 @@ def _said(record: DataRecord, blocks: Sequence[Mapping[str, Any]]) -> dict[str, 
         f"and {clean}.",
     ]
     if record.unit == "documents":
-        drawn[1] = f"The noise here is {_drawn_once(blocks)}: a row of noise is the same in every epoch of training."
+        drawn[1] = f"The noise here is {_drawn_once(blocks)}: a document of it is the same in every epoch of training."
     human = (
         "The noisy labels are those that people gave. Their errors depend on the single sample, of which the "
         "rates of each class say nothing; the labels called true were given by people as well."

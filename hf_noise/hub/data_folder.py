@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from hf_noise.atomic import replaced_whole
 from hf_noise.hub.data_card import data_card
@@ -58,7 +57,7 @@ def describe_config(
             )
         described[split] = {"rows": dataset.num_rows}
         if "is_noisy" in dataset.column_names:
-            noisy, units = _count_noisy(dataset, as_noise(noise).unit == "documents")
+            noisy, units = _count_noisy(dataset)
             described[split] |= {"units": units, "noisy": noisy > 0}
             noisy_units[split] = noisy
     # A clean validation split must not dilute the rate; without any noise all splits count.
@@ -67,9 +66,9 @@ def describe_config(
     if units:
         noisy = sum(noisy_units[split] for split in counted)
         if noisy:
-            _check_rate(config_name, as_noise(noise), noisy, units)
+            _check_rate(config_name, as_noise(noise), noisy, [described[split] for split in counted])
         elif "train" in counted:  # which is the noisy one if any is
-            _check_rate(config_name, as_noise(noise), 0, described["train"]["units"])
+            _check_rate(config_name, as_noise(noise), 0, [described["train"]])
         noise = dict(noise) | {"realised": {"rate": noisy / units, "n": units}}
     is_redrawn = counted and all(_is_redrawn(splits[split], noise, epoch) for split in counted if noisy_units[split])
     drawn = {"redrawn": epoch} if is_redrawn else {}
@@ -121,8 +120,16 @@ def _to_parquet(dataset: Dataset, path: Path) -> None:
         writer.finalize()
 
 
-def _check_rate(config_name: str, noise: Noise, noisy: int, units: int) -> None:
-    """Raise ValueError if so many noisy units cannot be of this noise: false alarms have a probability below 1e-6."""
+def _check_rate(config_name: str, noise: Noise, noisy: int, splits: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ValueError if so many noisy units cannot be of this noise: false alarms have a probability below 1e-6.
+
+    The tokens of a document are noisy together, so that a row of them is one piece of evidence.
+    """
+    units = sum(split["units"] for split in splits)
+    what = "units"
+    if noise.unit == "documents":
+        rows = sum(split["rows"] for split in splits)
+        noisy, units, what = round(noisy / units * rows) or int(noisy > 0), rows, "rows"
     rates = noise.error_rates
     if rates is None:
         lowest = highest = noise.error_rate
@@ -136,7 +143,7 @@ def _check_rate(config_name: str, noise: Noise, noisy: int, units: int) -> None:
     distance = sum(p * math.log(p / q) if q else math.inf for p, q in ((rate, nearest), (1 - rate, 1 - nearest)) if p)
     if units * distance > math.log(2e6):
         raise ValueError(
-            f"configuration {config_name!r}: {noisy:,} of {units:,} units are marked in `is_noisy`, which the stated "
+            f"configuration {config_name!r}: {noisy:,} of {units:,} {what} are marked in `is_noisy`, which the stated "
             f"noise with a rate of {nearest:.4g} does not give; pass the noise= that made these rows (r = 0 for clean "
             "ones)"
         )
@@ -159,15 +166,9 @@ def _is_redrawn(dataset: Dataset, noise: Mapping[str, Any], epoch: int) -> bool:
     return np.array_equal(again, rows[noisy])
 
 
-def _count_noisy(dataset: Dataset, of_rows: bool) -> tuple[int, int]:
-    """Noisy units and all units in the column `is_noisy`, in constant memory; `of_rows` if a unit is a whole row."""
+def _count_noisy(dataset: Dataset) -> tuple[int, int]:
+    """Noisy units and all units in the column `is_noisy`, tokens or labels, in constant memory."""
     noisy = units = 0
-    if of_rows:
-        for batch in dataset.select_columns(["is_noisy"]).with_format("arrow").iter(batch_size=1000):
-            of_row = np.repeat(np.arange(len(batch)), pc.list_value_length(batch["is_noisy"]).to_numpy())
-            noisy += np.unique(of_row[_flat(batch["is_noisy"])]).size
-            units += len(batch)
-        return noisy, units
     clean = next((name for name in dataset.column_names if name.startswith("clean_")), None)
     columns = ["is_noisy"] if clean is None else ["is_noisy", clean]
     for batch in dataset.select_columns(columns).with_format("arrow").iter(batch_size=1000):

@@ -14,6 +14,8 @@ from hf_noise.noise.mixture import BOOSTED, DocumentNoise, cumulative
 
 __all__ = ["GaussianDocuments", "RandomDocuments"]
 
+_MOST_OUTSIDE = 0.01  # of normal draws, that are clipped to the ends of the vocabulary
+
 
 @dataclass(frozen=True, kw_only=True)
 class RandomDocuments(DocumentNoise):
@@ -65,6 +67,11 @@ class RandomDocuments(DocumentNoise):
         else:
             n_boost = {"random": 100, "low": 1001}[self.boost] if self.n_boost is None else self.n_boost
             choices = self.vocab_size - (self.exclude is not None)
+            if self.n_boost is None and n_boost > choices:
+                raise ValueError(
+                    f"vocab_size={self.vocab_size} is too small for boost={boost!r}, which makes {n_boost} tokens more "
+                    f"frequent; give n_boost= in [1, {choices}]"
+                )
             if isinstance(n_boost, bool) or not isinstance(n_boost, int | np.integer) or not 1 <= n_boost <= choices:
                 raise ValueError(
                     f"n_boost must be an integer in [1, {choices}], got {n_boost!r} (vocab_size={self.vocab_size})"
@@ -107,7 +114,8 @@ class GaussianDocuments(DocumentNoise):
         alpha, vocab_size, seed, placement, exclude: as for `RandomDocuments`. If the excluded token comes up, the
             draw is repeated.
         mean: in [0, V - 1], by default the middle, (V - 1) / 2: the paper's 25128 for GPT-2's 50257 tokens.
-        std: > 0, by default the paper's 500 in proportion to the vocabulary, 500 (V - 1) / 50256.
+        std: > 0, by default the paper's 500 in proportion to the vocabulary, 500 (V - 1) / 50256. At most one draw in
+            a hundred may lie outside the vocabulary, as what is clipped makes peaks at its ends.
 
     Example:
         >>> noise = GaussianDocuments(alpha=0.05, vocab_size=50257)
@@ -133,6 +141,14 @@ class GaussianDocuments(DocumentNoise):
             raise ValueError(f"mean must lie in [0, {last}], the ids of the vocabulary, got {mean!r}")
         if not 0 < self.std < math.inf:
             raise ValueError(f"std must be finite and > 0, got {std!r} (vocab_size={self.vocab_size})")
+        outside = math.erfc((self.mean + 0.5) / self.std / math.sqrt(2)) / 2
+        outside += math.erfc((last + 0.5 - self.mean) / self.std / math.sqrt(2)) / 2
+        if outside > _MOST_OUTSIDE:
+            raise ValueError(
+                f"std={self.std:g} around mean={self.mean:g} is wider than the vocabulary (vocab_size="
+                f"{self.vocab_size}): {outside:.1%} of the draws would be clipped to its first and last tokens, and at "
+                f"most {_MOST_OUTSIDE:.0%} may; give a smaller std, or a mean nearer the middle"
+            )
         cumulative(self)  # fails now, not at the first draw, if nothing can be drawn
 
     def weights(self) -> np.ndarray:

@@ -26,7 +26,10 @@ from hf_noise.noise.arrays import (
 )
 from hf_noise.noise.checks import check_epoch, check_flag, check_integer, check_real, check_seed
 
-__all__ = ["Masking"]
+__all__ = ["BLOCK", "Masking"]
+
+#: One block of tokens passes through all operations at once; much is done for its masked tokens alone, so it is large.
+BLOCK = 1 << 15
 
 _VOCAB_BITS = 20  # up to which half a random word is enough for a token
 _offsets = lru_cache(maxsize=8)(counter.weyl)
@@ -230,7 +233,8 @@ class Masking:
         read = tokens if targets is None else integers("targets", targets)
         check_rows(tokens, sample)
         check_targets(tokens, read)
-        check_dtype(tokens.dtype, np.iinfo(tokens.dtype).max, self.num_tokens)
+        for name, values in (("tokens", tokens), ("targets", read)):
+            check_dtype(values.dtype, np.iinfo(values.dtype).max, self.num_tokens, name)
         check_values(tokens, read, self.num_tokens)
         keys = counter.row_keys(*self.drawn_from(epoch, evaluation), sample).reshape(-1)
         inputs, masked = np.array(tokens, order="C", subok=False), np.full(tokens.shape, IGNORE_INDEX, dtype=np.int64)
@@ -242,11 +246,11 @@ class Masking:
         length = inputs.size // max(1, keys.size)
         if not length:
             return
-        offsets, work = _offsets(length), np.empty(2 * min(draws.BLOCK, inputs.size), dtype=np.uint64)
-        rows = max(1, draws.BLOCK // length)
+        offsets, work = _offsets(length), np.empty(2 * min(BLOCK, inputs.size), dtype=np.uint64)
+        rows = max(1, BLOCK // length)
         for row in range(0, keys.size, rows):
-            for start in range(0, length, draws.BLOCK):
-                of = keys[row : row + rows, None], offsets[start : start + draws.BLOCK]
+            for start in range(0, length, BLOCK):
+                of = keys[row : row + rows, None], offsets[start : start + BLOCK]
                 shape = len(of[0]), len(of[1])
                 n, first = shape[0] * shape[1], row * length + start
                 words = counter.words(*of, work[:n].reshape(shape), work[n : 2 * n].reshape(shape)).reshape(-1)
@@ -287,7 +291,7 @@ def check_values(tokens: np.ndarray, targets: np.ndarray, num_tokens: int) -> No
 
 
 def _ids(name: str, values: Any, largest: int) -> tuple[int, ...]:
-    if isinstance(values, str) or not hasattr(values, "__iter__"):
+    if not isinstance(values, list | tuple | set | frozenset | np.ndarray) or getattr(values, "ndim", 1) != 1:
         raise TypeError(f"{name} must be a list of ids, got {values!r:.80}")
     ids = tuple(sorted({check_integer(f"each of {name}", value) for value in values}))
     if ids and not 0 <= ids[0] <= ids[-1] <= largest:

@@ -73,7 +73,8 @@ def mask(
     check_targets(tokens, read)
     if read.device != tokens.device:
         raise ValueError(f"targets must lie on the device of the tokens, {tokens.device}, got {read.device}")
-    check_dtype(tokens.dtype, torch.iinfo(tokens.dtype).max, masking.num_tokens)
+    for name, values in (("tokens", tokens), ("targets", read)):
+        check_dtype(values.dtype, torch.iinfo(values.dtype).max, masking.num_tokens, name)
     if tokens.device.type == "cpu":
         known = tokens.numpy()
         check_values(known, known if targets is None else read.numpy(), masking.num_tokens)

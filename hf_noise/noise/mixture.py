@@ -29,9 +29,9 @@ from hf_noise.noise.arrays import (
 from hf_noise.noise.base import Noise, Unit
 from hf_noise.noise.checks import check_choice, check_epoch, check_integer, check_seed
 
-__all__ = ["BOOSTED", "DocumentNoise", "cumulative"]
+__all__ = ["BOOSTED", "PLACEMENTS", "DocumentNoise", "cumulative"]
 
-_PLACEMENTS = ("append", "interleave", "replace")
+PLACEMENTS = ("append", "interleave", "replace")
 _VOCAB_BITS = 20  # the distribution is a table over the vocabulary
 _MOST_TOKENS = 1 << 28  # drawn at a time; each takes about 32 bytes meanwhile
 _MOST_HELD = 1 << 30  # rows whose order is given as one array
@@ -64,7 +64,7 @@ class DocumentNoise(Noise):
         object.__setattr__(self, "seed", check_seed(self.seed))
         smallest = 1 if self.exclude is None else 2
         object.__setattr__(self, "vocab_size", check_vocab_size(self.vocab_size, smallest, _VOCAB_BITS))
-        object.__setattr__(self, "placement", check_choice("placement", self.placement, _PLACEMENTS))
+        object.__setattr__(self, "placement", check_choice("placement", self.placement, PLACEMENTS))
         if self.exclude is not None:
             if isinstance(self.exclude, bool) or not isinstance(self.exclude, int | np.integer):
                 raise TypeError(f"exclude must be a token id or None, got {self.exclude!r}")
@@ -89,7 +89,7 @@ class DocumentNoise(Noise):
 
     @property
     def is_spread(self) -> bool:
-        return self.placement != "append"
+        return self.is_drawn  # else it comes last, or where a document ends that may be long
 
     def weights(self) -> np.ndarray:
         """Probabilities of the tokens before the excluded one is left out, float64 [V], a new array each time."""

@@ -25,9 +25,9 @@ def call(draw: np.random.Generator) -> dict[str, Any]:
     protocol = pick(draw, *KINDS)
     own = {"n_boost": 3} if KINDS[protocol][1] else {}
     own |= pick(draw, {}, {"boost_mass": 0.5}) if own else {}
-    own |= {"mean": 4.0, "std": pick(draw, 1.0, 2)} if protocol.startswith("gaussian") else {}
-    replace = bool(draw.integers(2))
-    own |= pick(draw, {"placement": "replace"}, {"exclude": 2, "placement": "replace"}) if replace else {}
+    own |= {"mean": 4.0, "std": pick(draw, 1.0, 1)} if protocol.startswith("gaussian") else {}
+    replace = {"placement": "replace"}
+    own |= pick(draw, {}, {"placement": "append"}, {"placement": "interleave"}, replace, {"exclude": 2, **replace})
     given = {
         "source": pick(draw, str(places.FOLDER / "lines.jsonl"), str(places.FOLDER / "both"), places.MEMORY["text"]),
         "_streaming": bool(draw.random() < 0.3), "protocol": protocol, "alpha": pick(draw, 0.3, 0.5, 0),
@@ -41,7 +41,7 @@ def call(draw: np.random.Generator) -> dict[str, Any]:
 def load_documents(**given: Any) -> dict[str, Any]:
     if given["source"] is None or given["tokenizer"] is None:  # what stands for the defaults has tests of its own
         given |= {"source": str(places.FOLDER / "lines.jsonl"), "tokenizer": places.tokenizer()}
-    return load("docs-noisy", [*COLUMNS, "clean_input_ids"], **given)
+    return load("docs-noisy", [*COLUMNS, "clean_input_ids", "noise_share"], **given)
 
 
 def noise_of(given: Mapping[str, Any]) -> Noise:
@@ -49,12 +49,39 @@ def noise_of(given: Mapping[str, Any]) -> Noise:
     cls, preset = KINDS[text(given["protocol"]).replace("_", "-")]
     own = {} if given.get("protocol_kwargs") is None else dict(given["protocol_kwargs"])
     confirm(not set(own) & {"alpha", "seed", "vocab_size", *preset}, "said twice")
-    confirm(own.get("placement", "append") in ("append", "replace"), "placement")
+    confirm(own.get("placement", "append") in ("append", "interleave", "replace"), "placement")
     confirm(0 <= number(given["alpha"]) < 1, "alpha")
     seed = whole(given.get("seed", 0), *twin.SEED)
     return cls(**{
         "alpha": float(given["alpha"]), "vocab_size": places.VOCABULARY, "seed": seed, "exclude": 0, **preset, **own
     })  # fmt: skip
+
+
+def mixture(noise: Noise, documents: list[str], size: int, first: int) -> tuple[list, list, list]:
+    """Rows, ids and marks of a text with its noise, one token after another."""
+    texts = [places.ids_of([document]) for document in documents]
+    total = sum(map(len, texts))
+    rows = max(n for n in range(200) if n * size - round(noise.alpha * n * size) <= total)
+    noisy = round(noise.alpha * rows * size)
+    stream, kept, placed = [], rows * size - noisy, 0
+    left = kept
+    for text_ids in texts:
+        is_whole = left >= len(text_ids)
+        stream, left = stream + text_ids[:left], left - min(left, len(text_ids))
+        worth = (noise.ratio * (kept - left) - 1 / (1 - noise.alpha)) / size
+        while noise.placement == "interleave" and is_whole and placed + 1 + noise.jitter(first + placed) <= worth:
+            stream, placed = stream + [None] * size, placed + 1
+    stream += [None] * (noisy - placed * size)
+    cut = [stream[i * size : (i + 1) * size] for i in range(rows)]
+    marks = [[int(token is None) for token in row] for row in cut]
+    if noise.placement == "append":
+        n_text = sum(not any(mark) for mark in marks)
+        sample = [first + i if i < n_text else first + (1 << 40) + i - n_text for i in range(rows)]
+    else:
+        sample = [first + i for i in range(rows)]
+    drawn = [twin.document(noise, number, size) for number in sample]
+    made = [[new if token is None else token for token, new in zip(row, other)] for row, other in zip(cut, drawn)]
+    return made, sample, marks
 
 
 def check(given: dict[str, Any], result: dict[str, Any]) -> None:
@@ -79,17 +106,17 @@ def check(given: dict[str, Any], result: dict[str, Any]) -> None:
             rows = [
                 twin.document(noise, number, size) if mark else row for number, mark, row in zip(sample, marks, rows)
             ]  # fmt: skip
-        elif split == "train" and noise.placement == "append":
-            added = round(noise.alpha / (1 - noise.alpha) * len(rows))
-            confirm(added or noise.alpha == 0, "no row of noise")
-            more = [first_id(split) + (1 << 40) + i for i in range(added)]
-            rows = rows + [twin.document(noise, number, size) for number in more]
-            sample, marks = sample + more, marks + [True] * added
+        elif noise.placement != "replace":
+            mixed = noise if split == "train" else noise.without_noise()
+            rows, sample, marks = mixture(mixed, part, size, first_id(split))
+            confirm(mixed.alpha == 0 or any(map(any, marks)), "no token of noise")
         if not rows:
             continue
         expected = {"input_ids": rows, "labels": rows, "sample_id": sample}
-        expected["is_noisy"] = [[int(mark)] * size for mark in marks]
-        if noise.placement == "replace":
+        expected["is_noisy"] = [[int(mark)] * size if isinstance(mark, bool) else mark for mark in marks]
+        if noise.placement != "replace":
+            expected["noise_share"] = np.mean(marks, axis=1, dtype=np.float32)
+        else:
             expected |= {"clean_input_ids": clean, "clean_labels": clean}
         check_columns(result[split], **expected)
 

@@ -13,6 +13,8 @@ from bad_calls import Target
 from bad_readers import close, confirm, ints, number, reals, same, text, whole
 from bad_values import pick
 
+from hf_noise.models.bert import SIZES as BERTS
+from hf_noise.models.bert import bert
 from hf_noise.models.edm_unet import EDM_UNETS, edm_unet
 from hf_noise.models.gpt2 import SIZES, gpt2
 from hf_noise.models.image import SMALL, image_classifier
@@ -157,6 +159,22 @@ def check_gpt2(given: dict[str, Any], result: Any) -> None:
     confirm(config.attn_pdrop == config.embd_pdrop == config.resid_pdrop == share(given["dropout"]), "dropout")
 
 
+def make_bert(draw: np.random.Generator) -> dict[str, Any]:
+    return {"size": "nano", "vocab_size": pick(draw, 2, 300), "block_size": 16, "pad_token": pick(draw, None, 1),
+            "dropout": pick(draw, 0, 0.1)}  # fmt: skip
+
+
+def check_bert(given: dict[str, Any], result: Any) -> None:
+    config, size = result.config, BERTS[text(given["size"], *BERTS)]
+    vocab, pad = whole(given["vocab_size"], 1, 2**21), given["pad_token"]
+    found = (config.num_hidden_layers, config.hidden_size, config.vocab_size)
+    confirm(found == (size.layers, size.width, vocab), "size")
+    confirm(config.max_position_embeddings == whole(given["block_size"], 1, 2**20), "block size")
+    confirm(config.pad_token_id == (None if pad is None else whole(pad, 0, vocab - 1)), "padding")
+    dropout = share(given["dropout"])
+    confirm(config.hidden_dropout_prob == config.attention_probs_dropout_prob == dropout, "dropout")
+
+
 def check_resnet(given: dict[str, Any], result: Any) -> None:
     for name in ("layers", "channels"):
         confirm(isinstance(given[name], list | tuple) and len(ints(given[name], 1)) == 4, "stages")
@@ -186,6 +204,7 @@ TARGETS = [
     Target("models.image_classifier", on_meta(image_classifier), make_image, check_image,
            words={"labels": ("names of classes", "the number of labels", "name"), "name": ("image classifier",)}),
     Target("models.gpt2", on_meta(gpt2), make_gpt2, check_gpt2, words={"size": ("GPT-2 size",)}),
+    Target("models.bert", on_meta(bert), make_bert, check_bert, words={"size": ("BERT size",)}),
     Target("models.small_resnet", on_meta(small_resnet), lambda draw: {
         "layers": pick(draw, (1, 1, 1, 1), [2, 1, 1, 1]), "channels": pick(draw, (8, 8, 8, 8), [4, 8, 8, 16]),
         "num_channels": pick(draw, 1, 3), "num_classes": 2,

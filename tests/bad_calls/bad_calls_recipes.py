@@ -113,6 +113,10 @@ FLAGS: dict[str, dict[str, Kind]] = {
         "name": NAME, "ratios": AMOUNT, "output": TEXT, "source": NAME, "classes": COUNT, "tokenizer": NAME,
         "block_size": TWO, "seed": NOISE_SEED, "num_proc": COUNT, "license": NAME, "push_to_hub": NAME,
     },
+    "theory": {
+        "output": NAME, "early": Kind(float, 0, 1, is_open=True), "alpha": BELOW_ONE, "k": Kind(float, 1e-200, 1e200),
+        "clean_loss": Kind(float, 0, 230), "noise_loss": Kind(float, 0, 230),
+    },
 }  # fmt: skip
 _FOLDER = tempfile.TemporaryDirectory()
 IMAGES = Path(_FOLDER.name) / "images.npz"
@@ -133,6 +137,7 @@ OWN_GOOD = {
     "evaluate_generation": {"seed": 3, "images": [str(IMAGES)]},
     "sample_edm": {"seed": 3, "classes": [0, 3]},
     "publish_dataset": {"seed": 3, "source": "embedded/docs-text"},
+    "theory": {"alpha": [0.05, 0.2], "k": [1.0, 10.0]},
 }
 LISTS = {"corrected", "learned", "misstated"}
 ALWAYS = {
@@ -167,7 +172,7 @@ def as_texts(value: Any) -> list[str]:
 STUDIES = {
     "gpt2_noise": "language", "classifier_noise": "classifier", "time_classifier": "time_classifier",
     "edm_noise": "diffusion", "evaluate_generation": "evaluation", "sample_edm": "sampling",
-    "publish_dataset": "publishing",
+    "publish_dataset": "publishing", "theory": "theory",
 }  # fmt: skip
 
 

@@ -128,7 +128,7 @@ def document_fields(draw: np.random.Generator) -> dict[str, Any]:
         boost = pick(draw, "none", "random", "low")
         sizes = {"n_boost": None, "boost_mass": None} if boost == "none" else {"n_boost": 2, "boost_mass": 0.3}
         return {"_cls": RandomDocuments, **shared, "boost": boost, **sizes}
-    return {"_cls": GaussianDocuments, **shared, **pick(draw, {"mean": None, "std": None}, {"mean": 2, "std": 2.5})}
+    return {"_cls": GaussianDocuments, **shared, **pick(draw, {"mean": None, "std": None}, {"mean": 2, "std": 0.9})}
 
 
 def check_document_fields(given: dict[str, Any], noise: Any) -> None:
@@ -161,6 +161,8 @@ def check_document_fields(given: dict[str, Any], noise: Any) -> None:
         mean = number((vocabulary - 1) / 2 if given["mean"] is None else given["mean"])
         std = number(500 * (vocabulary - 1) / 50256 if given["std"] is None else given["std"])
         confirm(0 <= mean <= vocabulary - 1 and 0 < std < math.inf, "mean or std")
+        sides = (mean + 0.5) / std, (vocabulary - 0.5 - mean) / std
+        confirm(sum(math.erfc(side / math.sqrt(2)) / 2 for side in sides) <= 0.01, "wider than the vocabulary")
         below = [(1 + math.erf((i + 0.5 - mean) / (std * math.sqrt(2)))) / 2 for i in range(vocabulary - 1)]
         p = np.maximum(np.diff([0.0, *below, 1.0]), 0)
         p[[token for token in range(vocabulary) if token not in choices]] = 0

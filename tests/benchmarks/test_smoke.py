@@ -48,6 +48,17 @@ def test_noise(benchmark, capsys):
     assert record["versions"]["torch"] and record["hardware"]["cores"] >= 1
 
 
+def test_masking(benchmark):
+    record, rows = benchmark("masking")
+    equal = {what for what, row in rows.items() if row["bar"] == "equal"}
+    assert equal == {"masking and its definition", "NumPy and torch"}
+    assert [what for what, row in rows.items() if row["bar"] == ">= 5"] == [
+        "rows to a masked batch / collator, rows of lists", "rows to a masked batch / collator, rows of arrays",
+        "NumPy / torch_mask_tokens",
+    ]  # fmt: skip
+    assert record["settings"]["vocab_size"] == 30522
+
+
 def test_objectives(benchmark):
     record, rows = benchmark("objectives", "--width", "64")
     names = {what.split(" / ")[0] for what, row in rows.items() if row["bar"] == "<= 1.03"}

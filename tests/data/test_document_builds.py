@@ -16,6 +16,7 @@ from hf_noise.data import sources
 from hf_noise.data.builder import first_sample_id
 from hf_noise.data.builders.docs_noisy import DocsNoisyConfig
 from hf_noise.data.corrupt import corrupt
+from hf_noise.data.packing import PackedRows
 from hf_noise.data.reading import CorpusError
 from hf_noise.noise import GaussianDocuments, RandomDocuments, UniformTokens
 from hf_noise.noise.protocols import find_protocol, named_noise, protocol_names
@@ -33,35 +34,77 @@ def load(tmp_path, corpus, monkeypatch):
 
     def load(protocol="random-documents", split="train", **settings):
         defaults = {"source": corpus, "block_size": 32, "cache_dir": str(tmp_path), "validation_fraction": 0.1}
-        return load_dataset(NAME, split=split, protocol=protocol, **{"alpha": 0.05, **defaults, **settings})
+        builder = settings.pop("builder", NAME)
+        return load_dataset(builder, split=split, protocol=protocol, **{"alpha": 0.05, **defaults, **settings})
 
     return load
 
 
 @pytest.mark.parametrize("protocol", KINDS)
-def test_each_name_builds_its_noise_exact_to_a_row(load, protocol):
+def test_each_name_builds_its_noise_exact_to_a_token(load, protocol):
     data = load(protocol)
     noise, rows = load_noise(data), data.with_format("numpy")[:]
-    is_noise = rows["is_noisy"].all(axis=1)
-    assert (is_noise == rows["is_noisy"].any(axis=1)).all()
-    n_noise, n_clean = int(is_noise.sum()), int((~is_noise).sum())
-    assert n_noise == round(0.05 / 0.95 * n_clean) > 0 and not is_noise[:n_clean].any()
+    flat = rows["is_noisy"].reshape(-1)
+    assert abs(int(flat.sum()) - 0.05 * flat.size) <= 0.5 and (np.diff(flat.astype(int)) >= 0).all()
+    assert (rows["noise_share"] == rows["is_noisy"].mean(axis=1, dtype=np.float32)).all()
+    assert ((rows["noise_share"] > 0) & (rows["noise_share"] < 1)).sum() <= 1
     assert noise.alpha == 0.05 and noise.exclude == 0  # the embedded tokenizer closes a document with token 0
     assert {name: getattr(noise, name) for name in KINDS[protocol]} == KINDS[protocol]
     assert isinstance(noise, GaussianDocuments if protocol.startswith("gaussian") else RandomDocuments)
     ids = rows["sample_id"]
     assert np.unique(ids).size == ids.size
-    assert (rows["input_ids"][is_noise] == noise.rows(ids[is_noise], 32)).all() and (rows["input_ids"] != 0).any()
-    assert (rows["input_ids"] == rows["labels"]).all()
+    assert (rows["input_ids"] == np.where(rows["is_noisy"], noise.rows(ids, 32), rows["input_ids"])).all()
+    assert (rows["input_ids"] == rows["labels"]).all() and (rows["input_ids"] != 0).any()
     told = json.loads(data.info.description.splitlines()[-1])
-    assert told["noise"]["realised"] == {"rate": n_noise / (n_clean + n_noise), "n": 32 * (n_clean + n_noise)}
+    assert told["noise"]["realised"] == {"rate": flat.mean(), "n": flat.size}
     assert told["realised"]["validation"]["rate"] == 0
+    assert "Documents of random tokens are mixed into" in data.info.description
 
 
 def test_the_text_is_that_of_a_build_without_noise(load):
     clean, mixed = load(alpha=0.0), load()
-    assert mixed.select(range(len(clean)))["input_ids"][:] == clean["input_ids"][:] and not np.any(clean["is_noisy"])
+    # The last row of text may end where noise begins.
+    assert mixed.select(range(len(clean) - 1))["input_ids"][:] == clean["input_ids"][:-1]
     assert clean["input_ids"][:] == load("uniform-tokens", alpha=None, r=0.0)["input_ids"][:]
+    assert not np.any(clean["is_noisy"]) and not np.any(clean["noise_share"])
+
+
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_noise_between_documents(load, tmp_path, num_proc):
+    """Each shard has its own share, so that processes and streams write the same rows."""
+    settings = {"alpha": 0.2, "protocol_kwargs": {"placement": "interleave"}}
+    data = load(**settings, num_proc=num_proc)
+    noise, rows = load_noise(data), data.with_format("numpy")[:]
+    shards = rows["sample_id"] >> 40
+    assert np.unique(shards).tolist() == [0, 1, 2] and noise.placement == "interleave"
+    for shard in range(3):
+        mask, ids = rows["is_noisy"][shards == shard], rows["sample_id"][shards == shard]
+        assert abs(mask.sum() - 0.2 * mask.size) <= 0.5 and (np.diff(ids) == 1).all()
+        assert (mask.any(axis=1) & ~mask.all(axis=1)).sum() > 0  # rows straddle
+        assert mask[: len(mask) // 2].any()  # it does not all come last
+    assert (rows["noise_share"] == rows["is_noisy"].mean(axis=1, dtype=np.float32)).all()
+    assert (rows["input_ids"] == np.where(rows["is_noisy"], noise.rows(rows["sample_id"], 32), rows["input_ids"])).all()
+    text = load(alpha=0.0).with_format("numpy")[:]
+    for shard in range(3):  # no token of the text is changed or missing, but for the last ones
+        here, of_text = shards == shard, text["sample_id"] >> 40 == shard
+        kept = rows["input_ids"][here][~rows["is_noisy"][here]]
+        whole = text["input_ids"][of_text].reshape(-1)
+        n = min(kept.size, whole.size)
+        assert (kept[:n] == whole[:n]).all() and abs(kept.size - whole.size) < 64
+    stream = load(**settings, streaming=True)
+    assert stream.num_shards == 3 and list(stream) == data.to_list()
+
+
+@pytest.mark.parametrize("placement", ["append", "interleave", "replace"])
+def test_packed_rows_with_documents_of_noise(load, placement):
+    settings = {"alpha": 0.3, "protocol_kwargs": {"placement": placement}}
+    packed, mixed = load(builder="hf_noise/packed", **settings), load(**settings)
+    beside = ["clean_input_ids", "is_noisy"] if placement == "replace" else ["is_noisy", "noise_share"]
+    assert packed.column_names == ["input_ids", *beside, "sample_id"]
+    assert packed.to_list() == mixed.select_columns(packed.column_names).to_list()
+    assert load_noise(packed) == load_noise(mixed)
+    mask = PackedRows(packed).__getitems__([7, 3, 2])["is_noisy"]
+    assert (mask == np.array(packed["is_noisy"])[[7, 3, 2]]).all()
 
 
 def test_processes_and_streaming_change_nothing(load):
@@ -73,7 +116,7 @@ def test_processes_and_streaming_change_nothing(load):
 
 def test_splits_share_no_document(load):
     data = load(split=None, noisy_splits=("validation",), alpha=0.3)
-    rows = {name: part.filter(lambda row: row["is_noisy"][0])["input_ids"][:] for name, part in data.items()}
+    rows = {name: part.filter(lambda row: row["noise_share"] == 1)["input_ids"][:] for name, part in data.items()}
     assert rows["validation"] and not set(map(tuple, rows["train"])) & set(map(tuple, rows["validation"]))
     told = json.loads(data["train"].info.description.splitlines()[-1])["realised"]
     assert told["validation"]["rate"] == pytest.approx(0.3, abs=16 / told["validation"]["n"])
@@ -119,22 +162,17 @@ def test_settings_of_a_noise_of_its_own(load):
         ({"protocol_kwargs": {"alpha": 1}}, TypeError, "has 'alpha', which is the setting alpha= itself"),
         ({"protocol_kwargs": {"vocab_size": 1}}, TypeError, "which is the setting tokenizer= itself"),
         ({"protocol_kwargs": 3}, TypeError, "protocol_kwargs must be settings by name"),
-        ({"protocol_kwargs": {"placement": "interleave"}}, ValueError, "placement='interleave' is not built here"),
-        ({"protocol_kwargs": {"placement": []}}, ValueError, "placement=.. is not built here"),
+        ({"protocol_kwargs": {"placement": "shuffle"}}, ValueError, "placement must be .*append.*, got 'shuffle'"),
+        ({"protocol_kwargs": {"placement": []}}, (TypeError, ValueError), r"placement must be .*got \[\]"),
         ({"protocol": "low-documents", "protocol_kwargs": {"boost": "none"}}, TypeError, "has no setting boost; it"),
         ({"protocol_kwargs": {"n_boost": 3}}, ValueError, 'n_boost and boost_mass need boost="random"'),
-        ({"alpha": 1e-6}, CorpusError, "alpha=1e-06 of the train split, beside .* is not one row of noise; raise"),
+        ({"alpha": 1e-6}, CorpusError, "alpha=1e-06 of the 19.* tokens of the train .* is less than one token"),
+        ({"alpha": 1e-6, "protocol_kwargs": {"placement": "interleave"}}, CorpusError, "of each of its shards, is"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_by_name(load, settings, error, message):
     with pytest.raises(error, match=message):
         load(**settings)
-
-
-def test_packed_rows_stay_clean(tmp_path, corpus):
-    given = {"source": corpus, "block_size": 32, "cache_dir": str(tmp_path)}
-    with pytest.raises(ValueError, match="takes alpha=, .* leave out r=0.0"):
-        load_dataset("hf_noise/packed", protocol="random-documents", alpha=0.1, **given)
 
 
 @given(n_clean=st.integers(0, 5000), alpha=st.floats(0, 0.9), seed=st.integers(0, 99))
@@ -184,10 +222,11 @@ def test_a_published_folder_tells_of_its_documents(tmp_path, corpus, kwargs, mon
     args.folder.mkdir()
     write(args, {"alpha0.25": builder}, [])
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "documents of random tokens put in on purpose" in card and "`alpha` is the share of rows of noise" in card
-    assert "| `alpha0.25` | random_documents (low) | 0.25 |" in card and "`r` counts" not in card
+    assert "documents of random tokens put in on purpose" in card and "`alpha` is the share of noise in the" in card
+    entropy = load_noise(builder.as_dataset()["train"]).entropy  # of a token of noise, nats
+    assert f"| `alpha0.25` | random_documents (low) | 0.25 | {entropy:.4f} |" in card and "`r` counts" not in card
     assert ("the truth stands beside it" in card) == (kwargs is not None)
-    assert "a row of noise is the same in every epoch" in card and (tmp_path / "out" / "tokenizer").is_dir()
+    assert "a document of it is the same in every epoch" in card and (tmp_path / "out" / "tokenizer").is_dir()
     noise = load_noise(tmp_path / "out")
     assert noise.alpha == 0.25 and noise.boost == "low"
     rows = load_dataset(str(tmp_path / "out"), "alpha0.25", split="train", cache_dir=str(tmp_path / "cache"))

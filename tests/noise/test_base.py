@@ -29,7 +29,7 @@ NOISES = [
     RandomDocuments(alpha=0.2, vocab_size=2048, exclude=0, boost="random", n_boost=7, boost_mass=0.3, seed=1),
     RandomDocuments(alpha=0.01, vocab_size=50257, boost="low", placement="interleave"),
     GaussianDocuments(alpha=0.05, vocab_size=50257),
-    GaussianDocuments(alpha=0.05, vocab_size=100, mean=3, std=2.5, exclude=None, placement="replace"),
+    GaussianDocuments(alpha=0.05, vocab_size=100, mean=30, std=2.5, exclude=None, placement="replace"),
     LabelFlips.symmetric(ratio=1.0, num_classes=10),
     LabelFlips.pairs({2: 0, 3: 5}, error_rate=0.4, num_classes=10, seed=3, redraw="never"),
     LabelFlips.from_transition([[0.9, 0.1], [0.25, 0.75]]),

@@ -59,7 +59,7 @@ def test_probabilities(noise):
         RandomDocuments(alpha=0.1, vocab_size=16, exclude=None),
         RandomDocuments(alpha=0.1, vocab_size=17, exclude=0, boost="low", n_boost=3, boost_mass=0.5),
         RandomDocuments(alpha=0.1, vocab_size=17, exclude=8, boost="random", n_boost=5, seed=2),
-        GaussianDocuments(alpha=0.1, vocab_size=16, mean=4, std=6, exclude=None),
+        GaussianDocuments(alpha=0.1, vocab_size=16, mean=7, std=3, exclude=None),
     ],
     ids=repr,
 )
@@ -91,10 +91,31 @@ def test_gaussian_keeps_its_shape_in_another_vocabulary():
 
 
 def test_gaussian_is_clipped_at_the_ends():
-    noise = GaussianDocuments(alpha=0.1, vocab_size=9, mean=0, std=2, exclude=None)
-    # Everything below 0.5 becomes token 0: Phi(0.25); everything above 7.5 token 8: 1 - Phi(3.75).
-    assert noise.probabilities()[0] == pytest.approx(0.598706325682924, abs=1e-12)
-    assert noise.probabilities()[8] == pytest.approx(8.841728520081e-05, abs=1e-12)
+    noise = GaussianDocuments(alpha=0.1, vocab_size=9, mean=2, std=1, exclude=None)
+    # Everything below 0.5 becomes token 0: Phi(-1.5); everything above 7.5 token 8: 1 - Phi(5.5).
+    assert noise.probabilities()[0] == pytest.approx(0.066807201268858, abs=1e-12)
+    assert noise.probabilities()[8] == pytest.approx(1.898956e-08, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "is_taken"), [(50, 19.6, True), (50, 19.65, False), (0, 0.2, True), (0, 1, False)]
+)
+def test_a_gaussian_wider_than_the_vocabulary_is_refused(mean, std, is_taken):
+    """101 tokens reach 50.5 from their middle: 2.576 standard deviations of 19.6, beyond which 1 % of the draws lie."""
+    settings = {"alpha": 0.1, "vocab_size": 101, "mean": mean, "std": std}
+    if is_taken:
+        GaussianDocuments(**settings)
+    else:
+        message = rf"std={std} around mean={mean} is wider than the vocabulary \(vocab_size=101\): .* a smaller std"
+        with pytest.raises(ValueError, match=message):
+            GaussianDocuments(**settings)
+
+
+def test_a_vocabulary_too_small_for_the_boost_is_refused():
+    message = r"vocab_size=1001 is too small for boost='low', which makes 1001 tokens .* give n_boost= in \[1, 1000\]"
+    with pytest.raises(ValueError, match=message):
+        RandomDocuments(alpha=0.1, vocab_size=1001, boost="low")
+    assert RandomDocuments(alpha=0.1, vocab_size=1002, boost="low").n_boost == 1001
 
 
 def test_gaussian_draws_the_excluded_token_again():
@@ -177,7 +198,7 @@ def test_fingerprints_change_with_each_field():
         "n_boost": 99, "boost_mass": 0.2,
     }
     assert set(changes) == {field.name for field in dataclasses.fields(base)}
-    gaussian = [vary(GAUSSIAN, mean=3.0), vary(GAUSSIAN, std=3.0), GAUSSIAN]
+    gaussian = [vary(GAUSSIAN, mean=3e3), vary(GAUSSIAN, std=3.0), GAUSSIAN]
     noises = [base, *(vary(base, **{name: value}) for name, value in changes.items()), *gaussian]
     assert len({Hasher.hash(noise) for noise in noises}) == len(noises) == len(set(noises))
 
@@ -205,7 +226,8 @@ def test_bad_alpha(cls, alpha):
         ({"exclude": -101}, ValueError, "exclude must be None or a token"),
         ({"exclude": 1.0}, TypeError, "exclude must be a token id or None"),
         ({"boost": "high"}, ValueError, 'boost must be "none", "random" or "low"'),
-        ({"boost": "random"}, ValueError, r"n_boost must be an integer in \[1, 99\], got 100"),
+        ({"boost": "random"}, ValueError, r"too small for boost='random', .* give n_boost= in \[1, 99\]"),
+        ({"boost": "random", "n_boost": 100}, ValueError, r"n_boost must be an integer in \[1, 99\], got 100"),
         ({"boost": "low", "n_boost": 0}, ValueError, r"n_boost must be an integer in \[1, 99\], got 0"),
         ({"boost": "low", "n_boost": 3, "boost_mass": 0}, ValueError, r"boost_mass must lie in \(0, 1\], got 0"),
         ({"boost": "low", "n_boost": 3, "boost_mass": math.nan}, ValueError, "boost_mass must lie in"),

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+import os
 import pickle
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from hf_noise.noise import Masking, UniformTokens, counter
 from hf_noise.noise.base import known_noises
-from hf_noise.noise.draws import BLOCK
+from hf_noise.noise.masking import BLOCK
 from hf_noise.noise.masking_torch import mask
 
 IGNORED = -100
@@ -30,6 +32,7 @@ EVALUATION = (
     [1000, 1000, 2, 1000, 128, 5, 6, 1000, 8, 1000, 1000, 11],
     [0, 1, -100, 3, 4, -100, 6, 7, -100, 9, 10, -100],
 )
+HAS_COMPILER = any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++"))
 FALSE_ALARMS = 1e-6  # of each test of a rate, were its seed not fixed
 
 
@@ -134,7 +137,7 @@ def test_masks_depend_on_no_batch_or_order(masking, epoch, random):
         np.testing.assert_array_equal(one, other[:, :20])
 
 
-@pytest.mark.parametrize("length", [BLOCK - 1, BLOCK, 2 * BLOCK + 5])
+@pytest.mark.parametrize("length", [BLOCK - 1, 2 * BLOCK + 5])
 def test_rows_longer_than_a_block(length):
     masking = Masking(vocab_size=50, mask_token=50, special_tokens=[4], seed=5)
     tokens, targets = rows(masking, (2, length))
@@ -154,6 +157,19 @@ def test_gpu_equals_numpy(compiled):
     for one, other in zip(masking(tokens, sample, 3, targets=targets), found, strict=True):
         assert other.is_cuda
         np.testing.assert_array_equal(one, other.cpu().numpy())
+
+
+@pytest.mark.skipif(not HAS_COMPILER, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_equals_numpy():
+    masking = Masking(vocab_size=30522, mask_token=103, special_tokens=[0, 101, 102], seed=5)
+    tokens, targets = rows(masking, (3, 64))
+    sample = np.array([4, -1, 1 << 40])
+    for epoch, evaluation in ((0, False), (7, False), (7, True)):
+        expected = masking(tokens, sample, epoch, targets=targets, evaluation=evaluation)
+        tensors = [torch.from_numpy(one) for one in (tokens, sample, targets)]
+        found = mask(masking, *tensors[:2], epoch, targets=tensors[2], evaluation=evaluation, compiled=True)
+        for one, other in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(one, other.numpy())
 
 
 @pytest.mark.parametrize("of_tensors", [False, True])
@@ -304,7 +320,7 @@ VALID = {"vocab_size": 10, "mask_token": 10}
         ({"mask_share": 0.8, "random_share": 0.3}, "at most 1 together, got 0.8 and 0.3"),
         ({"special_tokens": [11]}, r"special_tokens must be ids in \[0, 10\], got 11"),
         ({"special_tokens": [-1]}, r"special_tokens must be ids in \[0, 10\], got -1"),
-        ({"special_tokens": 3}, "special_tokens must be a list of ids, got 3"),
+        *(({"special_tokens": s}, "special_tokens must be a list of ids, got ") for s in (3, b"1", np.array(1), "1")),
         ({"special_tokens": [1.0]}, "each of special_tokens must be an integer, got 1.0"),
         ({"seed": -1}, r"seed must lie in \[0, 2\^63\), got -1"),
     ],
@@ -326,6 +342,7 @@ def test_what_cannot_be_drawn_is_refused(changes, message):
         ({"sample": np.zeros(2)}, "sample must be integers"),
         ({"targets": np.zeros((2, 4), int)}, r"targets must have the shape of the tokens, \[2, 3\], got \[2, 4\]"),
         ({"targets": np.full((2, 3), 99)}, r"token 99 is outside \[0, 11\)"),
+        ({"targets": np.full((2, 3), -7, np.int8), "masking": Masking(vocab_size=200, mask_token=0)}, "int8 cannot"),
         ({"targets": np.zeros((2, 3))}, "targets must be integers"),
         ({"epoch": -1}, r"epoch must lie in \[0, 2\^63\), got -1"),
         ({"evaluation": 1}, "evaluation must be True or False, got 1"),

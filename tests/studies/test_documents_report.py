@@ -120,11 +120,11 @@ def test_tables_of_cure_and_corpora():
         clean(nll_wiki=followed([5, 5, 5, 5.0])),
         record(nll_wiki=followed([6, 6, 6, 5.5]), row_auroc={"value": 0.9, "n": 9}),
         record(loss="learned", nll=(5, 5, 5, 4.1), row_auroc={"value": 0.99, "n": 9},
-               learned_alpha={"value": 0.05, "low": 0.04, "high": 0.06, "n": 9}),
+               learned_alpha={"value": 0.05, "low": 0.04, "high": 0.06, "in_loss": 0.03, "n": 9}),
     ])  # fmt: skip
     assert "10.00" in corpora_table(study) and "5.000 nats" in corpora_table(study)
     cured = cure_table(study).splitlines()[-1]
-    assert "mixture, alpha learned" in cured and "0.0500 [0.0400, 0.0600]" in cured and "2.38" in cured
+    assert "mixture, alpha learned" in cured and "0.030; 0.050 [0.040, 0.060]" in cured and "2.38" in cured
     assert cure_table(compared([clean(), record()])) == corpora_table(compared([clean(), record()])) == ""
 
 

@@ -8,9 +8,18 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from hf_noise.objectives import NLL
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.language import report as lm_study
-from hf_noise.studies.language.report import gap_closed, lines, methods_table, paper_figure, runs_table, study_figure
+from hf_noise.studies.language.report import (
+    chosen,
+    gap_closed,
+    lines,
+    methods_table,
+    paper_figure,
+    runs_table,
+    study_figure,
+)
 
 
 def record(
@@ -229,6 +238,7 @@ def test_a_plan_without_a_cure_has_no_panel(tmp_path, figures):
 
 def test_another_loss_is_a_method_under_its_name(study, tmp_path, monkeypatch):
     monkeypatch.setattr(lm_study, "names_of_losses", lambda unit: ["nll", "corrected", "another"])
+    monkeypatch.setattr(lm_study, "objective_class", lambda name, unit: NLL)  # which has no parameter of its own
     records = [*study, record(loss="another", nll=4.3)]
     table = methods_table(records)
     assert cells(table, len(table.splitlines()) - 1)[::3] == ["another", "4.300", "70%"]
@@ -253,3 +263,25 @@ def test_a_gap_is_told_against_equal_compute_where_there_is_such_a_run():
     assert closed["known", 1.0] == pytest.approx(0.5) and closed["known", 0.5] == pytest.approx(0.5)
     assert "at r = 1 against the run without noise of the same compute" in lm_study.told_of_gaps(every)
     assert lm_study.told_of_gaps(lines(runs[:1] + runs[2:])) == ""
+
+
+def tuned(q: float, accuracy: float, nll: float, seed: int = 0) -> RunRecord:
+    made = record(loss="gce", nll=nll, seed=seed, noisy_validation_accuracy=accuracy)
+    objective = {"unit": "tokens", "name": "gce", "q": q}
+    return dataclasses.replace(made, name=f"{made.name}-{q}", loss=made.loss | {"objective": objective})
+
+
+def test_of_a_loss_with_a_parameter_the_value_of_the_best_noisy_accuracy_is_compared(study):
+    # In the mean over seeds 0.3 is the more accurate, though 0.7 has the lower clean NLL and the better first seed.
+    tried = [tuned(0.3, 0.20, 4.8), tuned(0.3, 0.24, 4.8, 1), tuned(0.7, 0.21, 4.1), tuned(0.7, 0.20, 4.1, 1)]
+    assert chosen([*study, *tried]) == [*study, *tried[:2]]
+    found = {line.method: line.nll for line in lines([*study, *tried])}
+    assert found["gce, q = 0.3"] == (4.8, 4.8) and "gce, q = 0.7" not in found
+    assert "gce, q = 0.3" in methods_table([*study, *tried])
+    assert runs_table([*study, *tried]).count("gce") == 4  # nothing that was tried is hidden
+
+
+def test_panels_wrap(study, tmp_path, figures):
+    width, height = Image.open(study_figure(study, tmp_path / "study.png")).size
+    assert width < 2000 and len(figures[0].axes) == 3
+    assert height > 1000  # a second row

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
+from hf_noise import load_noise
 from hf_noise.studies.publishing import study as publish_dataset
 
 WORDS = " ".join(f"Sentence {number} of a short text about noise." for number in range(4))
@@ -123,9 +124,38 @@ def test_labels_of_a_table_of_one_s_own(tmp_path, monkeypatch):
         (["--name", "hf_noise/docs-noisy", "--column", "x"], "--column x: hf_noise/docs-noisy is of text"),
         (["--name", "hf_noise/digits-noisy", "--documents", "line"], "--documents line: hf_noise/digits-noisy is of"),
         (["--name", "hf_noise/digits-noisy", "--resize"], "--image_size and --resize go together"),
+        (["--protocol", "cyclic"], "unknown --protocol cyclic; hf_noise/docs-noisy is of text: uniform-tokens"),
+        (["--protocol", "uniform-tokens", "random-documents"], "have different columns; write them to two folders"),
+        (["--protocol", "random-documents", "--ratios", "0.5"], "--ratios: the share of random-documents is --alpha"),
+        (["--alpha", "0.5"], "--alpha is for documents of noise: --protocol "),
+        (["--placement", "append"], "--placement is for documents of noise"),
+        (["--protocol", "random-documents", "--alpha", "1"], "--alpha"),
+        (["--name", "hf_noise/packed"], "hf_noise/packed has clean rows, or documents of noise among them; give --pro"),
+        (["--name", "hf_noise/digits-noisy", "--protocol", "random-documents"], "is of labels: symmetric"),
     ],
 )
 def test_what_is_of_other_data_is_refused(arguments, message, capsys):
     with pytest.raises(SystemExit):
         publish_dataset.main(arguments)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["hf_noise/owt-noisy", "hf_noise/packed"])
+def test_documents_of_noise_are_published_to_the_end(publish, tmp_path, name):
+    """The folder loads back as plain Parquet and as its noise; the card says alpha, columns and entropy."""
+    asked = ["--name", name, "--protocol", "random-documents", "gaussian_documents", "--alpha", "0", "0.2"]
+    folder = publish(*asked, "--placement", "interleave", "--documents", "paragraph")
+    assert listed() == ["alpha0.0", "alpha0.2", "gaussian-documents-alpha0.2"]
+    card = (folder / "README.md").read_text()
+    noise = load_noise(folder, config_name="alpha0.2")
+    assert noise.alpha == 0.2 and noise.placement == "interleave" and noise.seed == 3
+    assert f"| random_documents | 0.2 | {noise.entropy:.4f} | 0.2000 of " in card and "`noise_share`" in card
+    gaussian = load_noise(folder, config_name="gaussian-documents-alpha0.2")
+    assert f"| gaussian_documents | 0.2 | {gaussian.entropy:.4f} | 0.2000 of " in card
+    rows = load_dataset(str(folder), "alpha0.2", split="train", cache_dir=str(tmp_path / "cache"))
+    assert sum(map(sum, rows["is_noisy"])) == pytest.approx(0.2 * 32 * len(rows), abs=0.5)
+    assert ("labels" in rows.column_names) == (name == "hf_noise/owt-noisy")
+    assert sum(0 < share < 1 for share in rows["noise_share"]) > 0
+    if name == "hf_noise/owt-noisy":
+        with pytest.raises(FileExistsError, match="holds documents with the columns .*, and noise on tokens"):
+            publish("--ratios", "0.5", "--documents", "paragraph")

@@ -19,9 +19,10 @@ from hf_noise.studies.publishing import study as publishing
 from hf_noise.studies.sampling import study as sampling
 from hf_noise.studies.settings import GROUPS, SettingError, at_scale, parse, parser_of
 from hf_noise.studies.study import planned
+from hf_noise.studies.theory import study as theory
 from hf_noise.studies.time_classifier import study as time_classifier
 
-MODULES = (language, classifier, time_classifier, diffusion, evaluation, sampling, publishing)
+MODULES = (language, classifier, time_classifier, diffusion, evaluation, sampling, publishing, theory)
 STUDIES = [module.STUDY for module in MODULES if hasattr(module, "STUDY")]
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import hf_noise
 from hf_noise.data.corrupt import corrupt
+from hf_noise.data.mixing import ShardText, mixed_rows
 from hf_noise.data.packing import PackedRows
 from hf_noise.noise import GaussianDocuments, RandomDocuments, UniformTokens
 from hf_noise.noise.describe import describe_noise
@@ -240,6 +241,39 @@ def test_packed_rows_with_added_noise(make_trainer, placement, kind):
             make_trainer(rows, noise=other)
 
 
+def straddling(noise, n_clean=1200):
+    """Rows as the builders write them, cut anywhere from a stream of text and noise."""
+    pieces = [(np.arange(7) + 1, np.array([7]))] * (n_clean // 7)
+    blocks = list(mixed_rows([ShardText(0, 0, pieces)], noise, L, 9 << 40 if noise.placement == "append" else None, ""))
+    tokens, mask, ids = (np.concatenate([block[i] for block in blocks]) for i in (1, 2, 3))
+    columns = {"input_ids": tokens, "is_noisy": mask, "noise_share": mask.mean(1, dtype=np.float32), "sample_id": ids}
+    info = datasets.DatasetInfo(description=describe_noise("Text.", noise))
+    return datasets.Dataset.from_dict({name: column.tolist() for name, column in columns.items()}, info=info)
+
+
+@pytest.mark.parametrize("wrap", [PackedRows, Made, lambda rows: rows], ids=["packed", "made", "stored"])
+@pytest.mark.parametrize("placement", ["append", "interleave"])
+def test_a_run_on_rows_that_straddle(make_trainer, placement, wrap):
+    """The logged rate is the share of targets; the rows are held against it, and a mask that is shifted is found."""
+    noise = RandomDocuments(alpha=0.21, vocab_size=V, exclude=0, seed=3, placement=placement)
+    rows = straddling(noise)
+    mask, partly = np.array(rows["is_noisy"]), sum(0 < share < 1 for share in rows["noise_share"])
+    assert partly == 1 if placement == "append" else partly > 10
+    whole = {"num_train_epochs": 1, "max_steps": -1, "per_device_train_batch_size": len(rows)}
+    trainer = make_trainer(wrap(rows), noise=noise, **whole)
+    trainer.train()
+    (logged,) = (entry["noise_rate"] for entry in trainer.state.log_history if "noise_rate" in entry)
+    assert logged == pytest.approx(mask[:, 1:].mean(), abs=1e-6) and logged == pytest.approx(0.21, abs=0.01)
+    shifted = rows.remove_columns("is_noisy").add_column("is_noisy", np.roll(mask, 3, axis=1).tolist())
+    if wrap is not Made:  # of which no description says anything
+        with pytest.raises(ValueError, match="their labels are not those that it draws for their ids"):
+            make_trainer(wrap(shifted), **whole).train()
+    other = RandomDocuments(alpha=0.8, vocab_size=V, exclude=0, seed=3, placement=placement)
+    plain = datasets.Dataset.from_dict(rows.to_dict())
+    with pytest.raises(ValueError, match=r"is_noisy marks 20 of 94 rows.*, 21.\d\d%, where .* makes 80.00% so"):
+        make_trainer(wrap(plain), noise=other, **whole).train()
+
+
 def test_the_clean_split_of_a_mixture_has_none(make_trainer):
     rows = mixture().select(range(30))
     record = {"noise": NOISE.to_dict(), "epoch": 0, "realised": {"validation": {"rate": 0.0, "n": 30}}}
@@ -277,7 +311,9 @@ def test_rows_that_documents_replaced_by_corrupt(make_trainer):
 def test_documents_of_one_stretch_have_any_rate():
     rows = marked_rows(mixture(n_clean=300).select(range(300)))
     assert rows.against(NOISE, 0, of_all=False) is None
-    spread = RandomDocuments(alpha=0.25, vocab_size=V, placement="interleave")
+    between = RandomDocuments(alpha=0.25, vocab_size=V, placement="interleave")  # documents, which may be long
+    assert rows.against(between, None, of_all=False) is None
+    spread = RandomDocuments(alpha=0.25, vocab_size=V, placement="replace")
     assert "0 of 300 rows" in rows.against(spread, None, of_all=False)
 
 

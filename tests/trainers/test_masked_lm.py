@@ -32,6 +32,7 @@ from transformers import (
 
 from hf_noise.noise import Masking, RandomDocuments, UniformTokens
 from hf_noise.objectives import Corrected
+from hf_noise.objectives.base import objectives
 from hf_noise.trainers import MaskedLMTrainer
 
 VOCABULARY, LENGTH, IGNORED = 64, 16, -100
@@ -287,6 +288,22 @@ def test_objectives_work_as_on_any_tokens(masked, random_rows, tiny_bert, noise)
     assert learned.loss_record()["source"] == "learned"
 
 
+@pytest.mark.parametrize("objective", objectives("tokens"), ids=lambda cls: cls.name)
+def test_every_objective_on_tokens_is_minimised_over_masked_tokens(masked, random_rows, noise, objective):
+    """Of accumulated batches what one large batch gives, where an objective looks at each target on its own."""
+    found, rows = [], random_rows(8, RAGGED)
+    for size in (8, 2):
+        trainer = masked(rows, noise=noise, masking=BERTS, loss=objective(), per_device_train_batch_size=size,
+                         gradient_accumulation_steps=8 // size, max_steps=3, **SGD)  # fmt: skip
+        found.append((logged(trainer, "loss"), weights(trainer)))
+        assert (trainer.sparse_head is None) == objective.needs_logits
+        assert trainer.loss_record()["objective"] == objective().to_dict()
+    assert np.isfinite(found[0][0]).all() and min(found[0][0]) > 0
+    if objective.name not in ("truncated", "error-norm"):  # which look at the batch, or at what came before
+        assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+        torch.testing.assert_close(found[0][1], found[1][1], rtol=0, atol=1e-6)
+
+
 # ---- what travels
 
 
@@ -334,6 +351,20 @@ def test_batches_of_a_stream_are_masked_too(masked, random_rows, tiny_bert):
     trainer = masked(datasets.Dataset.from_list(rows).to_iterable_dataset(), learning_rate=0.0, max_steps=2)
     means = [by_hand(tiny_bert(), rows[i : i + 4], MANY)[0].mean().item() for i in (0, 4)]
     assert logged(trainer, "loss") == pytest.approx(means, rel=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("sparse", [None, False])
+def test_a_gpu_trains_on_the_same_masks(masked, random_rows, noise, sparse):
+    rows, names, found = random_rows(24, RAGGED), ("loss", "nll_clean_targets", "noise_rate"), []
+    for use_cpu in (True, False):
+        trainer = masked(rows, eval_rows=rows, use_cpu=use_cpu, noise=noise, sparse_head=sparse, max_steps=4,
+                         gradient_accumulation_steps=2, **SGD)  # fmt: skip
+        found.append((logged(trainer, *names), trainer.evaluate(), trainer.realised_noise()))
+    for ours, theirs in zip(found[0][0], found[1][0], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    assert found[0][1]["eval_nll"] == pytest.approx(found[1][1]["eval_nll"], rel=1e-4)
+    assert found[0][1]["eval_tokens"] == found[1][1]["eval_tokens"] and found[0][2] == found[1][2]
 
 
 # ---- what is refused

@@ -18,9 +18,8 @@ class DocsNoisyConfig(PackedTextConfig):
 class DocsNoisy(PackedTextBuilder):
     """English prose of the running Python's standard library, in rows of 128 tokens."""
 
-    DESCRIPTION = """
+    TEXT = """
 English prose of the running Python's standard library (docstrings and the reference behind help()), tokenised with a
-byte-level BPE trained on its train split. Targets (`labels`) of the train split are replaced by uniform draws from the
-vocabulary at rate e = r / (1 + r); contexts (`input_ids`) stay clean (paper A, algorithm 2)."""
+byte-level BPE trained on its train split."""
     BUILDER_CONFIG_CLASS = DocsNoisyConfig
     BUILDER_CONFIGS = ratio_grid(DocsNoisyConfig)

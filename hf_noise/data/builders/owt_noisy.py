@@ -40,9 +40,7 @@ class OwtNoisyConfig(PackedTextConfig):
 class OwtNoisy(PackedTextBuilder):
     """OpenWebText, or the text that `source=` names, in rows of 1024 tokens."""
 
-    DESCRIPTION = """
-Text (OpenWebText unless another source is named), tokenised and packed. Targets (`labels`) of the train split are
-replaced by uniform draws from the vocabulary at rate e = r / (1 + r); contexts (`input_ids`) stay clean (paper A,
-algorithm 2)."""
+    TEXT = """
+Text (OpenWebText unless another source is named), tokenised and packed."""
     BUILDER_CONFIG_CLASS = OwtNoisyConfig
     BUILDER_CONFIGS = ratio_grid(OwtNoisyConfig)

@@ -82,14 +82,16 @@ def cure_table(study: Compared) -> str:
     if all(one.loss == "nll" for one in study.noisy()):
         return ""
     heads = ["noise", "alpha", "loss", METRICS["validation_nll"].heading, "won over plain, %",
-             METRICS["row_auroc"].heading, "alpha learned", "seeds"]  # fmt: skip
+             METRICS["row_auroc"].heading, "alpha in the loss; from rows", "seeds"]  # fmt: skip
     return markdown_table(heads, rows)
 
 
 def _learned(study: Compared, one: Setting) -> str:
-    """Alpha as learned by the first seed with its interval."""
+    """Alpha of the first seed: in the loss at the end, then estimated from rows with its interval."""
     found = next(iter(study.runs[one].values())).metrics.get("learned_alpha")
-    return "-" if found is None else f"{found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
+    if found is None:
+        return "-"
+    return f"{found['in_loss']:.3f}; {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
 
 
 def _nll(study: Compared, one: Setting) -> str:

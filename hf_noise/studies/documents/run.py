@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import IterableDataset
+from sklearn.metrics import roc_auc_score
 from transformers import TrainingArguments
 
 import hf_noise
+from hf_noise.analysis.document_share import document_share
 from hf_noise.data.local_files import local_files
 from hf_noise.data.packing import PackedRows
 from hf_noise.data.tokenization import vocabulary_size
@@ -26,6 +29,7 @@ from hf_noise.studies.losses import objective_class
 from hf_noise.studies.reading import source_of
 from hf_noise.studies.text import Text, options_of, shuffled
 from hf_noise.trainers import CausalLMTrainer
+from hf_noise.trainers.row_scores import score_rows
 from hf_noise.trainers.tokens import TokenTrainer
 
 __all__ = ["Corpora", "build", "build_trainer", "describe", "finish", "helpers", "load", "noise_of_run"]
@@ -181,7 +185,7 @@ def finish(job: Job, trainer: TokenTrainer) -> dict[str, Any]:
         noise=trainer.noise.to_dict() | {"realised": realised},
         budget=budget | ({} if run.clean_of is None else {"clean_of": run.clean_of}),
         loss=trainer.loss_record(),
-        metrics=measure(settings, run, trainer, data, last),
+        metrics=measure(settings, run, trainer, data, last) | found_rows(settings, run, trainer),
     )  # fmt: skip
 
 
@@ -200,6 +204,34 @@ def measure(
     for key, kind in (("validation_nll", "clean"), ("noise_nll", "corrupted")):
         if key in found and (curve := curve_of(log, f"nll_{kind}_targets"))["steps"]:
             found[key]["train"] = curve  # of training targets of that kind, each a mean since the point before
+    return found
+
+
+def found_rows(settings: DocumentSettings, run: DocumentRun, trainer: TokenTrainer) -> dict[str, dict]:
+    """How well the rows of noise are found among training rows spread over all of them, by their likelihoods.
+
+    With the mixture's likelihood, by the posterior that a row is text; with the plain loss by the mean NLL of a row, as
+    one would do who knows nothing of the noise. A learned alpha is estimated once more, from these rows under the final
+    model, with an interval; `in_loss` is where the loss had it at the end.
+    """
+    if run.alpha == 0 or settings.streaming or not isinstance(trainer, CausalLMTrainer):
+        return {}
+    rows, n = trainer.train_dataset, settings.score_rows
+    some = torch.utils.data.Subset(rows, np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int).tolist())
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    by = trainer.noise if run.loss == "nll" else trainer.objective
+    scores = score_rows(model, some, by, batch_size=max(1, 4096 // settings.block_size))
+    is_text = scores.noise_share < 0.5
+    if is_text.all() or not is_text.any():
+        return {}
+    ranked = -scores.mean_nll if run.loss == "nll" else scores.log_odds
+    found = {"row_auroc": {"value": float(roc_auc_score(is_text, np.clip(ranked, -1e30, 1e30))), "n": len(is_text)}}
+    if run.loss == "learned":
+        share = document_share(scores.log_odds)
+        found["learned_alpha"] = {
+            "value": share.value, "low": share.low, "high": share.high, "n": share.n,
+            "in_loss": trainer.objective.alpha,
+        }  # fmt: skip
     return found
 
 

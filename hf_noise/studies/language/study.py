@@ -30,7 +30,7 @@ PLANS = ["steps", "batch", "table6", "budget"]
 SCALES: dict[str, dict] = {
     "demo": dict(
         output="runs/gpt2-demo", source="embedded/docs-text", tokenizer="embedded:1024", block_size=64, model="nano",
-        plan=["steps"], ratio=[0.0, 0.1, 0.3, 0.5, 1.0], corrected=[0.5, 1.0],
+        plan=["batch"], ratio=[0.0, 0.1, 0.3, 0.5, 1.0], corrected=[0.5, 1.0],
         steps=300, batch_size=32, micro_batch=64, learning_rate=2e-3, warmup=0.05, save_steps=200, logging_steps=25,
     ),  # fmt: skip
     # About 25 minutes of one H200: eight runs of 124 M weights, 0.65 G tokens together.

@@ -131,6 +131,13 @@ def earlier_configs(
     if earlier is None:
         return []
     first = next(iter(builders.values()))
+    columns = first.info.features  # of labels they are known once the source is read
+    unit = first.noise.unit
+    if earlier.unit != unit or (unit != "labels" and sorted(columns) != sorted(earlier.columns)):
+        there = f"{earlier.unit} with the columns {', '.join(earlier.columns)}"
+        raise FileExistsError(
+            f"--output {settings.folder} holds {there}, and noise on {unit} has others; choose another folder"
+        )
     asked = replace(earlier, source=first.config.source, data=data_of(settings, first))
     asked = type(earlier).from_json(asked.to_json())  # a record on disk names files less fully
     changed = ["source"] * (earlier.source != asked.source)

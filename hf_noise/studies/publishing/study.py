@@ -15,14 +15,28 @@ from typing import Any
 from hf_noise.data.hook import builder_names
 from hf_noise.noise import rates
 from hf_noise.noise.labels import LABEL_PROTOCOLS
+from hf_noise.noise.mixture import PLACEMENTS
+from hf_noise.noise.protocols import protocol_names
 from hf_noise.studies.image_settings import CHOSEN_CLASSES, OWN_DATA
-from hf_noise.studies.ranges import Count, Name, NotNegative, Output, Repo, SeedOfNoise, ShareInside, TwoOrMore
+from hf_noise.studies.ranges import (
+    Count,
+    Name,
+    NotNegative,
+    Output,
+    Repo,
+    SeedOfNoise,
+    ShareBelowOne,
+    ShareInside,
+    TwoOrMore,
+)  # fmt: skip
 from hf_noise.studies.reading import source_of
 from hf_noise.studies.settings import CommandSettings, SettingError, parse, setting
 
-# That has no noise.
-BUILDERS = [name for name in builder_names() if name != "hf_noise/packed"]
-TEXT_BUILDERS = ("hf_noise/docs-noisy", "hf_noise/owt-noisy")
+BUILDERS = builder_names()
+# Whose rows have no noise but documents of it.
+PACKED = "hf_noise/packed"
+TEXT_BUILDERS = ("hf_noise/docs-noisy", "hf_noise/owt-noisy", PACKED)
+DOCUMENTS, TOKENS = protocol_names("documents"), protocol_names("tokens")
 SOURCES = ("source", "test_source", "human_source")
 OF_TEXT = ("tokenizer", "block_size", "text_column", "documents")
 OF_LABELS = (
@@ -30,6 +44,7 @@ OF_LABELS = (
     "resize",
 )  # fmt: skip
 DEFAULT_RATIOS = [0.0, 0.1, 0.3, 0.5, 1.0]
+DEFAULT_ALPHAS = [0.0, 0.01, 0.05, 0.2]  # paper B's
 
 
 @dataclass
@@ -41,8 +56,16 @@ class Settings(CommandSettings):
         [], "r, noisy per clean unit (default: 0 0.1 0.3 0.5 1)", group="noise and loss"
     )
     protocol: list[str] = setting(
-        [], "of labels: symmetric, cyclic, ..., human:<name> (no ratio)", group="noise and loss"
+        [], "of labels: symmetric, cyclic, ..., human:<name> (no ratio); of text: random-documents, ... (--alpha)",
+        group="noise and loss",
+    )  # fmt: skip
+    alpha: list[ShareBelowOne] = setting(
+        [], "of documents of noise: their share of the mixture (default: 0 0.01 0.05 0.2)", group="noise and loss"
     )
+    placement: str | None = setting(
+        None, "of documents of noise: where they stand (default: append)", group="noise and loss",
+        choices=list(PLACEMENTS),
+    )  # fmt: skip
     output: Output = setting(None, "folder to write, new or of this recipe (default: runs/<name>)", group="study")
     source: Name | None = setting(None, "local file, glob, folder or Hub id (default: the builder's)", group="data")
     column: Name | None = setting(None, "of labels: their column in the source (default: label)", group="data")
@@ -83,8 +106,7 @@ class Settings(CommandSettings):
     def complete(self) -> None:
         self.output = self.output or str(Path("runs", self.name.split("/")[1]))
         is_text = self.name in TEXT_BUILDERS
-        if self.protocol and is_text:
-            raise SettingError(f"--protocol is for labels, and {self.name} has noisy tokens; leave it out")
+        self._check_noise(is_text)
         if foreign := [one for one in (OF_LABELS if is_text else OF_TEXT) if getattr(self, one)]:
             raise SettingError(f"--{foreign[0]} {getattr(self, foreign[0])}: {self.name} is of "
                                f"{'text' if is_text else 'labels'} and has no such setting")  # fmt: skip
@@ -96,13 +118,41 @@ class Settings(CommandSettings):
             raise SettingError(
                 f"--classes {self.classes}: only {CHOSEN_CLASSES} has classes to choose from, {self.name} has its own"
             )
+        if self.is_of_documents:
+            self.alpha = [rates.check_alpha(alpha) for alpha in dict.fromkeys(self.alpha or DEFAULT_ALPHAS)]
+            return
+        ratios = dict.fromkeys(self.ratios or DEFAULT_RATIOS)
+        self.ratios = [rates.check_ratio(ratio) for ratio in ratios] if drawn_protocols(self) else []
+
+    @property
+    def is_of_documents(self) -> bool:
+        """Whether the noise is documents of it."""
+        return bool(self.protocol) and self.protocol[0] in DOCUMENTS
+
+    def _check_noise(self, is_text: bool) -> None:
+        """Spell the protocols in one way; SettingError unless they are of one kind, and with the rates of that."""
         drawn = drawn_protocols(self)
+        if is_text:
+            self.protocol = [one.replace("_", "-") for one in self.protocol]
+            known, others = [*TOKENS, *DOCUMENTS], sorted(set(self.protocol) - {*TOKENS, *DOCUMENTS})
+        else:
+            known, others = [*LABEL_PROTOCOLS, "human:<name>"], sorted(set(drawn) - {None, *LABEL_PROTOCOLS})
+        if others:
+            what = "text" if is_text else "labels"
+            raise SettingError(f"unknown --protocol {others[0]}; {self.name} is of {what}: {', '.join(known)}")
+        if len({one in DOCUMENTS for one in self.protocol}) > 1:
+            raise SettingError(f"--protocol {' '.join(self.protocol)}: noise on targets and documents of noise have "
+                               "different columns; write them to two folders")  # fmt: skip
+        if self.name == PACKED and not self.is_of_documents:
+            raise SettingError(f"{PACKED} has clean rows, or documents of noise among them; give --protocol "
+                               "random-documents, or another --name")  # fmt: skip
         if self.ratios and not drawn:
             raise SettingError("--ratios: the labels of people have the rate that they have; leave it out")
-        if unknown := sorted(set(drawn) - {None, *LABEL_PROTOCOLS}):
-            raise SettingError(f"unknown --protocol {unknown[0]}; known: {', '.join(LABEL_PROTOCOLS)}, human:<name>")
-        ratios = dict.fromkeys(self.ratios or DEFAULT_RATIOS)
-        self.ratios = [rates.check_ratio(ratio) for ratio in ratios] if drawn else []
+        if self.ratios and self.is_of_documents:
+            raise SettingError(f"--ratios: the share of {self.protocol[0]} is --alpha, in [0, 1)")
+        for name in ("alpha", "placement"):
+            if getattr(self, name) and not self.is_of_documents:
+                raise SettingError(f"--{name} is for documents of noise: --protocol {' or '.join(DOCUMENTS)}")
 
 
 def options_of(settings: Settings) -> dict[str, Any]:
@@ -124,6 +174,14 @@ def drawn_protocols(settings: Settings) -> list[str | None]:
 def noises_of(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and noise of each configuration; of several drawn protocols, all but the first stand in the names."""
     drawn = drawn_protocols(settings)
+    if settings.is_of_documents:
+        placed = {"protocol_kwargs": {"placement": settings.placement}} if settings.placement else {}
+        for protocol in drawn:
+            for alpha in settings.alpha:
+                if protocol == drawn[0] or alpha:  # rows without noise are the same for all
+                    name = f"alpha{alpha}" if protocol == drawn[0] else f"{protocol}-alpha{alpha}"
+                    yield name, {"protocol": protocol, "alpha": alpha, "seed": settings.seed, **placed}
+        return
     for protocol in drawn:
         chosen = {"protocol": protocol} if protocol else {}
         for ratio in settings.ratios:
@@ -141,7 +199,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     noises = dict(noises_of(settings))
     print(f"{settings.name} -> {settings.folder}, seed {settings.seed}")
     for name, noise in noises.items():
-        print(f"  {name:<14} " + (f"e = {rates.error_rate(noise['r']):.4f}" if "r" in noise else "e as it is"))
+        rate = noise["alpha"] if "alpha" in noise else rates.error_rate(noise["r"]) if "r" in noise else None
+        print(f"  {name:<14} " + ("e as it is" if rate is None else f"e = {rate:.4f}"))
     from hf_noise.studies.publishing.run import check_folder, publish
 
     earlier = check_folder(settings.folder, settings.name)

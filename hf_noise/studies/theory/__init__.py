@@ -1,0 +1,1 @@
+"""What theory says of noise, drawn and held against a pair of runs."""
