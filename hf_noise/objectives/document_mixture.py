@@ -101,8 +101,9 @@ class DocumentMixtureNLL(Bound):
     """`DocumentMixture` in a run; it is on unless a trainer says that the start is still to come."""
 
     module_name = "hf_noise_documents"
-    # A learned share has to travel far compared with a weight, and Adam moves both by the learning rate at most.
-    learning_rate = 10.0
+    # A learned share has to travel far compared with a weight, and Adam moves both by the learning rate at most; it
+    # sees rows, of which a batch has few.
+    learning_rate = 30.0
 
     def __init__(self, objective: DocumentMixture, run: RunContext):
         from hf_noise.losses.document_mixture import LearnedDocuments, document_mixture_nll, noise_nll, noise_table
