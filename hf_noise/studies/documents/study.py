@@ -19,7 +19,7 @@ from hf_noise.studies.study import Study
 SCALES: dict[str, dict] = {
     "demo": dict(
         output="runs/gpt2-documents-demo", source="embedded/docs-text", tokenizer="embedded:1024", block_size=64,
-        model="nano", alpha=[0.01, 0.05, 0.2], cure=["learned"], steps=600, batch_size=32, micro_batch=64,
+        model="nano", alpha=[0.01, 0.05, 0.2], cure=["learned"], steps=500, batch_size=32, micro_batch=64,
         learning_rate=2e-3, warmup=0.05, save_steps=300, logging_steps=25,
     ),  # fmt: skip
     # About 25 minutes of one H200: eight runs of 124 M weights, 0.4 G tokens together.
