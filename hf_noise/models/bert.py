@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from transformers import BertConfig, BertForMaskedLM
 
 from hf_noise.models.checks import check_int, check_name, check_number
+from hf_noise.models.sizes import Size
 
 __all__ = ["SIZES", "Size", "bert"]
-
-
-@dataclass(frozen=True)
-class Size:
-    """Blocks, width and heads of a BERT; its inner layers are four times as wide."""
-
-    layers: int
-    width: int
-    heads: int
 
 
 #: Parameter counts in the comments are with BERT's 30,522 tokens and 512 positions; embeddings and head share weights.

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from hf_noise.models.checks import check_int, check_name, check_number
+from hf_noise.models.sizes import Size
 
 __all__ = ["SIZES", "Size", "gpt2"]
-
-
-@dataclass(frozen=True)
-class Size:
-    """Blocks, width and heads of a GPT-2."""
-
-    layers: int
-    width: int
-    heads: int
 
 
 #: Parameter counts in the comments are with GPT-2's 50,257 tokens and 1,024 positions.
