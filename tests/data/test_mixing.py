@@ -90,8 +90,9 @@ def test_noise_between_documents(lengths, length, alpha, seed, at_once):
     ends = set(np.cumsum(lengths).tolist())
     before = [int((~flat[:begin]).sum()) for begin in begins]
     assert all(n in ends for n in before[:-1]) and (not before or before[-1] in ends or before[-1] == text.size)
-    # It never runs ahead of the share.
-    assert all(flat[:i].sum() <= noise.ratio * (~flat[:i]).sum() + 1 for i in range(0, flat.size - length, length))
+    # It never runs ahead of the share, but for the half token that is rounded at the end.
+    most = 0.5 / (1 - alpha) + 1e-6
+    assert all(flat[:i].sum() <= noise.ratio * (~flat[:i]).sum() + most for i in range(1, flat.size + 1))
 
 
 @given(
