@@ -139,7 +139,8 @@ FEATURE_METRICS: Mapping[str, FeatureMetric] = {
 # Of a key that is not in METRICS, such as "accuracy_sigma0.5", by its beginning. All others are of the training data,
 # which distances of generated images are measured from, too.
 _BEGINNINGS = {
-    "validation": "validation", "test": "test", "successor": "test", "marginal": "test", "judge_test": "test",
+    "validation": "validation", "noisy_validation": "validation", "noise": "validation",
+    "test": "test", "successor": "test", "marginal": "test", "judge_test": "test",
     "accuracy": "test", "nll": "test", "label_consistency": None,
 }  # fmt: skip
 

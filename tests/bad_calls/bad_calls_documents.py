@@ -22,6 +22,7 @@ KINDS = {
 
 
 def call(draw: np.random.Generator) -> dict[str, Any]:
+    places.texts()  # which puts the text in memory that is one of the sources
     protocol = pick(draw, *KINDS)
     own = {"n_boost": 3} if KINDS[protocol][1] else {}
     own |= pick(draw, {}, {"boost_mass": 0.5}) if own else {}

@@ -97,10 +97,15 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
     assert "--ratios must be >= 0 and <= 1.09951e+12, got -0.2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["hf_noise/packed", "other"])
-def test_builders_without_noisy_data_of_their_own_are_refused(name, capsys):
+def test_clean_rows_alone_are_no_noisy_data_to_publish(capsys):
     with pytest.raises(SystemExit):
-        recipe.main(["--name", name])
+        recipe.main(["--name", "hf_noise/packed"])
+    assert "clean rows, or documents of noise among them; give --protocol" in capsys.readouterr().err
+
+
+def test_builders_that_do_not_exist_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        recipe.main(["--name", "other"])
     # Newer Pythons leave the quotes out.
     message = capsys.readouterr().err.replace("'", "")
     assert "choose from hf_noise/cifar10-noisy" in message and "hf_noise/owt-noisy" in message
@@ -138,8 +143,8 @@ def test_the_labels_of_people_take_no_ratio(capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--name", "hf_noise/digits-noisy", "--protocol", "symmetrc"], "unknown --protocol symmetrc; known: symmetric"),
-     (["--protocol", "cyclic"], "hf_noise/docs-noisy has noisy tokens")],
+    [(["--name", "hf_noise/digits-noisy", "--protocol", "symmetrc"], "unknown --protocol symmetrc; hf_noise/digits-noisy is of labels: symmetric"),
+     (["--protocol", "cyclic"], "unknown --protocol cyclic; hf_noise/docs-noisy is of text: uniform-tokens")],
 )
 def test_what_cannot_be_published_is_refused_at_once(arguments, message, capsys):
     with pytest.raises(SystemExit):

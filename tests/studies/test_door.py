@@ -43,7 +43,7 @@ def tiny(output: Path, *more: str) -> list[str]:
     return [
         "--output", str(output), "--tokenizer", "embedded:300", "--block_size", "16", "--batch_size", "4",
         "--micro_batch", "64", "--steps", "2", "--save_steps", "2", "--logging_steps", "2", "--score_rows", "16",
-        "--ratio", "1", "--corrected", *more,
+        "--ratio", "1", "--corrected", "--plan", "steps", *more,
     ]  # fmt: skip
 
 

@@ -46,6 +46,7 @@ def tiny(tmp_path_factory) -> list[str]:
     return [
         "--validation_source", str(text), "--tokenizer", "embedded:300", "--block_size", "16", "--batch_size", "4",
         "--micro_batch", "64", "--steps", "4", "--save_steps", "2", "--logging_steps", "2", "--score_rows", "64",
+        "--plan", "steps",
     ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from hf_noise.analysis.document_share import document_share
 from hf_noise.data.local_files import local_files
 from hf_noise.data.packing import PackedRows
 from hf_noise.data.tokenization import vocabulary_size
+from hf_noise.metrics.words import METRICS
 from hf_noise.models.gpt2 import gpt2
 from hf_noise.noise import Noise
 from hf_noise.noise.protocols import named_noise
@@ -197,8 +198,9 @@ def measure(
     log = trainer.state.log_history
     for name in ("validation", *noises, *data.others):
         key = f"{name}_nll" if name == "validation" or name in noises else f"nll_{name}"
+        words = {"unit": METRICS[key].unit} if key in METRICS else {"name": f"NLL on {name}, nats per token"}
         curve = curve_of(log, f"eval_{name}_nll")
-        found[key] = {"value": last[f"eval_{name}_nll"], "n": last[f"eval_{name}_tokens"], **_NATS, **curve}
+        found[key] = {"value": last[f"eval_{name}_nll"], "n": last[f"eval_{name}_tokens"], **words, **curve}
         if name in noises:
             found[key]["entropy"] = noises[name].entropy
     for key, kind in (("validation_nll", "clean"), ("noise_nll", "corrupted")):
@@ -233,9 +235,6 @@ def found_rows(settings: DocumentSettings, run: DocumentRun, trainer: TokenTrain
             "in_loss": trainer.objective.alpha,
         }  # fmt: skip
     return found
-
-
-_NATS = {"unit": "nats per token"}
 
 
 def curve_of(log: Sequence[dict[str, float]], key: str) -> dict[str, list]:
