@@ -29,12 +29,12 @@ from hf_noise.studies.losses import objective_class
 from hf_noise.studies.reading import source_of
 from hf_noise.studies.text import Text, options_of, shuffled
 from hf_noise.trainers import CausalLMTrainer
-from hf_noise.trainers.row_scores import score_rows
+from hf_noise.trainers.row_scores import RowScores, score_rows
 from hf_noise.trainers.tokens import TokenTrainer
 
 __all__ = [
     "GPT2_RECIPE", "Corpora", "build", "build_trainer", "describe", "finish", "helpers", "load", "noise_of_run",
-    "noises_of",
+    "figures_of_rows", "noises_of", "some_rows",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def build(job: Job) -> TokenTrainer:
 
 
 def build_trainer(job: Job, trainer_of: Callable[..., TokenTrainer], recipe: Mapping[str, Any]) -> TokenTrainer:
-    """The trainer of a run; `trainer_of(job, args, **own)` makes the model and its trainer, `recipe` is told to args."""
+    """The trainer of a run, which `trainer_of(job, args, **own)` makes with its model; `recipe` goes into args."""
     settings, run, data = job.settings, job.run, job.data
     vocab_size, end_of_text = vocabulary_size(data.text.tokenizer), data.text.tokenizer.eos_token_id
     noise = noise_of_run(settings, run, vocab_size, end_of_text)
@@ -223,11 +223,19 @@ def found_rows(settings: DocumentSettings, run: DocumentRun, trainer: TokenTrain
     """
     if run.alpha == 0 or settings.streaming or not isinstance(trainer, CausalLMTrainer):
         return {}
-    rows, n = trainer.train_dataset, settings.score_rows
-    some = torch.utils.data.Subset(rows, np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int).tolist())
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     by = trainer.noise if run.loss == "nll" else trainer.objective
-    scores = score_rows(model, some, by, batch_size=max(1, 4096 // settings.block_size))
+    some = some_rows(trainer.train_dataset, settings.score_rows)
+    return figures_of_rows(run, trainer, score_rows(model, some, by, batch_size=max(1, 4096 // settings.block_size)))
+
+
+def some_rows(rows: PackedRows, n: int) -> torch.utils.data.Subset:
+    """At most `n` rows spread evenly over all."""
+    return torch.utils.data.Subset(rows, np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int).tolist())
+
+
+def figures_of_rows(run: DocumentRun, trainer: TokenTrainer, scores: RowScores) -> dict[str, dict]:
+    """What `found_rows` says, from the likelihoods of the rows."""
     is_text = scores.noise_share < 0.5
     if is_text.all() or not is_text.any():
         return {}
