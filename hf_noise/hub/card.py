@@ -19,6 +19,7 @@ from hf_noise.hub import render
 from hf_noise.hub.data_card import data_card
 from hf_noise.hub.usage import adapter_metadata, is_place, load_model, noise_usage
 from hf_noise.metrics.words import METRICS, name_of, split_of
+from hf_noise.noise import Masking
 from hf_noise.noise.block import as_noise, noise_block, noise_sentence
 from hf_noise.objectives.base import objective_of_record
 from hf_noise.reports.markdown import code, fenced, table, text
@@ -101,6 +102,7 @@ def model_card(
         results=_results(record),
         noise_table=render.pairs(_noise_rows(record)),
         loss_sentence=_loss_sentence(record),
+        masking_sentence=_masking_sentence(record),
         units=_UNITS.get(record.task, "tokens"),
         budget=render.pairs(record.budget),
         data=render.pairs(record.data),
@@ -185,6 +187,16 @@ def _loss_sentence(record: RunRecord) -> str:
         return f"{code(loss.get('name'))}."
     facts = {key: value if isinstance(value, int | float | None) else text(value) for key, value in loss.items()}
     return objective.told(facts, task, record.noise.get("error_rate"))
+
+
+def _masking_sentence(record: RunRecord) -> str:
+    """Which tokens a masked language model predicts; empty for all other models."""
+    stated = record.loss.get("masking")
+    if stated is None:
+        return ""
+    masking = Masking.from_dict(stated)
+    beyond = ", which is none of the tokenizer's" if masking.mask_token == masking.vocab_size else ""
+    return f"{text(masking.sentence)} The mask token has the id {masking.mask_token}{beyond}."
 
 
 def _provenance(record: RunRecord) -> dict[str, Any]:

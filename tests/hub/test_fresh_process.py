@@ -143,7 +143,8 @@ def test_the_labels_of_people_take_no_ratio(capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--name", "hf_noise/digits-noisy", "--protocol", "symmetrc"], "unknown --protocol symmetrc; hf_noise/digits-noisy is of labels: symmetric"),
+    [(["--name", "hf_noise/digits-noisy", "--protocol", "symmetrc"],
+      "unknown --protocol symmetrc; hf_noise/digits-noisy is of labels: symmetric"),
      (["--protocol", "cyclic"], "unknown --protocol cyclic; hf_noise/docs-noisy is of text: uniform-tokens")],
 )
 def test_what_cannot_be_published_is_refused_at_once(arguments, message, capsys):

@@ -88,6 +88,12 @@ class Compared:
     """The records of a study by setting and seed."""
 
     runs: dict[Setting, dict[int, RunRecord]]
+    task: str = "causal_lm"
+
+    @property
+    def loss(self) -> str:
+        """What is measured, in the words of a table and of an axis."""
+        return "loss of masked tokens" if self.task == "masked_lm" else "NLL"
 
     @property
     def clean(self) -> dict[int, RunRecord]:
@@ -136,7 +142,7 @@ def compared(records: Sequence[RunRecord]) -> Compared:
     runs: dict[Setting, dict[int, RunRecord]] = defaultdict(dict)
     for record in records:
         runs[setting_of(record)][record.seed] = record
-    return Compared(dict(runs))
+    return Compared(dict(runs), records[0].task if records else "causal_lm")
 
 
 def value_of(record: RunRecord, metric: str = "validation_nll") -> float | None:

@@ -57,7 +57,7 @@ def _curves(axis: Any, study: Compared) -> None:
     axis.plot(steps, values, color=_INK, lw=1.8, label="no noise")
     for setting in study.noisy("nll"):
         axis.plot(*_mean_curve(study.runs[setting].values()), **_look(study, setting), label=_label(setting))
-    axis.set(xlabel="step", ylabel="NLL on clean text (nats)")
+    axis.set(xlabel="step", ylabel=f"{study.loss} on clean text (nats)")
     axis.legend(frameon=False, fontsize=8)
     _title(axis, "Clean loss under noise documents")
 
@@ -78,7 +78,7 @@ def _differences(axis: Any, study: Compared, *, at_equal_text: bool) -> None:
             axis.plot(steps, np.mean(rises, axis=0), "o", ms=3, **_look(study, setting), label=_label(setting))
     axis.axhline(0, color=_INK, lw=0.8)
     where = "at equal text" if at_equal_text else "at equal steps"
-    axis.set(xlabel="step", ylabel="rise of the clean NLL, %")
+    axis.set(xlabel="step", ylabel=f"rise of the clean {study.loss}, %")
     axis.legend(frameon=False, fontsize=8)
     _title(axis, f"What the noise costs, {where}")
 
@@ -94,7 +94,7 @@ def _on_noise(axis: Any, study: Compared) -> None:
         axis.axhline(entropy, color=_COLOURS[name], lw=0.8, alpha=0.6)
         axis.annotate(f"entropy {entropy:.2f}", (1, entropy), (-2, 3), xycoords=("axes fraction", "data"),
                       textcoords="offset points", ha="right", fontsize=8, color=_COLOURS[name])  # fmt: skip
-    axis.set(xlabel="step", ylabel="NLL on held-out noise (nats)")
+    axis.set(xlabel="step", ylabel=f"{study.loss} on held-out noise (nats)")
     axis.legend(frameon=False, fontsize=8)
     axis.margins(y=0.15)
     _title(axis, "The noise itself")
@@ -115,7 +115,7 @@ def _other_corpora(axis: Any, study: Compared) -> None:
                      label=_label(setting) if column == 0 else None)  # fmt: skip
     axis.axhline(0, color=_INK, lw=0.8)
     axis.set_xticks(range(len(names)), [key.removeprefix("nll_") for key in names])
-    axis.set_ylabel("rise of the NLL, %")
+    axis.set_ylabel(f"rise of the {study.loss}, %")
     axis.legend(frameon=False, fontsize=8)
     _title(axis, "Other corpora (at equal steps)")
 
@@ -143,7 +143,7 @@ def _cures(axis: Any, study: Compared) -> None:
     losses = {"nll": "plain"}
     names = [f"{_name(s)} {s.alpha:g}, {losses.get(s.loss, 'mixture, alpha ' + s.loss)}" for s in settings]
     axis.set_yticks(range(len(settings)), names, fontsize=8)
-    axis.set_xlabel("rise of the clean NLL over no noise, %")
+    axis.set_xlabel(f"rise of the clean {study.loss} over no noise, %")
     _title(axis, "Plain loss and the mixture's likelihood")
 
 

@@ -20,7 +20,7 @@ __all__ = ["corpora_table", "cure_table", "settings_table", "show", "study_figur
 def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> str:
     """The settings side by side, other corpora, the cure, the paper's claims, and where the figure is."""
     output, study = Path(settings.output), compared(records)
-    parts = [settings_table(study), corpora_table(study), cure_table(study), claims_table(study, records[0].task)]
+    parts = [settings_table(study), corpora_table(study), cure_table(study), claims_table(study, study.task)]
     told = "\n\n".join(part for part in parts if part)
     (output / "study.md").write_text(told + "\n", encoding="utf-8")
     return f"{told}\n\nfigure: {study_figure(records, output / 'study.png')}\ntables: {output / 'study.md'}"
@@ -38,10 +38,14 @@ def settings_table(study: Compared) -> str:
             fixed(entropy), str(len(study.runs[one])),
         ])  # fmt: skip
     heads = [
-        "noise", "alpha", METRICS["validation_nll"].heading, "rise, %", "rise at equal text, %",
+        "noise", "alpha", _heading(study), "rise, %", "rise at equal text, %",
         "rise over a run of that text, %", METRICS["noise_nll"].heading, "its entropy", "seeds",
     ]  # fmt: skip
     return markdown_table(heads, rows)
+
+
+def _heading(study: Compared) -> str:
+    return METRICS["validation_nll"].heading if study.task == "causal_lm" else f"{study.loss}, clean"
 
 
 def _clean_row(study: Compared, one: Setting) -> list[str]:
@@ -81,7 +85,7 @@ def cure_table(study: Compared) -> str:
         ])  # fmt: skip
     if all(one.loss == "nll" for one in study.noisy()):
         return ""
-    heads = ["noise", "alpha", "loss", METRICS["validation_nll"].heading, "won over plain, %",
+    heads = ["noise", "alpha", "loss", _heading(study), "won over plain, %",
              METRICS["row_auroc"].heading, "alpha in the loss; from rows", "seeds"]  # fmt: skip
     return markdown_table(heads, rows)
 

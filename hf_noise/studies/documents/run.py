@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,21 @@ from hf_noise.studies.losses import objective_class
 from hf_noise.studies.reading import source_of
 from hf_noise.studies.text import Text, options_of, shuffled
 from hf_noise.trainers import CausalLMTrainer
-from hf_noise.trainers.row_scores import score_rows
+from hf_noise.trainers.row_scores import RowScores, score_rows
 from hf_noise.trainers.tokens import TokenTrainer
 
-__all__ = ["Corpora", "build", "build_trainer", "describe", "finish", "helpers", "load", "noise_of_run"]
+__all__ = [
+    "GPT2_RECIPE", "Corpora", "build", "build_trainer", "describe", "finish", "helpers", "load", "noise_of_run",
+    "figures_of_rows", "noises_of", "some_rows",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
+
+#: How GPT-2 is trained, where no setting says it.
+GPT2_RECIPE = dict(
+    lr_scheduler_type="cosine_with_min_lr", lr_scheduler_kwargs={"min_lr_rate": 0.1}, adam_beta1=0.9, adam_beta2=0.95,
+    max_grad_norm=1.0,
+)  # fmt: skip
 
 # Documents of noise that no training row is, of the same distribution.
 HELD_OUT = 1 << 62
@@ -134,18 +143,17 @@ def held_out_rows(noise: Noise, settings: DocumentSettings) -> list[dict[str, An
 
 
 def build(job: Job) -> TokenTrainer:
-    return build_trainer(job, gpt2_trainer)
+    return build_trainer(job, gpt2_trainer, GPT2_RECIPE)
 
 
-def build_trainer(job: Job, trainer_of: Callable[..., TokenTrainer]) -> TokenTrainer:
-    """The trainer of a run; `trainer_of(job, args, **own)` makes the model and its trainer."""
+def build_trainer(job: Job, trainer_of: Callable[..., TokenTrainer], recipe: Mapping[str, Any]) -> TokenTrainer:
+    """The trainer of a run, which `trainer_of(job, args, **own)` makes with its model; `recipe` goes into args."""
     settings, run, data = job.settings, job.run, job.data
     vocab_size, end_of_text = vocabulary_size(data.text.tokenizer), data.text.tokenizer.eos_token_id
     noise = noise_of_run(settings, run, vocab_size, end_of_text)
     rows = mixture(settings, run, data.text, noise)
     args = job.arguments(
-        len(rows) if isinstance(rows, PackedRows) else None, lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": 0.1}, adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0,
+        len(rows) if isinstance(rows, PackedRows) else None, **recipe,
         eval_strategy="no" if job.is_trial else "steps", eval_steps=math.ceil(job.plan.steps / settings.evaluations),
         accelerator_config={"dispatch_batches": False} if settings.streaming else None,
     )  # fmt: skip
@@ -218,11 +226,19 @@ def found_rows(settings: DocumentSettings, run: DocumentRun, trainer: TokenTrain
     """
     if run.alpha == 0 or settings.streaming or not isinstance(trainer, CausalLMTrainer):
         return {}
-    rows, n = trainer.train_dataset, settings.score_rows
-    some = torch.utils.data.Subset(rows, np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int).tolist())
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     by = trainer.noise if run.loss == "nll" else trainer.objective
-    scores = score_rows(model, some, by, batch_size=max(1, 4096 // settings.block_size))
+    some = some_rows(trainer.train_dataset, settings.score_rows)
+    return figures_of_rows(run, trainer, score_rows(model, some, by, batch_size=max(1, 4096 // settings.block_size)))
+
+
+def some_rows(rows: PackedRows, n: int) -> torch.utils.data.Subset:
+    """At most `n` rows spread evenly over all."""
+    return torch.utils.data.Subset(rows, np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int).tolist())
+
+
+def figures_of_rows(run: DocumentRun, trainer: TokenTrainer, scores: RowScores) -> dict[str, dict]:
+    """What `found_rows` says, from the likelihoods of the rows."""
     is_text = scores.noise_share < 0.5
     if is_text.all() or not is_text.any():
         return {}

@@ -1,0 +1,1 @@
+"""Masked language models that are pre-trained on text among which whole documents are noise."""
