@@ -166,7 +166,8 @@ def test_the_tokenizer_s_own_mask_token_is_taken(tmp_path, tiny):
     [
         (["--mask_probability", "1"], "--mask_probability must be > 0 and < 1, got 1"),
         (["--dropout", "1"], "--dropout must be >= 0 and < 1, got 1"), (["--model", "gpt2"], "invalid choice: 'gpt2'"),
-        (["--streaming", "--validation_source", "x"], "add --placement interleave"), (["--ratio", "1"], "no flag takes --ratio"),
+        (["--streaming", "--validation_source", "x"], "add --placement interleave"),
+        (["--ratio", "1"], "no flag takes --ratio"),
         (["--scale", "gpu"], "--scale gpu needs a corpus"), (["--alpha", "1"], "--alpha must be >= 0 and < 1"),
     ],
 )  # fmt: skip
