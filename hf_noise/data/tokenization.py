@@ -31,7 +31,8 @@ def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokeni
             model on the Hub, or a tokenizer object of transformers.
 
     Raises:
-        ValueError: the name is not understood, or the tokenizer has no end-of-text token.
+        ValueError: the name is not understood, or the tokenizer has no end-of-text token; of one that is given by name
+            a separator is taken for it, such as BERT's [SEP].
         FileNotFoundError: a name that can only be a path, such as "./tokenizer", is not there; the Hub is not asked.
         OSError: the folder holds no tokenizer, or the Hub cannot be reached.
         TypeError: neither a name nor a tokenizer.
@@ -62,6 +63,8 @@ def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokeni
                     f"the tokenizer {name!r} could not be loaded ({type(error).__name__}: {error}); without a network, "
                     'give tokenizer= a folder with tokenizer files, or "embedded"'
                 ) from error
+        if getattr(tokenizer, "eos_token_id", 0) is None and tokenizer.sep_token is not None:
+            tokenizer.eos_token = tokenizer.sep_token  # that of BERT's: its texts end with [SEP]
     check_tokenizer(tokenizer)
     if tokenizer.eos_token_id is None:
         raise ValueError(

@@ -72,6 +72,14 @@ OF_IMAGES = {
     "bf16": FLAG, "torch_compile": FLAG, "num_processes": COUNT, "push_to_hub": NAME, "learning_rate": POSITIVE,
     "warmup": AMOUNT,
 }  # fmt: skip
+OF_DOCUMENTS = {
+    "output": NAME, "source": NAME, "tokenizer": NAME, "block_size": TWO, "num_proc": COUNT, "model": TEXT,
+    "alpha": BELOW_ONE, "placement": one_of("append", "interleave"), "cure": one_of("known", "learned"),
+    "validation_fraction": Kind(float, 0, 1, is_open=True), "text_column": NAME, "eval_rows": COUNT,
+    "evaluations": COUNT, "noise_rows": COUNT, "score_rows": COUNT, "seed": SEED, "steps": COUNT, "batch_size": COUNT,
+    "micro_batch": COUNT, "learning_rate": POSITIVE, "warmup": AMOUNT, "weight_decay": AMOUNT, "save_steps": COUNT,
+    "logging_steps": COUNT, "bf16": FLAG, "num_processes": COUNT, "push_to_hub": NAME, "private": FLAG,
+}  # fmt: skip
 #: Flags of a recipe, how each is read, and a value for it that is right.
 FLAGS: dict[str, dict[str, Kind]] = {
     "gpt2_noise": {
@@ -83,6 +91,8 @@ FLAGS: dict[str, dict[str, Kind]] = {
         "logging_steps": COUNT, "score_rows": COUNT, "bf16": FLAG, "num_processes": COUNT, "push_to_hub": NAME,
         "private": FLAG,
     },
+    "gpt2_noise of documents": OF_DOCUMENTS,
+    "bert_noise": OF_DOCUMENTS | {"dropout": BELOW_ONE, "mask_probability": Kind(float, 0, 1, is_open=True)},
     "classifier_noise": OF_IMAGES | {
         "workers": NATURAL, "protocol": NAME, "loss": one_of("nll", "corrected"), "optimizer": one_of("sgd", "adamw"),
         "plan": one_of("steps", "batch", "budget"), "weight_decay": AMOUNT, "crop_padding": NATURAL,
@@ -126,11 +136,13 @@ GOOD = {
     "redraw": "never", "push_to_hub": "user/name", "plan": ["steps"], "protocol": ["symmetric"], "tokenizer": "gpt2",
     "name": "hf_noise/docs-noisy", "ratios": [0.1, 0.5], "ratio": [0.0, 0.5], "seed": [0, 1], "schedule": "cosine",
     "text_column": "text", "matrix_phases": "paper", "optimizer": "adamw", "license": "mit", "classes": 10,
-    "train_rows": 500, "test_rows": 200,
+    "train_rows": 500, "test_rows": 200, "placement": "interleave",
 }  # fmt: skip
 #: Of a recipe, where it takes another value than others.
 OWN_GOOD = {
     "gpt2_noise": {"source": "embedded/docs-text", "model": "nano"},
+    "gpt2_noise of documents": {"source": "embedded/docs-text", "model": "nano", "alpha": [0.05], "cure": ["known"]},
+    "bert_noise": {"source": "embedded/docs-text", "model": "nano", "alpha": [0.05], "cure": ["known"]},
     "classifier_noise": {"loss": ["corrected"], "model": "resnet10-digits"},
     "edm_noise": {"loss": ["tdsm"], "plan": "steps"},
     "time_classifier": {"protocol": "cyclic", "transition": ["known", "anchor"]},
@@ -139,7 +151,7 @@ OWN_GOOD = {
     "publish_dataset": {"seed": 3, "source": "embedded/docs-text"},
     "theory": {"alpha": [0.05, 0.2], "k": [1.0, 10.0]},
 }
-LISTS = {"corrected", "learned", "misstated"}
+LISTS = {"corrected", "learned", "misstated", "cure"}
 ALWAYS = {
     "evaluate_generation": ["--images", str(IMAGES), "--inception", "none"], "sample_edm": ["--model", "runs/no-model"],
 }  # fmt: skip
@@ -172,7 +184,8 @@ def as_texts(value: Any) -> list[str]:
 STUDIES = {
     "gpt2_noise": "language", "classifier_noise": "classifier", "time_classifier": "time_classifier",
     "edm_noise": "diffusion", "evaluate_generation": "evaluation", "sample_edm": "sampling",
-    "publish_dataset": "publishing", "theory": "theory",
+    "publish_dataset": "publishing", "theory": "theory", "gpt2_noise of documents": "documents",
+    "bert_noise": "masked_language",
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from transformers.hf_argparser import string_to_bool
 
 from hf_noise.studies.settings import at_scale
 
-RECIPES = ("gpt2_noise", "classifier_noise", "time_classifier", "edm_noise")
+RECIPES = ("gpt2_noise", "gpt2_noise of documents", "bert_noise", "classifier_noise", "time_classifier", "edm_noise")
 
 
 def settings_of(recipe: str) -> type:

@@ -115,6 +115,17 @@ def test_no_end_of_text():
         find_tokenizer(tokenizer)
 
 
+def test_a_separator_ends_a_text_where_nothing_else_does(tmp_path):
+    """As of BERT's tokenizer, by its name; who hands over an object says it there."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    tokenizer = transformers.BertTokenizerFast(vocab=str(tmp_path / "vocab.txt"))
+    tokenizer.save_pretrained(tmp_path / "bert")
+    assert find_tokenizer(tmp_path / "bert").eos_token_id == words.index("[SEP]")
+    with pytest.raises(ValueError, match="no end-of-text"):
+        find_tokenizer(tokenizer)
+
+
 def test_not_a_tokenizer():
     with pytest.raises(TypeError, match="got int"):
         find_tokenizer(5)

@@ -12,9 +12,11 @@ from hf_noise.noise.schedule import plan_named
 from hf_noise.objectives import CorrectedLabels
 from hf_noise.studies.classifier import study as classifier
 from hf_noise.studies.diffusion import study as diffusion
+from hf_noise.studies.documents import study as documents
 from hf_noise.studies.engine import identity
 from hf_noise.studies.evaluation import study as evaluation
 from hf_noise.studies.language import study as language
+from hf_noise.studies.masked_language import study as masked_language
 from hf_noise.studies.publishing import study as publishing
 from hf_noise.studies.sampling import study as sampling
 from hf_noise.studies.settings import GROUPS, SettingError, at_scale, parse, parser_of
@@ -22,7 +24,11 @@ from hf_noise.studies.study import planned
 from hf_noise.studies.theory import study as theory
 from hf_noise.studies.time_classifier import study as time_classifier
 
-MODULES = (language, classifier, time_classifier, diffusion, evaluation, sampling, publishing, theory)
+MODULES = (
+    language, documents, masked_language, classifier, time_classifier, diffusion, evaluation, sampling, publishing,
+    theory,
+)  # fmt: skip
+OF_TEXT = (language.STUDY, documents.STUDY, masked_language.STUDY)
 STUDIES = [module.STUDY for module in MODULES if hasattr(module, "STUDY")]
 
 
@@ -39,7 +45,7 @@ def test_at_each_scale_python_and_the_command_line_agree(study):
     for scale, values in study.settings.scales.items():
         known = {one.name for one in fields(study.settings)}
         assert set(values) <= known, "a scale sets what is no setting"
-        source = {"source": "embedded/docs-text"} if study is language.STUDY else {}
+        source = {"source": "embedded/docs-text"} if study in OF_TEXT else {}
         flags = [f"--{name}={value}" for name, value in source.items()]
         made = at_scale(study.settings, scale, **source)
         assert made == study.parse(["--scale", scale, *flags])
@@ -50,7 +56,8 @@ def test_at_each_scale_python_and_the_command_line_agree(study):
 def test_what_is_in_no_result_changes_no_claim(study):
     settings = study.parse([])
     run = study.runs(settings)[-1]
-    for name in ("output", "save_steps", "push_to_hub", "num_processes", "dry_run", "debug", "seed", "ratio", "scale"):
+    own = ("alpha", "protocol", "cure") if hasattr(settings, "alpha") else ("ratio",)
+    for name in ("output", "save_steps", "push_to_hub", "num_processes", "dry_run", "debug", "seed", "scale", *own):
         assert identity(replace(settings, **{name: "another"}), run) == identity(settings, run), name
     for name in ("batch_size", "learning_rate", "bf16", "model"):
         assert identity(replace(settings, **{name: "another"}), run) != identity(settings, run), name

@@ -57,6 +57,9 @@ class DocumentSettings(TextSettings, TrainingSettings):
     def complete(self) -> None:
         self.complete_text()
         corpora_of(self)
+        if self.streaming and self.placement == "append":
+            raise SettingError("--streaming reads rows in order, and --placement append has all noise after the text: "
+                               "add --placement interleave")  # fmt: skip
         if self.streaming and self.cure:
             raise SettingError("--cure: the rows that are found are read again in order; with --streaming leave it out")
         if len(set(self.alpha)) < len(self.alpha) or len(set(self.protocol)) < len(self.protocol):
