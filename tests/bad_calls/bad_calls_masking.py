@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import math
 from typing import Any
 
 import bad_twins as twin
@@ -14,10 +15,11 @@ from bad_calls import Target
 from bad_calls_tokens import SAMPLE, method, seed_of
 from bad_calls_trainers import LENGTH, TOKENS, as_integers, check_noise, token_rows, train_step
 from bad_calls_trainers import WORDS as TRAINERS_WORDS
-from bad_readers import close, confirm, flag, ints, number, same, text, whole
+from bad_readers import close, confirm, flag, ints, number, reals, same, text, whole
 from bad_values import pick
 from transformers import BertConfig, BertForMaskedLM
 
+from hf_noise.analysis.nll_floor import masked_entropy
 from hf_noise.noise import Masking, UniformTokens
 from hf_noise.noise.masking_torch import mask
 from hf_noise.trainers import MaskedLMTrainer
@@ -182,7 +184,31 @@ WORDS = {
     "mask_share": ("random_share",), "vocab_size": ("mask_token", "special_tokens"),
 }  # fmt: skip
 
+# ---- what it leaves of the entropy of noise
+
+
+def make_entropy(draw: np.random.Generator) -> dict[str, Any]:
+    masking = Masking(vocab_size=5, mask_token=pick(draw, 5, 2), special_tokens=(0,))
+    return {"masking": masking, "probabilities": pick(draw, np.asarray, np.ndarray.tolist)(draw.dirichlet(np.ones(5)))}
+
+
+def check_entropy(given: dict[str, Any], result: Any) -> None:
+    masking, p = given["masking"], reals(given["probabilities"], 1)
+    confirm(isinstance(masking, Masking) and len(p) == masking.vocab_size, "no masking of these tokens")
+    confirm(np.isfinite(p).all() and (p >= 0).all() and math.isclose(p.sum(), 1, rel_tol=1e-6), "no probabilities")
+    p = np.array([0 if token in {*masking.special_tokens, masking.mask_token} else p[token] for token in range(len(p))])
+    confirm(p.sum() > 0, "only special tokens")
+    p, joint = p / p.sum(), np.zeros((len(p), len(p) + 1))
+    joint[:, masking.mask_token] = p * masking.mask_share
+    joint[:, :-1] += np.diag(p * (1 - masking.mask_share - masking.random_share))
+    joint[:, :-1] += np.outer(p, np.full(len(p), masking.random_share / len(p)))
+    read = joint.sum(0)
+    terms = [x * math.log(x / read[r]) for (_, r), x in np.ndenumerate(joint) if x > 0]
+    close(result, -math.fsum(terms), 1e-9)
+
+
 TARGETS = [
+    Target("analysis.masked_entropy", masked_entropy, make_entropy, check_entropy),
     Target("noise.Masking", Masking, fields, check_fields, WORDS, weight=2),
     Target("noise.Masking.__call__", lambda _masking, **given: method("__call__")(_masking, **given), make_call,
            check_call, WORDS, weight=2),
