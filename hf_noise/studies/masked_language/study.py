@@ -22,7 +22,7 @@ SCALES: dict[str, dict] = {
     "demo": dict(
         output="runs/bert-documents-demo", source="embedded/docs-text", tokenizer="embedded:300", block_size=32,
         model="nano", dropout=0.0, alpha=[0.05, 0.2], cure=["learned"], steps=1000, batch_size=32, micro_batch=64,
-        learning_rate=3e-3, warmup=0.1, save_steps=500, logging_steps=50,
+        learning_rate=1e-3, warmup=0.1, save_steps=500, logging_steps=50,
     ),  # fmt: skip
     # Eight runs of 110 M weights, 0.5 G tokens together; rows of 128 tokens, as of most of BERT's own training.
     "gpu": dict(
