@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,7 +162,9 @@ def corrupt(
     if missing := sorted(chosen - set(dataset)):
         raise ValueError(f"there is no split {', '.join(missing)} to corrupt, only {', '.join(dataset)}")
     parts = [(name, part) for name, part in dataset.items() if name in chosen]
-    noisy = dict(zip((name for name, _ in parts), _corrupt(parts, function, batch_size, num_proc), strict=True))
+    others = [part for name, part in dataset.items() if name not in chosen]
+    made = _corrupt(parts, function, batch_size, num_proc, others)
+    noisy = dict(zip((name for name, _ in parts), made, strict=True))
     return type(dataset)({name: noisy.get(name, part) for name, part in dataset.items()})
 
 
@@ -187,13 +189,15 @@ def _check_arguments(noise: Any, column: Any, sample_id: Any, **numbers: Any) ->
 
 
 def _corrupt(
-    parts: list[tuple[str, Any]], function: CorruptColumn, batch_size: int, num_proc: int | None
+    parts: list[tuple[str, Any]], function: CorruptColumn, batch_size: int, num_proc: int | None,
+    others: Sequence[Any] = (),
 ) -> list[Any]:
-    """All splits that are corrupted; each says the realised rate of all."""
+    """All splits that are corrupted; each says the realised rate of all. No row that is added has an id of `others`."""
     stored = [part for _, part in parts if isinstance(part, Dataset)]
     _check_ids([part for part in stored if function.sample_id in part.column_names], function.sample_id)
     adds = adds_rows(function.noise)
-    taken = [_ids_of(part, function.sample_id) for part in stored] if adds else []
+    stay = [one for one in others if isinstance(one, Dataset) and len(one) and function.sample_id in one.column_names]
+    taken = [_ids_of(part, function.sample_id) for part in (*stored, *stay)] if adds else []
     noisy, realised = [], {}
     for name, part in parts:
         if isinstance(part, Dataset):

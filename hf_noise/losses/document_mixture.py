@@ -123,6 +123,11 @@ class LearnedDocuments(nn.Module):
         self.alpha = LearnedErrorRate(INITIAL_ALPHA) if alpha else None
         self.unigram = None if vocab_size is None else nn.Parameter(torch.zeros(vocab_size))
 
+    def share(self) -> Tensor:
+        """The learned alpha [1], of float64 where the device has it: its logarithms are asked for near 0 and 1 too."""
+        logit = self.alpha.logit
+        return torch.sigmoid(logit if logit.device.type == "mps" else logit.double())
+
     def table(self) -> Tensor:
         """-log p of each token, float32 [V], differentiable."""
         return -F.log_softmax(self.unigram.float(), dim=-1)

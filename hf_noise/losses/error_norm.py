@@ -86,13 +86,15 @@ class _Kept(torch.autograd.Function):
     def forward(ctx: Any, nll: Tensor, logits: Tensor, targets: Tensor, threshold: float) -> Tensor:
         p = torch.empty_like(logits, memory_format=torch.contiguous_format) if ctx.needs_input_grad[1] else None
         is_dropped = (_norms(nll, logits, targets, p) > threshold) | (targets == IGNORE_INDEX)
-        ctx.save_for_backward(p, targets, is_dropped)
+        ctx.save_for_backward(p, nll, targets, is_dropped)
         return nll.masked_fill(is_dropped, 0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, above: Tensor) -> tuple[None, Tensor, None, None]:
-        p, targets, is_dropped = ctx.saved_tensors
-        above = above.masked_fill(is_dropped, 0).to(p.dtype).unsqueeze(-1)
+        p, nll, targets, is_dropped = ctx.saved_tensors
+        above = above.masked_fill(is_dropped, 0)
         own = targets.masked_fill(is_dropped, 0).unsqueeze(-1)
-        return None, (p * above).scatter_add_(-1, own, -above), None, None
+        # p - 1 of the target from its NLL: half precision has no numbers between a p near 1 and 1.
+        of_target = (torch.expm1(-nll) * above).masked_fill(is_dropped, 0).to(p.dtype).unsqueeze(-1)
+        return None, (p * above.to(p.dtype).unsqueeze(-1)).scatter_(-1, own, of_target), None, None

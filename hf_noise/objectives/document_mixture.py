@@ -121,7 +121,7 @@ class DocumentMixtureNLL(Bound):
     @property
     def alpha(self) -> float:
         """The share as a number; reading a learned one makes the device wait."""
-        return float(self.module.alpha().item()) if self.source == "learned" else self._alpha
+        return float(self.module.share().item()) if self.source == "learned" else self._alpha
 
     def before_step(self, progress: float) -> None:
         self.is_on = progress >= self.objective.start
@@ -140,5 +140,5 @@ class DocumentMixtureNLL(Bound):
     def __call__(self, nll: Tensor, targets: Tensor) -> Tensor:
         if not self.is_on:
             return nll if self.module is None else nll + self.module.nothing()
-        alpha = self.module.alpha() if self.source == "learned" else self._alpha
+        alpha = self.module.share() if self.source == "learned" else self._alpha
         return self._loss(nll, self.noise_nll(targets), targets >= 0, alpha)

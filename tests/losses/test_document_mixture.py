@@ -93,3 +93,14 @@ def test_the_table_of_a_noise_and_of_a_unigram():
 def test_what_does_not_fit_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call(torch.ones(1, 2))
+
+
+@pytest.mark.parametrize("logit", [-120.0, 20.0])
+def test_a_learned_share_at_its_ends_has_a_gradient(logit):
+    learned = LearnedDocuments(alpha=True, vocab_size=None)
+    with torch.no_grad():
+        learned.alpha.logit.fill_(logit)
+    nll, of_noise = torch.full((2, 3), 1.0), torch.tensor([[2.0] * 3, [math.inf] * 3])
+    loss = document_mixture_nll(nll, of_noise, torch.ones(2, 3, dtype=torch.bool), learned.share())
+    loss.sum().backward()
+    assert loss.isfinite().all() and learned.alpha.logit.grad.isfinite().all()

@@ -151,6 +151,18 @@ def test_error_norms_of_half_precision_and_where_there_is_no_target(some_logits)
         assert torch.equal(error_norm_nll(nll_of(z), z, TARGETS, math.sqrt(2)), kept)
 
 
+def test_error_norms_in_half_precision_learn_from_targets_that_are_nearly_certain():
+    """At p = 0.998 bfloat16 has no number between p and 1, so p - 1 must not be made of p."""
+    z = torch.zeros(1, 4, 1000, dtype=torch.bfloat16)
+    z[0, :, 7] = torch.tensor([10.0, 12.0, 13.0, 14.0])
+    z.requires_grad_()
+    targets = torch.full((1, 4), 7)
+    ours = gradient(error_norm_nll(nll_of(z, targets=targets), z, targets, math.sqrt(2)), torch.ones(1, 4), z)
+    plain = gradient(nll_of(z, targets=targets), torch.ones(1, 4), z)
+    assert (plain[..., 7] < 0).all()
+    torch.testing.assert_close(ours[..., 7], plain[..., 7], rtol=2e-2, atol=0)
+
+
 # ---- truncation
 
 

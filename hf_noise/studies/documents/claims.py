@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from hf_noise.reports.paper import paper_table
+from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import markdown_table
 from hf_noise.studies.documents.compare import UNIFORM, Compared, Setting, Spread, at_step, curve, spread, value_of
 
@@ -67,25 +70,22 @@ def _named(setting: Setting) -> str:
 
 
 def _size(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
-    """The rise of the clean loss is that of the paper, or less."""
+    """The clean loss rises, and by no more than the paper's did."""
     rise, paper = study.rise(setting), PAPER_RISE.get(setting.alpha)
     if rise is None or paper is None or setting.protocol != UNIFORM or task != "causal_lm":
         return
-    claim = f"{_named(setting)}: the clean loss rises by {'only' if setting.alpha < 0.1 else 'about'} {paper:g} %"
-    yield Verdict(claim, "section 3.1", f"rise {rise.told(2, ' %')}", rise.mean <= paper)
+    claim = f"{_named(setting)}: the clean loss rises, by at most {paper:g} %"
+    yield Verdict(claim, "section 3.1", f"rise {rise.told(2, ' %')}", 0 <= rise.mean <= paper)
 
 
 def _less_at_equal_text(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
-    """At equal text the rise is smaller than at equal steps."""
-    def saved(run, clean):
-        earlier = at_step(clean, run.budget["steps"] * (1 - setting.alpha))
-        return None if earlier is None else 100 * (earlier / value_of(clean) - 1)
-
-    smaller = study.over_seeds(setting, saved)
-    if smaller is not None:
-        statistic = f"smaller by {smaller.told(2, ' points')}"
-        yield Verdict(f"{_named(setting)}: at equal text the rise is smaller", "figure 2c", statistic,
-                      _is_above(smaller, 0))  # fmt: skip
+    """At equal text the rise is smaller; it has to be where the loss without noise still falls at the end."""
+    steps, text = study.rise(setting), study.rise_at_equal_text(setting)
+    if steps is None or text is None or len(steps.values) != len(text.values):
+        return
+    smaller = spread([a - b for a, b in zip(steps.values, text.values, strict=True)])
+    claim = f"{_named(setting)}: at equal text the rise is smaller (as it must be while the clean loss falls)"
+    yield Verdict(claim, "figure 2c", f"smaller by {smaller.told(2, ' points')}", _is_above(smaller, 0))
 
 
 def _falls(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
@@ -137,18 +137,23 @@ def _slow(study: Compared, setting: Setting) -> Iterator[Verdict]:
     falls = [_falls_after(run, 0.25) for run in study.runs[setting].values()]
     if None not in falls:
         share = spread([noise / clean for noise, clean in falls])
-        yield Verdict(f"{_named(setting)}: the loss on the noise itself hardly falls after a quarter of training",
+        yield Verdict(f"{_named(setting)}: the loss on the noise trained on hardly falls after a quarter of training",
                       "figure 3a", f"fall on noise / fall on text = {share.told(3)}",
                       max(share.values) < 0.1)  # fmt: skip
 
 
-def _falls_after(run, point: float) -> tuple[float, float] | None:
-    start = point * run.budget["steps"]
-    early = [at_step(run, start, name) for name in ("noise_nll", "validation_nll")]
-    if None in early:
-        return None
-    noise, clean = (then - value_of(run, name) for then, name in zip(early, ("noise_nll", "validation_nll")))
-    return (noise, clean) if clean > 0 else None
+def _falls_after(run: RunRecord, point: float) -> tuple[float, float] | None:
+    """How far the losses on noise and on text, both as trained on, fall after this share of training."""
+    falls = []
+    for name in ("noise_nll", "validation_nll"):
+        trained = run.metrics.get(name, {}).get("train", {})
+        steps, values = trained.get("steps", []), trained.get("values", [])
+        start = point * run.budget["steps"]
+        if not steps or not steps[0] <= start < steps[-1]:
+            return None
+        falls.append(float(np.interp(start, steps, values)) - values[-1])
+    noise, text = falls
+    return (noise, text) if text > 0 else None
 
 
 def _against_uniform(study: Compared, setting: Setting) -> Iterator[Verdict]:

@@ -135,14 +135,32 @@ def compared(records: Sequence[RunRecord]) -> Compared:
     """Sort records by setting and seed.
 
     Raises:
-        ValueError, TypeError: these are no records of runs of this study.
+        ValueError, TypeError: these are no records of runs of this study, or of two, or two of one setting and seed.
     """
     numbers = ("noise.alpha", "metrics.validation_nll.value", "budget.steps")
     check_records(records, numbers=numbers, texts={"loss.name": None})
     runs: dict[Setting, dict[int, RunRecord]] = defaultdict(dict)
     for record in records:
-        runs[setting_of(record)][record.seed] = record
+        setting = setting_of(record)
+        if (other := runs[setting].setdefault(record.seed, record)) is not record:
+            raise ValueError(
+                f"the records {other.name!r} and {record.name!r} are both of {setting}, seed {record.seed}; show one "
+                "study at a time"
+            )
+        if fault := _differs(records[0], record):
+            raise ValueError(f"the records {records[0].name!r} and {record.name!r} are of two studies: {fault}")
     return Compared(dict(runs), records[0].task if records else "causal_lm")
+
+
+def _differs(one: RunRecord, other: RunRecord) -> str | None:
+    """In which of the things that all runs of a study share two records differ."""
+    alike = [("task", None), ("model", "name"), ("data", "source"), ("data", "tokenizer"), ("data", "block_size"),
+             ("budget", "base_steps"), ("budget", "base_batch_size")]  # fmt: skip
+    for field, name in alike:
+        a, b = (getattr(run, field) if name is None else getattr(run, field).get(name) for run in (one, other))
+        if a != b:
+            return f"{field}{'' if name is None else '.' + name} is {a!r:.80} and {b!r:.80}"
+    return None
 
 
 def value_of(record: RunRecord, metric: str = "validation_nll") -> float | None:

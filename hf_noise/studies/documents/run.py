@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,28 +15,25 @@ from transformers import TrainingArguments
 
 import hf_noise
 from hf_noise.analysis.document_share import document_share
-from hf_noise.data.local_files import local_files
 from hf_noise.data.packing import PackedRows
 from hf_noise.data.tokenization import vocabulary_size
 from hf_noise.metrics.words import METRICS
 from hf_noise.models.gpt2 import gpt2
 from hf_noise.noise import Noise
 from hf_noise.noise.protocols import named_noise
+from hf_noise.studies.documents.corpora import Corpora, read_corpora
 from hf_noise.studies.documents.settings import DocumentRun, DocumentSettings, corpora_of
 from hf_noise.studies.engine import Job
 from hf_noise.studies.losses import objective_class
-from hf_noise.studies.reading import source_of
 from hf_noise.studies.text import Text, options_of, shuffled
 from hf_noise.trainers import CausalLMTrainer
 from hf_noise.trainers.row_scores import RowScores, score_rows
 from hf_noise.trainers.tokens import TokenTrainer
 
 __all__ = [
-    "GPT2_RECIPE", "Corpora", "build", "build_trainer", "describe", "finish", "helpers", "load", "noise_of_run",
+    "GPT2_RECIPE", "build", "build_trainer", "describe", "finish", "helpers", "load", "noise_of_run",
     "figures_of_rows", "noises_of", "some_rows",
 ]  # fmt: skip
-
-logger = logging.getLogger(__name__)
 
 #: How GPT-2 is trained, where no setting says it.
 GPT2_RECIPE = dict(
@@ -50,45 +45,18 @@ GPT2_RECIPE = dict(
 HELD_OUT = 1 << 62
 
 
-@dataclass(frozen=True)
-class Corpora:
-    """The text of a study, and the other corpora that its models are measured on."""
-
-    text: Text
-    others: dict[str, PackedRows]
-
-    @property
-    def train_rows(self) -> int | None:
-        return self.text.train_rows
-
-
 def load(
     settings: DocumentSettings, args: TrainingArguments, runs: Sequence[DocumentRun], is_trial: bool = False
 ) -> Corpora:
-    text = Text.load(settings, args, settings.score_rows)
-    vocab_size = vocabulary_size(text.tokenizer)
-    for run in runs:  # refuses a vocabulary that is too small before anything is trained
-        noise_of_run(settings, run, vocab_size, text.tokenizer.eos_token_id)
-    return Corpora(text, {name: rows_of(settings, args, name, source) for name, source in corpora_of(settings).items()})
-
-
-def rows_of(settings: DocumentSettings, args: TrainingArguments, name: str, source: str) -> PackedRows:
-    """Another corpus, packed as the text is, or rows spread evenly over it. Raises CorpusError: it is empty."""
-    ours, theirs = ({str(Path(file).resolve()) for file in files_of(one)} for one in (settings.source, source))
-    if same := sorted(ours & theirs):
-        logger.warning("--eval %s: %s is trained on too, so this is no measure on other text", name, same[0])
-    options = options_of(settings) | {"source": source_of(source), "validation_source": None, "validation_fraction": 0}
-    with args.main_process_first(desc=f"packing {name}"):
-        splits = hf_noise.load_dataset(**options, num_proc=settings.num_proc)
-    rows = splits["train" if "train" in splits else next(iter(splits))]
-    if len(rows) > settings.eval_rows:
-        rows = rows.select(np.linspace(0, len(rows) - 1, settings.eval_rows).round().astype(int))
-    return PackedRows(rows)
-
-
-def files_of(source: str) -> list[str]:
-    found = source_of(source)
-    return local_files(found) or [] if isinstance(found, str) and not found.startswith("embedded/") else []
+    data = read_corpora(settings, args)
+    for run in runs:  # refuses before anything is trained: a small vocabulary, a share of less than one row
+        noise = noise_of_run(settings, run, vocabulary_size(data.text.tokenizer), data.text.tokenizer.eos_token_id)
+        if run.alpha and data.train_rows is not None and not noise.number_of_noise_rows(data.train_rows):
+            raise ValueError(
+                f"--alpha {run.alpha:g} beside {data.train_rows} rows of text is not one row of noise; raise it, give "
+                "more text, or a smaller --block_size"
+            )
+    return data
 
 
 def describe(settings: DocumentSettings, data: Corpora) -> list[str]:

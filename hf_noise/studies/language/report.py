@@ -90,8 +90,8 @@ def chosen(records: Sequence[RunRecord]) -> list[RunRecord]:
     """The records without those of losses whose own parameter another value is better for, by loss, ratio and plan.
 
     Better is the top-1 accuracy on noisy validation targets, the mean over seeds. Noise that is uniform takes the same
-    share of it from every model, so it ranks them as clean targets would; the NLL of noisy targets would choose what
-    predicts the noise.
+    share of it from every model, so that it ranks their accuracies as clean targets would, though not their NLL. The
+    NLL of noisy targets would choose what predicts the noise.
     """
     by: dict[tuple, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in records:

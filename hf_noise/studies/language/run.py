@@ -12,8 +12,10 @@ from hf_noise.analysis.error_rate import error_rate_from_ranks
 from hf_noise.data.tokenization import vocabulary_size
 from hf_noise.metrics.audit import audit_metrics
 from hf_noise.models.gpt2 import gpt2
-from hf_noise.noise import rates
+from hf_noise.noise import Noise, rates
 from hf_noise.noise.protocols import named_noise
+from hf_noise.objectives import Objective
+from hf_noise.objectives.base import RunContext
 from hf_noise.reports.record import read_records
 from hf_noise.studies.engine import Job
 from hf_noise.studies.language.study import TOKEN_NOISE, Run, Settings, tuned_by
@@ -31,7 +33,23 @@ AUDITED = ("nll", "corrected")  # losses whose model is one of clean or of noisy
 def load(
     settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_trial: bool = False
 ) -> Text:
-    return Text.load(settings, args, settings.score_rows)
+    data = Text.load(settings, args, settings.score_rows)
+    vocab_size = vocabulary_size(data.tokenizer)
+    for run in runs:  # what a loss cannot make of this noise is refused before anything is trained
+        if run.loss not in AUDITED:
+            loss_of(run).bound(RunContext(noise=noise_of(settings, run, vocab_size), num_classes=vocab_size))
+    return data
+
+
+def noise_of(settings: Settings, run: Run, vocab_size: int) -> Noise:
+    protocol = settings.protocol or TOKEN_NOISE[0]
+    return named_noise(protocol, ("tokens",), ratio=run.ratio, vocab_size=vocab_size, seed=run.seed)
+
+
+def loss_of(run: Run) -> Objective:
+    """A loss by name, with the value of its own parameter that is tried."""
+    own = {} if run.own is None else {tuned_by(run.loss)[0]: run.own}
+    return objective_class(run.loss, "tokens")(**own)
 
 
 def describe(settings: Settings, data: Text) -> list[str]:
@@ -56,11 +74,9 @@ def build(job: Job) -> CausalLMTrainer:
     model = gpt2(
         settings.model, vocab_size=vocab_size, block_size=settings.block_size, end_of_text=data.tokenizer.eos_token_id
     )
-    protocol = settings.protocol or TOKEN_NOISE[0]
     return CausalLMTrainer(
-        model, args,
-        noise=named_noise(protocol, ("tokens",), ratio=run.ratio, vocab_size=vocab_size, seed=run.seed),
-        loss=run.loss if run.own is None else objective_class(run.loss, "tokens")(**{tuned_by(run.loss)[0]: run.own}),
+        model, args, noise=noise_of(settings, run, vocab_size),
+        loss=run.loss if run.loss in AUDITED else loss_of(run),
         error_rate="known" if job.is_trial else stated_rate(run, job.folder.parent),
         train_dataset=data.shuffled(run.seed), eval_dataset=data.validation, processing_class=data.tokenizer,
     )  # fmt: skip

@@ -146,18 +146,22 @@ def _is_noisy(record: RunRecord) -> bool:
 
 
 def _check_alike(one: RunRecord, other: RunRecord) -> None:
-    """Raise ValueError unless two runs are of the same model, measured on the same text, as far as both say."""
+    """Raise ValueError unless two runs differ in their noise alone, as far as both say."""
+    alike = {
+        "model": ("name",), "data": ("source", "tokenizer", "block_size", "vocab_size"),
+        "budget": ("steps", "batch_size"), "settings": ("learning_rate", "warmup", "weight_decay"), "loss": ("name",),
+    }  # fmt: skip
     told = [
         (f"{field}.{name}", getattr(one, field).get(name), getattr(other, field).get(name))
-        for field, names in (("model", ("name",)), ("data", ("source", "tokenizer", "block_size", "vocab_size")))
-        for name in names
-    ]
+        for field, names in alike.items() for name in names
+    ]  # fmt: skip
+    told.append(("seed", one.seed, other.seed))
     told.append((f"metrics.{VALIDATION}.n", *(run.metrics.get(VALIDATION, {}).get("n") for run in (one, other))))
     for name, first, second in told:
         if first is not None and second is not None and first != second:
             raise ValueError(
                 f"--clean {one.name} has {name} = {first!r:.80} and --mixed {other.name} has {second!r:.80}; k "
-                "compares two runs of one model, measured on one text"
+                "compares two runs that differ in their noise alone"
             )
 
 
