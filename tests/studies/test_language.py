@@ -267,7 +267,7 @@ def test_a_loss_of_one_s_own_goes_all_the_way(tmp_path):
     tiny += ["--score_rows", "16"]
     try:
         printed = main("--output", tmp_path, *tiny, "--ratio", "0.5", "--corrected", "--loss", Halved.name)
-        (record,) = read_records(tmp_path / f"r0.5-{Halved.name}-steps-seed0" / "record.json")
+        (record,) = read_records(tmp_path / f"r0.5-{Halved.name}-batch-seed0" / "record.json")
         assert record.loss["name"] == Halved.name and Halved.name in printed
         assert record.metrics["validation_nll"]["n"] > 0 and "audit_auroc" not in record.metrics
         with pytest.raises(SystemExit):

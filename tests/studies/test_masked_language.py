@@ -80,7 +80,7 @@ def test_the_cure_finds_rows_by_their_masked_tokens(study):
     assert "row_auroc" not in records["clean-seed0"].metrics
     assert all(records[name].metrics["row_auroc"]["value"] > 0.6 for name in (PLAIN, CURED))
     learned = records[CURED].metrics["learned_alpha"]
-    assert 0 <= learned["low"] <= learned["by_likelihood"] <= learned["high"] <= 1 and learned["n"] <= 64
+    assert 0 <= learned["low"] <= learned["value"] <= learned["high"] <= 1 and learned["n"] <= 64
 
 
 def test_checkpoints_load_and_cards_say_the_masking(study):

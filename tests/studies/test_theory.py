@@ -168,7 +168,9 @@ def test_records_that_are_no_pair_are_refused(pair, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": {"name": "gpt2"}}, "model.name = 'nano' and --mixed mixed has 'gpt2'; k compares two runs of one"),
+        ({"model": {"name": "gpt2"}}, "model.name = 'nano' and --mixed mixed has 'gpt2'; k compares two runs"),
+        ({"seed": 1}, "seed = 0"), ({"budget": {"steps": 200}}, "budget.steps = 100"),
+        ({"loss": {"name": "document-mixture"}}, "loss.name = 'nll'"),
         ({"data": {"source": "other.txt"}}, "data.source = 'embedded/docs-text'"),
         ({"noise": None}, "'mixed' has no metrics.noise_nll along training"),
         ({"validation": ([0, 1], [3.0])}, "2 steps and 1 values of validation_nll"),
