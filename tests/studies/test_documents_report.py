@@ -151,7 +151,8 @@ def test_records_of_before_are_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"name": "again"}, "both of .*seed 0"), ({"seed": 1, "model": {"name": "mini"}}, "model.name is 'nano' and 'mini'"),
+    [({"name": "again"}, "both of .*seed 0"),
+     ({"seed": 1, "model": {"name": "mini"}}, "model.name is 'nano' and 'mini'"),
      ({"seed": 1, "data": {"source": "else"}}, "data.source is"), ({"seed": 1, "task": "masked_lm"}, "task is")],
 )  # fmt: skip
 def test_two_studies_are_not_shown_as_one(changes, message):

@@ -274,3 +274,9 @@ def test_a_loss_of_one_s_own_goes_all_the_way(tmp_path):
             main("--output", tmp_path, *tiny, "--ratio", "0.5", "--corrected", "--loss", Halved.name, "--audit")
     finally:
         _OBJECTIVES.pop(("tokens", Halved.name))
+
+
+def test_a_loss_that_does_not_fit_the_noise_is_refused_before_anything_is_trained(tmp_path, tiny):
+    with pytest.raises(ValueError, match='alpha="known" takes the share from a noise of documents'):
+        main("--output", tmp_path, *tiny, "--ratio", "0", "0.5", "--corrected", "--loss", "document-mixture")
+    assert not list(tmp_path.rglob("*.safetensors"))

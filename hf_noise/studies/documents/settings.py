@@ -60,9 +60,6 @@ class DocumentSettings(TextSettings, TrainingSettings):
         if self.streaming and self.placement == "append":
             raise SettingError("--streaming reads rows in order, and --placement append has all noise after the text: "
                                "add --placement interleave")  # fmt: skip
-        if self.streaming and self.placement == "append":
-            raise SettingError("--streaming: noise that is appended comes after all text, and a run that ends before "
-                               "sees less of it than alpha; give --placement interleave")  # fmt: skip
         if self.streaming and self.cure:
             raise SettingError("--cure: the rows that are found are read again in order; with --streaming leave it out")
         if len(set(self.alpha)) < len(self.alpha) or len(set(self.protocol)) < len(self.protocol):
