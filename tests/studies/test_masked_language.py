@@ -43,7 +43,8 @@ def tiny(tmp_path_factory) -> list[str]:
 def study(tmp_path_factory, tiny) -> tuple[Path, str, dict[str, RunRecord]]:
     """Folder of a finished study, what was printed, and its records."""
     folder = tmp_path_factory.mktemp("study")
-    printed = main("--output", folder, *tiny, "--alpha", "0.2", "--mask_probability", "0.3", "--eval", f"own={tiny[1]}")
+    printed = main("--output", folder, *tiny, "--alpha", "0.2", "--cure", "learned",
+                   "--mask_probability", "0.3", "--eval", f"own={tiny[1]}")  # fmt: skip
     return folder, printed, {record.name: record for record in read_records(folder)}
 
 
@@ -80,7 +81,7 @@ def test_the_cure_finds_rows_by_their_masked_tokens(study):
     assert "row_auroc" not in records["clean-seed0"].metrics
     assert all(records[name].metrics["row_auroc"]["value"] > 0.6 for name in (PLAIN, CURED))
     learned = records[CURED].metrics["learned_alpha"]
-    assert 0 <= learned["low"] <= learned["by_likelihood"] <= learned["high"] <= 1 and learned["n"] <= 64
+    assert 0 <= learned["low"] <= learned["value"] <= learned["high"] <= 1 and learned["n"] <= 64
 
 
 def test_checkpoints_load_and_cards_say_the_masking(study):
