@@ -17,9 +17,9 @@ from hf_noise.studies.reading import is_elsewhere
 from hf_noise.studies.settings import setting
 from hf_noise.studies.study import Study
 
-# No scale has a cure: it takes the NLL under the noise as if nothing were read at a masked position. A model that copies
-# what is read there soon predicts noise better than that, and the loss takes it for text (alpha learned as 0.004 of 0.05
-# in the demo, and no gain).
+# No scale has a cure: it takes the NLL under the noise as if nothing were read at a masked position. A model that
+# copies what is read there predicts noise better than that before long, and the loss takes the noise for text: in the
+# demo alpha is learned as 0.004 instead of 0.05.
 SCALES: dict[str, dict] = {
     # Short tokens and rows, and no dropout: what a masked model learns in minutes is which token stands between two.
     "demo": dict(
