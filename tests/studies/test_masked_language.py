@@ -43,7 +43,8 @@ def tiny(tmp_path_factory) -> list[str]:
 def study(tmp_path_factory, tiny) -> tuple[Path, str, dict[str, RunRecord]]:
     """Folder of a finished study, what was printed, and its records."""
     folder = tmp_path_factory.mktemp("study")
-    printed = main("--output", folder, *tiny, "--alpha", "0.2", "--mask_probability", "0.3", "--eval", f"own={tiny[1]}")
+    printed = main("--output", folder, *tiny, "--alpha", "0.2", "--cure", "learned",
+                   "--mask_probability", "0.3", "--eval", f"own={tiny[1]}")  # fmt: skip
     return folder, printed, {record.name: record for record in read_records(folder)}
 
 
