@@ -17,6 +17,7 @@ from hf_noise.noise import Masking, Noise
 from hf_noise.noise.checks import check_flag
 from hf_noise.noise.masking_torch import mask
 from hf_noise.objectives.base import Objective
+from hf_noise.objectives.document_mixture import DocumentMixture
 from hf_noise.trainers.arguments import check_given
 from hf_noise.trainers.card import state_masking
 from hf_noise.trainers.collate import known_tokens, text_config
@@ -83,6 +84,12 @@ class MaskedLMTrainer(TokenTrainer):
         self.masking = _found(masking, model, kwargs.get("processing_class"))
         _check_model(model, self.masking)
         super().__init__(model, args, noise=noise, loss=loss, error_rate=error_rate, **kwargs)
+        if isinstance(self.loss, DocumentMixture) and self.masking.mask_share < 1:
+            # A model that copies what it reads predicts noise better than -log p, and is taken for one of text.
+            raise ValueError(
+                "DocumentMixture takes the noise as if nothing were read at a masked position, and the masking has "
+                f"mask_share={self.masking.mask_share:g}; give masking= one with mask_share=1 and random_share=0"
+            )
         write_config(self.model, hf_noise_masking=self.masking.to_dict())
         self.objective_claims = {**self.objective_claims, "masking": self.masking.to_dict()}
         self.sparse_head = self._choose_sparse(sparse_head)

@@ -288,13 +288,19 @@ def test_objectives_work_as_on_any_tokens(masked, random_rows, tiny_bert, noise)
     assert learned.loss_record()["source"] == "learned"
 
 
+def test_a_mixture_that_takes_nothing_to_be_read_is_refused_where_something_is(masked, random_rows, noise):
+    with pytest.raises(ValueError, match="mask_share=0.8; give masking= one with mask_share=1"):
+        masked(random_rows(4), noise=noise, masking=BERTS, loss=DocumentMixture(0.1, "unigram"))
+
+
 @pytest.mark.parametrize("objective", objectives("tokens"), ids=lambda cls: cls.name)
 def test_every_objective_on_tokens_is_minimised_over_masked_tokens(masked, random_rows, noise, objective):
     """Of accumulated batches what one large batch gives, where an objective looks at each target on its own."""
     found, rows = [], random_rows(8, RAGGED)
     loss = DocumentMixture(0.1, "unigram") if objective is DocumentMixture else objective()  # else of document noise
+    masking = dataclasses.replace(BERTS, mask_share=1.0, random_share=0.0) if objective is DocumentMixture else BERTS
     for size in (8, 2):
-        trainer = masked(rows, noise=noise, masking=BERTS, loss=loss, per_device_train_batch_size=size,
+        trainer = masked(rows, noise=noise, masking=masking, loss=loss, per_device_train_batch_size=size,
                          gradient_accumulation_steps=8 // size, max_steps=3, **SGD)  # fmt: skip
         found.append((logged(trainer, "loss"), weights(trainer)))
         assert (trainer.sparse_head is None) == objective.needs_logits

@@ -66,12 +66,8 @@ def found_rows(settings: DocumentSettings, run: DocumentRun, trainer: MaskedLMTr
     batch = TokenBatches(collate_rows, trainer.masking.num_tokens)([some[i] for i in range(len(some))])
     tokens, sample = batch["input_ids"].numpy(), batch["sample_id"].numpy()
     _, targets = trainer.masking(tokens, sample, targets=batch["labels"].numpy(), evaluation=True)
-    if run.loss == "nll":
-        table = noise_table(trainer.noise.probabilities(), trainer.masking.num_tokens)
-        under_noise = noise_nll(table, torch.from_numpy(targets))
-    else:
-        device = trainer.args.device
-        under_noise = trainer.objective.noise_nll(torch.from_numpy(targets).to(device)).detach().cpu()
+    table = noise_table(trainer.noise.probabilities(), trainer.masking.num_tokens)
+    under_noise = noise_nll(table, torch.from_numpy(targets))
     columns = (
         sample, sums[:, 1].astype(np.int64), sums[:, 0], under_noise.sum(-1, dtype=torch.float64).numpy(),
         batch["is_noisy"].double().mean(-1).numpy(),

@@ -14,12 +14,9 @@ from hf_noise.models.names import BERT_SIZES
 from hf_noise.studies.documents.settings import DocumentSettings, plan_of, runs_of
 from hf_noise.studies.ranges import NotNegative, Positive, ShareBelowOne, ShareInside
 from hf_noise.studies.reading import is_elsewhere
-from hf_noise.studies.settings import setting
+from hf_noise.studies.settings import SettingError, setting
 from hf_noise.studies.study import Study
 
-# No scale has a cure: it takes the NLL under the noise as if nothing were read at a masked position. A model that
-# copies what is read there predicts noise better than that before long, and the loss takes the noise for text: in the
-# demo alpha is learned as 0.004 instead of 0.05.
 SCALES: dict[str, dict] = {
     # Short tokens and rows, and no dropout: what a masked model learns in minutes is which token stands between two.
     "demo": dict(
@@ -56,6 +53,12 @@ class Settings(DocumentSettings):
     mask_probability: ShareInside = setting(0.15, "share of the tokens that are masked and predicted", group="training")
     learning_rate: Positive = setting(None, "peak; linear to zero")
     weight_decay: NotNegative = setting(0.01, "on matrices only")
+
+    def complete(self) -> None:
+        super().complete()
+        if self.cure:
+            raise SettingError("--cure: the mixture's likelihood takes the noise as if nothing were read at a masked "
+                               "position, and a fifth of them is read; it is for causal models")  # fmt: skip
 
 
 STUDY = Study(
