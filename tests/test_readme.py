@@ -10,6 +10,8 @@ import pytest
 from hf_noise.reports.record import read_records
 from hf_noise.studies.classifier.report import accuracy_table
 from hf_noise.studies.diffusion.report import consistency_table
+from hf_noise.studies.documents.compare import compared
+from hf_noise.studies.documents.report import settings_table
 from hf_noise.studies.language.report import methods_table
 
 ROOT = Path(__file__).parents[1]
@@ -20,11 +22,15 @@ def between_marks(name: str) -> str:
     return re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL)[1].strip()
 
 
+def documents_table(records) -> str:
+    return settings_table(compared(records))
+
+
 @pytest.mark.parametrize(
     ("marks", "study", "table"),
     [
         ("headline", "gpt2-peers", methods_table), ("digits", "classifier-demo", accuracy_table),
-        ("edm", "edm-demo", consistency_table),
+        ("edm", "edm-demo", consistency_table), ("documents", "gpt2-documents-h200", documents_table),
     ],
 )  # fmt: skip
 def test_tables_are_rendered_from_their_records(marks, study, table):
