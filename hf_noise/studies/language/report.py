@@ -296,8 +296,9 @@ def _draw_disease(axis, records: Sequence[RunRecord], every: Sequence[Line]) -> 
         axis.plot(grid, floor, "--", color=_COLOURS["floor"], lw=1.2, label="no noise - ln(1 - e): calibration alone")
     axis.set(xlabel="noise ratio r (wrong targets per right one)", ylabel=f"NLL ({_UNIT})")
     axis.set_title(f"What wrong targets do (plan: {plan})", loc="left", fontweight="bold")
-    axis.margins(y=0.1)
-    axis.legend(frameon=False, fontsize=8.5, loc="best")
+    low, high = axis.get_ylim()
+    axis.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
+    axis.legend(frameon=False, fontsize=8.5, loc="upper left")
 
 
 def _draw_cures(axis, every: Sequence[Line], plan: str) -> None:
