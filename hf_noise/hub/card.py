@@ -131,11 +131,12 @@ def _metrics(record: RunRecord) -> list[tuple[str, dict[str, Any]]]:
 
 def _eval_results(record: RunRecord, pipeline_tag: str) -> list[EvalResult]:
     source = str(record.data.get("source", record.data.get("builder", "unknown")))
+    others = {f"nll_{name}": str(corpus) for name, corpus in (record.data.get("measured_on") or {}).items()}
     return [
         EvalResult(
             task_type=pipeline_tag,
-            dataset_type=render.hub_id(source) or "other",
-            dataset_name=source,
+            dataset_type=render.hub_id(others.get(name, source)) or "other",
+            dataset_name=others.get(name, source),
             dataset_split=split_of(name),
             metric_type=name,
             metric_name=name_of(name, metric),

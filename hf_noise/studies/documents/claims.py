@@ -1,11 +1,12 @@
 """What paper B claims of noise documents, each held against the records of a study, with its statistic.
 
-A claim about a size is held against the paper's own figure. Intervals are of 95 %, over seeds; one seed alone can show
-a direction and not how sure it is.
+A claim about a size is held against the paper's own figure. It held or did not where the whole 95 % interval over seeds
+says so, and is open where the interval says both; one seed alone is told as such.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -32,7 +33,13 @@ class Verdict:
     claim: str
     source: str
     statistic: str
-    held: bool
+    held: bool | None  # None where the seeds disagree
+    seeds: int = 2
+
+    @property
+    def word(self) -> str:
+        word = {True: "held", False: "not held", None: "open"}[self.held]
+        return f"{word} (one seed)" if self.seeds == 1 else word
 
 
 def verdicts(study: Compared, task: str) -> list[Verdict]:
@@ -61,7 +68,7 @@ def claims_table(study: Compared, task: str) -> str:
     every = verdicts(study, task)
     if not every:
         return "no claim of paper B can be judged from these runs: it takes one without noise and one with, of a seed"
-    rows = [[one.claim, one.source, one.statistic, "held" if one.held else "not held"] for one in every]
+    rows = [[one.claim, one.source, one.statistic, one.word] for one in every]
     return markdown_table(["claim", "paper B", "measured", ""], rows)
 
 
@@ -75,7 +82,7 @@ def _size(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
     if rise is None or paper is None or setting.protocol != UNIFORM or task != "causal_lm":
         return
     claim = f"{_named(setting)}: the clean loss rises, by at most {paper:g} %"
-    yield Verdict(claim, "section 3.1", f"rise {rise.told(2, ' %')}", 0 <= rise.mean <= paper)
+    yield Verdict(claim, "section 3.1", f"rise {rise.told(2, ' %')}", *_lies_in(rise, 0, paper))
 
 
 def _less_at_equal_text(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
@@ -85,7 +92,7 @@ def _less_at_equal_text(study: Compared, setting: Setting, task: str) -> Iterato
         return
     smaller = spread([a - b for a, b in zip(steps.values, text.values, strict=True)])
     claim = f"{_named(setting)}: at equal text the rise is smaller (as it must be while the clean loss falls)"
-    yield Verdict(claim, "figure 2c", f"smaller by {smaller.told(2, ' points')}", _is_above(smaller, 0))
+    yield Verdict(claim, "figure 2c", f"smaller by {smaller.told(2, ' points')}", *_lies_in(smaller, 0))
 
 
 def _falls(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
@@ -95,7 +102,7 @@ def _falls(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
     points = [len(curve(run)[0]) - 1 for run in runs]
     if min(points) > 0:
         yield Verdict(f"{_named(setting)}: the clean loss falls throughout training", "figure 2a",
-                      f"it rose in {sum(rises)} of {sum(points)} intervals", sum(rises) == 0)  # fmt: skip
+                      f"it rose in {sum(rises)} of {sum(points)} intervals", sum(rises) == 0, len(runs))  # fmt: skip
 
 
 def _positive_and_small(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
@@ -104,7 +111,7 @@ def _positive_and_small(study: Compared, setting: Setting, task: str) -> Iterato
     if rise is not None:
         share = spread([value / (100 * setting.alpha) for value in rise.values])
         yield Verdict(f"{_named(setting)}: the rise is positive and at most a fifth of alpha", "figure 2b",
-                      f"rise / alpha = {share.told(3)}", _is_above(rise, 0) and share.mean <= 0.2)  # fmt: skip
+                      f"rise / alpha = {share.told(3)}", *_lies_in(share, 0, 0.2))  # fmt: skip
 
 
 def _table(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
@@ -120,7 +127,7 @@ def _table(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
             yield Verdict(
                 f"{_named(setting)}: after {100 * point:g} % of training 1 to {highest:.4f} times the clean loss",
                 table.removeprefix("B.").replace("table", "table "), f"{ratio.told(4)} times",
-                1 <= ratio.mean <= highest,
+                *_lies_in(ratio, 1, highest),
             )  # fmt: skip
 
 
@@ -139,7 +146,7 @@ def _slow(study: Compared, setting: Setting) -> Iterator[Verdict]:
         share = spread([noise / clean for noise, clean in falls])
         yield Verdict(f"{_named(setting)}: the loss on the noise trained on hardly falls after a quarter of training",
                       "figure 3a", f"fall on noise / fall on text = {share.told(3)}",
-                      max(share.values) < 0.1)  # fmt: skip
+                      *_lies_in(share, high=0.1))  # fmt: skip
 
 
 def _falls_after(run: RunRecord, point: float) -> tuple[float, float] | None:
@@ -168,10 +175,11 @@ def _against_uniform(study: Compared, setting: Setting) -> Iterator[Verdict]:
         gaps = [value_of(other[seed], metric) - value_of(ours[seed], metric) for seed in seeds]
         if gaps:
             gap = spread(gaps)
-            yield Verdict(f"{_named(setting)}: {claim}", source, f"{gap.told(4, ' nats')} below", _is_above(gap, 0))
+            yield Verdict(f"{_named(setting)}: {claim}", source, f"{gap.told(4, ' nats')} below", *_lies_in(gap, 0))
 
 
-def _is_above(found: Spread, bound: float) -> bool:
-    """Whether the whole interval is; of one seed, the value."""
-    return (found.mean if found.interval is None else found.interval[0]) > bound
-
+def _lies_in(found: Spread, low: float = -math.inf, high: float = math.inf) -> tuple[bool | None, int]:
+    """Whether the whole interval does, None if a part of it, False if nothing; and of how many seeds it is."""
+    start, end = found.interval or (found.mean, found.mean)
+    held = True if low <= start and end <= high else False if end < low or high < start else None
+    return held, len(found.values)

@@ -39,32 +39,41 @@ class Corpora:
 def read_corpora(settings: DocumentSettings, args: TrainingArguments) -> Corpora:
     """All text that a study needs. Raises CorpusError: some of it is empty."""
     text = Text.load(settings, args, settings.score_rows)
-    return Corpora(text, {name: rows_of(settings, args, name, source) for name, source in corpora_of(settings).items()})
+    others = corpora_of(settings).items()
+    return Corpora(text, {name: rows_of(settings, args, name, source, column) for name, (source, column) in others})
 
 
-def rows_of(settings: DocumentSettings, args: TrainingArguments, name: str, source: str) -> PackedRows:
+def rows_of(
+    settings: DocumentSettings, args: TrainingArguments, name: str, source: str, column: str | None
+) -> PackedRows:
     """Another corpus, packed as the text is, or rows spread evenly over it."""
     warn_of_same(name, settings.source, source)
     with args.main_process_first(desc=f"packing {name}"):
-        splits = hf_noise.load_dataset(**corpus_options(settings, source), num_proc=settings.num_proc)
+        splits = hf_noise.load_dataset(**corpus_options(settings, source, column), num_proc=settings.num_proc)
     rows = splits["train" if "train" in splits else next(iter(splits))]
     if len(rows) > settings.eval_rows:
         rows = rows.select(np.linspace(0, len(rows) - 1, settings.eval_rows).round().astype(int))
     return PackedRows(rows)
 
 
-def corpus_options(settings: DocumentSettings, source: str) -> dict:
-    """As of the text, without what fits its files alone: its column, its way to cut files into documents."""
+def corpus_options(settings: DocumentSettings, source: str, column: str | None) -> dict:
+    """As of the text, without what fits its files alone: its column, and its way to cut files into documents."""
     options = options_of(settings) | {"source": source_of(source), "validation_source": None, "validation_fraction": 0}
     files = files_of(source)
     if "documents" in options and not (files and all(extension(file) in TEXT for file in files)):
         options.pop("documents")
-    if (column := options.get("text_column")) and not isinstance(options["source"], Mapping):
-        found = find_source(options["source"])
-        columns = source_features(next(iter(found.splits().values())), found.name)
-        if column not in columns and "text" in columns:
-            options.pop("text_column")
-    return options
+    options.pop("text_column", None)
+    column = column or own_column(options["source"], settings.text_column)
+    return options | ({} if column is None else {"text_column": column})
+
+
+def own_column(source: object, of_text: str | None) -> str | None:
+    """The column that the text is in, where a corpus has it too; None for the usual one."""
+    if of_text is None or isinstance(source, Mapping):
+        return of_text
+    found = find_source(source)
+    columns = source_features(next(iter(found.splits().values())), found.name)
+    return of_text if of_text in columns or "text" not in columns else None
 
 
 def warn_of_same(name: str, trained: str, source: str) -> None:

@@ -52,11 +52,16 @@ def _title(axis: Any, text: str) -> None:
 
 
 def _curves(axis: Any, study: Compared) -> None:
-    """Clean validation NLL along training."""
-    steps, values = _mean_curve(study.clean.values())
-    axis.plot(steps, values, color=_INK, lw=1.8, label="no noise")
+    """Clean validation NLL along training, of the seeds that all settings have."""
+    every = [study.clean, *(study.runs[setting] for setting in study.noisy("nll"))]
+    shared = set.intersection(*map(set, every))
+
+    def mean_of(runs: dict[int, Any]) -> tuple[np.ndarray, np.ndarray]:
+        return _mean_curve([run for seed, run in runs.items() if seed in shared or not shared])
+
+    axis.plot(*mean_of(study.clean), color=_INK, lw=1.8, label="no noise")
     for setting in study.noisy("nll"):
-        axis.plot(*_mean_curve(study.runs[setting].values()), **_look(study, setting), label=_label(setting))
+        axis.plot(*mean_of(study.runs[setting]), **_look(study, setting), label=_label(setting))
     axis.set(xlabel="step", ylabel=f"{study.loss} on clean text (nats)")
     axis.legend(frameon=False, fontsize=8)
     _title(axis, "Clean loss under noise documents")

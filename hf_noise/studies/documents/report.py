@@ -17,11 +17,18 @@ from hf_noise.studies.documents.pictures import PANELS
 __all__ = ["corpora_table", "cure_table", "settings_table", "show", "study_figure"]
 
 
+READING = (
+    "[low, high]: 95 % interval of a mean over seeds (Student's t). A rise is over the run without noise of the same "
+    "seed, at equal steps; at equal text over that run at (1 - alpha) of its steps. Means are over the seeds that a "
+    "setting has; all runs in the folder are shown."
+)
+
+
 def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> str:
     """The settings side by side, other corpora, the cure, the paper's claims, and where the figure is."""
     output, study = Path(settings.output), compared(records)
     parts = [settings_table(study), corpora_table(study), cure_table(study), claims_table(study, study.task)]
-    told = "\n\n".join(part for part in parts if part)
+    told = "\n\n".join(part for part in (*parts, READING) if part)
     (output / "study.md").write_text(told + "\n", encoding="utf-8")
     return f"{told}\n\nfigure: {study_figure(records, output / 'study.png')}\ntables: {output / 'study.md'}"
 
@@ -91,11 +98,13 @@ def cure_table(study: Compared) -> str:
 
 
 def _learned(study: Compared, one: Setting) -> str:
-    """Alpha of the first seed: in the loss at the end, then estimated from rows with its interval."""
-    found = next(iter(study.runs[one].values())).metrics.get("learned_alpha")
-    if found is None:
+    """Mean over seeds: in the loss at the end; then estimated from rows, with what all intervals span."""
+    found = [run.metrics.get("learned_alpha") for run in study.runs[one].values()]
+    if None in found:
         return "-"
-    return f"{found['in_loss']:.3f}; {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    in_loss, value = (spread([each[key] for each in found]).mean for key in ("in_loss", "value"))
+    low, high = min(each["low"] for each in found), max(each["high"] for each in found)
+    return f"{in_loss:.3f}; {value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _nll(study: Compared, one: Setting) -> str:

@@ -150,7 +150,7 @@ def gpt2_trainer(job: Job, args: TrainingArguments, **own: Any) -> CausalLMTrain
 
 def finish(job: Job, trainer: TokenTrainer) -> dict[str, Any]:
     """What the record says."""
-    settings, run, data = job.settings, job.run, job.data
+    settings, run, data, corpora = job.settings, job.run, job.data, corpora_of(job.settings)
     last, realised = trainer.evaluate(), trainer.realised_noise()
     if not trainer.is_world_process_zero():
         return {}
@@ -158,7 +158,7 @@ def finish(job: Job, trainer: TokenTrainer) -> dict[str, Any]:
     budget = job.plan.to_dict(settings.block_size) | {"processes": trainer.args.world_size}
     return dict(
         model={"name": settings.model, "parameters": model.num_parameters(), "config": model.config.to_diff_dict()},
-        data=data.text.recorded(settings) | {"measured_on": corpora_of(settings)},
+        data=data.text.recorded(settings) | {"measured_on": {name: told[0] for name, told in corpora.items()}},
         noise=trainer.noise.to_dict() | {"realised": realised},
         budget=budget | ({} if run.clean_of is None else {"clean_of": run.clean_of}),
         loss=trainer.loss_record(),

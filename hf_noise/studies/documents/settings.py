@@ -36,8 +36,9 @@ class DocumentSettings(TextSettings, TrainingSettings):
     placement: str = setting(
         "append", "noise after the text, as in paper B, or among it", group="noise and loss", choices=PLACEMENTS
     )
-    cure: list[str] = setting(
-        None, "runs with the mixture's likelihood, alpha known or learned; without a value none",
+    cure: list[str] | None = setting(
+        None, "runs with the mixture's likelihood, alpha known or learned; without a value none (default: learned, "
+        "none of a stream)",
         group="noise and loss", choices=CURES, in_result=False,
     )  # fmt: skip
     equal_clean: bool = setting(
@@ -48,7 +49,9 @@ class DocumentSettings(TextSettings, TrainingSettings):
     learning_rate: Positive = setting(None, "peak; cosine to a tenth")
     warmup: NotNegative = setting(None, "steps, or below 1 a share of them")
     weight_decay: NotNegative = setting(0.1, "on matrices only")
-    eval: list[str] = setting([], "other clean text, measured along training: name=source", group="measurement")
+    eval: list[str] = setting(
+        [], "other clean text, measured along training: name=source, or name:column=source", group="measurement"
+    )
     eval_rows: Count = setting(1024, "rows of each of those, at most, spread over all of it", group="measurement")
     evaluations: Count = setting(12, "how often all held-out rows are measured in a run", group="measurement")
     noise_rows: Count = setting(64, "held-out rows of noise", group="measurement")
@@ -56,6 +59,8 @@ class DocumentSettings(TextSettings, TrainingSettings):
 
     def complete(self) -> None:
         self.complete_text()
+        if self.cure is None:
+            self.cure = [] if self.streaming else ["learned"]
         corpora_of(self)
         if self.streaming and self.placement == "append":
             raise SettingError("--streaming reads rows in order, and --placement append has all noise after the text: "
@@ -114,17 +119,18 @@ def plan_of(settings: DocumentSettings, run: DocumentRun, rows: int | None) -> P
     return replace(plan, steps=max(1, round(settings.steps * (1 - run.clean_of))))
 
 
-def corpora_of(settings: DocumentSettings) -> dict[str, str]:
-    """Name and source of each of `--eval`.
+def corpora_of(settings: DocumentSettings) -> dict[str, tuple[str, str | None]]:
+    """Source of each of `--eval` by name, and the column of its text where that is said.
 
     Raises SettingError: a name that is none, or stands twice, or is taken.
     """
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, str | None]] = {}
     for one in settings.eval:
-        name, given, source = one.partition("=")
-        if not given or not source or not name.isidentifier():
+        named, given, source = one.partition("=")
+        name, has_column, column = named.partition(":")
+        if not given or not source or not name.isidentifier() or bool(has_column) != bool(column):
             raise SettingError(f"--eval takes name=source, such as wiki=wiki.parquet, got {one!r:.80}")
         if name in found or name in ("validation", "noise"):
             raise SettingError(f"--eval {name}: the name is taken; give each corpus one of its own")
-        found[name] = source
+        found[name] = source, column or None
     return found

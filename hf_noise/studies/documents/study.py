@@ -19,13 +19,13 @@ from hf_noise.studies.study import Study
 SCALES: dict[str, dict] = {
     "demo": dict(
         output="runs/gpt2-documents-demo", source="embedded/docs-text", tokenizer="embedded:1024", block_size=64,
-        model="nano", alpha=[0.01, 0.05, 0.2], cure=["learned"], steps=500, batch_size=32, micro_batch=64,
+        model="nano", alpha=[0.01, 0.05, 0.2], steps=500, batch_size=32, micro_batch=64,
         learning_rate=2e-3, warmup=0.05, save_steps=300, logging_steps=25,
     ),  # fmt: skip
     # About 25 minutes of one H200: eight runs of 124 M weights, 0.4 G tokens together.
     "gpu": dict(
         output="runs/gpt2-documents-gpu", source=None, tokenizer="openai-community/gpt2", block_size=1024,
-        model="gpt2", alpha=[0.01, 0.05, 0.2], cure=["learned"], steps=400, batch_size=128, micro_batch=32,
+        model="gpt2", alpha=[0.01, 0.05, 0.2], steps=400, batch_size=128, micro_batch=32,
         learning_rate=6e-4, warmup=0.1, save_steps=200, logging_steps=10, bf16=True, torch_compile=True,
     ),  # fmt: skip
     # Paper B, section 3.1; table 8 with --model gpt2-large --alpha 0.05. The warm-up is that of the public recipe.

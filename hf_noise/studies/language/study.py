@@ -18,6 +18,7 @@ from hf_noise.models.names import GPT2_SIZES
 from hf_noise.noise.protocols import protocol_names
 from hf_noise.noise.schedule import Plan, plan_named
 from hf_noise.studies.documents.study import STUDY as documents
+from hf_noise.studies.door import program
 from hf_noise.studies.losses import check_losses, names_of_losses, objective_class
 from hf_noise.studies.ranges import Count, NotNegative, Positive
 from hf_noise.studies.reading import is_elsewhere
@@ -198,7 +199,12 @@ STUDY = Study(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The study as a command, or with `--protocol` of documents the one of those."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first = argparse.ArgumentParser(program(), "%(prog)s [--FLAG VALUE ...]", add_help=False, allow_abbrev=False)
     first.add_argument("--protocol", nargs="*", default=[])
-    asked = first.parse_known_args(argv)[0].protocol
-    (documents if set(asked) & set(DOCUMENT_NOISE) else STUDY).main(argv)
+    first.add_argument("--alpha", nargs="*")
+    asked = first.parse_known_args(argv)[0]
+    is_of_documents = bool(set(asked.protocol) & set(DOCUMENT_NOISE))
+    if asked.alpha is not None and not is_of_documents:
+        first.error(f"--alpha {' '.join(asked.alpha)}: the share of documents of noise; add --protocol "
+                    f"{' or '.join(DOCUMENT_NOISE)}, or give --ratio for noise on targets")  # fmt: skip
+    (documents if is_of_documents else STUDY).main(argv)
