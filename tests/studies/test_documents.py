@@ -92,7 +92,8 @@ def test_tables_claims_and_figure(study):
     for start in (r"none +\| +0 \|", r"none, 0\.75 of the steps +\|", rf"{UNIFORM} +\| +0\.25 \|", "claim +"):
         assert re.search(rf"^\| {start}", printed, re.MULTILINE), start
     assert "validation NLL, clean" in printed and "other: rise, %" in printed and "mixture, alpha known" in printed
-    assert "the clean loss falls throughout training" in printed and re.search(r"\| +((not )?held|open)( \(one seed\))? \|$", printed, re.M)
+    assert "the clean loss falls throughout training" in printed
+    assert re.search(r"\| +((not )?held|open)( \(one seed\))? \|$", printed, re.M)
     assert printed.rstrip().endswith(f"tables: {folder / 'study.md'}")
     assert (folder / "study.md").read_text(encoding="utf-8").strip() in printed
     assert (folder / "study.png").stat().st_size > 10_000

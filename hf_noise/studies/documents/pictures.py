@@ -145,8 +145,7 @@ def _cures(axis: Any, study: Compared) -> None:
         axis.annotate("less text, no noise", (rise, 1), (-3, -2), xycoords=("data", "axes fraction"),
                       textcoords="offset points", ha="right", va="top", rotation=90, fontsize=7.5)  # fmt: skip
     axis.axvline(0, color=_INK, lw=0.8)
-    losses = {"nll": "plain"}
-    names = [f"{_name(s)} {s.alpha:g}, {losses.get(s.loss, 'mixture, alpha ' + s.loss)}" for s in settings]
+    names = [f"{_name(s)} {s.alpha:g}\n{'plain' if s.loss == 'nll' else f'mixture, {s.loss}'}" for s in settings]
     axis.set_yticks(range(len(settings)), names, fontsize=8)
     axis.set_xlabel(f"rise of the clean {study.loss} over no noise, %")
     _title(axis, "Plain loss and the mixture's likelihood")
