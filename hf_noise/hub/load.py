@@ -148,7 +148,8 @@ def _from_dataset(dataset: Any) -> Noise:
     if not found:
         raise ValueError(
             'the data set states no noise: load_dataset("hf_noise/...") writes it into info.description, which files '
-            "and to_iterable_dataset() do not keep"
+            "and to_iterable_dataset() do not keep; of a published data set give the folder or the repository's name, "
+            'as in load_noise("runs/mine")'
         )
     return _agreed(found, "the data set")
 

@@ -70,7 +70,7 @@ class RandomDocuments(DocumentNoise):
             if self.n_boost is None and n_boost > choices:
                 raise ValueError(
                     f"vocab_size={self.vocab_size} is too small for boost={boost!r}, which makes {n_boost} tokens more "
-                    f"frequent; give n_boost= in [1, {choices}]"
+                    f"frequent; take a tokenizer of more tokens, or n_boost= in [1, {choices}]"
                 )
             if isinstance(n_boost, bool) or not isinstance(n_boost, int | np.integer) or not 1 <= n_boost <= choices:
                 raise ValueError(

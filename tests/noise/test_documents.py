@@ -112,7 +112,7 @@ def test_a_gaussian_wider_than_the_vocabulary_is_refused(mean, std, is_taken):
 
 
 def test_a_vocabulary_too_small_for_the_boost_is_refused():
-    message = r"vocab_size=1001 is too small for boost='low', which makes 1001 tokens .* give n_boost= in \[1, 1000\]"
+    message = r"vocab_size=1001 is too small for boost='low', which makes 1001 tokens .* or n_boost= in \[1, 1000\]"
     with pytest.raises(ValueError, match=message):
         RandomDocuments(alpha=0.1, vocab_size=1001, boost="low")
     assert RandomDocuments(alpha=0.1, vocab_size=1002, boost="low").n_boost == 1001
@@ -226,7 +226,7 @@ def test_bad_alpha(cls, alpha):
         ({"exclude": -101}, ValueError, "exclude must be None or a token"),
         ({"exclude": 1.0}, TypeError, "exclude must be a token id or None"),
         ({"boost": "high"}, ValueError, 'boost must be "none", "random" or "low"'),
-        ({"boost": "random"}, ValueError, r"too small for boost='random', .* give n_boost= in \[1, 99\]"),
+        ({"boost": "random"}, ValueError, r"too small for boost='random', .* or n_boost= in \[1, 99\]"),
         ({"boost": "random", "n_boost": 100}, ValueError, r"n_boost must be an integer in \[1, 99\], got 100"),
         ({"boost": "low", "n_boost": 0}, ValueError, r"n_boost must be an integer in \[1, 99\], got 0"),
         ({"boost": "low", "n_boost": 3, "boost_mass": 0}, ValueError, r"boost_mass must lie in \(0, 1\], got 0"),
