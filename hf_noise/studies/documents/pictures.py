@@ -97,7 +97,7 @@ def _on_noise(axis: Any, study: Compared) -> None:
         entropies[_name(setting)] = runs[0].metrics["noise_nll"]["entropy"]
     for name, entropy in entropies.items():
         axis.axhline(entropy, color=_COLOURS[name], lw=0.8, alpha=0.6)
-        axis.annotate(f"entropy {entropy:.2f}", (1, entropy), (-2, 3), xycoords=("axes fraction", "data"),
+        axis.annotate(f"entropy {entropy:.2f}", (1, entropy), (-2, -10), xycoords=("axes fraction", "data"),
                       textcoords="offset points", ha="right", fontsize=8, color=_COLOURS[name])  # fmt: skip
     axis.set(xlabel="step", ylabel=f"{study.loss} on held-out noise (nats)")
     axis.legend(frameon=False, fontsize=8)
