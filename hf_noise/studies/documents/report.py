@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hf_noise.atomic import write_atomic
 from hf_noise.metrics.words import METRICS
 from hf_noise.reports.figures import save_figure, start_figure, wrapped
 from hf_noise.reports.record import RunRecord
@@ -29,7 +30,7 @@ def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> st
     output, study = Path(settings.output), compared(records)
     parts = [settings_table(study), corpora_table(study), cure_table(study), claims_table(study, study.task)]
     told = "\n\n".join(part for part in (*parts, READING) if part)
-    (output / "study.md").write_text(told + "\n", encoding="utf-8")
+    write_atomic(output / "study.md", told + "\n")
     return f"{told}\n\nfigure: {study_figure(records, output / 'study.png')}\ntables: {output / 'study.md'}"
 
 
