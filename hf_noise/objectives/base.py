@@ -12,8 +12,8 @@ from hf_noise.noise import Noise
 from hf_noise.noise.checks import check_real
 
 __all__ = [
-    "Bound", "Objective", "RunContext", "condensed", "objective_from_dict", "objective_named", "objective_of_record",
-    "objectives", "real_in",
+    "Bound", "Forward", "Objective", "RunContext", "condensed", "objective_from_dict", "objective_named",
+    "objective_of_record", "objectives", "real_in",
 ]  # fmt: skip
 
 #: Task of a record -> what its losses are of.
@@ -38,6 +38,8 @@ class RunContext:
         device: of the model.
         smoothing: of labels, in [0, 1).
         can_learn: whether the trainer can fit parameters of the objective beside the model.
+        model: that is trained, as it starts; None where there is no one network, as for arrays.
+        sample_ids: of the training rows, int64 [N] NumPy; None if they are not known before training.
     """
 
     noise: Noise | None = None
@@ -46,6 +48,29 @@ class RunContext:
     device: Any = "cpu"
     smoothing: float = 0.0
     can_learn: bool = True
+    model: Any = None
+    sample_ids: Any = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Forward:
+    """What a trainer tells an objective of the forward pass behind its logits (`Objective.needs_forward`).
+
+    Attributes:
+        model: that was called, in its wrappers.
+        inputs: what it was called with, by name.
+        head: the module that made the logits from the features; None if the trainer knows of none.
+        features: what the head was given, float [B, D], with their gradient; None without a head.
+        sample_ids: int64 [B], None if the rows have none.
+        epoch: of the noise, from 0.
+    """
+
+    model: Any = None
+    inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    head: Any = None
+    features: Any = None
+    sample_ids: Any = None
+    epoch: int = 0
 
 
 class Bound:
@@ -89,7 +114,8 @@ class Objective(Bound):
     unit "tokens": float [B, L], the NLL of each target -> what is minimised, [B, L]; with `needs_targets`, of (NLL,
         targets [B, L], -100 for none); with `needs_logits`, of (NLL, logits [B, L, V], targets). What is said of
         positions without a target does not count.
-    unit "labels": logits float [B, C], labels int64 [B] -> [B].
+    unit "labels": logits float [B, C], labels int64 [B] -> [B]; with `needs_forward`, of (logits, labels, `Forward`).
+        What is added for a batch as a whole is added to each of its rows, so that their mean holds it once.
     unit "images": see `hf_noise.objectives.images`.
 
     Attributes:
@@ -102,6 +128,7 @@ class Objective(Bound):
     unit: ClassVar[str]
     needs_logits: ClassVar[bool] = False
     needs_targets: ClassVar[bool] = False
+    needs_forward: ClassVar[bool] = False
     is_nll: ClassVar[bool] = False
     smooths: ClassVar[bool] = False
     tuned: ClassVar[tuple[str, tuple[float, float, float]] | None] = None
