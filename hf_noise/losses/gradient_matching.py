@@ -8,7 +8,6 @@ all parameters of the head: the norm of means over the batch, not squared. Neith
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from hf_noise.losses.checks import check_flag, check_floats, check_integers, check_real, check_tensor, looked_at
-from hf_noise.losses.head_gradients import PENALTIES, TINY, ClosedForm, Targets, closed_form, penalty_of
+from hf_noise.losses.head_gradients import PENALTIES, ClosedForm, Targets, closed_form, penalty_of
 
 __all__ = ["GradientMatching", "feature_scale", "local_gradient_matching"]
 
@@ -67,10 +66,10 @@ def local_gradient_matching(
 ) -> GradientMatching:
     """Loss of a head plus lam times how far its gradient moves when its features are perturbed.
 
-    `nn.Linear` and `nn.Sequential(nn.Linear, nn.ReLU, nn.Linear)`, each with or without biases, have closed forms, which
-    are differentiated once. Any other head goes through `torch.func`, twice differentiated, which is said once in the
-    log. Parameters that are not trained (`requires_grad`) do not count. Dropout of a head in training mode drops the
-    same for both gradients. BatchNorm and InstanceNorm with running statistics are for heads in `eval()` only.
+    `nn.Linear` and `nn.Sequential(nn.Linear, nn.ReLU, nn.Linear)`, each with or without biases, have closed forms,
+    which are differentiated once. Any other head goes through `torch.func`, twice differentiated, which is said once in
+    the log. Parameters that are not trained (`requires_grad`) do not count. Dropout of a head in training mode drops
+    the same for both gradients. BatchNorm and InstanceNorm with running statistics are for heads in `eval()` only.
 
     Args:
         head: from features to logits [B, C]; it is not changed.
@@ -241,7 +240,7 @@ def _noise_of(noise: Tensor | torch.Generator | None, features: Tensor) -> Tenso
         try:
             return torch.randn(features.shape, generator=noise, dtype=features.dtype, device=features.device)
         except RuntimeError as error:
-            raise ValueError(f"noise must be a generator on {features.device}, the features' device: {error}") from error
+            raise ValueError(f"noise must be a generator on {features.device}, as features are: {error}") from error
     check_floats("noise", noise)
     if noise.shape != features.shape or noise.device != features.device:
         raise ValueError(f"noise must be {list(features.shape)} on {features.device}, as the features are, got "
@@ -278,7 +277,8 @@ def _check_layers(head: nn.Module) -> None:
     for name, layer in head.named_modules():
         mixes = isinstance(layer, nn.modules.batchnorm._NormBase) and layer.training
         if mixes and (layer.track_running_stats or isinstance(layer, nn.modules.batchnorm._BatchNorm)):
-            raise ValueError(f"head has a {type(layer).__name__} in training mode ({name or 'itself'}), whose statistics "
-                             "mix the rows and change with each call; use LayerNorm, or head.eval()")  # fmt: skip
+            raise ValueError(f"head has a {type(layer).__name__} in training mode ({name or 'itself'}), whose "
+                             "statistics mix the rows and change with each call; use LayerNorm, or head.eval()"
+                             )  # fmt: skip
 
 
