@@ -107,7 +107,8 @@ class FittedHeads:
         """
         features = self._read(features)
         labels = read_labels("labels", labels, len(features), self.num_classes).to(features.device)
-        return scored(self.parameters, features, labels, None, max(1, _MOST_LOGITS // (len(self) * self._width())))
+        step = max(1, _MOST_LOGITS // (len(self) * self._width()))
+        return scored(self.parameters, features, labels, None, None, step)
 
     def _width(self) -> int:
         return max(values.shape[1] for values in self.parameters.values())
@@ -123,7 +124,7 @@ def fit_heads(
     settings: Sequence[HeadSetting],
     plan: HeadPlan | None = None,
     *,
-    validation: tuple[Any, Any] | None = None,
+    validation: tuple[Any, ...] | None = None,
     sample_weight: Any = None,
     sample_ids: Any = None,
     num_classes: int | None = None,
@@ -140,7 +141,8 @@ def fit_heads(
         labels: integers [N] in [0, C), of at least two classes.
         settings: see `HeadSetting` and `head_grid`.
         plan: what all settings share, see `HeadPlan`.
-        validation: (features [N', D], labels [N']), by which the best epoch of each setting is chosen.
+        validation: (features [N', D], labels [N']), and perhaps weights [N'] >= 0, by which the best epoch of each
+            setting is chosen.
         sample_weight: [N], >= 0; only their ratios count.
         sample_ids: integers [N], by which rows are told when noise is drawn; by default 0 .. N - 1.
         num_classes: C; by default one more than the largest label, in `validation` too.
@@ -193,17 +195,18 @@ def stacked(settings: Sequence[HeadSetting], plan: HeadPlan, weights: int) -> li
     return stacks
 
 
-def scored(parameters: dict[str, Tensor], features: Tensor, labels: Tensor, columns: Tensor | None,
-           step: int) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def scored(parameters: dict[str, Tensor], features: Tensor, labels: Tensor, weights: Tensor | None,
+           columns: Tensor | None, step: int) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Accuracy and mean NLL, through T if columns are given, of heads stacked along any axes: float64 of these."""
     right = nll = 0
+    weights = torch.ones_like(labels, dtype=torch.float64) if weights is None else weights.double()
     with torch.no_grad():
-        for part, of in zip(features.split(step), labels.split(step)):
+        for part, of, weight in zip(features.split(step), labels.split(step), weights.split(step)):
             log_p = torch.log_softmax(logits_of(parameters, part), -1)
-            right = right + (log_p.argmax(-1) == of).double().sum(-1)
+            right = right + (log_p.argmax(-1) == of).double() @ weight
             said = log_p.gather(-1, of[:, None].expand(*log_p.shape[:-1], 1))[..., 0] if columns is None else (
                 torch.logsumexp(log_p + columns[of], -1))  # fmt: skip
-            nll = nll - said.double().sum(-1)
+            nll = nll - said.double() @ weight
     return (right / len(labels)).cpu().numpy(), (nll / len(labels)).cpu().numpy()
 
 

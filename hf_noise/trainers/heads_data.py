@@ -24,7 +24,7 @@ class HeadData:
         weights: [N] of mean 1, None where all are alike.
         sample_ids: int64 [N].
         num_classes: C.
-        validation: features [N', D] and labels [N'], None for none.
+        validation: features [N', D], labels [N'] and weights [N'] of mean 1 or None; None for no rows.
     """
 
     features: Tensor
@@ -32,7 +32,7 @@ class HeadData:
     weights: Tensor | None
     sample_ids: Tensor
     num_classes: int
-    validation: tuple[Tensor, Tensor] | None
+    validation: tuple[Tensor, Tensor, Tensor | None] | None
 
     @classmethod
     def read(cls, features: Any, labels: Any, weights: Any, sample_ids: Any, num_classes: int | None,
@@ -43,11 +43,13 @@ class HeadData:
         labels = read_labels("labels", labels, rows)
         apart = None
         if validation is not None:
-            if not isinstance(validation, list | tuple) or len(validation) != 2:
-                raise TypeError(f"validation must be (features, labels), got {type(validation).__name__}")
+            if not isinstance(validation, list | tuple) or len(validation) not in (2, 3):
+                raise TypeError("validation must be (features, labels), or (features, labels, weights), got a "
+                                f"{type(validation).__name__}")  # fmt: skip
             held = read_features("features of validation", validation[0], device, features.dtype, features.shape[1])
-            apart = held, read_labels("labels of validation", validation[1], len(held))
-        largest = max(int(of.max()) for of in (labels, *(apart or ())[1:]))
+            of_held = None if len(validation) == 2 else _read_weights(validation[2], len(held)).to(device, held.dtype)
+            apart = held, read_labels("labels of validation", validation[1], len(held)), of_held
+        largest = max(int(of.max()) for of in (labels, *(apart or ())[1:2]))
         classes = largest + 1 if num_classes is None else check_count("num_classes", num_classes, 2, 1 << 24)
         if largest >= classes:
             raise ValueError(f"labels must lie in [0, {classes}), got {largest}; num_classes= says how many there are")
@@ -64,7 +66,7 @@ class HeadData:
             if ids.shape != (rows,):
                 raise ValueError(f"sample_ids must be [{rows}], one of each row of features, got {list(ids.shape)}")
         moved = None if weights is None else weights.to(device, features.dtype)
-        apart = None if apart is None else (apart[0], apart[1].to(device))
+        apart = None if apart is None else (apart[0], apart[1].to(device), apart[2])
         return cls(features, labels.to(device), moved, ids.to(device), classes, apart)
 
 
