@@ -144,7 +144,8 @@ class LGMClassifier(ClassifierMixin, BaseEstimator):
         held = max(round(share * len(labels)), len(self.classes_))  # one of each class at least
         if np.bincount(labels).min() < 2 or len(labels) - held < len(self.classes_):
             raise ValueError(f"early_stopping holds out rows of each of the {len(self.classes_)} classes, and "
-                             f"{len(labels)} rows are too few, or a class has one; set early_stopping=False")  # fmt: skip
+                             f"{len(labels)} rows are too few, or a class has one; set early_stopping=False"
+                             )  # fmt: skip
         return train_test_split(np.arange(len(labels)), test_size=held, stratify=labels, random_state=random)
 
     def _take(self, fitted: Any, stops: bool) -> None:
