@@ -218,7 +218,7 @@ def _fit(stack: Stack, plan: HeadPlan, data: HeadData, columns: Tensor | None, b
     best, best_epoch = np.full(shape, np.inf), np.zeros(shape, np.int64)
     epochs_run, is_active = np.zeros(shape, np.int64), np.ones(shape, bool)
     kept = None
-    step = max(1, _MOST_LOGITS // (shape[0] * shape[1] * max(size[0] for size in stack.shapes.values())))
+    step = max(1, _MOST_LOGITS // (shape[0] * shape[1] * max(weight.shape[2] for weight in stack.weights)))
     for epoch in range(plan.epochs):
         loss, penalty = stack.epoch(epoch)
         curves["train_loss"][is_active, epoch] = loss[is_active]
