@@ -155,11 +155,13 @@ def fit_heads(
     Raises:
         TypeError: an argument is of another kind.
         ValueError: counts that differ, features that are not finite, labels outside [0, C), one class only, negative
-            weights or none above 0, T of another size, no settings.
+            weights or none above 0, T of another size, no settings, patience without validation rows.
     """
     plan = HeadPlan() if plan is None else plan
     if not isinstance(plan, HeadPlan):
         raise TypeError(f"plan must be a HeadPlan, got {type(plan).__name__}")
+    if plan.patience is not None and validation is None:
+        raise ValueError(f"patience={plan.patience} stops by validation rows, and there are none; give validation=")
     settings = _settings(settings)
     device = None if device is None else check_device("device", device)
     data = HeadData.read(features, labels, sample_weight, sample_ids, num_classes, validation, device)
