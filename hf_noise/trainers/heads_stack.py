@@ -72,6 +72,8 @@ class Stack:
         self.kind = plan.penalty if plan.matches(settings[0][0]) else None
         self._lay_out(shapes)
         self.moments = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
+        self._gradient, self._scratch = torch.empty_like(self.flat), torch.empty_like(self.flat)
+        self._buffers = tuple(torch.empty_like(self.weights[0]).flatten(1, 2) for _ in range(2))
         self.steps_done = 0
         rates, decays = self._numbers(settings, "learning_rate"), self._numbers(settings, "weight_decay")
         self.rate = self._of_each(rates)
@@ -140,7 +142,7 @@ class Stack:
                 form = self._form(batch, None if noise is None else noise[:, start % ahead :][:, : batch.shape[1]])
                 found, _ = form.gradients(1.0, self.lam)
                 flat = [gradient.reshape(self.shape[0], -1) for gradient in found]
-                self._move(torch.cat(flat, 1), rows)
+                self._move(torch.cat(flat, 1, out=self._gradient), rows)
                 loss = loss + form.loss * batch.shape[1]
                 penalty = penalty if form.penalty is None else penalty + form.penalty * batch.shape[1]
         nothing = np.full(self.shape, np.nan)
@@ -167,7 +169,7 @@ class Stack:
             return OneLinearForm(self.weights[0][0, 0], bias, features[0], noise[0], targets, self.gamma)
         form = LinearForm if len(self.weights) == 1 else TwoLayerForm
         return form(self.weights, self.biases, features, noise, targets, self.gamma,
-                    self.kind or "difference", shares)
+                    self.kind or "difference", shares, self._buffers)
 
     def _move(self, gradient: Tensor, rows: int) -> None:
         """One step of AdamW (Loshchilov and Hutter, 2019), in torch's form of it."""
@@ -182,7 +184,7 @@ class Stack:
             self.flat.addcmul_(self.flat, self.decay, value=-factor)
         first.lerp_(gradient, 1 - _BETAS[0])
         second.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
-        scale = second.sqrt().add_(_EPSILON * other**0.5)
+        scale = torch.sqrt(second, out=self._scratch).add_(_EPSILON * other**0.5)
         torch.div(first, scale, out=scale)
         self.flat.addcmul_(scale, self.rate, value=-factor * other**0.5 / one)
 
