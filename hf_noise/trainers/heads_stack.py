@@ -21,8 +21,8 @@ PERTURBATION_STREAM, WEIGHT_STREAM, ORDER_STREAM = 112, 113, 114
 
 #: AdamW's, as in torch.
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
-#: Rows of noise that are drawn at once, for steps to come: a CPU's cache holds them, a GPU is kept busy.
-_DRAWN_ON_CPU, _DRAWN_ON_GPU = 128, 4096
+#: Numbers of noise that are drawn at once, for steps to come: a CPU's cache holds them, a GPU is kept busy.
+_DRAWN_ON_CPU, _DRAWN_ON_GPU = 96 << 10, 4 << 20
 
 
 def head_shapes(plan: HeadPlan, features: int, classes: int) -> dict[str, tuple[int, ...]]:
@@ -131,7 +131,8 @@ class Stack:
         """One pass over the rows: mean loss and penalty while it went, float64 [K, M]; NaN for no penalty."""
         order, size = self.order(epoch), self.batch_size
         rows = order.shape[1]
-        ahead = size * max(1, (_DRAWN_ON_CPU if order.device.type == "cpu" else _DRAWN_ON_GPU) // size)
+        numbers = _DRAWN_ON_CPU if order.device.type == "cpu" else _DRAWN_ON_GPU
+        ahead = size * max(1, numbers // (size * self.data.features.shape[1]))
         loss = penalty = 0
         noise = None
         with torch.no_grad():
