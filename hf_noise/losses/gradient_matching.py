@@ -110,6 +110,8 @@ def local_gradient_matching(
     own = next(iter(trained.values())).dtype
     # A closed form is taken with float32's precision at least; other heads take what they were made for.
     wide = own if form is None else torch.promote_types(torch.promote_types(features.dtype, own), torch.float32)
+    if gamma > torch.finfo(wide).max:
+        raise ValueError(f"gamma must be a number that {wide} holds, got {gamma!r}; features are of about 1")
     features = features.to(wide)
     weights = _row_weights(sample_weight, features)
     strength = gamma * feature_scale(features) if check_flag("gamma_relative", gamma_relative) else gamma

@@ -81,6 +81,8 @@ class Stack:
         gamma = self._numbers(settings, "gamma")
         if plan.gamma_relative:
             gamma = gamma * data.features.std(0, correction=0).mean().double().cpu()
+        if not bool((gamma <= torch.finfo(like.dtype).max).all()):
+            raise ValueError(f"gamma must be a number that {like.dtype} holds, got {float(gamma.max())!r}")
         alike = bool((gamma == gamma[0, 0]).all())
         self.gamma = float(gamma[0, 0]) if alike else gamma.to(like)
         self.lam = self._numbers(settings, "lam").to(like)

@@ -316,7 +316,8 @@ GOOD = {"head": nn.Linear(2, 3), "features": torch.ones(2, 2), "labels": T_LABEL
     ("changed", "error", "message"),
     [
         ({"gamma": -0.1}, ValueError, r"gamma must lie in \[0, inf\), got -0.1; it is the standard deviation"),
-        ({"gamma": math.nan}, ValueError, "gamma must"), ({"lam": -1}, ValueError, "lam must"),
+        ({"gamma": math.nan}, ValueError, "gamma must"), ({"gamma": 1e300}, ValueError, "gamma must be a number that"),
+        ({"lam": -1}, ValueError, "lam must"),
         ({"lam": "1"}, TypeError, "lam must be a real number"),
         ({"features": torch.ones(3, 2)}, ValueError, r"labels must be \[3\], one of each row of features, got \[2\]"),
         ({"features": torch.tensor([[1.0, 2], [math.nan, 1]])}, ValueError, "row 1 holds NaN or infinity"),
