@@ -336,7 +336,8 @@ def _names(there: Any) -> tuple[str | None, ...] | None:
     label = next((name for name in ("labels", "label", "input_ids") if name in there), None)
     if label is None or "is_noisy" not in there:
         return None
-    clean = next((name for name in (f"clean_{label}", "clean_labels", "input_ids") if name in there), None)
+    cleans = (f"clean_{label}", "clean_labels", "clean_label", "input_ids")
+    clean = next((name for name in cleans if name in there), None)
     return None if clean is None else (label, clean, "is_noisy", "sample_id" if "sample_id" in there else None)
 
 
