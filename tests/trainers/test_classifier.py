@@ -311,7 +311,7 @@ def test_what_does_not_fit_is_refused_when_it_is_made(build, changes, error, mes
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("bert", lambda rows: rows.remove_columns("input_ids"), "rows need input_ids, .*make it by a tokenizer: rows ="),
+        ("bert", lambda rows: rows.remove_columns("input_ids"), "rows need input_ids, .*by a tokenizer: rows ="),
         ("vit", lambda rows: rows.remove_columns("pixel_values"), "rows need pixel_values, .*by an image processor"),
         ("wav2vec2", lambda rows: rows.remove_columns("input_values"), "rows need input_values.*a feature extractor"),
         ("bert", lambda rows: rows.remove_columns("label"), "rows need labels .or label., the number of each row's"),
