@@ -1,4 +1,4 @@
-"""Text with labels, from a table through the usual map to the trainer: what is noisy, what was true, which row it is."""
+"""Text with labels, from a table through the usual map to the trainer: noisy labels, true ones, and ids."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_the_noise_stays_with_chosen_rows(table, load, trainer, tokenize, change
     [
         (lambda rows: rows.filter(lambda row: not row["is_noisy"]), "the rows are said to carry LabelFlips"),
         (lambda rows: rows.map(lambda row: {"labels": 0}), "the rows are said to carry LabelFlips"),
-        (lambda rows: rows.remove_columns("is_noisy"), "and the rows have no is_noisy, so that they would count as clean"),
+        (lambda rows: rows.remove_columns("is_noisy"), "the rows have no is_noisy, so that they would count as"),
         (lambda rows: rows.map(lambda row: {"is_noisy": False}), "the rows are said to carry LabelFlips"),
         (lambda rows: rows.add_column("again", rows["sample_id"]).remove_columns("sample_id").add_column(
             "sample_id", list(range(5, 5 + len(rows)))), "the rows are said to carry LabelFlips"),
@@ -153,7 +153,7 @@ def test_rows_of_two_noises_are_refused(table, load, trainer, tokenize):
 
 def test_text_that_nobody_tokenized_is_refused(table, load, trainer):
     rows = load(table, r=0.5).rename_columns({"topic": "label", "clean_topic": "clean_label"})
-    with pytest.raises(ValueError, match="rows need input_ids, .*they have: text, label, .*by a tokenizer: rows = rows"):
+    with pytest.raises(ValueError, match="rows need input_ids, .*they have: text, label, .*by a tokenizer: rows ="):
         trainer(rows).train()
     mapped = load(table, r=0.5).map(lambda row: {"input_ids": [2]})
     with pytest.raises(ValueError, match="rows need labels .or label.*rows.rename_columns"):
