@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, SequenceFeatureExtractor
@@ -66,8 +67,21 @@ def _collate(rows: Any) -> Any:
     """Rows whose columns have one size; a batch that a data set made as a whole stays as it is."""
     if isinstance(rows, Mapping):
         return rows
+    return {name: _column(name, rows) for name in rows[0]}
+
+
+def _column(name: str, rows: Sequence[Mapping[str, Any]]) -> Tensor:
+    """A column of rows as one tensor: at once where its values are lists or numbers of one type, else row by row."""
+    values = [row.get(name) if isinstance(row, Mapping) else None for row in rows]
+    if (kind := type(values[0])) in (list, int, bool) and all(type(value) is kind for value in values):
+        try:
+            array = np.array(values)
+        except ValueError:  # of several lengths, which are named below
+            array = np.empty(0, dtype=object)
+        if array.dtype.kind in "iub" or (array.dtype.kind == "f" and array.ndim > 1):
+            return torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else array)
     remedy = "pad rows of several lengths: give processing_class= the tokenizer or the feature extractor"
-    return {name: stacked(name, rows, remedy) for name in rows[0]}
+    return stacked(name, rows, remedy)
 
 
 @dataclass(frozen=True)
