@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, SequenceFeatureExtractor
 
-from hf_noise.trainers.collate import forward_names, shown_columns
+from hf_noise.trainers.collate import check_tokens, forward_names, known_tokens, shown_columns
 from hf_noise.trainers.image_batches import as_tensor, check_kind, check_labels, stacked, whole
+from hf_noise.trainers.networks import longest_input
 
 __all__ = ["LABEL_NAMES", "ClassifierBatches", "classifier_batches", "input_names"]
 
@@ -23,6 +24,8 @@ _OF_LABELS = {
 }  # fmt: skip
 
 LABEL_NAMES = frozenset(name for names in _OF_LABELS.values() for name in names)
+
+_OF_TOKENS = ("input_ids", "token_type_ids", "position_ids")
 
 #: What a forward calls its input -> how rows get it.
 _MADE_BY = {
@@ -56,11 +59,14 @@ def classifier_batches(model: Any, num_classes: int, options: Mapping[str, Any],
     own, processor, takes = options.get("data_collator"), options.get("processing_class"), input_names(model)
     shown = frozenset((*takes, *LABEL_NAMES))
     needed = tuple(name for name in (getattr(model, "main_input_name", None), "inputs_embeds") if name in takes)
-    if own is not None:
-        return ClassifierBatches(own, num_classes, takes, needed, shown if removes_unused else None)
-    pads = isinstance(processor, PreTrainedTokenizerBase | SequenceFeatureExtractor)
-    made = DataCollatorWithPadding(processor) if pads else _collate
-    return ClassifierBatches(made, num_classes, takes, needed, shown)
+    if own is None:
+        pads = isinstance(processor, PreTrainedTokenizerBase | SequenceFeatureExtractor)
+        own, removes_unused = DataCollatorWithPadding(processor) if pads else _collate, True
+    of_text = getattr(model, "main_input_name", None) == "input_ids"
+    return ClassifierBatches(
+        own, num_classes, takes, needed, shown if removes_unused else None,
+        known_tokens(model) if of_text else None, longest_input(model) if of_text else None,
+    )  # fmt: skip
 
 
 def _collate(rows: Any) -> Any:
@@ -95,6 +101,7 @@ class ClassifierBatches:
         takes: what the model's forward takes, by name; other columns of a batch are left out.
         needed: of these what a batch cannot do without, one is enough; none for a model that does not say.
         shown: the columns that the collator is shown, as `remove_unused_columns` has it; None for all.
+        vocab_size, longest: tokens that a model of text knows, and positions that it has; None where any will do.
     """
 
     collator: Callable[[Any], Mapping[str, Any]]
@@ -102,6 +109,8 @@ class ClassifierBatches:
     takes: tuple[str, ...]
     needed: tuple[str, ...] = ()
     shown: frozenset[str] | None = None
+    vocab_size: int | None = None
+    longest: int | None = None
 
     def __call__(self, rows: Any) -> dict[str, Tensor]:
         first = rows[0] if isinstance(rows, list) and rows else rows
@@ -143,7 +152,22 @@ class ClassifierBatches:
                              "its like: rows.rename_columns({'target': 'labels', 'clean_target': "
                              "'clean_labels'})")  # fmt: skip
 
+    def _check_tokens(self, batch: Mapping[str, Tensor]) -> None:
+        for name in _OF_TOKENS:
+            if name in batch and (batch[name].is_floating_point() or batch[name].ndim < 2):
+                told = f"{batch[name].dtype} {list(batch[name].shape)}"
+                raise ValueError(f"{name} must hold integers [B, L], got {told}; take what the tokenizer gives")
+        tokens = batch.get("input_ids")
+        if tokens is None:
+            return
+        if self.longest is not None and tokens.shape[-1] > self.longest:
+            raise ValueError(f"rows have {tokens.shape[-1]} tokens, the model has positions for {self.longest}; cut "
+                             f"them: tokenizer(text, truncation=True, max_length={self.longest})")  # fmt: skip
+        if self.vocab_size is not None:
+            check_tokens({**batch, "labels": tokens}, self.vocab_size)
+
     def _checked(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        self._check_tokens(batch)
         labels = {name: batch[name] for name in ("labels", "clean_labels") if name in batch}
         for name, values in labels.items():
             check_kind(name, values)

@@ -332,6 +332,21 @@ def test_labels_outside_the_classes_are_refused_before_training(build):
         build(rows=list(rows)).train()
 
 
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("bert", {"input_ids": [3, V]}, f"input_ids hold {V} .sample_id 5., the model knows the tokens 0 to 63"),
+        ("bert", {"input_ids": [3] * 25}, "rows have 25 tokens, the model has positions for 24; cut them: tokenizer"),
+        ("roberta", {"input_ids": [3] * 23}, "rows have 23 tokens, the model has positions for 22"),
+        ("bert", {"input_ids": [3.5, 1.0]}, r"input_ids must hold integers \[B, L\], got torch.float32 \[1, 2\]"),
+        ("bert", {"input_ids": 3}, r"input_ids must hold integers \[B, L\], got torch.int64 \[1\]; take what"),
+    ],
+)  # fmt: skip
+def test_tokens_that_the_model_does_not_know_are_refused(build, name, row, message):
+    with pytest.raises(ValueError, match=message):
+        build(name, rows=[row | {"label": 0, "sample_id": 5}], processing_class=None).train()
+
+
 def test_rows_of_several_lengths_need_something_that_pads(build):
     with pytest.raises(ValueError, match="has the shape .*; pad rows of several lengths: give processing_class="):
         build(processing_class=None).train()
