@@ -32,6 +32,7 @@ from transformers import (
     Wav2Vec2ForSequenceClassification,
 )
 
+from hf_noise.models.image import image_classifier
 from hf_noise.noise import LabelFlips, UniformTokens
 from hf_noise.objectives.base import Objective
 from hf_noise.trainers import ClassifierTrainer
@@ -69,6 +70,8 @@ MODELS = {
         lambda: ResNetForImageClassification(ResNetConfig(
             num_channels=1, embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic",
             num_labels=C)), 12),
+    "timm": (lambda: image_classifier("test_vit", labels=C, image_size=8, num_channels=1, patch_size=4), 64),
+    "small resnet": (lambda: image_classifier("resnet10-digits", labels=C, image_size=8, num_channels=1), 32),
     "wav2vec2": (lambda: Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**_SOUND)), 12),
 }  # fmt: skip
 TEXTS = ("bert", "roberta", "distilbert", "deberta", "gpt2")
