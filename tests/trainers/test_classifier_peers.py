@@ -161,7 +161,10 @@ def test_an_adapter_and_its_peer_share_what_is_frozen(tmp_path):
     assert peer.get_parameter(word) is model.get_parameter(word)
     head = "base_model.model.classifier.modules_to_save.default.weight"
     assert not torch.equal(peer.get_parameter(head), model.get_parameter(head))
+    trainer.args.save_strategy, trainer.args.save_steps = "steps", 5
     trainer.train()
+    state = load_file(tmp_path / "checkpoint-5" / "hf_noise_state.safetensors")
+    assert f"hf_noise_peer.{head}" in state and f"hf_noise_peer.{word}" not in state
     trainer.save_model(str(tmp_path / "saved"))
     assert not any("peer" in name for name in load_file(tmp_path / "saved" / "adapter_model.safetensors"))
     assert dict(model.named_children()).keys() >= {"hf_noise_peer", "base_model"}
