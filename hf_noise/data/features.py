@@ -159,7 +159,7 @@ class _Shard:
         except (SafetensorError, OSError):  # cut off, or something else
             return None
         is_whole = features.dtype == np.float32 and features.ndim == 2 and len(features) == len(self)
-        if not is_whole or told.get("key") != self.key or told.get("crc32") != _checksum(features):
+        if not is_whole or {**told, **self._told(features)} != told:
             return None
         return features, int(told["at_limit"])
 
@@ -187,14 +187,15 @@ class _Shard:
                 f"features of {broken.sum()} of rows {self.start} to {self.stop - 1} hold NaN or inf, the first is row "
                 f"{self.start + broken.argmax()}; look at that row and at the network, or run it in float32"
             )
-        told = {"key": self.key, "crc32": _checksum(features), "at_limit": str(at_limit)}
+        told = self._told(features) | {"at_limit": str(at_limit)}
         with replaced_whole(self.path) as unfinished:
             save_file({"features": features}, unfinished, metadata=told)
         return features, at_limit
 
-
-def _checksum(features: np.ndarray) -> str:
-    return f"{zlib.crc32(np.ascontiguousarray(features).data):08x}"
+    def _told(self, features: np.ndarray) -> dict[str, str]:
+        """What the file says of its features, which they are held against when they are read."""
+        checksum = zlib.crc32(np.ascontiguousarray(features).data)
+        return {"key": self.key, "rows": f"{self.start}-{self.stop}", "crc32": f"{checksum:08x}"}
 
 
 def processes_of_run() -> Any:
