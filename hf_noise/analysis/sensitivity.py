@@ -19,7 +19,7 @@ from hf_noise.noise.checks import check_count, check_real, check_seed
 
 __all__ = ["CorrectArea", "correct_area", "slice_directions"]
 
-_STREAM = 112  # of its own, beside those of noises and trainers
+_STREAM = 120  # of its own, beside those of noises and trainers
 _LARGEST = 1e100
 _AT_ONCE = 1 << 22  # numbers of perturbed features that are held at a time
 
