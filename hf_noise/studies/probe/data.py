@@ -211,7 +211,7 @@ def _labels(settings: Settings, tables: Mapping[str, Dataset]) -> tuple[dict[str
 
 
 def _numbers(classes: Classes, part: Dataset, column: str, split: str) -> np.ndarray:
-    numbers = classes.numbers(part.data.table, column, f"the {split} split")
+    numbers = np.array(classes.numbers(part.data.table, column, f"the {split} split"))  # Arrow's cannot be written
     if numbers.min() < 0 or numbers.max() >= classes.size:
         wrong = (numbers < 0) | (numbers >= classes.size)
         raise CorpusError(
