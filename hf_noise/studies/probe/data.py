@@ -145,7 +145,7 @@ def extracted(data: ProbeData, settings: Settings, model: str | None) -> ProbeDa
     labels = {split: _hash(rows.labels) for split, rows in splits.items()}
     told = {"name": settings.features or settings.feature_column or str(model), "features": widths["train"]}
     told |= {"backbone": None if backbone is None else backbone.identity}
-    return ProbeData(splits, data.classes, data.source, told, {"features": keys, "labels": labels})
+    return ProbeData(splits, data.classes, data.source, told, {"feature_keys": keys, "label_keys": labels})
 
 
 def _found(settings: Settings) -> dict[str, tuple[Source, IterableDataset]]:

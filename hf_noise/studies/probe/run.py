@@ -33,8 +33,8 @@ __all__ = ["backbone_settings", "look", "work"]
 RECIPE = "recipes/lgm_probe.py"
 #: Penalties whose heads are looked at around test rows, as figure 6 does.
 LOOKED_AT = ("none", "difference", "l2")
-#: Squares that are kept for the figure, of the first seed.
-KEPT = 3
+#: Squares that are kept, of the first seed; the figure shows some of them.
+KEPT = 24
 SLICES = "slices.safetensors"
 
 
@@ -226,7 +226,7 @@ def record_of(settings: Settings, run: Run, problem: Problem, chosen: Chosen, da
         name=run.name, task="probe", recipe=RECIPE, seed=run.seed, settings=asdict(settings),
         model=data.model | {"head": run.head, "parameters": sum(v.numel() for v in chosen.parameters.values())},
         data={
-            "source": data.source, "classes": len(data.classes), "train_rows": len(problem.train),
+            "source": data.source, "labels": run.labels, "classes": len(data.classes), "train_rows": len(problem.train),
             "validation_rows": len(problem.validation[1]), "test_rows": len(data.test),
             "prompt": None if data.model["backbone"] is None or settings.image_column else settings.text_prompt,
             "at_limit": {split: rows.at_limit for split, rows in data.splits.items()}, **data.identity,

@@ -26,7 +26,8 @@ SCALES: dict[str, dict] = {
     # Which module of Python's library a passage is from, in the features of a small GPT-2 that is trained first.
     "demo": TABLE1 | dict(
         output="runs/lgm-probe-demo", source="embedded/docs-topics", ratio=[0.0, 1.0], corrected=True,
-        penalty=["difference", "norm", "cosine", "l2"], learning_rate=[3e-3, 1e-2], batch_size=[32],
+        penalty=["difference", "norm", "cosine", "l2"], pooling="mean", gamma=[0.1, 0.3], lam=[0.15],
+        learning_rate=[3e-3, 1e-2], mlp_learning_rate=[1e-3, 3e-3], batch_size=[32],
     ),  # fmt: skip
     # Any backbone on one GPU in minutes: the strengths of LGM are chosen too.
     "gpu": TABLE1 | dict(
@@ -118,7 +119,7 @@ class Settings(StudySettings):
     best_epoch: bool = setting(False, "choose the epoch on validation rows, too; else the last one counts")
 
     area_rows: CountOrNone = setting(100, "test rows around which decisions are looked at", group="measurement")
-    area_steps: OddSteps = setting(21, "points along a side of their squares, odd", group="measurement")
+    area_steps: OddSteps = setting(31, "points along a side of their squares, odd", group="measurement")
     reach: Positive = setting(
         2.0, "half a side, in the root mean square distance of features from their mean", group="measurement"
     )
