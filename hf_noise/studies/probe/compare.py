@@ -106,8 +106,10 @@ def told(found: PairedTest | None, digits: int = 2) -> str:
     """Such as `0.51 [0.20, 0.82]`; a dash where there is nothing."""
     if found is None:
         return "-"
-    ends = "" if found.low is None else f" [{found.low:.{digits}f}, {found.high:.{digits}f}]"
-    return f"{found.mean:+.{digits}f}{ends}"
+    # + 0.0 makes 0 of -0, which rounding leaves of small negative numbers.
+    low, mean, high = (None if one is None else round(one, digits) + 0.0 for one in (found.low, found.mean, found.high))
+    ends = "" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{mean:+.{digits}f}{ends}"
 
 
 def compared(records: Sequence[RunRecord]) -> Compared:

@@ -98,9 +98,7 @@ def read_rows(settings: Settings) -> ProbeData:
     labels, classes = _labels(settings, tables)
     splits = {}
     for split in (name for name in _SPLITS if name in found):
-        rows = Rows(tables[split], labels[split], labels.get("clean") if split == "train" else None,
-                    np.arange(len(tables[split])))  # fmt: skip
-        splits[split] = rows
+        splits[split] = Rows(tables[split], labels[split], labels.get(f"clean {split}"), np.arange(len(tables[split])))
     if settings.features is not None:
         splits = _with_files(settings, splits)
     if "test" not in splits and settings.test_fraction:
@@ -165,10 +163,9 @@ def _found(settings: Settings) -> dict[str, tuple[Source, IterableDataset]]:
 
 def _columns(settings: Settings, split: str) -> dict[str, str]:
     """Columns that are read of a split, and the flag that names each."""
-    wanted = {settings.column: "column"}
-    if split == "test" and settings.test_column is not None:
-        wanted = {settings.test_column: "test_column"}
-    if split == "train" and settings.clean_column is not None:
+    column, flag = _label_column(settings, split)
+    wanted = {column: flag}
+    if split != "test" and settings.clean_column is not None:
         wanted[settings.clean_column] = "clean_column"
     if settings.feature_column is not None:
         wanted[settings.feature_column] = "feature_column"
@@ -179,6 +176,14 @@ def _columns(settings: Settings, split: str) -> dict[str, str]:
         fields = prompt_fields(settings.prompt) if settings.prompt else [settings.text_column]
         wanted |= {name: flag for name in fields if name not in wanted}
     return wanted
+
+
+def _label_column(settings: Settings, split: str) -> tuple[str, str]:
+    """The column of labels of a split, and the flag that names it: test rows are measured on true ones."""
+    for flag in ("test_column", "clean_column") if split == "test" else ():
+        if (column := getattr(settings, flag)) is not None:
+            return column, flag
+    return settings.column, "column"
 
 
 def _table(source: Source, dataset: IterableDataset, columns: Mapping[str, str]) -> Dataset:
@@ -196,13 +201,11 @@ def _table(source: Source, dataset: IterableDataset, columns: Mapping[str, str])
 
 
 def _labels(settings: Settings, tables: Mapping[str, Dataset]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Labels of each split and the clean ones of the train split as "clean", in classes of all of them together."""
-    columns = dict.fromkeys(tables, settings.column)
-    if settings.test_column is not None and "test" in tables:
-        columns["test"] = settings.test_column
-    parts = dict(tables)
-    if settings.clean_column is not None and "train" in tables:
-        columns["clean"], parts["clean"] = settings.clean_column, tables["train"]
+    """Labels of each split, clean ones as "clean <split>", in classes of all of them together."""
+    columns, parts = {split: _label_column(settings, split)[0] for split in tables}, dict(tables)
+    if settings.clean_column is not None:
+        for split in (split for split in tables if split != "test"):
+            columns[f"clean {split}"], parts[f"clean {split}"] = settings.clean_column, tables[split]
     features = {split: part.features for split, part in parts.items()}
     values = {split: part.data[columns[split]] for split, part in parts.items()}
     found = classes_of(features, columns, values, str(settings.source), "column")

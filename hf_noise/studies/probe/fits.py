@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hf_noise.noise import HumanLabels, LabelFlips, counter, realised_rate
 from hf_noise.studies.probe.baseline import fit_still_heads
-from hf_noise.studies.probe.data import ProbeData
+from hf_noise.studies.probe.data import ProbeData, Rows
 from hf_noise.studies.probe.study import VALIDATION_SHARE, Run, Settings
 from hf_noise.trainers.heads import FittedHeads, HeadPlan, HeadSetting, fit_heads, head_grid
 from hf_noise.trainers.heads_stack import logits_of
@@ -31,7 +31,7 @@ class Problem:
         seed: of the study.
         train: places of the training rows, int64 [n].
         labels: of all training rows as they are learned, int64 [N]; those of `train` count.
-        clean: their true labels, None where they are not known.
+        clean: the labels before noise was drawn, or the true ones where the data have them beside wrong ones.
         validation: features [M, d] and labels [M], as wrong as those of training.
         noise: what the labels have.
         realised: {"rate", "n"} of it over training and validation rows.
@@ -40,7 +40,7 @@ class Problem:
     seed: int
     train: np.ndarray
     labels: np.ndarray
-    clean: np.ndarray | None
+    clean: np.ndarray
     validation: tuple[np.ndarray, np.ndarray]
     noise: LabelFlips | HumanLabels
     realised: dict[str, Any]
@@ -86,8 +86,7 @@ def noise_of(settings: Settings, run: Run, data: ProbeData) -> LabelFlips | Huma
 def problem_of(settings: Settings, run: Run, data: ProbeData) -> Problem:
     """What the heads of a run learn from: labels that are wrong as the run says, also those they are chosen by."""
     noise, train, apart = noise_of(settings, run, data), data.train, data.validation
-    clean = train.labels if run.ratio is not None else train.clean
-    labels, is_wrong = _noisy(noise, run, train.labels, train.ids, clean)
+    labels, clean, is_wrong = _noisy(noise, run, train, train.ids)
     rows = np.arange(len(train))
     if apart is None:
         drawn = counter.units(counter.row_keys(run.seed, _VALIDATION_STREAM, 0, train.ids)[:, None], counter.weyl(1))
@@ -96,17 +95,18 @@ def problem_of(settings: Settings, run: Run, data: ProbeData) -> Problem:
         rows = np.setdiff1d(rows, held)
         validation = train.features[held], labels[held]
     else:
-        own, wrong = _noisy(noise, run, apart.labels, apart.ids + _OTHER_ROWS, None)
-        validation = apart.features, own
-        is_wrong = np.concatenate([is_wrong, wrong]) if run.ratio is not None else is_wrong
+        own, _, wrong = _noisy(noise, run, apart, apart.ids + _OTHER_ROWS)
+        validation, is_wrong = (apart.features, own), np.concatenate([is_wrong, wrong])
     return Problem(run.seed, rows, labels, clean, validation, noise, realised_rate(is_wrong))
 
 
-def _noisy(noise: Any, run: Run, labels: np.ndarray, ids: np.ndarray, clean: np.ndarray | None) -> tuple:
-    """Labels as they are learned, and which of them are wrong."""
+def _noisy(noise: Any, run: Run, rows: Rows, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels as they are learned, the true ones, and which of them differ."""
+    clean = rows.labels if rows.clean is None else rows.clean
     if run.ratio is None:  # they come wrong
-        return labels, np.zeros(len(labels), dtype=bool) if clean is None else labels != clean
-    return noise(labels, sample=ids, epoch=0)
+        return rows.labels, clean, rows.labels != clean
+    noisy, is_wrong = noise(clean, sample=ids, epoch=0)
+    return noisy, clean, is_wrong
 
 
 def plan_of(settings: Settings, run: Run, noise: Any) -> HeadPlan:

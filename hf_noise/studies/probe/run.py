@@ -178,11 +178,10 @@ def measure(settings: Settings, run: Run, problem: Problem, chosen: Chosen, data
                                 "worst_setting": chosen.worst_accuracy},
         "train_accuracy_trained_labels": {"value": float((guess == learned).mean()), "n": len(rows)},
     }  # fmt: skip
-    if problem.clean is not None:
-        clean = problem.clean[rows]
+    clean = problem.clean[rows]
+    if (wrong := clean != learned).any():
         metrics["train_accuracy_clean_labels"] = {"value": float((guess == clean).mean()), "n": len(rows)}
-        if (wrong := clean != learned).any():
-            metrics["memorised"] = {"value": float((guess == learned)[wrong].mean()), "n": int(wrong.sum())}
+        metrics["memorised"] = {"value": float((guess == learned)[wrong].mean()), "n": int(wrong.sum())}
     return metrics
 
 

@@ -25,13 +25,13 @@ TABLE1 = dict(
 SCALES: dict[str, dict] = {
     # Which module of Python's library a passage is from, in the features of a small GPT-2 that is trained first.
     "demo": TABLE1 | dict(
-        output="runs/lgm-probe-demo", source="embedded/docs-topics", ratio=[0.0, 1.0], corrected=True,
+        output="runs/lgm-probe-demo", source="embedded/docs-topics", ratio=[0.0, 1.0],
         penalty=["difference", "norm", "cosine", "l2"], pooling="mean", gamma=[0.1, 0.3], lam=[0.15],
         learning_rate=[3e-3, 1e-2], mlp_learning_rate=[1e-3, 3e-3], batch_size=[32],
     ),  # fmt: skip
     # Any backbone on one GPU in minutes: the strengths of LGM are chosen too.
     "gpu": TABLE1 | dict(
-        output="runs/lgm-probe-gpu", ratio=[0.0, 0.5, 1.0], corrected=True, gamma=[0.01, 0.05, 0.1],
+        output="runs/lgm-probe-gpu", ratio=[0.0, 0.5, 1.0], gamma=[0.01, 0.05, 0.1],
         lam=[0.01, 0.05, 0.15], learning_rate=[3e-4, 6e-4], batch_size=[32],
     ),  # fmt: skip
     "paper": TABLE1 | dict(output="runs/lgm-probe-paper", model="openai-community/gpt2"),
@@ -68,9 +68,12 @@ class Settings(StudySettings):
     validation_source: Name | None = setting(None, "validation rows; else a tenth of the training rows", group="data")
     test_fraction: ShareInside | None = setting(None, "share held out, if there are no test rows", group="data")
     column: Name = setting("label", "the column of labels", group="data")
-    test_column: Name | None = setting(None, "that of the test rows, if it is another one", group="data")
+    test_column: Name | None = setting(
+        None, "that of the test rows; --clean_column, else --column, if not set", group="data"
+    )
     clean_column: Name | None = setting(
-        None, "true labels of the training rows, if --column holds wrong ones: T is counted of both", group="data"
+        None, "true labels, if --column holds wrong ones: T is counted of both, and --ratio draws from these",
+        group="data",
     )
     text_column: Name = setting("text", "the column of texts", group="data")
     prompt: Name | None = setting(None, "text with columns in braces, as '{text} this movie is'", group="data")
@@ -96,7 +99,7 @@ class Settings(StudySettings):
         group="noise and loss", in_result=False,
     )
     corrected: bool = setting(
-        False, "wrong labels with the loss corrected through T too", group="noise and loss", in_result=False
+        True, "wrong labels with the loss corrected through T too", group="noise and loss", in_result=False
     )
     penalty: list[str] = setting(
         ["difference"], "difference is LGM; norm, cosine: ablations; l2: on outputs", group="noise and loss",
@@ -152,11 +155,6 @@ class Settings(StudySettings):
             if protocol not in LABEL_PROTOCOLS or protocol == "pairs":
                 known = ", ".join(name for name in LABEL_PROTOCOLS if name != "pairs")
                 raise SettingError(f"unknown --protocol {protocol}; known: {known}")
-        if self.clean_column is not None and any(self.ratio):
-            raise SettingError("--clean_column: the labels are wrong already, and --ratio above 0 would add to them; "
-                               "draw wrong labels from the true ones, --column, instead")  # fmt: skip
-        if self.corrected and self.clean_column is None and not any(self.ratio):
-            raise SettingError("--corrected needs wrong labels: a --ratio above 0, or --clean_column to count T from")
 
     @property
     def reads_vectors(self) -> bool:
@@ -195,11 +193,10 @@ class Run:
 
 def runs_of(settings: Settings) -> list[Run]:
     """The runs of a study: for each head, labels and loss one without penalty and one with each, once per seed."""
+    noises: list[tuple[float | None, str]] = [(0.0, "none")] * (0.0 in settings.ratio)
     if settings.clean_column is not None:
-        noises = [(None, f"column:{settings.column}")]
-    else:
-        noises = [(0.0, "none")] * (0.0 in settings.ratio)
-        noises += [(r, protocol) for protocol in settings.protocol for r in settings.ratio if r]
+        noises.append((None, f"column:{settings.column}"))
+    noises += [(r, protocol) for protocol in settings.protocol for r in settings.ratio if r]
     runs = []
     for head in settings.head:
         for ratio, protocol in noises:
