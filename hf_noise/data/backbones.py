@@ -10,10 +10,13 @@ import hashlib
 import io
 import os
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
+from hf_noise.data.features import UnusableContentError, processes_of_run
 from hf_noise.noise.checks import check_choice, check_count
 
 if TYPE_CHECKING:
@@ -70,7 +73,7 @@ class TextBackbone:
         check_choice("pooling", pooling, POOLINGS)
         model, identity = _loaded(AutoModel, name, revision, dtype)
         del identity["missing"]  # a pooler, which is not used
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        tokenizer = _read("tokenizer", name, AutoTokenizer.from_pretrained, name, revision=revision)
         if getattr(model.config, "is_encoder_decoder", False):
             model = model.get_encoder()
         most = _longest(model.config, tokenizer)
@@ -92,8 +95,8 @@ class TextBackbone:
         ids = self.tokenizer(list(contents), truncation=True, max_length=self.max_length)["input_ids"]
         lengths = torch.tensor([len(one) for one in ids])
         if not lengths.min():
-            empty = contents[int(lengths.argmin())]
-            raise ValueError(f"the text {empty!r:.40} has no tokens, and so no feature; leave that row out")
+            empty = int(lengths.argmin())
+            raise UnusableContentError(empty, f"the text {contents[empty]!r:.40} has no tokens, and so no feature")
         width = int(lengths.max())
         padded = torch.tensor([one + [self._pad] * (width - len(one)) for one in ids])
         device = self.model.device
@@ -136,7 +139,7 @@ class ImageBackbone:
 
         name = _of_timm(name)
         model, identity = _loaded(AutoModel, name, revision, dtype)
-        processor = AutoImageProcessor.from_pretrained(name, revision=revision)
+        processor = _read("image processor", name, AutoImageProcessor.from_pretrained, name, revision=revision)
         if image_size is not None:
             size = check_count("image_size", image_size, 1, 14)
             if not isinstance(model.config, TimmWrapperConfig):
@@ -157,12 +160,14 @@ class ImageBackbone:
     def __call__(self, contents: Sequence[bytes]) -> tuple[Tensor, int]:
         """Features float32 [B, d]; no image is cut, so 0 beside them."""
         import torch
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
-        try:
-            pictures = [Image.open(io.BytesIO(data)).convert("RGB") for data in contents]
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"an image cannot be read: {error}") from error
+        pictures = []
+        for index, data in enumerate(contents):
+            try:
+                pictures.append(Image.open(io.BytesIO(data)).convert("RGB"))
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                raise UnusableContentError(index, f"the image cannot be read ({error})") from error
         pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
         with torch.inference_mode():
             out = self.model(pixel_values=pixels.to(self.model.device, self.model.dtype))
@@ -182,7 +187,8 @@ def _loaded(auto: Any, name: str | os.PathLike, revision: str | None, dtype: str
     if not folder.is_dir() and (isinstance(name, os.PathLike) or str(name).startswith(("/", ".", "~"))):
         raise FileNotFoundError(f"there is no folder {folder} with a network")
     options = {"revision": revision, "dtype": getattr(torch, dtype), "use_safetensors": True}
-    model, info = auto.from_pretrained(folder if folder.is_dir() else name, output_loading_info=True, **options)
+    place = folder if folder.is_dir() else name
+    model, info = _read("network", name, auto.from_pretrained, place, output_loading_info=True, **options)
     # The pooler of an encoder is not in the checkpoint of its language model, and is then not used.
     lost = sorted(key for key in info["missing_keys"] if "pooler" not in key)
     if lost or info["mismatched_keys"]:
@@ -197,6 +203,17 @@ def _loaded(auto: Any, name: str | os.PathLike, revision: str | None, dtype: str
         return model, identity | {"digest": _digest(folder)}
     commit = getattr(model.config, "_commit_hash", None)
     return model, identity | {"name": str(name), "revision": commit or revision}
+
+
+def _read(what: str, name: str | os.PathLike, from_pretrained: Callable[..., Any], *place: Any, **options: Any) -> Any:
+    """What transformers reads, or its error with the name of what it could not read."""
+    try:
+        return from_pretrained(*place, **options)
+    except OSError as error:
+        raise OSError(f"the {what} of {name} cannot be read: {error}") from error
+    except (ImportError, KeyError, SafetensorError, TypeError, ValueError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{name} holds no {what} that transformers can make: {told}") from error
 
 
 def _digest(folder: Path) -> str:
@@ -233,8 +250,6 @@ def _of_timm(name: str | os.PathLike) -> str | os.PathLike:
 
 
 def _device(device: Any) -> Any:
-    from hf_noise.data.features import processes_of_run
-
     return processes_of_run().device if device is None else device
 
 

@@ -28,12 +28,23 @@ from hf_noise.atomic import replaced_whole, sweep_temporaries, write_atomic
 from hf_noise.data.cache import cache_root
 from hf_noise.noise.checks import check_count, check_flag
 
-__all__ = ["SHARD_ROWS", "Backbone", "Extracted", "extract_features", "fingerprint_of", "processes_of_run"]
+__all__ = [
+    "SHARD_ROWS", "Backbone", "Extracted", "UnusableContentError", "extract_features", "fingerprint_of",
+    "processes_of_run",
+]  # fmt: skip
 
 #: Rows of a shard: what is lost at most by each process when a run is killed.
 SHARD_ROWS = 512
 # Raised whenever the same rows would give other features.
 _VERSION = 1
+
+
+class UnusableContentError(ValueError):
+    """A row that a backbone cannot read; `index` is its place in the batch."""
+
+    def __init__(self, index: int, what: str):
+        self.index = index
+        super().__init__(what)
 
 
 class Backbone(Protocol):
@@ -46,7 +57,10 @@ class Backbone(Protocol):
         """Of a row, about: rows of alike cost are put into one batch, as less has to be padded."""
 
     def __call__(self, contents: Sequence[Any]) -> tuple[Any, int]:
-        """Features of some rows, a tensor [B, d] on any device; and how many rows fill the longest input it takes."""
+        """Features of some rows, a tensor [B, d] on any device; and how many rows fill the longest input it takes.
+
+        Raises UnusableContentError: a row cannot be read.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +108,7 @@ def extract_features(
         progress: show a bar.
 
     Raises:
-        ValueError: there are no rows, or features of some hold NaN or inf.
+        ValueError: there are no rows, one cannot be read, or features of some hold NaN or inf.
         OSError: a shard of another process is not there: the cache is not shared by all machines.
         TypeError: an argument of another kind.
     """
@@ -173,7 +187,10 @@ class _Shard:
         parts, at_limit = [], 0
         for first in range(0, len(order), batch_size):
             batch = order[first : first + batch_size]
-            part, full = backbone([rows[row] for row in batch])
+            try:
+                part, full = backbone([rows[row] for row in batch])
+            except UnusableContentError as error:
+                raise ValueError(f"row {self.start + batch[error.index]}: {error}; leave that row out") from error
             parts.append(part)
             at_limit += full
             bar.update(len(batch))

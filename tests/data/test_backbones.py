@@ -21,6 +21,7 @@ from hf_noise.data.backbones import (  # noqa: E402
     prompt_fields,
     text_contents,
 )
+from hf_noise.data.features import extract_features  # noqa: E402
 
 TEXTS = ["a b c", "d", "a b c d e f this movie is", "f e this", "a"]
 MAKERS = {"gpt2": tiny.gpt2, "bert": tiny.bert}
@@ -184,6 +185,31 @@ def test_contents_of_image_columns(tmp_path):
         image_contents(rows(text=["a"]), "text")
 
 
-def test_an_image_that_is_none(network):
-    with pytest.raises(ValueError, match="an image cannot be read"):
-        ImageBackbone.load(network, device="cpu")([b"no image"])
+def test_an_image_that_is_none_is_named_by_its_row(network, tmp_path):
+    contents = [png(n) for n in range(5)]
+    contents[3] = b"no image"
+    with pytest.raises(ValueError, match="row 3: the image cannot be read .*leave that row out"):
+        extract_features(ImageBackbone.load(network, device="cpu"), contents, cache=tmp_path, progress=False)
+
+
+def test_what_transformers_cannot_read(tmp_path, network):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises((OSError, ValueError), match="empty .*network|network of .*empty"):
+        TextBackbone.load(tmp_path / "empty")
+    (tmp_path / "empty" / "config.json").write_text('{"model_type": "of nobody"}')
+    with pytest.raises(ValueError, match="empty holds no network that transformers can make"):
+        TextBackbone.load(tmp_path / "empty")
+    with pytest.raises((OSError, ValueError), match="tokenizer"):
+        TextBackbone.load(network)
+    path = Path(tiny.gpt2(tmp_path / "cut"), "model.safetensors")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises((OSError, ValueError), match="cut"):
+        TextBackbone.load(tmp_path / "cut")
+
+
+def test_bfloat16_is_another_network_of_nearly_the_same_features(tmp_path):
+    name = tiny.gpt2(tmp_path)
+    exact, rough = (TextBackbone.load(name, dtype=dtype, device="cpu") for dtype in ("float32", "bfloat16"))
+    assert exact.identity != rough.identity
+    found, near = exact(TEXTS)[0], rough(TEXTS)[0]
+    assert near.dtype == torch.float32 and 0 < (found - near).abs().max() < 0.1

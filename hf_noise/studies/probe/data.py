@@ -265,11 +265,12 @@ def _replaced(rows: Rows, **changes: Any) -> Rows:
 def _backbone(settings: Settings, model: str | None) -> Any:
     if settings.reads_vectors:
         return None
+    dtype = "bfloat16" if settings.bf16 else "float32"
     if settings.image_column is not None:
         import hf_noise.models.image  # noqa: F401  (teaches transformers our own networks)
 
-        return ImageBackbone.load(model, image_size=settings.image_size)
-    return TextBackbone.load(model, pooling=settings.pooling, max_length=settings.max_length)
+        return ImageBackbone.load(model, image_size=settings.image_size, dtype=dtype)
+    return TextBackbone.load(model, pooling=settings.pooling, max_length=settings.max_length, dtype=dtype)
 
 
 def _hash(array: np.ndarray) -> str:

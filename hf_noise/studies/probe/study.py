@@ -38,7 +38,7 @@ SCALES: dict[str, dict] = {
     # B.table2; the grid of gamma and lambda is not stated there, spec 8.3 has this one.
     "llm": TABLE1 | dict(
         output="runs/lgm-probe-llm", gamma=[0.001, 0.01, 0.05, 0.1], lam=[0.001, 0.01, 0.05, 0.1, 0.15],
-        learning_rate=[6e-4], mlp_learning_rate=[1e-4], batch_size=[8],
+        learning_rate=[6e-4], mlp_learning_rate=[1e-4], batch_size=[8], bf16=True,
     ),  # fmt: skip
     # B.table3: AdamW, 30 epochs, cosine. The batch is not stated.
     "vision": TABLE1 | dict(
@@ -126,6 +126,7 @@ class Settings(StudySettings):
     reach: Positive = setting(
         2.0, "half a side, in the root mean square distance of features from their mean", group="measurement"
     )
+    bf16: bool = setting(False, "run the network in bfloat16; features and heads are float32", group="machine")
     extract_batch: Count = setting(32, "rows per forward pass of the network", group="machine", in_result=False)
 
     def complete(self) -> None:
