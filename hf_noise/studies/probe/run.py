@@ -161,7 +161,7 @@ def tested(chosen: Chosen, data: ProbeData) -> tuple[np.ndarray, float]:
     """Classes of the test rows as a head sees them, and its mean NLL of their labels in nats."""
     log_p = torch.log_softmax(chosen.logits(data.test.features).double(), -1)
     labels = torch.as_tensor(data.test.labels).to(log_p.device)
-    return log_p.argmax(-1).cpu().numpy(), float(-log_p[torch.arange(len(labels)), labels].mean())
+    return log_p.argmax(-1).cpu().numpy(), float(-log_p.gather(1, labels[:, None]).mean())
 
 
 def measure(settings: Settings, run: Run, problem: Problem, chosen: Chosen, data: ProbeData, predicted: np.ndarray,
