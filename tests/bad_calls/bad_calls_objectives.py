@@ -126,7 +126,7 @@ KINDS = {
     CorrectedLabels: (some_matrix, fields_of_matrix), DSM: (lambda draw: {}, dict),
     TDSM: (some_weights, fields_of_weights), **PEERS, **HEADS,
 }  # fmt: skip
-BY_NAME = {(cls.unit, cls.name): cls for cls in KINDS}
+BY_NAME = {(unit, cls.name): cls for cls in KINDS for unit in cls.units or (cls.unit,)}
 
 
 def made(cls: type, **given: Any) -> dict[str, Any]:
@@ -317,8 +317,9 @@ WORDS = {
     "transition": ("transition matrix", "T"), "volume": ("initial_diagonal", "matrix_rate", "weight", "phases"),
     "phases": ("shares", "factors"), "config": ("objective", "dictionary", "transition", "volume", "error_rate",
     "weights", "tau", "temperature", "renormalise", "grad_classes", "chunk", "T", "phases", "matrix_rate", "weight",
-    "initial_diagonal", "q", "smoothing", "fraction", "drops", "start", "memory", "threshold", "alpha",
-    "noise", "gamma", "lam", "penalty", "gamma_relative", "seed"), "loss": ("transition", "weights", "classifier"),
+    "initial_diagonal", "beta", "lam", "forget_rate", "warmup", "peer", "seed", "q", "smoothing",
+    "fraction", "drops", "start", "memory", "threshold", "alpha",
+    "noise", "gamma", "penalty", "gamma_relative"), "loss": ("transition", "weights", "classifier"),
 }  # fmt: skip
 
 TARGETS = [

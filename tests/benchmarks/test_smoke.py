@@ -112,6 +112,13 @@ def test_audit(benchmark):
     assert rows["audit / evaluate, nano, V = 1024"]["bar"] == "<= 1.3"
 
 
+def test_features(benchmark):
+    _, rows = benchmark("features")
+    for kind in ("texts", "images"):
+        assert rows[f"features of {kind}"]["passed"]
+        assert rows[f"extraction / bare loop, {kind}"]["bar"] == "<= 1.05"
+
+
 def test_diffusion(benchmark):
     _, rows = benchmark("diffusion")
     equal = [what for what, row in rows.items() if row["bar"] == "equal"]
