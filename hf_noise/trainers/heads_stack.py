@@ -51,6 +51,9 @@ def logits_of(parameters: dict[str, Tensor], features: Tensor) -> Tensor:
 class Stack:
     """Parameters, AdamW's moments, and the steps of an epoch.
 
+    A subclass with another penalty gives another `_form`: what has `loss`, `penalty` [K, M] or None, and
+    `gradients(1.0, lam)`, those of the parameters in their order and None.
+
     Args:
         settings: K lists, one for each seed, of M settings; all of one batch size, and with a penalty or without.
         plan: what they share.
