@@ -275,6 +275,14 @@ def test_data_that_cannot_be_used(tmp_path, case):
         printed_by(study.main, *flags)
 
 
+def test_labels_that_say_nothing_cannot_be_corrected(tmp_path):
+    """Of three classes, two thirds wrong (r = 2) are drawn as often as the right one."""
+    flags = [*written(tmp_path), *QUICK, "--ratio", "2", "--output", tmp_path / "out", "--dry_run"]
+    with pytest.raises(ValueError, match="r2-symmetric cannot be corrected.*--no_corrected"):
+        printed_by(study.main, *flags)
+    assert "heads" in printed_by(study.main, *flags, "--no_corrected")
+
+
 def test_a_network_is_needed_for_own_texts(tmp_path):
     flags = [*written(tmp_path, text=lambda labels, draw: ["a"] * len(labels))][:4]
     with pytest.raises(SettingError, match="--model is missing"):
