@@ -61,7 +61,7 @@ class Settings(StudySettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
     scales: ClassVar = SCALES
-    one_or_more: ClassVar = ("head", "learning_rate", "batch_size", "gamma", "lam", "protocol", "seed")
+    one_or_more: ClassVar = ("head", "penalty", "learning_rate", "batch_size", "gamma", "lam", "protocol", "seed")
 
     source: Name | None = setting(None, "file, glob, folder or Hub data set with labels", group="data")
     test_source: Name | None = setting(None, "test rows, if the source has none", group="data")
