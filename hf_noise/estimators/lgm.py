@@ -116,8 +116,6 @@ class LGMClassifier(ClassifierMixin, BaseEstimator):
         stops = check_flag("early_stopping", self.early_stopping)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-            if not sample_weight.any():
-                raise ValueError("sample_weight must not be 0 for every row")
             counts = sample_weight > 0
             X, y, sample_weight = X[counts], y[counts], sample_weight[counts]
         self.classes_, labels = np.unique(y, return_inverse=True)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from hf_noise.losses.checks import check_flag, check_floats, check_integers, check_real, check_tensor, looked_at
-from hf_noise.losses.head_gradients import PENALTIES, ClosedForm, Targets, closed_form, penalty_of
+from hf_noise.losses.head_gradients import PENALTIES, LinearForm, Targets, TwoLayerForm, closed_form, penalty_of
+from hf_noise.losses.linear_gradient import OneLinearForm
 
 __all__ = ["GradientMatching", "feature_scale", "local_gradient_matching"]
 
@@ -114,7 +115,7 @@ def local_gradient_matching(
         _check_width(head if form == "linear" else head[0], features)
         classes = (head if form == "linear" else head[2]).out_features
         targets = _targets(labels, len(features), classes, columns, loss, features)
-        mean, moved = _Closed.apply(features, noise, strength, targets, weights, penalty, tuple(trained),
+        mean, moved = _Closed.apply(features, noise, strength, targets, weights, penalty, _has_bias(trained),
                                     *(value.to(features.dtype) for value in trained.values()))  # fmt: skip
     else:
         form = "torch.func"
@@ -132,36 +133,46 @@ def local_gradient_matching(
 
 
 class _Closed(torch.autograd.Function):
-    """`ClosedForm` of one head, as a function that torch differentiates once."""
+    """A closed form of one head, as a function that torch differentiates once."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, noise: Tensor, gamma: Any, targets: Targets, weights: Tensor, kind: str,
-                names: tuple[str, ...], *values: Tensor) -> tuple[Tensor, Tensor]:  # fmt: skip
+    def forward(ctx: Any, features: Tensor, noise: Tensor, gamma: Any, targets: Targets, shares: Tensor | None,
+                kind: str, has_bias: bool, *values: Tensor) -> tuple[Tensor, Tensor]:  # fmt: skip
         with torch.autocast(features.device.type, enabled=False):
-            parameters = {name: value.detach()[None, None] for name, value in zip(names, values)}
-            ctx.form = ClosedForm(parameters, torch.cat([features.detach(), noise])[None], targets,
-                                  weights[None, None, None, :, None], gamma, kind)  # fmt: skip
+            ctx.form = _form(features, noise, gamma, targets, shares, kind, has_bias, values)
         ctx.save_for_backward(features, *values)  # which tells if they are changed before the backward pass
-        return ctx.form.loss[0, 0], ctx.form.penalty[0, 0]
+        return ctx.form.loss.reshape(()), ctx.form.penalty.reshape(())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, on_loss: Tensor, on_penalty: Tensor) -> tuple[Tensor | None, ...]:
         _ = ctx.saved_tensors
         with torch.autocast(on_loss.device.type, enabled=False):
-            by_name, of_features = ctx.form.gradients(
-                on_loss[None, None], on_penalty[None, None], features=ctx.needs_input_grad[0]
-            )
-        of_features = None if of_features is None else of_features[0]
-        return (of_features, *(None,) * 6, *(value[0, 0] for value in by_name.values()))
+            found, of_features = ctx.form.gradients(on_loss, on_penalty, features=ctx.needs_input_grad[0])
+        if not isinstance(ctx.form, OneLinearForm):
+            found, of_features = [value[0, 0] for value in found], None if of_features is None else of_features[0]
+        return (of_features, *(None,) * 6, *found)
+
+
+def _form(features: Tensor, noise: Tensor, gamma: Any, targets: Targets, shares: Tensor | None, kind: str,
+          has_bias: bool, values: tuple[Tensor, ...]) -> Any:  # fmt: skip
+    """The closed form of a head with these weights and biases."""
+    is_linear = len(values) == 1 + has_bias
+    if is_linear and kind == "difference" and shares is None and isinstance(gamma, float):
+        return OneLinearForm(values[0], values[1] if has_bias else None, features, noise, targets, gamma)
+    weights = [weight[None, None] for weight in values[:: 1 + has_bias]]
+    biases = [bias[None, None] for bias in values[1::2]] if has_bias else []
+    shares = None if shares is None else shares[None]
+    form = LinearForm if is_linear else TwoLayerForm
+    return form(weights, biases, features[None], noise[None], targets, gamma, kind, shares)
 
 
 def _by_func(head: nn.Module, trained: dict[str, Tensor], halves: tuple[Tensor, Tensor], targets: Targets,
-             weights: Tensor, kind: str) -> tuple[Tensor, Tensor]:  # fmt: skip
+             shares: Tensor | None, kind: str) -> tuple[Tensor, Tensor]:  # fmt: skip
     def mean_loss(values: dict[str, Tensor], given: Tensor) -> tuple[Tensor, Tensor]:
         logits = torch.func.functional_call(head, values, (given,))
-        rows, _, _ = targets(logits[None, None, None])
-        mean = (rows[0, 0] * weights).sum()
+        rows, _, _ = targets(logits[None], lambda of: of)
+        mean = rows[0].mean() if shares is None else (rows[0] * shares).sum()
         return mean, mean
 
     gradient = torch.func.grad(mean_loss, has_aux=True)
@@ -169,10 +180,14 @@ def _by_func(head: nn.Module, trained: dict[str, Tensor], halves: tuple[Tensor, 
     with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=_drawn_on(device)):
         clean, mean = gradient(trained, halves[0])
     noisy, _ = gradient(trained, halves[1])  # from the same state of the generators, so the same dropout
-    of = ([clean[name] for name in trained], [noisy[name] for name in trained])
-    sums = [[one * a + other * b for a, b in zip(*of)] for one, other in PENALTIES[kind]]
-    return mean, penalty_of(kind, [[block.float() if block.dtype.itemsize < 4 else block for block in term]
-                                   for term in sums], 0)[0]  # fmt: skip
+    of = [[by_name[name].flatten() for name in trained] for by_name in (clean, noisy)]
+    sums = [[(one * a + other * b).to(torch.promote_types(a.dtype, torch.float32)) for a, b in zip(*of)]
+            for one, other in PENALTIES[kind]]  # fmt: skip
+    return mean, penalty_of(kind, sums)[0]
+
+
+def _has_bias(names: Any) -> bool:
+    return any(name.endswith("bias") for name in names)
 
 
 def _drawn_on(device: torch.device) -> str:
@@ -220,10 +235,10 @@ def _check_width(layer: nn.Linear, features: Tensor) -> None:
         raise ValueError(f"features are on {features.device}, the head on {layer.weight.device}; move one of them")
 
 
-def _row_weights(weights: Tensor | None, features: Tensor) -> Tensor:
-    """[B], of sum 1."""
+def _row_weights(weights: Tensor | None, features: Tensor) -> Tensor | None:
+    """[B], of sum 1; None for a plain mean."""
     if weights is None:
-        return features.new_full((len(features),), 1 / len(features))
+        return None
     check_floats("sample_weight", weights)
     if weights.shape != (len(features),) or weights.device != features.device:
         raise ValueError(f"sample_weight must be [{len(features)}] on {features.device}, one of each row, got "
@@ -255,22 +270,31 @@ def _targets(labels: Tensor, rows: int, classes: int, columns: Tensor | None, lo
             raise ValueError('columns are of classes; a loss of "squared_error" has none')
         if labels.shape != (rows, classes) and (labels.shape != (rows,) or classes != 1):
             raise ValueError(f"labels must be [{rows}, {classes}], one number of each output, got {list(labels.shape)}")
-        return Targets(labels.detach().reshape(1, 1, 1, rows, classes).to(like), squared=True)
+        return Targets(labels.detach().reshape(1, rows, classes).to(like), squared=True)
     check_tensor("labels", labels)
     labels = check_integers("labels", labels)
     if labels.shape != (rows,):
         raise ValueError(f"labels must be [{rows}], one of each row of features, got {list(labels.shape)}")
-    array = looked_at(labels)
-    if array is not None and (wrong := (array < 0) | (array >= classes)).any():
-        raise ValueError(f"labels must lie in [0, {classes}), the classes of the head, got {array[wrong][0]}")
-    hot = (labels[:, None] == torch.arange(classes, device=labels.device)).to(like.dtype)[None, None, None]
+    hot = _one_hot(labels, classes, like)[None]
     if columns is None:
         return Targets(hot)
     check_floats("columns", columns)
     if columns.shape != (classes, classes) or columns.device != labels.device:
         raise ValueError(f"columns must be [{classes}, {classes}] on {labels.device}, got {list(columns.shape)} on "
                          f"{columns.device}; they are log_columns(T) of the classes of the head")  # fmt: skip
-    return Targets(hot, columns.detach().to(like.dtype)[labels][None, None, None])
+    return Targets(hot, columns.detach().to(like.dtype)[labels][None])
+
+
+def _one_hot(labels: Tensor, classes: int, like: Tensor) -> Tensor:
+    hot = like.new_zeros(len(labels), classes)
+    try:
+        return hot.scatter_(1, labels[:, None], 1.0)
+    except RuntimeError:  # a CPU looks at every label anyway
+        array = looked_at(labels)
+        if array is not None and (wrong := (array < 0) | (array >= classes)).any():
+            raise ValueError(f"labels must lie in [0, {classes}), the classes of the head, got {array[wrong][0]}"
+                             ) from None  # fmt: skip
+        raise
 
 
 def _check_layers(head: nn.Module) -> None:

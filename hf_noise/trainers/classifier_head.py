@@ -111,7 +111,7 @@ class ModelHead:
             if again.shape != logits.shape:
                 raise ValueError(f"the head {type(head).__name__} makes {list(again.shape)} of its features, the model "
                                  f"logits {list(logits.shape)}; give the module that makes them: head=")  # fmt: skip
-            is_same = torch.allclose(again, logits, rtol=1e-2, atol=1e-3 + 1e-2 * float(logits.abs().max()))
+            is_same = torch.allclose(again, logits, rtol=1e-2, atol=1e-3 + 1e-2 * float(logits.detach().abs().max()))
             if not is_same and not any(isinstance(part, nn.Dropout) and part.p for part in head.modules()):
                 raise ValueError(f"the logits are not what the head {type(head).__name__} makes of its input: the "
                                  "model changes them, or reads another position; give the module that makes them: "
@@ -122,15 +122,11 @@ class ModelHead:
 def find_head(model: nn.Module) -> nn.Module | None:
     """The module that makes a classifier's logits, by its name; None if there is none of a known name."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model  # inside an adapter of peft
-    for inner in (base, getattr(base, "timm_model", None)):
-        if inner is not None and hasattr(inner, "get_classifier"):  # timm's own, which may have any name
-            found = inner.get_classifier()
-            if isinstance(found, nn.Module):
-                return found
-    for name in _NAMES:
-        found = getattr(base, name, None)
-        if isinstance(found, nn.Module) and not isinstance(found, nn.Identity):
-            return found
+    for inner in (base, *base.children()):  # a network of timm or of one's own may be wrapped
+        found = inner.get_classifier() if hasattr(inner, "get_classifier") else None  # timm's, which may have any name
+        for head in (found, *(getattr(inner, name, None) for name in _NAMES)):
+            if isinstance(head, nn.Module) and not isinstance(head, nn.Identity):
+                return head
     return None
 
 

@@ -42,8 +42,8 @@ def head_grid(**values: Any) -> list[HeadSetting]:
     >>> len(head_grid(learning_rate=(3e-4, 6e-4), lam=(0.0, 0.15), seed=range(5)))
     20
     """
-    axes = {name: list(value) if isinstance(value, list | tuple | range | np.ndarray) else [value]
-            for name, value in values.items()}  # fmt: skip
+    axes = {name: list(value) if isinstance(value, list | tuple | range) or isinstance(value, np.ndarray) and value.ndim
+            else [value] for name, value in values.items()}  # fmt: skip
     if empty := [name for name, of in axes.items() if not of]:
         raise ValueError(f"{empty[0]} has no value; leave it out for its default, or give one at least")
     if unknown := sorted(set(axes) - set(HeadSetting.__dataclass_fields__)):
@@ -155,11 +155,13 @@ def fit_heads(
     Raises:
         TypeError: an argument is of another kind.
         ValueError: counts that differ, features that are not finite, labels outside [0, C), one class only, negative
-            weights or none above 0, T of another size, no settings.
+            weights or none above 0, T of another size, no settings, patience without validation rows.
     """
     plan = HeadPlan() if plan is None else plan
     if not isinstance(plan, HeadPlan):
         raise TypeError(f"plan must be a HeadPlan, got {type(plan).__name__}")
+    if plan.patience is not None and validation is None:
+        raise ValueError(f"patience={plan.patience} stops by validation rows, and there are none; give validation=")
     settings = _settings(settings)
     device = None if device is None else check_device("device", device)
     data = HeadData.read(features, labels, sample_weight, sample_ids, num_classes, validation, device)
@@ -218,7 +220,7 @@ def _fit(stack: Stack, plan: HeadPlan, data: HeadData, columns: Tensor | None, b
     best, best_epoch = np.full(shape, np.inf), np.zeros(shape, np.int64)
     epochs_run, is_active = np.zeros(shape, np.int64), np.ones(shape, bool)
     kept = None
-    step = max(1, _MOST_LOGITS // (shape[0] * shape[1] * max(size[0] for size in stack.shapes.values())))
+    step = max(1, _MOST_LOGITS // (shape[0] * shape[1] * max(weight.shape[2] for weight in stack.weights)))
     for epoch in range(plan.epochs):
         loss, penalty = stack.epoch(epoch)
         curves["train_loss"][is_active, epoch] = loss[is_active]

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_noise.losses.head_gradients import ClosedForm, Targets
+from hf_noise.losses.head_gradients import LinearForm, Targets, TwoLayerForm
+from hf_noise.losses.linear_gradient import OneLinearForm
 from hf_noise.noise.normals_torch import normals, uniforms
 from hf_noise.trainers.heads_data import HeadData
 from hf_noise.trainers.heads_plan import HeadPlan, HeadSetting
@@ -63,17 +64,13 @@ class Stack:
 
     def __init__(self, settings: Sequence[Sequence[HeadSetting]], plan: HeadPlan, data: HeadData,
                  columns: Tensor | None, shapes: dict[str, tuple[int, ...]]):  # fmt: skip
-        self.plan, self.data, self.columns, self.shapes = plan, data, columns, shapes
+        self.plan, self.data = plan, data
+        like = data.features
         self.shape = len(settings), len(settings[0])
         self.seeds = [row[0].seed for row in settings]
         self.batch_size = min(settings[0][0].batch_size, len(data.labels))
         self.kind = plan.penalty if plan.matches(settings[0][0]) else None
-        like = data.features
-        sizes = [self.shape[1] * math.prod(shape) for shape in shapes.values()]
-        self.flat = like.new_empty(self.shape[0], sum(sizes))
-        self.parameters = {name: part.unflatten(1, (self.shape[1], *shape))
-                           for (name, shape), part in zip(shapes.items(), self.flat.split(sizes, 1))}  # fmt: skip
-        self._initialise()
+        self._lay_out(shapes)
         self.moments = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
         self.steps_done = 0
         rates, decays = self._numbers(settings, "learning_rate"), self._numbers(settings, "weight_decay")
@@ -81,12 +78,31 @@ class Stack:
         self.decay = None if not decays.any() else self._of_each(rates * decays)
         gamma = self._numbers(settings, "gamma")
         if plan.gamma_relative:
-            gamma = gamma * like.std(0, correction=0).mean().double().cpu()
-        self.gamma = gamma.to(like)[..., None, None]
+            gamma = gamma * data.features.std(0, correction=0).mean().double().cpu()
+        alike = bool((gamma == gamma[0, 0]).all())
+        self.gamma = float(gamma[0, 0]) if alike else gamma.to(like)
         self.lam = self._numbers(settings, "lam").to(like)
+        self.is_alone = self.shape == (1, 1) and len(self.weights) == 1 and plan.penalty == "difference"
+        self.lam = self.lam.reshape(()) if self.is_alone else self.lam
         classes = torch.arange(data.num_classes, device=like.device)
         self.hot = (data.labels[:, None] == classes).to(like.dtype)
         self.said = None if columns is None else columns[data.labels]
+
+    def _lay_out(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """First weights, uniform in +- 1 / sqrt(inputs) as `nn.Linear`'s are, from (seed, which of them, row)."""
+        sizes = [self.shape[1] * math.prod(shape) for shape in shapes.values()]
+        self.flat = self.data.features.new_empty(self.shape[0], sum(sizes))
+        self.parameters = {name: part.view(*self.shape, *shape)
+                           for (name, shape), part in zip(shapes.items(), self.flat.split(sizes, 1))}  # fmt: skip
+        width = 0
+        for number, (name, shape) in enumerate(shapes.items()):
+            width = shape[1] if len(shape) == 2 else width  # of a bias that of its weight before it
+            rows = torch.arange(shape[0], device=self.flat.device)
+            for k, seed in enumerate(self.seeds):
+                drawn = uniforms(seed, WEIGHT_STREAM, number, rows, math.prod(shape[1:]))
+                self.parameters[name][k] = ((2 * drawn - 1) * width**-0.5).reshape(shape).to(self.flat)
+        self.weights = [values for name, values in self.parameters.items() if name.endswith("weight")]
+        self.biases = [values for name, values in self.parameters.items() if name.endswith("bias")]
 
     @staticmethod
     def _numbers(settings: Sequence[Sequence[HeadSetting]], name: str) -> Tensor:
@@ -96,24 +112,9 @@ class Stack:
         """A number of each setting [K, M] spread over its parameters, [K, P]; [] if all have the same."""
         if bool((numbers == numbers[0, 0]).all()):
             return numbers[0, 0].to(self.flat)
-        spread = torch.empty_like(self.flat)
-        at = 0
-        for shape in self.shapes.values():
-            size = self.shape[1] * math.prod(shape)
-            of = numbers.to(self.flat)[..., None].expand(*self.shape, math.prod(shape)).flatten(1)
-            spread[:, at : at + size] = of
-            at += size
-        return spread
-
-    def _initialise(self) -> None:
-        """Uniform in +- 1 / sqrt(inputs), as `nn.Linear` is, from (seed, which parameter, which row)."""
-        widths = {name.removesuffix("weight"): shape[1] for name, shape in self.shapes.items() if len(shape) == 2}
-        for number, (name, shape) in enumerate(self.shapes.items()):
-            bound = widths[name.removesuffix("weight").removesuffix("bias")] ** -0.5
-            rows = torch.arange(shape[0], device=self.flat.device)
-            for k, seed in enumerate(self.seeds):
-                drawn = uniforms(seed, WEIGHT_STREAM, number, rows, shape[1] if len(shape) == 2 else 1)
-                self.parameters[name][k] = ((2 * drawn - 1) * bound).reshape(shape).to(self.flat)
+        of = numbers.to(self.flat)[..., None]
+        sizes = [values[0, 0].numel() for values in self.parameters.values()]
+        return torch.cat([of.expand(*self.shape, size).flatten(1) for size in sizes], 1)
 
     def order(self, epoch: int) -> Tensor:
         """Rows in the order of this epoch, int64 [K, N]."""
@@ -137,37 +138,36 @@ class Stack:
                     noise = self._noise(epoch, order[:, start : start + ahead])
                 batch = order[:, start : start + size]
                 form = self._form(batch, None if noise is None else noise[:, start % ahead :][:, : batch.shape[1]])
-                by_name, _ = form.gradients(1.0, self.lam)
-                self._move(torch.cat([value.flatten(1) for value in by_name.values()], 1), rows)
+                found, _ = form.gradients(1.0, self.lam)
+                flat = [gradient.reshape(self.shape[0], -1) for gradient in found]
+                self._move(torch.cat(flat, 1), rows)
                 loss = loss + form.loss * batch.shape[1]
                 penalty = penalty if form.penalty is None else penalty + form.penalty * batch.shape[1]
         nothing = np.full(self.shape, np.nan)
-        mean = (loss / rows).double().cpu().numpy()
-        return mean, nothing if self.kind is None else (penalty / rows).double().cpu().numpy()
+        mean = (loss / rows).double().reshape(self.shape).cpu().numpy()
+        return mean, nothing if self.kind is None else (penalty / rows).double().reshape(self.shape).cpu().numpy()
 
     def _noise(self, epoch: int, rows: Tensor) -> Tensor:
         """Perturbations of rows [K, n], [K, n, D]."""
         ids, width = self.data.sample_ids, self.data.features.shape[1]
         drawn = [normals(seed, PERTURBATION_STREAM, epoch, ids[of], width) for seed, of in zip(self.seeds, rows)]
-        return torch.stack(drawn).to(self.flat.dtype)
+        return (drawn[0][None] if len(drawn) == 1 else torch.stack(drawn)).to(self.flat.dtype)
 
-    def _form(self, batch: Tensor, noise: Tensor | None) -> ClosedForm:
-        seeds, size = batch.shape
+    def _form(self, batch: Tensor, noise: Tensor | None) -> LinearForm | TwoLayerForm | OneLinearForm:
         at = batch.reshape(-1)
 
         def rows(values: Tensor) -> Tensor:  # [N, ...] -> [K, B, ...]
-            return values.index_select(0, at).unflatten(0, (seeds, size))
+            return values.index_select(0, at).unflatten(0, batch.shape)
 
-        both = rows(self.data.features)
-        both = both if noise is None else torch.cat([both, noise], 1)
-        said = None if self.said is None else rows(self.said)[:, None, None]
-        targets = Targets(rows(self.hot)[:, None, None], said)
-        weights = self.data.weights
-        if weights is None:
-            weights = self.flat.new_full((1, 1, 1, 1, 1), 1 / size).expand(1, 1, 1, size, 1)
-        else:
-            weights = (rows(weights) / size)[:, None, None, :, None]
-        return ClosedForm(self.parameters, both, targets, weights, self.gamma, self.kind)
+        features = rows(self.data.features)
+        targets = Targets(rows(self.hot), None if self.said is None else rows(self.said))
+        shares = None if self.data.weights is None else rows(self.data.weights) / batch.shape[1]
+        if self.is_alone and noise is not None and shares is None:
+            bias = self.biases[0][0, 0] if self.biases else None
+            return OneLinearForm(self.weights[0][0, 0], bias, features[0], noise[0], targets, self.gamma)
+        form = LinearForm if len(self.weights) == 1 else TwoLayerForm
+        return form(self.weights, self.biases, features, noise, targets, self.gamma,
+                    self.kind or "difference", shares)
 
     def _move(self, gradient: Tensor, rows: int) -> None:
         """One step of AdamW (Loshchilov and Hutter, 2019), in torch's form of it."""
