@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from hf_noise.losses.head_gradients import LinearForm, Targets, TwoLayerForm
-from hf_noise.losses.linear_gradient import OneLinearForm
+from hf_noise.losses.linear_gradient import FewRowsForm, OneLinearForm, are_few
 from hf_noise.noise.normals_torch import normals, uniforms
 from hf_noise.trainers.heads_data import HeadData
 from hf_noise.trainers.heads_plan import HeadPlan, HeadSetting
@@ -19,8 +21,8 @@ __all__ = ["PERTURBATION_STREAM", "Stack", "head_shapes", "logits_of"]
 
 PERTURBATION_STREAM, WEIGHT_STREAM, ORDER_STREAM = 112, 113, 114
 
-#: AdamW's, as in torch.
-_BETAS, _EPSILON = (0.9, 0.999), 1e-8
+#: AdamW's, as torch has them.
+_ADAMW = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False, "maximize": False}
 #: Numbers of noise that are drawn at once, for steps to come: a CPU's cache holds them, a GPU is kept busy.
 _DRAWN_ON_CPU, _DRAWN_ON_GPU = 96 << 10, 4 << 20
 
@@ -62,7 +64,7 @@ class Stack:
         shapes: of the parameters of one head.
 
     Attributes:
-        parameters: by name, [K, M, ...]: views into one tensor [K, P], so that the optimiser takes one turn.
+        parameters: by name, [K, M, ...]: views into one tensor, so that the optimiser may take one turn.
     """
 
     def __init__(self, settings: Sequence[Sequence[HeadSetting]], plan: HeadPlan, data: HeadData,
@@ -74,13 +76,11 @@ class Stack:
         self.batch_size = min(settings[0][0].batch_size, len(data.labels))
         self.kind = plan.penalty if plan.matches(settings[0][0]) else None
         self._lay_out(shapes)
-        self.moments = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
-        self._gradient, self._scratch = torch.empty_like(self.flat), torch.empty_like(self.flat)
-        self._buffers = tuple(torch.empty_like(self.weights[0]).flatten(1, 2) for _ in range(2))
+        moved = [self.flat, *(torch.zeros_like(self.flat) for _ in range(3))]  # and its gradient and both moments
+        self._gradients = self._views(moved[1])
+        self._buffers = torch.empty_like(self.weights[0]).flatten(1, 2), self._gradients[0].flatten(1, 2)
         self.steps_done = 0
-        rates, decays = self._numbers(settings, "learning_rate"), self._numbers(settings, "weight_decay")
-        self.rate = self._of_each(rates)
-        self.decay = None if not decays.any() else self._of_each(rates * decays)
+        self._groups = self._alike(settings, moved)
         gamma = self._numbers(settings, "gamma")
         if plan.gamma_relative:
             gamma = gamma * data.features.std(0, correction=0).mean().double().cpu()
@@ -97,10 +97,9 @@ class Stack:
 
     def _lay_out(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """First weights, uniform in +- 1 / sqrt(inputs) as `nn.Linear`'s are, from (seed, which of them, row)."""
-        sizes = [self.shape[1] * math.prod(shape) for shape in shapes.values()]
-        self.flat = self.data.features.new_empty(self.shape[0], sum(sizes))
-        self.parameters = {name: part.view(*self.shape, *shape)
-                           for (name, shape), part in zip(shapes.items(), self.flat.split(sizes, 1))}  # fmt: skip
+        self._shapes = [(*self.shape, *shape) for shape in shapes.values()]
+        self.flat = self.data.features.new_empty(sum(map(math.prod, self._shapes)))
+        self.parameters = dict(zip(shapes, self._views(self.flat)))
         width = 0
         for number, (name, shape) in enumerate(shapes.items()):
             width = shape[1] if len(shape) == 2 else width  # of a bias that of its weight before it
@@ -111,17 +110,32 @@ class Stack:
         self.weights = [values for name, values in self.parameters.items() if name.endswith("weight")]
         self.biases = [values for name, values in self.parameters.items() if name.endswith("bias")]
 
+    def _views(self, flat: Tensor) -> list[Tensor]:
+        """The part of each of the parameters, [K, M, ...]."""
+        parts = flat.split([math.prod(shape) for shape in self._shapes])
+        return [part.view(shape) for part, shape in zip(parts, self._shapes)]
+
+    def _alike(self, settings: Sequence[Sequence[HeadSetting]], moved: list[Tensor]) -> list[tuple]:
+        """(learning rate, weight decay, what of each of the tensors has them, a count of steps for each piece)."""
+        pieces: dict[tuple[float, float], list[list[Tensor]]] = {}
+        of = [[(setting.learning_rate, setting.weight_decay) for setting in row] for row in settings]
+        if len({numbers for row in of for numbers in row}) == 1:
+            pieces[of[0][0]] = [[tensor] for tensor in moved]
+        else:
+            views = [self._views(tensor) for tensor in moved]
+            for k, row in enumerate(of):
+                start = 0
+                for numbers, run in itertools.groupby(row):
+                    stop = start + len(list(run))
+                    for into, parts in zip(pieces.setdefault(numbers, [[] for _ in moved]), views):
+                        into += [part[k, start:stop] for part in parts]
+                    start = stop
+        return [(*numbers, tensors, [self.flat.new_zeros((), dtype=torch.float32) for _ in tensors[0]])
+                for numbers, tensors in pieces.items()]  # fmt: skip
+
     @staticmethod
     def _numbers(settings: Sequence[Sequence[HeadSetting]], name: str) -> Tensor:
         return torch.tensor([[getattr(setting, name) for setting in row] for row in settings], dtype=torch.float64)
-
-    def _of_each(self, numbers: Tensor) -> Tensor:
-        """A number of each setting [K, M] spread over its parameters, [K, P]; [] if all have the same."""
-        if bool((numbers == numbers[0, 0]).all()):
-            return numbers[0, 0].to(self.flat)
-        of = numbers.to(self.flat)[..., None]
-        sizes = [values[0, 0].numel() for values in self.parameters.values()]
-        return torch.cat([of.expand(*self.shape, size).flatten(1) for size in sizes], 1)
 
     def order(self, epoch: int) -> Tensor:
         """Rows in the order of this epoch, int64 [K, N]."""
@@ -147,8 +161,7 @@ class Stack:
                 batch = order[:, start : start + size]
                 form = self._form(batch, None if noise is None else noise[:, start % ahead :][:, : batch.shape[1]])
                 found, _ = form.gradients(1.0, self.lam)
-                flat = [gradient.reshape(self.shape[0], -1) for gradient in found]
-                self._move(torch.cat(flat, 1, out=self._gradient), rows)
+                self._move(found, rows)
                 loss = loss + form.loss * batch.shape[1]
                 penalty = penalty if form.penalty is None else penalty + form.penalty * batch.shape[1]
         nothing = np.full(self.shape, np.nan)
@@ -161,7 +174,7 @@ class Stack:
         drawn = [normals(seed, PERTURBATION_STREAM, epoch, ids[of], width) for seed, of in zip(self.seeds, rows)]
         return (drawn[0][None] if len(drawn) == 1 else torch.stack(drawn)).to(self.flat.dtype)
 
-    def _form(self, batch: Tensor, noise: Tensor | None) -> LinearForm | TwoLayerForm | OneLinearForm:
+    def _form(self, batch: Tensor, noise: Tensor | None) -> LinearForm | TwoLayerForm | OneLinearForm | FewRowsForm:
         at = batch.reshape(-1)
 
         def rows(values: Tensor) -> Tensor:  # [N, ...] -> [K, B, ...]
@@ -173,26 +186,25 @@ class Stack:
         if self.is_alone and noise is not None and shares is None:
             bias = self.biases[0][0, 0] if self.biases else None
             return OneLinearForm(self.weights[0][0, 0], bias, features[0], noise[0], targets, self.gamma)
+        if len(self.weights) == 1 and noise is not None and self.kind == "difference" and (
+                are_few(batch.shape[1], *self._buffers[0].shape[1:])):  # fmt: skip
+            return FewRowsForm(self.weights[0], self.biases[0] if self.biases else None, features, noise, targets,
+                               self.gamma, shares, self._buffers[1])  # fmt: skip
         form = LinearForm if len(self.weights) == 1 else TwoLayerForm
         return form(self.weights, self.biases, features, noise, targets, self.gamma,
                     self.kind or "difference", shares, self._buffers)
 
-    def _move(self, gradient: Tensor, rows: int) -> None:
-        """One step of AdamW (Loshchilov and Hutter, 2019), in torch's form of it."""
-        self.steps_done += 1
+    def _move(self, gradients: Sequence[Tensor], rows: int) -> None:
+        """One step of AdamW (Loshchilov and Hutter, 2019), by torch's kernel that passes once over all it needs."""
+        for own, gradient in zip(self._gradients, gradients):
+            if own.data_ptr() != gradient.data_ptr():  # the largest are mostly written where they belong
+                own.copy_(gradient.view_as(own))
         factor = 1.0
         if self.plan.schedule == "cosine":
-            total = self.plan.epochs * -(-rows // self.batch_size)
-            factor = 0.5 * (1 + math.cos(math.pi * (self.steps_done - 1) / total))
-        first, second = self.moments
-        one, other = (1 - beta**self.steps_done for beta in _BETAS)
-        if self.decay is not None:
-            self.flat.addcmul_(self.flat, self.decay, value=-factor)
-        first.lerp_(gradient, 1 - _BETAS[0])
-        second.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
-        scale = torch.sqrt(second, out=self._scratch).add_(_EPSILON * other**0.5)
-        torch.div(first, scale, out=scale)
-        self.flat.addcmul_(scale, self.rate, value=-factor * other**0.5 / one)
+            factor = 0.5 * (1 + math.cos(math.pi * self.steps_done / (self.plan.epochs * -(-rows // self.batch_size))))
+        for rate, decay, (own, gradient, first, second), steps in self._groups:
+            adamw(own, gradient, first, second, [], steps, fused=True, lr=rate * factor, weight_decay=decay, **_ADAMW)
+        self.steps_done += 1
 
     def kept(self, before: dict[str, Tensor] | None, which: np.ndarray) -> dict[str, Tensor]:
         """The parameters of the heads [K, M] that `which` names, in the place of those kept before."""
