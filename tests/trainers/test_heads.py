@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from hf_noise.losses import local_gradient_matching
 from hf_noise.models.probe import probe
 from hf_noise.noise.normals_torch import normals
-from hf_noise.trainers import HeadPlan, HeadSetting, fit_heads, head_grid, heads
+from hf_noise.trainers import HeadPlan, HeadSetting, fit_heads, head_grid, heads, heads_stack
 from hf_noise.trainers.heads_data import HeadData
 from hf_noise.trainers.heads_stack import PERTURBATION_STREAM, Stack, head_shapes
 
@@ -171,6 +171,29 @@ def test_relative_gamma_is_a_share_of_the_features_spread(task):
     relative = fit(task, head_grid(gamma=0.1, lam=0.3), HeadPlan(epochs=2, gamma_relative=True))
     absolute = fit(task, head_grid(gamma=0.1 * spread, lam=0.3), HeadPlan(epochs=2))
     torch.testing.assert_close(relative.parameters["weight"], absolute.parameters["weight"], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"transition": FLIPS}], ids=str)
+def test_few_rows_are_fitted_as_many_are(monkeypatch, options):
+    """Batches of 4 rows of 30 features take `FewRowsForm`, and come out as they do without it."""
+    draw = np.random.default_rng(2)
+    features, labels, weights = draw.normal(size=(42, 30)), draw.integers(0, 3, 42), draw.random(42)
+    settings = head_grid(learning_rate=(3e-2, 1e-2), lam=(0.1, 0.3), weight_decay=(0.0, 0.1), gamma=(1e-3, 0.6),
+                         seed=range(2), batch_size=4)  # fmt: skip
+    taken, form = [], heads_stack.FewRowsForm
+    monkeypatch.setattr(heads_stack, "FewRowsForm", lambda *given: taken.append(1) or form(*given))
+
+    def fitted():
+        return fit_heads(features, labels, settings, HeadPlan(epochs=2, **options), sample_weight=weights,
+                         progress=False)  # fmt: skip
+
+    few = fitted()
+    assert len(taken) == 2 * 11, "two epochs of 11 batches, the last of two rows"
+    monkeypatch.setattr(heads_stack, "are_few", lambda *given: False)
+    many = fitted()
+    assert len(taken) == 2 * 11
+    close(few, many, atol=1e-8, rtol=1e-6)
+    np.testing.assert_allclose(few.train_penalty, many.train_penalty, rtol=1e-6)
 
 
 @pytest.mark.parametrize("penalty", ["norm", "cosine"])
