@@ -4,7 +4,9 @@ from hf_noise.losses.document_mixture import document_mixture_nll
 from hf_noise.losses.dsm import dsm_loss, edm_weight
 from hf_noise.losses.error_norm import error_norm_nll, error_norms
 from hf_noise.losses.gce import generalised_cross_entropy
+from hf_noise.losses.l2_sp import l2_sp
 from hf_noise.losses.labels import label_nll, log_columns, transition_nll
+from hf_noise.losses.lnsr import lnsr
 from hf_noise.losses.nll import (
     clean_posterior,
     corrected_nll,
@@ -13,6 +15,7 @@ from hf_noise.losses.nll import (
     shift_targets,
     token_nll,
 )
+from hf_noise.losses.smart import smart
 from hf_noise.losses.smoothed import smoothed_nll
 from hf_noise.losses.tdsm import LabelTransition, tdsm_loss, transition_aware_weights
 from hf_noise.losses.truncated import truncated_nll
@@ -20,7 +23,7 @@ from hf_noise.losses.volume import VolumeMinimisation
 
 __all__ = [
     "LabelTransition", "VolumeMinimisation", "clean_posterior", "corrected_nll", "document_mixture_nll", "dsm_loss",
-    "edm_weight", "error_norm_nll", "error_norms", "generalised_cross_entropy", "label_nll", "log_columns",
-    "mixture_posterior", "posthoc_nll", "shift_targets", "smoothed_nll", "tdsm_loss", "token_nll",
-    "transition_aware_weights", "transition_nll", "truncated_nll",
+    "edm_weight", "error_norm_nll", "error_norms", "generalised_cross_entropy", "l2_sp", "label_nll", "lnsr",
+    "log_columns", "mixture_posterior", "posthoc_nll", "shift_targets", "smart", "smoothed_nll", "tdsm_loss",
+    "token_nll", "transition_aware_weights", "transition_nll", "truncated_nll",
 ]  # fmt: skip
