@@ -122,6 +122,10 @@ class NoiseTrainer(FiniteTrainer):
         """Loss and other figures of an evaluation, from what `prediction_step` gives."""
         raise NotImplementedError
 
+    def shown(self, prediction: Any) -> Any:
+        """What `compute_metrics` is given of an evaluation: by default all of it."""
+        return prediction
+
     def write_noise(self, noise: Noise) -> None:
         """State the noise in what will be saved: by default in the model's config."""
         keep_earlier_noise(self.model, noise)
@@ -132,7 +136,7 @@ class NoiseTrainer(FiniteTrainer):
             exact = self.exact_metrics(prediction)
             if own is None:
                 return exact
-            theirs = own(prediction)
+            theirs = own(self.shown(prediction))
             if not isinstance(theirs, Mapping):
                 raise TypeError(f"compute_metrics must return figures by name, got {theirs!r:.80}")
             for name, value in theirs.items():

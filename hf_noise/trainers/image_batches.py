@@ -14,7 +14,10 @@ from torch.utils.data import default_collate
 from hf_noise.noise.arrays import as_array
 from hf_noise.trainers.collate import shown_columns
 
-__all__ = ["KNOWN_NAMES", "ImageBatches", "check_kind", "check_labels", "check_shape", "collate_images"]
+__all__ = [
+    "KNOWN_NAMES", "ImageBatches", "as_tensor", "check_kind", "check_labels", "check_shape", "collate_images",
+    "stacked", "whole",
+]  # fmt: skip
 
 #: Columns that are used, and other names that they may have; rows may hold others, of any kind, which are left alone.
 _USED = {
@@ -41,26 +44,28 @@ def collate_images(rows: Any) -> dict[str, Tensor]:
         raise ValueError(f"rows need {' and '.join(missing)}, they have {', '.join(map(str, rows[0]))}; name the "
                          "columns so, or make them with a transform")  # fmt: skip
     # As `datasets` stores what a map has made of images.
-    return {use: _stacked(name, rows) for use, name in there.items() if name is not None}
+    return {use: stacked(name, rows) for use, name in there.items() if name is not None}
 
 
-def _stacked(name: str, rows: Sequence[Mapping[str, Any]]) -> Tensor:
+def stacked(name: str, rows: Sequence[Mapping[str, Any]], remedy: str = "bring images to one size") -> Tensor:
+    """A column of rows as one tensor; `remedy` says what to do where its values have several shapes."""
     values: list[Tensor] = []
     for i, row in enumerate(rows):
         if not isinstance(row, Mapping) or name not in row:
             raise ValueError(f"row {i} of the batch has no column {name!r}, which row 0 has")
-        value = _as_tensor(name, row[name])
+        value = as_tensor(name, row[name])
         if values and (value.dtype == torch.bool) != (values[0].dtype == torch.bool):
             raise ValueError(f"row {i} of the batch: column {name!r} holds {row[name]!r:.50}, row 0 "
                              f"{rows[0][name]!r:.50}; a column is of numbers or of booleans")  # fmt: skip
         if values and value.shape != values[0].shape:
             raise ValueError(f"row {i} of the batch: column {name!r} has the shape {list(value.shape)}, row 0 has "
-                             f"{list(values[0].shape)}; bring images to one size")  # fmt: skip
+                             f"{list(values[0].shape)}; {remedy}")  # fmt: skip
         values.append(value)
     return default_collate(values)
 
 
-def _as_tensor(name: str, value: Any) -> Tensor:
+def as_tensor(name: str, value: Any) -> Tensor:
+    """A value of a row, or a column of a batch, as a tensor of numbers; ValueError if it holds none."""
     if isinstance(value, Tensor):
         return value
     if value is None:
@@ -92,7 +97,7 @@ class ImageBatches:
         if not isinstance(made, Mapping):
             raise TypeError(f"data_collator must give a mapping of columns, got {type(made).__name__}")
         there = {use: next((name for name in names if name in made), None) for use, names in _USED.items()}
-        batch = {use: _as_tensor(name, made[name]) for use, name in there.items() if name is not None}
+        batch = {use: as_tensor(name, made[name]) for use, name in there.items() if name is not None}
         if missing := [use for use in ("pixel_values", "labels") if use not in batch]:
             raise ValueError(f"a batch needs {' and '.join(missing)}, the collator gives {', '.join(map(str, made))}")
         if self.image_shape is not None:
@@ -102,7 +107,7 @@ class ImageBatches:
             check_kind(name, values)
             batch[name] = values.long()
         if "sample_id" in batch:
-            batch["sample_id"] = _whole("sample_id", batch["sample_id"]).long()
+            batch["sample_id"] = whole("sample_id", batch["sample_id"]).long()
         check_labels({name: values for name, values in labels.items() if values.device.type == "cpu"}, self.num_classes)
         return batch
 
@@ -116,7 +121,7 @@ def check_kind(name: str, labels: Tensor) -> None:
         )
 
 
-def _whole(name: str, values: Any) -> Tensor:
+def whole(name: str, values: Any) -> Tensor:
     """Integers [B], or a ValueError."""
     if not isinstance(values, Tensor) or values.ndim != 1 or not _is_integer(values.dtype):
         told = f"{values.dtype} {list(values.shape)}" if isinstance(values, Tensor) else repr(values)[:80]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from hf_noise.noise import HumanLabels, LabelFlips, noise_from_dict
 from hf_noise.trainers.image_batches import check_labels
@@ -15,8 +16,8 @@ from hf_noise.trainers.objective import ObjectiveTrainer
 from hf_noise.trainers.stored import column_of, held_columns, is_table
 
 __all__ = [
-    "LabelTrainer", "SAME_TRANSITION", "check_class_names", "check_same_names", "check_same_noise", "class_names",
-    "sample_ids",
+    "LabelTrainer", "SAME_TRANSITION", "add_penalty", "check_class_names", "check_same_names", "check_same_noise",
+    "class_names", "sample_ids",
 ]  # fmt: skip
 
 #: Entries of two matrices that differ by no more are the same: one in a config may have gone through float32.
@@ -62,6 +63,23 @@ class LabelTrainer(ObjectiveTrainer):
         """C of the model."""
         return self.model.config.num_labels
 
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        """As transformers makes it, times the factors of a plan by which a T is learned."""
+        scheduler, plan = super().create_scheduler(num_training_steps, optimizer), getattr(self.objective, "plan", None)
+        if plan is None:
+            return scheduler
+        groups = self.optimizer.param_groups
+        if not isinstance(scheduler, LambdaLR) or len(scheduler.lr_lambdas) != len(groups):
+            raise ValueError("to estimate T, the learning rate follows a schedule of transformers; pass no scheduler")
+
+        def planned(schedule: Callable[[int], float], part: int) -> Callable[[int], float]:
+            return lambda step: schedule(step) * plan.factors(step / num_training_steps)[part]
+
+        *usual, of_matrix = scheduler.lr_lambdas
+        scheduler.lr_lambdas = [*(planned(one, 0) for one in usual), planned(of_matrix, 1)]
+        for group, base, of_step in zip(groups, scheduler.base_lrs, scheduler.lr_lambdas):
+            group["lr"] = base * of_step(0)
+        return scheduler
 
     def check_noise(self, noise: LabelFlips | HumanLabels) -> None:
         if noise.num_classes != self.num_classes:
@@ -83,6 +101,11 @@ class LabelTrainer(ObjectiveTrainer):
         return noisy, labels, is_noisy
 
 
+def add_penalty(objective: Any, total: Tensor, count: int) -> Tensor:
+    """A sum of `count` losses with what an objective adds to it, such as the volume of a T that is learned."""
+    return total + objective.penalty(count) if hasattr(objective, "penalty") else total
+
+
 def sample_ids(rows: Mapping[str, Tensor]) -> Tensor:
     """The column `sample_id` int64 [B], or a ValueError that says what it is for."""
     if "sample_id" not in rows:
@@ -97,7 +120,10 @@ def _stored_labels(rows: Any) -> dict[str, Tensor]:
     """The columns `labels` and `clean_labels` as far as they are stored, int64 [N] each."""
     if (held := held_columns(rows)) is not None:
         return held
-    found = {name: column_of(rows, name) for name in ("labels", "clean_labels")} if is_table(rows) else {}
+    found = {}
+    for use, name in (("labels", "label"), ("clean_labels", "clean_label")):
+        if is_table(rows):
+            found[use] = column_of(rows, use if use in rows.column_names else name)
     return {name: torch.from_numpy(column.astype(np.int64)) for name, column in found.items() if column is not None}
 
 

@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from hf_noise.objectives.base import Objective, RunContext
 from hf_noise.trainers.base import NoiseTrainer
 from hf_noise.trainers.model_config import write_config
+from hf_noise.trainers.stored import stored_ids
 
 __all__ = ["ObjectiveTrainer", "refuse_scheduler", "search_no_unused"]
 
@@ -51,7 +52,8 @@ class ObjectiveTrainer(NoiseTrainer):
             raise ValueError(f"{loss.learns} is for DDP or one device; with sharded weights state it")
         context = RunContext(
             noise=self.noise, was_given=was_given, num_classes=num_classes, device=self.args.device,
-            smoothing=smoothing, can_learn=self.can_learn,
+            smoothing=smoothing, can_learn=self.can_learn, model=self.model,
+            sample_ids=stored_ids(self.train_dataset) if self.train_dataset is not None else None,
         )  # fmt: skip
         self.loss, self.objective, self.objective_claims = loss, loss.bound(context), loss.claims()
         if self.learned is not None:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from hf_noise.losses import label_nll
@@ -22,7 +21,7 @@ from hf_noise.objectives.volume_plan import VolumePlan
 from hf_noise.trainers.arguments import check_given, check_positive
 from hf_noise.trainers.finite import check_finite
 from hf_noise.trainers.image_labels import ImageLabelTrainer
-from hf_noise.trainers.labels import class_names, sample_ids
+from hf_noise.trainers.labels import add_penalty, class_names, sample_ids
 from hf_noise.trainers.meter import LabelMeter, sum_dtype
 from hf_noise.trainers.model_config import write_config
 from hf_noise.trainers.objective import search_no_unused
@@ -171,9 +170,7 @@ class TimeClassifierTrainer(ImageLabelTrainer):
             nll = losses.detach() if self.loss.is_nll else label_nll(logits.detach(), labels)
             self.meter.add(nll, logits.detach().argmax(-1), labels, clean, is_noisy)
             self.watch(losses, sample)
-        total = losses.sum()
-        if self.learned is not None:
-            total = total + self.objective.penalty(len(labels))
+        total = add_penalty(self.objective, losses.sum(), len(labels))
         loss = self.mean_loss(total, len(labels), num_items_in_batch)
         return (loss, {"logits": logits}) if return_outputs else loss
 
@@ -203,23 +200,6 @@ class TimeClassifierTrainer(ImageLabelTrainer):
         for level, n, a in zip(self.eval_sigmas, nlls, accuracies, strict=True):
             figures |= {f"nll_sigma{level:g}": n, f"accuracy_sigma{level:g}": a}
         return figures
-
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
-        scheduler = super().create_scheduler(num_training_steps, optimizer)
-        if self.learned is None:
-            return scheduler
-        groups = self.optimizer.param_groups
-        if not isinstance(scheduler, LambdaLR) or len(scheduler.lr_lambdas) != len(groups):
-            raise ValueError("to estimate T, the learning rate follows a schedule of transformers; pass no scheduler")
-
-        def planned(schedule: Callable[[int], float], part: int) -> Callable[[int], float]:
-            return lambda step: schedule(step) * self.objective.plan.factors(step / num_training_steps)[part]
-
-        *usual, of_matrix = scheduler.lr_lambdas
-        scheduler.lr_lambdas = [*(planned(one, 0) for one in usual), planned(of_matrix, 1)]
-        for group, base, of_step in zip(groups, scheduler.base_lrs, scheduler.lr_lambdas):
-            group["lr"] = base * of_step(0)
-        return scheduler
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         if self.learned is not None:
