@@ -27,18 +27,18 @@ _SMART_STREAM, _LNSR_STREAM = 90, 91
 class RegularisedRun(Bound):
     """A base objective in a run, with regularisers beside it. What the base has besides, such as a T, is had here."""
 
-    def __init__(self, plan: Regularised, run: RunContext):
+    def __init__(self, asked: Regularised, run: RunContext):
         if run.model is None:
-            raise ValueError(f"{' and '.join(plan.plans)} need the network that is trained, and this run has none")
-        self.plan, self.base = plan, plan.base.bound(run)
+            raise ValueError(f"{' and '.join(asked.plans)} need the network that is trained, and this run has none")
+        self.asked, self.base = asked, asked.base.bound(run)
         self.source, self.learning_rate = self.base.source, self.base.learning_rate
         self.module, self.module_name = self.base.module, self.base.module_name
         self.start = self.layers = None
-        if plan.smart is not None:
+        if asked.smart is not None:
             check_embeddings(run.model)
-        if plan.lnsr is not None:
-            self.layers = LayerStates(run.model, plan.lnsr.layer)
-        if plan.l2_sp is not None:
+        if asked.lnsr is not None:
+            self.layers = LayerStates(run.model, asked.lnsr.layer)
+        if asked.l2_sp is not None:
             self.start = StartingPoint(run.model)
             self.module = self.start.beside(self.base.module).to(run.device)
             self.module_name = self.base.module_name or "hf_noise_regularised"
@@ -51,16 +51,16 @@ class RegularisedRun(Bound):
         return getattr(self.base, name)
 
     def __call__(self, logits: Tensor, labels: Tensor, forward: Forward) -> Tensor:
-        losses = self.base(logits, labels, forward) if self.plan.base.needs_forward else self.base(logits, labels)
+        losses = self.base(logits, labels, forward) if self.asked.base.needs_forward else self.base(logits, labels)
         if not forward.model.training:
             return losses
         added = {}
-        if self.plan.lnsr is not None:  # first: another pass would change what the layers were seen to do
-            added["lnsr"] = self._lnsr(self.plan.lnsr, logits, forward)
-        if self.plan.smart is not None:
-            added["smart"] = self._smart(self.plan.smart, logits, forward)
+        if self.asked.lnsr is not None:  # first: another pass would change what the layers were seen to do
+            added["lnsr"] = self._lnsr(self.asked.lnsr, logits, forward)
+        if self.asked.smart is not None:
+            added["smart"] = self._smart(self.asked.smart, logits, forward)
         if self.start is not None:
-            added["l2_sp"] = self.start.distance(self.plan.l2_sp, forward.head)
+            added["l2_sp"] = self.start.distance(self.asked.l2_sp, forward.head)
         for name, values in added.items():
             losses = losses + values
             self._sums[name] = self._sums.get(name, 0.0) + values.detach().mean()
@@ -88,7 +88,7 @@ class RegularisedRun(Bound):
         if forward.sample_ids is None:
             raise ValueError(f"{who} draws from the column `sample_id`, the stable index of each row, which is not "
                              'there; add it: dataset.add_column("sample_id", range(len(dataset)))')  # fmt: skip
-        drawn = normals(self.plan.seed, stream, forward.epoch, forward.sample_ids.to(like.device), like[0].numel())
+        drawn = normals(self.asked.seed, stream, forward.epoch, forward.sample_ids.to(like.device), like[0].numel())
         return drawn.view(like.shape)
 
     def before_step(self, progress: float) -> None:
