@@ -19,6 +19,7 @@ __all__ = [
 #: Task of a record -> what its losses are of.
 _UNITS = {
     "causal_lm": "tokens", "masked_lm": "tokens", "seq2seq": "tokens", "image_classification": "labels",
+    "text_classification": "labels",
     "noisy_classification": "labels", "class_conditional_generation": "images",
 }  # fmt: skip
 
