@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,6 @@ from typing import Any
 from datasets import ArrowBasedBuilder, Dataset, Features, IterableDataset, load_dataset_builder
 from datasets.exceptions import DatasetNotFoundError
 
-from hf_noise.data.digits import DIGITS, digits_files, digits_identity
-from hf_noise.data.embedded import DOCS_TEXT, docs_text_files, docs_text_identity
 from hf_noise.data.hub_revision import hub_revision
 from hf_noise.data.local_files import (
     IMAGE_FOLDER,
@@ -30,6 +28,7 @@ from hf_noise.data.local_files import (
     splits_of_folder,
     visible_files,
 )
+from hf_noise.data.packaged import DOCS_TEXT, PACKAGED
 from hf_noise.data.reading import CorpusError, Shard, check_parquet, extension, file_names, unreadable_file
 from hf_noise.data.source_names import SourceLike, check_source, source_name
 
@@ -40,11 +39,6 @@ _SPLIT_WORDS = {"train": "train", "test": "test", "val": "validation", "dev": "v
 # Local files are put together, and Parquet is cut at row groups, into shards of about this size on disk: around a
 # million tokens each, beside which the tokens dropped at the end of a shard (fewer than a row) do not count.
 _SHARD_BYTES = 4 << 20
-# What comes with the package: its files, what identifies them, and its splits.
-_EMBEDDED: dict[str, tuple[Callable[[str], list[str]], Callable[[], str], tuple[str, ...]]] = {
-    DOCS_TEXT: (docs_text_files, docs_text_identity, ("train", "validation")),
-    DIGITS: (digits_files, digits_identity, ("train", "test")),
-}
 
 
 @dataclass(frozen=True)
@@ -251,11 +245,11 @@ def find_source(source: SourceLike, config: str | None = None, documents: str | 
     """Find out what `source` names, without reading it.
 
     Args:
-        source: "embedded/docs-text" or "embedded/digits"; a local file, glob or folder (parquet, arrow, json, jsonl,
-            csv, tsv, txt, md, each also compressed), or a list of files and globs; a folder of images (more of them
-            than data files), in one folder a class; the id of a data set on the Hub; or a `datasets.Dataset`, whose
-            fingerprint tells it from others in the cache. Links to files are followed, links to folders within a
-            folder are refused.
+        source: "embedded/docs-text", "embedded/digits" or "embedded/docs-topics"; a local file, glob or folder
+            (parquet, arrow, json, jsonl, csv, tsv, txt, md, each also compressed), or a list of files and globs; a
+            folder of images (more of them than data files), in one folder a class; the id of a data set on the Hub; or
+            a `datasets.Dataset`, whose fingerprint tells it from others in the cache. Links to files are followed,
+            links to folders within a folder are refused.
         config: the configuration of a data set on the Hub that has several.
         documents: what a row of text files is, "file" (in lines), "line" or "paragraph"; by default paragraphs.
 
@@ -288,13 +282,14 @@ def _find(source: Any, config: str | None, documents: str | None = None) -> Sour
     name = str(source)
     if not name.strip():
         raise ValueError(f"source must name a file, a folder or a data set, got {name!r}")
-    if name in _EMBEDDED:
-        files, identity, splits = _EMBEDDED[name]
+    if name in PACKAGED:
+        files, identity, splits = PACKAGED[name]
         by_split = {split: files(split) for split in splits}
         return Source(name, identity(), "parquet", {"data_files": by_split}, tuple(by_split["train"]), True)
     files = local_files(name)
     if not files and name.startswith("embedded/"):
-        raise ValueError(f"there are no embedded data called {name!r}; this version has {DOCS_TEXT!r} and {DIGITS!r}")
+        there = " and ".join(map(repr, PACKAGED))
+        raise ValueError(f"there are no embedded data called {name!r}; this version has {there}")
     if not files:
         revision = hub_revision(name)
         pinned = {"revision": revision} if revision else {}
@@ -318,7 +313,7 @@ def _list_of_files(places: Sequence[str | Path], documents: str | None) -> Sourc
     for place in places:
         if not isinstance(place, str | Path) or not str(place).strip():
             raise TypeError(f"a list given as source must hold paths of files, got {place!r:.80} in it")
-        found = () if str(place) in _EMBEDDED else local_files(str(place))
+        found = () if str(place) in PACKAGED else local_files(str(place))
         if not found or Path(place).expanduser().is_dir():
             raise ValueError(
                 f"{str(place)!r} in the list given as source is no file or glob; a folder, or a data set on the Hub, "
