@@ -1,0 +1,233 @@
+"""Fine-tuned classifiers: encoder, rows, the trainer of a run, and what is measured of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import TrainingArguments
+
+from hf_noise.analysis.transition import transition_error
+from hf_noise.data.embedded import END_OF_TEXT, embedded_tokenizer
+from hf_noise.metrics import accuracy, classifier_calibration
+from hf_noise.noise import HumanLabels, LabelFlips
+from hf_noise.reports.provenance import portable
+from hf_noise.studies import engine
+from hf_noise.studies.engine import Job, with_interval
+from hf_noise.studies.finetune.data import LabelledTexts, read_rows
+from hf_noise.studies.finetune.network import adapted, pretrained, tokenizer_of
+from hf_noise.studies.finetune.runs import Run, objective_of
+from hf_noise.studies.finetune.study import EMBEDDED_MODEL, Settings
+from hf_noise.studies.masked_language import study as encoders
+from hf_noise.studies.settings import at_scale
+from hf_noise.trainers import ClassifierTrainer
+from hf_noise.trainers.folders import claimed
+
+#: Tokens of the embedded encoder.
+EMBEDDED_TOKENS = 2048
+
+
+@dataclass
+class Shared:
+    """What all runs share: rows, tokens, and where the encoder is."""
+
+    rows: LabelledTexts
+    tokenizer: Any
+    encoder: str
+    train: Dataset
+    test: Dataset
+    validation: Dataset | None
+    weak: Dataset | None
+    #: How the embedded encoder is trained, None for any other.
+    trained_first: Job | None = None
+
+    def training(self, run: Run) -> Dataset:
+        """The rows of a run: weak labels stand in them, all other wrong ones are drawn by the trainer."""
+        return self.train if run.ratio is not None else self.weak
+
+
+def load(settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_trial: bool = False) -> Shared:
+    """Read texts and tokenise them; what any of the runs would refuse is refused before an encoder is trained."""
+    rows = read_rows(settings)
+    for run in runs:
+        noise_of(run, settings, rows)
+    first, encoder = None, settings.model
+    if settings.model == EMBEDDED_MODEL:
+        tokenizer = embedded_tokenizer(EMBEDDED_TOKENS)
+        tokenizer.pad_token = END_OF_TEXT
+        texts = replace_texts(rows, lambda text: END_OF_TEXT + text)  # the first position sums a text up
+        first = encoder_job(settings, args, is_trial)
+        encoder = str(first.folder)
+    else:
+        tokenizer, texts = tokenizer_of(settings.model), rows
+    told = (tokenizer, settings.max_length, rows.classes)
+    if first is not None and not is_trial:
+        train_first(first)
+    return Shared(
+        rows, tokenizer, encoder, texts.train.tokenised(*told), texts.test.tokenised(*told),
+        None if texts.validation is None else texts.validation.tokenised(*told),
+        None if rows.weak_noise is None else texts.train.tokenised(*told, is_weak=True), first,
+    )  # fmt: skip
+
+
+def replace_texts(rows: LabelledTexts, change: Any) -> LabelledTexts:
+    """The same rows with changed first texts."""
+    splits = {}
+    for name in ("train", "test", "validation"):
+        if (split := getattr(rows, name)) is not None:
+            splits[name] = replace(split, texts=[list(map(change, split.texts[0])), *split.texts[1:]])
+    return replace(rows, **splits)
+
+
+def encoder_job(settings: Settings, args: TrainingArguments, is_trial: bool) -> Job:
+    """The masked language model on embedded text that the embedded encoder is."""
+    own = at_scale(
+        encoders.Settings, "demo", output=settings.output, tokenizer=f"embedded:{EMBEDDED_TOKENS}",
+        block_size=settings.max_length, alpha=[0.0], equal_clean=False, steps=settings.pretrain_steps, dropout=0.1,
+        bf16=settings.bf16, num_processes=settings.num_processes,
+    )  # fmt: skip
+    run = encoders.STUDY.runs(own)[0]
+    data = encoders.STUDY.work.load(own, args, [run])
+    plan = encoders.STUDY.plan(own, run, data.train_rows)
+    return Job(encoders.STUDY, own, run, plan, Path(settings.output) / "encoder", data, "encoder", is_trial=is_trial)
+
+
+def train_first(job: Job) -> None:
+    """Train the embedded encoder, unless it is there."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # no process may find the folder finished while another still writes it
+    claim, is_main = engine.identity(job.settings, job.run), not int(os.environ.get("RANK", 0))
+    with claimed(job.folder, claim, is_main=is_main):  # a finished one too must be that of these settings
+        if not (job.folder / "record.json").exists():
+            engine.make(job)
+
+
+def describe(settings: Settings, data: Shared) -> list[str]:
+    """What the data are, for a dry run."""
+    lengths = [len(tokens) for tokens in data.train["input_ids"]]
+    cut = sum(length >= settings.max_length for length in lengths)
+    lines = [*data.rows.described(),
+             f"tokens of a text: {np.mean(lengths):.0f} on average, {cut:,} texts fill all {settings.max_length}"]  # fmt: skip
+    if data.trained_first is not None:
+        lines.append(f"encoder: trained first, {data.trained_first.plan.steps:,} steps on embedded text")
+    return lines
+
+
+def helpers(job: Job) -> list[Job]:
+    """The embedded encoder."""
+    first = job.data.trained_first
+    return [] if first is None else [replace(first, is_trial=job.is_trial)]
+
+
+def noise_of(run: Run, settings: Settings, rows: LabelledTexts) -> LabelFlips | HumanLabels:
+    """The noise of a run. Raises ValueError: these classes cannot have it, or are not those of `--pairs`."""
+    if run.ratio is None:
+        return rows.weak_noise
+    classes, known = len(rows.classes), {}
+    if run.protocol == "pairs":
+        pairs = [one.split(":") for one in settings.pairs]
+        if unknown := [name for pair in pairs for name in pair if name not in rows.classes]:
+            raise ValueError(f"--pairs names the class {unknown[0]!r}; known: {', '.join(rows.classes)}")
+        known = {"mapping": {rows.classes.index(source): rows.classes.index(target) for source, target in pairs}}
+    return LabelFlips.named(
+        run.protocol if run.ratio else "symmetric", known=known, ratio=run.ratio, num_classes=classes, seed=run.seed,
+        redraw=settings.redraw, allow_adversarial=settings.allow_adversarial,
+    )  # fmt: skip
+
+
+def build(job: Job) -> ClassifierTrainer:
+    settings, run, data = job.settings, job.run, job.data
+    rows = data.training(run)
+    is_lora = run.method == "lora"
+    args = job.arguments(
+        len(rows), learning_rate=settings.lora_learning_rate if is_lora else settings.learning_rate,
+    )  # fmt: skip
+    if job.is_trial and data.trained_first is not None:
+        model, new = untrained(data)
+    else:
+        model, new = pretrained(data.encoder, data.rows.classes, data.tokenizer.pad_token_id)
+    model = adapted(model, new, settings) if is_lora else model
+    return ClassifierTrainer(
+        model, args, noise=noise_of(run, settings, data.rows), loss=objective_of(run, settings), train_dataset=rows,
+        eval_dataset=data.test, processing_class=data.tokenizer,
+    )  # fmt: skip
+
+
+def untrained(data: Shared) -> tuple[Any, list[str]]:
+    """The embedded encoder as it is before its training, for a look at what a step takes."""
+    from transformers import AutoModelForSequenceClassification
+
+    config = data.trained_first.build().model.config
+    config.num_labels = len(data.rows.classes)
+    return AutoModelForSequenceClassification.from_config(config), ["classifier"]
+
+
+def finish(job: Job, trainer: ClassifierTrainer) -> dict[str, Any]:
+    """What the record says."""
+    settings, run, data, plan = job.settings, job.run, job.data, job.plan
+    noise, model = trainer.noise, trainer.accelerator.unwrap_model(trainer.model)
+    weights = [(one.numel(), one.requires_grad) for name, one in model.named_parameters()
+               if not name.startswith(trainer.own_prefix)]  # fmt: skip
+    config = {name: value for name, value in json.loads(model.config.to_json_string(use_diff=True)).items()
+              if not name.startswith("hf_noise") and name not in ("id2label", "label2id")}  # fmt: skip
+    return dict(
+        model={
+            "name": portable(settings.model), "method": run.method, "parameters": sum(n for n, _ in weights),
+            "trained_parameters": sum(n for n, is_trained in weights if is_trained), "config": config,
+        },
+        data={
+            "source": portable(data.rows.source), "classes": len(data.rows.classes), "names": data.rows.classes,
+            "tokenizer": portable(settings.model), "train_rows": len(data.train), "test_rows": len(data.test),
+            "max_length": settings.max_length,
+        },
+        noise=noise.to_dict() | {"realised": trainer.realised_noise()},
+        budget=replace(plan, ratio=noise.ratio).to_dict() | {
+            "epochs": plan.sequences / len(data.train), "processes": trainer.args.world_size,
+        },
+        loss=trainer.loss_record() | {
+            "error_rate": noise.error_rate if run.loss == "corrected" else 0.0, "cure": run.loss,
+            "regulariser": run.regulariser, "lgm": run.lgm,
+        },
+        metrics=measure(run, trainer, data, noise),
+    )  # fmt: skip
+
+
+def measure(run: Run, trainer: ClassifierTrainer, data: Shared, noise: LabelFlips | HumanLabels) -> dict[str, dict]:
+    """The figures of a run, each with the number of texts, or of entries of T, behind it."""
+    metrics = {}
+    for split, rows in (("test", data.test), ("validation", data.validation)):
+        if rows is None:
+            continue
+        logits, labels, _ = trainer.predict(rows)
+        found = classifier_calibration(logits, labels)
+        hits = accuracy(logits.argmax(-1), labels, num_classes=len(data.rows.classes))
+        metrics[f"{split}_accuracy"] = with_interval(hits, "accuracy")
+        nll = "test_nll" if split == "test" else "validation_label_nll"
+        metrics[nll] = {"value": found["nll"], "n": len(labels), "unit": "nats"}
+        if split == "test":
+            metrics["test_ece"] = {"value": found["ece"], "n": len(labels)}
+    guess = trainer.predict(data.train).predictions.argmax(-1)
+    clean = data.rows.train.labels
+    trained = clean if noise.error_rate == 0 else data.rows.train.weak
+    if run.ratio:  # the labels of the last epoch that was trained to its end
+        epoch = max(0, math.floor(trainer.state.epoch or 0) - 1)
+        trained, _ = noise(clean, sample=data.rows.train.ids, epoch=epoch)
+    kinds = {"train_accuracy_clean_labels": guess == clean, "train_accuracy_trained_labels": guess == trained}
+    if np.any(wrong := trained != clean):
+        kinds["memorised"] = (guess == trained)[wrong]
+    for name, hits in kinds.items():
+        metrics[name] = {"value": float(hits.mean()), "n": hits.size}
+    if run.loss == "estimated":
+        error = transition_error(trainer.objective.transition, noise.transition)
+        entries = noise.num_classes**2
+        metrics["transition_mean_absolute_error"] = {"value": error.mean_absolute, "n": entries}
+        metrics["transition_worst_row"] = {"value": error.worst_row, "n": noise.num_classes}
+    return metrics
