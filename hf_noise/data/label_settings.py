@@ -37,6 +37,9 @@ class NoisyLabelsConfig(NoisyDataConfig):
         pairs: {class: the class it is mistaken for}, for "pairs"; by default paper C's map where there is one.
         human_column: the column with the labels that people gave, if it is called otherwise; without a `protocol`, this
             is one of its own: "human:<human_column>".
+        weak_column: the same, of labels that rules gave and not people (weak or distant supervision), such as
+            "weak_label". Their T is counted and their rate is what it is, as for those of people; a column of other
+            classes is refused.
         human_source: where that column stands beside the true labels (column `clean_label` or that of the source) if
             not in the source: the same rows in the same order, which the true labels have to prove.
         allow_adversarial: accept a rate at which the true class is the least likely label, see `LabelFlips.symmetric`.
@@ -59,6 +62,7 @@ class NoisyLabelsConfig(NoisyDataConfig):
     protocol: str | None = None
     pairs: Mapping[int, int] | None = None
     human_column: str | None = None
+    weak_column: str | None = None
     human_source: SourceLike | None = None
     test_source: SourceLike | None = None
     validation_source: SourceLike | None = None
@@ -94,7 +98,12 @@ class NoisyLabelsConfig(NoisyDataConfig):
             raise TypeError(f"protocol={self.protocol!r} takes the labels that people gave, and no protocol_kwargs")
 
     def check(self) -> None:
-        check_names(self, "protocol", "human_column")
+        check_names(self, "protocol", "human_column", "weak_column")
+        if self.weak_column is not None:
+            if self.human_column not in (None, self.weak_column):
+                raise ValueError(f"human_column={self.human_column!r} and weak_column={self.weak_column!r} both name "
+                                 "the given labels; leave one out")  # fmt: skip
+            self.human_column = self.weak_column
         if self.human_column is not None and self.protocol is None:
             self.protocol = f"{_HUMAN}{self.human_column}"
         super().check()
@@ -108,7 +117,7 @@ class NoisyLabelsConfig(NoisyDataConfig):
                 'no map of similar classes is known for these data; give pairs={class: partner, ...} beside '
                 'protocol="pairs", or choose another protocol'
             )
-        for name in ("human_source", "human_column"):
+        for name in ("human_source", "weak_column", "human_column"):
             if getattr(self, name) is not None and self.human is None:
                 raise ValueError(f'{name}= belongs to protocol="human:<name>", got protocol={self.protocol!r}')
         if self.human is not None and (extra := self.extra_noisy_splits - {"train"}):
@@ -163,6 +172,7 @@ class NoisyLabelsConfig(NoisyDataConfig):
 
     def identity(self) -> dict[str, Any]:
         changed = super().identity()
+        changed.pop("weak_column", None)  # another spelling of human_column
         if self.protocol == "symmetric":
             changed.pop("protocol", None)  # in whichever way the default is spelt
         for share in ("test_fraction", "validation_fraction"):

@@ -156,7 +156,8 @@ class NoisyLabelsBuilder(NoisyDataBuilder):
         """The labels of a split, and those that people gave if they stand beside them."""
         columns = [column]
         if split == "train" and self.config.human is not None and self.config.human_source is None:
-            option = "human_column" if self.config.human_column is not None else "protocol"
+            named = ("weak_column", "human_column")
+            option = next((name for name in named if getattr(self.config, name) is not None), "protocol")
             check_column(dataset, self.config.human_labels, source.name, option)
             columns.append(self.config.human_labels)
             check_same_classes(dataset.features, *columns, source.name)

@@ -1,7 +1,9 @@
 """Losses as pure functions on tensors."""
 
+from hf_noise.losses.coteaching import small_losses
 from hf_noise.losses.document_mixture import document_mixture_nll
 from hf_noise.losses.dsm import dsm_loss, edm_weight
+from hf_noise.losses.elr import EarlyTargets, early_learning_penalty
 from hf_noise.losses.error_norm import error_norm_nll, error_norms
 from hf_noise.losses.gce import generalised_cross_entropy
 from hf_noise.losses.l2_sp import l2_sp
@@ -22,8 +24,8 @@ from hf_noise.losses.truncated import truncated_nll
 from hf_noise.losses.volume import VolumeMinimisation
 
 __all__ = [
-    "LabelTransition", "VolumeMinimisation", "clean_posterior", "corrected_nll", "document_mixture_nll", "dsm_loss",
-    "edm_weight", "error_norm_nll", "error_norms", "generalised_cross_entropy", "l2_sp", "label_nll", "lnsr",
-    "log_columns", "mixture_posterior", "posthoc_nll", "shift_targets", "smart", "smoothed_nll", "tdsm_loss",
-    "token_nll", "transition_aware_weights", "transition_nll", "truncated_nll",
+    "EarlyTargets", "LabelTransition", "VolumeMinimisation", "clean_posterior", "corrected_nll", "document_mixture_nll",
+    "dsm_loss", "early_learning_penalty", "edm_weight", "error_norm_nll", "error_norms", "generalised_cross_entropy",
+    "l2_sp", "label_nll", "lnsr", "log_columns", "mixture_posterior", "posthoc_nll", "shift_targets", "small_losses",
+    "smart", "smoothed_nll", "tdsm_loss", "token_nll", "transition_aware_weights", "transition_nll", "truncated_nll",
 ]  # fmt: skip

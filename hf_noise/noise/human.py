@@ -27,6 +27,7 @@ class HumanLabels(ClassConditional, Noise):
 
     The value holds the counts, from which its matrix T and its rates follow, and fingerprints of both columns; not the
     labels themselves. So it can be stored in cards and checkpoints, and still refuses data that it does not belong to.
+    Labels that rules gave (weak supervision) are such labels too.
     Annotators err on some samples more than on others of their class, which T does not say: `as_flips` draws noise of
     the same T without that.
 
@@ -120,7 +121,7 @@ class HumanLabels(ClassConditional, Noise):
 
     @property
     def summary(self) -> str:
-        return f"Labels that people gave ({self.name})"
+        return f"Labels that people or rules gave ({self.name})"
 
     @property
     def if_not_drawn(self) -> str:

@@ -41,6 +41,8 @@ class RunContext:
         can_learn: whether the trainer can fit parameters of the objective beside the model.
         model: that is trained, as it starts; None where there is no one network, as for arrays.
         sample_ids: of the training rows, int64 [N] NumPy; None if they are not known before training.
+        head: the module of `model` that makes the logits, None if the trainer knows of none.
+        unit: what its losses are of, for an objective that serves several; "" for the objective's first.
     """
 
     noise: Noise | None = None
@@ -51,6 +53,8 @@ class RunContext:
     can_learn: bool = True
     model: Any = None
     sample_ids: Any = None
+    head: Any = None
+    unit: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,8 @@ class Bound:
         source: of the rate or matrix that it corrects by: "none" where it corrects by none.
         module: a torch module with parameters of its own that are learned beside the model, or with buffers that a
             resumed run needs; None for none. It is saved in checkpoints, is in training mode when the model is, and
-            learns `learning_rate` times as fast as the model.
+            learns `learning_rate` times as fast as the model, without weight decay; None for as the model learns,
+            with its decay.
         module_name: what it is saved under; it has to begin with "hf_noise_", by which trainers tell it from the
             weights of the model.
     """
@@ -89,13 +94,13 @@ class Bound:
     source: str = "none"
     module: Any = None
     module_name: str = ""
-    learning_rate: float = 1.0
+    learning_rate: float | None = 1.0
 
     def before_step(self, progress: float) -> None:
         """Called before each optimiser step with the share of the run's steps that are done, in [0, 1)."""
 
     def after_step(self, accelerator: Any) -> None:
-        """Called after each optimiser step, by all processes: `accelerator.reduce(values)` sums over them."""
+        """Called after each optimiser step, by all processes, with the `accelerate.Accelerator` that spans them."""
 
     def facts(self) -> dict[str, Any]:
         """What came of it in the run, for the record."""
@@ -120,6 +125,12 @@ class Objective(Bound):
     unit "images": see `hf_noise.objectives.images`.
 
     Attributes:
+        units: all units that it serves, where there are several; `unit` is the first, which its dictionary states, and
+            `bound` is told which one is meant (`RunContext.unit`).
+        needs_features: of `needs_forward`: it asks for the head and its features too, so that a model without a head
+            that is known is refused.
+        remembers: what it keeps of each row by its sample id, in words, so that rows may not share one; None for
+            nothing.
         is_nll: what it gives is a negative log-likelihood of the label, and may be logged as one.
         smooths: labels may be smoothed (`label_smoothing_factor`).
         tuned: the field of its own that a study tries, and three settings of it for noise up to e = 0.5; None for none.
@@ -127,19 +138,22 @@ class Objective(Bound):
 
     name: ClassVar[str]
     unit: ClassVar[str]
+    units: ClassVar[tuple[str, ...]] = ()
     needs_logits: ClassVar[bool] = False
     needs_targets: ClassVar[bool] = False
     needs_forward: ClassVar[bool] = False
+    needs_features: ClassVar[bool] = True
+    remembers: ClassVar[str | None] = None
     is_nll: ClassVar[bool] = False
     smooths: ClassVar[bool] = False
     tuned: ClassVar[tuple[str, tuple[float, float, float]] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "name" in cls.__dict__:
-            taken = _OBJECTIVES.setdefault((cls.unit, cls.name), cls)
+        for unit in _units_of(cls) if "name" in cls.__dict__ else ():
+            taken = _OBJECTIVES.setdefault((unit, cls.name), cls)
             if (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
-                raise TypeError(f"two objectives on {cls.unit} are called {cls.name!r}: {taken.__qualname__} and "
+                raise TypeError(f"two objectives on {unit} are called {cls.name!r}: {taken.__qualname__} and "
                                 f"{cls.__qualname__}")  # fmt: skip
 
     @property
@@ -180,6 +194,10 @@ class Objective(Bound):
         return {"unit": self.unit, "name": self.name, **fields}
 
 
+def _units_of(objective: Any) -> tuple[str, ...]:
+    return objective.units or (objective.unit,)
+
+
 def real_in(name: str, value: Any, allowed: str) -> float:
     """A field as a float; TypeError for no number, ValueError outside an interval such as "[0, 1)"."""
     number = check_real(name, value)
@@ -202,7 +220,7 @@ def _digest(rows: list[Any]) -> str:
 
 def objectives(unit: str | None = None) -> tuple[type[Objective], ...]:
     """All objectives that are known, or those on one unit."""
-    return tuple(cls for (of, _), cls in _OBJECTIVES.items() if unit in (None, of))
+    return tuple(dict.fromkeys(cls for (of, _), cls in _OBJECTIVES.items() if unit in (None, of)))
 
 
 def objective_named(loss: Any, unit: str) -> Objective:
@@ -216,7 +234,7 @@ def objective_named(loss: Any, unit: str) -> Objective:
         if not hasattr(loss, "unit"):
             raise TypeError(f"loss must be an objective on {unit}, and {type(loss).__name__} states neither unit nor "
                             f"name; known: {', '.join(cls.__name__ for cls in objectives(unit))}")  # fmt: skip
-        if loss.unit != unit:
+        if unit not in _units_of(loss):
             raise TypeError(f"loss must be an objective on {unit}, {type(loss).__name__} is one on {loss.unit}; "
                             f"known: {', '.join(cls.__name__ for cls in objectives(unit))}")  # fmt: skip
         return loss

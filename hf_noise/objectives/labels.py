@@ -48,7 +48,7 @@ class CorrectedLabels(Objective):
 
     Args:
         transition: "known" takes T from the noise of the run; a matrix [C, C] with rows clean states it; "estimated"
-            learns it beside the classifier by volume minimisation (`TimeClassifierTrainer`).
+            learns it beside the classifier by volume minimisation.
         volume: how T is estimated, by default `VolumePlan()`.
 
     Raises:
@@ -98,8 +98,8 @@ class CorrectedLabels(Objective):
         if self.transition == "estimated":
             if not run.can_learn:
                 raise ValueError(
-                    'transition="estimated" is for TimeClassifierTrainer; here pass T [C, C] with rows clean, such as '
-                    "hf_noise.analysis estimates"
+                    'transition="estimated" is for trainers that learn beside their model; here pass T [C, C] with '
+                    "rows clean, such as hf_noise.analysis estimates"
                 )
             return ThroughVolume(run, self.volume or VolumePlan())
         if self.transition == "known":
@@ -166,6 +166,9 @@ class ThroughVolume(Bound):
         """What is added to the sum of `count` losses."""
         return self.plan.weight * count * self.module.log_volume()
 
+    def facts(self) -> dict[str, Any]:
+        return super().facts() | {"transition": self.transition.tolist()}
+
     def logged(self) -> dict[str, float]:
         if self.noise is None:
             return {}
@@ -174,7 +177,7 @@ class ThroughVolume(Bound):
 
 def _of_noise(run: RunContext) -> np.ndarray:
     asked, would = ('transition="known"', "be") if run.can_learn else ('loss="corrected"', "correct for")
-    others = ', "estimated", or None for labels that are taken as they are' if run.can_learn else ""
+    others = ', or "estimated", or leave the correction out to take labels as they are' if run.can_learn else ""
     if run.noise is None:
         raise ValueError(
             f"{asked} takes T from the noise, and the trainer was given none; pass noise=, or a matrix transition= "

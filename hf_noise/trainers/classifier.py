@@ -18,7 +18,7 @@ from hf_noise.objectives.labels import CorrectedLabels
 from hf_noise.objectives.volume_plan import VolumePlan
 from hf_noise.trainers.arguments import check_given
 from hf_noise.trainers.classifier_batches import classifier_batches, input_names
-from hf_noise.trainers.classifier_head import ModelHead
+from hf_noise.trainers.classifier_head import ModelHead, find_head
 from hf_noise.trainers.collate import text_config
 from hf_noise.trainers.finite import check_finite
 from hf_noise.trainers.labels import LabelTrainer, add_penalty
@@ -66,6 +66,7 @@ class ClassifierTrainer(LabelTrainer):
     """
 
     honoured = ("label_smoothing_factor",)
+    hands_forward = True
 
     def __init__(
         self,
@@ -85,15 +86,23 @@ class ClassifierTrainer(LabelTrainer):
         _check_problem(model)
         loss = _objective(loss, transition, volume)
         self.prepare(loss, args, kwargs)
+        self.always_drawn = loss.remembers
         self._takes = input_names(model)  # of the model itself: its wrappers take anything
         self._take_batches(model, args, kwargs)
         super().__init__(model, args, noise=noise, meter=LabelMeter(), **kwargs)
+        self.head = self._head(loss, head)
         smoothing = self.args.label_smoothing_factor
-        self.minimise(loss, num_classes=self.num_classes, was_given=noise is not None, smoothing=smoothing)
+        self.minimise(
+            loss, num_classes=self.num_classes, was_given=noise is not None, smoothing=smoothing,
+            head=None if self.head is None else self.head.whole,
+        )  # fmt: skip
         self.objective_claims |= {"label_smoothing": smoothing}
-        self.head = None
-        if head is not None or loss.needs_forward:
-            self.head = ModelHead(self.model, self.num_classes, head)
+
+    def _head(self, loss: Objective, given: nn.Module | None) -> ModelHead | None:
+        """The head of the model for an objective that may ask for it."""
+        if given is None and (not loss.needs_forward or not loss.needs_features and find_head(self.model) is None):
+            return None
+        return ModelHead(self.model, self.num_classes, given)
 
     def _take_batches(self, model: Any, args: Any, options: dict[str, Any]) -> None:
         """Put the collator of the run among the options of `transformers.Trainer`."""
@@ -123,9 +132,13 @@ class ClassifierTrainer(LabelTrainer):
         """Logits float32 [B, C], and the pass behind them for an objective that asks for it: none or one."""
         if not self.loss.needs_forward:
             return self.logits(model, taken), ()
-        with self.head.captured():
+        head = features = None
+        if self.loss.needs_features:
+            with self.head.captured():
+                logits = self.logits(model, taken)
+            head, features = self.head.taken(logits, taken, getattr(text_config(self.model), "pad_token_id", None))
+        else:
             logits = self.logits(model, taken)
-        head, features = self.head.taken(logits, taken, getattr(text_config(self.model), "pad_token_id", None))
         told = Forward(model=model, inputs=taken, head=head, features=features, sample_ids=sample, epoch=self.epoch)
         return logits, (told,)
 

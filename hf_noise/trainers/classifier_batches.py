@@ -32,9 +32,15 @@ _MADE_BY = {
 }
 
 
+#: What models take that are called with anything, `forward(*args, **kwargs)`.
+_USUAL = (*_MADE_BY, "attention_mask", "token_type_ids", "position_ids", "inputs_embeds")
+
+
 def input_names(model: Any) -> tuple[str, ...]:
-    """What a model's forward takes by name, but for labels; wrappers of peft are looked through."""
-    return tuple(name for name in forward_names(model) if name not in (*LABEL_NAMES, "args", "kwargs"))
+    """What a model's forward takes by name, but for labels; the usual names if it names none. peft is looked through.
+    """
+    named = tuple(name for name in forward_names(model) if name not in (*LABEL_NAMES, "args", "kwargs"))
+    return named if any(name in named for name in _USUAL) else (*named, *_USUAL)
 
 
 def classifier_batches(model: Any, num_classes: int, options: Mapping[str, Any], removes_unused: bool) -> Any:

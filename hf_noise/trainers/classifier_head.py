@@ -111,7 +111,7 @@ class ModelHead:
             if again.shape != logits.shape:
                 raise ValueError(f"the head {type(head).__name__} makes {list(again.shape)} of its features, the model "
                                  f"logits {list(logits.shape)}; give the module that makes them: head=")  # fmt: skip
-            is_same = torch.allclose(again, logits, rtol=1e-2, atol=1e-3 + 1e-2 * float(logits.abs().max()))
+            is_same = torch.allclose(again, logits, rtol=1e-2, atol=1e-3 + 1e-2 * float(logits.detach().abs().max()))
             if not is_same and not any(isinstance(part, nn.Dropout) and part.p for part in head.modules()):
                 raise ValueError(f"the logits are not what the head {type(head).__name__} makes of its input: the "
                                  "model changes them, or reads another position; give the module that makes them: "

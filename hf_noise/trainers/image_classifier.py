@@ -69,6 +69,9 @@ class ImageClassifierTrainer(ClassifierTrainer, ImageLabelTrainer):
             model, args, noise=noise, loss=loss, transition=transition, volume=volume, head=head,
             channels_last=channels_last, **kwargs,
         )  # fmt: skip
+        if mixup and self.loss.needs_forward:
+            name = type(self.loss).__name__
+            raise ValueError(f"{name} looks at each row, and mixup={mixup} mixes two: leave one out")
         self.objective_claims |= {"mixup": mixup}
         self.mixup = torch.distributions.Beta(mixup, mixup) if mixup else None
 
@@ -97,9 +100,8 @@ class ImageClassifierTrainer(ClassifierTrainer, ImageLabelTrainer):
         images, sample = inputs["pixel_values"], inputs.get("sample_id")
         share = float(self.mixup.sample())
         taken = self.network_inputs({"pixel_values": torch.lerp(images.flip(0), images, share)})
-        logits, told = self.called(model, taken, sample)
-        other = self.objective(logits, labels.flip(0), *told)
-        losses = self.objective(logits, labels, *told)
+        logits = self.logits(model, taken)
+        losses, other = self.objective(logits, labels), self.objective(logits, labels.flip(0))
         self.book(losses, logits, labels, clean, is_noisy)
         self.watch(losses + other, sample)
         total = add_penalty(self.objective, (share * losses + (1 - share) * other).sum(), len(labels))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from transformers import TrainerCallback
 from hf_noise.objectives.base import Objective, RunContext
 from hf_noise.trainers.base import NoiseTrainer
 from hf_noise.trainers.model_config import write_config
-from hf_noise.trainers.stored import stored_ids
+from hf_noise.trainers.stored import ids_behind
 
 __all__ = ["ObjectiveTrainer", "refuse_scheduler", "search_no_unused"]
 
@@ -28,6 +29,8 @@ class ObjectiveTrainer(NoiseTrainer):
     unit: ClassVar[str]
     #: Whether parameters of an objective are learned beside the model.
     can_learn: ClassVar[bool] = True
+    #: Whether objectives on labels are shown the forward pass (`Objective.needs_forward`).
+    hands_forward: ClassVar[bool] = False
     loss: Objective
     objective: Any
 
@@ -38,8 +41,13 @@ class ObjectiveTrainer(NoiseTrainer):
             search_no_unused(args)
             refuse_scheduler(options, loss.learns)
 
-    def minimise(self, loss: Objective, *, num_classes: int, was_given: bool, smoothing: float = 0.0) -> None:
+    def minimise(
+        self, loss: Objective, *, num_classes: int, was_given: bool, smoothing: float = 0.0, head: Any = None
+    ) -> None:
         """Take up an objective, for a model of these tokens or classes; `was_given` says whether the noise was.
+
+        Args:
+            head: the module of the model that makes the logits, where it is known.
 
         Raises:
             ValueError: it does not fit the noise or the classes, or learns where nothing can be learned, under sharded
@@ -47,13 +55,16 @@ class ObjectiveTrainer(NoiseTrainer):
         """
         if smoothing and not loss.smooths:
             raise ValueError(f"{type(loss).__name__} has no smoothed form; leave label_smoothing_factor 0")
+        if loss.needs_forward and not self.hands_forward:
+            raise ValueError(f"{type(loss).__name__} looks at the forward pass behind the logits, which "
+                             f"{type(self).__name__} does not hand over; ClassifierTrainer does")  # fmt: skip
         is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         if loss.learns is not None and is_sharded:
-            raise ValueError(f"{loss.learns} is for DDP or one device; with sharded weights state it")
+            raise ValueError(f"{loss.learns} is for DDP or one device, not for sharded weights")
         context = RunContext(
             noise=self.noise, was_given=was_given, num_classes=num_classes, device=self.args.device,
-            smoothing=smoothing, can_learn=self.can_learn, model=self.model,
-            sample_ids=stored_ids(self.train_dataset) if self.train_dataset is not None else None,
+            smoothing=smoothing, can_learn=self.can_learn, model=self.model, head=head, unit=self.unit,
+            sample_ids=ids_behind(self.train_dataset) if self.unit == "labels" else None,
         )  # fmt: skip
         self.loss, self.objective, self.objective_claims = loss, loss.bound(context), loss.claims()
         if self.learned is not None:
@@ -100,19 +111,47 @@ class ObjectiveTrainer(NoiseTrainer):
 
     def get_decay_parameter_names(self, model: Any) -> list[str]:
         names = super().get_decay_parameter_names(model)
-        if self.learned is None:
+        if self.learned is None or self.objective.learning_rate is None:
             return names
         return [name for name in names if not name.startswith(self.objective.module_name)]
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         optimizer = super().create_optimizer(*args, **kwargs)
         own = [] if self.learned is None else list(self.learned.parameters())
-        if own:
+        if own and self.objective.learning_rate is not None:
             for group in optimizer.param_groups:
                 group["params"] = [p for p in group["params"] if all(p is not one for one in own)]
             learning_rate = self.objective.learning_rate * self.args.learning_rate
             optimizer.add_param_group({"params": own, "lr": learning_rate, "weight_decay": 0.0})
+        elif own:  # in the groups of the model, unless the optimizer was made before
+            there = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            if missing := [p for p in own if p.requires_grad and id(p) not in there]:
+                optimizer.add_param_group({"params": missing})
         return optimizer
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """The model without what is learned beside it, while it is written or read: peft takes all it finds inside."""
+        name = None if self.learned is None else self.objective.module_name
+        own = self.model._modules.pop(name, None)
+        try:
+            yield
+        finally:
+            if own is not None:
+                self.model.add_module(name, own)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        state_dict = self.model.state_dict() if state_dict is None else state_dict
+        with self._alone():
+            super()._save(output_dir, state_dict)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with self._alone():
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        with self._alone():
+            super()._load_best_model()
 
     def _load_own(self, folder: str, state: dict[str, Tensor]) -> None:
         if self.learned is not None:

@@ -14,8 +14,8 @@ from hf_noise.noise.arrays import as_array
 from hf_noise.trainers.marked import Marked, as_mask
 
 __all__ = [
-    "column_of", "columns_of", "described", "different_rows", "held_columns", "hides_mask", "is_same_row", "is_table",
-    "marked_rows", "stored_ids",
+    "column_of", "columns_of", "described", "different_rows", "held_columns", "hides_mask", "ids_behind", "is_same_row",
+    "is_table", "marked_rows", "stored_ids",
 ]  # fmt: skip
 
 # So many rows and units are read before training; evenly spread, as a corpus may be sorted.
@@ -127,6 +127,31 @@ def stored_ids(rows: Any) -> np.ndarray | None:
         return None if ids is None or not len(rows) else ids[np.asarray(rows.indices)]
     data = _behind(rows)
     return column_of(data, "sample_id") if is_table(data) else None
+
+
+def ids_behind(rows: Any) -> np.ndarray | None:
+    """Sample ids int64 [N] also of lists, and of tables whose rows a transform makes, which leaves ids alone.
+
+    None where they are not known before a row is made.
+    """
+    found = []
+    for data, index in [] if rows is None else parts_of(rows):
+        ids = _ids_of(data)
+        if ids is None:
+            return None
+        found.append(ids if index is None else ids[index])
+    return np.concatenate(found).astype(np.int64) if found else None
+
+
+def _ids_of(data: Any) -> np.ndarray | None:
+    from datasets import Dataset
+
+    if isinstance(data, list | tuple):
+        ids = [row.get("sample_id") if isinstance(row, Mapping) else None for row in data]
+        is_whole = all(isinstance(one, int | np.integer | Tensor) and not isinstance(one, bool) for one in ids)
+        return np.array([int(one) for one in ids], dtype=np.int64) if is_whole else None
+    behind = _behind(data)
+    return column_of(behind, "sample_id") if isinstance(behind, Dataset) else stored_ids(data)
 
 
 def _behind(rows: Any) -> Any:
@@ -311,7 +336,8 @@ def _names(there: Any) -> tuple[str | None, ...] | None:
     label = next((name for name in ("labels", "label", "input_ids") if name in there), None)
     if label is None or "is_noisy" not in there:
         return None
-    clean = next((name for name in (f"clean_{label}", "clean_labels", "input_ids") if name in there), None)
+    cleans = (f"clean_{label}", "clean_labels", "clean_label", "input_ids")
+    clean = next((name for name in cleans if name in there), None)
     return None if clean is None else (label, clean, "is_noisy", "sample_id" if "sample_id" in there else None)
 
 

@@ -42,7 +42,7 @@ def test_an_estimated_matrix_is_learned_beside_the_classifier():
     error = np.abs(objective.transition - NOISE.transition).mean()
     assert objective.logged() == {"transition_error": pytest.approx(error)}
     assert bound(CorrectedLabels("estimated"), None).logged() == {}
-    with pytest.raises(ValueError, match='transition="estimated" is for TimeClassifierTrainer'):
+    with pytest.raises(ValueError, match='transition="estimated" is for trainers that learn beside their model'):
         bound(CorrectedLabels("estimated"), can_learn=False)
 
 

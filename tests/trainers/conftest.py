@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, TrainingArguments
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    TrainingArguments,
+)
 
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.image import image_classifier
@@ -14,6 +21,7 @@ from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import Masking, UniformTokens
 from hf_noise.trainers import (
     CausalLMTrainer,
+    ClassifierTrainer,
     EDMTrainer,
     ImageClassifierTrainer,
     MaskedLMTrainer,
@@ -47,16 +55,32 @@ def tiny_gpt2():
 def tiny_bert():
     """`tiny_bert(seed=0, **config)`: one layer, width 16, 64 tokens and the mask token, no dropout."""
 
-    def make(seed: int = 0, **config) -> BertForMaskedLM:
+    def make(seed: int = 0, cls=BertForMaskedLM, **config) -> BertForMaskedLM:
         torch.manual_seed(seed)
         shape = {"vocab_size": VOCABULARY + 1, "max_position_embeddings": LENGTH, "hidden_size": 16,
                  "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
                  "pad_token_id": None}  # fmt: skip
         off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        model = BertForMaskedLM(BertConfig(**(shape | off | config)))
+        model = cls(BertConfig(**(shape | off | config)))
         with torch.no_grad():  # larger weights than BERT starts with, so that tokens differ in their NLL
             model.bert.embeddings.word_embeddings.weight.mul_(20)
         return model
+
+    return make
+
+
+@pytest.fixture
+def text_rows():
+    """`text_rows(n, classes=4, seed=0, **columns)`: rows of 16 tokens, of which the first tells the label."""
+
+    def make(n: int, classes: int = 4, seed: int = 0, **columns) -> list[dict]:
+        draw = np.random.default_rng(seed)
+        tokens, labels = draw.integers(8, VOCABULARY, (n, LENGTH)), draw.integers(0, classes, n)
+        tokens[:, 0] = labels
+        return [
+            {"input_ids": tokens[i].tolist(), "labels": int(labels[i]), "sample_id": 1000 + 7 * i}
+            | {name: column[i] for name, column in columns.items()} for i in range(n)
+        ]  # fmt: skip
 
     return make
 
@@ -137,7 +161,7 @@ def digit_images():
 
 
 #: Our trainers; a new one belongs here, and is then held to what all of them promise.
-TRAINERS = ("causal_lm", "masked_lm", "image_classifier", "time_classifier", "edm")
+TRAINERS = ("causal_lm", "masked_lm", "classifier", "image_classifier", "time_classifier", "edm")
 
 
 @pytest.fixture(params=TRAINERS)
@@ -147,18 +171,22 @@ def kind(request) -> str:
 
 
 @pytest.fixture
-def any_trainer(tiny_gpt2, tiny_bert, random_rows, digit_images, arguments):
+def any_trainer(tiny_gpt2, tiny_bert, random_rows, text_rows, digit_images, arguments):
     """`any_trainer(kind, rows=None, model=None, **settings)`: a small trainer of a kind in `TRAINERS`."""
 
     def make(kind: str, rows=None, model=None, eval_rows=None, **settings):
         torch.manual_seed(0)
         own = {k: settings.pop(k) for k in list(settings) if k not in TrainingArguments.__dataclass_fields__}
-        of_images = kind not in ("causal_lm", "masked_lm")
-        rows = rows if rows is not None else (digit_images() if of_images else random_rows(32))
-        eval_rows = eval_rows if eval_rows is not None else (digit_images(13, 1) if of_images else random_rows(5))
+        made_rows = {"causal_lm": (lambda: random_rows(32), lambda: random_rows(5)),
+                     "classifier": (lambda: text_rows(32), lambda: text_rows(13, seed=1))}  # fmt: skip
+        made_rows["masked_lm"] = made_rows["causal_lm"]
+        of_training, of_evaluation = made_rows.get(kind, (digit_images, lambda: digit_images(13, 1)))
+        rows = rows if rows is not None else of_training()
+        eval_rows = eval_rows if eval_rows is not None else of_evaluation()
         made, cls = {
             "causal_lm": (lambda: tiny_gpt2(), CausalLMTrainer),
             "masked_lm": (lambda: tiny_bert(), MaskedLMTrainer),
+            "classifier": (lambda: tiny_bert(cls=BertForSequenceClassification, num_labels=4), ClassifierTrainer),
             "image_classifier": (
                 lambda: image_classifier("resnet10-digits", labels=4, image_size=8, num_channels=1),
                 ImageClassifierTrainer,

@@ -75,7 +75,7 @@ def test_every_argument_of_transformers_is_accounted_for():
 @pytest.mark.parametrize("name", REFUSED_ARGUMENTS)
 def test_arguments_that_cannot_be_honoured_are_refused_by_name(any_trainer, kind, name):
     settings = {name: VALUES[name]} | ({"eval_strategy": "no"} if name == "eval_use_gather_object" else {})
-    if (kind, name) == ("image_classifier", "label_smoothing_factor"):
+    if kind in ("classifier", "image_classifier") and name == "label_smoothing_factor":
         assert any_trainer(kind, **settings).args.label_smoothing_factor == 0.1  # part of its loss
         return
     with pytest.raises(ValueError, match=rf"cannot honour {name}=.*: .*(leave|set|rename)"):
@@ -89,8 +89,10 @@ def test_functions_whose_work_is_done_here_are_refused(any_trainer, kind, name):
 
 
 @pytest.mark.parametrize(
-    "cls", ["CausalLMTrainer", "MaskedLMTrainer", "ImageClassifierTrainer", "TimeClassifierTrainer", "EDMTrainer"]
-)
+    "cls",
+    ["CausalLMTrainer", "MaskedLMTrainer", "ClassifierTrainer", "ImageClassifierTrainer", "TimeClassifierTrainer",
+     "EDMTrainer"],
+)  # fmt: skip
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -129,12 +131,13 @@ def test_own_metrics_stand_beside_the_exact_ones(any_trainer, kind, tmp_path):
     found, exact = trainer.evaluate(), any_trainer(kind, model=trainer.model).evaluate()
     assert found["eval_mine"] == 7.0 and len(seen) == 3
     of_tokens = ("loss", "nll", "perplexity", "tokens")
-    names = {"causal_lm": of_tokens, "masked_lm": of_tokens, "edm": ("loss", "ema_loss", "images")}
+    names = {"causal_lm": of_tokens, "masked_lm": of_tokens, "edm": ("loss", "ema_loss", "images"),
+             "classifier": ("loss", "nll", "accuracy", "rows")}  # fmt: skip
     for name in names.get(kind, ("loss", "nll", "accuracy", "images")):
         if name != "ema_loss":  # a new trainer's average begins anew
             assert found[f"eval_{name}"] == pytest.approx(exact[f"eval_{name}"], rel=1e-6)
     shapes = dict.fromkeys(("causal_lm", "masked_lm"), ((5, 2), (5,)))
-    shapes |= {"image_classifier": ((13, 4), (13,)), "edm": ((13, 2), (13,))}
+    shapes |= dict.fromkeys(("classifier", "image_classifier"), ((13, 4), (13,))) | {"edm": ((13, 2), (13,))}
     assert seen[0] == shapes.get(kind, ((13, 2, 8), (13,)))  # as the docstrings say
 
 
@@ -174,8 +177,9 @@ def test_exact_figures_do_not_depend_on_how_predictions_are_kept(any_trainer, ki
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [("causal_lm", {"loss": "corrected", "error_rate": "learned"}), ("time_classifier", {"transition": "estimated"})],
-)
+    [("causal_lm", {"loss": "corrected", "error_rate": "learned"}), ("time_classifier", {"transition": "estimated"}),
+     ("classifier", {"loss": "corrected", "transition": "estimated"})],
+)  # fmt: skip
 def test_a_scheduler_made_before_a_learned_parameter_is_refused(any_trainer, kind, options):
     model = any_trainer(kind).model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

@@ -306,15 +306,15 @@ def test_true_rates_raise_no_alarm(any_trainer, digit_images, n):
 
 
 def test_ids_that_repeat_are_refused_where_they_are_drawn_from(any_trainer, kind, digit_images, random_rows):
-    images = kind not in ("causal_lm", "masked_lm")
-    if images:
+    if kind not in ("causal_lm", "masked_lm", "classifier"):
         rows = digit_images(sample_id=torch.arange(32) // 2)
     else:
         rows = datasets.Dataset.from_dict({"input_ids": [[1, 2, 3 + i] for i in range(8)], "sample_id": [0, 1] * 4})
-    noise = flips(0.5) if images else TOKENS
+        rows = rows.add_column("labels", [0] * 8) if kind == "classifier" else rows
+    noise = TOKENS if kind in ("causal_lm", "masked_lm") else flips(0.5)
     with pytest.raises(ValueError, match=r"\d+ rows have \d+ different sample ids .rows 0 and \d have 0., and .*"):
         any_trainer(kind, rows=rows, noise=noise)
-    if kind in ("causal_lm", "image_classifier"):  # nothing is drawn then, but a warning is due
+    if kind in ("causal_lm", "classifier", "image_classifier"):  # nothing is drawn then, but a warning is due
         with pytest.warns(UserWarning, match="different sample ids"):
             any_trainer(kind, rows=rows)
 

@@ -19,6 +19,8 @@ from hf_noise.models.image import image_classifier
 from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import LabelFlips
 from hf_noise.objectives import (
+    ELR,
+    GCE,
     NLL,
     TDSM,
     Corrected,
@@ -183,6 +185,10 @@ def test_a_language_model_states_its_objective(make_trainer, random_rows, noise,
     [
         (ImageClassifierTrainer, {}, CrossEntropy()),
         (ImageClassifierTrainer, {"loss": "corrected"}, CorrectedLabels()),
+        (ImageClassifierTrainer, {"loss": "gce"}, GCE()),
+        (ImageClassifierTrainer, {"loss": "elr"}, ELR()),
+        (ImageClassifierTrainer, {"loss": "corrected", "transition": "estimated", "volume": VolumePlan(weight=0.1)},
+         CorrectedLabels("estimated", VolumePlan(weight=0.1))),
         (ImageClassifierTrainer, {"loss": "corrected", "transition": FLIPS.transition},
          CorrectedLabels(FLIPS.transition)),
         (TimeClassifierTrainer, {}, CorrectedLabels()),
@@ -208,7 +214,8 @@ def test_short_spellings_are_the_values(make, cls, short, value):
     ("cls", "given", "message"),
     [
         (ImageClassifierTrainer, {"loss": CrossEntropy(), "transition": np.eye(4)}, "transition= is for loss="),
-        (ImageClassifierTrainer, {"loss": "corrected", "transition": "estimated"}, "is for TimeClassifierTrainer"),
+        (ImageClassifierTrainer, {"loss": "elr", "mixup": 0.5}, "ELR looks at each row, and mixup=0.5 mixes two"),
+        (TimeClassifierTrainer, {"loss": "elr"}, "TimeClassifierTrainer does not hand over"),
         (TimeClassifierTrainer, {"loss": "nll", "transition": None}, "are short for loss=CorrectedLabels"),
         (EDMTrainer, {"loss": TDSM(), "tau": 0.1}, r"tau= is short for loss=TDSM\(...\)"),
         (EDMTrainer, {"tau": 2}, r"tau must lie in \[0, 1\), got 2"),
@@ -288,20 +295,21 @@ def test_what_is_said_where_there_is_no_target_does_not_count(make_trainer, rand
 
 
 @pytest.mark.parametrize("name", ["scale", "hf_noise_a.b", "", "transformer"])
-def test_what_would_be_lost_in_checkpoints_is_refused(make_trainer, make, random_rows, own, name):
+def test_what_would_be_lost_in_checkpoints_is_refused(make_trainer, random_rows, own, name):
     with pytest.raises(ValueError, match=f"Learned learns .* as module_name='{name}', which checkpoints"):
         make_trainer(random_rows(8), noise=None, loss=own["learned"](name))
-    with pytest.raises(ValueError, match="and ImageClassifierTrainer fits none beside its model"):
-        make(ImageClassifierTrainer, loss=own["learned_of_labels"]())
 
 
-def test_what_an_objective_of_ones_own_learns_is_in_its_checkpoints(make_trainer, random_rows, own, tmp_path):
+def test_what_an_objective_of_ones_own_learns_is_in_its_checkpoints(make_trainer, make, random_rows, own, tmp_path):
     settings = {"noise": None, "loss": own["learned"](), "save_strategy": "steps", "save_steps": 1}
     whole = make_trainer(random_rows(8), **settings)
     whole.train()
     again = make_trainer(random_rows(8), **settings)
     again.train(str(tmp_path / "run" / "checkpoint-1"))
     assert again.learned.weight.item() == whole.learned.weight.item() != 0.5
+    of_images = make(ImageClassifierTrainer, loss=own["learned_of_labels"]())
+    of_images.train()
+    assert of_images.learned.weight.item() != 0.5
 
 
 T_OTHER = LabelFlips.symmetric(ratio=0.5, num_classes=CLASSES).transition

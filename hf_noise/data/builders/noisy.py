@@ -44,6 +44,8 @@ class NoisyConfig(NoisyImagesConfig, NoisyTokensConfig):
         num_classes: for integer labels, which are 0 .. num_classes - 1 and keep their type; without it they have to be
             0, 1, 2, ... without a gap. Others bring it.
         protocol: for labels, "symmetric" by default; for tokens, "uniform-tokens".
+        human_column, weak_column: beside labels that are true, a column of those that people or rules gave; they come
+            out as the noisy ones, see `NoisyLabelsConfig`.
         image_column: the column with images. With it the data set is one of labelled images, and has their columns,
             whatever the source calls its own: `image`, `label`, `sample_id`, `clean_label` and `is_noisy`.
         check_images, on_error, image_size, resize: for images, see `NoisyImagesConfig`.
@@ -124,7 +126,10 @@ class NoisyConfig(NoisyImagesConfig, NoisyTokensConfig):
         return find_tokenizer(self.tokenizer)
 
 
-_FOR_LABELS = ("pairs", "human_source", "human_column", "allow_adversarial", "allow_missing_classes", "image_column")
+_FOR_LABELS = (
+    "pairs", "human_source", "human_column", "weak_column", "allow_adversarial", "allow_missing_classes",
+    "image_column",
+)  # fmt: skip
 _FOR_IMAGES = ("check_images", "on_error", "image_size", "resize")
 
 
