@@ -57,7 +57,7 @@ class Regularised(Objective):
 
     def __post_init__(self) -> None:
         base = objective_from_dict(self.base) if isinstance(self.base, Mapping) else self.base
-        if not isinstance(base, Objective) or getattr(base, "unit", None) != self.unit:
+        if not isinstance(base, Objective) or self.unit not in (base.units or (getattr(base, "unit", None),)):
             got = f"one on {base.unit}" if isinstance(base, Objective) and hasattr(base, "unit") else repr(base)[:80]
             raise TypeError(f"base must be an objective on labels, such as CrossEntropy(), got {got}")
         if isinstance(base, Regularised):
@@ -78,6 +78,14 @@ class Regularised(Objective):
     @property
     def smooths(self) -> bool:  # type: ignore[override]
         return self.base.smooths
+
+    @property
+    def needs_features(self) -> bool:  # type: ignore[override]
+        return self.base.needs_forward and self.base.needs_features
+
+    @property
+    def remembers(self) -> str | None:  # type: ignore[override]
+        return self.base.remembers
 
     @property
     def learns(self) -> str | None:

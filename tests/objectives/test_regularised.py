@@ -23,6 +23,7 @@ from hf_noise.losses import l2_sp, lnsr, smart
 from hf_noise.noise import LabelFlips
 from hf_noise.noise.normals_torch import normals
 from hf_noise.objectives import (
+    GCE,
     L2SP,
     LNSR,
     NLL,
@@ -81,18 +82,32 @@ def step(objective, model, batch, run=None, epoch=3, called=None):
     return losses, run
 
 
+def test_of_a_network_of_ones_own_the_head_is_what_makes_the_logits():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Linear(4, C)).train()
+    run = alone("l2_sp").bound(RunContext(num_classes=C, model=model, head=model[1]))
+    logits = torch.zeros(4, C)
+    added = run(logits, LABELS, Forward(model=model)) - torch.log(torch.tensor(3.0))
+    head = sum(one.square().sum() for one in model[1].parameters())
+    assert torch.allclose(added, 0.1 * head.expand(4), rtol=1e-5)
+
+
 def alone(name):
     return Regularised(CrossEntropy(), **{name: PLANS[name]}, seed=7)
 
 
-@pytest.mark.parametrize("objective", [ALL, *map(alone, PLANS)], ids=lambda one: "-".join(one.plans))
+EACH = [ALL, Regularised(GCE(0.5), lnsr=LNSR()), *map(alone, PLANS)]
+
+
+@pytest.mark.parametrize("objective", EACH, ids=lambda one: "-".join([one.base.name, *one.plans]))
 def test_it_travels(objective):
     stored = json.loads(json.dumps(objective.to_dict()))
     for again in (objective_from_dict(stored), pickle.loads(pickle.dumps(objective))):
         assert again == objective and hash(again) == hash(objective)
     assert objective.sentence.startswith(objective.base.sentence.rstrip("."))
     assert all(name in objective.sentence for name in ("L2-SP",) if objective.l2_sp)
-    assert objective.smooths and objective.claims()["objective"]["base"]["name"] == objective.base.name
+    assert objective.claims()["objective"]["base"]["name"] == objective.base.name
+    assert (objective.smooths, objective.learns) == (objective.base.smooths, objective.base.learns)
+    assert not objective.needs_features and objective.needs_forward
     assert Regularised(CrossEntropy(), l2_sp={"alpha": 0.3, "beta": 0.2}, seed=7).l2_sp == PLANS["l2_sp"]
 
 
@@ -270,8 +285,7 @@ def test_what_cannot_be_regularised_is_refused(batch):
     with pytest.raises(ValueError, match="not with DoRA"):
         alone("l2_sp").bound(RunContext(num_classes=C, model=lora(bert(), use_dora=True)))
     with pytest.raises(ValueError, match="cannot tell which weights of Sequential were pre-trained"):
-        run = alone("l2_sp").bound(RunContext(num_classes=C, model=torch.nn.Sequential(torch.nn.Linear(2, C))))
-        run(torch.zeros(4, C), LABELS, Forward(model=torch.nn.Identity()))
+        alone("l2_sp").bound(RunContext(num_classes=C, model=torch.nn.Sequential(torch.nn.Linear(2, C))))
     run = alone("lnsr").bound(context)
     with pytest.raises(RuntimeError, match="LNSR saw 0 of 2 layers in the last pass"):
         run(model(**batch).logits, LABELS, Forward(model=model, inputs=batch, sample_ids=IDS))

@@ -39,7 +39,7 @@ class RegularisedRun(Bound):
         if asked.lnsr is not None:
             self.layers = LayerStates(run.model, asked.lnsr.layer)
         if asked.l2_sp is not None:
-            self.start = StartingPoint(run.model)
+            self.start = StartingPoint(run.model, run.head)
             self.module = self.start.beside(self.base.module).to(run.device)
             self.module_name = self.base.module_name or "hf_noise_regularised"
         self._sums: dict[str, Tensor] = {}
@@ -60,7 +60,7 @@ class RegularisedRun(Bound):
         if self.asked.smart is not None:
             added["smart"] = self._smart(self.asked.smart, logits, forward)
         if self.start is not None:
-            added["l2_sp"] = self.start.distance(self.asked.l2_sp, forward.head)
+            added["l2_sp"] = self.start.distance(self.asked.l2_sp)
         for name, values in added.items():
             losses = losses + values
             self._sums[name] = self._sums.get(name, 0.0) + values.detach().mean()

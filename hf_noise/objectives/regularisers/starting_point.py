@@ -22,60 +22,57 @@ _TAKES_OUT = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
 class StartingPoint:
     """The trained weights of a model as they are now: those that were pre-trained, of its head, and of adapters.
 
-    What is outside the base model of a model of transformers is new; of other models, what is in the head that the
-    trainer knows. What is not trained does not count.
+    What is outside the base model of a model of transformers is new; of other models, what is in the head. What is not
+    trained does not count.
+
+    Args:
+        model: as its training begins.
+        head: the module that makes the logits, None if it is not known.
 
     Raises:
-        ValueError: nothing is trained, or an adapter changes the weights that it is added to.
+        ValueError: nothing is trained, an adapter changes the weights that it is added to, or it is not known which
+            weights are new.
     """
 
-    def __init__(self, model: nn.Module):
-        self.model = unwrapped(model, "L2-SP")
-        self.factors = _lora_factors(self.model)
+    def __init__(self, model: nn.Module, head: nn.Module | None = None):
+        model = unwrapped(model, "L2-SP")
+        self.factors = _lora_factors(model)
         factors = {id(part) for left, right, _ in self.factors for part in (left, right)}
-        self.weights = [one for one in self.model.parameters() if one.requires_grad and id(one) not in factors]
-        if not self.weights and not self.factors:
+        weights = [one for one in model.parameters() if one.requires_grad and id(one) not in factors]
+        if not weights and not self.factors:
             raise ValueError("L2-SP has nothing to hold: no weight of the model is trained")
-        inner = bare(self.model)
+        inner = bare(model)
         base = getattr(inner, getattr(inner, "base_model_prefix", "") or " ", None)
-        self.known = None if base is None else {id(one) for one in base.parameters()}
-        self.then: list[Tensor] | None = [one.detach().clone() for one in self.weights]
-        self.kept: list[tuple[Tensor, Tensor]] | None = None
-        self.head: list[Tensor] = []
+        if base is None and head is None:
+            raise ValueError(f"L2-SP cannot tell which weights of {type(model).__name__} were pre-trained: it has no "
+                             "base model, and the trainer knows no head; give it one (head=)")  # fmt: skip
+        old = None if base is None else {id(one) for one in base.parameters()}
+        new = set() if head is None else {id(one) for one in head.parameters()}
+        self.head = [one for one in weights if (id(one) in new if old is None else id(one) not in old)]
+        of_head = {id(one) for one in self.head}
+        self.kept = [one for one in weights if id(one) not in of_head]
+        self.then = [one.detach().clone() for one in self.kept]
 
     def beside(self, learned: nn.Module | None) -> nn.Module:
         """What a resumed run needs, beside what another objective learns: a sum over where this one began."""
         parts = {} if learned is None else {"base": learned}
-        values = self.then if self.known is None else [
-            then for one, then in zip(self.weights, self.then) if id(one) in self.known
-        ]  # fmt: skip
-        return nn.ModuleDict(parts | {"start": _Mark(values)})
+        return nn.ModuleDict(parts | {"start": _Mark(self.then)})
 
-    def distance(self, plan: L2SP, head: nn.Module | None) -> Tensor:
-        """L2-SP now, a scalar with the gradient of the weights."""
-        if self.kept is None:
-            self._divide(head)
-        moved = l2_sp([one for one, _ in self.kept], [then for _, then in self.kept], self.head, alpha=plan.alpha,
-                      beta=plan.beta) if self.kept or self.head else 0.0  # fmt: skip
+    def distance(self, plan: L2SP) -> Tensor | float:
+        """L2-SP now, a scalar with the gradient of the weights.
+
+        Raises ValueError: weights are sharded.
+        """
+        for number, (one, then) in enumerate(zip(self.kept, self.then)):
+            if one.shape != then.shape:
+                raise ValueError("L2-SP is for whole weights, and these are sharded; use DDP or one device")
+            self.then[number] = then.to(one.device)  # no copy once the model is where it stays
+        moved: Tensor | float = 0.0
+        if self.kept or self.head:
+            moved = l2_sp(self.kept, self.then, self.head, alpha=plan.alpha, beta=plan.beta)
         for left, right, scale in self.factors:
             moved = moved + plan.alpha / 2 * low_rank_square(left.flatten(1), right.flatten(1), scale)
         return moved
-
-    def _divide(self, head: nn.Module | None) -> None:
-        """Once, when the head is known, and the weights are where they stay."""
-        if self.known is None and head is None:
-            raise ValueError(f"L2-SP cannot tell which weights of {type(self.model).__name__} were pre-trained: it has "
-                             "no base model, and the trainer knows no head; give it one (head=)")  # fmt: skip
-        new = set() if self.known is not None else {id(one) for one in head.parameters()}
-        kept = []
-        for one, then in zip(self.weights, self.then):
-            if one.shape != then.shape:
-                raise ValueError("L2-SP is for whole weights, and these are sharded; use DDP or one device")
-            if id(one) in new or self.known is not None and id(one) not in self.known:
-                self.head.append(one)
-            else:
-                kept.append((one, then.to(one.device)))
-        self.kept, self.then = kept, None
 
 
 class _Mark(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
@@ -22,12 +21,12 @@ def tokenizer_of(name: str) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
-            raise ValueError(f"the tokenizer of {name} has neither a token for padding nor one for the end; give it one")
+            raise ValueError(f"the tokenizer of {name} has no token for padding, and none for the end; give it one")
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def pretrained(name: str, classes: list[str], pad_token_id: int | None) -> tuple[PreTrainedModel, list[str]]:
+def pretrained(name: str, classes: list[str], tokenizer: Any) -> tuple[PreTrainedModel, list[str]]:
     """An encoder with a new head for these classes, and the names of all modules that are new.
 
     Safetensors only; no code of its repository is run.
@@ -46,10 +45,11 @@ def pretrained(name: str, classes: list[str], pad_token_id: int | None) -> tuple
     missing = {*info["missing_keys"], *(key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])}
     lacks = sorted(key for key in missing if key.startswith(base) and not any(f".{one}." in key for one in _OF_HEAD))
     if lacks:
-        raise ValueError(f"the model {name} lacks {len(lacks)} tensor(s) of its encoder, such as {lacks[0]}, which would "
-                         "be random; give a whole one")  # fmt: skip
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = pad_token_id  # by which models without a first token for it find the last one
+        raise ValueError(f"the model {name} lacks {len(lacks)} tensor(s) of its encoder, such as {lacks[0]}, which "
+                         "would be random; give a whole one")  # fmt: skip
+    for token in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        if getattr(model.config, token, None) is None:  # by the first of them some models find a text's last token
+            setattr(model.config, token, getattr(tokenizer, token))
     return model, new_modules(model, missing)
 
 
@@ -82,8 +82,3 @@ def adapted(model: PreTrainedModel, new: list[str], settings: Any) -> Any:
         target_modules=targets, modules_to_save=new,
     )  # fmt: skip
     return peft.get_peft_model(model, config)
-
-
-def short_name(name: str) -> str:
-    """Of a folder its last part, of a repository all of it."""
-    return Path(name).name if Path(name).exists() else name

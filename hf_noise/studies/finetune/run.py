@@ -114,8 +114,8 @@ def describe(settings: Settings, data: Shared) -> list[str]:
     """What the data are, for a dry run."""
     lengths = [len(tokens) for tokens in data.train["input_ids"]]
     cut = sum(length >= settings.max_length for length in lengths)
-    lines = [*data.rows.described(),
-             f"tokens of a text: {np.mean(lengths):.0f} on average, {cut:,} texts fill all {settings.max_length}"]  # fmt: skip
+    lines = data.rows.described()
+    lines.append(f"tokens of a text: {np.mean(lengths):.0f} on average, {cut:,} texts fill all {settings.max_length}")
     if data.trained_first is not None:
         lines.append(f"encoder: trained first, {data.trained_first.plan.steps:,} steps on embedded text")
     return lines
@@ -153,7 +153,9 @@ def build(job: Job) -> ClassifierTrainer:
     if job.is_trial and data.trained_first is not None:
         model, new = untrained(data)
     else:
-        model, new = pretrained(data.encoder, data.rows.classes, data.tokenizer.pad_token_id)
+        model, new = pretrained(data.encoder, data.rows.classes, data.tokenizer)
+    if data.trained_first is not None and getattr(model.config, "hf_noise", None) is not None:
+        del model.config.hf_noise  # of text without noise, which is no noise before
     model = adapted(model, new, settings) if is_lora else model
     return ClassifierTrainer(
         model, args, noise=noise_of(run, settings, data.rows), loss=objective_of(run, settings), train_dataset=rows,
@@ -166,7 +168,8 @@ def untrained(data: Shared) -> tuple[Any, list[str]]:
     from transformers import AutoModelForSequenceClassification
 
     config = data.trained_first.build().model.config
-    config.num_labels = len(data.rows.classes)
+    config.num_labels, config.pad_token_id = len(data.rows.classes), data.tokenizer.pad_token_id
+    config.bos_token_id = config.eos_token_id = data.tokenizer.eos_token_id
     return AutoModelForSequenceClassification.from_config(config), ["classifier"]
 
 
