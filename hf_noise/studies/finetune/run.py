@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
-from transformers import TrainingArguments
+from transformers import AutoModelForSequenceClassification, TrainingArguments
 
 from hf_noise.analysis.transition import transition_error
-from hf_noise.data.embedded import END_OF_TEXT, embedded_tokenizer
 from hf_noise.metrics import accuracy, classifier_calibration
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.reports.provenance import portable
-from hf_noise.studies import engine
 from hf_noise.studies.engine import Job, with_interval
 from hf_noise.studies.finetune.data import LabelledTexts, read_rows
+from hf_noise.studies.finetune.encoder import embedded_words, encoder_config, train_encoder
 from hf_noise.studies.finetune.network import adapted, pretrained, tokenizer_of
 from hf_noise.studies.finetune.runs import Run, objective_of
 from hf_noise.studies.finetune.study import EMBEDDED_MODEL, Settings
-from hf_noise.studies.masked_language import study as encoders
-from hf_noise.studies.settings import at_scale
 from hf_noise.trainers import ClassifierTrainer
-from hf_noise.trainers.folders import claimed
-
-#: Tokens of the embedded encoder.
-EMBEDDED_TOKENS = 2048
 
 
 @dataclass
@@ -46,8 +37,6 @@ class Shared:
     test: Dataset
     validation: Dataset | None
     weak: Dataset | None
-    #: How the embedded encoder is trained, None for any other.
-    trained_first: Job | None = None
 
     def training(self, run: Run) -> Dataset:
         """The rows of a run: weak labels stand in them, all other wrong ones are drawn by the trainer."""
@@ -59,55 +48,19 @@ def load(settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_tr
     rows = read_rows(settings)
     for run in runs:
         noise_of(run, settings, rows)
-    first, encoder = None, settings.model
+    encoder = settings.model
     if settings.model == EMBEDDED_MODEL:
-        tokenizer = embedded_tokenizer(EMBEDDED_TOKENS)
-        tokenizer.pad_token = END_OF_TEXT
-        texts = replace_texts(rows, lambda text: END_OF_TEXT + text)  # the first position sums a text up
-        first = encoder_job(settings, args, is_trial)
-        encoder = str(first.folder)
+        tokenizer, encoder = embedded_words(), str(Path(settings.output) / "encoder")
+        if not is_trial:
+            train_encoder(Path(encoder), steps=settings.pretrain_steps, block_size=settings.max_length)
     else:
-        tokenizer, texts = tokenizer_of(settings.model), rows
+        tokenizer = tokenizer_of(settings.model)
     told = (tokenizer, settings.max_length, rows.classes)
-    if first is not None and not is_trial:
-        train_first(first)
     return Shared(
-        rows, tokenizer, encoder, texts.train.tokenised(*told), texts.test.tokenised(*told),
-        None if texts.validation is None else texts.validation.tokenised(*told),
-        None if rows.weak_noise is None else texts.train.tokenised(*told, is_weak=True), first,
-    )  # fmt: skip
-
-
-def replace_texts(rows: LabelledTexts, change: Any) -> LabelledTexts:
-    """The same rows with changed first texts."""
-    splits = {}
-    for name in ("train", "test", "validation"):
-        if (split := getattr(rows, name)) is not None:
-            splits[name] = replace(split, texts=[list(map(change, split.texts[0])), *split.texts[1:]])
-    return replace(rows, **splits)
-
-
-def encoder_job(settings: Settings, args: TrainingArguments, is_trial: bool) -> Job:
-    """The masked language model on embedded text that the embedded encoder is."""
-    own = at_scale(
-        encoders.Settings, "demo", output=settings.output, tokenizer=f"embedded:{EMBEDDED_TOKENS}",
-        block_size=settings.max_length, alpha=[0.0], equal_clean=False, steps=settings.pretrain_steps, dropout=0.1,
-        bf16=settings.bf16, num_processes=settings.num_processes,
-    )  # fmt: skip
-    run = encoders.STUDY.runs(own)[0]
-    data = encoders.STUDY.work.load(own, args, [run])
-    plan = encoders.STUDY.plan(own, run, data.train_rows)
-    return Job(encoders.STUDY, own, run, plan, Path(settings.output) / "encoder", data, "encoder", is_trial=is_trial)
-
-
-def train_first(job: Job) -> None:
-    """Train the embedded encoder, unless it is there."""
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()  # no process may find the folder finished while another still writes it
-    claim, is_main = engine.identity(job.settings, job.run), not int(os.environ.get("RANK", 0))
-    with claimed(job.folder, claim, is_main=is_main):  # a finished one too must be that of these settings
-        if not (job.folder / "record.json").exists():
-            engine.make(job)
+        rows, tokenizer, encoder, rows.train.tokenised(*told), rows.test.tokenised(*told),
+        None if rows.validation is None else rows.validation.tokenised(*told),
+        None if rows.weak_noise is None else rows.train.tokenised(*told, is_weak=True),
+    )
 
 
 def describe(settings: Settings, data: Shared) -> list[str]:
@@ -116,15 +69,14 @@ def describe(settings: Settings, data: Shared) -> list[str]:
     cut = sum(length >= settings.max_length for length in lengths)
     lines = data.rows.described()
     lines.append(f"tokens of a text: {np.mean(lengths):.0f} on average, {cut:,} texts fill all {settings.max_length}")
-    if data.trained_first is not None:
-        lines.append(f"encoder: trained first, {data.trained_first.plan.steps:,} steps on embedded text")
+    if settings.model == EMBEDDED_MODEL:
+        lines.append(f"encoder: trained first, {settings.pretrain_steps:,} steps on embedded text")
     return lines
 
 
 def helpers(job: Job) -> list[Job]:
-    """The embedded encoder."""
-    first = job.data.trained_first
-    return [] if first is None else [replace(first, is_trial=job.is_trial)]
+    """Nothing that is a run: the embedded encoder is trained when the texts are read."""
+    return []
 
 
 def noise_of(run: Run, settings: Settings, rows: LabelledTexts) -> LabelFlips | HumanLabels:
@@ -150,27 +102,18 @@ def build(job: Job) -> ClassifierTrainer:
     args = job.arguments(
         len(rows), learning_rate=settings.lora_learning_rate if is_lora else settings.learning_rate,
     )  # fmt: skip
-    if job.is_trial and data.trained_first is not None:
-        model, new = untrained(data)
+    if job.is_trial and settings.model == EMBEDDED_MODEL:  # as fast as it will be, and as wrong as it begins
+        config = encoder_config(num_labels=len(data.rows.classes))
+        model, new = AutoModelForSequenceClassification.from_config(config), ["classifier", "head"]
     else:
         model, new = pretrained(data.encoder, data.rows.classes, data.tokenizer)
-    if data.trained_first is not None and getattr(model.config, "hf_noise", None) is not None:
+    if settings.model == EMBEDDED_MODEL and hasattr(model.config, "hf_noise"):
         del model.config.hf_noise  # of text without noise, which is no noise before
     model = adapted(model, new, settings) if is_lora else model
     return ClassifierTrainer(
         model, args, noise=noise_of(run, settings, data.rows), loss=objective_of(run, settings), train_dataset=rows,
         eval_dataset=data.test, processing_class=data.tokenizer,
     )  # fmt: skip
-
-
-def untrained(data: Shared) -> tuple[Any, list[str]]:
-    """The embedded encoder as it is before its training, for a look at what a step takes."""
-    from transformers import AutoModelForSequenceClassification
-
-    config = data.trained_first.build().model.config
-    config.num_labels, config.pad_token_id = len(data.rows.classes), data.tokenizer.pad_token_id
-    config.bos_token_id = config.eos_token_id = data.tokenizer.eos_token_id
-    return AutoModelForSequenceClassification.from_config(config), ["classifier"]
 
 
 def finish(job: Job, trainer: ClassifierTrainer) -> dict[str, Any]:

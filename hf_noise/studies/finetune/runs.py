@@ -8,8 +8,10 @@ from typing import Any
 from hf_noise.objectives import L2SP, LNSR, SMART, CorrectedLabels, CrossEntropy, Objective, Regularised, VolumePlan
 from hf_noise.studies.losses import names_of_losses, objective_class
 
-__all__ = ["LOSSES", "METHODS", "REGULARISERS", "Run", "objective_of", "runs_of"]
+__all__ = ["EMBEDDED_MODEL", "LOSSES", "METHODS", "REGULARISERS", "Run", "objective_of", "runs_of"]
 
+#: An encoder of this name is trained for a moment on `embedded/docs-text`, before all runs, in `<output>/encoder`.
+EMBEDDED_MODEL = "embedded/modernbert-nano"
 METHODS = ["full", "lora"]
 REGULARISERS = ["none", "l2-sp", "smart", "lnsr"]
 #: Objectives of noisy runs by name: those on labels, and T that is learned; regularisers have a flag of their own.

@@ -14,22 +14,19 @@ from typing import ClassVar
 from hf_noise.noise import rates
 from hf_noise.noise.labels import LABEL_PROTOCOLS
 from hf_noise.noise.schedule import FixedBudget, Plan
-from hf_noise.studies.finetune.runs import LOSSES, METHODS, REGULARISERS, Run, runs_of
+from hf_noise.studies.finetune.runs import EMBEDDED_MODEL, LOSSES, METHODS, REGULARISERS, Run, runs_of
 from hf_noise.studies.ranges import Count, Name, NotNegative, Positive, ShareBelowOne, ShareInside, TwoOrMore
 from hf_noise.studies.reading import is_elsewhere, may_be_read
 from hf_noise.studies.settings import LEARNING_RATE_SCHEDULES, SettingError, TrainingSettings, setting
 from hf_noise.studies.study import Study
 
-#: An encoder of this name is trained for a moment on `embedded/docs-text`, before all runs, in `<output>/encoder`.
-EMBEDDED_MODEL = "embedded/bert-nano"
-
 USUAL = dict(ratio=[0.0, 3 / 7], protocol=["symmetric"], method=["full"], regulariser=["none"], loss=["nll"])
 SCALES: dict[str, dict] = {
     "demo": USUAL | dict(
         output="runs/finetune-demo", model=EMBEDDED_MODEL, source="embedded/docs-topics", ratio=[0.0, 2 / 3],
-        method=["full", "lora"], regulariser=["none", "l2-sp", "smart", "lnsr"], lgm=True,
-        loss=["nll", "corrected", "estimated", "gce", "elr", "co-teaching"], seed=[0, 1, 2], epochs=8.0, batch_size=32,
-        micro_batch=64, learning_rate=5e-4, lora_learning_rate=3e-3, max_length=64, save_steps=1000, logging_steps=20,
+        regulariser=["none", "l2-sp", "smart", "lnsr"],
+        loss=["nll", "corrected", "estimated", "gce", "elr", "co-teaching"], seed=[0, 1, 2], epochs=4.0, batch_size=32,
+        micro_batch=64, learning_rate=1e-3, lora_learning_rate=5e-3, max_length=48, save_steps=1000, logging_steps=20,
     ),  # fmt: skip
     # Any data set with one label a row; twelve settings and three seeds of BERT-base are meant for 25 minutes of a GPU.
     "gpu": USUAL | dict(
@@ -105,7 +102,7 @@ class Settings(TrainingSettings):
     lam: NotNegative = setting(0.15, "of LGM", group="noise and loss")
 
     model: Name = setting(None, f"folder or Hub id of an encoder, or {EMBEDDED_MODEL}", group="model")
-    pretrain_steps: Count = setting(600, f"of {EMBEDDED_MODEL}", group="model")
+    pretrain_steps: Count = setting(300, f"of {EMBEDDED_MODEL}", group="model")
     method: list[str] = setting(None, "all weights, or an adapter", group="model", choices=METHODS, in_result=False)
     lora_r: Count = setting(8, "rank of the adapter", group="model")
     lora_alpha: Positive = setting(16.0, "of the adapter: its product counts alpha / r times", group="model")
