@@ -12,6 +12,7 @@ from hf_noise.data.hook import install_on_import
 if TYPE_CHECKING:
     from hf_noise.data.corrupt import corrupt as corrupt
     from hf_noise.data.hook import load_dataset as load_dataset
+    from hf_noise.estimators.lgm import LGMClassifier as LGMClassifier
     from hf_noise.hub.load import load_noise as load_noise
     from hf_noise.noise import GaussianDocuments as GaussianDocuments
     from hf_noise.noise import HumanLabels as HumanLabels
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _FLOORS = (
-    "analysis", "data", "diffusion", "hub", "losses", "metrics", "models", "noise", "objectives", "reports", "studies",
-    "trainers",
+    "analysis", "data", "diffusion", "estimators", "hub", "losses", "metrics", "models", "noise", "objectives",
+    "reports", "studies", "trainers",
 )  # fmt: skip
 
 # Noises and objectives are looked up where they are, so that a new one need not be named here.
 _VALUES = ("hf_noise.noise", "hf_noise.objectives")
 _WHERE = {
+    "LGMClassifier": "hf_noise.estimators.lgm",
     "audit_tokens": "hf_noise.trainers.audit",
     "corrupt": "hf_noise.data.corrupt",
     "load_dataset": "hf_noise.data.hook",

@@ -20,6 +20,7 @@ LONGEST_FILE = 350  # lines of any kind
 #: Signatures that are as long as what they describe, with the reason.
 LONG_SIGNATURES = {
     "hf_noise/diffusion/pipeline_edm.py:EDMPipeline.__call__()": "pipelines of diffusers take settings as arguments",
+    "hf_noise/estimators/lgm.py:LGMClassifier.__init__()": "scikit-learn reads an estimator's settings off it",
     "hf_noise/models/time_classifier.py:TimeDependentClassifier.__init__()": "diffusers reads the config's keys off it",
 }
 

@@ -19,6 +19,7 @@ ALLOWED = {
     "metrics": set(),
     "diffusion": {"models"},
     "trainers": {"noise", "losses", "objectives", "diffusion", "reports"},
+    "estimators": {"losses", "models", "trainers"},
     "reports": {"metrics.words"},
     "hub": {"noise", "objectives", "reports", "metrics.words"},
 }

@@ -6,6 +6,7 @@ from hf_noise.losses.dsm import dsm_loss, edm_weight
 from hf_noise.losses.elr import EarlyTargets, early_learning_penalty
 from hf_noise.losses.error_norm import error_norm_nll, error_norms
 from hf_noise.losses.gce import generalised_cross_entropy
+from hf_noise.losses.gradient_matching import GradientMatching, feature_scale, local_gradient_matching
 from hf_noise.losses.l2_sp import l2_sp
 from hf_noise.losses.labels import label_nll, log_columns, transition_nll
 from hf_noise.losses.lnsr import lnsr
@@ -24,8 +25,9 @@ from hf_noise.losses.truncated import truncated_nll
 from hf_noise.losses.volume import VolumeMinimisation
 
 __all__ = [
-    "EarlyTargets", "LabelTransition", "VolumeMinimisation", "clean_posterior", "corrected_nll", "document_mixture_nll",
-    "dsm_loss", "early_learning_penalty", "edm_weight", "error_norm_nll", "error_norms", "generalised_cross_entropy",
-    "l2_sp", "label_nll", "lnsr", "log_columns", "mixture_posterior", "posthoc_nll", "shift_targets", "small_losses",
-    "smart", "smoothed_nll", "tdsm_loss", "token_nll", "transition_aware_weights", "transition_nll", "truncated_nll",
+    "EarlyTargets", "GradientMatching", "LabelTransition", "VolumeMinimisation", "clean_posterior", "corrected_nll",
+    "document_mixture_nll", "dsm_loss", "early_learning_penalty", "edm_weight", "error_norm_nll", "error_norms",
+    "feature_scale", "generalised_cross_entropy", "l2_sp", "label_nll", "lnsr", "local_gradient_matching",
+    "log_columns", "mixture_posterior", "posthoc_nll", "shift_targets", "small_losses", "smart", "smoothed_nll",
+    "tdsm_loss", "token_nll", "transition_aware_weights", "transition_nll", "truncated_nll",
 ]  # fmt: skip

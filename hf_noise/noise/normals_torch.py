@@ -39,9 +39,12 @@ def normals(seed: int, stream: int, epoch: int, sample: torch.Tensor, length: in
     length = _check_length(length)
     words = _words(seed, stream, epoch, sample, (length + 1) // 2)
     # + 1 keeps the logarithm finite: the share is in (0, 1].
-    radius = torch.sqrt(-2 * torch.log((counter_torch.upper_half(words) + 1).float() * _PER_WORD))
-    angle = (words & counter_torch.LOWER_HALF).float() * (2 * math.pi * _PER_WORD)
-    return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], -1).flatten(1)[:, :length]
+    radius = torch.log((counter_torch.upper_half(words) + 1).float().mul_(_PER_WORD)).mul_(-2).sqrt_()
+    angle = (words & counter_torch.LOWER_HALF).float().mul_(2 * math.pi * _PER_WORD)
+    out = radius.new_empty(*radius.shape, 2)
+    torch.mul(radius, torch.cos(angle), out=out[..., 0])
+    torch.mul(radius, torch.sin(angle), out=out[..., 1])
+    return out.flatten(1)[:, :length]
 
 
 def log_normals(seed: int, stream: int, epoch: int, sample: torch.Tensor, mean: float, std: float) -> torch.Tensor:

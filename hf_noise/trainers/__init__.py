@@ -1,13 +1,47 @@
-"""Trainers that know the noise of their data."""
+"""Trainers that know the noise of their data.
 
-from hf_noise.trainers.causal_lm import CausalLMTrainer
-from hf_noise.trainers.classifier import ClassifierTrainer
-from hf_noise.trainers.edm import EDMTrainer
-from hf_noise.trainers.image_classifier import ImageClassifierTrainer
-from hf_noise.trainers.masked_lm import MaskedLMTrainer
-from hf_noise.trainers.time_classifier import TimeClassifierTrainer
+Each name loads its module when it is first used: heads on features need none of transformers.
+"""
 
-__all__ = [
-    "CausalLMTrainer", "ClassifierTrainer", "EDMTrainer", "ImageClassifierTrainer", "MaskedLMTrainer",
-    "TimeClassifierTrainer",
-]  # fmt: skip
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hf_noise.trainers.causal_lm import CausalLMTrainer as CausalLMTrainer
+    from hf_noise.trainers.classifier import ClassifierTrainer as ClassifierTrainer
+    from hf_noise.trainers.edm import EDMTrainer as EDMTrainer
+    from hf_noise.trainers.heads import FittedHeads as FittedHeads
+    from hf_noise.trainers.heads import fit_heads as fit_heads
+    from hf_noise.trainers.heads import head_grid as head_grid
+    from hf_noise.trainers.heads_plan import HeadPlan as HeadPlan
+    from hf_noise.trainers.heads_plan import HeadSetting as HeadSetting
+    from hf_noise.trainers.image_classifier import ImageClassifierTrainer as ImageClassifierTrainer
+    from hf_noise.trainers.masked_lm import MaskedLMTrainer as MaskedLMTrainer
+    from hf_noise.trainers.time_classifier import TimeClassifierTrainer as TimeClassifierTrainer
+
+# No name here may be that of a module beside it: importing the module would put it in the name's place.
+_WHERE = {
+    "CausalLMTrainer": "causal_lm",
+    "ClassifierTrainer": "classifier",
+    "EDMTrainer": "edm",
+    "FittedHeads": "heads",
+    "HeadPlan": "heads_plan",
+    "HeadSetting": "heads_plan",
+    "ImageClassifierTrainer": "image_classifier",
+    "MaskedLMTrainer": "masked_lm",
+    "TimeClassifierTrainer": "time_classifier",
+    "fit_heads": "heads",
+    "head_grid": "heads",
+}
+
+__all__ = list(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

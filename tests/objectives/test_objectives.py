@@ -14,6 +14,7 @@ from hf_noise import objectives
 from hf_noise.objectives import (
     DSM,
     GCE,
+    LGM,
     NLL,
     TDSM,
     Corrected,
@@ -35,6 +36,7 @@ ALL = [
     TDSM(tau=0.1, weights="inverse", transition=[[0.9, 0.1], [0.2, 0.8]]), TDSM(chunk=4, grad_classes="all"),
     DocumentMixture(), DocumentMixture("learned", "unigram"), DocumentMixture(0.05, start=0), Smoothed(), Smoothed(0),
     Truncated(0.25), Truncated(drops="rows", memory=3), ErrorNorm(1.3, start=0), GCE(0.3),
+    LGM(), LGM(0.1, 0.0, True, [[0.9, 0.1], [0.2, 0.8]], "cosine", 3), LGM(transition="known", penalty="norm"),
 ]  # fmt: skip
 
 

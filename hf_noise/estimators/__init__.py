@@ -1,0 +1,1 @@
+"""Faces of trainers as scikit-learn knows them: fit, predict, score."""
