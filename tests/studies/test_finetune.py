@@ -105,7 +105,7 @@ def test_each_run_leaves_an_adapter_that_comes_back(study, encoder):
     names = {name for name, _ in model.named_parameters() if "modules_to_save" in name}
     assert {name.split(".modules_to_save")[0].split(".")[-1] for name in names} == {"classifier"}, "what is new"
     card = (run / "README.md").read_text()
-    assert "load_adapter" in card and "an adapter: needs peft" in card and "library_name: peft" in card
+    assert "library_name: peft" in card and "base_model: tiny-bert" in card and "text-classification" in card
 
 
 def test_records_hold_what_was_measured(study):
