@@ -12,7 +12,8 @@ from hf_noise.reports.checks import check_records
 from hf_noise.reports.record import RunRecord
 
 __all__ = [
-    "CLEAN", "PLAIN", "Cell", "Group", "cells_of", "claims", "groups_of", "labels_of", "over_plain", "values_of",
+    "CLEAN", "PLAIN", "Cell", "Group", "cells_of", "claims", "groups_of", "labels_of", "over_plain", "points",
+    "values_of",
 ]  # fmt: skip
 
 CLEAN = "right labels"
@@ -131,6 +132,15 @@ def claims(records: Sequence[RunRecord]) -> list[str]:
     return said
 
 
+def points(test: PairedTest) -> str:
+    """A mean difference and its interval, as +1.2 (-0.3 to +2.7)."""
+    interval = "one seed" if test.low is None else f"{_signed(test.low)} to {_signed(test.high)}"
+    return f"{_signed(test.mean)} ({interval})"
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 1) + 0.0:+.1f}"  # + 0.0: never -0.0
+
+
 def _told(cell: Cell, test: PairedTest) -> str:
-    interval = "one seed" if test.low is None else f"{test.low:+.1f} to {test.high:+.1f}"
-    return f"{cell.title} {test.mean:+.1f} ({interval})"
+    return f"{cell.title} {points(test)}"

@@ -21,6 +21,7 @@ from hf_noise.studies.finetune.compare import (
     claims,
     groups_of,
     over_plain,
+    points,
     values_of,
 )
 
@@ -57,8 +58,7 @@ def cure_table(records: Sequence[RunRecord]) -> Table:
     for group, by_cell in groups_of(records).items():
         for cell in cells_of(by_cell):
             runs, test = by_cell[cell], over_plain(by_cell, cell)
-            told = "-" if test is None else f"{test.mean:+.1f}"
-            told += "" if test is None or test.low is None else f" ({test.low:+.1f} to {test.high:+.1f})"
+            told = "-" if test is None else points(test)
             swapped = None if test is None or test.n == 1 else test.permutation_p
             rows.append([
                 str(group), cell.title, str(len(runs)), _spread(values_of(runs, "test_accuracy"), 100, 1), told,
