@@ -297,3 +297,19 @@ def test_an_encoder_that_lacks_weights_is_refused(encoder, tmp_path):
     save_file({name: value for name, value in state.items() if name != gone}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="lacks 1 tensor.s. of its encoder, such as bert.encoder.layer.0.output.dense"):
         pretrained(str(tmp_path), CLASSES, tokenizer)
+
+
+def test_what_was_learned_by_heart_is_counted_row_by_row(study, sources):
+    """Rows are scored from the shortest to the longest: their labels have to come along."""
+    folder, _, _ = study
+    run = folder / "r1-symmetric-nll-lora-seed0"
+    (record,) = [one for one in read_records(folder) if one.name == run.name]
+    train = read_rows(settings_of(sources)).train
+    tokenizer, model = PreTrainedTokenizerFast.from_pretrained(run), load_adapter(run).eval()
+    with torch.no_grad():
+        guess = model(**tokenizer(train.texts[0], return_tensors="pt", padding=True)).logits.argmax(-1).numpy()
+    noisy, is_noisy = hf_noise.load_noise(run)(train.labels, sample=train.ids, epoch=0)
+    want = {"train_accuracy_trained_labels": guess == noisy, "train_accuracy_clean_labels": guess == train.labels,
+            "memorised": (guess == noisy)[is_noisy]}  # fmt: skip
+    for name, hits in want.items():
+        assert record.metrics[name] == {"value": pytest.approx(hits.mean()), "n": hits.size}

@@ -25,6 +25,9 @@ from hf_noise.studies.finetune.runs import Run, objective_of
 from hf_noise.studies.finetune.study import EMBEDDED_MODEL, Settings
 from hf_noise.trainers import ClassifierTrainer
 
+#: Training texts on which it is measured at the end what was learned by heart.
+SCORED_ROWS = 1000
+
 
 @dataclass
 class Shared:
@@ -57,10 +60,16 @@ def load(settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_tr
         tokenizer = tokenizer_of(settings.model)
     told = (tokenizer, settings.max_length, rows.classes)
     return Shared(
-        rows, tokenizer, encoder, rows.train.tokenised(*told), rows.test.tokenised(*told),
-        None if rows.validation is None else rows.validation.tokenised(*told),
+        rows, tokenizer, encoder, rows.train.tokenised(*told), by_length(rows.test.tokenised(*told))[0],
+        None if rows.validation is None else by_length(rows.validation.tokenised(*told))[0],
         None if rows.weak_noise is None else rows.train.tokenised(*told, is_weak=True),
     )
+
+
+def by_length(rows: Dataset, *beside: np.ndarray) -> tuple[Any, ...]:
+    """Rows from the shortest to the longest, which wastes little on padding, and arrays of theirs in the same order."""
+    order = np.argsort([len(tokens) for tokens in rows["input_ids"]], kind="stable")
+    return rows.select(order), *(array[order] for array in beside)
 
 
 def describe(settings: Settings, data: Shared) -> list[str]:
@@ -160,12 +169,14 @@ def measure(run: Run, trainer: ClassifierTrainer, data: Shared, noise: LabelFlip
         metrics[nll] = {"value": found["nll"], "n": len(labels), "unit": "nats"}
         if split == "test":
             metrics["test_ece"] = {"value": found["ece"], "n": len(labels)}
-    guess = trainer.predict(data.train).predictions.argmax(-1)
-    clean = data.rows.train.labels
-    trained = clean if noise.error_rate == 0 else data.rows.train.weak
+    places = np.sort(np.random.default_rng(0).permutation(len(data.train))[:SCORED_ROWS])
+    scored, places = by_length(data.train.select(places), places)
+    guess = trainer.predict(scored).predictions.argmax(-1)
+    rows = data.rows.train.take(places)
+    clean, trained = rows.labels, rows.labels if noise.error_rate == 0 else rows.weak
     if run.ratio:  # the labels of the last epoch that was trained to its end
         epoch = max(0, math.floor(trainer.state.epoch or 0) - 1)
-        trained, _ = noise(clean, sample=data.rows.train.ids, epoch=epoch)
+        trained, _ = noise(clean, sample=rows.ids, epoch=epoch)
     kinds = {"train_accuracy_clean_labels": guess == clean, "train_accuracy_trained_labels": guess == trained}
     if np.any(wrong := trained != clean):
         kinds["memorised"] = (guess == trained)[wrong]
