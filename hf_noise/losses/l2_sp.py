@@ -89,7 +89,7 @@ def low_rank_square(left: Tensor, right: Tensor, scale: float = 1.0) -> Tensor:
 
 
 def _tensors(name: str, values: Sequence[Tensor]) -> list[Tensor]:
-    if isinstance(values, Tensor) or not isinstance(values, Sequence):
+    if not isinstance(values, list | tuple):
         raise TypeError(f"{name} must be a list of tensors, got {type(values).__name__}")
     for number, value in enumerate(values):
         check_floats(f"{name}[{number}]", value)

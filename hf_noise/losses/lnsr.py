@@ -52,7 +52,7 @@ def lnsr(
     >>> lnsr([double, double], x, torch.tensor([[[1.0, 0.0]]]), sigma=0.1)  # (0.2^2 / 2 + 0.4^2 / 2) / 2
     tensor([0.0500])
     """
-    if isinstance(layers, Tensor) or not isinstance(layers, Sequence) or not all(map(callable, layers)):
+    if not isinstance(layers, list | tuple) or not all(map(callable, layers)):
         raise TypeError(f"layers must be a list of functions of hidden states, got {type(layers).__name__}")
     if not layers:
         raise ValueError("layers is empty: no layer is above the noise")
@@ -62,8 +62,9 @@ def lnsr(
         raise ValueError(f"hidden [B, L, D] needs noise of its shape, got {list(hidden.shape)} and {list(noise.shape)}")
     sigma = check_real("sigma", sigma, "[0, inf)", "it is relative to the root mean square of the hidden states")
     shares = _weights(weights, len(layers))
-    if states is not None and len(states) != len(layers):
-        raise ValueError(f"states must be those of {len(layers)} layers, got {len(states)}")
+    if states is not None and (not isinstance(states, list | tuple) or len(states) != len(layers)):
+        got = len(states) if isinstance(states, list | tuple) else type(states).__name__
+        raise ValueError(f"states must be those of {len(layers)} layers, got {got}")
     counted = _counted(mask, hidden)
     size = (wide(hidden.detach()).square().mean(-1) * counted).sum(-1).sqrt()  # [B]
     clean, moved, total = hidden, hidden + (sigma * size[:, None, None] * noise).to(hidden.dtype), 0.0
@@ -89,7 +90,7 @@ def _counted(mask: Tensor | None, hidden: Tensor) -> Tensor:
 def _weights(weights: Sequence[float] | None, layers: int) -> list[float]:
     if weights is None:
         return [1 / layers] * layers
-    if isinstance(weights, str | Tensor) or not isinstance(weights, Sequence) or len(weights) != layers:
+    if not isinstance(weights, list | tuple) or len(weights) != layers:
         raise ValueError(f"weights must be a list of {layers} numbers, one for each layer, got {weights!r:.80}")
     return [check_real(f"weights[{number}]", weight, "[0, inf)") for number, weight in enumerate(weights)]
 

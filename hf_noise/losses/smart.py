@@ -14,6 +14,7 @@ from hf_noise.losses.logits import wide
 __all__ = ["smart"]
 
 _DIVERGENCES = ("symmetric_kl", "squared")
+_MOST_STEPS = 1000
 #: Below it a gradient is none: its row stays where its noise put it.
 _TINY = 1e-30
 
@@ -50,7 +51,7 @@ def smart(
         epsilon: finite and > 0, in units of the embeddings.
         step_size: finite and > 0.
         sigma: standard deviation of the start, finite and > 0; at d = 0 there is no gradient to climb.
-        steps: of ascent, >= 1.
+        steps: of ascent, in [1, 1000].
         divergence: "symmetric_kl" or "squared".
 
     Returns:
@@ -80,7 +81,7 @@ def smart(
     epsilon = check_real("epsilon", epsilon, "(0, inf)", "it bounds each entry of the perturbation")
     step_size = check_real("step_size", step_size, "(0, inf)")
     sigma = check_real("sigma", sigma, "(0, inf)", "at no perturbation there is no gradient to climb")
-    steps = check_count("steps", steps)
+    steps = check_count("steps", steps, 1, _MOST_STEPS)
     if divergence not in _DIVERGENCES:
         raise ValueError(f"divergence must be one of {', '.join(_DIVERGENCES)}, got {divergence!r:.80}")
     if divergence == "symmetric_kl" and logits.shape[1] < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from transformers import ModernBertConfig, ModernBertForMaskedLM, ProgressCallback, TrainingArguments, set_seed
 
 import hf_noise
+from hf_noise.atomic import write_atomic
 from hf_noise.data.embedded import DOCS_TEXT, END_OF_TEXT, embedded_tokenizer
 from hf_noise.data.packing import PackedRows
 from hf_noise.noise import Masking
@@ -22,6 +24,7 @@ from hf_noise.trainers.resuming import AUTO
 __all__ = ["embedded_masking", "embedded_words", "encoder_config", "train_encoder"]
 
 EMBEDDED_TOKENS = 2048
+FINISHED = "encoder.json"
 BATCH, LEARNING_RATE, LONGEST = 32, 2e-3, 512
 
 
@@ -55,7 +58,7 @@ def train_encoder(folder: Path, *, steps: int, block_size: int) -> None:
         torch.distributed.barrier()  # no process may find the folder finished while another still writes it
     is_main = not int(os.environ.get("RANK", 0))
     with claimed(folder, told, is_main=is_main):  # a finished one too must be that of these settings
-        if (folder / "config.json").is_file():
+        if (folder / FINISHED).is_file():
             return
         on_cpu = not torch.cuda.is_available()
         args = TrainingArguments(
@@ -73,4 +76,7 @@ def train_encoder(folder: Path, *, steps: int, block_size: int) -> None:
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(FigureProgress("encoder"))
         trainer.train(resume_from_checkpoint=AUTO)
-        trainer.save_model()  # its config.json comes last of a checkpoint that is whole
+        trainer.save_model()
+        if trainer.is_world_process_zero():  # last, as what is saved before may be cut off
+            write_atomic(folder / FINISHED, json.dumps(told, indent=2) + "\n")
+        trainer.accelerator.wait_for_everyone()
