@@ -55,6 +55,9 @@ def test_claims_say_what_beats_cross_entropy():
     assert "Worse: GCE -10.0 (" in first and "Not told apart: cross-entropy + SMART + LGM +0.0 (-12." in first
     assert "paired by seed: mean and 95% interval of Student's t, 3 seeds" in last and "of 3 comparisons 1 may" in last
     assert claims([record(0, 0.5)]) == [], "nothing to compare with"
+    of_two = [one for one in RECORDS if one.seed < 2 and one.loss["cure"] != "corrected"]
+    assert "Not told apart: " in claims(of_two)[0] and "GCE -10.0 (-10.0 to -10.0)" in claims(of_two)[0]
+    assert "no cure beats" in claims(of_two)[0] and "Worse" not in claims(of_two)[0]
     (alone, _) = claims([record(0, 0.5), record(0, 0.6, "elr")])
     assert "no cure beats cross-entropy. Not told apart: ELR +10.0 (one seed)." in alone
 

@@ -17,6 +17,8 @@ __all__ = [
 ]  # fmt: skip
 
 CLEAN = "right labels"
+#: Differences of two seeds may agree by chance to the last test row, and then have an interval of no width.
+FEWEST_SEEDS = 3
 _LOSSES = {
     "nll": "cross-entropy", "corrected": "corrected, T known", "estimated": "corrected, T learned", "gce": "GCE",
     "elr": "ELR", "co-teaching": "co-teaching",
@@ -114,9 +116,10 @@ def claims(records: Sequence[RunRecord]) -> list[str]:
         if not found:
             continue
         tests += len(found)
-        better = [_told(cell, test) for cell, test in found.items() if test.is_apart and test.mean > 0]
-        worse = [_told(cell, test) for cell, test in found.items() if test.is_apart and test.mean < 0]
-        open_ = [_told(cell, test) for cell, test in found.items() if not test.is_apart]
+        apart = {cell for cell, test in found.items() if test.is_apart and test.n >= FEWEST_SEEDS}
+        better = [_told(cell, test) for cell, test in found.items() if cell in apart and test.mean > 0]
+        worse = [_told(cell, test) for cell, test in found.items() if cell in apart and test.mean < 0]
+        open_ = [_told(cell, test) for cell, test in found.items() if cell not in apart]
         line = f"{group}: "
         line += f"better than cross-entropy: {'; '.join(better)}. " if better else "no cure beats cross-entropy. "
         line += f"Worse: {'; '.join(worse)}. " if worse else ""
@@ -127,7 +130,8 @@ def claims(records: Sequence[RunRecord]) -> list[str]:
         said.append(
             "Points of accuracy on right test labels over cross-entropy, paired by seed: mean and 95% interval of "
             f"Student's t, {seeds} seed{'s'[: seeds > 1]}. Each interval stands for itself: of {tests} comparisons "
-            f"{max(1, round(0.05 * tests))} may come out apart by chance."
+            f"{max(1, round(0.05 * tests))} may come out apart by chance. Of fewer than {FEWEST_SEEDS} seeds nothing is "
+            "told apart."
         )  # fmt: skip
     return said
 
