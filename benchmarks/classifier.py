@@ -1,8 +1,9 @@
 """The image classifier's trainer against a bare PyTorch loop, and augmentation on the device against row by row.
 
     python benchmarks/classifier.py [--model resnet18-cifar] [--quick] [--output benchmarks/results/classifier.json]
+    python benchmarks/classifier.py --model small-bert       # any classifier's trainer against the stock one, on text
 
-All variants train the same network on the same images in turns. See benchmarks/README.md for what each bar means.
+All variants train the same network on the same rows in turns. See benchmarks/README.md for what each bar means.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from compare import Report, Spread, arguments, clock, interleave, ratio, start
+from datasets import Dataset
 from observe import syncs_per_step
 from PIL import Image
 from steps import by_trainer
 from torch import nn
 from torchvision import transforms
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import BertConfig, BertForSequenceClassification, PrinterCallback, Trainer, TrainingArguments
 from transformers import get_cosine_schedule_with_warmup as cosine_schedule
 
 from hf_noise.models.image import image_classifier
 from hf_noise.noise import LabelFlips
-from hf_noise.trainers import ImageClassifierTrainer
+from hf_noise.objectives import ELR
+from hf_noise.trainers import ClassifierTrainer, ImageClassifierTrainer
 from hf_noise.trainers.image_classifier import collate_images
 from hf_noise.trainers.images import CropFlip, DeviceImages
 
@@ -46,7 +49,11 @@ class Setting:
     rounds: int
 
 
-SETTINGS = {"resnet10-small": Setting(64, steps=7, rounds=9), "resnet18-cifar": Setting(32, steps=4, rounds=5)}
+SETTINGS = {
+    "resnet10-small": Setting(64, steps=7, rounds=9), "resnet18-cifar": Setting(32, steps=4, rounds=5),
+    "small-bert": Setting(16, steps=10, rounds=9),
+}  # fmt: skip
+WORDS, LENGTH = 8192, 64
 
 
 def make_images(n: int, augment: CropFlip | None = None) -> DeviceImages:
@@ -127,6 +134,49 @@ def time_steps(report: Report, name: str, setting: Setting, rounds: int, folder:
     report.add("corrected / plain loss, both with noise", ratio(times["corrected"], times["noise"]), at_most=1.02)
 
 
+def small_bert() -> nn.Module:
+    """A BERT of 1.4 M weights without dropout, always with the same ones."""
+    torch.manual_seed(0)
+    return BertForSequenceClassification(BertConfig(
+        vocab_size=WORDS, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=512,
+        max_position_embeddings=LENGTH, num_labels=CLASSES, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    ))  # fmt: skip
+
+
+def time_text(report: Report, setting: Setting, rounds: int, folder: Path) -> None:
+    """Seconds per step on text: the stock Trainer, ours without noise, with noise, corrected, with a memory of rows."""
+    draw = np.random.default_rng(0)
+    n = setting.batch * setting.steps
+    tokens = draw.integers(1, WORDS, (n, LENGTH)).tolist()
+    rows = Dataset.from_dict({"input_ids": tokens, "attention_mask": [[1] * LENGTH] * n,
+                              "label": draw.integers(0, CLASSES, n), "sample_id": range(n)})  # fmt: skip
+    noise = LabelFlips.symmetric(error_rate=0.4, num_classes=CLASSES)
+    args = replace(training_arguments(folder, setting.batch, setting.steps), remove_unused_columns=True)
+
+    def trained_by(cls: type[Trainer], **options) -> Callable[[], tuple[float, Trainer]]:
+        return by_trainer(lambda **more: cls(small_bert(), args, train_dataset=rows, **options, **more))
+
+    variants = {
+        "stock": trained_by(Trainer),
+        "clean": trained_by(ClassifierTrainer),
+        "noise": trained_by(ClassifierTrainer, noise=noise),
+        "corrected": trained_by(ClassifierTrainer, noise=noise, loss="corrected"),
+        "elr": trained_by(ClassifierTrainer, noise=noise, loss=ELR()),
+    }
+    began = small_bert().state_dict()
+    stock, ours = (variants[name]()[1].model.state_dict() for name in ("stock", "clean"))
+    weights = [key for key, value in stock.items() if value.is_floating_point()]
+    moved = max(float((stock[key] - began[key]).abs().max()) for key in weights)
+    apart = max(float((stock[key] - ours[key]).abs().max()) for key in weights)
+    report.equal("weights after both trainers", apart < 1e-3 * moved, f"{apart:.1e}, moved {moved:.1e}")
+    times = interleave(variants, rounds, timer=lambda variant: variant()[0])
+    report.add("stock Trainer, small BERT", Spread.of(times["stock"] * 1e3), unit="ms/step")
+    report.add("ClassifierTrainer without noise / stock", ratio(times["clean"], times["stock"]), at_most=1.02)
+    report.add("ClassifierTrainer with noise / stock", ratio(times["noise"], times["stock"]), at_most=1.02)
+    report.add("corrected / plain loss, both with noise", ratio(times["corrected"], times["noise"]), at_most=1.02)
+    report.add("ELR / plain loss, both with noise", ratio(times["elr"], times["noise"]))
+
+
 def augmentation(report: Report, rounds: int, batch: int) -> None:
     """A batch cropped, mirrored and normalised where it lies, against torchvision's transforms image by image."""
     rows = make_images(4 * batch, CropFlip(padding=PADDING))
@@ -183,8 +233,12 @@ def main(argv: list[str] | None = None) -> int:
     if args.quick:
         setting = replace(setting, batch=4, steps=3, rounds=2)
     rounds = args.rounds or setting.rounds
-    report = Report(f"Image classifier, {args.model}", {"model": args.model, **vars(setting), "rounds": rounds})
+    kind = "Text" if args.model == "small-bert" else "Image"
+    report = Report(f"{kind} classifier, {args.model}", {"model": args.model, **vars(setting), "rounds": rounds})
     with tempfile.TemporaryDirectory() as name:
+        if args.model == "small-bert":
+            time_text(report, setting, rounds, Path(name))
+            return report.finish(args.output)
         host_syncs(report, Path(name))
         augmentation(report, rounds, 16 if args.quick else 128)
         time_steps(report, args.model, setting, rounds, Path(name))

@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from hf_noise.losses.checks import check_flag, check_floats, check_integers, check_real, check_tensor, looked_at
 from hf_noise.losses.head_gradients import PENALTIES, LinearForm, Targets, TwoLayerForm, closed_form, penalty_of
+from hf_noise.losses.linear_gradient import OneLinearForm
 
 __all__ = ["GradientMatching", "feature_scale", "local_gradient_matching"]
 
@@ -137,15 +138,10 @@ class _Closed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, noise: Tensor, gamma: Any, targets: Targets, shares: Tensor | None,
                 kind: str, has_bias: bool, *values: Tensor) -> tuple[Tensor, Tensor]:  # fmt: skip
-        step = 2 if has_bias else 1
-        weights = [weight[None, None] for weight in values[::step]]
-        biases = [bias[None, None] for bias in values[1::2]] if has_bias else []
-        form = LinearForm if len(weights) == 1 else TwoLayerForm
         with torch.autocast(features.device.type, enabled=False):
-            ctx.form = form(weights, biases, features[None], noise[None], targets, gamma, kind,
-                            None if shares is None else shares[None])  # fmt: skip
+            ctx.form = _form(features, noise, gamma, targets, shares, kind, has_bias, values)
         ctx.save_for_backward(features, *values)  # which tells if they are changed before the backward pass
-        return ctx.form.loss[0, 0], ctx.form.penalty[0, 0]
+        return ctx.form.loss.reshape(()), ctx.form.penalty.reshape(())
 
     @staticmethod
     @once_differentiable
@@ -153,8 +149,22 @@ class _Closed(torch.autograd.Function):
         _ = ctx.saved_tensors
         with torch.autocast(on_loss.device.type, enabled=False):
             found, of_features = ctx.form.gradients(on_loss, on_penalty, features=ctx.needs_input_grad[0])
-        of_features = None if of_features is None else of_features[0]
-        return (of_features, *(None,) * 6, *(value[0, 0] for value in found))
+        if not isinstance(ctx.form, OneLinearForm):
+            found, of_features = [value[0, 0] for value in found], None if of_features is None else of_features[0]
+        return (of_features, *(None,) * 6, *found)
+
+
+def _form(features: Tensor, noise: Tensor, gamma: Any, targets: Targets, shares: Tensor | None, kind: str,
+          has_bias: bool, values: tuple[Tensor, ...]) -> Any:  # fmt: skip
+    """The closed form of a head with these weights and biases."""
+    is_linear = len(values) == 1 + has_bias
+    if is_linear and kind == "difference" and shares is None and isinstance(gamma, float):
+        return OneLinearForm(values[0], values[1] if has_bias else None, features, noise, targets, gamma)
+    weights = [weight[None, None] for weight in values[:: 1 + has_bias]]
+    biases = [bias[None, None] for bias in values[1::2]] if has_bias else []
+    shares = None if shares is None else shares[None]
+    form = LinearForm if is_linear else TwoLayerForm
+    return form(weights, biases, features[None], noise[None], targets, gamma, kind, shares)
 
 
 def _by_func(head: nn.Module, trained: dict[str, Tensor], halves: tuple[Tensor, Tensor], targets: Targets,

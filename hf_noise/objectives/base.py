@@ -19,8 +19,8 @@ __all__ = [
 #: Task of a record -> what its losses are of.
 _UNITS = {
     "causal_lm": "tokens", "masked_lm": "tokens", "seq2seq": "tokens", "image_classification": "labels",
-    "text_classification": "labels",
-    "noisy_classification": "labels", "class_conditional_generation": "images",
+    "text_classification": "labels", "audio_classification": "labels", "noisy_classification": "labels",
+    "class_conditional_generation": "images",
 }  # fmt: skip
 
 _MOST_ROWS = 100  # that a claim states as they are

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hf_noise.noise.transition import check_transition
-from hf_noise.objectives.base import Bound, Objective, RunContext
+from hf_noise.objectives.base import Bound, Objective, RunContext, condensed
 from hf_noise.objectives.tokens import NO_NOISE
 from hf_noise.objectives.volume_plan import VolumePlan
 
@@ -167,7 +167,7 @@ class ThroughVolume(Bound):
         return self.plan.weight * count * self.module.log_volume()
 
     def facts(self) -> dict[str, Any]:
-        return super().facts() | {"transition": self.transition.tolist()}
+        return super().facts() | condensed({"transition": self.transition.tolist()})
 
     def logged(self) -> dict[str, float]:
         if self.noise is None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, SequenceFeatureExtractor
 
-from hf_noise.trainers.collate import forward_names, shown_columns
+from hf_noise.trainers.collate import check_tokens, forward_names, known_tokens, shown_columns
 from hf_noise.trainers.image_batches import as_tensor, check_kind, check_labels, stacked, whole
+from hf_noise.trainers.networks import longest_input
 
 __all__ = ["LABEL_NAMES", "ClassifierBatches", "classifier_batches", "input_names"]
 
@@ -22,6 +24,8 @@ _OF_LABELS = {
 }  # fmt: skip
 
 LABEL_NAMES = frozenset(name for names in _OF_LABELS.values() for name in names)
+
+_OF_TOKENS = ("input_ids", "token_type_ids", "position_ids")
 
 #: What a forward calls its input -> how rows get it.
 _MADE_BY = {
@@ -55,19 +59,35 @@ def classifier_batches(model: Any, num_classes: int, options: Mapping[str, Any],
     own, processor, takes = options.get("data_collator"), options.get("processing_class"), input_names(model)
     shown = frozenset((*takes, *LABEL_NAMES))
     needed = tuple(name for name in (getattr(model, "main_input_name", None), "inputs_embeds") if name in takes)
-    if own is not None:
-        return ClassifierBatches(own, num_classes, takes, needed, shown if removes_unused else None)
-    pads = isinstance(processor, PreTrainedTokenizerBase | SequenceFeatureExtractor)
-    made = DataCollatorWithPadding(processor) if pads else _collate
-    return ClassifierBatches(made, num_classes, takes, needed, shown)
+    if own is None:
+        pads = isinstance(processor, PreTrainedTokenizerBase | SequenceFeatureExtractor)
+        own, removes_unused = DataCollatorWithPadding(processor) if pads else _collate, True
+    of_text = getattr(model, "main_input_name", None) == "input_ids"
+    return ClassifierBatches(
+        own, num_classes, takes, needed, shown if removes_unused else None,
+        known_tokens(model) if of_text else None, longest_input(model) if of_text else None,
+    )  # fmt: skip
 
 
 def _collate(rows: Any) -> Any:
     """Rows whose columns have one size; a batch that a data set made as a whole stays as it is."""
     if isinstance(rows, Mapping):
         return rows
+    return {name: _column(name, rows) for name in rows[0]}
+
+
+def _column(name: str, rows: Sequence[Mapping[str, Any]]) -> Tensor:
+    """A column of rows as one tensor: at once where its values are lists or numbers of one type, else row by row."""
+    values = [row.get(name) if isinstance(row, Mapping) else None for row in rows]
+    if (kind := type(values[0])) in (list, int, bool) and all(type(value) is kind for value in values):
+        try:
+            array = np.array(values)
+        except ValueError:  # of several lengths, which are named below
+            array = np.empty(0, dtype=object)
+        if array.dtype.kind in "iub" or (array.dtype.kind == "f" and array.ndim > 1):
+            return torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else array)
     remedy = "pad rows of several lengths: give processing_class= the tokenizer or the feature extractor"
-    return {name: stacked(name, rows, remedy) for name in rows[0]}
+    return stacked(name, rows, remedy)
 
 
 @dataclass(frozen=True)
@@ -81,6 +101,7 @@ class ClassifierBatches:
         takes: what the model's forward takes, by name; other columns of a batch are left out.
         needed: of these what a batch cannot do without, one is enough; none for a model that does not say.
         shown: the columns that the collator is shown, as `remove_unused_columns` has it; None for all.
+        vocab_size, longest: tokens that a model of text knows, and positions that it has; None where any will do.
     """
 
     collator: Callable[[Any], Mapping[str, Any]]
@@ -88,6 +109,8 @@ class ClassifierBatches:
     takes: tuple[str, ...]
     needed: tuple[str, ...] = ()
     shown: frozenset[str] | None = None
+    vocab_size: int | None = None
+    longest: int | None = None
 
     def __call__(self, rows: Any) -> dict[str, Tensor]:
         first = rows[0] if isinstance(rows, list) and rows else rows
@@ -129,7 +152,22 @@ class ClassifierBatches:
                              "its like: rows.rename_columns({'target': 'labels', 'clean_target': "
                              "'clean_labels'})")  # fmt: skip
 
+    def _check_tokens(self, batch: Mapping[str, Tensor]) -> None:
+        for name in _OF_TOKENS:
+            if name in batch and (batch[name].is_floating_point() or batch[name].ndim < 2):
+                told = f"{batch[name].dtype} {list(batch[name].shape)}"
+                raise ValueError(f"{name} must hold integers [B, L], got {told}; take what the tokenizer gives")
+        tokens = batch.get("input_ids")
+        if tokens is None:
+            return
+        if self.longest is not None and tokens.shape[-1] > self.longest:
+            raise ValueError(f"rows have {tokens.shape[-1]} tokens, the model has positions for {self.longest}; cut "
+                             f"them: tokenizer(text, truncation=True, max_length={self.longest})")  # fmt: skip
+        if self.vocab_size is not None:
+            check_tokens({**batch, "labels": tokens}, self.vocab_size)
+
     def _checked(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        self._check_tokens(batch)
         labels = {name: batch[name] for name in ("labels", "clean_labels") if name in batch}
         for name, values in labels.items():
             check_kind(name, values)

@@ -122,15 +122,11 @@ class ModelHead:
 def find_head(model: nn.Module) -> nn.Module | None:
     """The module that makes a classifier's logits, by its name; None if there is none of a known name."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model  # inside an adapter of peft
-    for inner in (base, getattr(base, "timm_model", None)):
-        if inner is not None and hasattr(inner, "get_classifier"):  # timm's own, which may have any name
-            found = inner.get_classifier()
-            if isinstance(found, nn.Module):
-                return found
-    for name in _NAMES:
-        found = getattr(base, name, None)
-        if isinstance(found, nn.Module) and not isinstance(found, nn.Identity):
-            return found
+    for inner in (base, *base.children()):  # a network of timm or of one's own may be wrapped
+        found = inner.get_classifier() if hasattr(inner, "get_classifier") else None  # timm's, which may have any name
+        for head in (found, *(getattr(inner, name, None) for name in _NAMES)):
+            if isinstance(head, nn.Module) and not isinstance(head, nn.Identity):
+                return head
     return None
 
 

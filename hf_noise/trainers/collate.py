@@ -221,6 +221,9 @@ def shown_columns(rows: Any, shown: frozenset[str] | None, needed: str) -> Any:
     """Rows without the columns that are not shown; as they are if none is left out, or they lack the one needed."""
     if shown is None or not isinstance(rows, list) or not isinstance(rows[0], Mapping) or needed not in rows[0]:
         return rows
+    for i, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise TypeError(f"rows must be mappings of columns, such as {needed}, row {i} of the batch is {row!r:.50}")
     return [{name: value for name, value in row.items() if name in shown} for row in rows]
 
 

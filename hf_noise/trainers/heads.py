@@ -42,8 +42,8 @@ def head_grid(**values: Any) -> list[HeadSetting]:
     >>> len(head_grid(learning_rate=(3e-4, 6e-4), lam=(0.0, 0.15), seed=range(5)))
     20
     """
-    axes = {name: list(value) if isinstance(value, list | tuple | range | np.ndarray) else [value]
-            for name, value in values.items()}  # fmt: skip
+    axes = {name: list(value) if isinstance(value, list | tuple | range) or isinstance(value, np.ndarray) and value.ndim
+            else [value] for name, value in values.items()}  # fmt: skip
     if empty := [name for name, of in axes.items() if not of]:
         raise ValueError(f"{empty[0]} has no value; leave it out for its default, or give one at least")
     if unknown := sorted(set(axes) - set(HeadSetting.__dataclass_fields__)):

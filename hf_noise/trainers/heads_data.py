@@ -14,6 +14,10 @@ from hf_noise.losses.checks import check_count, check_integers, check_tensor
 __all__ = ["HeadData", "read_features", "read_labels"]
 
 
+#: More are taken for ids or other numbers that are no classes.
+_MOST_CLASSES = 1 << 20
+
+
 @dataclass(frozen=True)
 class HeadData:
     """Rows on the device that fits.
@@ -50,9 +54,11 @@ class HeadData:
             of_held = None if len(validation) == 2 else _read_weights(validation[2], len(held)).to(device, held.dtype)
             apart = held, read_labels("labels of validation", validation[1], len(held)), of_held
         largest = max(int(of.max()) for of in (labels, *(apart or ())[1:2]))
-        classes = largest + 1 if num_classes is None else check_count("num_classes", num_classes, 2, 1 << 24)
+        classes = min(largest + 1, _MOST_CLASSES) if num_classes is None else (
+            check_count("num_classes", num_classes, 2, _MOST_CLASSES))  # fmt: skip
         if largest >= classes:
-            raise ValueError(f"labels must lie in [0, {classes}), got {largest}; num_classes= says how many there are")
+            raise ValueError(f"labels must lie in [0, {classes}), got {largest}, in training or validation; "
+                             "num_classes= says how many there are")  # fmt: skip
         weights = None if weights is None else _read_weights(weights, rows)
         present = labels if weights is None else labels[weights > 0]
         if len(present.unique()) < 2:
@@ -82,9 +88,9 @@ def _as_tensor(name: str, values: Any) -> Tensor:
         raise ValueError(f"{name} cannot be read as an array: {error}") from error
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be numbers, got {array.dtype}")
-    native = array.astype(array.dtype.newbyteorder("="), copy=False)
-    native = native.astype(np.float64) if native.dtype == np.longdouble else native
-    return torch.from_numpy(np.array(native, order="C"))  # a copy: neither read-only nor changed by others
+    dtype = np.dtype(f"{array.dtype.kind}{min(array.dtype.itemsize, 8)}")  # of this machine's byte order
+    copied = np.array(array, dtype=dtype, order="C")  # neither read-only nor anyone else's
+    return torch.from_numpy(copied.view(dtype))  # by the name that torch knows, of those that NumPy has for a size
 
 
 def read_features(name: str, values: Any, device: Any = None, dtype: Any = None, width: int | None = None) -> Tensor:

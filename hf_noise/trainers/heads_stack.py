@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_noise.losses.head_gradients import LinearForm, Targets, TwoLayerForm
+from hf_noise.losses.linear_gradient import OneLinearForm
 from hf_noise.noise.normals_torch import normals, uniforms
 from hf_noise.trainers.heads_data import HeadData
 from hf_noise.trainers.heads_plan import HeadPlan, HeadSetting
@@ -81,6 +82,8 @@ class Stack:
         alike = bool((gamma == gamma[0, 0]).all())
         self.gamma = float(gamma[0, 0]) if alike else gamma.to(like)
         self.lam = self._numbers(settings, "lam").to(like)
+        self.is_alone = self.shape == (1, 1) and len(self.weights) == 1 and plan.penalty == "difference"
+        self.lam = self.lam.reshape(()) if self.is_alone else self.lam
         classes = torch.arange(data.num_classes, device=like.device)
         self.hot = (data.labels[:, None] == classes).to(like.dtype)
         self.said = None if columns is None else columns[data.labels]
@@ -136,12 +139,13 @@ class Stack:
                 batch = order[:, start : start + size]
                 form = self._form(batch, None if noise is None else noise[:, start % ahead :][:, : batch.shape[1]])
                 found, _ = form.gradients(1.0, self.lam)
-                self._move(torch.cat([gradient.flatten(1) for gradient in found], 1), rows)
+                flat = [gradient.reshape(self.shape[0], -1) for gradient in found]
+                self._move(torch.cat(flat, 1), rows)
                 loss = loss + form.loss * batch.shape[1]
                 penalty = penalty if form.penalty is None else penalty + form.penalty * batch.shape[1]
         nothing = np.full(self.shape, np.nan)
-        mean = (loss / rows).double().cpu().numpy()
-        return mean, nothing if self.kind is None else (penalty / rows).double().cpu().numpy()
+        mean = (loss / rows).double().reshape(self.shape).cpu().numpy()
+        return mean, nothing if self.kind is None else (penalty / rows).double().reshape(self.shape).cpu().numpy()
 
     def _noise(self, epoch: int, rows: Tensor) -> Tensor:
         """Perturbations of rows [K, n], [K, n, D]."""
@@ -149,16 +153,20 @@ class Stack:
         drawn = [normals(seed, PERTURBATION_STREAM, epoch, ids[of], width) for seed, of in zip(self.seeds, rows)]
         return (drawn[0][None] if len(drawn) == 1 else torch.stack(drawn)).to(self.flat.dtype)
 
-    def _form(self, batch: Tensor, noise: Tensor | None) -> LinearForm | TwoLayerForm:
+    def _form(self, batch: Tensor, noise: Tensor | None) -> LinearForm | TwoLayerForm | OneLinearForm:
         at = batch.reshape(-1)
 
         def rows(values: Tensor) -> Tensor:  # [N, ...] -> [K, B, ...]
             return values.index_select(0, at).unflatten(0, batch.shape)
 
+        features = rows(self.data.features)
         targets = Targets(rows(self.hot), None if self.said is None else rows(self.said))
         shares = None if self.data.weights is None else rows(self.data.weights) / batch.shape[1]
+        if self.is_alone and noise is not None and shares is None:
+            bias = self.biases[0][0, 0] if self.biases else None
+            return OneLinearForm(self.weights[0][0, 0], bias, features[0], noise[0], targets, self.gamma)
         form = LinearForm if len(self.weights) == 1 else TwoLayerForm
-        return form(self.weights, self.biases, rows(self.data.features), noise, targets, self.gamma,
+        return form(self.weights, self.biases, features, noise, targets, self.gamma,
                     self.kind or "difference", shares)
 
     def _move(self, gradient: Tensor, rows: int) -> None:

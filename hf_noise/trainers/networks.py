@@ -34,13 +34,15 @@ def router_loss(output: Any, model: Any) -> Tensor:
 
 def longest_input(model: nn.Module) -> int | None:
     """Number of positions that a model has learned embeddings of; None if it knows positions in another way."""
-    sizes = [
-        module.num_embeddings
+    found = [
+        module
         for name, module in model.named_modules()
         if isinstance(module, nn.Embedding) and (name.endswith("wpe") or "position" in name.rsplit(".", 1)[-1])
     ]
+    # RoBERTa counts positions from behind that of padding.
+    usable = {one: one.num_embeddings - (0 if one.padding_idx is None else one.padding_idx + 1) for one in found}
     stated = getattr(text_config(model), "max_position_embeddings", None)
     if stated is None:
-        return min(sizes, default=None)
+        return min(usable.values(), default=None)
     # Smaller ones are of other parts, such as one for images; larger ones keep the first few for padding.
-    return stated if any(size >= stated for size in sizes) else None
+    return min((min(stated, n) for one, n in usable.items() if one.num_embeddings >= stated), default=None)

@@ -142,8 +142,15 @@ class ObjectiveTrainer(NoiseTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         state_dict = self.model.state_dict() if state_dict is None else state_dict
+        frozen = {f"{self.objective.module_name}.{name}" for name in self._frozen()}
         with self._alone():
-            super()._save(output_dir, state_dict)
+            super()._save(output_dir, {name: value for name, value in state_dict.items() if name not in frozen})
+
+    def _frozen(self) -> set[str]:
+        """What is part of the module beside the model and is never learned, such as weights behind an adapter."""
+        return set() if self.learned is None else {
+            name for name, p in self.learned.named_parameters() if not p.requires_grad
+        }  # fmt: skip
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with self._alone():
@@ -155,8 +162,10 @@ class ObjectiveTrainer(NoiseTrainer):
 
     def _load_own(self, folder: str, state: dict[str, Tensor]) -> None:
         if self.learned is not None:
-            name = f"{self.objective.module_name}."
-            self.learned.load_state_dict({k.removeprefix(name): v for k, v in state.items() if k.startswith(name)})
+            name, frozen = f"{self.objective.module_name}.", self._frozen()
+            as_it_is = {k: v for k, v in self.learned.state_dict().items() if k in frozen}
+            own = {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}
+            self.learned.load_state_dict(as_it_is | own)
 
 
 class _Steps(TrainerCallback):

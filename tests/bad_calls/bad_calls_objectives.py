@@ -15,6 +15,7 @@ import torch
 from bad_calls import Target
 from bad_calls_image_trainers import _classifier, _time_classifier, _unet, flips, images
 from bad_calls_image_trainers import matrix as matrix_of_classes
+from bad_calls_lgm import HEADS
 from bad_calls_peers import PEERS
 from bad_calls_trainers import CLASSES, TOKENS, T, _gpt2, token_rows, training_arguments
 from bad_readers import close, confirm, flag, number, same, text, whole
@@ -123,9 +124,9 @@ def plain(plan: Any) -> dict[str, Any]:
 KINDS = {
     NLL: (lambda draw: {}, dict), Corrected: (some_rate, fields_of_rate), CrossEntropy: (lambda draw: {}, dict),
     CorrectedLabels: (some_matrix, fields_of_matrix), DSM: (lambda draw: {}, dict),
-    TDSM: (some_weights, fields_of_weights), **PEERS,
+    TDSM: (some_weights, fields_of_weights), **PEERS, **HEADS,
 }  # fmt: skip
-BY_NAME = {(cls.unit, cls.name): cls for cls in KINDS}
+BY_NAME = {(unit, cls.name): cls for cls in KINDS for unit in cls.units or (cls.unit,)}
 
 
 def made(cls: type, **given: Any) -> dict[str, Any]:
@@ -316,15 +317,16 @@ WORDS = {
     "transition": ("transition matrix", "T"), "volume": ("initial_diagonal", "matrix_rate", "weight", "phases"),
     "phases": ("shares", "factors"), "config": ("objective", "dictionary", "transition", "volume", "error_rate",
     "weights", "tau", "temperature", "renormalise", "grad_classes", "chunk", "T", "phases", "matrix_rate", "weight",
-    "initial_diagonal", "q", "smoothing", "fraction", "drops", "start", "memory", "threshold", "alpha",
-    "noise"), "loss": ("transition", "weights", "classifier"),
+    "initial_diagonal", "beta", "lam", "forget_rate", "warmup", "peer", "seed", "q", "smoothing",
+    "fraction", "drops", "start", "memory", "threshold", "alpha",
+    "noise", "gamma", "penalty", "gamma_relative"), "loss": ("transition", "weights", "classifier"),
 }  # fmt: skip
 
 TARGETS = [
     *(
         Target(f"objectives.{cls.__name__}", functools.partial(made, cls), KINDS[cls][0],
                functools.partial(check_told, cls), WORDS)
-        for cls in (Corrected, CorrectedLabels, TDSM, *PEERS)
+        for cls in (Corrected, CorrectedLabels, TDSM, *PEERS, *HEADS)
     ),
     Target("objectives.VolumePlan", make_plan, some_plan, check_plan, WORDS),
     Target("objectives.objective_from_dict", lambda config: told(objective_from_dict(config)), config_call,

@@ -24,7 +24,7 @@ from hf_noise.losses import (
     truncated_nll,
 )
 from hf_noise.losses.document_mixture import noise_table
-from hf_noise.objectives import GCE, DocumentMixture, ErrorNorm, Smoothed, Truncated
+from hf_noise.objectives import ELR, GCE, CoTeaching, DocumentMixture, ErrorNorm, Smoothed, Truncated
 
 V = 6
 ROOT = math.sqrt(2)
@@ -185,6 +185,10 @@ FIELDS = {
     ErrorNorm: {"threshold": functools.partial(inside, low=0, high=ROOT, ends="(]"), "start": SHARE},
     DocumentMixture: {"alpha": share_or("known", "learned"), "noise": lambda value: text(value, "known", "unigram"),
                       "start": SHARE},
+    ELR: {"beta": SHARE, "lam": functools.partial(inside, low=0, high=math.inf, ends="[)")},
+    CoTeaching: {"forget_rate": share_or("known"), "warmup": SHARE,
+                 "peer": lambda value: text(value, "head", "network"),
+                 "seed": lambda value: whole(value, 0, 2**63 - 1)},
 }  # fmt: skip
 #: As `bad_calls_objectives.KINDS` has them.
 PEERS = {
@@ -195,6 +199,9 @@ PEERS = {
     ErrorNorm: (some("threshold", 1, 1.3, start=(0, 0.5)), functools.partial(fields_of, ErrorNorm, FIELDS[ErrorNorm])),
     DocumentMixture: (some("alpha", "known", "learned", 0.1, noise=("known", "unigram"), start=(0, 0.5)),
                       functools.partial(fields_of, DocumentMixture, FIELDS[DocumentMixture])),
+    ELR: (some("beta", 0, 0.7, lam=(0, 3.0)), functools.partial(fields_of, ELR, FIELDS[ELR])),
+    CoTeaching: (some("forget_rate", "known", 0.2, warmup=(0, 0.1), peer=("head", "network"), seed=(0, 5)),
+                 functools.partial(fields_of, CoTeaching, FIELDS[CoTeaching])),
 }  # fmt: skip
 
 TARGETS = [

@@ -21,7 +21,13 @@ from bad_readers import close, confirm, flag, number, reals, same, text
 from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback, TrainingArguments
 
 from hf_noise.noise import UniformTokens
-from hf_noise.trainers import CausalLMTrainer, ImageClassifierTrainer, MaskedLMTrainer, TimeClassifierTrainer
+from hf_noise.trainers import (
+    CausalLMTrainer,
+    ClassifierTrainer,
+    ImageClassifierTrainer,
+    MaskedLMTrainer,
+    TimeClassifierTrainer,
+)
 
 TOKENS, LENGTH, CLASSES, ROWS = 31, 6, 4, 8
 _FOLDER = tempfile.TemporaryDirectory()
@@ -96,7 +102,7 @@ def train_step(cls: type, model: Any, rows: Any, **given: Any) -> dict[str, Any]
     trainer.train()
     told: dict[str, Any] = {"noise": None if trainer.noise is None else trainer.noise.to_dict()}
     loss = watch.logs["loss"]
-    if cls in (CausalLMTrainer, MaskedLMTrainer, ImageClassifierTrainer):
+    if cls in (CausalLMTrainer, MaskedLMTrainer, ClassifierTrainer, ImageClassifierTrainer):
         return told | {"loss": loss}
     # What these two draw beside the noise of labels has twins in their own tests.
     told["is_loss"] = math.isfinite(loss) and 0 < loss < 1e9

@@ -67,6 +67,18 @@ def test_objectives(benchmark):
     assert set(waits.values()) == {0.0} and len(waits) == len(names)
 
 
+def test_lgm(benchmark):
+    record, rows = benchmark("lgm", "--batch", "4")
+    equal = [what for what, row in rows.items() if row["bar"] == "equal"]
+    same = "gradients of the closed forms and of double backward"
+    assert equal == [f"{same}, 768 x 20", f"{same}, 384 x 2"]
+    assert rows["double backward / closed form, 768 x 20"]["bar"] == ">= 3"
+    assert [row["bar"] for what, row in rows.items() if what.startswith("LGM fit / bare loop, ")].count("<= 1.5") == 2
+    assert rows["grid of 5 seeds x 12 settings / LGM fit, 384 x 2"]["bar"] == "<= 3"
+    # A count, not a time: a grid is far from so many fits on any machine.
+    assert rows["grid / 60 LGM fits, 384 x 2"]["figure"]["median"] < 0.5 and record["settings"]["batch"] == 4
+
+
 def test_labels(benchmark):
     record, rows = benchmark("noise", "--only", "labels")
     assert record["settings"]["only"] == "labels" and not any("token" in what for what in rows)
@@ -98,6 +110,13 @@ def test_audit(benchmark):
     _, rows = benchmark("audit")
     assert rows["mean NLL, nano, V = 1024"]["passed"]
     assert rows["audit / evaluate, nano, V = 1024"]["bar"] == "<= 1.3"
+
+
+def test_features(benchmark):
+    _, rows = benchmark("features")
+    for kind in ("texts", "images"):
+        assert rows[f"features of {kind}"]["passed"]
+        assert rows[f"extraction / bare loop, {kind}"]["bar"] == "<= 1.05"
 
 
 def test_diffusion(benchmark):

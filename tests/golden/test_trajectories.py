@@ -36,6 +36,7 @@ def test_trajectory_is_the_committed_one(name, tmp_path):
     ("one", "other"),
     [
         ("language-nll", "language-corrected"), ("masked-nll", "masked-corrected"),
+        ("text-nll", "text-estimated"), ("text-nll", "text-elr"), ("text-nll", "text-co-teaching"),
         ("classifier-nll", "classifier-corrected-mixup"), ("noisy-images-known", "noisy-images-estimated"),
         ("diffusion-dsm", "diffusion-tdsm"),
     ],

@@ -1,6 +1,6 @@
 """Fifty steps of each trainer on small data, and the file that they are held against.
 
-    python tests/golden/trajectories.py    # writes trajectories.json: only where figures are meant to change
+    python tests/golden/trajectories.py [name ...]  # writes trajectories.json: only where figures are meant to change
 """
 
 from __future__ import annotations
@@ -14,14 +14,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, TrainingArguments
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    TrainingArguments,
+)
 
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.image import image_classifier
 from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import LabelFlips, Masking, UniformTokens
+from hf_noise.objectives import ELR, CoTeaching
 from hf_noise.trainers import (
     CausalLMTrainer,
+    ClassifierTrainer,
     EDMTrainer,
     ImageClassifierTrainer,
     MaskedLMTrainer,
@@ -63,6 +72,14 @@ def masked(folder: Path, **options: Any):
     masking = Masking(vocab_size=VOCABULARY, mask_token=VOCABULARY, seed=3)
     options |= {"noise": TOKENS, "train_dataset": token_rows(60), "eval_dataset": token_rows(9)}
     return MaskedLMTrainer(BertForMaskedLM(config), arguments(folder, learning_rate=0.5), masking=masking, **options)
+
+
+def of_text(folder: Path, **options: Any):
+    config = BertConfig(vocab_size=VOCABULARY, max_position_embeddings=LENGTH, hidden_size=16, num_hidden_layers=1,
+                        num_attention_heads=2, intermediate_size=32, num_labels=CLASSES)  # fmt: skip
+    rows, held = ([row | {"labels": int(row["input_ids"][0]) % CLASSES} for row in token_rows(n)] for n in (60, 9))
+    options |= {"noise": FLIPS, "train_dataset": rows, "eval_dataset": held}
+    return ClassifierTrainer(BertForSequenceClassification(config), arguments(folder, learning_rate=0.5), **options)
 
 
 def classifier(folder: Path, **options: Any):
@@ -108,6 +125,10 @@ RUNS: dict[str, Callable[[Path], Any]] = {
     "language-learned": lambda folder: language(folder, loss="corrected", error_rate="learned"),
     "masked-nll": lambda folder: masked(folder, loss="nll"),
     "masked-corrected": lambda folder: masked(folder, loss="corrected"),
+    "text-nll": lambda folder: of_text(folder, loss="nll"),
+    "text-estimated": lambda folder: of_text(folder, loss="corrected", transition="estimated"),
+    "text-elr": lambda folder: of_text(folder, loss=ELR(0.5, 1.0)),
+    "text-co-teaching": lambda folder: of_text(folder, loss=CoTeaching()),
     "classifier-nll": lambda folder: classifier(folder, loss="nll"),
     "classifier-corrected-mixup": lambda folder: classifier(folder, loss="corrected", mixup=0.4),
     "noisy-images-known": lambda folder: of_noisy_images(folder, transition="known"),
@@ -140,10 +161,13 @@ def weights_of(trainer: Any) -> torch.Tensor:
 
 
 def main() -> None:
-    found = {}
-    for name in RUNS:
+    """All of them, or those that are named on the command line, beside the others as they stand."""
+    named = sys.argv[1:]
+    found = json.loads(FILE.read_text(encoding="utf-8")) if named else {}
+    for name in named or RUNS:
         with tempfile.TemporaryDirectory() as folder:
             found[name] = trajectory(name, Path(folder))
+    found = {name: found[name] for name in RUNS}
     FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {FILE}", file=sys.stderr)
 

@@ -32,6 +32,7 @@ from transformers import (
     Wav2Vec2ForSequenceClassification,
 )
 
+from hf_noise.models.image import image_classifier
 from hf_noise.noise import LabelFlips, UniformTokens
 from hf_noise.objectives.base import Objective
 from hf_noise.trainers import ClassifierTrainer
@@ -69,6 +70,8 @@ MODELS = {
         lambda: ResNetForImageClassification(ResNetConfig(
             num_channels=1, embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic",
             num_labels=C)), 12),
+    "timm": (lambda: image_classifier("test_vit", labels=C, image_size=8, num_channels=1, patch_size=4), 64),
+    "small resnet": (lambda: image_classifier("resnet10-digits", labels=C, image_size=8, num_channels=1), 32),
     "wav2vec2": (lambda: Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**_SOUND)), 12),
 }  # fmt: skip
 TEXTS = ("bert", "roberta", "distilbert", "deberta", "gpt2")
@@ -311,7 +314,7 @@ def test_what_does_not_fit_is_refused_when_it_is_made(build, changes, error, mes
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("bert", lambda rows: rows.remove_columns("input_ids"), "rows need input_ids, .*make it by a tokenizer: rows ="),
+        ("bert", lambda rows: rows.remove_columns("input_ids"), "rows need input_ids, .*by a tokenizer: rows ="),
         ("vit", lambda rows: rows.remove_columns("pixel_values"), "rows need pixel_values, .*by an image processor"),
         ("wav2vec2", lambda rows: rows.remove_columns("input_values"), "rows need input_values.*a feature extractor"),
         ("bert", lambda rows: rows.remove_columns("label"), "rows need labels .or label., the number of each row's"),
@@ -330,6 +333,21 @@ def test_labels_outside_the_classes_are_refused_before_training(build):
         build(rows=rows)
     with pytest.raises(ValueError, match=r"labels are outside \[0, 4\)"):  # of a list, in its batch
         build(rows=list(rows)).train()
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("bert", {"input_ids": [3, V]}, f"input_ids hold {V} .sample_id 5., the model knows the tokens 0 to 63"),
+        ("bert", {"input_ids": [3] * 25}, "rows have 25 tokens, the model has positions for 24; cut them: tokenizer"),
+        ("roberta", {"input_ids": [3] * 23}, "rows have 23 tokens, the model has positions for 22"),
+        ("bert", {"input_ids": [3.5, 1.0]}, r"input_ids must hold integers \[B, L\], got torch.float32 \[1, 2\]"),
+        ("bert", {"input_ids": 3}, r"input_ids must hold integers \[B, L\], got torch.int64 \[1\]; take what"),
+    ],
+)  # fmt: skip
+def test_tokens_that_the_model_does_not_know_are_refused(build, name, row, message):
+    with pytest.raises(ValueError, match=message):
+        build(name, rows=[row | {"label": 0, "sample_id": 5}], processing_class=None).train()
 
 
 def test_rows_of_several_lengths_need_something_that_pads(build):

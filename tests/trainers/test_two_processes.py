@@ -19,6 +19,10 @@ SPEC = importlib.util.spec_from_file_location("two_processes", SCRIPT)
 one_process = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(one_process)
 
+PEERS = importlib.util.spec_from_file_location("classifier_processes", SCRIPT.with_name("classifier_processes.py"))
+of_text = importlib.util.module_from_spec(PEERS)
+PEERS.loader.exec_module(of_text)
+
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
@@ -65,6 +69,25 @@ def test_a_classifier_and_a_masked_model_learn_the_same(two, tmp_path, kind):
             assert ours == pytest.approx(one, rel=1e-5)
     for name, weight in load_file(folder / f"{kind}.safetensors").items():
         torch.testing.assert_close(weight, weights[name].cpu(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", list(of_text.LOSSES))
+def test_what_is_learned_beside_a_classifier_is_the_same(two, tmp_path, loss):
+    folder, ranks = two
+    expected, weights = of_text.train(tmp_path, 8, loss)
+    # What one process alone writes holds what both remember.
+    state = load_file(folder / loss / "checkpoint-5" / "hf_noise_state.safetensors")
+    for rank, results in enumerate(ranks):
+        found = results["peers"][loss]
+        assert found["evaluation"] == pytest.approx(expected["evaluation"], abs=1e-5)
+        assert found["realised"] == expected["realised"]
+        for ours, one in zip(found["log"], expected["log"], strict=True):
+            assert ours == pytest.approx(one, rel=1e-4, abs=1e-6)
+        learned = load_file(folder / f"{loss}-{rank}.safetensors")
+        assert learned.keys() == weights.keys()
+        for name, value in learned.items():
+            for other in (weights[name], *([state[name]] if name.startswith("hf_noise_") else [])):
+                torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_a_smaller_world_than_asked_for_is_an_error(two):

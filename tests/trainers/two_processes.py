@@ -213,6 +213,9 @@ def main(folder: Path) -> None:
         results[name], weights = run(folder / name, BATCH // world)
         if rank == 0:
             save_file(weights, folder / f"{name}.safetensors")
+    from classifier_processes import train_all  # beside this file, which is run as a script
+
+    results["peers"] = train_all(folder)
     results["restart"] = restart(folder / "restart")
     try:
         check_world(TrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none"), expected=4)

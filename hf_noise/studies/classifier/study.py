@@ -90,6 +90,9 @@ class Settings(ComparedSettings, ImageSettings):
         plain = [loss.name for loss in objectives("labels") if loss.name in self.loss and not loss.smooths]
         if self.label_smoothing and plain:
             raise SettingError(f"--label_smoothing {self.label_smoothing:g}: the loss {plain[0]} has no smoothed form")
+        looking = [loss.name for loss in objectives("labels") if loss.name in self.loss and loss.needs_forward]
+        if self.mixup and looking:
+            raise SettingError(f"--mixup {self.mixup:g} mixes rows, and the loss {looking[0]} looks at each of them")
         self.model = self.model or ("resnet10-digits" if self.is_tiny else "resnet10-small")
         check_network(self.model, "model")
         self.check_images(self.protocol)

@@ -17,7 +17,7 @@ from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import markdown_table
 from hf_noise.studies.documents.compare import UNIFORM, Compared, Setting, Spread, at_step, curve, spread, value_of
 
-__all__ = ["Verdict", "claims_table", "verdicts"]
+__all__ = ["GAUSSIAN", "Verdict", "claims_table", "lies_in", "verdicts"]
 
 GAUSSIAN = "gaussian-documents"
 #: Rise of the clean loss in percent, by alpha: paper B, section 3.1.
@@ -82,7 +82,7 @@ def _size(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
     if rise is None or paper is None or setting.protocol != UNIFORM or task != "causal_lm":
         return
     claim = f"{_named(setting)}: the clean loss rises, by at most {paper:g} %"
-    yield Verdict(claim, "section 3.1", f"rise {rise.told(2, ' %')}", *_lies_in(rise, 0, paper))
+    yield Verdict(claim, "section 3.1", f"rise {rise.told(2, ' %')}", *lies_in(rise, 0, paper))
 
 
 def _less_at_equal_text(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
@@ -92,7 +92,7 @@ def _less_at_equal_text(study: Compared, setting: Setting, task: str) -> Iterato
         return
     smaller = spread([a - b for a, b in zip(steps.values, text.values, strict=True)])
     claim = f"{_named(setting)}: at equal text the rise is smaller (as it must be while the clean loss falls)"
-    yield Verdict(claim, "figure 2c", f"smaller by {smaller.told(2, ' points')}", *_lies_in(smaller, 0))
+    yield Verdict(claim, "figure 2c", f"smaller by {smaller.told(2, ' points')}", *lies_in(smaller, 0))
 
 
 def _falls(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
@@ -111,7 +111,7 @@ def _positive_and_small(study: Compared, setting: Setting, task: str) -> Iterato
     if rise is not None:
         share = spread([value / (100 * setting.alpha) for value in rise.values])
         yield Verdict(f"{_named(setting)}: the rise is positive and at most a fifth of alpha", "figure 2b",
-                      f"rise / alpha = {share.told(3)}", *_lies_in(share, 0, 0.2))  # fmt: skip
+                      f"rise / alpha = {share.told(3)}", *lies_in(share, 0, 0.2))  # fmt: skip
 
 
 def _table(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
@@ -127,7 +127,7 @@ def _table(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
             yield Verdict(
                 f"{_named(setting)}: after {100 * point:g} % of training 1 to {highest:.4f} times the clean loss",
                 table.removeprefix("B.").replace("table", "table "), f"{ratio.told(4)} times",
-                *_lies_in(ratio, 1, highest),
+                *lies_in(ratio, 1, highest),
             )  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def _slow(study: Compared, setting: Setting) -> Iterator[Verdict]:
         share = spread([noise / clean for noise, clean in falls])
         yield Verdict(f"{_named(setting)}: the loss on the noise trained on hardly falls after a quarter of training",
                       "figure 3a", f"fall on noise / fall on text = {share.told(3)}",
-                      *_lies_in(share, high=0.1))  # fmt: skip
+                      *lies_in(share, high=0.1))  # fmt: skip
 
 
 def _falls_after(run: RunRecord, point: float) -> tuple[float, float] | None:
@@ -175,10 +175,10 @@ def _against_uniform(study: Compared, setting: Setting) -> Iterator[Verdict]:
         gaps = [value_of(other[seed], metric) - value_of(ours[seed], metric) for seed in seeds]
         if gaps:
             gap = spread(gaps)
-            yield Verdict(f"{_named(setting)}: {claim}", source, f"{gap.told(4, ' nats')} below", *_lies_in(gap, 0))
+            yield Verdict(f"{_named(setting)}: {claim}", source, f"{gap.told(4, ' nats')} below", *lies_in(gap, 0))
 
 
-def _lies_in(found: Spread, low: float = -math.inf, high: float = math.inf) -> tuple[bool | None, int]:
+def lies_in(found: Spread, low: float = -math.inf, high: float = math.inf) -> tuple[bool | None, int]:
     """Whether the whole interval does, None if a part of it, False if nothing; and of how many seeds it is."""
     start, end = found.interval or (found.mean, found.mean)
     held = True if low <= start and end <= high else False if end < low or high < start else None

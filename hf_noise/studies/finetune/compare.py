@@ -130,8 +130,8 @@ def claims(records: Sequence[RunRecord]) -> list[str]:
         said.append(
             "Points of accuracy on right test labels over cross-entropy, paired by seed: mean and 95% interval of "
             f"Student's t, {seeds} seed{'s'[: seeds > 1]}. Each interval stands for itself: of {tests} comparisons "
-            f"{max(1, round(0.05 * tests))} may come out apart by chance. Of fewer than {FEWEST_SEEDS} seeds nothing is "
-            "told apart."
+            f"{max(1, round(0.05 * tests))} may come out apart by chance. Of fewer than {FEWEST_SEEDS} seeds nothing "
+            "is told apart."
         )  # fmt: skip
     return said
 

@@ -1,0 +1,1 @@
+"""What noise documents in pre-training leave in the features of a language model, as heads on them tell."""

@@ -1,0 +1,1 @@
+"""Heads on frozen features: what Local Gradient Matching is worth to them, and what it is worth under wrong labels."""

@@ -1,0 +1,66 @@
+"""What paper B claims of Local Gradient Matching, each held against the records of a probe, with its statistic.
+
+A claim held or did not where the whole 95 % interval over seeds says so, and is open where it says both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from hf_noise.analysis.paired import PairedTest
+from hf_noise.reports.tables import markdown_table
+from hf_noise.studies.documents.claims import Verdict
+from hf_noise.studies.probe.compare import Cell, Compared, area_of, points, told
+
+__all__ = ["claims_table", "verdicts"]
+
+LGM = "difference"
+
+
+def verdicts(study: Compared) -> list[Verdict]:
+    """Every claim that these heads can be held against; those on wrong labels are this project's own questions."""
+    found: list[Verdict] = []
+    for cell in study.cells():
+        if cell.loss == "nll":
+            source = "table 1" if cell.is_clean else "ours"
+            found += _larger(study, f"{cell.named}: LGM raises accuracy", source, (cell, LGM), (cell, "none"))
+        else:
+            plain = Cell(cell.head, cell.labels, "nll")
+            found += _larger(study, f"{cell.named}: LGM raises accuracy beside it", "ours", (cell, LGM), (cell, "none"))
+            found += _larger(study, f"{cell.named}: beats LGM without correction", "ours", (cell, "none"), (plain, LGM))
+    for cell in study.cells(losses=("nll",)):
+        if cell.is_clean:
+            for other, word in (("norm", "the norm alone"), ("cosine", "the cosine alone")):
+                claim = f"{cell.named}: LGM beats penalising {word}"
+                found += _larger(study, claim, "table 5", (cell, LGM), (cell, other))
+        for other, word in (("none", "no penalty"), ("l2", "L2 on outputs")):
+            claim = f"{cell.named}: decisions hold over a larger area than with {word}"
+            found += _larger(study, claim, "figure 6", (cell, LGM), (cell, other), area_of)
+    return found
+
+
+def _larger(
+    study: Compared, claim: str, source: str, ours: tuple[Cell, str], theirs: tuple[Cell, str],
+    figure: Callable = points,
+) -> Iterator[Verdict]:  # fmt: skip
+    found = study.against(ours, theirs, figure)
+    if found is None:
+        return
+    exact = "" if found.permutation_p is None or found.n == 1 else f", exact p = {found.permutation_p:.3g}"
+    seeds = f", {found.wins} of {found.n} seeds" if found.n > 1 else ""
+    yield Verdict(claim, source, f"{told(found)} points{seeds}{exact}", _held(found), found.n)
+
+
+def _held(found: PairedTest) -> bool | None:
+    low, high = (found.mean, found.mean) if found.low is None else (found.low, found.high)
+    return True if low > 0 else False if high < 0 else None
+
+
+def claims_table(study: Compared) -> str:
+    """`verdicts` in Markdown; a line that says so where there are none."""
+    every = verdicts(study)
+    if not every:
+        return "no claim can be judged from these heads: it takes some with LGM and some without, of one seed"
+    return markdown_table(
+        ["claim", "paper B", "measured", ""], [[one.claim, one.source, one.statistic, one.word] for one in every]
+    )

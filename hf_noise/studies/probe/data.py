@@ -1,0 +1,278 @@
+"""Rows of a probe: labels of all splits in the same classes, and the features of each row, made or read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, DatasetInfo, Features, IterableDataset
+
+from hf_noise.data.backbones import ImageBackbone, TextBackbone, image_contents, prompt_fields, text_contents
+from hf_noise.data.classes import Classes, classes_of
+from hf_noise.data.feature_files import check_features, read_features, vectors_of
+from hf_noise.data.features import extract_features
+from hf_noise.data.held_rows import HeldRows, split_of
+from hf_noise.data.reading import CorpusError, check_column, with_features
+from hf_noise.data.sources import Source, find_splits
+from hf_noise.studies.probe.study import Settings
+from hf_noise.studies.reading import source_of
+
+__all__ = ["ProbeData", "Rows", "extracted", "read_rows"]
+
+_SPLITS = ("train", "validation", "test")
+_BATCH = 1000  # rows that are read at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A split.
+
+    Attributes:
+        table: columns that features are made of; None where they come from a file.
+        labels: int64 [N], as heads are trained and measured on.
+        clean: true labels int64 [N], None where none are beside others.
+        ids: int64 [N], numbers of the rows in their source, by which noise is drawn.
+        features: float32 [N, d], None before they were made.
+        at_limit: rows that fill the longest input of the network.
+    """
+
+    table: Dataset
+    labels: np.ndarray
+    clean: np.ndarray | None
+    ids: np.ndarray
+    features: np.ndarray | None = None
+    at_limit: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> Rows:
+        """Some of the rows; features are made of them later."""
+        clean = None if self.clean is None else self.clean[rows]
+        return Rows(self.table.select(rows), self.labels[rows], clean, self.ids[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeData:
+    """The splits of a probe, "train", "test" and perhaps "validation", and what their features are of."""
+
+    splits: dict[str, Rows]
+    classes: list[str]
+    source: str
+    model: dict[str, Any] = field(default_factory=dict)
+    identity: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def train(self) -> Rows:
+        return self.splits["train"]
+
+    @property
+    def test(self) -> Rows:
+        return self.splits["test"]
+
+    @property
+    def validation(self) -> Rows | None:
+        return self.splits.get("validation")
+
+    def describe(self) -> list[str]:
+        """What the rows are, for a dry run."""
+        counts = ", ".join(f"{len(rows):,} {split}" for split, rows in self.splits.items())
+        told = np.bincount(self.train.labels, minlength=len(self.classes)).tolist()
+        shown = ", ".join(f"{name}: {n:,}" for name, n in list(zip(self.classes, told))[:20])
+        lines = [f"rows of {self.source}: {counts}", f"{len(self.classes)} classes of training rows: {shown}"]
+        if self.train.clean is not None:
+            wrong = float((self.train.clean != self.train.labels).mean())
+            lines.append(f"{100 * wrong:.1f} % of the training labels differ from the clean ones")
+        return lines
+
+
+def read_rows(settings: Settings) -> ProbeData:
+    """All rows without features. Raises ValueError and OSError: the source, or a column of it, cannot be used."""
+    found = _found(settings)
+    columns = {split: _columns(settings, split) for split in found}
+    tables = {split: _table(*found[split], columns[split]) for split in found}
+    labels, classes = _labels(settings, tables)
+    splits = {}
+    for split in (name for name in _SPLITS if name in found):
+        splits[split] = Rows(tables[split], labels[split], labels.get(f"clean {split}"), np.arange(len(tables[split])))
+    if settings.features is not None:
+        splits = _with_files(settings, splits)
+    if "test" not in splits and settings.test_fraction:
+        held = HeldRows(test=settings.test_fraction)
+        train = splits["train"]
+        splits["test"] = _part(train, held.rows("test", train.ids))
+        splits["train"] = _part(train, held.rows("train", train.ids))
+    source = str(settings.source)
+    splits = {"train": split_of(splits, "train", source), **splits, "test": split_of(splits, "test", source)}
+    for split in ("train", "test"):
+        splits[split] = _fewer(splits[split], getattr(settings, f"{split}_rows"), f"{split}_rows")
+    for split, rows in splits.items():
+        if len(there := np.unique(rows.labels)) < 2:
+            told = f"one class only, {classes[there[0]]!r}" if len(there) else "no rows"
+            raise CorpusError(f"the {split} split of {source} holds {told}; a head needs two classes at least")
+    if splits["test"].clean is not None:  # held out of rows whose true labels are known
+        splits["test"] = _replaced(splits["test"], labels=splits["test"].clean)
+    return ProbeData(splits, classes, source)
+
+
+def extracted(data: ProbeData, settings: Settings, model: str | None) -> ProbeData:
+    """The same with features, which all processes make together."""
+    backbone = _backbone(settings, model)
+    splits, keys = {}, {}
+    for split, rows in data.splits.items():
+        if backbone is None:
+            features = rows.features
+            if features is None:
+                column = settings.feature_column
+                where = f"column {column!r} of the {split} split of {data.source}"
+                features = check_features(where, vectors_of(rows.table.data[column], where))
+            splits[split], keys[split] = _replaced(rows, features=features), _hash(features)
+            continue
+        contents = (text_contents(rows.table, settings.text_prompt) if settings.image_column is None
+                    else image_contents(rows.table, settings.image_column))  # fmt: skip
+        found = extract_features(backbone, contents, batch_size=settings.extract_batch)
+        splits[split] = _replaced(rows, features=found.features, at_limit=found.at_limit)
+        keys[split] = found.key
+    widths = {split: rows.features.shape[1] for split, rows in splits.items()}
+    if len(set(widths.values())) > 1:
+        raise ValueError(f"features have different sizes: {widths}; all splits need those of one network")
+    labels = {split: _hash(rows.labels) for split, rows in splits.items()}
+    told = {"name": settings.features or settings.feature_column or str(model), "features": widths["train"]}
+    told |= {"backbone": None if backbone is None else backbone.identity}
+    return ProbeData(splits, data.classes, data.source, told, {"feature_keys": keys, "label_keys": labels})
+
+
+def _found(settings: Settings) -> dict[str, tuple[Source, IterableDataset]]:
+    """The splits of the source, with those that have a source of their own."""
+    source, own = source_of(settings.source), {}
+    for split in ("test", "validation"):
+        if (place := getattr(settings, f"{split}_source")) is not None:
+            own[split] = source_of(place)
+    if not own:
+        found = find_splits(source)
+    elif isinstance(source, Mapping):
+        found = find_splits({**source, **own})
+    else:
+        found = {**find_splits(source), **find_splits(own)}
+    return {split: part for split, part in found.items() if split in _SPLITS}
+
+
+def _columns(settings: Settings, split: str) -> dict[str, str]:
+    """Columns that are read of a split, and the flag that names each."""
+    column, flag = _label_column(settings, split)
+    wanted = {column: flag}
+    if split != "test" and settings.clean_column is not None:
+        wanted[settings.clean_column] = "clean_column"
+    if settings.feature_column is not None:
+        wanted[settings.feature_column] = "feature_column"
+    elif settings.image_column is not None:
+        wanted[settings.image_column] = "image_column"
+    elif settings.features is None:
+        flag = "prompt" if settings.prompt else "text_column"
+        fields = prompt_fields(settings.prompt) if settings.prompt else [settings.text_column]
+        wanted |= {name: flag for name in fields if name not in wanted}
+    return wanted
+
+
+def _label_column(settings: Settings, split: str) -> tuple[str, str]:
+    """The column of labels of a split, and the flag that names it: test rows are measured on true ones."""
+    for flag in ("test_column", "clean_column") if split == "test" else ():
+        if (column := getattr(settings, flag)) is not None:
+            return column, flag
+    return settings.column, "column"
+
+
+def _table(source: Source, dataset: IterableDataset, columns: Mapping[str, str]) -> Dataset:
+    """Some columns of a split, in memory."""
+    dataset = with_features(dataset, source.name)
+    for column, flag in columns.items():
+        check_column(dataset, column, source.name, flag)
+    names = list(columns)
+    features = Features({name: dataset.features[name] for name in names})
+    shards = source.shards(source.narrowed(dataset, names), features=features)
+    tables = [table for shard in shards for table in shard.tables(_BATCH, names)]
+    if not sum(map(len, tables)):
+        raise CorpusError(f"the source {source.name!r} is empty: it has no rows")
+    return Dataset(pa.concat_tables(tables), info=DatasetInfo(features=features))
+
+
+def _labels(settings: Settings, tables: Mapping[str, Dataset]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Labels of each split, clean ones as "clean <split>", in classes of all of them together."""
+    columns, parts = {split: _label_column(settings, split)[0] for split in tables}, dict(tables)
+    if settings.clean_column is not None:
+        for split in (split for split in tables if split != "test"):
+            columns[f"clean {split}"], parts[f"clean {split}"] = settings.clean_column, tables[split]
+    features = {split: part.features for split, part in parts.items()}
+    values = {split: part.data[columns[split]] for split, part in parts.items()}
+    found = classes_of(features, columns, values, str(settings.source), "column")
+    labels = {split: _numbers(found, part, columns[split], split) for split, part in parts.items()}
+    return labels, list(found.names or map(str, range(found.size)))
+
+
+def _numbers(classes: Classes, part: Dataset, column: str, split: str) -> np.ndarray:
+    numbers = np.array(classes.numbers(part.data.table, column, f"the {split} split"))  # Arrow's cannot be written
+    if numbers.min() < 0 or numbers.max() >= classes.size:
+        wrong = (numbers < 0) | (numbers >= classes.size)
+        raise CorpusError(
+            f"column {column!r} holds {numbers[wrong][0]} in {wrong.sum()} row(s) of the {split} split, which is none "
+            f"of the {classes.size} classes; leave rows without a label out"
+        )
+    return numbers
+
+
+def _with_files(settings: Settings, splits: Mapping[str, Rows]) -> dict[str, Rows]:
+    """Splits with the features of their files, a row for each label."""
+    found = {}
+    for split, rows in splits.items():
+        path = settings.features if split == "train" else getattr(settings, f"{split}_features")
+        if path is None:
+            raise ValueError(f"--features are of the training rows; the {split} rows need --{split}_features")
+        features = read_features(path)
+        if len(features) != len(rows):
+            raise ValueError(
+                f"{path} has features of {len(features)} rows, and {len(rows)} rows of the {split} split have labels; "
+                "they have to be the same rows in the same order"
+            )
+        found[split] = _replaced(rows, features=features)
+    return found
+
+
+def _part(rows: Rows, kept: np.ndarray) -> Rows:
+    places = np.flatnonzero(kept)
+    part = rows.take(places)
+    return part if rows.features is None else _replaced(part, features=rows.features[places])
+
+
+def _fewer(rows: Rows, wanted: int | None, flag: str) -> Rows:
+    """So many of the rows, always the same ones."""
+    if wanted is None:
+        return rows
+    if wanted > len(rows):
+        raise ValueError(f"--{flag} {wanted}, but there are {len(rows)} rows; leave it out")
+    kept = np.zeros(len(rows), dtype=bool)
+    kept[np.random.default_rng(0).permutation(len(rows))[:wanted]] = True
+    return _part(rows, kept)
+
+
+def _replaced(rows: Rows, **changes: Any) -> Rows:
+    return Rows(**({name: getattr(rows, name) for name in Rows.__dataclass_fields__} | changes))
+
+
+def _backbone(settings: Settings, model: str | None) -> Any:
+    if settings.reads_vectors:
+        return None
+    dtype = "bfloat16" if settings.bf16 else "float32"
+    if settings.image_column is not None:
+        import hf_noise.models.image  # noqa: F401  (teaches transformers our own networks)
+
+        return ImageBackbone.load(model, image_size=settings.image_size, dtype=dtype)
+    return TextBackbone.load(model, pooling=settings.pooling, max_length=settings.max_length, dtype=dtype)
+
+
+def _hash(array: np.ndarray) -> str:
+    head = f"{array.dtype} {list(array.shape)}".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()[:32]

@@ -1,0 +1,123 @@
+"""recipes/noisy_backbones.py: tasks by name, its claims on records made here, and a whole run, as small as they get."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hf_noise.studies.backbones import report, study
+from hf_noise.studies.backbones.compare import LGM, PLAIN, Backbone, Heads
+from hf_noise.studies.documents.compare import spread
+from hf_noise.studies.settings import SettingError, at_scale
+
+CLEAN, UNIFORM, GAUSSIAN = (
+    Backbone("none", 0.0), Backbone("random-documents", 0.2), Backbone("gaussian-documents", 0.05)
+)  # fmt: skip
+
+
+def heads(plain, ours, tasks=("a", "b")):
+    """Heads of two seeds: accuracies [backbone][task][seed], the same for both kinds."""
+    values = {}
+    for one, of_plain, of_ours in zip((CLEAN, UNIFORM, GAUSSIAN), plain, ours, strict=True):
+        for task, two, other in zip(tasks, of_plain, of_ours, strict=True):
+            for penalty, cell in ((PLAIN, two), (LGM, other)):
+                values[one, task, "linear", penalty] = {(0, seed): value for seed, value in enumerate(cell)}
+    nll = {one: spread([4.0]) for one in (CLEAN, UNIFORM, GAUSSIAN)}
+    return Heads(values, nll, [CLEAN, UNIFORM, GAUSSIAN], tasks, ["linear"])
+
+
+PLAIN_VALUES = [[(80, 81), (60, 61)], [(80, 82), (60, 61)], [(70, 71), (50, 51)]]
+
+
+def verdicts(found):
+    return {one.claim: (one.word, one.statistic) for one in report.claims(found)}
+
+
+def test_means_are_over_tasks_and_gains_are_paired_by_seed():
+    ours = [[(81, 82), (62, 63)], [(81, 83), (60, 61)], [(71, 72), (53, 54)]]
+    found = heads(PLAIN_VALUES, ours)
+    assert found.accuracy(CLEAN, None, "linear", PLAIN).values == (70, 71)
+    assert found.gain(CLEAN, None, "linear").values == (1.5, 1.5)
+    assert found.gain(UNIFORM, "b", "linear").values == (0, 0)
+    assert found.raised("linear") == (5, 6)
+    assert found.mean_gain("linear").values == pytest.approx([4 / 3] * 2)
+    assert found.over_clean(GAUSSIAN, "linear").values == (-10, -10)
+    told = verdicts(found)
+    assert told["LGM raises the accuracy of linear heads"] == ("held", "5 of 6 cells, 1.33 [1.33, 1.33] points")
+    assert told["random 0.2: linear heads lose no more than 0.5 points"][0] == "open"  # 0 and 0.5 points, two seeds
+    assert told["gaussian 0.05: linear heads are worse than without noise"][0] == "held"
+
+
+def test_heads_that_come_out_the_same_are_no_better_and_no_worse():
+    flat = [[(80, 81), (60, 61)]] * 3
+    told = verdicts(heads(flat, flat))
+    assert told["LGM raises the accuracy of linear heads"] == ("not held", "0 of 6 cells, 0.00 [0.00, 0.00] points")
+    assert told["gaussian 0.05: linear heads are worse than without noise"][0] == "not held"
+    assert told["random 0.2: linear heads lose no more than 0.5 points"][0] == "held"
+
+
+def test_a_table_for_the_mean_and_for_each_task():
+    ours = [[(81, 82), (62, 63)]] * 3
+    mean, first, second = report.tables(heads(PLAIN_VALUES, ours))
+    assert "mean of tasks" in mean and "noise; a" in first and "noise; b" in second
+    assert "| no noise " in mean and "70.5 [64.1, 76.9]" in mean
+    (only,) = report.tables(heads([one[:1] for one in PLAIN_VALUES], [one[:1] for one in ours], ["a"]))
+    assert "noise; a" in only
+
+
+def test_a_task_has_the_prompt_of_its_name_wherever_its_rows_are():
+    settings = at_scale(study.Settings, "demo", task=["sst2=a.csv,b.csv", "cr", "own=c.parquet"])
+    first, second, third = study.tasks_of(settings)
+    assert (first.source, first.test_source, first.prompt) == ("a.csv", "b.csv", "{text} this movie is")
+    assert (second.source, second.test_source) == ("SetFit/CR", None)
+    assert (third.source, third.test_source, third.prompt) == ("c.parquet", None, None)
+
+
+@pytest.mark.parametrize("task", [["unknown"], ["a=x,y,z"], ["a="], ["a=x,"], ["a b=x"], ["cr", "cr=x"]])
+def test_a_task_that_is_none_is_refused(task):
+    with pytest.raises(SettingError, match="--task"):
+        at_scale(study.Settings, "demo", task=task)
+
+
+def test_what_models_and_heads_would_refuse_is_refused_at_once():
+    with pytest.raises(SettingError, match="alpha"):
+        at_scale(study.Settings, "demo", alpha=[0.05, 0.05])
+    with pytest.raises(SettingError, match="learning_rate"):
+        at_scale(study.Settings, "demo", learning_rate=[])
+
+
+def test_a_whole_run_and_the_same_again(tmp_path, capsys):
+    files = []
+    for name, rows in (("train", 40), ("test", 20)):
+        columns = {"text": [f"a text of number {i}" for i in range(rows)], "label": [i % 2 for i in range(rows)]}
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+        files.append(str(tmp_path / f"{name}.parquet"))
+    corpus = tmp_path / "text.txt"
+    corpus.write_text("\n\n".join(f"{i} words and more words of a small corpus " * 8 for i in range(60)))
+    output = tmp_path / "runs"
+    flags = [
+        "--output", output, "--source", corpus, "--tokenizer", "embedded:300", "--block_size", 16, "--steps", 1,
+        "--alpha", 0.2, "--protocol", "random-documents", "--task", f"mine={','.join(files)}", "--seed", 0, 1,
+        "--head", "linear", "--epochs", 1,
+    ]  # fmt: skip
+    study.main([str(flag) for flag in flags])
+    told = capsys.readouterr().out
+    assert "| no noise " in told and "| random 0.2 " in told and "noise; mine" in told
+    assert (output / "study.png").stat().st_size > 10_000
+    record = json.loads((output / "heads/clean-seed0/mine/linear-r0-nll-lgm-seed1/record.json").read_text())
+    assert record["metrics"]["test_accuracy"]["n"] == 20 and record["loss"]["penalty"]["lam"] == 0.15
+    made = {path: path.stat().st_mtime_ns for path in output.rglob("record.json")}
+    study.main([str(flag) for flag in flags])
+    assert capsys.readouterr().out == told
+    assert len(made) == 2 + 2 * 2 * 2
+    assert made == {path: path.stat().st_mtime_ns for path in output.rglob("record.json")}
+
+
+def test_a_dry_run_trains_nothing(tmp_path, capsys):
+    study.main(["--dry_run", "--output", str(tmp_path / "runs")])
+    told = capsys.readouterr().out
+    assert "model gaussian-documents-a0.2-nll-seed0: 400 steps of 32 rows" in told and "10 classes" in told
+    assert not (tmp_path / "runs").exists()

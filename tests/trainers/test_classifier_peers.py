@@ -1,0 +1,226 @@
+"""Classifiers with what others published for wrong labels: micro-batches, restarts, adapters.
+
+Two processes: test_two_processes.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from hf_noise.losses import EarlyTargets, generalised_cross_entropy, label_nll
+from hf_noise.noise import LabelFlips
+from hf_noise.objectives import ELR, GCE, CoTeaching, objective_from_dict
+from hf_noise.objectives.base import RunContext
+from hf_noise.trainers import ClassifierTrainer
+
+SCRIPT = Path(__file__).with_name("classifier_processes.py")
+SPEC = importlib.util.spec_from_file_location("classifier_processes", SCRIPT)
+shared = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(shared)
+LOSSES = list(shared.LOSSES)
+
+
+def learned(trainer):
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def losses_of(trainer):
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+@pytest.mark.parametrize("loss", ["gce", "elr", "estimated"])
+def test_micro_batches_change_nothing(tmp_path, loss):
+    whole, parts = (shared.trainer_of(tmp_path, loss, 10 // n, gradient_accumulation_steps=n) for n in (1, 5))
+    for trainer in (whole, parts):
+        trainer.train()
+    assert losses_of(parts) == pytest.approx(losses_of(whole), rel=1e-5)
+    for name, value in learned(parts).items():
+        torch.testing.assert_close(value, learned(whole)[name], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_resumed_run_is_the_same_run(tmp_path, loss, wrapped):
+    def network():
+        model = shared.network(hidden_dropout_prob=0.1)
+        if not wrapped:
+            return model
+        peft = pytest.importorskip("peft")
+        torch.manual_seed(3)
+        return peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"]))
+
+    settings = {"save_strategy": "steps", "save_steps": 1, "optim": "adamw_torch", "learning_rate": 1e-2}
+    whole = shared.trainer_of(tmp_path / "whole", loss, model=network(), **settings)
+    whole.train()
+    again = shared.trainer_of(tmp_path / "again", loss, model=network(), **settings)
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
+    assert losses_of(again)[-2:] == losses_of(whole)[-2:]
+    found, expected = learned(again), learned(whole)
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+    file = "adapter_model.safetensors" if wrapped else "model.safetensors"
+    assert not any("hf_noise" in name for name in load_file(tmp_path / "whole" / "checkpoint-3" / file))
+    assert whole.loss_record()["objective"] == shared.LOSSES[loss].to_dict()
+    assert objective_from_dict(whole.loss_record()["objective"]) == shared.LOSSES[loss]
+
+
+def test_the_best_checkpoint_brings_what_is_learned_beside_the_model(tmp_path):
+    settings = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1,
+                "load_best_model_at_end": True, "learning_rate": 2.0}  # fmt: skip
+    trainer = shared.trainer_of(tmp_path, "co-teaching", **settings)
+    trainer.train()
+    best = Path(trainer.state.best_model_checkpoint)
+    state = load_file(best / "hf_noise_state.safetensors")
+    own = {name: value for name, value in learned(trainer).items() if name.startswith("hf_noise_peer")}
+    assert own and all(torch.equal(state[name], value) for name, value in own.items())
+
+
+def test_elr_by_hand(tmp_path):
+    trainer = shared.trainer_of(tmp_path, "elr", batch_size=20, max_steps=2, lr_scheduler_type="constant",
+                                weight_decay=0.0, max_grad_norm=0.0)  # fmt: skip
+    trainer.train()
+    model, data = shared.network(), shared.rows()
+    ids = torch.tensor([row["sample_id"] for row in data])
+    tokens, clean = (torch.tensor([row[name] for row in data]) for name in ("input_ids", "labels"))
+    targets, found = torch.zeros(20, shared.CLASSES), []
+    for epoch in range(2):
+        labels = torch.from_numpy(shared.NOISE(clean.numpy(), sample=ids.numpy(), epoch=epoch)[0])
+        logits = model(tokens).logits
+        p = logits.softmax(-1)
+        targets = 0.5 * targets + 0.5 * p.detach()
+        loss = F.cross_entropy(logits, labels) + 2.0 * (1 - (p * targets).sum(-1)).log().mean()
+        found.append(loss.item())
+        model.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter -= 0.1 * parameter.grad
+    assert losses_of(trainer) == pytest.approx(found, rel=1e-4)
+    order = torch.argsort(ids)
+    torch.testing.assert_close(trainer.learned.targets[:-1], targets[order], rtol=1e-3, atol=1e-4)
+    assert isinstance(trainer.learned, EarlyTargets)
+
+
+def test_co_teaching_by_hand(tmp_path):
+    trainer = shared.trainer_of(tmp_path, "co-teaching", batch_size=20, max_steps=1)
+    peer, model, data = trainer.learned, shared.network(), shared.rows()
+    with torch.no_grad():
+        tokens, clean = (torch.tensor([row[name] for row in data]) for name in ("input_ids", "labels"))
+        ids = np.array([row["sample_id"] for row in data])
+        labels = torch.from_numpy(shared.NOISE(clean.numpy(), sample=ids, epoch=0)[0])
+        one, other = (label_nll(net(tokens).logits, labels) for net in (model, peer))
+    expected = one.mean() + other.mean()  # at the first step nothing is forgotten
+    trainer.train()
+    assert losses_of(trainer) == pytest.approx([float(expected)], rel=1e-5)
+    assert trainer.objective.share == 0 and trainer.loss_record()["forget_rate"] == 0.25
+    trainer.objective.before_step(0.9)
+    forward = trainer.objective(torch.zeros(20, 4), labels, type("F", (), {"inputs": {"input_ids": tokens}}))
+    with torch.no_grad():
+        other = label_nll(peer(tokens).logits, labels)
+    easy = torch.argsort(other, stable=True)[:15]  # of both: a network that knows nothing takes the first 15
+    first = torch.full((20,), np.log(4.0)).float()
+    by_hand = first[easy].mean() + other[:15].mean()
+    assert forward.mean().item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("peer", "same"), [("head", True), ("network", False)])
+def test_the_peer_begins_elsewhere(tmp_path, peer, same):
+    start = {name: value.clone() for name, value in shared.network().state_dict().items()}
+    shared.LOSSES["of peer"] = CoTeaching(0.2, peer=peer)
+    try:
+        trainer = shared.trainer_of(tmp_path, "of peer")
+    finally:
+        del shared.LOSSES["of peer"]
+    begun = {name: value.clone() for name, value in trainer.learned.state_dict().items()}
+    assert begun.keys() == start.keys()
+    body = "bert.encoder.layer.0.attention.self.query.weight"
+    assert torch.equal(begun[body], start[body]) == same
+    assert not torch.equal(begun["classifier.weight"], start["classifier.weight"])
+    assert begun["classifier.weight"].std() < 0.05, "as BERT draws it"
+    torch.testing.assert_close(trainer.model.state_dict()[body], start[body])
+    decayed = trainer.get_decay_parameter_names(trainer.model)
+    assert {f"hf_noise_peer.{body}", body} <= set(decayed), "the peer learns as the model does"
+    trainer.train()
+    assert not torch.equal(trainer.learned.state_dict()[body], begun[body])
+
+
+def test_an_adapter_and_its_peer_share_what_is_frozen(tmp_path):
+    peft = pytest.importorskip("peft")
+    model = peft.get_peft_model(shared.network(), peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"]))
+    trainer = shared.trainer_of(tmp_path, "co-teaching", model=model)
+    peer = trainer.learned
+    word = "base_model.model.bert.embeddings.word_embeddings.weight"
+    assert peer.get_parameter(word) is model.get_parameter(word)
+    head = "base_model.model.classifier.modules_to_save.default.weight"
+    assert not torch.equal(peer.get_parameter(head), model.get_parameter(head))
+    trainer.args.save_strategy, trainer.args.save_steps = "steps", 5
+    trainer.train()
+    state = load_file(tmp_path / "checkpoint-5" / "hf_noise_state.safetensors")
+    assert f"hf_noise_peer.{head}" in state and f"hf_noise_peer.{word}" not in state
+    trainer.save_model(str(tmp_path / "saved"))
+    assert not any("peer" in name for name in load_file(tmp_path / "saved" / "adapter_model.safetensors"))
+    assert dict(model.named_children()).keys() >= {"hf_noise_peer", "base_model"}
+
+
+def test_gce_serves_labels_and_tokens():
+    logits, labels = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
+    nll = F.cross_entropy(logits, labels, reduction="none")
+    expected = generalised_cross_entropy(nll, 0.7)
+    torch.testing.assert_close(GCE(0.7).bound(RunContext(unit="labels"))(logits, labels), expected)
+    for unit in ("", "tokens"):
+        torch.testing.assert_close(GCE(0.7).bound(RunContext(unit=unit))(nll), expected)
+    assert objective_from_dict({"unit": "labels", "name": "gce", "q": 0.3}) == GCE(0.3)
+
+
+def test_the_learned_matrix_is_in_the_config_and_in_the_record(tmp_path):
+    trainer = shared.trainer_of(tmp_path, "estimated")
+    trainer.train()
+    trainer.save_model(str(tmp_path / "saved"))
+    config = json.loads((tmp_path / "saved" / "config.json").read_text())
+    matrix = trainer.objective.transition
+    assert config["hf_noise_transition"] == matrix.tolist() == trainer.loss_record()["transition"]
+    assert not np.allclose(matrix[0, 0], 0.6) and matrix.sum(1) == pytest.approx(1)
+    rates = [entry["learning_rate"] for entry in trainer.state.log_history if "loss" in entry]
+    assert "transition_error" in trainer.state.log_history[0] and len(trainer.optimizer.param_groups) == 3
+    assert rates[3] / rates[2] < 0.5, "the second phase halves the rate"
+
+
+@pytest.mark.parametrize(
+    ("loss", "change", "message"),
+    [
+        (ELR(), {"train_dataset": [{"input_ids": [1], "labels": 0}] * 4, "noise": None},
+         "ELR remembers targets of each training row by its sample_id, and the rows have none"),
+        (CoTeaching(), {"noise": None}, 'forget_rate="known" takes the error rate of the noise, and none is known'),
+        (ELR(), {"label_smoothing_factor": 0.1}, "ELR has no smoothed form"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_an_objective_lacks_is_asked_for(tmp_path, loss, change, message):
+    shared.LOSSES["lacking"] = loss
+    smoothing = {"label_smoothing_factor": change.pop("label_smoothing_factor")} if "label_smoothing_factor" in change \
+        else {}  # fmt: skip
+    try:
+        with pytest.raises(ValueError, match=message):
+            made = shared.trainer_of(tmp_path, "lacking", **smoothing)
+            options = {"noise": shared.NOISE, "train_dataset": shared.rows()} | change
+            ClassifierTrainer(shared.network(), made.args, loss=loss, **options)
+    finally:
+        del shared.LOSSES["lacking"]
+
+
+def test_rows_that_share_an_id_are_refused_where_it_is_remembered(tmp_path):
+    args = shared.trainer_of(tmp_path, "gce").args
+    from datasets import Dataset
+
+    rows = Dataset.from_list([row | {"sample_id": i // 2} for i, row in enumerate(shared.rows())])
+    noise = LabelFlips.symmetric(ratio=0.0, num_classes=shared.CLASSES)
+    with pytest.raises(ValueError, match="20 rows have 10 different sample ids .*targets that are remembered belong"):
+        ClassifierTrainer(shared.network(), args, loss="elr", noise=noise, train_dataset=rows)
