@@ -1,6 +1,6 @@
 """What Local Gradient Matching costs: its closed form, training with it, and a whole grid of heads at once.
 
-    python benchmarks/lgm.py [--batch 32] [--quick] [--output benchmarks/results/lgm.json]
+    python benchmarks/lgm.py [--batch 8] [--quick] [--output benchmarks/results/lgm.json]
 
 Heads are linear, on 768 features of 20 classes, and on 384 features of 2 (a small sentence encoder on sentiment). Bars
 are explained in benchmarks/README.md.
@@ -117,7 +117,7 @@ def fits(features: Tensor, labels: Tensor, batch: int) -> dict[str, Callable[[],
 
 def main(argv: list[str] | None = None) -> int:
     parser = arguments(__doc__)
-    parser.add_argument("--batch", type=int, default=32, help="rows of a step")
+    parser.add_argument("--batch", type=int, default=8, help="rows of a step")
     args = parser.parse_args(argv)
     start(args)
     if args.batch < 2:

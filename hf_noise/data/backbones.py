@@ -71,6 +71,7 @@ class TextBackbone:
         from transformers import AutoModel, AutoTokenizer
 
         check_choice("pooling", pooling, POOLINGS)
+        name = _place(name)
         model, identity = _loaded(AutoModel, name, revision, dtype)
         del identity["missing"]  # a pooler, which is not used
         tokenizer = _read("tokenizer", name, AutoTokenizer.from_pretrained, name, revision=revision)
@@ -137,7 +138,7 @@ class ImageBackbone:
         """
         from transformers import AutoImageProcessor, AutoModel, TimmWrapperConfig
 
-        name = _of_timm(name)
+        name = _of_timm(_place(name))
         model, identity = _loaded(AutoModel, name, revision, dtype)
         processor = _read("image processor", name, AutoImageProcessor.from_pretrained, name, revision=revision)
         if image_size is not None:
@@ -178,17 +179,27 @@ class ImageBackbone:
             return states.mean(1) if states.ndim == 3 else states.flatten(2).mean(2), 0
 
 
-def _loaded(auto: Any, name: str | os.PathLike, revision: str | None, dtype: str) -> tuple[Any, dict[str, Any]]:
+def _place(name: str | os.PathLike) -> str:
+    """A folder with "~" spelt out, or the name of a repository as it is.
+
+    Raises FileNotFoundError: a path where nothing is; TypeError: neither a path nor a text.
+    """
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(f"name must be a folder or a repository, got {name!r:.80}")
+    place = os.path.expanduser(os.fspath(name))
+    if not os.path.isdir(place) and (isinstance(name, os.PathLike) or place.startswith(("/", "."))):
+        raise FileNotFoundError(f"there is no folder {place} with a network")
+    return place
+
+
+def _loaded(auto: Any, name: str, revision: str | None, dtype: str) -> tuple[Any, dict[str, Any]]:
     """The network, ready and still, and what identifies it."""
     import torch
 
     check_choice("dtype", dtype, DTYPES)
-    folder = Path(os.path.expanduser(os.fspath(name)))
-    if not folder.is_dir() and (isinstance(name, os.PathLike) or str(name).startswith(("/", ".", "~"))):
-        raise FileNotFoundError(f"there is no folder {folder} with a network")
+    folder = Path(name)
     options = {"revision": revision, "dtype": getattr(torch, dtype), "use_safetensors": True}
-    place = folder if folder.is_dir() else name
-    model, info = _read("network", name, auto.from_pretrained, place, output_loading_info=True, **options)
+    model, info = _read("network", name, auto.from_pretrained, name, output_loading_info=True, **options)
     # The pooler of an encoder is not in the checkpoint of its language model, and is then not used.
     lost = sorted(key for key in info["missing_keys"] if "pooler" not in key)
     if lost or info["mismatched_keys"]:
@@ -235,9 +246,9 @@ def _longest(config: Any, tokenizer: Any) -> int:
     return min(told, default=_USUAL_LENGTH)
 
 
-def _of_timm(name: str | os.PathLike) -> str | os.PathLike:
+def _of_timm(name: str) -> str:
     """The repository of a network of timm that is named as timm does; other names as they are."""
-    if not isinstance(name, str) or "/" in name or Path(name).is_dir():
+    if "/" in name or os.path.isdir(name):
         return name
     import timm
 

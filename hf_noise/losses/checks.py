@@ -17,7 +17,7 @@ from torch import Tensor
 
 __all__ = [
     "check_count", "check_device", "check_flag", "check_floats", "check_integers", "check_positive",
-    "check_real", "check_tensor", "looked_at", "on_host",
+    "check_real", "check_tensor", "holds_masked", "looked_at", "on_host",
 ]  # fmt: skip
 
 _INTEGERS = (
@@ -133,9 +133,10 @@ def check_integers(name: str, values: Any) -> Tensor:
     return values.long()
 
 
-def _holds_masked(values: Any) -> bool:
+def holds_masked(values: Any) -> bool:
+    """Whether this is a masked array, or lists with one in them."""
     if isinstance(values, list | tuple):
-        return any(map(_holds_masked, values))
+        return any(map(holds_masked, values))
     return isinstance(values, np.ma.MaskedArray)
 
 
@@ -151,7 +152,7 @@ def on_host(name: str, values: Any) -> Tensor:
         if values.is_complex() or values.dtype == torch.bool:
             raise TypeError(f"{name} must be real numbers, got {values.dtype}")
         return values.detach().to("cpu", torch.float64)
-    if _holds_masked(values):
+    if holds_masked(values):
         raise ValueError(f"{name} is a masked array, and its mask would be lost; fill or drop what it hides")
     try:
         array = np.asarray(values)

@@ -106,12 +106,17 @@ def local_gradient_matching(
     _check_choices(loss, penalty)
     trained = _trained(head)
     _check_features(features)
-    features = features.to(torch.promote_types(features.dtype, next(iter(trained.values())).dtype))
+    form = closed_form(head) if len(trained) == len(list(head.parameters())) and features.ndim == 2 else None
+    own = next(iter(trained.values())).dtype
+    # A closed form is taken with float32's precision at least; other heads take what they were made for.
+    wide = own if form is None else torch.promote_types(torch.promote_types(features.dtype, own), torch.float32)
+    if gamma > torch.finfo(wide).max:
+        raise ValueError(f"gamma must be a number that {wide} holds, got {gamma!r}; features are of about 1")
+    features = features.to(wide)
     weights = _row_weights(sample_weight, features)
     strength = gamma * feature_scale(features) if check_flag("gamma_relative", gamma_relative) else gamma
     noise = _noise_of(noise, features)
-    form = closed_form(head) if len(trained) == len(list(head.parameters())) else None
-    if form is not None and features.ndim == 2:
+    if form is not None:
         _check_width(head if form == "linear" else head[0], features)
         classes = (head if form == "linear" else head[2]).out_features
         targets = _targets(labels, len(features), classes, columns, loss, features)
@@ -121,7 +126,11 @@ def local_gradient_matching(
         form = "torch.func"
         _say_once(type(head).__name__)
         _check_layers(head)
-        logits = head(features)
+        try:
+            logits = head(features)
+        except RuntimeError as error:
+            raise ValueError(f"head cannot take features {list(features.shape)} of {features.dtype} on "
+                             f"{features.device}: {error}") from error  # fmt: skip
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(features):
             raise TypeError(f"head must give logits [B, C], got {getattr(logits, 'shape', type(logits).__name__)} of "
                             f"{len(features)} features")  # fmt: skip

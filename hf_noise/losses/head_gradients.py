@@ -110,6 +110,8 @@ class _Form:
         gamma: strength of the noise, a number or [K, M].
         kind: of `PENALTIES`, looked at if there is noise.
         shares: of the rows, [K, B]; None for a mean over the batch.
+        buffers: two tensors [K, M * outputs, D] of the first layer to write into, which saves a system from finding so
+            much new memory in each step; what was returned lasts until the next form that is given them.
 
     Attributes:
         loss: [K, M], the weighted sum of the loss on clean features.
@@ -124,6 +126,7 @@ class _Form:
     gamma: Tensor | float = 0.0
     kind: str = "difference"
     shares: Tensor | None = None
+    buffers: tuple[Tensor, Tensor] | None = None
 
     def __post_init__(self) -> None:
         self.seeds, self.heads = self.weights[0].shape[:2]
@@ -155,10 +158,11 @@ class _Form:
             halves[:, 1].mul_(self.gamma).add_(halves[:, 0])
         return halves
 
-    def _down(self, of_features: Tensor, of_noise: Tensor | None, factor: float = 1.0) -> list[Tensor]:
+    def _down(self, of_features: Tensor, of_noise: Tensor | None, factor: float = 1.0,
+              out: Tensor | None = None) -> list[Tensor]:  # fmt: skip
         """Sums over rows, [K, B, M, outputs], times features, and factor * gamma * noise: of weight and bias."""
         of_features = of_features.reshape(self.seeds, self.size, -1)
-        weight = torch.bmm(of_features.mT, self.features)
+        weight = torch.bmm(of_features.mT, self.features, out=out)
         if of_noise is not None:
             is_one = not isinstance(self.gamma, Tensor)
             flat = (of_noise if is_one else of_noise * self.gamma).reshape(self.seeds, self.size, -1).mT
@@ -171,9 +175,10 @@ class _Form:
 
     def _summed_first(self, own: Tensor, moved: Tensor, clean: int, noisy: int) -> list[Tensor]:
         """sum over rows of clean * own t' + noisy * moved t_hat', and its biases."""
+        out = None if self.buffers is None or len(self.terms) > 1 else self.buffers[0]
         if not noisy:
-            return self._down(own, None)
-        return self._down(torch.add(own, moved, alpha=noisy) if clean else moved * noisy, moved, noisy)
+            return self._down(own, None, out=out)
+        return self._down(torch.add(own, moved, alpha=noisy) if clean else moved * noisy, moved, noisy, out)
 
     def _back_first(self, fields: list[Tensor], clean: int, noisy: int) -> Tensor:
         """What fields on `_summed_first` do to its rows, [K, 2, B, M, outputs]."""
@@ -186,7 +191,8 @@ class _Form:
     def _first_gradients(self, rows: list[Tensor]) -> list[Tensor]:
         """Of weight and bias of the first layer, from that of what it gives, each half [K, B, M, outputs]."""
         self._on_clean = rows[0] if len(rows) == 1 else rows[0] + rows[1]
-        return self._down(self._on_clean, rows[1] if len(rows) > 1 else None)
+        out = None if self.buffers is None else self.buffers[1]
+        return self._down(self._on_clean, rows[1] if len(rows) > 1 else None, out=out)
 
     def _on_features(self, scale: Tensor | float, own: Tensor, moved: Tensor | None) -> Tensor:
         """The gradient of the features [K, B, D], after `_first_gradients`; the rows are those that were summed."""

@@ -100,6 +100,9 @@ class ClassifierTrainer(LabelTrainer):
 
     def _head(self, loss: Objective, given: nn.Module | None) -> ModelHead | None:
         """The head of the model for an objective that may ask for it."""
+        if loss.needs_forward and loss.needs_features and self.args.torch_compile:
+            raise ValueError(f"{type(loss).__name__} looks at what the head is given, which a compiled model does not "
+                             "show; leave torch_compile out")  # fmt: skip
         if given is None and (not loss.needs_forward or not loss.needs_features and find_head(self.model) is None):
             return None
         return ModelHead(self.model, self.num_classes, given)

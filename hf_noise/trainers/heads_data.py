@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_noise.losses.checks import check_count, check_integers, check_tensor
+from hf_noise.losses.checks import check_count, check_integers, check_tensor, holds_masked
 
 __all__ = ["HeadData", "read_features", "read_labels"]
 
@@ -79,8 +79,10 @@ class HeadData:
 def _as_tensor(name: str, values: Any) -> Tensor:
     if isinstance(values, Tensor):
         check_tensor(name, values)
+        if values.dtype == torch.bool or values.is_complex():
+            raise TypeError(f"{name} must be real numbers, got {values.dtype}")
         return values.detach()
-    if isinstance(values, np.ma.MaskedArray):
+    if holds_masked(values):
         raise ValueError(f"{name} is a masked array, and its mask would be lost; fill or drop what it hides")
     try:
         array = np.asarray(values)
@@ -96,8 +98,6 @@ def _as_tensor(name: str, values: Any) -> Tensor:
 def read_features(name: str, values: Any, device: Any = None, dtype: Any = None, width: int | None = None) -> Tensor:
     """Finite features [N, D] as float32, or float64 if they are, or as `dtype`; TypeError or ValueError if not."""
     features = _as_tensor(name, values)
-    if features.dtype == torch.bool or features.is_complex():
-        raise TypeError(f"{name} must be real numbers, got {features.dtype}")
     if features.ndim != 2 or not features.numel():
         raise ValueError(f"{name} must be [N, D] with rows, got {list(features.shape)}")
     if width is not None and features.shape[1] != width:

@@ -21,8 +21,8 @@ PERTURBATION_STREAM, WEIGHT_STREAM, ORDER_STREAM = 112, 113, 114
 
 #: AdamW's, as in torch.
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
-#: Rows of noise that are drawn at once, for steps to come: a CPU's cache holds them, a GPU is kept busy.
-_DRAWN_ON_CPU, _DRAWN_ON_GPU = 128, 4096
+#: Numbers of noise that are drawn at once, for steps to come: a CPU's cache holds them, a GPU is kept busy.
+_DRAWN_ON_CPU, _DRAWN_ON_GPU = 96 << 10, 4 << 20
 
 
 def head_shapes(plan: HeadPlan, features: int, classes: int) -> dict[str, tuple[int, ...]]:
@@ -51,6 +51,9 @@ def logits_of(parameters: dict[str, Tensor], features: Tensor) -> Tensor:
 class Stack:
     """Parameters, AdamW's moments, and the steps of an epoch.
 
+    A subclass with another penalty gives another `_form`: what has `loss`, `penalty` [K, M] or None, and
+    `gradients(1.0, lam)`, those of the parameters in their order and None.
+
     Args:
         settings: K lists, one for each seed, of M settings; all of one batch size, and with a penalty or without.
         plan: what they share.
@@ -72,6 +75,8 @@ class Stack:
         self.kind = plan.penalty if plan.matches(settings[0][0]) else None
         self._lay_out(shapes)
         self.moments = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
+        self._gradient, self._scratch = torch.empty_like(self.flat), torch.empty_like(self.flat)
+        self._buffers = tuple(torch.empty_like(self.weights[0]).flatten(1, 2) for _ in range(2))
         self.steps_done = 0
         rates, decays = self._numbers(settings, "learning_rate"), self._numbers(settings, "weight_decay")
         self.rate = self._of_each(rates)
@@ -79,6 +84,8 @@ class Stack:
         gamma = self._numbers(settings, "gamma")
         if plan.gamma_relative:
             gamma = gamma * data.features.std(0, correction=0).mean().double().cpu()
+        if not bool((gamma <= torch.finfo(like.dtype).max).all()):
+            raise ValueError(f"gamma must be a number that {like.dtype} holds, got {float(gamma.max())!r}")
         alike = bool((gamma == gamma[0, 0]).all())
         self.gamma = float(gamma[0, 0]) if alike else gamma.to(like)
         self.lam = self._numbers(settings, "lam").to(like)
@@ -129,7 +136,8 @@ class Stack:
         """One pass over the rows: mean loss and penalty while it went, float64 [K, M]; NaN for no penalty."""
         order, size = self.order(epoch), self.batch_size
         rows = order.shape[1]
-        ahead = size * max(1, (_DRAWN_ON_CPU if order.device.type == "cpu" else _DRAWN_ON_GPU) // size)
+        numbers = _DRAWN_ON_CPU if order.device.type == "cpu" else _DRAWN_ON_GPU
+        ahead = size * max(1, numbers // (size * self.data.features.shape[1]))
         loss = penalty = 0
         noise = None
         with torch.no_grad():
@@ -140,7 +148,7 @@ class Stack:
                 form = self._form(batch, None if noise is None else noise[:, start % ahead :][:, : batch.shape[1]])
                 found, _ = form.gradients(1.0, self.lam)
                 flat = [gradient.reshape(self.shape[0], -1) for gradient in found]
-                self._move(torch.cat(flat, 1), rows)
+                self._move(torch.cat(flat, 1, out=self._gradient), rows)
                 loss = loss + form.loss * batch.shape[1]
                 penalty = penalty if form.penalty is None else penalty + form.penalty * batch.shape[1]
         nothing = np.full(self.shape, np.nan)
@@ -167,7 +175,7 @@ class Stack:
             return OneLinearForm(self.weights[0][0, 0], bias, features[0], noise[0], targets, self.gamma)
         form = LinearForm if len(self.weights) == 1 else TwoLayerForm
         return form(self.weights, self.biases, features, noise, targets, self.gamma,
-                    self.kind or "difference", shares)
+                    self.kind or "difference", shares, self._buffers)
 
     def _move(self, gradient: Tensor, rows: int) -> None:
         """One step of AdamW (Loshchilov and Hutter, 2019), in torch's form of it."""
@@ -182,7 +190,7 @@ class Stack:
             self.flat.addcmul_(self.flat, self.decay, value=-factor)
         first.lerp_(gradient, 1 - _BETAS[0])
         second.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
-        scale = second.sqrt().add_(_EPSILON * other**0.5)
+        scale = torch.sqrt(second, out=self._scratch).add_(_EPSILON * other**0.5)
         torch.div(first, scale, out=scale)
         self.flat.addcmul_(scale, self.rate, value=-factor * other**0.5 / one)
 

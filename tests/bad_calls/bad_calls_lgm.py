@@ -263,7 +263,7 @@ TARGETS = [
            check_matching, {"labels": ("classes", "features"), "features": ("sample_weight", "noise")}, weight=3),
     Target("losses.feature_scale", feature_scale, lambda draw: {"features": normal(draw, 3, 2)}, check_scale),
     Target("trainers.HeadSetting", HeadSetting, make_setting, check_setting),
-    Target("trainers.HeadPlan", HeadPlan, make_plan, check_plan),
+    Target("trainers.HeadPlan", HeadPlan, make_plan, check_plan, {"transition": ("T",)}),
     Target("trainers.head_grid", grid, make_grid, check_grid),
     Target("trainers.fit_heads", fit, make_fit, check_fit,
            {"settings": ("setting",), "sample_weight": ("labels",)}, weight=2),

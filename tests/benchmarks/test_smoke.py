@@ -106,6 +106,12 @@ def test_gpt2(benchmark):
     assert all(row["figure"] == 0 for row in fused)
 
 
+def test_text_classifier(benchmark):
+    record, rows = benchmark("classifier", "--model", "small-bert")
+    assert record["title"] == "Text classifier, small-bert" and rows["weights after both trainers"]["passed"]
+    assert [row["bar"] for row in rows.values()].count("<= 1.02") == 3 and "ELR / plain loss, both with noise" in rows
+
+
 def test_audit(benchmark):
     _, rows = benchmark("audit")
     assert rows["mean NLL, nano, V = 1024"]["passed"]

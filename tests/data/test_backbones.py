@@ -102,6 +102,16 @@ def test_refused_settings(folder, options, error, said):
 def test_a_network_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder"):
         TextBackbone.load(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        ImageBackbone.load("./gone")
+    with pytest.raises(TypeError, match="name"):
+        ImageBackbone.load(3)
+
+
+def test_a_folder_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    name = tiny.gpt2(tmp_path / "net")
+    assert TextBackbone.load("~/net", device="cpu").identity == TextBackbone.load(name, device="cpu").identity
 
 
 def rows(**columns):

@@ -299,6 +299,14 @@ def test_half_precision_and_autocast():
     assert found.loss.dtype == torch.float32, "features below the head's precision are taken up to it"
     torch.testing.assert_close(found.penalty, expected.penalty, rtol=1e-2, atol=1e-3)
     found.loss.backward()
+    for dtype in (torch.bfloat16, torch.float16):
+        low = copy.deepcopy(head).to(dtype)
+        low.zero_grad()
+        out = local_gradient_matching(low, T_FEATURES.to(dtype), T_LABELS, gamma=1e-4, noise=T_NOISE.to(dtype))
+        out.loss.backward()
+        assert out.loss.dtype == torch.float32 and low.weight.grad.isfinite().all() and out.penalty.item() > 1e-6
+    deep = Wrapped(nn.Linear(2, 3).bfloat16())
+    local_gradient_matching(deep, T_FEATURES.float(), T_LABELS, gamma=0.1).loss.backward()
 
 
 GOOD = {"head": nn.Linear(2, 3), "features": torch.ones(2, 2), "labels": T_LABELS, "gamma": 0.1}
@@ -308,7 +316,8 @@ GOOD = {"head": nn.Linear(2, 3), "features": torch.ones(2, 2), "labels": T_LABEL
     ("changed", "error", "message"),
     [
         ({"gamma": -0.1}, ValueError, r"gamma must lie in \[0, inf\), got -0.1; it is the standard deviation"),
-        ({"gamma": math.nan}, ValueError, "gamma must"), ({"lam": -1}, ValueError, "lam must"),
+        ({"gamma": math.nan}, ValueError, "gamma must"), ({"gamma": 1e300}, ValueError, "gamma must be a number that"),
+        ({"lam": -1}, ValueError, "lam must"),
         ({"lam": "1"}, TypeError, "lam must be a real number"),
         ({"features": torch.ones(3, 2)}, ValueError, r"labels must be \[3\], one of each row of features, got \[2\]"),
         ({"features": torch.tensor([[1.0, 2], [math.nan, 1]])}, ValueError, "row 1 holds NaN or infinity"),
@@ -330,6 +339,8 @@ GOOD = {"head": nn.Linear(2, 3), "features": torch.ones(2, 2), "labels": T_LABEL
         ({"head": "linear"}, TypeError, "head must be a torch module"),
         ({"head": nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))}, ValueError,
          r"head has a BatchNorm1d in training mode \(1\)"),
+        ({"head": Wrapped(nn.Linear(3, 3))}, ValueError, r"head cannot take features \[2, 2\] of torch.float32 on cpu"),
+        ({"head": Wrapped(nn.Flatten(0))}, ValueError, "head has no parameter"),
         ({"gamma_relative": 1}, TypeError, "gamma_relative must be True or False"),
     ],
 )  # fmt: skip

@@ -9,6 +9,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from printed import printed_by
@@ -137,7 +139,7 @@ def test_validation_rows_are_apart_and_as_wrong(tmp_path):
 
 
 def test_the_choice_is_by_validation_accuracy_then_loss(tmp_path):
-    settings, data = made(tmp_path, "--head", "linear", "--learning_rate", "1e-6", "0.01", "--penalty")
+    settings, data = made(tmp_path, "--head", "linear", "--learning_rate", "1e-6", "0.01")
     (run,) = study.runs_of(settings)[:1]
     problem, chosen = fits.fit_all(settings, [run], data, torch.device("cpu"))[run]
     assert chosen.setting.learning_rate == 0.01 and chosen.tried == 2
@@ -212,6 +214,55 @@ def test_the_embedded_task_trains_its_own_network(tmp_path, monkeypatch):
     assert len(probe) == 5 and probe[0].data["source"] == "embedded/docs-topics"
 
 
+def test_one_file_of_vectors_may_hold_all(tmp_path):
+    """Vectors beside the labels or in a file of their own, with test rows held out: the same rows and features."""
+    written(tmp_path)
+    vectors = np.load(tmp_path / "train.npy").astype(np.float32)
+    table = pa.table({"label": pa.array([CLASSES[i] for i in _labels(tmp_path / "train.csv")]), "v": list(vectors)})
+    pq.write_table(table, tmp_path / "both.parquet")
+    held = ["--test_fraction", "0.3"]
+    found = []
+    for flags in (
+        ["--source", tmp_path / "train.csv", "--features", tmp_path / "train.npy", *held],
+        ["--source", tmp_path / "both.parquet", "--feature_column", "v", *held],
+    ):
+        settings = study.parse(study.Settings, [str(one) for one in flags], "")
+        found.append(extracted(read_rows(settings), settings, None))
+    one, other = found
+    assert 10 < len(one.test) < 45 and len(one.train) + len(one.test) == 90
+    for split in ("train", "test"):
+        a, b = one.splits[split], other.splits[split]
+        assert (a.features == b.features).all() and (a.labels == b.labels).all() and (a.ids == b.ids).all()
+        assert (a.features == vectors[a.ids]).all()
+    assert not set(one.train.ids) & set(one.test.ids)
+    assert one.identity == other.identity
+
+
+def test_images_go_through_a_network_of_timm(tmp_path):
+    import io
+
+    import PIL.Image
+    from datasets import ClassLabel, Features, Image
+
+    draw, rows = np.random.default_rng(0), []
+    for label in range(40):
+        stream = io.BytesIO()
+        shade = 60 + 120 * (label % 2)
+        PIL.Image.fromarray(draw.integers(shade, shade + 60, (16, 16, 3), dtype=np.uint8)).save(stream, "PNG")
+        rows.append({"bytes": stream.getvalue(), "path": None})
+    schema = Features({"picture": Image(), "kind": ClassLabel(names=["dark", "light"])}).arrow_schema
+    columns = {"picture": rows, "kind": [label % 2 for label in range(40)]}
+    pq.write_table(pa.table(columns, schema=schema), tmp_path / "images.parquet")
+    flags = ["--source", tmp_path / "images.parquet", "--image_column", "picture", "--column", "kind", "--ratio", "0",
+             "--test_fraction", "0.3", "--model", tiny.timm_network(tmp_path / "timm"), "--image_size", "32", "--head",
+             "linear", "--seed", "0", "--penalty", "norm", "--output", tmp_path / "out", *QUICK, "--epochs",
+             "60"]  # fmt: skip
+    printed_by(study.main, *flags)
+    record = read_records(tmp_path / "out")[0]
+    assert record.model["backbone"]["image_size"] == 32 and record.data["prompt"] is None
+    assert record.metrics["test_accuracy"]["value"] > 0.8  # light and dark are told apart by any network
+
+
 # ---- refusals
 
 
@@ -273,6 +324,14 @@ def test_data_that_cannot_be_used(tmp_path, case):
         flags += ["--clean_column", "truth"]
     with pytest.raises((ValueError, OSError), match=said[case]):
         printed_by(study.main, *flags)
+
+
+def test_labels_that_say_nothing_cannot_be_corrected(tmp_path):
+    """Of three classes, two thirds wrong (r = 2) are drawn as often as the right one."""
+    flags = [*written(tmp_path), *QUICK, "--ratio", "2", "--output", tmp_path / "out", "--dry_run"]
+    with pytest.raises(ValueError, match="r2-symmetric cannot be corrected.*--no_corrected"):
+        printed_by(study.main, *flags)
+    assert "heads" in printed_by(study.main, *flags, "--no_corrected")
 
 
 def test_a_network_is_needed_for_own_texts(tmp_path):

@@ -74,7 +74,7 @@ def test_over_rows_is_mcnemars():
         ([0.50, 0.60, 0.70], [0.48, 0.58, 0.6799], "not held"),
         ([0.50, 0.60, 0.70], [0.55, 0.58, 0.70], "open"),
         ([0.50], [0.52], "held (one seed)"),
-        ([0.50, 0.6], [0.50, 0.6], "open"),
+        ([0.50, 0.6], [0.50, 0.6], "not held"),
     ],
 )
 def test_a_claim_held_where_the_whole_interval_says_so(plain, lgm, word):

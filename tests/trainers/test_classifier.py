@@ -264,6 +264,8 @@ def test_a_head_may_be_given_and_is_looked_for_by_name(own, build):
     model.classifier.forward = model.mine.forward
     with pytest.raises(ValueError, match="no head is found in BertForSequenceClassification .looked for classifier"):
         build(model=model, loss=own)
+    with pytest.raises(ValueError, match="Shown looks at what the head is given, which a compiled model does not"):
+        build(loss=own, torch_compile=True)
     with pytest.raises(TypeError, match="head must be a torch.nn.Module of the model, got 'mine'"):
         build(model=model, loss=own, head="mine")
     with pytest.raises(ValueError, match="head= is no module of the model .Linear.; give one that is in it"):

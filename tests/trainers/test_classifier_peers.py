@@ -224,3 +224,20 @@ def test_rows_that_share_an_id_are_refused_where_it_is_remembered(tmp_path):
     noise = LabelFlips.symmetric(ratio=0.0, num_classes=shared.CLASSES)
     with pytest.raises(ValueError, match="20 rows have 10 different sample ids .*targets that are remembered belong"):
         ClassifierTrainer(shared.network(), args, loss="elr", noise=noise, train_dataset=rows)
+
+
+def test_what_was_learned_early_is_not_forgotten(tmp_path):
+    """Where cross-entropy comes to know the wrong labels by heart, the regularised model keeps what it saw first.
+
+    The gap of 0.15 is 6 standard errors of the difference of two accuracies on 500 rows.
+    """
+    noise = LabelFlips.symmetric(error_rate=0.45, num_classes=shared.CLASSES, seed=5, redraw="never")
+    args = shared.trainer_of(tmp_path, "gce", max_steps=-1, num_train_epochs=25, batch_size=32, optim="adamw_torch",
+                             learning_rate=8e-3, logging_steps=1000).args  # fmt: skip
+    found = {}
+    for loss in ("nll", ELR(0.7, 3.0)):
+        trainer = ClassifierTrainer(shared.network(hidden_size=32, intermediate_size=64), args, noise=noise, loss=loss,
+                                    train_dataset=shared.rows(320, 1), eval_dataset=shared.rows(500, 900))  # fmt: skip
+        trainer.train()
+        found[trainer.loss.name] = trainer.evaluate()["eval_accuracy"]
+    assert found["elr"] > found["nll"] + 0.15, found

@@ -27,8 +27,9 @@ class _OutputForm:
     """Loss and penalty of K x M heads on their batches, and their gradients by torch's own differentiation."""
 
     def __init__(self, parameters: dict[str, Tensor], rows: Tensor, noise: Tensor, hot: Tensor, said: Tensor | None,
-                 gamma: Tensor):  # fmt: skip
+                 gamma: float | Tensor):  # fmt: skip
         self.leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+        gamma = gamma[..., None, None] if isinstance(gamma, Tensor) else gamma  # of each setting [K, M], or of all
         with torch.enable_grad():
             rows = rows[:, None]  # [K, 1, B, D]
             logits = logits_of(self.leaves, rows)  # [K, M, B, C]
@@ -39,10 +40,11 @@ class _OutputForm:
             self._penalty = ((logits - moved).square().sum(-1) + _TINY).sqrt().mean(-1)  # [K, M]
         self.loss, self.penalty = self._loss.detach(), self._penalty.detach()
 
-    def gradients(self, of_loss: float, of_penalty: Tensor) -> tuple[dict[str, Tensor], None]:
+    def gradients(self, of_loss: float, of_penalty: Tensor) -> tuple[tuple[Tensor, ...], None]:
+        """Of loss and penalty together, in the order of the parameters."""
         with torch.enable_grad():
             total = (of_loss * self._loss + of_penalty * self._penalty).sum()
-        return dict(zip(self.leaves, torch.autograd.grad(total, list(self.leaves.values())))), None
+        return torch.autograd.grad(total, list(self.leaves.values())), None
 
 
 class _StillStack(Stack):

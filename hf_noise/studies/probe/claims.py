@@ -53,7 +53,7 @@ def _larger(
 
 def _held(found: PairedTest) -> bool | None:
     low, high = (found.mean, found.mean) if found.low is None else (found.low, found.high)
-    return True if low > 0 else False if high < 0 else None
+    return True if low > 0 else False if high <= 0 else None
 
 
 def claims_table(study: Compared) -> str:

@@ -129,7 +129,9 @@ def extracted(data: ProbeData, settings: Settings, model: str | None) -> ProbeDa
             if features is None:
                 column = settings.feature_column
                 where = f"column {column!r} of the {split} split of {data.source}"
-                features = check_features(where, vectors_of(rows.table.data[column], where))
+                # `data` of a table holds the rows that select() left out, too.
+                vectors = rows.table.with_format("arrow")[:][column]
+                features = check_features(where, vectors_of(vectors, where))
             splits[split], keys[split] = _replaced(rows, features=features), _hash(features)
             continue
         contents = (text_contents(rows.table, settings.text_prompt) if settings.image_column is None

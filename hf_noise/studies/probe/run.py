@@ -36,6 +36,8 @@ LOOKED_AT = ("none", "difference", "l2")
 #: Squares that are kept, of the first seed; the figure shows some of them.
 KEPT = 24
 SLICES = "slices.safetensors"
+#: Condition of T from which on it is taken for singular.
+SINGULAR = 1e8
 
 
 def look(settings: Settings) -> Iterator[str]:
@@ -78,10 +80,19 @@ def work(settings: Settings) -> bool:
 
 
 def checked(settings: Settings) -> ProbeData:
-    """The rows, once they can have the noise of every run."""
+    """The rows, once they can have the noise of every run.
+
+    Raises ValueError: the classes cannot have such noise, or it leaves nothing to correct from.
+    """
     data = read_rows(settings)
     for run in runs_of(settings):
-        noise_of(settings, run, data)
+        noise = noise_of(settings, run, data)
+        if run.loss == "corrected" and np.linalg.cond(noise.transition) > SINGULAR:
+            raise ValueError(
+                f"labels of {run.labels} cannot be corrected: T of {len(data.classes)} classes at e = "
+                f"{noise.error_rate:.3g} has no inverse, so they say nothing of some classes; lower --ratio, or leave "
+                "the corrected loss out with --no_corrected"
+            )
     return data
 
 
