@@ -33,12 +33,15 @@ _TASKS = {
     "masked_lm": ("transformers", "fill-mask", "AutoModelForMaskedLM"),
     "seq2seq": ("transformers", "text2text-generation", "AutoModelForSeq2SeqLM"),
     "image_classification": ("transformers", "image-classification", "AutoModelForImageClassification"),
+    "text_classification": ("transformers", "text-classification", "AutoModelForSequenceClassification"),
     "class_conditional_generation": ("diffusers", "unconditional-image-generation", "EDMPipeline"),
     "noisy_classification": ("hf_noise", "image-classification", "TimeDependentClassifier"),
 }
 
 # What the noise is called with, in the card's code.
-_UNITS = dict.fromkeys(("image_classification", "class_conditional_generation", "noisy_classification"), "labels")
+_UNITS = dict.fromkeys(
+    ("image_classification", "text_classification", "class_conditional_generation", "noisy_classification"), "labels"
+)
 
 
 def model_card(
@@ -77,8 +80,7 @@ def model_card(
     if adapter is not None and not adapter.get("base_model_name_or_path"):
         usage = noise_usage(place)  # its base model has no name, and only its author can load it
     else:
-        usage = load_model(record, place, loader, files)
-        usage = usage if adapter is None else f"# an adapter: needs peft\n{usage}"
+        usage = load_model(record, place, loader, files, is_adapter=adapter is not None)
     data = ModelCardData(
         language=record.data.get("language"),
         license=license,

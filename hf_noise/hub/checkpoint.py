@@ -11,9 +11,11 @@ from hf_noise.hub.reading import json_object
 
 #: Key of config.json, of a pipeline's model_index.json or of an adapter's file, under which `noise.to_dict()` stands.
 CONFIG_KEY = "hf_noise"
-#: Beside an adapter, whose own configuration keeps no key that peft does not know: {"hf_noise": noise.to_dict()}.
+#: Beside an adapter, whose own configuration keeps no key that peft does not know: {"hf_noise": noise.to_dict()}, and
+#: what a whole checkpoint's config would say besides, such as "hf_noise_objective".
 NOISE_FILE = "hf_noise.json"
-_CONFIG, _PIPELINE, _ADAPTER = "config.json", "model_index.json", "adapter_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+_CONFIG, _PIPELINE, _ADAPTER = "config.json", "model_index.json", ADAPTER_CONFIG
 # Names of the weights without their ending: of transformers, of diffusers, of peft.
 _WEIGHTS = ("model", "diffusion_pytorch_model", "adapter_model")
 

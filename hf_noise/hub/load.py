@@ -13,7 +13,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
-from hf_noise.hub.checkpoint import CONFIG_KEY, NOISE_FILE, stated_noise
+from hf_noise.hub.checkpoint import ADAPTER_CONFIG, CONFIG_KEY, NOISE_FILE, stated_noise
 from hf_noise.hub.errors import explained
 from hf_noise.hub.reading import card_metadata, json_object
 from hf_noise.noise import Noise, noise_from_description
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["load_noise"]
 
 # Files of JSON that hold it under a key: of an adapter, a model, a pipeline.
-_CONFIGS = (NOISE_FILE, "config.json", "model_index.json", "adapter_config.json")
+_CONFIGS = (NOISE_FILE, "config.json", "model_index.json", ADAPTER_CONFIG)
 # Where a folder may state its noise; the last two are of `save_to_disk`: a list of splits, and what tells of one.
 _SPLITS, _INFO = "dataset_dict.json", "dataset_info.json"
 _LOCAL = (*_CONFIGS, "README.md", "record.json", _SPLITS, _INFO)
@@ -34,6 +34,10 @@ _LOCAL = (*_CONFIGS, "README.md", "record.json", _SPLITS, _INFO)
 _REMOTE = ("config.json", "model_index.json", "README.md", NOISE_FILE)
 # Of a block, what repeats its config for readers and searches.
 _READ_BY_PEOPLE = ("protocol", "r", "e", "alpha", "seed")
+_OF_ADAPTER = (
+    f"the noise of an adapter lies beside it, in {NOISE_FILE}: save it with a trainer of hf_noise, or push it with "
+    "hf_noise.hub.push and record="
+)
 _REMEDY = (
     f"record it with model.config.{CONFIG_KEY} = noise.to_dict() before save_pretrained, or push with "
     "hf_noise.hub.push, which writes it into config and card"
@@ -180,12 +184,14 @@ def _from_path(path: Path, config_name: str | None) -> Noise:
         if noise is not None:
             return noise
     described = any((path / name).is_file() for name in _CONFIGS)
-    if path.is_dir() and not described and any(path.glob("*.safetensors*")):
-        raise ValueError(
-            f"{path} is a half-written checkpoint: there are weights but no config.json; save it again"
-        )
+    if path.is_dir() and not described and (weights := sorted(path.glob("*.safetensors*"))):
+        is_adapter = weights[0].name.startswith("adapter_model")
+        missing = ADAPTER_CONFIG if is_adapter else "config.json"
+        what = "adapter" if is_adapter else "checkpoint"
+        raise ValueError(f"{path} is a half-written {what}: there are weights but no {missing}; save it again")
     looked_at = ", ".join(file.name for file in present) or f"found no {', '.join(_LOCAL)}"
-    raise ValueError(f"{path} states no noise (looked at: {looked_at}){_told(notes)}; {_REMEDY}")
+    remedy = _OF_ADAPTER if (path / ADAPTER_CONFIG).is_file() else _REMEDY
+    raise ValueError(f"{path} states no noise (looked at: {looked_at}){_told(notes)}; {remedy}")
 
 
 def _told(notes: list[str]) -> str:

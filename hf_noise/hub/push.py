@@ -99,7 +99,8 @@ def push_checkpoint(
     files = {name: filtered(name, path) for name, path in found.items()}
     # Only the uploaded copy gets what the local one lacks: somebody may be reading the folder.
     if is_adapter:
-        files[NOISE_FILE] = _as_json({CONFIG_KEY: noise.to_dict()})
+        beside = json_object(folder / NOISE_FILE) if NOISE_FILE in found else {}
+        files[NOISE_FILE] = _as_json(beside | {CONFIG_KEY: noise.to_dict()})
     else:
         described = config_name(folder)
         published = files[described]

@@ -28,11 +28,14 @@ def is_place(name: str) -> bool:
     return "/" in name
 
 
-def load_model(record: RunRecord, repo_id: str, loader: str, files: Collection[str] | None) -> str:
+def load_model(
+    record: RunRecord, repo_id: str, loader: str, files: Collection[str] | None, is_adapter: bool = False
+) -> str:
     """Code that loads a checkpoint and its noise.
 
     Args:
         files: names of the files beside the weights; None for the folder of a run, which has what its record names.
+        is_adapter: of peft, whose base model is loaded too.
 
     Raises:
         ValueError: a record of images does not say how many classes or what images its model takes.
@@ -57,15 +60,19 @@ def load_model(record: RunRecord, repo_id: str, loader: str, files: Collection[s
             noise,
         ])  # fmt: skip
     lines = [f"from transformers import {loader}", "", f"model = {loader}.from_pretrained({quoted(repo_id)})"]
+    if is_adapter and record.task == "text_classification":  # it has the head too, for so many classes
+        lines[0], classes = "from hf_noise.hub.adapter import load_adapter", record.data.get("classes")
+        lines[2] = f"model = load_adapter({quoted(repo_id)})  # of {classes} classes, on its base model"
     has_tokenizer = record.data.get("tokenizer") if files is None else set(TOKENIZER) & set(files)
     if has_tokenizer:
-        lines[0] += ", AutoTokenizer"
+        lines[0] += "\nfrom transformers import AutoTokenizer" if "load_adapter" in lines[0] else ", AutoTokenizer"
         lines.append(f"tokenizer = AutoTokenizer.from_pretrained({quoted(repo_id)})")
     if record.task == "image_classification" and (files is None or set(_PROCESSORS) & set(files)):
         lines[0] += ", AutoImageProcessor"
         lines.append(f"processor = AutoImageProcessor.from_pretrained({quoted(repo_id)})")
     if str(record.model.get("config", {}).get("model_type", "")).startswith("hf_noise_"):
         lines[:1] = ["import hf_noise.models.image  # teaches transformers this network", lines[0]]
+    lines[:0] = ["# an adapter: needs peft"] if is_adapter else []
     return "\n".join([*lines, "", "import hf_noise", "", noise])
 
 

@@ -15,6 +15,9 @@ for _module in pkgutil.iter_modules(__path__):
 _found = {cls.__name__: cls for cls in objectives() if cls.__module__.startswith(f"{__name__}.")}
 globals().update(_found)
 
-__all__ = ["Objective", "VolumePlan", "objective_from_dict", "objectives", *sorted(_found)]  # noqa: PLE0604
+__all__ = [  # noqa: PLE0604
+    "L2SP", "LNSR", "Objective", "SMART", "VolumePlan", "objective_from_dict", "objectives", *sorted(_found),
+]  # fmt: skip
 
+from hf_noise.objectives.regulariser_plans import L2SP, LNSR, SMART  # noqa: E402
 from hf_noise.objectives.volume_plan import VolumePlan  # noqa: E402

@@ -67,7 +67,7 @@ def costs(jobs: Sequence[Job], output: str) -> list[str]:
     for job in jobs:
         run = job.run
         kind = (job.study.package, getattr(run, "loss", None), getattr(run, "transition", None), run.ratio == 0,
-                job.plan.batch_size)  # fmt: skip
+                getattr(run, "kind", None), job.plan.batch_size)  # fmt: skip
         if kind not in timed:
             trainer = replace(job, plan=replace(job.plan, steps=WARM_UP + TIMED)).build()
             weights = sum(p.numel() for p in trainer.model.parameters())

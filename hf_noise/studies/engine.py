@@ -15,7 +15,10 @@ from accelerate import Accelerator
 from transformers import ProgressCallback, Trainer, TrainingArguments, set_seed
 
 from hf_noise.hub.card import model_card
+from hf_noise.hub.checkpoint import ADAPTER_CONFIG
+from hf_noise.hub.filters import local_base
 from hf_noise.hub.push import push_checkpoint
+from hf_noise.hub.reading import json_object
 from hf_noise.noise.schedule import Plan
 from hf_noise.reports.provenance import portable
 from hf_noise.reports.record import RunRecord, write_atomic
@@ -94,7 +97,11 @@ class Job:
             name=self.folder.name, task=self.study.task, recipe=self.study.recipe, seed=self.run.seed,
             settings=asdict(self.settings), wall_seconds=time.perf_counter() - self.started, **parts,
         )  # fmt: skip
-        write_atomic(self.folder / "README.md", str(model_card(record, repo_id=portable(str(self.folder)))))
+        place, adapter = portable(str(self.folder)), self.folder / ADAPTER_CONFIG
+        config = json_object(adapter) if adapter.is_file() else None
+        if config is not None and (base := local_base(config)):
+            config["base_model_name_or_path"] = portable(base)
+        write_atomic(self.folder / "README.md", str(model_card(record, repo_id=place, adapter=config)))
         record.write(self.folder / "record.json")
 
 

@@ -274,7 +274,7 @@ class NoiseTrainer(FiniteTrainer):
         state_dict = {name: value.contiguous() for name, value in state_dict.items()}
         own = {k: v.detach().cpu() for k, v in state_dict.items() if k.startswith(self.own_prefix)}
         super()._save(output_dir, {k: v for k, v in state_dict.items() if k not in own})
-        state_noise_of_adapter(output_dir or self.args.output_dir, self.noise)
+        state_noise_of_adapter(output_dir or self.args.output_dir, self.noise, self.model)
         if self._checkpoint_state is not None and self.args.should_save:
             file = os.path.join(output_dir or self.args.output_dir, STATE_FILE)
             save_file(own | self._checkpoint_state, file, metadata=claims_of(self))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCard
 
@@ -18,7 +19,7 @@ __all__ = ["state_masking", "state_noise", "state_noise_of_adapter"]
 
 _TITLE = "## Noise in the training data"
 _MASKING = "## Masking"
-_ADAPTER, _BESIDE = "adapter_config.json", "hf_noise.json"
+_ADAPTER, _BESIDE, _OURS = "adapter_config.json", "hf_noise.json", "hf_noise"
 
 
 def state_noise(path: Path, noise: Noise) -> None:
@@ -41,11 +42,28 @@ def state_masking(path: Path, masking: Masking) -> None:
     card.save(path)
 
 
-def state_noise_of_adapter(folder: str | os.PathLike, noise: Noise | None) -> None:
+def state_noise_of_adapter(folder: str | os.PathLike, noise: Noise | None, model: Any = None) -> None:
     """Write hf_noise.json beside an adapter of peft, which `load_noise` reads; nothing where there is no adapter.
 
     peft saves the adapter and not the model's config, and drops, with a warning, keys of adapter_config.json that it
-    does not know.
+    does not know. An adapter of another name than "default" lies in a folder of that name.
+
+    Args:
+        model: with the config that a whole checkpoint would have: all keys of it that begin with "hf_noise", and the
+            names of a classifier's classes, without which its base model cannot be loaded for them.
     """
-    if noise is not None and Path(folder, _ADAPTER).is_file():
-        write_atomic(Path(folder, _BESIDE), json.dumps({"hf_noise": noise.to_dict()}, indent=2) + "\n")
+    folders = [one for one in (Path(folder), *_folders(folder)) if (one / _ADAPTER).is_file()]
+    if not folders or noise is None:
+        return
+    config = model.config.to_dict() if hasattr(getattr(model, "config", None), "to_dict") else {}
+    stated = {key: value for key, value in config.items() if key.startswith(_OURS)}
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if type(inner).__name__.endswith("Classification"):
+        stated["id2label"] = {str(number): name for number, name in model.config.id2label.items()}
+    stated["hf_noise"] = noise.to_dict()
+    for one in folders:
+        write_atomic(one / _BESIDE, json.dumps(stated, indent=2) + "\n")
+
+
+def _folders(folder: str | os.PathLike) -> list[Path]:
+    return sorted(path for path in Path(folder).glob("*") if path.is_dir() and not path.name.startswith("checkpoint-"))

@@ -109,6 +109,18 @@ FLAGS: dict[str, dict[str, Kind]] = {
         "matrix_phases": one_of("short", "paper"), "anchor_quantile": Kind(float, 0, 1, is_open=True),
         "schedule": SCHEDULE, "augment": SHARE, "fp16": FLAG,
     },
+    "finetune_noise": {
+        "output": NAME, "source": NAME, "test_source": NAME, "validation_source": NAME, "column": NAME,
+        "test_fraction": Kind(float, 0, 1, is_open=True), "text_column": NAME, "train_rows": TWO, "test_rows": TWO,
+        "max_length": TWO, "ratio": AMOUNT, "protocol": one_of("symmetric", "cyclic"),
+        "redraw": one_of("never", "epoch"), "loss": one_of("nll", "corrected", "estimated", "gce", "elr"),
+        "matrix_rate": POSITIVE, "regulariser": one_of("none", "l2-sp", "smart", "lnsr"), "lgm": FLAG, "l2_sp": AMOUNT,
+        "smart": AMOUNT, "lnsr": AMOUNT, "gamma": AMOUNT, "lam": AMOUNT, "pretrain_steps": COUNT, "lora_r": COUNT,
+        "method": one_of("full", "lora"), "lora_alpha": POSITIVE, "lora_dropout": BELOW_ONE, "lora_targets": NAME,
+        "epochs": POSITIVE, "learning_rate": POSITIVE, "lora_learning_rate": POSITIVE, "schedule": SCHEDULE,
+        "warmup": AMOUNT, "weight_decay": AMOUNT, "batch_size": COUNT, "micro_batch": COUNT, "seed": SEED,
+        "bf16": FLAG, "num_processes": COUNT, "private": FLAG,
+    },
     "evaluate_generation": {
         "output": NAME, "images": NAME, "num_images": TWO, "steps": COUNT, "data": NAME, "source": NAME,
         "classes": COUNT, "train_rows": COUNT, "test_rows": COUNT, "image_size": COUNT, "judge_epochs": POSITIVE,
@@ -146,6 +158,10 @@ OWN_GOOD = {
     "classifier_noise": {"loss": ["corrected"], "model": "resnet10-digits"},
     "edm_noise": {"loss": ["tdsm"], "plan": "steps"},
     "time_classifier": {"protocol": "cyclic", "transition": ["known", "anchor"]},
+    "finetune_noise": {
+        "source": "embedded/docs-topics", "text_column": ["text"], "loss": ["gce"], "regulariser": ["smart"],
+        "method": ["full"], "lora_targets": ["query"],
+    },
     "evaluate_generation": {"seed": 3, "images": [str(IMAGES)]},
     "sample_edm": {"seed": 3, "classes": [0, 3]},
     "publish_dataset": {"seed": 3, "source": "embedded/docs-text"},
@@ -185,7 +201,7 @@ STUDIES = {
     "gpt2_noise": "language", "classifier_noise": "classifier", "time_classifier": "time_classifier",
     "edm_noise": "diffusion", "evaluate_generation": "evaluation", "sample_edm": "sampling",
     "publish_dataset": "publishing", "theory": "theory", "gpt2_noise of documents": "documents",
-    "bert_noise": "masked_language",
+    "bert_noise": "masked_language", "finetune_noise": "finetune",
 }  # fmt: skip
 
 

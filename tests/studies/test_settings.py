@@ -15,6 +15,7 @@ from hf_noise.studies.diffusion import study as diffusion
 from hf_noise.studies.documents import study as documents
 from hf_noise.studies.engine import identity
 from hf_noise.studies.evaluation import study as evaluation
+from hf_noise.studies.finetune import study as finetune
 from hf_noise.studies.language import study as language
 from hf_noise.studies.masked_language import study as masked_language
 from hf_noise.studies.publishing import study as publishing
@@ -26,9 +27,9 @@ from hf_noise.studies.time_classifier import study as time_classifier
 
 MODULES = (
     language, documents, masked_language, classifier, time_classifier, diffusion, evaluation, sampling, publishing,
-    theory,
+    theory, finetune,
 )  # fmt: skip
-OF_TEXT = (language.STUDY, documents.STUDY, masked_language.STUDY)
+OF_TEXT = (language.STUDY, documents.STUDY, masked_language.STUDY, finetune.STUDY)
 STUDIES = [module.STUDY for module in MODULES if hasattr(module, "STUDY")]
 
 

@@ -195,7 +195,6 @@ def test_weak_labels_are_the_noisy_ones_and_their_matrix_is_counted(table, load,
          .cast_column("weak", ClassLabel(names=["art", "trade", "sports"])), {"weak_column": "weak"},
          "'topic' and 'weak' .* number their classes differently"),
     ],
-    ids=str,
 )  # fmt: skip
 def test_weak_labels_that_do_not_fit_are_refused(table, load, change, settings, message):
     with pytest.raises((TypeError, ValueError), match=message):

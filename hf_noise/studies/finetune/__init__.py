@@ -1,0 +1,1 @@
+"""Fine-tuned text classifiers under wrong labels."""

@@ -1,0 +1,150 @@
+"""Runs of a study of fine-tuning side by side: the same labels and method, by seed, each cure against cross-entropy."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from hf_noise.analysis.paired import PairedTest, paired_test
+from hf_noise.reports.checks import check_records
+from hf_noise.reports.record import RunRecord
+
+__all__ = [
+    "CLEAN", "PLAIN", "Cell", "Group", "cells_of", "claims", "groups_of", "labels_of", "over_plain", "points",
+    "values_of",
+]  # fmt: skip
+
+CLEAN = "right labels"
+#: Differences of two seeds may agree by chance to the last test row, and then have an interval of no width.
+FEWEST_SEEDS = 3
+_LOSSES = {
+    "nll": "cross-entropy", "corrected": "corrected, T known", "estimated": "corrected, T learned", "gce": "GCE",
+    "elr": "ELR", "co-teaching": "co-teaching",
+}  # fmt: skip
+_REGULARISERS = {"l2-sp": "L2-SP", "smart": "SMART", "lnsr": "LNSR"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """What cures are compared within: the same labels and the same weights trained."""
+
+    labels: str
+    method: str
+
+    def __str__(self) -> str:
+        return f"{self.labels}, {'LoRA' if self.method == 'lora' else 'all weights'}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cure in a group."""
+
+    loss: str
+    regulariser: str = "none"
+    lgm: bool = False
+
+    @property
+    def title(self) -> str:
+        parts = [_LOSSES.get(self.loss, self.loss)]
+        parts += [_REGULARISERS.get(self.regulariser, self.regulariser)] * (self.regulariser != "none")
+        return " + ".join([*parts, *["LGM"] * self.lgm])
+
+
+PLAIN = Cell("nll")
+
+
+def labels_of(record: RunRecord) -> str:
+    """Which labels a run learned from, with the share of wrong ones."""
+    noise = record.noise
+    if noise["error_rate"] == 0:
+        return CLEAN
+    kind = f"weak labels ({noise['name']})" if "name" in noise else str(noise.get("kind", noise["protocol"]))
+    return f"{kind}, e = {noise['error_rate']:.2f}"
+
+
+def groups_of(records: Sequence[RunRecord]) -> dict[Group, dict[Cell, dict[int, RunRecord]]]:
+    """Runs by group, cure and seed; right labels come first.
+
+    Raises:
+        ValueError: a record lacks what is compared, or is of another study.
+        TypeError: these are no records.
+    """
+    check_records(
+        records, numbers=("metrics.test_nll.value",),
+        shares=("noise.error_rate", "metrics.test_accuracy.value", "metrics.test_accuracy.low",
+                "metrics.test_accuracy.high", "metrics.train_accuracy_trained_labels.value",
+                "metrics.train_accuracy_clean_labels.value"),
+        texts={"model.method": None, "loss.cure": None, "loss.regulariser": None},
+    )  # fmt: skip
+    found: dict[Group, dict[Cell, dict[int, RunRecord]]] = defaultdict(lambda: defaultdict(dict))
+    for record in sorted(records, key=lambda one: (one.noise["error_rate"], one.name)):
+        loss = record.loss
+        cell = Cell(loss["cure"], loss["regulariser"], bool(loss.get("lgm")))
+        found[Group(labels_of(record), record.model["method"])][cell][record.seed] = record
+    return {group: dict(cells) for group, cells in found.items()}
+
+
+def cells_of(by_cell: Mapping[Cell, Mapping[int, RunRecord]]) -> list[Cell]:
+    """Plain cross-entropy first, then the others, the most accurate first."""
+    return sorted(by_cell, key=lambda cell: (cell != PLAIN, -mean(values_of(by_cell[cell], "test_accuracy"))))
+
+
+def values_of(runs: Mapping[int, RunRecord], metric: str) -> list[float]:
+    """A metric of each seed that has it."""
+    return [record.metrics[metric]["value"] for record in runs.values() if metric in record.metrics]
+
+
+def over_plain(by_cell: Mapping[Cell, Mapping[int, RunRecord]], cell: Cell) -> PairedTest | None:
+    """Accuracy, in points, of a cure less that of plain cross-entropy, paired by seed; None without a pair."""
+    ours, plain = by_cell[cell], by_cell.get(PLAIN, {})
+    seeds = sorted(set(ours) & set(plain))
+    if cell == PLAIN or not seeds:
+        return None
+    sides = ([100 * runs[seed].metrics["test_accuracy"]["value"] for seed in seeds] for runs in (ours, plain))
+    return paired_test(*sides)
+
+
+def claims(records: Sequence[RunRecord]) -> list[str]:
+    """What the runs say of each cure, in words with their statistics."""
+    groups = groups_of(records)
+    said, tests = [], 0
+    for group, by_cell in groups.items():
+        found = {cell: over_plain(by_cell, cell) for cell in cells_of(by_cell)}
+        found = {cell: test for cell, test in found.items() if test is not None}
+        if not found:
+            continue
+        tests += len(found)
+        apart = {cell for cell, test in found.items() if test.is_apart and test.n >= FEWEST_SEEDS}
+        better = [_told(cell, test) for cell, test in found.items() if cell in apart and test.mean > 0]
+        worse = [_told(cell, test) for cell, test in found.items() if cell in apart and test.mean < 0]
+        open_ = [_told(cell, test) for cell, test in found.items() if cell not in apart]
+        line = f"{group}: "
+        line += f"better than cross-entropy: {'; '.join(better)}. " if better else "no cure beats cross-entropy. "
+        line += f"Worse: {'; '.join(worse)}. " if worse else ""
+        line += f"Not told apart: {'; '.join(open_)}." if open_ else ""
+        said.append(line.strip())
+    if tests:
+        seeds = max(len(runs) for by_cell in groups.values() for runs in by_cell.values())
+        said.append(
+            "Points of accuracy on right test labels over cross-entropy, paired by seed: mean and 95% interval of "
+            f"Student's t, {seeds} seed{'s'[: seeds > 1]}. Each interval stands for itself: of {tests} comparisons "
+            f"{max(1, round(0.05 * tests))} may come out apart by chance. Of fewer than {FEWEST_SEEDS} seeds nothing "
+            "is told apart."
+        )  # fmt: skip
+    return said
+
+
+def points(test: PairedTest) -> str:
+    """A mean difference and its interval, as +1.2 (-0.3 to +2.7)."""
+    interval = "one seed" if test.low is None else f"{_signed(test.low)} to {_signed(test.high)}"
+    return f"{_signed(test.mean)} ({interval})"
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 1) + 0.0:+.1f}"  # + 0.0: never -0.0
+
+
+def _told(cell: Cell, test: PairedTest) -> str:
+    return f"{cell.title} {points(test)}"

@@ -1,0 +1,190 @@
+"""Fine-tuned classifiers: encoder, rows, the trainer of a run, and what is measured of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, TrainingArguments
+
+from hf_noise.analysis.transition import transition_error
+from hf_noise.metrics import accuracy, classifier_calibration
+from hf_noise.noise import HumanLabels, LabelFlips
+from hf_noise.reports.provenance import portable
+from hf_noise.studies.engine import Job, with_interval
+from hf_noise.studies.finetune.data import LabelledTexts, read_rows
+from hf_noise.studies.finetune.encoder import embedded_words, encoder_config, train_encoder
+from hf_noise.studies.finetune.network import adapted, pretrained, tokenizer_of
+from hf_noise.studies.finetune.runs import Run, objective_of
+from hf_noise.studies.finetune.study import EMBEDDED_MODEL, Settings
+from hf_noise.trainers import ClassifierTrainer
+
+#: Training texts on which it is measured at the end what was learned by heart.
+SCORED_ROWS = 1000
+
+
+@dataclass
+class Shared:
+    """What all runs share: rows, tokens, and where the encoder is."""
+
+    rows: LabelledTexts
+    tokenizer: Any
+    encoder: str
+    train: Dataset
+    test: Dataset
+    validation: Dataset | None
+    weak: Dataset | None
+
+    def training(self, run: Run) -> Dataset:
+        """The rows of a run: weak labels stand in them, all other wrong ones are drawn by the trainer."""
+        return self.train if run.ratio is not None else self.weak
+
+
+def load(settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_trial: bool = False) -> Shared:
+    """Read texts and tokenise them; what any of the runs would refuse is refused before an encoder is trained."""
+    rows = read_rows(settings)
+    for run in runs:
+        noise_of(run, settings, rows)
+    encoder = settings.model
+    if settings.model == EMBEDDED_MODEL:
+        tokenizer, encoder = embedded_words(), str(Path(settings.output) / "encoder")
+        if not is_trial:
+            train_encoder(Path(encoder), steps=settings.pretrain_steps, block_size=settings.max_length)
+    else:
+        tokenizer = tokenizer_of(settings.model)
+    told = (tokenizer, settings.max_length, rows.classes)
+    return Shared(
+        rows, tokenizer, encoder, rows.train.tokenised(*told), by_length(rows.test.tokenised(*told))[0],
+        None if rows.validation is None else by_length(rows.validation.tokenised(*told))[0],
+        None if rows.weak_noise is None else rows.train.tokenised(*told, is_weak=True),
+    )
+
+
+def by_length(rows: Dataset, *beside: np.ndarray) -> tuple[Any, ...]:
+    """Rows from the shortest to the longest, which wastes little on padding, and arrays of theirs in the same order."""
+    order = np.argsort([len(tokens) for tokens in rows["input_ids"]], kind="stable")
+    return rows.select(order), *(array[order] for array in beside)
+
+
+def describe(settings: Settings, data: Shared) -> list[str]:
+    """What the data are, for a dry run."""
+    lengths = [len(tokens) for tokens in data.train["input_ids"]]
+    cut = sum(length >= settings.max_length for length in lengths)
+    lines = data.rows.described()
+    lines.append(f"tokens of a text: {np.mean(lengths):.0f} on average, {cut:,} texts fill all {settings.max_length}")
+    if settings.model == EMBEDDED_MODEL:
+        lines.append(f"encoder: trained first, {settings.pretrain_steps:,} steps on embedded text")
+    return lines
+
+
+def helpers(job: Job) -> list[Job]:
+    """Nothing that is a run: the embedded encoder is trained when the texts are read."""
+    return []
+
+
+def noise_of(run: Run, settings: Settings, rows: LabelledTexts) -> LabelFlips | HumanLabels:
+    """The noise of a run. Raises ValueError: these classes cannot have it, or are not those of `--pairs`."""
+    if run.ratio is None:
+        return rows.weak_noise
+    classes, known = len(rows.classes), {}
+    if run.protocol == "pairs":
+        pairs = [one.split(":") for one in settings.pairs]
+        if unknown := [name for pair in pairs for name in pair if name not in rows.classes]:
+            raise ValueError(f"--pairs names the class {unknown[0]!r}; known: {', '.join(rows.classes)}")
+        known = {"mapping": {rows.classes.index(source): rows.classes.index(target) for source, target in pairs}}
+    return LabelFlips.named(
+        run.protocol if run.ratio else "symmetric", known=known, ratio=run.ratio, num_classes=classes, seed=run.seed,
+        redraw=settings.redraw, allow_adversarial=settings.allow_adversarial,
+    )  # fmt: skip
+
+
+def build(job: Job) -> ClassifierTrainer:
+    settings, run, data = job.settings, job.run, job.data
+    rows = data.training(run)
+    is_lora = run.method == "lora"
+    args = job.arguments(
+        len(rows), learning_rate=settings.lora_learning_rate if is_lora else settings.learning_rate,
+    )  # fmt: skip
+    if job.is_trial and settings.model == EMBEDDED_MODEL:  # as fast as it will be, and as wrong as it begins
+        config = encoder_config(num_labels=len(data.rows.classes))
+        model, new = AutoModelForSequenceClassification.from_config(config), ["classifier", "head"]
+    else:
+        model, new = pretrained(data.encoder, data.rows.classes, data.tokenizer)
+    if settings.model == EMBEDDED_MODEL and hasattr(model.config, "hf_noise"):
+        del model.config.hf_noise  # of text without noise, which is no noise before
+    model = adapted(model, new, settings) if is_lora else model
+    return ClassifierTrainer(
+        model, args, noise=noise_of(run, settings, data.rows), loss=objective_of(run, settings), train_dataset=rows,
+        eval_dataset=data.test, processing_class=data.tokenizer,
+    )  # fmt: skip
+
+
+def finish(job: Job, trainer: ClassifierTrainer) -> dict[str, Any]:
+    """What the record says."""
+    settings, run, data, plan = job.settings, job.run, job.data, job.plan
+    noise, model = trainer.noise, trainer.accelerator.unwrap_model(trainer.model)
+    weights = [(one.numel(), one.requires_grad) for name, one in model.named_parameters()
+               if not name.startswith(trainer.own_prefix)]  # fmt: skip
+    config = {name: value for name, value in json.loads(model.config.to_json_string(use_diff=True)).items()
+              if not name.startswith("hf_noise") and name not in ("id2label", "label2id")}  # fmt: skip
+    return dict(
+        model={
+            "name": portable(settings.model), "method": run.method, "parameters": sum(n for n, _ in weights),
+            "trained_parameters": sum(n for n, is_trained in weights if is_trained), "config": config,
+        },
+        data={
+            "source": portable(data.rows.source), "classes": len(data.rows.classes), "names": data.rows.classes,
+            "tokenizer": portable(settings.model), "train_rows": len(data.train), "test_rows": len(data.test),
+            "max_length": settings.max_length,
+        },
+        noise=noise.to_dict() | {"realised": trainer.realised_noise()},
+        budget=replace(plan, ratio=noise.ratio).to_dict() | {
+            "epochs": plan.sequences / len(data.train), "processes": trainer.args.world_size,
+        },
+        loss=trainer.loss_record() | {
+            "error_rate": noise.error_rate if run.loss == "corrected" else 0.0, "cure": run.loss,
+            "regulariser": run.regulariser, "lgm": run.lgm,
+        },
+        metrics=measure(run, trainer, data, noise),
+    )  # fmt: skip
+
+
+def measure(run: Run, trainer: ClassifierTrainer, data: Shared, noise: LabelFlips | HumanLabels) -> dict[str, dict]:
+    """The figures of a run, each with the number of texts, or of entries of T, behind it."""
+    metrics = {}
+    for split, rows in (("test", data.test), ("validation", data.validation)):
+        if rows is None:
+            continue
+        logits, labels, _ = trainer.predict(rows)
+        found = classifier_calibration(logits, labels)
+        hits = accuracy(logits.argmax(-1), labels, num_classes=len(data.rows.classes))
+        metrics[f"{split}_accuracy"] = with_interval(hits, "accuracy")
+        nll = "test_nll" if split == "test" else "validation_label_nll"
+        metrics[nll] = {"value": found["nll"], "n": len(labels), "unit": "nats"}
+        if split == "test":
+            metrics["test_ece"] = {"value": found["ece"], "n": len(labels)}
+    places = np.sort(np.random.default_rng(0).permutation(len(data.train))[:SCORED_ROWS])
+    scored, places = by_length(data.train.select(places), places)
+    guess = trainer.predict(scored).predictions.argmax(-1)
+    rows = data.rows.train.take(places)
+    clean, trained = rows.labels, rows.labels if noise.error_rate == 0 else rows.weak
+    if run.ratio:  # the labels of the last epoch that was trained to its end
+        epoch = max(0, math.floor(trainer.state.epoch or 0) - 1)
+        trained, _ = noise(clean, sample=rows.ids, epoch=epoch)
+    kinds = {"train_accuracy_clean_labels": guess == clean, "train_accuracy_trained_labels": guess == trained}
+    if np.any(wrong := trained != clean):
+        kinds["memorised"] = (guess == trained)[wrong]
+    for name, hits in kinds.items():
+        metrics[name] = {"value": float(hits.mean()), "n": hits.size}
+    if run.loss == "estimated":
+        error = transition_error(trainer.objective.transition, noise.transition)
+        entries = noise.num_classes**2
+        metrics["transition_mean_absolute_error"] = {"value": error.mean_absolute, "n": entries}
+        metrics["transition_worst_row"] = {"value": error.worst_row, "n": noise.num_classes}
+    return metrics

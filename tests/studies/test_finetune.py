@@ -1,0 +1,315 @@
+"""The study of fine-tuning from the command line to its table: a tiny encoder on texts whose words tell their class."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Value
+from printed import printed_by
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForSequenceClassification, BertConfig, BertModel, PreTrainedTokenizerFast
+
+import hf_noise
+from hf_noise.hub.adapter import load_adapter
+from hf_noise.noise import HumanLabels, LabelFlips
+from hf_noise.objectives import LGM, CorrectedLabels, CrossEntropy, Regularised, objective_from_dict
+from hf_noise.reports.record import read_records
+from hf_noise.studies.finetune.data import read_rows
+from hf_noise.studies.finetune.network import adapted, pretrained
+from hf_noise.studies.finetune.runs import LOSSES, Run, objective_of, runs_of
+from hf_noise.studies.finetune.study import STUDY, Settings
+from hf_noise.studies.settings import SettingError, at_scale
+
+main = functools.partial(printed_by, STUDY.main)
+CLASSES = ["economy", "health", "sport"]
+WORDS = [["money", "bank", "trade"], ["doctor", "flu", "nurse"], ["goal", "match", "team"]]
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory):
+    """A BERT without a head, and its tokenizer of words."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(word for some in WORDS for word in some), "the", "a"]
+    torch.manual_seed(0)
+    BertModel(BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
+        max_position_embeddings=32,
+    )).save_pretrained(folder)  # fmt: skip
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
+    return folder
+
+
+def texts(rows, seed, **more):
+    draw = np.random.default_rng(seed)
+    labels = np.arange(rows) % 3
+    found = {"text": [" ".join(["the", *draw.choice(WORDS[label], 3)][: 2 + i % 3]) for i, label in enumerate(labels)],
+             "label": labels.tolist()}  # fmt: skip
+    weak = np.where(draw.random(rows) < 0.4, (labels + 1) % 3, labels)
+    return found | {name: make(labels, weak) for name, make in more.items()}
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    kind = ClassLabel(names=CLASSES)
+    for split, rows in (("train", 48), ("test", 30)):
+        weak = {"weak": lambda labels, weak: weak.tolist()} if split == "train" else {}
+        features = Features({"text": Value("string"), "label": kind} | dict.fromkeys(weak, kind))
+        Dataset.from_dict(texts(rows, 0, **weak), features=features).to_parquet(folder / f"{split}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def given(encoder, sources):
+    return ["--model", encoder, "--source", sources / "train.parquet", "--test_source", sources / "test.parquet",
+            "--epochs", "2", "--batch_size", "16", "--max_length", "8", "--logging_steps", "2", "--seed",
+            "0"]  # fmt: skip
+
+
+def settings_of(sources, **changes):
+    usual = dict(source=str(sources / "train.parquet"), test_source=str(sources / "test.parquet"), output="runs/x")
+    return at_scale(Settings, "demo", **usual | changes)
+
+
+@pytest.fixture(scope="session")
+def study(given, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    told = [*given, "--output", folder, "--ratio", "0", "1", "--method", "lora", "--loss", "nll", "corrected",
+            "--regulariser", "none", "smart"]  # fmt: skip
+    return folder, main(*told), told
+
+
+ADAPTERS = ["clean-nll-lora-seed0", "clean-nll-lora-smart-seed0", "r1-symmetric-corrected-lora-seed0",
+            "r1-symmetric-nll-lora-seed0", "r1-symmetric-nll-lora-smart-seed0"]  # fmt: skip
+
+
+def test_each_run_leaves_an_adapter_that_comes_back(study, encoder):
+    folder, _, _ = study
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*ADAPTERS, "study.md", "study.png"])
+    run = folder / "r1-symmetric-corrected-lora-seed0"
+    assert {"adapter_model.safetensors", "hf_noise.json", "record.json", "README.md", "tokenizer.json"} <= {
+        path.name for path in run.iterdir()
+    }
+    noise = LabelFlips.symmetric(ratio=1.0, num_classes=3, redraw="never")
+    assert hf_noise.load_noise(run) == noise
+    model = load_adapter(run)
+    assert model.config.id2label == dict(enumerate(CLASSES))
+    assert objective_from_dict(model.config.hf_noise_objective) == CorrectedLabels()
+    names = {name for name, _ in model.named_parameters() if "modules_to_save" in name}
+    assert {name.split(".modules_to_save")[0].split(".")[-1] for name in names} == {"classifier"}, "what is new"
+    card = (run / "README.md").read_text()
+    assert "library_name: peft" in card and "base_model: tiny-bert" in card and "text-classification" in card
+
+
+def test_records_hold_what_was_measured(study):
+    folder, _, _ = study
+    records = {record.name: record for record in read_records(folder)}
+    assert sorted(records) == sorted(ADAPTERS)
+    for name, record in records.items():
+        assert (record.task, record.budget["steps"], record.budget["epochs"]) == ("text_classification", 6, 2.0)
+        assert record.metrics["test_accuracy"]["n"] == 30 and record.data["names"] == CLASSES
+        assert ("memorised" in record.metrics) == name.startswith("r1")
+        assert record.model["method"] == "lora"
+        assert 0 < record.model["trained_parameters"] < record.model["parameters"]
+    noisy = records["r1-symmetric-nll-lora-smart-seed0"]
+    assert noisy.noise["realised"]["n"] == 96 and noisy.loss["regulariser"] == "smart"
+    assert isinstance(objective_from_dict(noisy.loss["objective"]), Regularised)
+
+
+def test_the_table_compares_with_cross_entropy(study):
+    folder, printed, _ = study
+    assert re.search(r"\| symmetric, e = 0.50, LoRA +\| +corrected, T known \|", printed)
+    assert "Points of accuracy on right test labels over cross-entropy" in printed
+    assert printed.rstrip().endswith(f"tables, of each run too: {folder / 'study.md'}")
+    assert all(run in (folder / "study.md").read_text() for run in ADAPTERS)
+
+
+def test_started_again_it_trains_nothing(study, monkeypatch):
+    _, printed, told = study
+    monkeypatch.setattr("hf_noise.studies.engine.make", lambda *_: pytest.fail("made a finished run"))
+    assert main(*told) == printed
+
+
+def test_weak_labels_and_a_transition_that_is_learned(given, tmp_path):
+    printed = main(*given, "--output", tmp_path, "--ratio", "--weak_column", "weak", "--loss", "corrected", "estimated",
+                   "--validation_source", given[3])  # fmt: skip
+    records = {record.name: record for record in read_records(tmp_path)}
+    assert sorted(records) == ["weak-corrected-full-seed0", "weak-estimated-full-seed0"]
+    for record in records.values():
+        assert record.noise["protocol"] == "human_labels" and record.noise["name"] == "weak"
+        assert record.noise["realised"]["rate"] == pytest.approx(record.noise["error_rate"], abs=0.02)
+        assert record.metrics["validation_accuracy"]["n"] == 48
+    learned = records["weak-estimated-full-seed0"].metrics
+    assert learned["transition_mean_absolute_error"]["n"] == 9 and "weak labels (weak), e = 0." in printed
+    noise = hf_noise.load_noise(tmp_path / "weak-corrected-full-seed0")
+    counted = HumanLabels.from_columns(*(texts(48, 0, weak=lambda _, weak: weak)[name] for name in ("label", "weak")),
+                                       num_classes=3, name="weak")  # fmt: skip
+    assert noise == counted
+    whole = AutoModelForSequenceClassification.from_pretrained(tmp_path / "weak-corrected-full-seed0")
+    assert whole.config.id2label[2] == "sport"
+
+
+def test_the_embedded_encoder_and_texts(tmp_path):
+    printed = main("--output", tmp_path, "--pretrain_steps", "2", "--epochs", "1", "--train_rows", "64", "--test_rows",
+                   "40", "--ratio", "0", "--regulariser", "none", "--seed", "0")  # fmt: skip
+    (record,) = [one for one in read_records(tmp_path) if one.task == "text_classification"]
+    assert record.data["source"] == "embedded/docs-topics" and record.data["classes"] == 10
+    config = json.loads((tmp_path / "encoder" / "config.json").read_text())
+    assert config["model_type"] == "modernbert" and config["classifier_pooling"] == "mean"
+    assert "cross-entropy" in printed
+
+
+def test_a_dry_run_trains_nothing(given, tmp_path):
+    printed = main(*given, "--output", tmp_path / "none", "--dry_run", "--loss", "nll", "gce", "--regulariser", "none",
+                   "--error_rate", "0", "0.3")  # fmt: skip
+    assert "r0.4286-symmetric-gce-full-seed0: e = 0.3000, 6 steps x 16 texts = 2.0 epochs" in printed
+    assert "48 texts to train on, 30 to test on" in printed and "economy: 16, health: 16, sport: 16" in printed
+    assert "time: about" in printed and not (tmp_path / "none").exists()
+
+
+# ---- settings, runs and objectives
+
+
+def test_runs_of_a_study():
+    settings = at_scale(Settings, "demo", ratio=[0.0, 1.0], seed=[3], regulariser=["none", "lnsr"], lgm=True,
+                        method=["full", "lora"], loss=["nll", "elr"])  # fmt: skip
+    names = [run.name for run in runs_of(settings)]
+    assert len(names) == len(set(names)) == 2 * (4 + 4 + 1)
+    assert {"clean-nll-full-lnsr-lgm-seed3", "r1-symmetric-elr-lora-seed3"} <= set(names)
+    assert not any("elr-full-lnsr" in name or name.startswith("clean-elr") for name in names)
+
+
+def test_each_loss_and_regulariser_has_its_objective():
+    settings = at_scale(Settings, "demo", l2_sp=0.5, smart=2.0, lnsr=3.0)
+    for loss in LOSSES:
+        found = objective_of(Run(1.0, "symmetric", loss, "lora", "none", False, 0), settings)
+        assert "labels" in (found.units or (found.unit,))
+    assert objective_of(Run(0.0, "none", "nll", "full", "none", False, 0), settings) == CrossEntropy()
+    estimated = objective_of(Run(1.0, "symmetric", "estimated", "lora", "none", False, 0), settings)
+    assert estimated.volume.matrix_rate * settings.lora_learning_rate == pytest.approx(settings.matrix_rate)
+    for name, field, weight in (("l2-sp", "l2_sp", "alpha"), ("smart", "smart", "weight"), ("lnsr", "lnsr", "weight")):
+        found = objective_of(Run(0.0, "none", "nll", "full", name, True, 5), settings)
+        assert isinstance(found.base, LGM) and found.seed == 5
+        assert getattr(getattr(found, field), weight) == {"l2_sp": 0.5, "smart": 2.0, "lnsr": 3.0}[field]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text_column": ["a", "b", "c"]}, "takes one column, or two of a pair, got 3"),
+        ({"model": "no/such/folder/here"}, "there is no such folder; give that of an encoder"),
+        ({"error_rate": [0.2], "ratio": [1.0]}, "--ratio and --error_rate say the same"),
+        ({"error_rate": [1.0]}, "--error_rate must be"), ({"ratio": [-0.1]}, "--ratio must be >= 0"),
+        ({"protocol": ["random"]}, "unknown --protocol random; known: symmetric"),
+        ({"protocol": ["pairs"]}, "--protocol pairs and --pairs go together"),
+        ({"protocol": ["pairs"], "pairs": ["sport"]}, "--pairs takes class:class, got 'sport'"),
+        ({"weak_column": "label"}, "--weak_column label is --column"), ({"loss": ["hinge"]}, "--loss must be one of"),
+        ({"regulariser": ["dropout"]}, "--regulariser must be one of none, l2-sp, smart, lnsr"),
+        ({"method": ["lora"], "push_to_hub": "me/x"}, "an adapter of embedded/.*which nobody else has"),
+        ({"ratio": []}, "--ratio is empty"), ({"method": []}, "--method is empty"),
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_sense(changes, message):
+    with pytest.raises(SettingError, match=message):
+        at_scale(Settings, "demo", **changes)
+
+
+def test_the_published_setting():
+    settings = STUDY.parse(["--scale", "paper", "--source", "rte.parquet", "--text_column", "sentence1", "sentence2"])
+    assert (settings.model, settings.ratio, settings.lgm) == ("google-bert/bert-large-uncased", [0.0], True)
+    assert len(runs_of(settings)) == 5 * 4 * 2, "five seeds of table 4's cells, and of plain fine-tuning"
+    with pytest.raises(SettingError, match="--scale paper needs --source"):
+        at_scale(Settings, "paper")
+
+
+# ---- data
+
+
+def test_pairs_of_texts_and_classes_by_their_names(tmp_path, encoder):
+    rows = texts(12, 1) | {"second": ["a bank"] * 12}
+    names = [CLASSES[label] for label in rows.pop("label")]
+    weak = [CLASSES[(CLASSES.index(name) + (i == 0)) % 3] for i, name in enumerate(names)]
+    Dataset.from_dict(rows | {"topic": names, "rule": weak}).to_parquet(tmp_path / "all.parquet")
+    found = read_rows(settings_of(tmp_path, source=str(tmp_path / "all.parquet"), test_source=None, test_fraction=0.4,
+                                  text_column=["text", "second"], column="topic", weak_column="rule"))  # fmt: skip
+    assert found.classes == CLASSES and len(found.train) + len(found.test) == 12
+    assert not set(found.train.ids) & set(found.test.ids)
+    assert (found.train.weak != found.train.labels).sum() == (0 in found.train.ids)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(encoder)
+    made = found.train.tokenised(tokenizer, 32, CLASSES, is_weak=True)
+    assert set(made.column_names) >= {"input_ids", "label", "sample_id", "clean_label", "is_noisy"}
+    assert tokenizer.decode(made[0]["input_ids"]) == f"{found.train.texts[0][0]} a bank"
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "message"),
+    [
+        ({"weak": ["economy", "war", "sport"] * 4}, {"weak_column": "weak"}, "the class 'war', the true labels have"),
+        ({"weak": [0, 1, 3] * 4}, {"weak_column": "weak"}, "column 'weak' holds 3 in 4 row.s. of the train split"),
+        ({"weak": ["sport", None, "health"] * 4}, {"weak_column": "weak"}, r"column 'weak' holds 4 null\(s\)"),
+        ({}, {"weak_column": "rules"}, "no column 'rules'"), ({}, {"text_column": ["title"]}, "no column 'title'"),
+        ({"text": [None, "a", "b"] * 4}, {}, "column 'text' holds 4 null.s. in the train split"),
+        ({"text": [1, 2, 3] * 4}, {}, "column 'text' holds int64, no texts"),
+        ({"label": [0.5, 1.5, 2.5] * 4}, {}, "holds .*float64.*no class labels"),
+        ({}, {"train_rows": 13}, "--train_rows 13, but there are 12 rows"),
+        ({"label": ["economy"] * 12}, {}, "holds one class only"),
+    ],
+)  # fmt: skip
+def test_rows_that_cannot_be_used_are_named(tmp_path, rows, changes, message):
+    made = texts(12, 1)
+    made["label"] = [CLASSES[label] for label in made["label"]]
+    if rows.get("weak") and isinstance(rows["weak"][0], int):  # numbers beside numbers
+        made["label"] = [CLASSES.index(name) for name in made["label"]]
+    Dataset.from_dict(made | rows).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(ValueError, match=message):
+        read_rows(settings_of(tmp_path, test_source=str(tmp_path / "train.parquet"), **changes))
+
+
+# ---- the network
+
+
+def test_targets_of_an_adapter(encoder):
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(encoder)
+    model, new = pretrained(str(encoder), CLASSES, tokenizer)
+    assert new == ["classifier"] and model.config.num_labels == 3
+    settings = at_scale(Settings, "demo", lora_targets=["value", "dense2"])
+    with pytest.raises(ValueError, match="--lora_targets dense2: BertForSequenceClassification has no module.*dense"):
+        adapted(model, new, settings)
+    settings = at_scale(Settings, "demo", lora_targets=["value"])
+    trained = {name for name, one in adapted(model, new, settings).named_parameters() if one.requires_grad}
+    assert len(trained) == 2 * 2 + 2 and all("value.lora" in name or "classifier" in name for name in trained)
+
+
+def test_an_encoder_that_lacks_weights_is_refused(encoder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(encoder)
+    state = load_file(encoder / "model.safetensors")
+    (tmp_path / "config.json").write_text((encoder / "config.json").read_text())
+    gone = next(name for name in state if name.endswith("layer.0.output.dense.weight"))
+    save_file({name: value for name, value in state.items() if name != gone}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="lacks 1 tensor.s. of its encoder, such as bert.encoder.layer.0.output.dense"):
+        pretrained(str(tmp_path), CLASSES, tokenizer)
+
+
+def test_what_was_learned_by_heart_is_counted_row_by_row(study, sources):
+    """Rows are scored from the shortest to the longest: their labels have to come along."""
+    folder, _, _ = study
+    run = folder / "r1-symmetric-nll-lora-seed0"
+    (record,) = [one for one in read_records(folder) if one.name == run.name]
+    train = read_rows(settings_of(sources)).train
+    tokenizer, model = PreTrainedTokenizerFast.from_pretrained(run), load_adapter(run).eval()
+    with torch.no_grad():
+        guess = model(**tokenizer(train.texts[0], return_tensors="pt", padding=True)).logits.argmax(-1).numpy()
+    noisy, is_noisy = hf_noise.load_noise(run)(train.labels, sample=train.ids, epoch=0)
+    want = {"train_accuracy_trained_labels": guess == noisy, "train_accuracy_clean_labels": guess == train.labels,
+            "memorised": (guess == noisy)[is_noisy]}  # fmt: skip
+    for name, hits in want.items():
+        assert record.metrics[name] == {"value": pytest.approx(hits.mean()), "n": hits.size}
