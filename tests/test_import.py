@@ -45,3 +45,9 @@ def test_a_metric_on_arrays_needs_scipy_alone():
     assert not loaded_after("import hf_noise.metrics; dir(hf_noise.metrics)") & HEAVY
     use = "from hf_noise.metrics import accuracy, classifier_calibration, marginal_kl"
     assert loaded_after(f"{use}; marginal_kl([0], [0], num_classes=2)") & HEAVY == {"scipy"}
+
+
+def test_modules_of_the_hub_are_attributes():
+    code = "import hf_noise; hf_noise.hub.adapter.load_adapter; hf_noise.hub.push.push_checkpoint; hf_noise.hub.nothing"
+    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "module 'hf_noise.hub' has no attribute 'nothing'" in failed.stderr

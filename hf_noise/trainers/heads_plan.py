@@ -108,6 +108,9 @@ class HeadPlan:
                 object.__setattr__(self, name, check_count(name, value, 1, _MOST))
         if self.hidden is not None and self.head == "linear":
             raise ValueError(f'hidden={self.hidden} is of head="mlp"; a linear head has no hidden units')
+        if isinstance(self.transition, str):
+            raise ValueError(f"transition must be T [C, C] with rows clean, got {self.transition!r:.80}; heads learn "
+                             "no T: estimate it before, or train with ClassifierTrainer")  # fmt: skip
         if self.transition is not None:  # hashable, and as JSON holds it
             object.__setattr__(self, "transition", tuple(map(tuple, check_transition(self.transition).tolist())))
 
@@ -120,6 +123,6 @@ class HeadPlan:
         if self.transition is None:
             return None
         if len(self.transition) != num_classes:
-            raise ValueError(f"transition has {len(self.transition)} classes, the labels {num_classes}; give "
-                             "num_classes= if some do not occur")  # fmt: skip
+            raise ValueError(f"transition has {len(self.transition)} classes, the labels {num_classes}; T has a row "
+                             "and a column for each of them, also for a class that no row has")  # fmt: skip
         return log_columns(torch.from_numpy(np.array(self.transition))).to(like)

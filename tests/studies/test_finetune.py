@@ -210,6 +210,8 @@ def test_each_loss_and_regulariser_has_its_objective():
         ({"protocol": ["random"]}, "unknown --protocol random; known: symmetric"),
         ({"protocol": ["pairs"]}, "--protocol pairs and --pairs go together"),
         ({"protocol": ["pairs"], "pairs": ["sport"]}, "--pairs takes class:class, got 'sport'"),
+        ({"weak_column": "weak", "ratio": [0.5]}, "--weak_column weak: its labels are wrong at the rate"),
+        ({"weak_column": "weak", "error_rate": [0.0, 0.3]}, "leave out --ratio and --error_rate, or give 0"),
         ({"weak_column": "label"}, "--weak_column label is --column"), ({"loss": ["hinge"]}, "--loss must be one of"),
         ({"regulariser": ["dropout"]}, "--regulariser must be one of none, l2-sp, smart, lnsr"),
         ({"method": ["lora"], "push_to_hub": "me/x"}, "an adapter of embedded/.*which nobody else has"),

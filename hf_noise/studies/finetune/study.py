@@ -153,6 +153,10 @@ class Settings(TrainingSettings):
             raise SettingError(f"--pairs takes class:class, got {wrong[0]!r}")
         if self.weak_column is not None and self.weak_column == self.column:
             raise SettingError(f"--weak_column {self.weak_column} is --column; of one of them the labels are true")
+        asked = self.error_rate or self.ratio != SCALES[self.scale]["ratio"]
+        if self.weak_column is not None and asked and any(self.ratio):
+            raise SettingError(f"--weak_column {self.weak_column}: its labels are wrong at the rate that they have; "
+                               "leave out --ratio and --error_rate, or give 0 for a run on right labels")  # fmt: skip
 
 
 def is_elsewhere_model(model: str) -> bool:
