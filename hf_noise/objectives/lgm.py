@@ -124,5 +124,5 @@ class BoundLGM(Bound):
         return nll + wanted.lam * found.penalty
 
     def logged(self) -> dict[str, float]:
-        """The penalty of the last batch, before lam; reading it makes the device wait."""
-        return {} if self._penalty is None else {"gradient_difference": float(self._penalty)}
+        """The penalty of the last batch before lam, named by its kind; reading it makes the device wait."""
+        return {} if self._penalty is None else {f"gradient_{self.objective.penalty}": float(self._penalty)}
