@@ -113,8 +113,9 @@ class BoundLGM(Bound):
             raise ValueError("LGM matches gradients of a classifier's head, and the trainer knows of none; pass head= "
                              "the module of the model that makes the logits")  # fmt: skip
         if forward.sample_ids is None:
-            raise ValueError("LGM draws perturbations by sample id, and the rows have none; add a column sample_id, "
-                             'such as dataset.add_column("sample_id", range(len(dataset)))')  # fmt: skip
+            raise ValueError("LGM draws perturbations by sample id, and the rows have none; add a column sample_id "
+                             'of integers: dataset.add_column("sample_id", range(len(dataset))), where one of text is '
+                             "renamed before")  # fmt: skip
         given = forward.features
         noise = self._normals(wanted.seed, _STREAM, forward.epoch, forward.sample_ids, given[0].numel())
         found = self._match(forward.head, given, labels, gamma=wanted.gamma, noise=noise.view(given.shape),
