@@ -100,6 +100,12 @@ class ObjectiveTrainer(NoiseTrainer):
         """What is learned beside the model, None for nothing."""
         return self.objective.module
 
+    @property
+    def num_weights(self) -> int:
+        """Numbers that are held in training: those of the model, and those that are learned beside it."""
+        with self._beside():
+            return sum(p.numel() for p in self.model.parameters())
+
     def loss_record(self) -> dict[str, Any]:
         """The entry `loss` of a record: name, what the run made of it, and the objective as it was asked for."""
         return {"name": self.loss.name, **self.objective.facts(), "objective": self.loss.to_dict()}

@@ -177,7 +177,7 @@ def test_an_adapter_and_its_peer_share_what_is_frozen(tmp_path):
 @pytest.mark.parametrize("is_trained", [False, True], ids=["before", "after"])
 def test_the_next_run_of_a_model_begins_without_what_the_last_one_learned_beside_it(tmp_path, is_trained):
     model = shared.network()
-    names = set(model.state_dict())
+    names, size = set(model.state_dict()), sum(p.numel() for p in model.parameters())
     first = shared.trainer_of(tmp_path / "first", "co-teaching", model=model, save_strategy="steps", save_steps=5)
     if is_trained:
         first.train()
@@ -185,6 +185,7 @@ def test_the_next_run_of_a_model_begins_without_what_the_last_one_learned_beside
     again = shared.trainer_of(tmp_path / "again", "co-teaching", model=model)
     assert set(again.learned.state_dict()) == names, "a second network, and not its predecessor"
     plain = shared.trainer_of(tmp_path / "plain", "gce", model=model)
+    assert (again.num_weights, plain.num_weights) == (2 * size, size)
     plain.train()
     held = {id(p) for group in plain.optimizer.param_groups for p in group["params"]}
     assert held == set(map(id, model.parameters()))
