@@ -54,6 +54,8 @@ def step_of(setting: Setting, loss: Objective, folder: Path) -> Callable[[], flo
         found.backward()
         trainer.objective.after_step(trainer.accelerator)
         model.zero_grad()
+        if trainer.learned is not None:
+            trainer.learned.zero_grad()
         return float(found.detach())
 
     return step

@@ -28,8 +28,8 @@ ALLOWED["studies"] = set(ALLOWED)
 #: Modules that a floor may import without the rest of their floor: names, which cost nothing.
 NAMES = {"hf_noise.metrics.words": "metrics.words"}
 
-#: What lies below all floors and imports nothing of ours: the version, and how a file is written.
-GROUND = {"__version__", "atomic"}
+#: What lies below all floors and imports nothing of ours: the version, how a file is written, a network's positions.
+GROUND = {"__version__", "atomic", "positions"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

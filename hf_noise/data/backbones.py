@@ -6,7 +6,6 @@ paper B follows), or the mean over tokens. An image's is what the network pools,
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import string
@@ -16,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from hf_noise.data.backbone_files import read_from
 from hf_noise.data.features import UnusableContentError, processes_of_run
 from hf_noise.noise.checks import check_choice, check_count
+from hf_noise.positions import learned_positions
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,10 +30,6 @@ POOLINGS = ("last", "mean")
 DTYPES = ("float32", "bfloat16")
 #: Tokens of a text where neither tokenizer nor network says how many it takes.
 _USUAL_LENGTH = 512
-# Of a local folder, what its features depend on.
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-_SETTINGS = ("config.json", "preprocessor_config.json", "tokenizer*.json", "special_tokens_map.json",
-             "added_tokens.json", "vocab.*", "merges.txt", "*.model")  # fmt: skip
 
 
 class TextBackbone:
@@ -77,7 +74,7 @@ class TextBackbone:
         tokenizer = _read("tokenizer", name, AutoTokenizer.from_pretrained, name, revision=revision)
         if getattr(model.config, "is_encoder_decoder", False):
             model = model.get_encoder()
-        most = _longest(model.config, tokenizer)
+        most = _longest(model, tokenizer)
         max_length = most if max_length is None else check_count("max_length", max_length, 1, 31)
         if max_length > most:
             raise ValueError(f"max_length must be at most {most}, which {name} takes, got {max_length}")
@@ -197,7 +194,6 @@ def _loaded(auto: Any, name: str, revision: str | None, dtype: str) -> tuple[Any
     import torch
 
     check_choice("dtype", dtype, DTYPES)
-    folder = Path(name)
     options = {"revision": revision, "dtype": getattr(torch, dtype), "use_safetensors": True}
     model, info = _read("network", name, auto.from_pretrained, name, output_loading_info=True, **options)
     # The pooler of an encoder is not in the checkpoint of its language model, and is then not used.
@@ -210,10 +206,7 @@ def _loaded(auto: Any, name: str, revision: str | None, dtype: str) -> tuple[Any
         )
     model.eval().requires_grad_(False)
     identity = {"class": type(model).__name__, "dtype": dtype, "missing": sorted(info["missing_keys"])}
-    if folder.is_dir():
-        return model, identity | {"digest": _digest(folder)}
-    commit = getattr(model.config, "_commit_hash", None)
-    return model, identity | {"name": str(name), "revision": commit or revision}
+    return model, identity | read_from(str(name), revision, model.config)
 
 
 def _read(what: str, name: str | os.PathLike, from_pretrained: Callable[..., Any], *place: Any, **options: Any) -> Any:
@@ -227,21 +220,10 @@ def _read(what: str, name: str | os.PathLike, from_pretrained: Callable[..., Any
         raise ValueError(f"{name} holds no {what} that transformers can make: {told}") from error
 
 
-def _digest(folder: Path) -> str:
-    """SHA-256 of the weights and settings of a folder, 32 hexadecimal digits."""
-    digest = hashlib.sha256()
-    files = sorted({file for pattern in (*_WEIGHTS, *_SETTINGS) for file in folder.glob(pattern) if file.is_file()})
-    for file in files:
-        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:32]
-
-
-def _longest(config: Any, tokenizer: Any) -> int:
+def _longest(model: Any, tokenizer: Any) -> int:
     """Tokens of a text at most."""
-    told = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
+    stated = getattr(model.config, "max_position_embeddings", None)
+    told = [stated, learned_positions(model, stated), tokenizer.model_max_length]
     told = [one for one in told if isinstance(one, int) and 0 < one < 1 << 24]
     return min(told, default=_USUAL_LENGTH)
 
@@ -296,9 +278,11 @@ def text_contents(rows: Dataset, prompt: str) -> list[str]:
             f"{', '.join(map(repr, rows.column_names))}"
         )
     columns = {name: _texts(rows, name) for name in dict.fromkeys(fields)}
+    # Not by `format`, which looks for an attribute where a name has a dot.
+    parts = [(said, name) for said, name, _, _ in string.Formatter().parse(prompt)]
     texts = []
     for row in range(len(rows)):
-        text = prompt.format(**{name: column[row] for name, column in columns.items()})
+        text = "".join(said if name is None else said + columns[name][row] for said, name in parts)
         if not text.strip():
             raise ValueError(f"the text of row {row} is blank, and so has no feature; leave that row out")
         texts.append(text)

@@ -31,7 +31,8 @@ class LGMClassifier(ClassifierMixin, BaseEstimator):
         hidden: units between the two layers; None for as many as features.
         gamma: standard deviation of the perturbations, >= 0. It is absolute: scale the features, or set gamma_relative.
         lam: weight of the penalty, >= 0; 0 is plain cross-entropy.
-        gamma_relative: gamma counts in the mean standard deviation of the features over the training rows.
+        gamma_relative: gamma counts in the mean standard deviation of the features over the training rows, by their
+            weights.
         learning_rate: of AdamW, > 0.
         weight_decay: of AdamW, >= 0.
         batch_size: rows of a step; all rows in one where there are fewer.

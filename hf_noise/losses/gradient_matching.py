@@ -43,12 +43,23 @@ class GradientMatching(NamedTuple):
     how: str
 
 
-def feature_scale(features: Tensor) -> Tensor:
-    """Mean over the features of their standard deviation over rows [B, ...], []: what `gamma_relative` multiplies."""
+def feature_scale(features: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+    """Mean over the features of their standard deviation over rows [B, ...], []: what `gamma_relative` multiplies.
+
+    With a `sample_weight` float [B], >= 0 and not all 0, a row of weight 2 counts as two rows.
+    """
     check_floats("features", features)
     if features.ndim < 2 or not features.numel():
         raise ValueError(f"features must be [B, D], got {list(features.shape)}")
-    return features.detach().flatten(1).std(0, correction=0).mean()
+    return _scale(features, _row_weights(sample_weight, features))
+
+
+def _scale(features: Tensor, shares: Tensor | None) -> Tensor:
+    """`feature_scale` by weights [B] of sum 1, or none."""
+    rows = features.detach().flatten(1)
+    if shares is None:
+        return rows.std(0, correction=0).mean()
+    return (shares @ (rows - shares @ rows).square()).sqrt().mean()
 
 
 def local_gradient_matching(
@@ -84,7 +95,8 @@ def local_gradient_matching(
         loss: "cross_entropy", or "squared_error", its mean over rows and outputs, for regression.
         penalty: "difference" is | G - G_hat |; the ablations of table 5 are "norm", | G |, and "cosine",
             1 - cos(G, G_hat).
-        gamma_relative: gamma counts in `feature_scale(features)`, the mean standard deviation of the batch.
+        gamma_relative: gamma counts in `feature_scale(features, sample_weight)`, the mean standard deviation of the
+            batch.
 
     Returns:
         `GradientMatching`: loss, cross_entropy, penalty, how.
@@ -114,7 +126,7 @@ def local_gradient_matching(
         raise ValueError(f"gamma must be a number that {wide} holds, got {gamma!r}; features are of about 1")
     features = features.to(wide)
     weights = _row_weights(sample_weight, features)
-    strength = gamma * feature_scale(features) if check_flag("gamma_relative", gamma_relative) else gamma
+    strength = gamma * _scale(features, weights) if check_flag("gamma_relative", gamma_relative) else gamma
     noise = _noise_of(noise, features)
     if form is not None:
         _check_width(head if form == "linear" else head[0], features)

@@ -58,8 +58,8 @@ class ELR(Objective):
     def bound(self, run: RunContext) -> HeldByEarlyTargets:
         if run.sample_ids is None:
             raise ValueError("ELR remembers targets of each training row by its sample_id, and the rows have none that "
-                             "is known before training; add a column: rows.add_column('sample_id', range(len(rows))), "
-                             "of rows that are stored")  # fmt: skip
+                             "is known before training; add a column of integers: rows.add_column('sample_id', "
+                             "range(len(rows))), of rows that are stored")  # fmt: skip
         return HeldByEarlyTargets(self, run)
 
 

@@ -113,8 +113,9 @@ class BoundLGM(Bound):
             raise ValueError("LGM matches gradients of a classifier's head, and the trainer knows of none; pass head= "
                              "the module of the model that makes the logits")  # fmt: skip
         if forward.sample_ids is None:
-            raise ValueError("LGM draws perturbations by sample id, and the rows have none; add a column sample_id, "
-                             'such as dataset.add_column("sample_id", range(len(dataset)))')  # fmt: skip
+            raise ValueError("LGM draws perturbations by sample id, and the rows have none; add a column sample_id "
+                             'of integers: dataset.add_column("sample_id", range(len(dataset))), where one of text is '
+                             "renamed before")  # fmt: skip
         given = forward.features
         noise = self._normals(wanted.seed, _STREAM, forward.epoch, forward.sample_ids, given[0].numel())
         found = self._match(forward.head, given, labels, gamma=wanted.gamma, noise=noise.view(given.shape),
@@ -124,5 +125,5 @@ class BoundLGM(Bound):
         return nll + wanted.lam * found.penalty
 
     def logged(self) -> dict[str, float]:
-        """The penalty of the last batch, before lam; reading it makes the device wait."""
-        return {} if self._penalty is None else {"gradient_difference": float(self._penalty)}
+        """The penalty of the last batch before lam, named by its kind; reading it makes the device wait."""
+        return {} if self._penalty is None else {f"gradient_{self.objective.penalty}": float(self._penalty)}

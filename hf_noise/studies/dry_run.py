@@ -70,7 +70,7 @@ def costs(jobs: Sequence[Job], output: str) -> list[str]:
                 getattr(run, "kind", None), job.plan.batch_size)  # fmt: skip
         if kind not in timed:
             trainer = replace(job, plan=replace(job.plan, steps=WARM_UP + TIMED)).build()
-            weights = sum(p.numel() for p in trainer.model.parameters())
+            weights = trainer.num_weights
             check_disk(output, weights, job.study.copies)
             timed[kind] = (time_of_step(trainer, weights), bytes_needed(weights, job.study.copies))
         step, size = timed[kind]

@@ -85,7 +85,7 @@ class Job:
         trainer = self.study.work.build(self)
         trainer.remove_callback(ProgressCallback)
         if not self.is_trial:
-            check_disk(self.folder, sum(p.numel() for p in trainer.model.parameters()), self.study.copies)
+            check_disk(self.folder, trainer.num_weights, self.study.copies)
             trainer.add_callback(FigureProgress(self.title))
         return trainer
 

@@ -231,12 +231,13 @@ class NoiseTrainer(FiniteTrainer):
 
     @contextmanager
     def _every_row(self) -> Iterator[None]:
-        """Every row counts in evaluation; `dataloader_drop_last` is there for equal training batches."""
-        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        """Every row counts in evaluation, in its place: what batches leave out, or put together, is for training."""
+        asked = self.args.dataloader_drop_last, self.args.train_sampling_strategy
+        self.args.dataloader_drop_last, self.args.train_sampling_strategy = False, "random"
         try:
             yield
         finally:
-            self.args.dataloader_drop_last = drop_last
+            self.args.dataloader_drop_last, self.args.train_sampling_strategy = asked
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:

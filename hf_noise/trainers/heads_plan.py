@@ -70,7 +70,8 @@ class HeadPlan:
         tolerance: by how much an epoch has to be better to count as better, >= 0.
         penalty: "difference" is Local Gradient Matching; "norm" and "cosine" are its ablations, see
             `hf_noise.losses.local_gradient_matching`.
-        gamma_relative: gamma counts in the mean standard deviation of the features over the training rows.
+        gamma_relative: gamma counts in the mean standard deviation of the features over the training rows, by their
+            weights.
         transition: T [C, C] with rows clean, through which the cross-entropy of noisy labels is corrected.
         validation_is_noisy: whether the validation labels are as wrong as those of training, so that their NLL goes
             through T too. Accuracy counts them as they are.

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_noise.losses.gradient_matching import feature_scale
 from hf_noise.losses.head_gradients import LinearForm, Targets, TwoLayerForm
 from hf_noise.losses.linear_gradient import FewRowsForm, OneLinearForm, are_few
 from hf_noise.noise.normals_torch import normals, uniforms
@@ -82,7 +83,7 @@ class Stack:
         self._groups = self._alike(settings, moved)
         gamma = self._numbers(settings, "gamma")
         if plan.gamma_relative:
-            gamma = gamma * data.features.std(0, correction=0).mean().double().cpu()
+            gamma = gamma * feature_scale(data.features, data.weights).double().cpu()
         if not bool((gamma <= torch.finfo(like.dtype).max).all()):
             raise ValueError(f"gamma must be a number that {like.dtype} holds, got {float(gamma.max())!r}")
         alike = bool((gamma == gamma[0, 0]).all())

@@ -110,8 +110,8 @@ def sample_ids(rows: Mapping[str, Tensor]) -> Tensor:
     """The column `sample_id` int64 [B], or a ValueError that says what it is for."""
     if "sample_id" not in rows:
         raise ValueError(
-            "labels and noise levels are drawn from the column `sample_id`, the stable index of each row; rows "
-            f"have {', '.join(sorted(rows))} (or the data collator drops it)"
+            "labels and noise levels are drawn from the column `sample_id`, the stable index (an integer) of each row; "
+            f"rows have {', '.join(sorted(rows))} (or the data collator drops it)"
         )
     return rows["sample_id"]
 

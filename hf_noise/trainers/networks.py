@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hf_noise.positions import learned_positions
 from hf_noise.trainers.collate import text_config
 
 __all__ = ["has_router_loss", "longest_input", "router_loss"]
@@ -34,15 +35,4 @@ def router_loss(output: Any, model: Any) -> Tensor:
 
 def longest_input(model: nn.Module) -> int | None:
     """Number of positions that a model has learned embeddings of; None if it knows positions in another way."""
-    found = [
-        module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Embedding) and (name.endswith("wpe") or "position" in name.rsplit(".", 1)[-1])
-    ]
-    # RoBERTa counts positions from behind that of padding.
-    usable = {one: one.num_embeddings - (0 if one.padding_idx is None else one.padding_idx + 1) for one in found}
-    stated = getattr(text_config(model), "max_position_embeddings", None)
-    if stated is None:
-        return min(usable.values(), default=None)
-    # Smaller ones are of other parts, such as one for images; larger ones keep the first few for padding.
-    return min((min(stated, n) for one, n in usable.items() if one.num_embeddings >= stated), default=None)
+    return learned_positions(model, getattr(text_config(model), "max_position_embeddings", None))

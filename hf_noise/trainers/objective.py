@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from hf_noise.objectives.base import Objective, RunContext
 from hf_noise.trainers.base import NoiseTrainer
 from hf_noise.trainers.model_config import write_config
-from hf_noise.trainers.stored import ids_behind
+from hf_noise.trainers.stored import ids_behind, parts_of
 
 __all__ = ["ObjectiveTrainer", "refuse_scheduler", "search_no_unused"]
 
@@ -64,7 +65,7 @@ class ObjectiveTrainer(NoiseTrainer):
         context = RunContext(
             noise=self.noise, was_given=was_given, num_classes=num_classes, device=self.args.device,
             smoothing=smoothing, can_learn=self.can_learn, model=self.model, head=head, unit=self.unit,
-            sample_ids=ids_behind(self.train_dataset) if self.unit == "labels" else None,
+            sample_ids=None if loss.remembers is None else known_ids(type(loss).__name__, self.train_dataset),
         )  # fmt: skip
         self.loss, self.objective, self.objective_claims = loss, loss.bound(context), loss.claims()
         if self.learned is not None:
@@ -73,8 +74,7 @@ class ObjectiveTrainer(NoiseTrainer):
                 raise ValueError(f"{type(loss).__name__} counts losses beside the model and is for DDP or one device, "
                                  "not for sharded weights")  # fmt: skip
             self._check_learned(name)
-            self.model.add_module(name, self.learned)
-            # Also by `model.save_pretrained`: a stock model would not know the key.
+            # Also by `model.save_pretrained` while it is trained: a stock model would not know the key.
             ignored = getattr(self.model, "_keys_to_ignore_on_save", None) or ()
             self.model._keys_to_ignore_on_save = {*ignored, *(f"{name}.{key}" for key in self.learned.state_dict())}
         self.write_objective(loss)
@@ -100,6 +100,12 @@ class ObjectiveTrainer(NoiseTrainer):
         """What is learned beside the model, None for nothing."""
         return self.objective.module
 
+    @property
+    def num_weights(self) -> int:
+        """Numbers that are held in training: those of the model, and those that are learned beside it."""
+        with self._beside():
+            return sum(p.numel() for p in self.model.parameters())
+
     def loss_record(self) -> dict[str, Any]:
         """The entry `loss` of a record: name, what the run made of it, and the objective as it was asked for."""
         return {"name": self.loss.name, **self.objective.facts(), "objective": self.loss.to_dict()}
@@ -110,13 +116,15 @@ class ObjectiveTrainer(NoiseTrainer):
         super().log(logs, start_time)
 
     def get_decay_parameter_names(self, model: Any) -> list[str]:
-        names = super().get_decay_parameter_names(model)
+        with self._beside():
+            names = super().get_decay_parameter_names(model)
         if self.learned is None or self.objective.learning_rate is None:
             return names
         return [name for name in names if not name.startswith(self.objective.module_name)]
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
-        optimizer = super().create_optimizer(*args, **kwargs)
+        with self._beside():
+            optimizer = super().create_optimizer(*args, **kwargs)
         own = [] if self.learned is None else list(self.learned.parameters())
         if own and self.objective.learning_rate is not None:
             for group in optimizer.param_groups:
@@ -128,6 +136,28 @@ class ObjectiveTrainer(NoiseTrainer):
             if missing := [p for p in own if p.requires_grad and id(p) not in there]:
                 optimizer.add_param_group({"params": missing})
         return optimizer
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        with self._beside():
+            return super().train(resume_from_checkpoint, **kwargs)
+
+    train.__doc__ = NoiseTrainer.train.__doc__
+
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        """The model with what is learned beside it as a part, where optimizer, DDP and checkpoints look for it.
+
+        No longer than that: who has the model next, a second trainer or peft, would train, copy or save it too.
+        """
+        name = None if self.learned is None else self.objective.module_name
+        if name is None or self.model._modules.get(name) is self.learned:
+            yield
+            return
+        self.model.add_module(name, self.learned)
+        try:
+            yield
+        finally:
+            self.model._modules.pop(name, None)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -141,7 +171,9 @@ class ObjectiveTrainer(NoiseTrainer):
                 self.model.add_module(name, own)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        state_dict = self.model.state_dict() if state_dict is None else state_dict
+        if state_dict is None:
+            with self._beside():
+                state_dict = self.model.state_dict()
         frozen = {f"{self.objective.module_name}.{name}" for name in self._frozen()}
         with self._alone():
             super()._save(output_dir, {name: value for name, value in state_dict.items() if name not in frozen})
@@ -179,6 +211,26 @@ class _Steps(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self.trainer.objective.after_step(self.trainer.accelerator)
+
+
+def known_ids(who: str, rows: Any) -> np.ndarray | None:
+    """Sample ids of training rows, of which `who` remembers something; None if they are not known before training.
+
+    Raises ValueError: there is a column of them that holds no integers.
+    """
+    ids = ids_behind(rows)
+    for data, _ in [] if rows is None or ids is not None else parts_of(rows):
+        held = None
+        if isinstance(getattr(data, "features", None), Mapping):
+            held = data.features.get("sample_id")
+        elif isinstance(data, list | tuple):
+            odd = (row["sample_id"] for row in data if isinstance(row, Mapping) and "sample_id" in row)
+            held = next((type(one).__name__ for one in odd if not isinstance(one, int | np.integer)), None)
+        if held is not None:
+            raise ValueError(f"{who} remembers training rows by the column sample_id, which has to be of integers, one "
+                             f"in each row, and holds {held}; number the rows: rows.remove_columns('sample_id')"
+                             ".add_column('sample_id', range(len(rows)))")  # fmt: skip
+    return ids
 
 
 def search_no_unused(args: Any) -> None:

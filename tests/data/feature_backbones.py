@@ -6,7 +6,16 @@ import json
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MPNetConfig,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+)
 
 WORDS = ["[UNK]", "[PAD]", "<eos>", *["a", "b", "c", "d", "e", "f", "this", "movie", "is"]]
 
@@ -35,6 +44,29 @@ def bert(folder):
     )  # fmt: skip
     BertForMaskedLM(config).save_pretrained(folder)
     tokenizer(pad_token="[PAD]").save_pretrained(folder)
+    return str(folder)
+
+
+def behind_padding(folder, kind):
+    """An encoder of the kind "roberta" or "mpnet", which has 10 positions for texts in a table of 12."""
+    torch.manual_seed(0)
+    config = {"roberta": RobertaConfig, "mpnet": MPNetConfig}[kind](
+        vocab_size=len(WORDS), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=12, pad_token_id=1,
+    )  # fmt: skip
+    AutoModel.from_config(config).save_pretrained(folder)
+    tokenizer(pad_token="[PAD]").save_pretrained(folder)
+    return str(folder)
+
+
+def adapter(folder, base):
+    """An adapter of peft that names the folder of its base model."""
+    import peft
+
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=2, lora_alpha=4, target_modules=["c_attn"], init_lora_weights=False)
+    peft.get_peft_model(AutoModel.from_pretrained(base), config).save_pretrained(folder)
+    tokenizer(eos_token="<eos>").save_pretrained(folder)
     return str(folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 sys.path.insert(0, str(Path(__file__).parent))
 import feature_backbones as tiny  # noqa: E402  (tests are no package: the line above makes it importable)
 
+from hf_noise.data.backbone_files import read_from  # noqa: E402
 from hf_noise.data.backbones import (  # noqa: E402
     ImageBackbone,
     TextBackbone,
@@ -85,6 +87,61 @@ def test_other_weights_are_another_network(tmp_path):
         TextBackbone.load(name, device="cpu")
 
 
+def test_an_adapter_is_its_weights_its_settings_and_its_base(tmp_path):
+    pytest.importorskip("peft")
+    from safetensors.torch import load_file, save_file
+
+    base = tiny.gpt2(tmp_path / "base")
+    name = tiny.adapter(tmp_path / "adapter", base)
+    seen, features = [], []
+
+    def look():
+        backbone = TextBackbone.load(name, device="cpu")
+        assert backbone.identity not in seen and len(backbone.identity["base"]["digest"]) == 32
+        seen.append(backbone.identity)
+        features.append(backbone(TEXTS)[0])
+
+    look()
+    assert TextBackbone.load(name, device="cpu").identity == seen[0]
+    settings = tmp_path / "adapter" / "adapter_config.json"
+    told = json.loads(settings.read_text())
+    settings.write_text(json.dumps(told | {"lora_alpha": 8}))
+    look()
+    weights = load_file(tmp_path / "base" / "model.safetensors")
+    first = next(key for key in weights if "h.0.mlp" in key and key.endswith("weight"))
+    save_file(weights | {first: weights[first] * 9}, tmp_path / "base" / "model.safetensors", {"format": "pt"})
+    look()
+    assert not any(torch.allclose(features[i], features[j]) for i, j in ((0, 1), (1, 2), (0, 2)))
+
+
+def test_of_repositories_the_commits_are_the_identity(tmp_path, monkeypatch):
+    """An adapter's and its base's: the configuration of the network knows that of the base alone."""
+    snapshot = tmp_path / "models--a--b" / "snapshots" / ("1" * 40)
+    snapshot.mkdir(parents=True)
+    settings, found = snapshot / "adapter_config.json", [None]
+    settings.write_text('{"base_model_name_or_path": "of/base"}')
+    monkeypatch.setattr("transformers.utils.find_adapter_config_file", lambda *args, **kwargs: found[0])
+    config = type("Config", (), {"_commit_hash": "2" * 40})
+    assert read_from("a/b", None, config) == {"name": "a/b", "revision": "2" * 40}
+    found[0] = str(settings)
+    base = {"name": "of/base", "revision": "2" * 40}
+    assert read_from("a/b", None, config) == {"name": "a/b", "revision": "1" * 40, "base": base}
+    settings.write_text("{}")
+    with pytest.raises(ValueError, match="a/b names no base model"):
+        read_from("a/b", None, config)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "mpnet"])
+def test_positions_behind_the_padding_are_those_of_texts(tmp_path, kind):
+    name = tiny.behind_padding(tmp_path, kind)
+    backbone = TextBackbone.load(name, device="cpu")
+    assert backbone.max_length == 10
+    found, full = backbone(["a b c d e f " * 5, "a"])
+    assert full == 1 and torch.isfinite(found).all()
+    with pytest.raises(ValueError, match="max_length must be at most 10, .* got 12"):
+        TextBackbone.load(name, max_length=12, device="cpu")
+
+
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
@@ -126,6 +183,8 @@ def test_prompts_take_any_columns():
     found = text_contents(data, "{premise}? {{{n}}} {kind}, {premise}")
     assert found == ["it rains? {1} yes, it rains", "x? {2} no, x"]
     assert prompt_fields("{text} this movie is") == ["text"]
+    odd = {"a.b": ["x", "{y}"], "0": ["0", "1"], "c[d]": ["z", "z"]}
+    assert text_contents(rows(**odd), "{a.b} {0} {{{c[d]}}}") == ["x 0 {z}", "{y} 1 {z}"]
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,8 @@ def trajectory(name: str, folder: Path) -> dict[str, Any]:
 
 
 def weights_of(trainer: Any) -> torch.Tensor:
-    return torch.cat([p.detach().double().flatten() for p in trainer.model.parameters()])
+    parts = [trainer.model, *([] if trainer.learned is None else [trainer.learned])]  # and what is learned beside it
+    return torch.cat([p.detach().double().flatten() for p in torch.nn.ModuleList(parts).parameters()])
 
 
 def main() -> None:

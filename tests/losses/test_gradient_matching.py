@@ -230,6 +230,26 @@ def test_the_scale_of_features():
                                        gamma_relative=True)  # fmt: skip
     absolute = local_gradient_matching(head, features, torch.tensor([0, 1]), gamma=0.2, noise=noise)
     torch.testing.assert_close(relative.penalty, absolute.penalty)
+    # By hand: of 0, 0 and 2 the mean is 2/3 and the variance 8/9.
+    weighted = feature_scale(features, torch.tensor([4.0, 2.0]))
+    assert weighted.item() == pytest.approx((1 + 3) * (8 / 9) ** 0.5 / 2)
+    assert feature_scale(features, torch.ones(2)).item() == pytest.approx(2)
+    with pytest.raises(ValueError, match=r"sample_weight must be \[2\]"):
+        feature_scale(features, torch.ones(3))
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_weight_of_two_is_a_row_given_twice_for_a_relative_gamma_too(deep):
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 3)) if deep else nn.Linear(4, 3)
+    features, labels, noise = torch.randn(3, 4), torch.arange(3), torch.randn(3, 4)
+    again = torch.tensor([0, 0, 1])
+    weighted, twice = (
+        local_gradient_matching(head, features[rows], labels[rows], gamma=0.2, noise=noise[rows], gamma_relative=True,
+                                sample_weight=weight)
+        for rows, weight in ((torch.arange(3), torch.tensor([2.0, 1.0, 0.0])), (again, None))
+    )  # fmt: skip
+    torch.testing.assert_close(weighted.penalty, twice.penalty)
 
 
 def test_dropout_drops_the_same_for_both_gradients():

@@ -54,6 +54,14 @@ def test_the_penalty_is_added_to_each_row(passed, transition):
     assert bound.logged()["gradient_difference"] == pytest.approx(expected.penalty.item())
 
 
+@pytest.mark.parametrize("penalty", ["difference", "norm", "cosine"])
+def test_what_is_logged_has_the_name_of_the_penalty(passed, penalty):
+    bound, told = LGM(gamma=0.3, penalty=penalty).bound(RunContext(num_classes=3)), passed()
+    bound(told.head(told.features), LABELS, told)
+    (name,) = bound.logged()
+    assert name == f"gradient_{penalty}"
+
+
 def test_noise_is_that_of_sample_and_epoch(passed):
     bound = LGM(gamma=0.3, lam=1.0).bound(RunContext(num_classes=3))
     order = torch.tensor([2, 0, 3, 1])

@@ -65,7 +65,14 @@ def train(folder: Path, batch_size: int, loss: str) -> tuple[dict, dict[str, tor
                 for entry in trainer.state.log_history if "loss" in entry],
         "realised": trainer.realised_noise(),
     }  # fmt: skip
-    return figures, {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    return figures, learned(trainer)
+
+
+def learned(trainer) -> dict[str, torch.Tensor]:
+    """The weights of the model, and what is learned beside it."""
+    beside = {} if trainer.learned is None else trainer.learned.state_dict()
+    beside = {f"{trainer.objective.module_name}.{name}": value for name, value in beside.items()}
+    return {name: value.clone() for name, value in (trainer.model.state_dict() | beside).items()}
 
 
 def train_all(folder: Path) -> dict[str, dict]:

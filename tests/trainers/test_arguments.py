@@ -30,7 +30,7 @@ save_total_limit enable_jit_checkpoint push_to_hub hub_token hub_private_repo hu
 hub_revision load_best_model_at_end metric_for_best_model greater_is_better ignore_data_skip
 restore_callback_states_from_checkpoint full_determinism seed data_seed use_cpu accelerator_config parallelism_config
 dataloader_drop_last dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers
-dataloader_prefetch_factor dataloader_multiprocessing_context dataloader_in_order train_sampling_strategy
+dataloader_prefetch_factor dataloader_multiprocessing_context dataloader_in_order
 length_column_name ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend ddp_timeout fsdp fsdp_config
 deepspeed debug skip_memory_metrics do_train do_eval do_predict resume_from_checkpoint local_rank
 """
@@ -39,6 +39,7 @@ TRANSFORMERS = set(_BY_TRANSFORMERS.split())
 #: Honoured by our trainers' own code, see the tests named here.
 HONOURED = {
     "average_tokens_across_devices": "mean_loss; test_two_processes",
+    "train_sampling_strategy": "of training; test_predictions_are_in_the_order_of_the_rows_where_training_groups_them",
     "ddp_find_unused_parameters": "search_no_unused sets it only where nothing is given",
     "prediction_loss_only": "test_exact_figures_do_not_depend_on_how_predictions_are_kept",
 }

@@ -78,14 +78,15 @@ def test_only_matrices_decay_and_the_rate_learns_faster(make_trainer, random_row
     )
     optimizer = trainer.create_optimizer()
     names = {id(p): name for name, p in trainer.model.named_parameters()}
+    names[id(trainer.learned.logit)] = "rate"
     decayed = {names[id(p)] for g in optimizer.param_groups if g["weight_decay"] == 0.1 for p in g["params"]}
     others = {names[id(p)] for g in optimizer.param_groups if g["weight_decay"] == 0.0 for p in g["params"]}
     assert all(trainer.model.get_parameter(name).ndim == 2 for name in decayed)
-    assert all(trainer.model.get_parameter(name).ndim == 1 for name in others)
+    assert all(trainer.model.get_parameter(name).ndim == 1 for name in others - {"rate"})
     assert decayed | others == set(names.values())
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(names)  # each once
     rate = optimizer.param_groups[-1]
-    assert [names[id(p)] for p in rate["params"]] == ["hf_noise_error_rate.logit"]
+    assert [names[id(p)] for p in rate["params"]] == ["rate"]
     assert (rate["lr"], rate["weight_decay"]) == (1e-2, 0.0)
 
 

@@ -189,6 +189,17 @@ def test_evaluation_is_exact_over_rows_of_any_batch(build, name):
     assert "eval_accuracy_trained_labels" not in found
 
 
+def test_predictions_are_in_the_order_of_the_rows_where_training_groups_them_by_length(build):
+    plain = build(per_device_eval_batch_size=3)
+    grouped = build(per_device_eval_batch_size=3, train_sampling_strategy="group_by_length", max_steps=1)
+    wanted, found = plain.predict(rows_for("bert")), grouped.predict(rows_for("bert"))
+    assert found.label_ids.tolist() == [i % C for i in range(16)]
+    np.testing.assert_allclose(found.predictions, wanted.predictions, rtol=1e-5)
+    lengths = [len(grouped.train_dataset[int(i)]["input_ids"]) for i in grouped._get_train_sampler()]
+    assert lengths[:8] == sorted(lengths[:8], reverse=True), "training does group them"
+    assert grouped.args.train_sampling_strategy == "group_by_length"
+
+
 def noisy_rows(n=16):
     clean = [i % C for i in range(n)]
     noisy = [(label + 1) % C if i % 4 == 0 else label for i, label in enumerate(clean)]

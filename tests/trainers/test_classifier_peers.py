@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from datasets import Dataset
 from safetensors.torch import load_file
+from transformers import TrainerCallback
 
 from hf_noise.losses import EarlyTargets, generalised_cross_entropy, label_nll
 from hf_noise.noise import LabelFlips
@@ -29,7 +31,7 @@ LOSSES = list(shared.LOSSES)
 
 
 def learned(trainer):
-    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    return shared.learned(trainer)
 
 
 def losses_of(trainer):
@@ -167,7 +169,66 @@ def test_an_adapter_and_its_peer_share_what_is_frozen(tmp_path):
     assert f"hf_noise_peer.{head}" in state and f"hf_noise_peer.{word}" not in state
     trainer.save_model(str(tmp_path / "saved"))
     assert not any("peer" in name for name in load_file(tmp_path / "saved" / "adapter_model.safetensors"))
-    assert dict(model.named_children()).keys() >= {"hf_noise_peer", "base_model"}
+    model.save_pretrained(tmp_path / "own")
+    assert len(load_file(tmp_path / "own" / "adapter_model.safetensors")) == 4, "two of the adapter, two of the head"
+    assert dict(model.named_children()).keys() == {"base_model"}
+
+
+@pytest.mark.parametrize("is_trained", [False, True], ids=["before", "after"])
+def test_the_next_run_of_a_model_begins_without_what_the_last_one_learned_beside_it(tmp_path, is_trained):
+    model = shared.network()
+    names, size = set(model.state_dict()), sum(p.numel() for p in model.parameters())
+    first = shared.trainer_of(tmp_path / "first", "co-teaching", model=model, save_strategy="steps", save_steps=5)
+    if is_trained:
+        first.train()
+    assert set(model.state_dict()) == names
+    again = shared.trainer_of(tmp_path / "again", "co-teaching", model=model)
+    assert set(again.learned.state_dict()) == names, "a second network, and not its predecessor"
+    plain = shared.trainer_of(tmp_path / "plain", "gce", model=model)
+    assert (again.num_weights, plain.num_weights) == (2 * size, size)
+    plain.train()
+    held = {id(p) for group in plain.optimizer.param_groups for p in group["params"]}
+    assert held == set(map(id, model.parameters()))
+    if not is_trained:  # it is still its own run
+        before = first.learned.classifier.weight.clone()
+        first.train()
+        assert not torch.equal(first.learned.classifier.weight, before)
+        state = load_file(tmp_path / "first" / "checkpoint-5" / "hf_noise_state.safetensors")
+        assert torch.equal(state["hf_noise_peer.classifier.weight"], first.learned.classifier.weight)
+
+
+def test_a_run_that_breaks_leaves_the_model_as_it_was(tmp_path):
+    trainer = shared.trainer_of(tmp_path, "co-teaching")
+    names = set(trainer.model.state_dict())
+
+    class Breaks(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            assert "hf_noise_peer.classifier.weight" in model.state_dict()
+            raise KeyboardInterrupt
+
+    trainer.add_callback(Breaks())
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert set(trainer.model.state_dict()) == names
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_ids_that_are_text_are_named_with_a_remedy_that_works(tmp_path, stored):
+    rows = Dataset.from_list([row | {"sample_id": f"file {i}"} for i, row in enumerate(shared.rows())])
+    args, off = shared.trainer_of(tmp_path, "gce").args, LabelFlips.symmetric(ratio=0.0, num_classes=shared.CLASSES)
+    with pytest.raises(ValueError, match="ELR remembers .* of integers.* and holds " + ("Value" if stored else "str")):
+        ClassifierTrainer(shared.network(), args, loss="elr", noise=off, train_dataset=rows if stored else list(rows))
+    rows = rows.remove_columns("sample_id").add_column("sample_id", range(len(rows)))
+    ClassifierTrainer(shared.network(), args, loss="elr", noise=off, train_dataset=rows)
+
+
+def test_ids_are_read_only_for_an_objective_that_remembers(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr("hf_noise.trainers.objective.ids_behind", lambda rows: read.append(rows) or np.arange(20))
+    shared.trainer_of(tmp_path, "gce")
+    assert not read
+    shared.trainer_of(tmp_path, "elr")
+    assert len(read) == 1
 
 
 def test_gce_serves_labels_and_tokens():
@@ -218,8 +279,6 @@ def test_what_an_objective_lacks_is_asked_for(tmp_path, loss, change, message):
 
 def test_rows_that_share_an_id_are_refused_where_it_is_remembered(tmp_path):
     args = shared.trainer_of(tmp_path, "gce").args
-    from datasets import Dataset
-
     rows = Dataset.from_list([row | {"sample_id": i // 2} for i, row in enumerate(shared.rows())])
     noise = LabelFlips.symmetric(ratio=0.0, num_classes=shared.CLASSES)
     with pytest.raises(ValueError, match="20 rows have 10 different sample ids .*targets that are remembered belong"):

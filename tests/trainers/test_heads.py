@@ -120,16 +120,18 @@ def test_the_best_epoch_is_kept_and_a_fit_stops(task):
     assert (by_accuracy.best_epoch == np.nanargmax(by_accuracy.validation_accuracy, 1)).all()
 
 
-def test_weights_of_rows(task):
+@pytest.mark.parametrize("relative", [False, True])
+def test_weights_of_rows(task, relative):
     """In one batch a weight of 2 is a row given twice (with its own id), and one of 0 a row left out."""
     setting = HeadSetting(learning_rate=1e-2, gamma=0.3, lam=0.5, batch_size=500)
     weights = np.r_[np.zeros(10), np.full(20, 2.0), np.ones(60)]
     features, labels, ids = task[0].astype(np.float64), task[1], np.arange(90)
-    weighted = fit_heads(features, labels, setting, sample_weight=weights, progress=False)
+    plan = HeadPlan(gamma_relative=relative)
+    weighted = fit_heads(features, labels, setting, plan, sample_weight=weights, progress=False)
     again = np.repeat(ids, weights.astype(int))
-    repeated = fit_heads(features[again], labels[again], setting, sample_ids=again, progress=False)
+    repeated = fit_heads(features[again], labels[again], setting, plan, sample_ids=again, progress=False)
     close(weighted, repeated, atol=1e-10, rtol=1e-8)
-    scaled = fit_heads(features, labels, setting, sample_weight=7 * weights, progress=False)
+    scaled = fit_heads(features, labels, setting, plan, sample_weight=7 * weights, progress=False)
     close(weighted, scaled, atol=1e-10, rtol=1e-8)
 
 

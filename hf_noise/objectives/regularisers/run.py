@@ -87,7 +87,8 @@ class RegularisedRun(Bound):
     def _noise(self, like: Tensor, forward: Forward, stream: int, who: str) -> Tensor:
         if forward.sample_ids is None:
             raise ValueError(f"{who} draws from the column `sample_id`, the stable index of each row, which is not "
-                             'there; add it: dataset.add_column("sample_id", range(len(dataset)))')  # fmt: skip
+                             'there; add it, of integers: dataset.add_column("sample_id", range(len(dataset))), where '
+                             "one of text is renamed before")  # fmt: skip
         drawn = normals(self.asked.seed, stream, forward.epoch, forward.sample_ids.to(like.device), like[0].numel())
         return drawn.view(like.shape)
 
