@@ -24,9 +24,13 @@ _ABOVE_0 = sys.float_info.min
 _PAPER_RAISED = {"linear": "19 of 20, +0.51", "mlp": "15 of 20, +0.27"}
 READING = (
     "Accuracy in percent on test rows; [low, high]: 95 % interval of a mean over seeds of heads (Student's t), which "
-    "says nothing of other test rows or other models. LGM's gain is paired by seed."
+    "says nothing of other test rows or other models. LGM's gain is paired by seed. NLLs, and claims of what noise in "
+    "pre-training does, have theirs over models."
 )
-ONE_MODEL = " One model of each noise: a difference between models may be their order of rows, and not the noise."
+ONE_MODEL = (
+    " There is one model of each noise, and so no such interval: a difference between models may be their order of "
+    "rows, and not the noise."
+)
 
 
 def show(settings: Settings) -> str:
@@ -58,16 +62,16 @@ def claims(heads: Heads) -> Iterator[Verdict]:
         gain, (up, cells) = heads.mean_gain(kind), heads.raised(kind)
         held, seeds = lies_in(gain, _ABOVE_0)
         yield Verdict(f"LGM raises the accuracy of {kind} heads", f"table 1: {_PAPER_RAISED[kind]}",
-                      f"{up} of {cells} cells, {gain.told(2)} points", held, seeds)  # fmt: skip
+                      f"{up} of {cells} cells, {gain.told(2)} points", held, seeds, on_rows=True)  # fmt: skip
     noisy = [one for one in heads.backbones if one.alpha]
     for one in (one for one in noisy if one.protocol == UNIFORM and "linear" in heads.kinds):
         change = heads.over_clean(one, "linear")
         yield Verdict(f"{one.label}: linear heads lose no more than {MARGIN:g} points", "table 1",
-                      f"{change.told(2)} points", *lies_in(change, -MARGIN))  # fmt: skip
+                      f"{change.told(2)} points", *lies_in(change, -MARGIN), "model", True)  # fmt: skip
     for one in (one for one in noisy if one.protocol == GAUSSIAN and "linear" in heads.kinds):
         change = heads.over_clean(one, "linear")
         yield Verdict(f"{one.label}: linear heads are worse than without noise", "table 1: -1.38",
-                      f"{change.told(2)} points", *lies_in(change, high=-_ABOVE_0))  # fmt: skip
+                      f"{change.told(2)} points", *lies_in(change, high=-_ABOVE_0), "model", True)  # fmt: skip
 
 
 def claims_table(heads: Heads) -> str:
@@ -113,5 +117,5 @@ def _gains(axis: Any, heads: Heads) -> None:
         axis.plot(found.mean, row, "o", ms=5, color=_COLOURS[LGM])
     axis.axvline(0, color="#222222", lw=0.8)
     axis.set_yticks(range(len(rows)), [f"{one.label}, {kind}" for one, kind in rows], fontsize=8)
-    axis.set_xlabel("points that LGM adds, 95 % interval over seeds")
+    axis.set_xlabel("points that LGM adds, 95 % interval over seeds of heads")
     axis.set_title("What LGM adds", loc="left", fontweight="bold", fontsize=10.5)
