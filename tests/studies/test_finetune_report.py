@@ -53,11 +53,14 @@ def test_claims_say_what_beats_cross_entropy():
     first, last = claims(RECORDS)
     assert first.startswith("symmetric, e = 0.40, LoRA: better than cross-entropy: corrected, T known +10.1 (+9.9 to ")
     assert "Worse: GCE -10.0 (" in first and "Not told apart: cross-entropy + SMART + LGM +0.0 (-12." in first
-    assert "paired by seed: mean and 95% interval of Student's t, 3 seeds" in last and "of 3 comparisons 1 may" in last
+    assert "paired by seed: mean and 95% interval of Student's t, 1 to 3 seeds; it says nothing of other" in last
+    assert "of 3 comparisons 1 may" in last and "Student's t, 3 seeds;" in claims(RECORDS[:-1])[-1]
     assert claims([record(0, 0.5)]) == [], "nothing to compare with"
     of_two = [one for one in RECORDS if one.seed < 2 and one.loss["cure"] != "corrected"]
-    assert "Not told apart: " in claims(of_two)[0] and "GCE -10.0 (-10.0 to -10.0)" in claims(of_two)[0]
+    assert "Not told apart: " in claims(of_two)[0] and "GCE -10.0 (all seeds alike)" in claims(of_two)[0]
     assert "no cure beats" in claims(of_two)[0] and "Worse" not in claims(of_two)[0]
+    alike = [*RECORDS[:3], *(record(seed, value, "elr") for seed, value in enumerate([0.51, 0.53, 0.55]))]
+    assert "no cure beats cross-entropy. Not told apart: ELR +1.0 (all seeds alike)." in claims(alike)[0]
     (alone, _) = claims([record(0, 0.5), record(0, 0.6, "elr")])
     assert "no cure beats cross-entropy. Not told apart: ELR +10.0 (one seed)." in alone
 
