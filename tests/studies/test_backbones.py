@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from hf_noise.studies.backbones import report, study
+from hf_noise.studies.backbones import run as work
 from hf_noise.studies.backbones.compare import LGM, PLAIN, Backbone, Heads
 from hf_noise.studies.documents.compare import spread
 from hf_noise.studies.finetune import study as finetune
 from hf_noise.studies.probe import study as probe
 from hf_noise.studies.probe.fits import grid_of
+from hf_noise.studies.probe.report import SAW_PASSAGES
 from hf_noise.studies.settings import SettingError, at_scale
 
 CLEAN, UNIFORM, GAUSSIAN = (
@@ -94,6 +97,17 @@ def test_a_table_for_the_mean_and_for_each_task():
     assert "noise; a" in only
 
 
+@pytest.mark.parametrize(
+    ("settings", "is_said"),
+    [({}, True), ({"task": ["cr", "mine=embedded/docs-topics"]}, True), ({"task": ["cr"]}, False),
+     ({"source": "text.parquet"}, False)],
+)  # fmt: skip
+def test_models_that_saw_the_passages_are_told(settings, is_said):
+    said = report.reading(at_scale(study.Settings, "demo", **settings))
+    assert (SAW_PASSAGES in said) == is_said and report.ONE_MODEL in said
+    assert report.ONE_MODEL not in report.reading(at_scale(study.Settings, "demo", model_seed=[0, 1, 2]))
+
+
 def test_a_task_has_the_prompt_of_its_name_wherever_its_rows_are():
     settings = at_scale(study.Settings, "demo", task=["sst2=a.csv,b.csv", "cr", "own=c.parquet"])
     first, second, third = study.tasks_of(settings)
@@ -137,6 +151,23 @@ def test_mlp_heads_of_the_demo_have_rates_of_their_own():
 def test_lgm_that_perturbs_nothing_is_refused(kind, gamma):
     with pytest.raises(SettingError, match="gamma"):
         at_scale(kind.Settings, "demo", gamma=gamma)
+
+
+@pytest.mark.parametrize(("world", "is_main"), [(1, True), (2, True), (2, False)])
+def test_several_processes_make_all_features_before_one_fits(world, is_main, monkeypatch, tmp_path):
+    """Extraction has barriers: where one process fits heads in between, all others wait there for hours."""
+    done = []
+    monkeypatch.setattr(work, "world_of", lambda settings: SimpleNamespace(world_size=world, device="cpu"))
+    monkeypatch.setattr(work, "checked", lambda job: None)
+    monkeypatch.setattr(work, "train", lambda *args: is_main)
+    monkeypatch.setattr(work, "prepared", lambda job: done.append(("features", job.output)) or job.output)
+    monkeypatch.setattr(work, "fit", lambda job, data, device: done.append(("heads", data)))
+    settings = at_scale(study.Settings, "demo", output=str(tmp_path), protocol=["random-documents"], alpha=[0.05, 0.2])
+    assert work.work(settings) == is_main
+    kinds, places = zip(*done)
+    made, fitted = (["features"] * 3, ["heads"] * 3)
+    assert list(kinds) == (["features", "heads"] * 3 if world == 1 else made + fitted * is_main)
+    assert len(set(places)) == 3 and all(str(tmp_path) in place for place in places)
 
 
 def test_a_whole_run_and_the_same_again(tmp_path, capsys):

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from hf_noise.atomic import write_atomic
+from hf_noise.data.passages import DOCS_TOPICS
 from hf_noise.reports.figures import save_figure, start_figure, wrapped
 from hf_noise.reports.tables import markdown_table
 from hf_noise.studies.backbones.compare import LGM, PLAIN, Heads, read_heads
-from hf_noise.studies.backbones.study import Settings
+from hf_noise.studies.backbones.study import Settings, backbone_settings, tasks_of
 from hf_noise.studies.documents.claims import GAUSSIAN, Verdict, lies_in
 from hf_noise.studies.documents.compare import UNIFORM
+from hf_noise.studies.probe.report import SAW_PASSAGES
 
 __all__ = ["claims", "show", "study_figure", "tables"]
 
@@ -36,10 +38,17 @@ ONE_MODEL = (
 def show(settings: Settings) -> str:
     """The tables, what came of the paper's claims, and where the figure is."""
     output, heads = Path(settings.output), read_heads(settings)
-    reading = READING + (ONE_MODEL if len(settings.model_seed) == 1 else "")
-    told = "\n\n".join([*tables(heads), claims_table(heads), reading])
+    told = "\n\n".join([*tables(heads), claims_table(heads), reading(settings)])
     write_atomic(output / "study.md", told + "\n")
     return f"{told}\n\nfigure: {study_figure(heads, output / 'study.png')}\ntables: {output / 'study.md'}"
+
+
+def reading(settings: Settings) -> str:
+    """How the figures came about, in words."""
+    said = READING + (ONE_MODEL if len(settings.model_seed) == 1 else "")
+    saw = [one.name for one in tasks_of(settings) if one.source == DOCS_TOPICS]
+    is_embedded = backbone_settings(settings).source == "embedded/docs-text"
+    return f"{said} Of {', '.join(saw)}: {SAW_PASSAGES}" if saw and is_embedded else said
 
 
 def tables(heads: Heads) -> Iterator[str]:
