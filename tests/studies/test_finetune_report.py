@@ -7,7 +7,9 @@ import pytest
 from hf_noise.noise import LabelFlips
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.finetune.compare import Cell, Group, claims, groups_of, over_plain
-from hf_noise.studies.finetune.report import cure_table, finetune_figure, run_table
+from hf_noise.studies.finetune.report import cure_table, finetune_figure, run_table, saw_passages
+from hf_noise.studies.finetune.runs import EMBEDDED_MODEL
+from hf_noise.studies.probe.report import SAW_PASSAGES
 
 NOISE = LabelFlips.symmetric(error_rate=0.4, num_classes=4)
 GROUP = Group("symmetric, e = 0.40", "lora")
@@ -74,6 +76,15 @@ def test_tables():
     assert "20.0 ± 0.0" in row and "right labels, LoRA" in table
     runs = run_table(RECORDS).markdown()
     assert len(runs.splitlines()) == 2 + len(RECORDS) and "0.4-corrected-none-False-2" in runs
+
+
+def test_an_encoder_that_saw_the_passages_is_told():
+    one = record(0, 0.5)
+    assert saw_passages([one]) == []
+    one.settings.update(model="roberta-base", source="embedded/docs-topics")
+    assert saw_passages([one]) == []
+    one.settings.update(model=EMBEDDED_MODEL)
+    assert saw_passages([record(1, 0.5), one]) == [SAW_PASSAGES]
 
 
 def test_the_figure_shows_each_seed_and_the_clean_run(tmp_path, figures):
