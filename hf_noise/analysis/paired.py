@@ -6,14 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from hf_noise.analysis.checks import numbers_in
 from hf_noise.noise.checks import check_real
 
-__all__ = ["MOST_EXACT", "PairedTest", "paired_test"]
+__all__ = ["FEWEST_PAIRS", "MOST_EXACT", "PairedTest", "mean_interval", "paired_test"]
 
 #: Pairs up to which all 2^n ways to swap them are counted.
 MOST_EXACT = 16
+#: Pairs of which an interval tells methods apart: two differences may agree by chance to the last test row.
+FEWEST_PAIRS = 3
+# Share of the largest value by which sums of alike numbers may differ in floating point, with room to spare.
+_ROUNDING = 1e-12
 _LARGEST = 1e100
 
 
@@ -28,8 +33,9 @@ class PairedTest:
     Attributes:
         n: pairs.
         mean: of the differences.
-        low, high: interval of the mean at `confidence`; None of one pair.
-        t_p: two-sided p of a mean difference of 0; None of one pair, and where all differences are equal.
+        low, high: interval of the mean at `confidence`; None of one pair, and where all differences are equal but for
+            rounding: an interval of no width would look like certainty.
+        t_p: two-sided p of a mean difference of 0; None where there is no interval.
         sign_p: two-sided p of the sign test, ties left out; 1.0 of ties alone.
         permutation_p: two-sided p over all 2^n swaps; None of more than `MOST_EXACT` pairs.
         wins, ties, losses: pairs in which ours is larger, equal, smaller.
@@ -55,8 +61,24 @@ class PairedTest:
 
     @property
     def is_apart(self) -> bool | None:
-        """Whether the interval leaves out 0; None where there is no interval."""
-        return None if self.low is None else self.low > 0 or self.high < 0
+        """Whether the interval leaves out 0; None where there is none, and of fewer than `FEWEST_PAIRS`."""
+        return None if self.low is None or self.n < FEWEST_PAIRS else self.low > 0 or self.high < 0
+
+
+def mean_interval(values: Any, *, rounding: float, confidence: float = 0.95) -> tuple[float, float] | None:
+    """Student's t interval of the mean of values [n] that a caller has checked.
+
+    None of one value, and where they differ by no more than `rounding`: seeds that agree by chance, to the last test
+    row, would give an interval of no width, which looks like certainty.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.size < 2 or np.ptp(values) <= rounding:
+        return None
+    mean, error = float(values.mean()), float(values.std(ddof=1)) / np.sqrt(values.size)
+    if error == 0:  # squares of tiny numbers
+        return None
+    half = -float(stdtrit(values.size - 1, (1 - confidence) / 2)) * error
+    return mean - half, mean + half
 
 
 def paired_test(ours: Any, theirs: Any, *, confidence: float = 0.95) -> PairedTest:
@@ -92,13 +114,11 @@ def paired_test(ours: Any, theirs: Any, *, confidence: float = 0.95) -> PairedTe
     differences = sides[0] - sides[1]
     n, mean = differences.size, float(differences.mean())
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
+    largest = max(float(np.abs(side).max()) for side in sides)
     low = high = t_p = None
-    if n > 1:
-        error = float(differences.std(ddof=1)) / np.sqrt(n)
-        half = float(t.isf((1 - confidence) / 2, n - 1)) * error
-        low, high = mean - half, mean + half
-        # Equal differences have no spread to compare their mean with.
-        t_p = float(2 * t.sf(abs(mean) / error, n - 1)) if error > 0 else None
+    if (interval := mean_interval(differences, rounding=_ROUNDING * largest, confidence=confidence)) is not None:
+        low, high = interval
+        t_p = float(2 * t.sf(abs(mean) / (float(differences.std(ddof=1)) / np.sqrt(n)), n - 1))
     return PairedTest(
         n=n, mean=mean, low=low, high=high, t_p=t_p,
         sign_p=float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0,

@@ -22,7 +22,7 @@ def test_it_is_scipys(n):
     interval = known.confidence_interval(0.95)
     assert (found.mean, found.t_p) == pytest.approx((np.mean(ours - theirs), known.pvalue))
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
-    assert found.is_apart == (known.pvalue < 0.05)
+    assert found.is_apart == ((known.pvalue < 0.05) if n > 2 else None)
     exact = permutation_test(
         (ours, theirs), lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=np.inf
     ).pvalue
@@ -38,11 +38,26 @@ def test_five_wins_of_five_are_one_sixteenth():
 
 def test_ties_and_one_pair():
     same = paired_test([1.0, 2.0], [1.0, 2.0])
-    assert (same.sign_p, same.permutation_p, same.t_p, same.is_apart) == (1.0, 1.0, None, False)
+    assert (same.sign_p, same.permutation_p, same.t_p, same.is_apart) == (1.0, 1.0, None, None)
     one = paired_test([2.0], [1.0])
     assert (one.low, one.high, one.t_p, one.is_apart, one.permutation_p) == (None, None, None, None, 1.0)
     # Three of four pairs tie: the sign test has one left, and of 16 sums 16 are as far from 0.
     assert paired_test([1.0, 1, 1, 2], [1.0, 1, 1, 1]).sign_p == 1.0
+
+
+@pytest.mark.parametrize("ours", [[0.62, 0.72, 0.82], [0.50, 0.60, 0.70]])
+def test_differences_that_are_all_equal_are_no_certainty(ours):
+    """0.12 of three seeds, which rounding tells apart in the 17th place, and 0: no interval of no width."""
+    found = paired_test(ours, [0.50, 0.60, 0.70])
+    assert (found.low, found.high, found.t_p, found.is_apart) == (None, None, None, None)
+    assert found.permutation_p == (0.25 if found.wins else 1.0)
+
+
+def test_two_pairs_tell_nothing_apart():
+    """Their interval leaves out 0: it is 12.7 standard errors to either side, and those are of two numbers."""
+    found = paired_test([1.0, 1.001], [0.0, 0.0])
+    assert found.low > 0 and found.is_apart is None
+    assert paired_test([1.0, 1.001, 1.002], [0.0, 0.0, 0.0]).is_apart
 
 
 @settings(max_examples=50, deadline=None)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from hf_noise.noise import GaussianDocuments, RandomDocuments
 from hf_noise.reports.record import RunRecord
-from hf_noise.studies.documents.claims import claims_table, verdicts
+from hf_noise.studies.documents.claims import Verdict, claims_table, lies_in, verdicts
 from hf_noise.studies.documents.compare import Setting, Spread, compared, setting_of
 from hf_noise.studies.documents.report import corpora_table, cure_table, settings_table, study_figure
 
@@ -68,6 +68,27 @@ def test_an_interval_is_students_t():
     assert Spread((1.0,)).interval is None
     low, high = Spread((1.0, 2.0, 3.0)).interval
     assert (low, high) == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "held"),
+    [((1.0,), True), ((-1.0,), False), ((1.0, 1.001), None), ((1.0, 1.001, 1.002), True),
+     ((-1.0, -1.001, -1.002), False), ((1.0, 1.0, 1.0), None), ((1.0, 1.0 + 1e-14, 1.0), None), ((-1.0,) * 3, None),
+     ((0.0, 0.0), False), ((0.0,), False)],
+)  # fmt: skip
+def test_seeds_that_are_few_or_all_alike_say_nothing(values, held):
+    """Of two seeds nothing is told apart, and equal values are no certainty, unless all of them are no difference."""
+    found = Spread(values)
+    assert lies_in(found, 0.5) == (held, len(values))
+    assert (found.interval is None) == (max(values) - min(values) < 1e-9)
+    assert Spread((1.0, 1.0)).told() == "1.00"
+
+
+def test_a_verdict_says_what_it_is_of():
+    assert Verdict("", "", "", True, 3).word == "held" and Verdict("", "", "", None, 1).word == "open (one seed)"
+    assert Verdict("", "", "", False, 1, of="model").word == "not held (one model)"
+    assert Verdict("", "", "", True, 3, on_rows=True).word == "held on these test rows"
+    assert Verdict("", "", "", None, 3, on_rows=True).word == "open"
 
 
 @pytest.mark.parametrize("boost, name", [("none", "random-documents"), ("random", "boosted-documents"),

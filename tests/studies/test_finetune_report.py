@@ -7,7 +7,9 @@ import pytest
 from hf_noise.noise import LabelFlips
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.finetune.compare import Cell, Group, claims, groups_of, over_plain
-from hf_noise.studies.finetune.report import cure_table, finetune_figure, run_table
+from hf_noise.studies.finetune.report import cure_table, finetune_figure, run_table, saw_passages
+from hf_noise.studies.finetune.runs import EMBEDDED_MODEL
+from hf_noise.studies.probe.report import SAW_PASSAGES
 
 NOISE = LabelFlips.symmetric(error_rate=0.4, num_classes=4)
 GROUP = Group("symmetric, e = 0.40", "lora")
@@ -53,11 +55,14 @@ def test_claims_say_what_beats_cross_entropy():
     first, last = claims(RECORDS)
     assert first.startswith("symmetric, e = 0.40, LoRA: better than cross-entropy: corrected, T known +10.1 (+9.9 to ")
     assert "Worse: GCE -10.0 (" in first and "Not told apart: cross-entropy + SMART + LGM +0.0 (-12." in first
-    assert "paired by seed: mean and 95% interval of Student's t, 3 seeds" in last and "of 3 comparisons 1 may" in last
+    assert "paired by seed: mean and 95% interval of Student's t, 1 to 3 seeds; it says nothing of other" in last
+    assert "of 3 comparisons 1 may" in last and "Student's t, 3 seeds;" in claims(RECORDS[:-1])[-1]
     assert claims([record(0, 0.5)]) == [], "nothing to compare with"
     of_two = [one for one in RECORDS if one.seed < 2 and one.loss["cure"] != "corrected"]
-    assert "Not told apart: " in claims(of_two)[0] and "GCE -10.0 (-10.0 to -10.0)" in claims(of_two)[0]
+    assert "Not told apart: " in claims(of_two)[0] and "GCE -10.0 (all seeds alike)" in claims(of_two)[0]
     assert "no cure beats" in claims(of_two)[0] and "Worse" not in claims(of_two)[0]
+    alike = [*RECORDS[:3], *(record(seed, value, "elr") for seed, value in enumerate([0.51, 0.53, 0.55]))]
+    assert "no cure beats cross-entropy. Not told apart: ELR +1.0 (all seeds alike)." in claims(alike)[0]
     (alone, _) = claims([record(0, 0.5), record(0, 0.6, "elr")])
     assert "no cure beats cross-entropy. Not told apart: ELR +10.0 (one seed)." in alone
 
@@ -71,6 +76,15 @@ def test_tables():
     assert "20.0 ± 0.0" in row and "right labels, LoRA" in table
     runs = run_table(RECORDS).markdown()
     assert len(runs.splitlines()) == 2 + len(RECORDS) and "0.4-corrected-none-False-2" in runs
+
+
+def test_an_encoder_that_saw_the_passages_is_told():
+    one = record(0, 0.5)
+    assert saw_passages([one]) == []
+    one.settings.update(model="roberta-base", source="embedded/docs-topics")
+    assert saw_passages([one]) == []
+    one.settings.update(model=EMBEDDED_MODEL)
+    assert saw_passages([record(1, 0.5), one]) == [SAW_PASSAGES]
 
 
 def test_the_figure_shows_each_seed_and_the_clean_run(tmp_path, figures):

@@ -277,7 +277,7 @@ def test_images_go_through_a_network_of_timm(tmp_path):
         (["--source", "a.csv", "--image_column", "image"], "needs --model"),
         (["--protocol", "pairs"], "unknown --protocol pairs"),
         (["--area_steps", "4"], "odd"),
-        (["--gamma", "-0.1"], "--gamma must be >= 0"),
+        (["--gamma", "0"], "--gamma must be > 0"),
         (["--lam", "-1"], "--lam must be > 0"),
         (["--learning_rate"], "expected at least one argument"),
         (["--ratio"], "nothing would be fitted"),

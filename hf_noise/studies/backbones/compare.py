@@ -51,15 +51,25 @@ class Heads:
         return {seed: _mean([value for cell in cells for (_, own), value in cell.items() if own == seed])
                 for seed in seeds}  # fmt: skip
 
+    def by_model(self, backbone: Backbone, head: str, penalty: str) -> dict[int, float]:
+        """Mean over tasks and seeds of heads for each model."""
+        cells = [self.values[backbone, task, head, penalty] for task in self.tasks]
+        models = sorted({model for cell in cells for model, _ in cell})
+        return {model: _mean([value for cell in cells for (own, _), value in cell.items() if own == model])
+                for model in models}  # fmt: skip
+
     def gain(self, backbone: Backbone, task: str | None, head: str) -> Spread:
         """Points that LGM adds, paired by seed."""
         plain, ours = (self.by_seed(backbone, task, head, penalty) for penalty in (PLAIN, LGM))
         return spread([ours[seed] - plain[seed] for seed in plain])
 
     def over_clean(self, backbone: Backbone, head: str) -> Spread:
-        """Points that a model's features are better than those of the model without noise, paired by seed, plain."""
+        """Points that features are better than those of models without noise, paired by seed of models, plain.
+
+        What has noise or not is the model: more heads on it say no more of the noise.
+        """
         clean = next(one for one in self.backbones if not one.alpha)
-        ours, theirs = (self.by_seed(one, None, head, PLAIN) for one in (backbone, clean))
+        ours, theirs = (self.by_model(one, head, PLAIN) for one in (backbone, clean))
         return spread([ours[seed] - theirs[seed] for seed in theirs])
 
     def mean_gain(self, head: str) -> Spread:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from hf_noise.atomic import write_atomic
+from hf_noise.data.passages import DOCS_TOPICS
 from hf_noise.reports.figures import save_figure, start_figure, wrapped
 from hf_noise.reports.tables import markdown_table
 from hf_noise.studies.backbones.compare import LGM, PLAIN, Heads, read_heads
-from hf_noise.studies.backbones.study import Settings
+from hf_noise.studies.backbones.study import Settings, backbone_settings, tasks_of
 from hf_noise.studies.documents.claims import GAUSSIAN, Verdict, lies_in
 from hf_noise.studies.documents.compare import UNIFORM
+from hf_noise.studies.probe.report import SAW_PASSAGES
 
 __all__ = ["claims", "show", "study_figure", "tables"]
 
@@ -24,18 +26,29 @@ _ABOVE_0 = sys.float_info.min
 _PAPER_RAISED = {"linear": "19 of 20, +0.51", "mlp": "15 of 20, +0.27"}
 READING = (
     "Accuracy in percent on test rows; [low, high]: 95 % interval of a mean over seeds of heads (Student's t), which "
-    "says nothing of other test rows or other models. LGM's gain is paired by seed."
+    "says nothing of other test rows or other models. LGM's gain is paired by seed. NLLs, and claims of what noise in "
+    "pre-training does, have theirs over models."
 )
-ONE_MODEL = " One model of each noise: a difference between models may be their order of rows, and not the noise."
+ONE_MODEL = (
+    " There is one model of each noise, and so no such interval: a difference between models may be their order of "
+    "rows, and not the noise."
+)
 
 
 def show(settings: Settings) -> str:
     """The tables, what came of the paper's claims, and where the figure is."""
     output, heads = Path(settings.output), read_heads(settings)
-    reading = READING + (ONE_MODEL if len(settings.model_seed) == 1 else "")
-    told = "\n\n".join([*tables(heads), claims_table(heads), reading])
+    told = "\n\n".join([*tables(heads), claims_table(heads), reading(settings)])
     write_atomic(output / "study.md", told + "\n")
     return f"{told}\n\nfigure: {study_figure(heads, output / 'study.png')}\ntables: {output / 'study.md'}"
+
+
+def reading(settings: Settings) -> str:
+    """How the figures came about, in words."""
+    said = READING + (ONE_MODEL if len(settings.model_seed) == 1 else "")
+    saw = [one.name for one in tasks_of(settings) if one.source == DOCS_TOPICS]
+    is_embedded = backbone_settings(settings).source == "embedded/docs-text"
+    return f"{said} Of {', '.join(saw)}: {SAW_PASSAGES}" if saw and is_embedded else said
 
 
 def tables(heads: Heads) -> Iterator[str]:
@@ -58,16 +71,16 @@ def claims(heads: Heads) -> Iterator[Verdict]:
         gain, (up, cells) = heads.mean_gain(kind), heads.raised(kind)
         held, seeds = lies_in(gain, _ABOVE_0)
         yield Verdict(f"LGM raises the accuracy of {kind} heads", f"table 1: {_PAPER_RAISED[kind]}",
-                      f"{up} of {cells} cells, {gain.told(2)} points", held, seeds)  # fmt: skip
+                      f"{up} of {cells} cells, {gain.told(2)} points", held, seeds, on_rows=True)  # fmt: skip
     noisy = [one for one in heads.backbones if one.alpha]
     for one in (one for one in noisy if one.protocol == UNIFORM and "linear" in heads.kinds):
         change = heads.over_clean(one, "linear")
         yield Verdict(f"{one.label}: linear heads lose no more than {MARGIN:g} points", "table 1",
-                      f"{change.told(2)} points", *lies_in(change, -MARGIN))  # fmt: skip
+                      f"{change.told(2)} points", *lies_in(change, -MARGIN), "model", True)  # fmt: skip
     for one in (one for one in noisy if one.protocol == GAUSSIAN and "linear" in heads.kinds):
         change = heads.over_clean(one, "linear")
         yield Verdict(f"{one.label}: linear heads are worse than without noise", "table 1: -1.38",
-                      f"{change.told(2)} points", *lies_in(change, high=-_ABOVE_0))  # fmt: skip
+                      f"{change.told(2)} points", *lies_in(change, high=-_ABOVE_0), "model", True)  # fmt: skip
 
 
 def claims_table(heads: Heads) -> str:
@@ -113,5 +126,5 @@ def _gains(axis: Any, heads: Heads) -> None:
         axis.plot(found.mean, row, "o", ms=5, color=_COLOURS[LGM])
     axis.axvline(0, color="#222222", lw=0.8)
     axis.set_yticks(range(len(rows)), [f"{one.label}, {kind}" for one, kind in rows], fontsize=8)
-    axis.set_xlabel("points that LGM adds, 95 % interval over seeds")
+    axis.set_xlabel("points that LGM adds, 95 % interval over seeds of heads")
     axis.set_title("What LGM adds", loc="left", fontweight="bold", fontsize=10.5)

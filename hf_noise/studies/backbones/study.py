@@ -16,7 +16,7 @@ from hf_noise.models.names import GPT2_SIZES
 from hf_noise.noise.protocols import protocol_names
 from hf_noise.studies.documents import study as documents
 from hf_noise.studies.probe import study as probe
-from hf_noise.studies.ranges import Count, Name, NotNegative, Positive, Seed, ShareBelowOne, ShareInside
+from hf_noise.studies.ranges import Count, Name, Positive, Seed, ShareBelowOne, ShareInside
 from hf_noise.studies.settings import SettingError, StudySettings, at_scale, parse, setting
 
 __all__ = ["TASKS", "Settings", "Task", "backbone_settings", "main", "probe_settings", "tasks_of"]
@@ -35,7 +35,7 @@ PAPER_TASKS = ["sst2", "sst-fine", "20newsgroup", "cr"]
 SCALES: dict[str, dict] = {
     "demo": dict(
         output="runs/noisy-backbones-demo", task=["docs-topics"], alpha=[0.05, 0.2], steps=400,
-        learning_rate=[3e-3, 1e-2], batch_size=[32], seed=[0, 1, 2, 3, 4],
+        learning_rate=[3e-3, 1e-2], mlp_learning_rate=[1e-3, 3e-3], batch_size=[32], seed=[0, 1, 2, 3, 4],
     ),  # fmt: skip
     # About 25 minutes of one H200: five models of 124 M weights, 0.26 G tokens together, and the paper's tasks.
     "gpu": dict(
@@ -71,7 +71,7 @@ class Settings(StudySettings):
         choices=[*protocol_names("documents")],
     )  # fmt: skip
     alpha: list[ShareBelowOne] = setting(None, "shares of noise in the mixture", group="noise and loss")
-    gamma: NotNegative = setting(0.01, "LGM: standard deviation of perturbed features", group="noise and loss")
+    gamma: Positive = setting(0.01, "LGM: standard deviation of perturbed features", group="noise and loss")
     gamma_relative: bool = setting(
         False, "count gamma in the mean standard deviation of the features", group="noise and loss"
     )
@@ -81,7 +81,10 @@ class Settings(StudySettings):
     pooling: str = setting("last", "of a text's tokens", group="model", choices=["last", "mean"])
     head: list[str] = setting(probe.HEADS, "kinds of head", choices=probe.HEADS)
     steps: Count | None = setting(None, "optimiser steps of each model")
-    learning_rate: list[Positive] = setting(None, "of heads; one is chosen on validation rows")
+    learning_rate: list[Positive] = setting(
+        None, "of linear heads, and of MLP heads without --mlp_learning_rate; one is chosen on validation rows"
+    )
+    mlp_learning_rate: list[Positive] = setting([], "of MLP heads, if others")
     batch_size: list[Count] = setting(None, "of heads; one is chosen on validation rows")
     epochs: Count = setting(10, "of heads")
 
@@ -134,8 +137,8 @@ def probe_settings(settings: Settings, backbone: str, task: Task) -> probe.Setti
         source=task.source, test_source=task.test_source, test_fraction=settings.test_fraction, prompt=task.prompt,
         pooling=settings.pooling, ratio=[0.0], corrected=False, penalty=["difference"], gamma=[settings.gamma],
         gamma_relative=settings.gamma_relative, lam=[settings.lam], head=settings.head, seed=settings.seed,
-        learning_rate=settings.learning_rate, batch_size=settings.batch_size, epochs=settings.epochs, area_rows=0,
-        num_processes=settings.num_processes,
+        learning_rate=settings.learning_rate, mlp_learning_rate=settings.mlp_learning_rate,
+        batch_size=settings.batch_size, epochs=settings.epochs, area_rows=0, num_processes=settings.num_processes,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """What paper B claims of noise documents, each held against the records of a study, with its statistic.
 
 A claim about a size is held against the paper's own figure. It held or did not where the whole 95 % interval over seeds
-says so, and is open where the interval says both; one seed alone is told as such.
+says so, and is open where the interval says both, or seeds are too few; one seed alone is told as such.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hf_noise.analysis.paired import FEWEST_PAIRS
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import markdown_table
@@ -28,18 +29,29 @@ POINTS = (0.1, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, what was measured, and whether it held."""
+    """A claim, what was measured, and whether it held.
+
+    Attributes:
+        held: None where the seeds disagree, or cannot say.
+        seeds: behind the interval.
+        of: what they are seeds of, where one alone is told as such: "seed" or "model".
+        on_rows: whether nothing says that it would be so on other test rows.
+    """
 
     claim: str
     source: str
     statistic: str
-    held: bool | None  # None where the seeds disagree
+    held: bool | None
     seeds: int = 2
+    of: str = "seed"
+    on_rows: bool = False
 
     @property
     def word(self) -> str:
         word = {True: "held", False: "not held", None: "open"}[self.held]
-        return f"{word} (one seed)" if self.seeds == 1 else word
+        if self.on_rows and self.held is not None:
+            word += " on these test rows"
+        return f"{word} (one {self.of})" if self.seeds == 1 else word
 
 
 def verdicts(study: Compared, task: str) -> list[Verdict]:
@@ -179,7 +191,16 @@ def _against_uniform(study: Compared, setting: Setting) -> Iterator[Verdict]:
 
 
 def lies_in(found: Spread, low: float = -math.inf, high: float = math.inf) -> tuple[bool | None, int]:
-    """Whether the whole interval does, None if a part of it, False if nothing; and of how many seeds it is."""
-    start, end = found.interval or (found.mean, found.mean)
-    held = True if low <= start and end <= high else False if end < low or high < start else None
-    return held, len(found.values)
+    """Whether the whole interval does, None if a part of it, False if nothing; and of how many seeds it is.
+
+    One seed is read by its value, as `Verdict` tells. Of several without an interval, or of fewer than `FEWEST_PAIRS`,
+    nothing is known (None), but that differences which are all 0 are none.
+    """
+    n = len(found.values)
+    if n > 1 and not any(found.values):
+        return None if low <= 0 <= high else False, n
+    interval = found.interval if n >= FEWEST_PAIRS else (found.mean, found.mean) if n == 1 else None
+    if interval is None:
+        return None, n
+    start, end = interval
+    return True if low <= start and end <= high else False if end < low or high < start else None, n

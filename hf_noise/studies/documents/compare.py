@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
+from hf_noise.analysis.paired import mean_interval
 from hf_noise.noise.protocols import protocol_names
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.record import RunRecord
@@ -21,6 +20,8 @@ __all__ = [
 ]  # fmt: skip
 
 UNIFORM = "random-documents"
+#: Differences of losses, points and ratios that floating point alone may have made.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Spread:
-    """Values of several seeds: their mean, and a 95 % interval of it by Student's t; None of one seed alone."""
+    """Values of several seeds: their mean, and a 95 % interval of it by Student's t.
+
+    There is none of one seed alone, and where all seeds have the same value, which is no certainty.
+    """
 
     values: tuple[float, ...]
 
@@ -49,11 +53,7 @@ class Spread:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        n = len(self.values)
-        if n < 2:
-            return None
-        half = float(stdtrit(n - 1, 0.975)) * stdev(self.values) / math.sqrt(n)
-        return self.mean - half, self.mean + half
+        return mean_interval(self.values, rounding=_ROUNDING * max(1.0, *map(abs, self.values)))
 
     def told(self, digits: int = 2, unit: str = "") -> str:
         """Such as `0.21 [0.05, 0.37] %`."""

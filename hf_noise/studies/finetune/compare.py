@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from hf_noise.analysis.paired import PairedTest, paired_test
+from hf_noise.analysis.paired import FEWEST_PAIRS, PairedTest, paired_test
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.record import RunRecord
 
@@ -17,8 +17,6 @@ __all__ = [
 ]  # fmt: skip
 
 CLEAN = "right labels"
-#: Differences of two seeds may agree by chance to the last test row, and then have an interval of no width.
-FEWEST_SEEDS = 3
 _LOSSES = {
     "nll": "cross-entropy", "corrected": "corrected, T known", "estimated": "corrected, T learned", "gce": "GCE",
     "elr": "ELR", "co-teaching": "co-teaching",
@@ -116,7 +114,7 @@ def claims(records: Sequence[RunRecord]) -> list[str]:
         if not found:
             continue
         tests += len(found)
-        apart = {cell for cell, test in found.items() if test.is_apart and test.n >= FEWEST_SEEDS}
+        apart = {cell for cell, test in found.items() if test.is_apart}
         better = [_told(cell, test) for cell, test in found.items() if cell in apart and test.mean > 0]
         worse = [_told(cell, test) for cell, test in found.items() if cell in apart and test.mean < 0]
         open_ = [_told(cell, test) for cell, test in found.items() if cell not in apart]
@@ -126,20 +124,22 @@ def claims(records: Sequence[RunRecord]) -> list[str]:
         line += f"Not told apart: {'; '.join(open_)}." if open_ else ""
         said.append(line.strip())
     if tests:
-        seeds = max(len(runs) for by_cell in groups.values() for runs in by_cell.values())
+        each = sorted({len(runs) for by_cell in groups.values() for runs in by_cell.values()})
+        seeds = f"{each[0]} to {each[-1]} seeds" if len(each) > 1 else f"{each[0]} seed{'s'[: each[0] > 1]}"
         said.append(
             "Points of accuracy on right test labels over cross-entropy, paired by seed: mean and 95% interval of "
-            f"Student's t, {seeds} seed{'s'[: seeds > 1]}. Each interval stands for itself: of {tests} comparisons "
-            f"{max(1, round(0.05 * tests))} may come out apart by chance. Of fewer than {FEWEST_SEEDS} seeds nothing "
-            "is told apart."
+            f"Student's t, {seeds}; it says nothing of other test rows. Each interval stands for itself: of {tests} "
+            f"comparisons {max(1, round(0.05 * tests))} may come out apart by chance. Of fewer than {FEWEST_PAIRS} "
+            "seeds nothing is told apart, nor where all seeds say the same to the last row."
         )  # fmt: skip
     return said
 
 
 def points(test: PairedTest) -> str:
     """A mean difference and its interval, as +1.2 (-0.3 to +2.7)."""
-    interval = "one seed" if test.low is None else f"{_signed(test.low)} to {_signed(test.high)}"
-    return f"{_signed(test.mean)} ({interval})"
+    if test.low is None:
+        return f"{_signed(test.mean)} ({'one seed' if test.n == 1 else 'all seeds alike'})"
+    return f"{_signed(test.mean)} ({_signed(test.low)} to {_signed(test.high)})"
 
 
 def _signed(value: float) -> str:

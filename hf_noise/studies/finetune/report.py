@@ -8,6 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from hf_noise.atomic import write_atomic
+from hf_noise.data.passages import DOCS_TOPICS
 from hf_noise.metrics.words import METRICS
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.record import RunRecord
@@ -24,8 +25,10 @@ from hf_noise.studies.finetune.compare import (
     points,
     values_of,
 )
+from hf_noise.studies.finetune.runs import EMBEDDED_MODEL
+from hf_noise.studies.probe.report import SAW_PASSAGES
 
-__all__ = ["cure_table", "finetune_figure", "run_table", "show"]
+__all__ = ["cure_table", "finetune_figure", "run_table", "saw_passages", "show"]
 
 _COLUMNS = (
     Column("labels, weights"), Column("loss and regulariser"), Column("seeds", 4),
@@ -40,12 +43,18 @@ def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> st
     """The table of cures as far as there is room, the claims, and where all of it and the figure are."""
     output = Path(settings.output)
     records = [record for record in records if record.task == "text_classification"]
-    table, said = cure_table(records), claims(records)
+    table, said = cure_table(records), claims(records) + saw_passages(records)
     figure = finetune_figure(records, output / "study.png")
     parts = [table.markdown(), *said, run_table(records).markdown()]
     write_atomic(output / "study.md", "\n\n".join(parts) + "\n")
     shown = "\n\n".join([table.fitted().markdown(), *said])
     return f"{shown}\n\nfigure: {figure}\ntables, of each run too: {output / 'study.md'}"
+
+
+def saw_passages(records: Sequence[RunRecord]) -> list[str]:
+    """What has to be said of the encoder that the study trains itself, on the text that the embedded task is of."""
+    told = {(record.settings.get("model"), record.settings.get("source")) for record in records}
+    return [SAW_PASSAGES] if (EMBEDDED_MODEL, DOCS_TOPICS) in told else []
 
 
 def cure_table(records: Sequence[RunRecord]) -> Table:

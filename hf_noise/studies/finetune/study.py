@@ -98,7 +98,7 @@ class Settings(TrainingSettings):
     l2_sp: NotNegative = setting(0.01, "alpha of L2-SP", group="noise and loss")
     smart: NotNegative = setting(1.0, "weight of SMART", group="noise and loss")
     lnsr: NotNegative = setting(1.0, "weight of LNSR", group="noise and loss")
-    gamma: NotNegative = setting(0.01, "of LGM, spec of paper B's table 1", group="noise and loss")
+    gamma: Positive = setting(0.01, "of LGM, spec of paper B's table 1", group="noise and loss")
     lam: NotNegative = setting(0.15, "of LGM", group="noise and loss")
 
     model: Name = setting(None, f"folder or Hub id of an encoder, or {EMBEDDED_MODEL}", group="model")

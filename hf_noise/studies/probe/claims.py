@@ -1,6 +1,7 @@
 """What paper B claims of Local Gradient Matching, each held against the records of a probe, with its statistic.
 
-A claim held or did not where the whole 95 % interval over seeds says so, and is open where it says both.
+A claim held or did not where the whole 95 % interval over seeds says so, and is open where it says both, or seeds are
+too few. Where the interval over test rows does not say so too, or there is none, it is told of these test rows.
 """
 
 from __future__ import annotations
@@ -48,12 +49,19 @@ def _larger(
         return
     exact = "" if found.permutation_p is None or found.n == 1 else f", exact p = {found.permutation_p:.3g}"
     seeds = f", {found.wins} of {found.n} seeds" if found.n > 1 else ""
-    yield Verdict(claim, source, f"{told(found)} points{seeds}{exact}", _held(found), found.n)
+    # Rows are compared with those of the head without a penalty only.
+    is_gain = figure is points and (ours[0], "none") == theirs
+    over, held = study.over_rows(*ours) if is_gain else None, _held(found)
+    rows = "" if over is None else f", over rows [{over[0]:.2f}, {over[1]:.2f}]"
+    agrees = over is not None and (over[0] > 0 if held else over[1] <= 0)
+    yield Verdict(claim, source, f"{told(found)} points{seeds}{exact}{rows}", held, found.n, on_rows=not agrees)
 
 
 def _held(found: PairedTest) -> bool | None:
-    low, high = (found.mean, found.mean) if found.low is None else (found.low, found.high)
-    return True if low > 0 else False if high <= 0 else None
+    """Whether ours is larger; one seed is read by its sign, and told as such."""
+    if found.wins == found.losses == 0:
+        return False
+    return found.mean > 0 if found.n == 1 or found.is_apart else None
 
 
 def claims_table(study: Compared) -> str:

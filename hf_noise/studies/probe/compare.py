@@ -90,7 +90,7 @@ class Compared:
         """95 % interval of the gain in points over test rows like these, of the heads of these seeds.
 
         Seeds share the test rows, so their variances are averaged and not divided by their number: it is no narrower
-        than that of one seed.
+        than that of one seed. None where nothing was compared, and where all rows say the same: that is no certainty.
         """
         gains = [run.metrics["gain"] for run in self.runs.get(cell, {}).get(penalty, {}).values()
                  if "gain" in run.metrics]  # fmt: skip
@@ -98,6 +98,8 @@ class Compared:
             return None
         mean = sum(one["value"] for one in gains) / len(gains)
         spread = [(one["only_this"] + one["only_plain"]) / one["n"] - one["value"] ** 2 for one in gains]
+        if not sum(spread) > 0:
+            return None
         half = 1.96 * math.sqrt(sum(spread) / len(spread) / gains[0]["n"])
         return 100 * (mean - half), 100 * (mean + half)
 

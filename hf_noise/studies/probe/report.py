@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from hf_noise.analysis.paired import PairedTest
 from hf_noise.atomic import write_atomic
+from hf_noise.data.passages import DOCS_TOPICS
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import markdown_table
 from hf_noise.studies.probe.claims import LGM, claims_table
 from hf_noise.studies.probe.compare import WORDS, Cell, Compared, area_of, compared, told
 from hf_noise.studies.probe.pictures import study_figure
 
-__all__ = ["accuracy_table", "area_table", "gain_table", "noise_table", "show"]
+__all__ = ["SAW_PASSAGES", "accuracy_table", "area_table", "gain_table", "noise_table", "reading", "show"]
+
+SAW_PASSAGES = (
+    "The network was pre-trained on these very passages, those of test rows among them, without their labels: new text "
+    "is not what this measures."
+)
 
 
 def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> str:
-    """All tables, the claims, and where the figure is."""
-    output, study = Path(settings.output), compared(records)
+    """All tables, the claims, and where the figure is, of these runs; others in the folder may be of other settings."""
+    names = {run.name for run in runs}
+    here = [record for record in records if record.name in names]
+    output, others, records = Path(settings.output), len(records) - len(here), here
+    study = compared(records)
     parts = [gain_table(study), accuracy_table(study), noise_table(study), area_table(study), claims_table(study)]
     said = "\n\n".join(part for part in (*parts, reading(study, records)) if part)
+    if others:
+        said += f"\n{others} more record{'s'[: others > 1]} in {output}, not asked for by these settings: not shown."
     write_atomic(output / "study.md", said + "\n")
     return f"{said}\n\nfigure: {study_figure(study, output)}\ntables: {output / 'study.md'}"
 
@@ -30,20 +42,41 @@ def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> st
 def reading(study: Compared, records: Sequence[RunRecord]) -> str:
     """How the figures came about, in words."""
     first = records[0]
-    tried = {run.loss["penalty"]["name"]: run.budget["settings_tried"] for run in records}
-    listed = ", ".join(f"{WORDS[name]} {tried[name]}" for name in WORDS if name in tried)
-    seeds = max(len(by_seed) for by_penalty in study.runs.values() for by_seed in by_penalty.values())
+    each = [len(by_seed) for by_penalty in study.runs.values() for by_seed in by_penalty.values()]
+    seeds = max(each)
     cut = first.data["at_limit"].get("test", 0)
     lines = [
-        f"Accuracy in percent on {first.data['test_rows']:,} test rows, {seeds} seed{'s'[: seeds > 1]}; settings were "
-        f"chosen on {first.data['validation_rows']:,} validation rows (labels as wrong as those of training) among: "
-        f"{listed}. Differences are paired by seed: mean [95 % interval, Student's t]; p is that of all ways to swap "
-        f"pairs, for {seeds} seeds at least {min(1.0, 2.0 ** (1 - seeds)):.3g}. Over rows: 95 % interval for other "
-        "test rows. Of many comparisons one in twenty comes out apart by chance."
+        f"Accuracy in percent on {first.data['test_rows']:,} test rows, {_span(each)} seed{'s'[: seeds > 1]}; settings "
+        f"were chosen on {_span(run.data['validation_rows'] for run in records)} validation rows (labels as wrong as "
+        f"those of training) among: {_tried(records)}. Differences are paired by seed: mean [95 % interval, Student's "
+        f"t]; p is that of all ways to swap pairs, for {seeds} seeds at least {min(1.0, 2.0 ** (1 - seeds)):.3g}. Over "
+        "rows: 95 % interval for other test rows. Of many comparisons one in twenty comes out apart by chance."
     ]
     if cut:
         lines.append(f"{cut:,} test texts fill the longest input of the network; most of them were cut.")
+    # Of a GPT-2 that the study trains itself, on the text that the passages are of.
+    is_given = any(map(first.settings.get, ("model", "features", "feature_column")))
+    if first.data["source"] == DOCS_TOPICS and not is_given:
+        lines.append(SAW_PASSAGES)
     return "\n".join(lines)
+
+
+def _tried(records: Sequence[RunRecord]) -> str:
+    """How many settings each penalty was chosen from, of each head where heads differ."""
+    found: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for run in records:
+        found[run.model["head"]][run.loss["penalty"]["name"]].add(run.budget["settings_tried"])
+    said = {head: ", ".join(f"{WORDS[name]} {_span(tried[name])}" for name in WORDS if name in tried)
+            for head, tried in found.items()}  # fmt: skip
+    if len(set(said.values())) == 1:
+        return next(iter(said.values()))
+    return "; ".join(f"{head} heads: {said[head]}" for head in sorted(said))
+
+
+def _span(counts: Iterable[int]) -> str:
+    """Such as `5`, or `3 to 5` where they differ."""
+    low, *_, high = sorted(counts) * 2
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def gain_table(study: Compared) -> str:

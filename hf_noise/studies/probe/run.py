@@ -28,7 +28,7 @@ from hf_noise.studies.reading import is_elsewhere, may_be_read
 from hf_noise.studies.settings import SettingError, at_scale
 from hf_noise.trainers.folders import claimed
 
-__all__ = ["backbone_settings", "look", "work"]
+__all__ = ["backbone_settings", "checked", "fit", "look", "prepared", "work"]
 
 RECIPE = "recipes/lgm_probe.py"
 #: Penalties whose heads are looked at around test rows, as figure 6 does.
@@ -61,22 +61,30 @@ def look(settings: Settings) -> Iterator[str]:
 def work(settings: Settings) -> bool:
     """Make features and all heads that are not finished; returns whether this is the main process."""
     args = world_of(settings)
-    check_model(settings)
-    data = checked(settings)
-    model = settings.model
-    if needs_backbone(settings):
-        model = pretrained(settings)
-    data = extracted(data, settings, model)
+    data = prepared(settings)
     if args.process_index != 0:
         return False
+    fit(settings, data, args.device)
+    return True
+
+
+def prepared(settings: Settings) -> ProbeData:
+    """The rows with their features, which all processes make together, and wait for each other."""
+    check_model(settings)
+    data = checked(settings)
+    model = pretrained(settings) if needs_backbone(settings) else settings.model
+    return extracted(data, settings, model)
+
+
+def fit(settings: Settings, data: ProbeData, device: Any) -> None:
+    """Make all heads that are not finished: work of one process."""
     groups = list(groups_of(runs_of(settings)))
     with tqdm(groups, unit="grid") as bar:
         for runs in bar:
             bar.set_description(f"{runs[0].head}, {runs[0].labels}, {runs[0].loss}")
             with stopped_in(f"the heads of {runs[0].name}", settings):
-                make(settings, runs, data, args.device)
+                make(settings, runs, data, device)
             gc.collect()
-    return True
 
 
 def checked(settings: Settings) -> ProbeData:

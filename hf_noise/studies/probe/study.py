@@ -105,14 +105,16 @@ class Settings(StudySettings):
         ["difference"], "difference is LGM; norm, cosine: ablations; l2: on outputs", group="noise and loss",
         choices=PENALTIES, in_result=False,
     )
-    gamma: list[NotNegative] = setting(None, "standard deviations of perturbed features", group="noise and loss")
+    gamma: list[Positive] = setting(None, "standard deviations of perturbed features", group="noise and loss")
     gamma_relative: bool = setting(
         False, "count gamma in the mean standard deviation of the features", group="noise and loss"
     )
     lam: list[Positive] = setting(None, "weights of the penalty", group="noise and loss")
 
     head: list[str] = setting(HEADS, "kinds of head", choices=HEADS, in_result=False)
-    learning_rate: list[Positive] = setting(None, "of AdamW; one is chosen on validation rows")
+    learning_rate: list[Positive] = setting(
+        None, "of linear heads, and of MLP heads without --mlp_learning_rate; one is chosen on validation rows"
+    )
     mlp_learning_rate: list[Positive] = setting([], "of MLP heads, if others")
     batch_size: list[Count] = setting(None, "rows per step; one is chosen on validation rows")
     weight_decay: NotNegative = setting(0.0, "of AdamW")
