@@ -81,8 +81,12 @@ def smart(
     epsilon = check_real("epsilon", epsilon, "(0, inf)", "it bounds each entry of the perturbation")
     step_size = check_real("step_size", step_size, "(0, inf)")
     sigma = check_real("sigma", sigma, "(0, inf)", "at no perturbation there is no gradient to climb")
+    most = torch.finfo(noise.dtype).max
+    for name, value in (("epsilon", epsilon), ("step_size", step_size), ("sigma", sigma)):
+        if value > most:
+            raise ValueError(f"{name} must be at most {most:.4g}, the largest number of {noise.dtype}, got {value!r}")
     steps = check_count("steps", steps, 1, _MOST_STEPS)
-    if divergence not in _DIVERGENCES:
+    if not isinstance(divergence, str) or divergence not in _DIVERGENCES:
         raise ValueError(f"divergence must be one of {', '.join(_DIVERGENCES)}, got {divergence!r:.80}")
     if divergence == "symmetric_kl" and logits.shape[1] < 2:
         raise ValueError("logits [B, 1] are of a regression: divergence must be \"squared\"")

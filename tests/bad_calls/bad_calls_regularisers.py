@@ -81,8 +81,8 @@ def make_smart(draw: np.random.Generator) -> dict[str, Any]:
     x = normal(draw, 3, 4)
     w = normal(draw, 4, 1).to(x.dtype)
     return {"_predict": lambda x: x.to(w.dtype).reshape(-1, 4) @ w, "embeddings": x, "logits": x @ w,
-            "noise": normal(draw, 3, 4), "epsilon": pick(draw, 0.1, 1), "step_size": 1e6, "sigma": 1e-3,
-            "steps": pick(draw, 1, 2), "divergence": "squared"}  # fmt: skip
+            "noise": normal(draw, 3, 4), "epsilon": pick(draw, 0.1, 1), "step_size": 1e3, "sigma": 1e-2,
+            "steps": pick(draw, 1, 2), "divergence": "squared", "_weight": floats(w)}  # fmt: skip
 
 
 def check_smart(given: dict[str, Any], result: Any) -> None:
@@ -92,6 +92,17 @@ def check_smart(given: dict[str, Any], result: Any) -> None:
     confirm(all(inside(given[name], 0, math.inf, "()") for name in ("epsilon", "step_size", "sigma")), "range")
     confirm(whole(given["steps"]) >= 1 and tuple(result.shape) == (len(x),), "steps")
     confirm(bool((result.isnan() | (result >= 0)).all()), "a distance")
+    exact = all(given[name].element_size() > 2 for name in ("embeddings", "logits", "noise"))
+    if given["divergence"] != "squared" or not exact or x.size != 4 * len(x) or not (noise != 0).all():
+        return
+    # Of a linear f whose steps are long enough, the farthest corner lies on the side on which the ascent begins.
+    w = given["_weight"]
+    epsilon, step_size, sigma = (float(given[name]) for name in ("epsilon", "step_size", "sigma"))
+    begins = (x + sigma * noise).reshape(-1, 4) @ w - logits
+    if step_size * np.abs(w).min() > 1e1 * epsilon and np.isfinite(begins).all():
+        told = np.abs(begins[:, 0]) > 1e-4 * (1 + np.abs(logits[:, 0]))  # which does not hang on the last places
+        corner = x.reshape(-1, 4) @ w - logits + np.sign(begins) * epsilon * np.abs(w).sum()
+        near(given, result[torch.from_numpy(told)], corner[told, 0] ** 2)
 
 
 def make_plan(kind: type) -> Any:
@@ -117,6 +128,6 @@ TARGETS = [
     Target("losses.low_rank_square", low_rank_square, make_product, check_product),
     # What is wrong in a function of the caller's own is told by that function.
     Target("losses.lnsr", lambda _layers, **given: lnsr(_layers, **given), make_lnsr, check_lnsr),
-    Target("losses.smart", lambda _predict, **given: smart(_predict, **given), make_smart, check_smart),
+    Target("losses.smart", lambda _predict, _weight, **given: smart(_predict, **given), make_smart, check_smart),
     *(Target(f"objectives.{kind.__name__}", kind, make_plan(kind), check_plan) for kind in (L2SP, SMART, LNSR)),
 ]
