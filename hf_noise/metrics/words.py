@@ -109,6 +109,12 @@ METRICS: Mapping[str, Metric] = {metric.key: metric for metric in (
     Metric("transition_mean_absolute_error", "mean absolute error of T", "T: mean error", "train", "", "lower"),
     Metric("transition_worst_row", "total variation between true and used T, worst row", "T: worst row (TV)", "train",
            "", "lower"),
+    Metric("validation_accuracy", "accuracy, validation labels (of probes as wrong as those of training)",
+           "validation accuracy", "validation", _SHARE, "higher"),
+    Metric("gain", "accuracy over the head without a penalty of the same seed, clean test labels", "gain over plain",
+           "test", "", "higher"),
+    Metric("correct_area", "area predicted correctly in random planes around test rows", "correct area", "test", "",
+           "higher"),
     Metric("memorised", "share of the wrong training labels that it gives back", "memorised", "train", _SHARE, "lower"),
 )}  # fmt: skip
 
@@ -141,7 +147,7 @@ FEATURE_METRICS: Mapping[str, FeatureMetric] = {
 _BEGINNINGS = {
     "validation": "validation", "noisy_validation": "validation", "noise": "validation",
     "test": "test", "successor": "test", "marginal": "test", "judge_test": "test",
-    "accuracy": "test", "nll": "test", "label_consistency": None,
+    "accuracy": "test", "nll": "test", "gain": "test", "correct_area": "test", "label_consistency": None,
 }  # fmt: skip
 
 
