@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, DatasetInfo, Features, IterableDataset, Value
+from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_noise.data.classes import Classes, classes_of
 from hf_noise.data.held_rows import HeldRows, split_of
-from hf_noise.data.reading import CorpusError, check_column, with_features
-from hf_noise.data.sources import Source, find_splits
+from hf_noise.data.reading import CorpusError
 from hf_noise.noise import HumanLabels
-from hf_noise.studies.reading import source_of
+from hf_noise.studies.labelled_rows import class_numbers, found_splits, read_table
 
 __all__ = ["LabelledTexts", "Split", "read_rows"]
-
-_SPLITS = ("train", "validation", "test")
-_BATCH = 1000  # rows that are read at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +83,8 @@ class LabelledTexts:
 
 def read_rows(settings: Any) -> LabelledTexts:
     """All rows. Raises ValueError and OSError: the source, or a column of it, cannot be used."""
-    found = _found(settings)
-    tables = {split: _table(*found[split], _columns(settings, split)) for split in found}
+    found = found_splits(settings)
+    tables = {split: read_table(*found[split], _columns(settings, split)) for split in found}
     source = str(settings.source)
     split_of(tables, "train", source)  # first, as without it nothing else is of use
     features = {split: table.features for split, table in tables.items()}
@@ -112,19 +107,6 @@ def read_rows(settings: Any) -> LabelledTexts:
     return LabelledTexts(train, splits["test"], splits.get("validation"), classes, source, weak)
 
 
-def _found(settings: Any) -> dict[str, tuple[Source, IterableDataset]]:
-    """The splits of the source, with those that have a source of their own."""
-    source, own = source_of(settings.source), {}
-    for split in ("test", "validation"):
-        if (place := getattr(settings, f"{split}_source")) is not None:
-            own[split] = source_of(place)
-    if isinstance(source, Mapping):
-        found = find_splits({**source, **own})
-    else:
-        found = {**find_splits(source), **(find_splits(own) if own else {})}
-    return {split: found[split] for split in _SPLITS if split in found}
-
-
 def _columns(settings: Any, split: str) -> dict[str, str]:
     """Columns that are read of a split, and the flag that names each."""
     wanted = {**dict.fromkeys(settings.text_column, "text_column"), settings.column: "column"}
@@ -133,26 +115,12 @@ def _columns(settings: Any, split: str) -> dict[str, str]:
     return wanted
 
 
-def _table(source: Source, dataset: IterableDataset, columns: Mapping[str, str]) -> Dataset:
-    """Some columns of a split, in memory."""
-    dataset = with_features(dataset, source.name)
-    for column, flag in columns.items():
-        check_column(dataset, column, source.name, flag)
-    names = list(columns)
-    features = Features({name: dataset.features[name] for name in names})
-    shards = source.shards(source.narrowed(dataset, names), features=features)
-    tables = [table for shard in shards for table in shard.tables(_BATCH, names)]
-    if not sum(map(len, tables)):
-        raise CorpusError(f"the source {source.name!r} is empty: it has no rows")
-    return Dataset(pa.concat_tables(tables), info=DatasetInfo(features=features))
-
-
 def _split(settings: Any, table: Dataset, classes: Classes, split: str) -> Split:
     texts = [_texts(table, column, split) for column in settings.text_column]
     weak = None
     if settings.weak_column in table.column_names and split == "train":
         weak = _weak(table, settings.weak_column, classes)
-    return Split(texts, _numbers(classes, table, settings.column, split), np.arange(len(table)), weak)
+    return Split(texts, class_numbers(classes, table, settings.column, split), np.arange(len(table)), weak)
 
 
 def _texts(table: Dataset, column: str, split: str) -> list[str]:
@@ -163,15 +131,6 @@ def _texts(table: Dataset, column: str, split: str) -> list[str]:
         raise CorpusError(f"column {column!r} holds {values.null_count} null(s) in the {split} split; every row needs "
                           "a text, so drop those without")  # fmt: skip
     return values.to_pylist()
-
-
-def _numbers(classes: Classes, table: Dataset, column: str, split: str) -> np.ndarray:
-    numbers = np.array(classes.numbers(table.data.table, column, f"the {split} split"))  # Arrow's cannot be written
-    wrong = (numbers < 0) | (numbers >= classes.size)
-    if wrong.any():
-        raise CorpusError(f"column {column!r} holds {numbers[wrong][0]} in {wrong.sum()} row(s) of the {split} split, "
-                          f"which is none of the {classes.size} classes; leave rows without a label out")  # fmt: skip
-    return numbers
 
 
 def _weak(table: Dataset, column: str, classes: Classes) -> np.ndarray:
@@ -193,7 +152,7 @@ def _weak(table: Dataset, column: str, classes: Classes) -> np.ndarray:
             raise CorpusError(f"column {column!r} holds {(numbers < 0).sum()} row(s) without a weak label; they have "
                               "to go")  # fmt: skip
         return np.array([names.index(name) for name in own])[numbers]
-    return _numbers(classes, table, column, "train")
+    return class_numbers(classes, table, column, "train")
 
 
 def _fewer(rows: Split, wanted: int | None, split: str) -> Split:

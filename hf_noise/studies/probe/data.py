@@ -8,23 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from datasets import Dataset, DatasetInfo, Features, IterableDataset
+from datasets import Dataset
 
 from hf_noise.data.backbones import ImageBackbone, TextBackbone, image_contents, prompt_fields, text_contents
-from hf_noise.data.classes import Classes, classes_of
+from hf_noise.data.classes import classes_of
 from hf_noise.data.feature_files import check_features, read_features, vectors_of
 from hf_noise.data.features import extract_features
 from hf_noise.data.held_rows import HeldRows, split_of
-from hf_noise.data.reading import CorpusError, check_column, with_features
-from hf_noise.data.sources import Source, find_splits
+from hf_noise.data.reading import CorpusError
+from hf_noise.studies.labelled_rows import SPLITS, class_numbers, found_splits, read_table
 from hf_noise.studies.probe.study import Settings
-from hf_noise.studies.reading import source_of
 
 __all__ = ["ProbeData", "Rows", "extracted", "read_rows"]
-
-_SPLITS = ("train", "validation", "test")
-_BATCH = 1000  # rows that are read at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +87,12 @@ class ProbeData:
 
 def read_rows(settings: Settings) -> ProbeData:
     """All rows without features. Raises ValueError and OSError: the source, or a column of it, cannot be used."""
-    found = _found(settings)
+    found = found_splits(settings)
     columns = {split: _columns(settings, split) for split in found}
-    tables = {split: _table(*found[split], columns[split]) for split in found}
+    tables = {split: read_table(*found[split], columns[split]) for split in found}
     labels, classes = _labels(settings, tables)
     splits = {}
-    for split in (name for name in _SPLITS if name in found):
+    for split in (name for name in SPLITS if name in found):
         splits[split] = Rows(tables[split], labels[split], labels.get(f"clean {split}"), np.arange(len(tables[split])))
     if settings.features is not None:
         splits = _with_files(settings, splits)
@@ -148,21 +143,6 @@ def extracted(data: ProbeData, settings: Settings, model: str | None) -> ProbeDa
     return ProbeData(splits, data.classes, data.source, told, {"feature_keys": keys, "label_keys": labels})
 
 
-def _found(settings: Settings) -> dict[str, tuple[Source, IterableDataset]]:
-    """The splits of the source, with those that have a source of their own."""
-    source, own = source_of(settings.source), {}
-    for split in ("test", "validation"):
-        if (place := getattr(settings, f"{split}_source")) is not None:
-            own[split] = source_of(place)
-    if not own:
-        found = find_splits(source)
-    elif isinstance(source, Mapping):
-        found = find_splits({**source, **own})
-    else:
-        found = {**find_splits(source), **find_splits(own)}
-    return {split: part for split, part in found.items() if split in _SPLITS}
-
-
 def _columns(settings: Settings, split: str) -> dict[str, str]:
     """Columns that are read of a split, and the flag that names each."""
     column, flag = _label_column(settings, split)
@@ -188,20 +168,6 @@ def _label_column(settings: Settings, split: str) -> tuple[str, str]:
     return settings.column, "column"
 
 
-def _table(source: Source, dataset: IterableDataset, columns: Mapping[str, str]) -> Dataset:
-    """Some columns of a split, in memory."""
-    dataset = with_features(dataset, source.name)
-    for column, flag in columns.items():
-        check_column(dataset, column, source.name, flag)
-    names = list(columns)
-    features = Features({name: dataset.features[name] for name in names})
-    shards = source.shards(source.narrowed(dataset, names), features=features)
-    tables = [table for shard in shards for table in shard.tables(_BATCH, names)]
-    if not sum(map(len, tables)):
-        raise CorpusError(f"the source {source.name!r} is empty: it has no rows")
-    return Dataset(pa.concat_tables(tables), info=DatasetInfo(features=features))
-
-
 def _labels(settings: Settings, tables: Mapping[str, Dataset]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Labels of each split, clean ones as "clean <split>", in classes of all of them together."""
     columns, parts = {split: _label_column(settings, split)[0] for split in tables}, dict(tables)
@@ -211,19 +177,8 @@ def _labels(settings: Settings, tables: Mapping[str, Dataset]) -> tuple[dict[str
     features = {split: part.features for split, part in parts.items()}
     values = {split: part.data[columns[split]] for split, part in parts.items()}
     found = classes_of(features, columns, values, str(settings.source), "column")
-    labels = {split: _numbers(found, part, columns[split], split) for split, part in parts.items()}
+    labels = {split: class_numbers(found, part, columns[split], split) for split, part in parts.items()}
     return labels, list(found.names or map(str, range(found.size)))
-
-
-def _numbers(classes: Classes, part: Dataset, column: str, split: str) -> np.ndarray:
-    numbers = np.array(classes.numbers(part.data.table, column, f"the {split} split"))  # Arrow's cannot be written
-    if numbers.min() < 0 or numbers.max() >= classes.size:
-        wrong = (numbers < 0) | (numbers >= classes.size)
-        raise CorpusError(
-            f"column {column!r} holds {numbers[wrong][0]} in {wrong.sum()} row(s) of the {split} split, which is none "
-            f"of the {classes.size} classes; leave rows without a label out"
-        )
-    return numbers
 
 
 def _with_files(settings: Settings, splits: Mapping[str, Rows]) -> dict[str, Rows]:

@@ -1,0 +1,57 @@
+"""Rows with a label each, as studies of heads and of fine-tuning read them from any source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, DatasetInfo, Features, IterableDataset
+
+from hf_noise.data.classes import Classes
+from hf_noise.data.reading import CorpusError, check_column, with_features
+from hf_noise.data.sources import Source, find_splits
+from hf_noise.studies.reading import source_of
+
+__all__ = ["SPLITS", "class_numbers", "found_splits", "read_table"]
+
+SPLITS = ("train", "validation", "test")
+_BATCH = 1000  # rows that are read at a time
+
+
+def found_splits(settings: Any) -> dict[str, tuple[Source, IterableDataset]]:
+    """The splits of the source, with those that have a source of their own."""
+    source, own = source_of(settings.source), {}
+    for split in ("test", "validation"):
+        if (place := getattr(settings, f"{split}_source")) is not None:
+            own[split] = source_of(place)
+    if isinstance(source, Mapping):
+        found = find_splits({**source, **own})
+    else:
+        found = {**find_splits(source), **(find_splits(own) if own else {})}
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def read_table(source: Source, dataset: IterableDataset, columns: Mapping[str, str]) -> Dataset:
+    """Some columns of a split, in memory."""
+    dataset = with_features(dataset, source.name)
+    for column, flag in columns.items():
+        check_column(dataset, column, source.name, flag)
+    names = list(columns)
+    features = Features({name: dataset.features[name] for name in names})
+    shards = source.shards(source.narrowed(dataset, names), features=features)
+    tables = [table for shard in shards for table in shard.tables(_BATCH, names)]
+    if not sum(map(len, tables)):
+        raise CorpusError(f"the source {source.name!r} is empty: it has no rows")
+    return Dataset(pa.concat_tables(tables), info=DatasetInfo(features=features))
+
+
+def class_numbers(classes: Classes, table: Dataset, column: str, split: str) -> np.ndarray:
+    """Labels of a split as numbers of its classes, int64 [N]. Raises CorpusError: a row has none of them."""
+    numbers = np.array(classes.numbers(table.data.table, column, f"the {split} split"))  # Arrow's cannot be written
+    wrong = (numbers < 0) | (numbers >= classes.size)
+    if wrong.any():
+        raise CorpusError(f"column {column!r} holds {numbers[wrong][0]} in {wrong.sum()} row(s) of the {split} split, "
+                          f"which is none of the {classes.size} classes; leave rows without a label out")  # fmt: skip
+    return numbers
