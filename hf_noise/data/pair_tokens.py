@@ -1,0 +1,194 @@
+"""Pairs of source and target as tokens: a tokenizer of their own, and columns that a trainer on pairs takes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_noise.data.tokenization import check_tokenizer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+__all__ = ["pair_tokenizer", "tokenize_pairs"]
+
+logger = logging.getLogger(__name__)
+
+_PAD, _EOS = "<pad>", "</s>"
+_BYTES = 256
+#: Columns of text -> columns of tokens.
+_TOKEN_COLUMNS = {"source": "input_ids", "target": "labels", "clean_target": "clean_labels"}
+#: Columns that are kept as they are.
+_KEPT = ("is_noisy", "sample_id", "teacher_nll")
+
+
+def pair_tokenizer(pairs: Iterable[Any], vocab_size: int = 32000) -> PreTrainedTokenizerFast:
+    """A byte-level BPE that is trained on the sources and the clean targets of a task (paper A: 32,000 tokens).
+
+    Any text has tokens, so none is unknown. Ids 0 and 1 are `<pad>` and `</s>`, which stands at the end of all that is
+    encoded, source or target.
+
+    Args:
+        pairs: rows with `source` and `target`, of which `clean_target` is read where there is one; or (source, target).
+        vocab_size: number of tokens, the two special ones and 256 bytes included.
+
+    Raises:
+        ValueError: vocab_size is below 258, or more than these texts yield.
+        TypeError: vocab_size is no whole number, or a pair is none.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    smallest = _BYTES + 2
+    if isinstance(vocab_size, bool) or not isinstance(vocab_size, int | np.integer):
+        raise TypeError(f"vocab_size must be a whole number of tokens, got {vocab_size!r:.80}")
+    if vocab_size < smallest:
+        raise ValueError(f"vocab_size must be at least {smallest}, 256 bytes and two special tokens, got {vocab_size}")
+    if isinstance(pairs, str | bytes | Mapping) or not isinstance(pairs, Iterable):
+        raise TypeError(f"pairs must be rows with source and target, got {pairs!r:.80}")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=int(vocab_size),
+        special_tokens=[_PAD, _EOS],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_texts(pairs), trainer)
+    if tokenizer.get_vocab_size() != vocab_size:
+        raise ValueError(f"these pairs yield at most {tokenizer.get_vocab_size()} tokens, vocab_size={vocab_size} is "
+                         "too large; ask for fewer, or give more pairs")  # fmt: skip
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {_EOS}", pair=f"$A {_EOS} $B {_EOS}", special_tokens=[(_EOS, tokenizer.token_to_id(_EOS))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=_PAD, eos_token=_EOS, clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
+    )  # fmt: skip
+
+
+def _texts(pairs: Iterable[Any]) -> Iterator[str]:
+    for i, pair in enumerate(pairs):
+        if isinstance(pair, Mapping):
+            texts = [pair.get("source"), pair.get("clean_target", pair.get("target"))]
+        elif isinstance(pair, tuple | list) and len(pair) == 2:
+            texts = list(pair)
+        else:
+            raise TypeError(f"pair {i} must be a row with source and target, or (source, target), got {pair!r:.80}")
+        for name, text in zip(("source", "target"), texts, strict=True):
+            if not isinstance(text, str):
+                raise TypeError(f"pair {i} has no text as its {name}, got {text!r:.80}")
+            yield text
+
+
+def tokenize_pairs(
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_source_tokens: int | None = None,
+    max_target_tokens: int | None = None,
+    truncate: bool = False,
+) -> Dataset:
+    """Pairs of texts -> `input_ids`, `labels` (and `clean_labels`) as lists of tokens, each with its end token.
+
+    Args:
+        dataset: rows with `source` and `target`, and any of `clean_target`, `is_noisy`, `sample_id`, `teacher_nll`.
+            Ids that are missing are the numbers of the rows.
+        tokenizer: of the model that is trained; it needs an end token.
+        max_source_tokens, max_target_tokens: the longest that may be, end token included; None for any length.
+        truncate: cut what is longer, in front of the end token; the share is logged.
+
+    Raises:
+        ValueError: texts are empty, or longer than they may be and not to be cut; they are counted, and the first one
+            is named. Only what a teacher wrote may be empty. Or the tokenizer has no end token.
+        TypeError: the rows are no `datasets.Dataset`, or a limit is no whole number >= 2.
+    """
+    from datasets import Dataset
+
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"dataset must be a datasets.Dataset with source and target, got {type(dataset).__name__}")
+    check_tokenizer(tokenizer)
+    if missing := [name for name in ("source", "target") if name not in dataset.column_names]:
+        raise ValueError(f"the rows have no column {missing[0]}, they have: {', '.join(dataset.column_names)}; rename "
+                         "one: dataset.rename_column(...)")  # fmt: skip
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    if end is None:
+        raise ValueError(f"the tokenizer {tokenizer.name_or_path!r} has no end token, which tells a decoder to stop; "
+                         "set its eos_token")  # fmt: skip
+    limits = {"source": max_source_tokens, "target": max_target_tokens, "clean_target": max_target_tokens}
+    for name, limit in limits.items():
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 2):
+            raise TypeError(f"max_{name}_tokens must be a whole number >= 2, or None, got {limit!r:.80}")
+    if not isinstance(truncate, bool):
+        raise TypeError(f"truncate must be True or False, got {truncate!r:.80}")
+    if "sample_id" not in dataset.column_names:
+        dataset = dataset.add_column("sample_id", np.arange(len(dataset)))
+    encode = _Encode(tokenizer, end, {name: limit for name, limit in limits.items() if name in dataset.column_names})
+    tokens = dataset.map(encode, batched=True, remove_columns=[
+        name for name in dataset.column_names if name not in _KEPT
+    ])  # fmt: skip
+    _check_whole(tokens, encode, truncate)
+    return tokens.remove_columns([name for name in tokens.column_names if name.startswith("_")])
+
+
+@dataclass(frozen=True)
+class _Encode:
+    """Columns of text -> columns of tokens, and of each text, in `_<column>`, how many it had: 0 for an empty one."""
+
+    tokenizer: Any
+    end: int
+    limits: Mapping[str, int | None]
+
+    def __call__(self, batch: Mapping[str, list]) -> dict[str, list]:
+        made = {}
+        for name, limit in self.limits.items():
+            texts = batch[name]
+            if wrong := [i for i, text in enumerate(texts) if not isinstance(text, str)]:
+                raise ValueError(f"{name} of the row with sample_id {batch['sample_id'][wrong[0]]} is no text: "
+                                 f"{texts[wrong[0]]!r:.80}")  # fmt: skip
+            rows = self._encoded(texts, name, None)
+            lengths = [len(row) if text.strip() else 0 for row, text in zip(rows, texts)]
+            if limit is not None and (long := [i for i, row in enumerate(rows) if len(row) > limit]):
+                for i, row in zip(long, self._encoded([texts[i] for i in long], name, limit)):
+                    rows[i] = row
+            made[_TOKEN_COLUMNS[name]], made[f"_{name}"] = rows, lengths
+        return made
+
+    def _encoded(self, texts: list[str], name: str, limit: int | None) -> list[list[int]]:
+        """As the tokenizer writes a source or a target, with an end token that it may lack."""
+        options = {"truncation": limit is not None, "max_length": limit, "verbose": False}
+        if name == "source":
+            rows = self.tokenizer(texts, **options).input_ids
+        else:
+            rows = self.tokenizer(text_target=texts, **options).input_ids
+        # mBART writes the language behind the end.
+        return [row if self.end in row[-2:] else [*row[: None if limit is None else limit - 1], self.end]
+                for row in rows]  # fmt: skip
+
+
+def _check_whole(tokens: Dataset, encode: _Encode, truncate: bool) -> None:
+    """Refuse empty texts and such as are too long, by their number and the first of them; log what was cut."""
+    ids = np.asarray(tokens["sample_id"])
+    is_written = np.zeros(len(tokens), dtype=bool)  # by a teacher, which may have ended at once
+    if "is_noisy" in tokens.column_names and len(tokens) and not isinstance(tokens[0]["is_noisy"], list):
+        is_written = np.asarray(tokens["is_noisy"], dtype=bool)
+    for name, limit in encode.limits.items():
+        lengths = np.asarray(tokens[f"_{name}"])
+        empty = (lengths == 0) & ~(is_written if name == "target" else False)
+        if empty.any():
+            raise ValueError(f"{int(empty.sum())} of {len(tokens)} rows have an empty {name}, the first is sample_id "
+                             f"{ids[empty][0]}; filter(lambda row: row[{name!r}].strip()) leaves them out")  # fmt: skip
+        over = np.zeros(len(tokens), dtype=bool) if limit is None else lengths > limit
+        if not over.any():
+            continue
+        told = f"{int(over.sum())} of {len(tokens)} rows ({over.mean():.2%}) have a {name} of more than {limit} tokens"
+        if not truncate:
+            raise ValueError(f"{told}, the longest {lengths.max()} (sample_id {ids[lengths.argmax()]}); truncate=True "
+                             "cuts them, or leave them out")  # fmt: skip
+        logger.warning("%s and were cut there; the longest has %d", told, lengths.max())
