@@ -76,7 +76,7 @@ def test_a_model_of_transformers_goes_on_from_its_weights(tmp_path):
         ({"max_source_tokens": 2}, ValueError, "have a source of more than 2 tokens"),
         ({"pairs": [1]}, TypeError, "pairs must be a datasets.Dataset"),
         ({"pairs": Dataset.from_dict({"source": ["a"]})}, ValueError, "pairs have no column target"),
-        ({"pairs": Dataset.from_dict({"source": ["a"], "target": [""]})}, ValueError, "1 of 1 rows have an empty target"),
+        ({"pairs": Dataset.from_dict({"source": ["a"], "target": [""]})}, ValueError, "1 of 1 rows have an empty targ"),
     ],
 )
 def test_bad_settings_are_refused(settings, error, message):
