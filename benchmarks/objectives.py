@@ -21,14 +21,17 @@ from observe import syncs_per_step
 from transformers import PrinterCallback
 
 from hf_noise.noise import UniformTokens
-from hf_noise.objectives import Corrected, DocumentMixture, Objective, objectives
+from hf_noise.objectives import Corrected, DocumentMixture, Objective, SequenceMixture, objectives
 from hf_noise.trainers import CausalLMTrainer
 from hf_noise.trainers.collate import collate_rows
 
 VOCAB_SIZE, HEAD = 50257, 64
 AT_MOST = 1.03
 #: In place of those with their defaults, the ones that do most and go with noise on tokens.
-DEAREST = {"corrected": Corrected("learned"), "document-mixture": DocumentMixture("learned", "unigram")}
+DEAREST = {
+    "corrected": Corrected("learned"), "document-mixture": DocumentMixture("learned", "unigram"),
+    "sequence-mixture": SequenceMixture("learned", "unigram"),
+}  # fmt: skip
 LOSSES = {cls.name: DEAREST.get(cls.name) or cls() for cls in objectives("tokens")}
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hf_noise.noise import HumanLabels as HumanLabels
     from hf_noise.noise import LabelFlips as LabelFlips
     from hf_noise.noise import Masking as Masking
+    from hf_noise.noise import NoisyTeacher as NoisyTeacher
     from hf_noise.noise import RandomDocuments as RandomDocuments
     from hf_noise.noise import UniformTokens as UniformTokens
     from hf_noise.noise import noise_from_dict as noise_from_dict

@@ -24,7 +24,10 @@ from hf_noise.data.cache import build_once
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["DOCS_TEXT", "DEFAULT_VOCAB_SIZE", "END_OF_TEXT", "docs_text", "docs_text_files", "embedded_tokenizer"]
+__all__ = [
+    "DEFAULT_VOCAB_SIZE", "DOCS_TEXT", "END_OF_TEXT", "docs_text", "docs_text_files", "embedded_tokenizer",
+    "library_fingerprint", "library_modules",
+]  # fmt: skip
 
 #: The name under which builders and recipes know this corpus.
 DOCS_TEXT = "embedded/docs-text"
@@ -61,7 +64,7 @@ def docs_text_files(split: str = "train") -> list[str]:
     """
     if not isinstance(split, str) or split not in ("train", "validation"):
         raise ValueError(f'{DOCS_TEXT} has the splits "train" and "validation", not {split!r}')
-    folder = build_once(f"embedded/docs-text-{_library_fingerprint()}", _write_documents)
+    folder = build_once(f"embedded/docs-text-{library_fingerprint()}", _write_documents)
     return [str(file) for file in sorted(folder.glob(f"{split}-*.parquet"))]
 
 
@@ -142,7 +145,19 @@ def _library_files() -> list[Path]:
     return sorted(found, key=lambda file: file.parts)
 
 
-def _library_fingerprint() -> str:
+def library_modules() -> Iterator[tuple[Path, ast.Module]]:
+    """Every module of the standard library, parsed: its path in the library without a suffix, and its tree."""
+    for file in _library_files():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the library's own sources, e.g. invalid escapes
+                tree = ast.parse(file.read_bytes())
+        except SyntaxError:
+            continue  # templates and deliberately broken files are no modules
+        yield file.relative_to(_library_folder()).with_suffix(""), tree
+
+
+def library_fingerprint() -> str:
     """Names the installed standard library without reading it: its version and its files' sizes and times."""
     root = _library_folder()
     stats = [
@@ -178,14 +193,7 @@ def _in_validation(name: str) -> bool:
 def _documents() -> Iterator[tuple[str, str]]:
     """(name, text) of every module and topic, without repetitions, so that no passage is on both sides of the split."""
     seen: set[str] = set()
-    for file in _library_files():
-        relative = file.relative_to(_library_folder()).with_suffix("")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the library's own sources, e.g. invalid escapes
-                tree = ast.parse(file.read_bytes())
-        except SyntaxError:
-            continue  # templates and deliberately broken files are no modules
+    for relative, tree in library_modules():
         pieces = _topics(tree) if relative.parts == ("pydoc_data", "topics") else {"": "\n\n".join(_docstrings(tree))}
         for topic, text in pieces.items():
             document = _without_repetitions(text, seen)

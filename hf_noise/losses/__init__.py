@@ -18,6 +18,7 @@ from hf_noise.losses.nll import (
     shift_targets,
     token_nll,
 )
+from hf_noise.losses.sequence_mixture import sequence_mixture_nll, sequence_posterior
 from hf_noise.losses.smart import smart
 from hf_noise.losses.smoothed import smoothed_nll
 from hf_noise.losses.tdsm import LabelTransition, tdsm_loss, transition_aware_weights
@@ -28,6 +29,7 @@ __all__ = [
     "EarlyTargets", "GradientMatching", "LabelTransition", "VolumeMinimisation", "clean_posterior", "corrected_nll",
     "document_mixture_nll", "dsm_loss", "early_learning_penalty", "edm_weight", "error_norm_nll", "error_norms",
     "feature_scale", "generalised_cross_entropy", "l2_sp", "label_nll", "lnsr", "local_gradient_matching",
-    "log_columns", "mixture_posterior", "posthoc_nll", "shift_targets", "small_losses", "smart", "smoothed_nll",
-    "tdsm_loss", "token_nll", "transition_aware_weights", "transition_nll", "truncated_nll",
+    "log_columns", "mixture_posterior", "posthoc_nll", "sequence_mixture_nll", "sequence_posterior", "shift_targets",
+    "small_losses", "smart", "smoothed_nll", "tdsm_loss", "token_nll", "transition_aware_weights", "transition_nll",
+    "truncated_nll",
 ]  # fmt: skip

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hf_noise.losses.checks import check_count, check_floats, check_real, check_tensor, looked_at, on_host
+from hf_noise.losses.checks import check_count, check_floats, check_tensor, on_host
 from hf_noise.losses.learned_rate import LearnedErrorRate
+from hf_noise.losses.sequence_mixture import log_shares, mixed_rows, row_sums
 
 __all__ = ["LearnedDocuments", "document_mixture_nll", "noise_nll", "noise_table"]
 
@@ -54,25 +53,8 @@ def document_mixture_nll(nll: Tensor, of_noise: Tensor, is_target: Tensor, alpha
     if nll.ndim != 2 or not nll.shape == of_noise.shape == is_target.shape:
         raise ValueError(f"nll, of_noise and is_target must be [B, L] of one shape, got {list(nll.shape)}, "
                          f"{list(of_noise.shape)} and {list(is_target.shape)}")  # fmt: skip
-    # Sums of thousands of nats, whose differences count.
-    exact = torch.float32 if nll.device.type == "mps" else torch.float64
-    clean = nll.where(is_target, 0).sum(-1, dtype=exact)
-    noise = of_noise.where(is_target, 0).sum(-1, dtype=exact)
-    if isinstance(alpha, Tensor):
-        check_floats("alpha", alpha)
-        if alpha.numel() != 1:
-            raise ValueError(f"alpha must be one number, got a tensor {list(alpha.shape)}")
-        array = looked_at(alpha)
-        if array is not None and (array.item() < 0 or array.item() > 1):  # NaN passes, as it does through the loss
-            raise ValueError(f"alpha must lie in [0, 1], got {array.item()}; it is the share of noise documents")
-        alpha = alpha.reshape(()).to(exact)
-        log_clean, log_noise = torch.log1p(-alpha), torch.log(alpha)
-    else:
-        alpha = check_real("alpha", alpha, "[0, 1)", "it is the share of documents that are noise")
-        log_clean, log_noise = math.log1p(-alpha), math.log(alpha) if alpha else -math.inf
-    rows = -torch.logaddexp(log_clean - clean, log_noise - noise)
-    parts = rows / is_target.sum(-1).clamp(min=1)
-    return parts.to(nll.dtype).unsqueeze(-1).where(is_target, 0)
+    shares = log_shares("alpha", alpha, "it is the share of documents that are noise")
+    return mixed_rows(nll, row_sums(of_noise, is_target), is_target, *shares)
 
 
 def noise_table(probabilities: np.ndarray, vocab_size: int) -> Tensor:

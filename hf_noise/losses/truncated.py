@@ -13,8 +13,8 @@ from hf_noise.losses.checks import check_count, check_floats, check_real
 __all__ = ["Dropped", "RecentLosses", "row_means", "truncated_nll"]
 
 #: Losses are told apart to 1/64 nat, up to 64 nats: a table of 32 KiB.
-_PER_NAT, _BINS = 64, 4096
-_ONE = 1 << 16  # units of a loss in the table, so that few of them fade as many do
+PER_NAT, _BINS = 64, 4096
+ONE = 1 << 16  # units of a loss in the table, so that few of them fade as many do
 
 
 def truncated_nll(nll: Tensor, threshold: Tensor, by: Tensor | None = None) -> Tensor:
@@ -116,12 +116,12 @@ class RecentLosses(Dropped):
     def __init__(self, memory: int):
         super().__init__()
         self.memory = check_count("memory", memory, 1, 1 << 15)
-        self.register_buffer("histogram", torch.zeros(_BINS, dtype=torch.int64))  # in units of 1 / _ONE losses
+        self.register_buffer("histogram", torch.zeros(_BINS, dtype=torch.int64))  # in units of 1 / ONE losses
 
     @torch.no_grad()
     def observe(self, losses: Tensor, is_seen: Tensor, is_dropped: Tensor, is_target: Tensor) -> None:
         """Count losses in nats where `is_seen` says so, and the targets that were left out."""
-        place = torch.nan_to_num(losses.float() * _PER_NAT, nan=0.0).clamp(0, _BINS - 1).long().flatten()
+        place = torch.nan_to_num(losses.float() * PER_NAT, nan=0.0).clamp(0, _BINS - 1).long().flatten()
         table = torch.zeros(_BINS + 2, dtype=torch.int64, device=losses.device)
         table.scatter_add_(0, place, is_seen.flatten().long())
         table[-2:] = torch.stack([(is_dropped & is_target).sum(), is_target.sum()])
@@ -129,7 +129,7 @@ class RecentLosses(Dropped):
 
     def _take(self, recent: Tensor) -> None:
         super()._take(recent[-2:])
-        self.histogram += recent[:-2] * _ONE - torch.div(self.histogram, self.memory, rounding_mode="floor")
+        self.histogram += recent[:-2] * ONE - torch.div(self.histogram, self.memory, rounding_mode="floor")
 
     @torch.no_grad()
     def quantile(self, share: float) -> Tensor:
@@ -144,4 +144,4 @@ class RecentLosses(Dropped):
         place = torch.searchsorted(below, rank)
         # `take`, as an index that is a tensor of one number makes the host wait for it.
         part = 1 - (below.take(place) - rank) / self.histogram.take(place).clamp(min=1)
-        return torch.where(total > 0, (place + part) / _PER_NAT, math.inf)
+        return torch.where(total > 0, (place + part) / PER_NAT, math.inf)

@@ -7,21 +7,25 @@ from hf_noise.noise.human import HumanLabels
 from hf_noise.noise.labels import LabelFlips
 from hf_noise.noise.masking import Masking
 from hf_noise.noise.schedule import FixedBudget, Plan, ScaleBatch, ScaleSteps, Table6, Table7, plan_named
+from hf_noise.noise.teacher import Decoding, NoisyTeacher, Teacher
 from hf_noise.noise.tokens import UniformTokens
 
 __all__ = [
+    "Decoding",
     "FixedBudget",
     "GaussianDocuments",
     "HumanLabels",
     "LabelFlips",
     "Masking",
     "Noise",
+    "NoisyTeacher",
     "Plan",
     "RandomDocuments",
     "ScaleBatch",
     "ScaleSteps",
     "Table6",
     "Table7",
+    "Teacher",
     "UniformTokens",
     "noise_from_description",
     "noise_from_dict",

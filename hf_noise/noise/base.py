@@ -22,10 +22,10 @@ __all__ = [
     "realised_rate",
 ]
 
-Unit: TypeAlias = Literal["tokens", "documents", "labels"]
+Unit: TypeAlias = Literal["tokens", "documents", "labels", "sequences"]
 Redraw: TypeAlias = Literal["epoch", "never"]
 
-_UNITS = ("tokens", "documents", "labels")
+_UNITS = ("tokens", "documents", "labels", "sequences")
 _PROTOCOLS: dict[str, type[Noise]] = {}
 
 
@@ -43,7 +43,8 @@ class Noise:
             confused.
         stream: the counter stream it owns.
         unit: what is clean or noisy as a whole: "tokens", the targets of a language model one by one; "documents", rows
-            of tokens, as context and as target; "labels", one for each row.
+            of tokens, as context and as target; "labels", one for each row; "sequences", whole targets of pairs, whose
+            sources stay clean.
         redraw: "epoch" for fresh noise in every epoch, "never" if it is drawn once; a field where it can be chosen.
         noisy_columns: the columns that it falls on, each beside its clean copy `clean_<column>` where there was one.
         rate_names: the fields that say how much noise there is, of which one is given.

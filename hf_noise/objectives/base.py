@@ -63,7 +63,7 @@ class Forward:
 
     Attributes:
         model: that was called, in its wrappers.
-        inputs: what it was called with, by name.
+        inputs: what it was called with, by name; for objectives on tokens, all columns of the batch.
         head: the module that made the logits from the features; None if the trainer knows of none.
         features: what the head was given, float [B, D], with their gradient; None without a head.
         sample_ids: int64 [B], None if the rows have none.
@@ -118,8 +118,9 @@ class Objective(Bound):
     It needs no torch until then. Defining it is enough for `loss="<name>"` and `objective_from_dict` to find it.
 
     unit "tokens": float [B, L], the NLL of each target -> what is minimised, [B, L]; with `needs_targets`, of (NLL,
-        targets [B, L], -100 for none); with `needs_logits`, of (NLL, logits [B, L, V], targets). What is said of
-        positions without a target does not count.
+        targets [B, L], -100 for none); with `needs_logits`, of (NLL, logits [B, L, V], targets); with `needs_forward`,
+        of the same and a `Forward`, whose inputs are all columns of the batch. What is said of positions without a
+        target does not count.
     unit "labels": logits float [B, C], labels int64 [B] -> [B]; with `needs_forward`, of (logits, labels, `Forward`).
         What is added for a batch as a whole is added to each of its rows, so that their mean holds it once.
     unit "images": see `hf_noise.objectives.images`.
@@ -129,6 +130,8 @@ class Objective(Bound):
             `bound` is told which one is meant (`RunContext.unit`).
         needs_features: of `needs_forward`: it asks for the head and its features too, so that a model without a head
             that is known is refused.
+        needs_columns: columns of the rows that it reads beside those of every run, in `Forward.inputs`; rows without
+            them are refused.
         remembers: what it keeps of each row by its sample id, in words, so that rows may not share one; None for
             nothing.
         is_nll: what it gives is a negative log-likelihood of the label, and may be logged as one.
@@ -143,6 +146,7 @@ class Objective(Bound):
     needs_targets: ClassVar[bool] = False
     needs_forward: ClassVar[bool] = False
     needs_features: ClassVar[bool] = True
+    needs_columns: ClassVar[tuple[str, ...]] = ()
     remembers: ClassVar[str | None] = None
     is_nll: ClassVar[bool] = False
     smooths: ClassVar[bool] = False

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
@@ -64,7 +65,7 @@ def costs(jobs: Sequence[Job], output: str) -> list[str]:
     Raises OSError: the disk is too small for the checkpoints of one run.
     """
     seconds, needed, timed = 0.0, 0, {}
-    for job in jobs:
+    for job in tqdm(jobs, desc="a few steps of each kind of run", unit="run", leave=False):
         run = job.run
         kind = (job.study.package, getattr(run, "loss", None), getattr(run, "transition", None), run.ratio == 0,
                 getattr(run, "kind", None), job.plan.batch_size)  # fmt: skip

@@ -47,4 +47,4 @@ class FigureProgress(ProgressCallback):
         super().on_prediction_step(args, state, control, eval_dataloader=eval_dataloader, **kwargs)
         if first and self.prediction_bar is not None:
             self.prediction_bar.leave = False
-            self.prediction_bar.set_description("validation")
+            self.prediction_bar.set_description("evaluation")

@@ -95,6 +95,7 @@ class NoiseTrainer(FiniteTrainer):
         self.meter = meter
         self.epoch = 0
         self._is_checked = {"train": False, "eval": False}
+        self._has_mask = False
         self._checkpoint_state: dict[str, Tensor] | None = None
         self.add_callback(_EpochOfNoise(self))
 
@@ -153,6 +154,7 @@ class NoiseTrainer(FiniteTrainer):
         rows = self.as_collated(inputs)
         if not self._is_checked["train"]:
             self._is_checked["train"] = True
+            self._has_mask = "is_noisy" in rows
             self.check_fit(rows)
             self.claims.check_batch(rows)
         if self.epoch == 0:
@@ -241,7 +243,9 @@ class NoiseTrainer(FiniteTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            logs.update(self.meter.pop(self.accelerator))
+            seen = self.meter.pop(self.accelerator)
+            is_known = self.noise is not None or self._has_mask
+            logs.update(seen if is_known else self.meter.of_unknown_rows(seen))
             # Later, static noise comes again, and what comes again is no further evidence.
             if self.epoch == 0 and self.meter.total is not None:
                 self.claims.check_realised(self.meter.realised())

@@ -49,6 +49,11 @@ class Meter(ABC):
         """Number of corrupted units, and of all, that rates are made of."""
         return sums["corrupted"], sums["clean"] + sums["corrupted"]
 
+    def of_unknown_rows(self, means: dict[str, float]) -> dict[str, float]:
+        """Of what would be logged, what holds where nobody knows which units are wrong: none is called clean."""
+        told = {name.replace("nll_clean_targets", "nll_targets"): value for name, value in means.items()}
+        return {name: value for name, value in told.items() if name != "noise_rate" and "clean" not in name}
+
     def realised(self) -> dict[str, float | int]:
         """Share of corrupted units in all that were popped so far and their number, `{"rate", "n"}`."""
         if self.total is None:

@@ -30,7 +30,7 @@ class ObjectiveTrainer(NoiseTrainer):
     unit: ClassVar[str]
     #: Whether parameters of an objective are learned beside the model.
     can_learn: ClassVar[bool] = True
-    #: Whether objectives on labels are shown the forward pass (`Objective.needs_forward`).
+    #: Whether objectives are shown the forward pass (`Objective.needs_forward`).
     hands_forward: ClassVar[bool] = False
     loss: Objective
     objective: Any

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.noise import Noise
-from hf_noise.objectives.base import Objective, objective_named
+from hf_noise.objectives.base import Forward, Objective, objective_named
 from hf_noise.objectives.tokens import Corrected
 from hf_noise.trainers.arguments import check_given
 from hf_noise.trainers.collate import (
@@ -56,6 +56,7 @@ class TokenTrainer(ObjectiveTrainer):
     other_noise = "see hf_noise.noise for noise on tokens"
     #: Whether a target is predicted from what stands before it, so that padding must be none's only context.
     is_causal = False
+    hands_forward = True
 
     def __init__(
         self,
@@ -69,6 +70,9 @@ class TokenTrainer(ObjectiveTrainer):
     ):
         check_given(model, args, kwargs)
         loss = _objective(loss, error_rate)
+        if loss.needs_forward and loss.needs_features:
+            raise ValueError(f"{type(loss).__name__} looks at the features of a classifier's head, which models of "
+                             "tokens do not show")  # fmt: skip
         self.prepare(loss, args, kwargs)
         # Of the model itself: its wrappers take anything.
         self._inputs, self._has_router_loss = model_inputs(model), has_router_loss(model)
@@ -76,7 +80,7 @@ class TokenTrainer(ObjectiveTrainer):
         own = kwargs.pop("data_collator", None)
         shown = None
         if own is not None and (args is None or args.remove_unused_columns):
-            shown = frozenset((*USED, *forward_names(model)))
+            shown = frozenset((*USED, *forward_names(model), *loss.needs_columns))
         kwargs["data_collator"] = self.batches(model, own, shown, loss)
         super().__init__(model, args, noise=noise, meter=self.make_meter(), **kwargs)
         self.minimise(loss, num_classes=self._vocab_size, was_given=noise is not None)
@@ -157,14 +161,25 @@ class TokenTrainer(ObjectiveTrainer):
         if model.training:
             self.meter.add(nll.detach(), valid, is_noisy)
             self.watch(nll, inputs.get("sample_id"))
-        needed = (logits, targets) if self.loss.needs_logits else (targets,) if self.loss.needs_targets else ()
-        minimised = self.objective(nll, *needed)
+        minimised = self.objective(nll, *self._needed(model, inputs, logits, targets))
         # The plain NLL is 0 where there is no target; another loss may be anything there, also infinite: no product.
         total = (minimised if minimised is nll else minimised.where(valid, 0)).sum()
         loss = self.mean_loss(total, valid, num_items_in_batch)
         if of_router is not None:  # a mean over its tokens: each forward pass has its share of the step
             loss = loss + of_router / (1 if num_items_in_batch is None else self.current_gradient_accumulation_steps)
         return (loss, {"nll": nll}) if return_outputs else loss
+
+    def _needed(self, model: Any, inputs: Mapping[str, Tensor], logits: Tensor | None, targets: Tensor) -> tuple:
+        """What the objective is given beside the NLL."""
+        loss = self.loss
+        needed = (logits, targets) if loss.needs_logits else (targets,) if loss.needs_targets else ()
+        if not loss.needs_forward:
+            return needed
+        if missing := [name for name in loss.needs_columns if name not in inputs]:
+            raise ValueError(f"rows have no column {missing[0]}, which {type(loss).__name__} reads (or the data "
+                             f"collator drops it); the batch has {', '.join(sorted(inputs))}")  # fmt: skip
+        sample = inputs.get("sample_id")
+        return *needed, Forward(model=model, inputs=inputs, sample_ids=sample, epoch=self.epoch)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Sums per row instead of logits: (None, float64 [B, 2] = NLL and number of targets, [B])."""

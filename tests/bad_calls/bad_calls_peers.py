@@ -24,7 +24,16 @@ from hf_noise.losses import (
     truncated_nll,
 )
 from hf_noise.losses.document_mixture import noise_table
-from hf_noise.objectives import ELR, GCE, CoTeaching, DocumentMixture, ErrorNorm, Smoothed, Truncated
+from hf_noise.objectives import (
+    ELR,
+    GCE,
+    CoTeaching,
+    DocumentMixture,
+    ErrorNorm,
+    SequenceMixture,
+    Smoothed,
+    Truncated,
+)
 
 V = 6
 ROOT = math.sqrt(2)
@@ -185,6 +194,10 @@ FIELDS = {
     ErrorNorm: {"threshold": functools.partial(inside, low=0, high=ROOT, ends="(]"), "start": SHARE},
     DocumentMixture: {"alpha": share_or("known", "learned"), "noise": lambda value: text(value, "known", "unigram"),
                       "start": SHARE},
+    SequenceMixture: {"error_rate": share_or("known", "learned"),
+                      "other": lambda value: text(value, "teacher", "unigram", "learned"),
+                      "evidence": lambda value: text(value, "scores", "likelihood"), "start": SHARE,
+                      "memory": lambda value: whole(value, 1, 1 << 15)},
     ELR: {"beta": SHARE, "lam": functools.partial(inside, low=0, high=math.inf, ends="[)")},
     CoTeaching: {"forget_rate": share_or("known"), "warmup": SHARE,
                  "peer": lambda value: text(value, "head", "network"),
@@ -199,6 +212,9 @@ PEERS = {
     ErrorNorm: (some("threshold", 1, 1.3, start=(0, 0.5)), functools.partial(fields_of, ErrorNorm, FIELDS[ErrorNorm])),
     DocumentMixture: (some("alpha", "known", "learned", 0.1, noise=("known", "unigram"), start=(0, 0.5)),
                       functools.partial(fields_of, DocumentMixture, FIELDS[DocumentMixture])),
+    SequenceMixture: (some("error_rate", "known", "learned", 0.1, other=("teacher", "unigram", "learned"),
+                           evidence=("scores", "likelihood"), start=(0, 0.5), memory=(1, 7)),
+                      functools.partial(fields_of, SequenceMixture, FIELDS[SequenceMixture])),
     ELR: (some("beta", 0, 0.7, lam=(0, 3.0)), functools.partial(fields_of, ELR, FIELDS[ELR])),
     CoTeaching: (some("forget_rate", "known", 0.2, warmup=(0, 0.1), peer=("head", "network"), seed=(0, 5)),
                  functools.partial(fields_of, CoTeaching, FIELDS[CoTeaching])),

@@ -21,7 +21,9 @@ from hf_noise.noise import (
     HumanLabels,
     LabelFlips,
     Noise,
+    NoisyTeacher,
     RandomDocuments,
+    Teacher,
     UniformTokens,
     counter_torch,
     draws,
@@ -60,6 +62,7 @@ NOISES = [
     LabelFlips.pairs({0: 1}, 0.5, num_classes=4), LabelFlips.from_transition(T),
     HumanLabels.from_columns([0, 1, 1], [0, 0, 1], num_classes=2, name="worse"),
     MirroredTokens(ratio=0.5, vocab_size=64),
+    NoisyTeacher(ratio=0.5, teacher=Teacher(name="runs/teacher", sha256="a" * 64), num_rows=10),
 ]  # fmt: skip
 #: unit, is_drawn, draws_targets, is_spread, mixture_rate, stay_rate of the above.
 DECLARED = [
@@ -68,7 +71,7 @@ DECLARED = [
     ("documents", False, False, False, None, 0.0), ("documents", False, False, False, None, 0.0),
     ("labels", True, True, True, None, 0.0), ("labels", True, True, True, None, 0.0),
     ("labels", True, True, True, None, 0.0), ("labels", False, False, True, None, 0.0),
-    ("tokens", True, True, True, None, 0.0),
+    ("tokens", True, True, True, None, 0.0), ("sequences", False, False, True, None, 0.0),
 ]  # fmt: skip
 
 
@@ -87,8 +90,9 @@ def test_without_noise_is_the_same_kind_at_a_rate_of_0(noise):
     silent = noise.without_noise()
     assert silent.error_rate == 0 and silent.unit == noise.unit
     assert silent.to_dict().get("seed", 0) == noise.to_dict().get("seed", 0)
-    if noise.unit != "labels":
-        assert type(silent) is type(noise) and silent.vocab_size == noise.vocab_size
+    assert noise.unit == "labels" or type(silent) is type(noise)
+    if noise.unit in ("tokens", "documents"):
+        assert silent.vocab_size == noise.vocab_size
     if noise.unit == "tokens":
         tokens = np.arange(64)[None]
         noisy, is_noisy = silent(tokens, [3])
@@ -116,7 +120,7 @@ def test_noise_that_is_drawn_once_has_the_draws_of_epoch_0(noise):
 
 
 def test_a_noise_has_to_say_what_it_falls_on():
-    with pytest.raises(TypeError, match="Mute must declare its unit, one of tokens, documents, labels"):
+    with pytest.raises(TypeError, match="Mute must declare its unit, one of tokens, documents, labels, sequences"):
 
         class Mute(Noise):
             protocol: ClassVar[str] = "test_mute"
@@ -129,7 +133,7 @@ def test_a_noise_has_to_say_what_it_falls_on():
 def test_names_and_streams_belong_to_one_noise():
     ours = [noise for noise in known_noises() if noise.__module__.startswith("hf_noise.")]
     names = [name for noise in ours for name in noise.names]
-    assert len(names) == len(set(names)) and len({noise.stream for noise in ours if hasattr(noise, "stream")}) == 4
+    assert len(names) == len(set(names)) and len({noise.stream for noise in ours if hasattr(noise, "stream")}) == 5
 
 
 @given(

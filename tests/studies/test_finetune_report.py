@@ -55,7 +55,7 @@ def test_claims_say_what_beats_cross_entropy():
     first, last = claims(RECORDS)
     assert first.startswith("symmetric, e = 0.40, LoRA: better than cross-entropy: corrected, T known +10.1 (+9.9 to ")
     assert "Worse: GCE -10.0 (" in first and "Not told apart: cross-entropy + SMART + LGM +0.0 (-12." in first
-    assert "paired by seed: mean and 95% interval of Student's t, 1 to 3 seeds; it says nothing of other" in last
+    assert "paired by seed: mean and 95% interval of Student's t, 1 to 3 seeds; ±" in last
     assert "of 3 comparisons 1 may" in last and "Student's t, 3 seeds;" in claims(RECORDS[:-1])[-1]
     assert claims([record(0, 0.5)]) == [], "nothing to compare with"
     of_two = [one for one in RECORDS if one.seed < 2 and one.loss["cure"] != "corrected"]

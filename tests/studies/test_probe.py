@@ -340,6 +340,22 @@ def test_a_network_is_needed_for_own_texts(tmp_path):
         printed_by(study.main, *flags, "--output", tmp_path / "out")
 
 
+def test_a_row_without_a_text_is_told_by_its_number_in_the_source(tmp_path):
+    """Also where others are held out, and by a dry run."""
+    written(tmp_path, review=lambda labels, draw: ["a" if n != 61 else None for n in range(len(labels))])
+    flags = ["--source", tmp_path / "train.csv", "--test_fraction", "0.5", "--text_column", "review", "--model",
+             tiny.gpt2(tmp_path / "gpt2"), "--output", tmp_path / "out", "--dry_run"]  # fmt: skip
+    with pytest.raises(ValueError, match="the train split: column 'review' holds None in row 61"):
+        printed_by(study.main, *flags)
+
+
+def test_more_noise_than_chance_has_to_be_asked_for(tmp_path):
+    flags = [*written(tmp_path), *QUICK, "--ratio", "3", "--output", tmp_path / "out", "--dry_run"]
+    with pytest.raises(ValueError, match="allow_adversarial"):
+        printed_by(study.main, *flags)
+    assert "heads" in printed_by(study.main, *flags, "--allow_adversarial")
+
+
 # ---- settings, and the heads of figure 6
 
 

@@ -144,7 +144,7 @@ def test_the_closing_words_hold_for_heads_that_differ():
     records[0].budget["settings_tried"] = 3
     records[1].data["validation_rows"] = 12
     said = reading(compared(records), records)
-    assert "100 test rows, 2 to 3 seeds;" in said and "chosen on 9 to 12 validation rows" in said
+    assert "100 test rows, 2 to 3 seeds, ±" in said and "chosen on 9 to 12 validation rows" in said
     assert "among: linear heads: plain 2 to 3, LGM 2; mlp heads: plain 4, LGM 4." in said
     assert "for 3 seeds at least 0.25" in said
 

@@ -218,6 +218,7 @@ def test_rows_that_are_noisy_already_are_counted_and_not_drawn_again(build, coll
     trainer = build(rows=rows, noise=None, num_train_epochs=1, max_steps=-1, compute_metrics=own_metrics, **options)
     trainer.train()
     assert trainer.realised_noise() == {"rate": 0.25, "n": 16}
+    assert [log["noise_rate"] for log in trainer.state.log_history if "noise_rate" in log]
     found = trainer.evaluate()
     predicted = trainer.predict(rows)
     hits, clean = predicted.predictions.argmax(-1), np.array(rows["clean_label"])
@@ -367,7 +368,11 @@ def test_rows_of_several_lengths_need_something_that_pads(build):
     with pytest.raises(ValueError, match="has the shape .*; pad rows of several lengths: give processing_class="):
         build(processing_class=None).train()
     rows = rows_for("bert", sample_id=[f"{i}.txt" for i in range(16)])
-    build(rows=rows, noise=None).train()  # ids of the data set's own, from which nothing is drawn
+    unknown = build(rows=rows, noise=None)  # ids of the data set's own, from which nothing is drawn
+    unknown.train()
+    logged = set().union(*unknown.state.log_history)
+    assert {"accuracy_trained_labels", "nll_targets"} <= logged, "nobody knows how many of these labels are wrong"
+    assert "noise_rate" not in logged and not any("clean" in name for name in logged)
 
 
 def test_a_model_of_one_label_for_each_token_is_refused(build):

@@ -34,7 +34,7 @@ def test_latest_figures_stand_beside_the_bar(trained):
     }
     assert "[1/3] r1: 100%" in printed.err
     assert f"corrupted={last['nll_corrupted_targets']:.3f}" in printed.err
-    assert "validation" in printed.err
+    assert "evaluation" in printed.err
 
 
 def test_no_line_is_printed_for_a_log_entry(trained):

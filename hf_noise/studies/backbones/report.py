@@ -85,7 +85,7 @@ def claims(heads: Heads) -> Iterator[Verdict]:
 
 def claims_table(heads: Heads) -> str:
     rows = [[one.claim, one.source, one.statistic, one.word] for one in claims(heads)]
-    return markdown_table(["claim", "paper B", "measured", ""], rows)
+    return markdown_table(["claim", "paper B", "measured", "verdict"], rows)
 
 
 def study_figure(heads: Heads, path: Path) -> Path:

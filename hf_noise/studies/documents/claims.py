@@ -81,7 +81,7 @@ def claims_table(study: Compared, task: str) -> str:
     if not every:
         return "no claim of paper B can be judged from these runs: it takes one without noise and one with, of a seed"
     rows = [[one.claim, one.source, one.statistic, one.word] for one in every]
-    return markdown_table(["claim", "paper B", "measured", ""], rows)
+    return markdown_table(["claim", "paper B", "measured", "verdict"], rows)
 
 
 def _named(setting: Setting) -> str:

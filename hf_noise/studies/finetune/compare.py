@@ -128,9 +128,10 @@ def claims(records: Sequence[RunRecord]) -> list[str]:
         seeds = f"{each[0]} to {each[-1]} seeds" if len(each) > 1 else f"{each[0]} seed{'s'[: each[0] > 1]}"
         said.append(
             "Points of accuracy on right test labels over cross-entropy, paired by seed: mean and 95% interval of "
-            f"Student's t, {seeds}; it says nothing of other test rows. Each interval stands for itself: of {tests} "
-            f"comparisons {max(1, round(0.05 * tests))} may come out apart by chance. Of fewer than {FEWEST_PAIRS} "
-            "seeds nothing is told apart, nor where all seeds say the same to the last row."
+            f"Student's t, {seeds}; ± is the standard deviation over seeds. It says nothing of other test rows. Each "
+            f"interval stands for itself: of {tests} comparisons {max(1, round(0.05 * tests))} may come out apart by "
+            f"chance. Of fewer than {FEWEST_PAIRS} seeds nothing is told apart, nor where all seeds say the same to "
+            "the last row."
         )  # fmt: skip
     return said
 

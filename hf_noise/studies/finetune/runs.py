@@ -56,6 +56,7 @@ class Run:
         ignored = ["learning_rate"] if self.method == "lora" else [*of_lora]
         ignored += [] if self.lgm else ["gamma", "lam"]
         ignored += [name.replace("-", "_") for name in REGULARISERS[1:] if name != self.regulariser]
+        ignored += [] if self.regulariser == "smart" else ["smart_epsilon"]
         ignored += [] if self.loss == "estimated" else ["matrix_rate"]
         ignored += [] if self.protocol == "weak" else ["weak_column"]
         return (*ignored, *(() if self.ratio else ("redraw", "pairs", "allow_adversarial")))
@@ -94,8 +95,10 @@ def objective_of(run: Run, settings: Any) -> Objective:
         base = objective_class("lgm", "labels")(gamma=settings.gamma, lam=settings.lam)
     else:
         base = CrossEntropy() if run.loss == "nll" else objective_class(run.loss, "labels")()
+    far = settings.smart_epsilon
     regulariser = {
-        "l2-sp": {"l2_sp": L2SP(alpha=settings.l2_sp)}, "smart": {"smart": SMART(weight=settings.smart)},
+        "l2-sp": {"l2_sp": L2SP(alpha=settings.l2_sp)},
+        "smart": {"smart": SMART(weight=settings.smart, epsilon=far, sigma=far, step_size=100 * far)},
         "lnsr": {"lnsr": LNSR(weight=settings.lnsr)}, "none": None,
     }[run.regulariser]  # fmt: skip
     return base if regulariser is None else Regularised(base, **regulariser, seed=run.seed)

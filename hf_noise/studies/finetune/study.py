@@ -97,6 +97,10 @@ class Settings(TrainingSettings):
     )  # fmt: skip
     l2_sp: NotNegative = setting(0.01, "alpha of L2-SP", group="noise and loss")
     smart: NotNegative = setting(1.0, "weight of SMART", group="noise and loss")
+    smart_epsilon: Positive = setting(
+        1e-5, "how far SMART moves an entry of an embedding at most; it starts as far and steps 100 times as far",
+        group="noise and loss",
+    )
     lnsr: NotNegative = setting(1.0, "weight of LNSR", group="noise and loss")
     gamma: Positive = setting(0.01, "of LGM, spec of paper B's table 1", group="noise and loss")
     lam: NotNegative = setting(0.15, "of LGM", group="noise and loss")

@@ -70,5 +70,5 @@ def claims_table(study: Compared) -> str:
     if not every:
         return "no claim can be judged from these heads: it takes some with LGM and some without, of one seed"
     return markdown_table(
-        ["claim", "paper B", "measured", ""], [[one.claim, one.source, one.statistic, one.word] for one in every]
+        ["claim", "paper B", "measured", "verdict"], [[one.claim, one.source, one.statistic, one.word] for one in every]
     )

@@ -90,6 +90,9 @@ def read_rows(settings: Settings) -> ProbeData:
     found = found_splits(settings)
     columns = {split: _columns(settings, split) for split in found}
     tables = {split: read_table(*found[split], columns[split]) for split in found}
+    if settings.reads_texts:
+        for split, table in tables.items():
+            _check_texts(table, settings.text_prompt, split)
     labels, classes = _labels(settings, tables)
     splits = {}
     for split in (name for name in SPLITS if name in found):
@@ -129,7 +132,7 @@ def extracted(data: ProbeData, settings: Settings, model: str | None) -> ProbeDa
                 features = check_features(where, vectors_of(vectors, where))
             splits[split], keys[split] = _replaced(rows, features=features), _hash(features)
             continue
-        contents = (text_contents(rows.table, settings.text_prompt) if settings.image_column is None
+        contents = (text_contents(rows.table, settings.text_prompt) if settings.reads_texts
                     else image_contents(rows.table, settings.image_column))  # fmt: skip
         found = extract_features(backbone, contents, batch_size=settings.extract_batch)
         splits[split] = _replaced(rows, features=found.features, at_limit=found.at_limit)
@@ -158,6 +161,14 @@ def _columns(settings: Settings, split: str) -> dict[str, str]:
         fields = prompt_fields(settings.prompt) if settings.prompt else [settings.text_column]
         wanted |= {name: flag for name in fields if name not in wanted}
     return wanted
+
+
+def _check_texts(table: Dataset, prompt: str, split: str) -> None:
+    """Raise CorpusError: a row has no text, by its number in the source, which later is that of another row."""
+    try:
+        text_contents(table, prompt)
+    except ValueError as error:
+        raise CorpusError(f"the {split} split: {error}") from error
 
 
 def _label_column(settings: Settings, split: str) -> tuple[str, str]:

@@ -80,7 +80,10 @@ def noise_of(settings: Settings, run: Run, data: ProbeData) -> LabelFlips | Huma
             data.train.clean, data.train.labels, num_classes=len(data.classes), name=settings.column
         )
     protocol = run.protocol if run.ratio else "symmetric"
-    return LabelFlips.named(protocol, ratio=run.ratio, num_classes=len(data.classes), seed=run.seed, redraw="never")
+    return LabelFlips.named(
+        protocol, ratio=run.ratio, num_classes=len(data.classes), seed=run.seed, redraw="never",
+        allow_adversarial=settings.allow_adversarial,
+    )  # fmt: skip
 
 
 def problem_of(settings: Settings, run: Run, data: ProbeData) -> Problem:

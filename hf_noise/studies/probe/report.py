@@ -45,13 +45,18 @@ def reading(study: Compared, records: Sequence[RunRecord]) -> str:
     each = [len(by_seed) for by_penalty in study.runs.values() for by_seed in by_penalty.values()]
     seeds = max(each)
     cut = first.data["at_limit"].get("test", 0)
+    settled = _span(run.data["validation_rows"] for run in records)
     lines = [
-        f"Accuracy in percent on {first.data['test_rows']:,} test rows, {_span(each)} seed{'s'[: seeds > 1]}; settings "
-        f"were chosen on {_span(run.data['validation_rows'] for run in records)} validation rows (labels as wrong as "
-        f"those of training) among: {_tried(records)}. Differences are paired by seed: mean [95 % interval, Student's "
-        f"t]; p is that of all ways to swap pairs, for {seeds} seeds at least {min(1.0, 2.0 ** (1 - seeds)):.3g}. Over "
-        "rows: 95 % interval for other test rows. Of many comparisons one in twenty comes out apart by chance."
+        f"Accuracy in percent on {first.data['test_rows']:,} test rows, {_span(each)} seed{'s'[: seeds > 1]}, ± the "
+        "standard deviation over them; plain is without a penalty, or without a correction. Settings were chosen on "
+        f"{settled} validation rows (labels as wrong as those of training) among: {_tried(records)}. Differences are "
+        f"paired by seed: mean [95 % interval, Student's t]; p is that of all ways to swap pairs, for {seeds} seeds at "
+        f"least {min(1.0, 2.0 ** (1 - seeds)):.3g}. Over rows: 95 % interval for other test rows. Of many comparisons "
+        "one in twenty comes out apart by chance."
     ]
+    if any("correct_area" in run.metrics for run in records):
+        lines.append("Area: of a square in a random plane around a test row, how much the head still gives the row's "
+                     "right class.")  # fmt: skip
     if cut:
         lines.append(f"{cut:,} test texts fill the longest input of the network; most of them were cut.")
     # Of a GPT-2 that the study trains itself, on the text that the passages are of.

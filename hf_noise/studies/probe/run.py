@@ -48,7 +48,7 @@ def look(settings: Settings) -> Iterator[str]:
         return
     data = checked(settings)
     yield from data.describe()
-    if settings.features is None and settings.feature_column is None and settings.image_column is None:
+    if settings.reads_texts:
         from hf_noise.data.backbones import text_contents
 
         yield f"first text: {text_contents(data.train.table.select([0]), settings.text_prompt)[0]!r:.200}"

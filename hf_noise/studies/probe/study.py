@@ -98,6 +98,7 @@ class Settings(StudySettings):
         ["symmetric"], f"of wrong labels: {', '.join(p for p in LABEL_PROTOCOLS if p != 'pairs')}",
         group="noise and loss", in_result=False,
     )
+    allow_adversarial: bool = setting(False, "accept e above (C - 1)/C", group="noise and loss")
     corrected: bool = setting(
         True, "wrong labels with the loss corrected through T too", group="noise and loss", in_result=False
     )
@@ -163,6 +164,11 @@ class Settings(StudySettings):
     def reads_vectors(self) -> bool:
         """Whether the features are given, and no network is run."""
         return self.features is not None or self.feature_column is not None
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether a network reads texts, and neither images nor vectors."""
+        return not self.reads_vectors and self.image_column is None
 
     @property
     def text_prompt(self) -> str:

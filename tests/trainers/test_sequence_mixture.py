@@ -1,0 +1,143 @@
+"""Training with `SequenceMixture`: what a trainer on tokens hands over, rows told apart, refusals by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hf_noise.losses import sequence_mixture_nll
+from hf_noise.objectives import SequenceMixture
+from hf_noise.objectives.base import Forward, RunContext
+from hf_noise.trainers.collate import collate_rows
+
+V, L = 64, 16
+
+
+class Sequences:
+    """As much of a noise on whole sequences as an objective asks for."""
+
+    unit, error_rate = "sequences", 0.4
+
+
+def bound(objective, noise=None, **context):
+    return objective.bound(RunContext(noise=noise, num_classes=V, **context))
+
+
+def forward(teacher_nll, **inputs):
+    return Forward(inputs={"teacher_nll": torch.tensor(teacher_nll), **inputs}, sample_ids=torch.tensor([7, 9]))
+
+
+TARGETS = torch.tensor([[3, 5, -100], [-100, -100, -100]])
+NLL = torch.tensor([[2.0, 4.0, 9.0], [9.0, 9.0, 9.0]])
+
+
+class OneProcess:
+    reduce = staticmethod(lambda values: values)
+
+
+def test_the_likelihood_of_the_teachers_rows_by_hand():
+    loss = bound(SequenceMixture(other="teacher", evidence="likelihood"), Sequences())
+    seen = forward([5.0, 3.0])
+    parts = loss(NLL, TARGETS, seen)
+    assert parts[0].sum().item() == pytest.approx(-np.log(0.6 * np.exp(-6) + 0.4 * np.exp(-5)))
+    assert (parts[TARGETS < 0] == 0).all() and loss.module is None
+    assert loss.clean_posterior(NLL, TARGETS, seen)[0].item() == pytest.approx(0.6 / (0.6 + 0.4 * np.e))
+    loss.before_step(0.05)
+    assert torch.equal(loss(NLL, TARGETS, seen), NLL), "the start is still to come"
+    assert loss.facts() == {"source": "known", "error_rate": 0.4, "other": "teacher"} and loss.logged() == {}
+
+
+@pytest.mark.parametrize("evidence", ["likelihood", "scores"])
+def test_a_rate_of_nothing_is_the_likelihood(evidence):
+    loss = bound(SequenceMixture(0, evidence=evidence))
+    assert loss(NLL, TARGETS, forward([5.0, 3.0])).sum(-1).tolist() == [6, 0]
+
+
+def test_rows_weigh_what_their_scores_say():
+    """Rows of two targets: half are 2 nats a token likelier under the teacher, and are left out when it starts."""
+    loss = bound(SequenceMixture(0.5, start=0.5))
+    draw = torch.Generator().manual_seed(0)
+    nll = (3 + 0.1 * torch.randn(64, 2, generator=draw)).requires_grad_()
+    is_others = torch.arange(64) % 2 == 1
+    seen = Forward(inputs={"teacher_nll": 2 * torch.where(is_others, 1.0, 5.0)})
+    targets = torch.zeros(64, 2, dtype=torch.long)
+    loss.before_step(0.4)
+    assert torch.equal(loss(nll, targets, seen), nll)
+    loss.after_step(OneProcess)
+    loss.before_step(0.5)
+    (found,) = torch.autograd.grad(loss(nll, targets, seen).sum(), nll)
+    torch.testing.assert_close(found, (~is_others).float().unsqueeze(-1).expand(64, 2), rtol=0, atol=1e-3)
+    assert ((loss.clean_posterior(nll, targets, seen) > 0.5) == ~is_others).all()
+    loss.after_step(OneProcess)
+    loss.module.eval()
+    before = loss.module.scores.counts.clone()
+    loss(nll, targets, seen)
+    loss.after_step(OneProcess)
+    assert torch.equal(before, loss.module.scores.counts), "an evaluation does not count"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_a_teacher_nll_that_is_none_is_refused(value):
+    loss = bound(SequenceMixture(0.5))
+    with pytest.raises(ValueError, match=r"teacher_nll must be finite and >= 0, got .* \(sample_id 9\)"):
+        loss(NLL, TARGETS, forward([5.0, value]))
+
+
+@pytest.mark.parametrize(
+    ("noise", "context", "message"),
+    [
+        (None, {}, 'error_rate="known" takes e from a noise of sequences, and the trainer was given none'),
+        (type("Other", (), {"unit": "tokens"})(), {}, "and Other is noise on tokens"),
+        (type("Clean", (), {"unit": "sequences", "error_rate": 0})(), {"was_given": False}, "would look for no noise"),
+    ],
+)
+def test_a_rate_that_is_not_known_is_refused(noise, context, message):
+    with pytest.raises(ValueError, match=message):
+        bound(SequenceMixture(), noise, **context)
+
+
+def rows(n=32):
+    draw = np.random.default_rng(0)
+    tokens = draw.integers(0, V, (n, L))
+    return [{"input_ids": row, "labels": row, "sample_id": 3 * i} for i, row in enumerate(tokens)]
+
+
+def test_a_trainer_hands_over_the_columns_of_the_batch(make_trainer):
+    trainer = make_trainer(rows(), loss=SequenceMixture(0.3, evidence="likelihood"))
+    batch = collate_rows(rows()[:4])
+    with pytest.raises(ValueError, match="rows have no column teacher_nll, which SequenceMixture reads"):
+        trainer.compute_loss(trainer.model, batch)
+    teacher = torch.tensor([10.0, 20.0, 60.0, 90.0])
+    trainer.objective.before_step(0.5)
+    found, output = trainer.compute_loss(trainer.model, {**batch, "teacher_nll": teacher}, return_outputs=True)
+    targets, _ = trainer.aligned(batch["labels"], None)
+    expected = sequence_mixture_nll(output["nll"], teacher, targets >= 0, 0.3).sum() / (targets >= 0).sum()
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        SequenceMixture("learned", "unigram", start=0.25),
+        SequenceMixture("learned", "learned", "likelihood", start=0.25),
+    ],
+    ids=repr,
+)
+def test_micro_batches_and_a_restart_change_nothing(make_trainer, tmp_path, loss):
+    def run(batch, accumulation, folder, resume=None, **more):
+        trainer = make_trainer(
+            rows(), loss=loss, max_steps=4, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation,
+            optim="sgd", learning_rate=0.05, output_dir=str(tmp_path / folder), **more,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        for values in trainer.learned.parameters():
+            torch.nn.init.normal_(values, std=0.1)
+        trainer.train(resume_from_checkpoint=resume)
+        return {**trainer.model.state_dict(), **trainer.learned.state_dict()}
+
+    whole = run(8, 1, "whole", save_strategy="steps", save_steps=2)
+    for other in (run(2, 4, "parts"), run(8, 1, "again", str(tmp_path / "whole" / "checkpoint-2"))):
+        assert other.keys() == whole.keys()
+        for name, weight in other.items():
+            torch.testing.assert_close(weight, whole[name], rtol=0, atol=1e-5, msg=name)
