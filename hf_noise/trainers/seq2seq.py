@@ -26,6 +26,7 @@ from hf_noise.trainers.seq2seq_batches import (
     source_tokens,
     target_tokens,
 )
+from hf_noise.trainers.seq2seq_generation import generate
 from hf_noise.trainers.stored import ids_behind
 from hf_noise.trainers.token_budget import TokenBudget, pair_lengths
 from hf_noise.trainers.tokens import TokenTrainer
@@ -87,7 +88,7 @@ class Seq2SeqTrainer(TokenTrainer):
             self.objective_claims = {**self.objective_claims, "tokens_per_batch": tokens_per_batch}
 
     def batches(self, model: Any, own: Any, shown: frozenset[str] | None, loss: Objective) -> PairBatches:
-        columns = tuple(name for name in getattr(loss, "needs_columns", ()) if name not in PAIR_COLUMNS)
+        columns = tuple(name for name in loss.needs_columns if name not in PAIR_COLUMNS)
         return PairBatches(
             own, source_tokens(model), target_tokens(model), longest_pair(model), self._pad_token, columns, shown
         )
@@ -174,6 +175,36 @@ class Seq2SeqTrainer(TokenTrainer):
             worker_init_fn=partial(seed_worker, num_workers=workers, rank=args.process_index),
         )
         return self.accelerator.prepare(loader)
+
+    def generate(self, rows: Any = None, *, max_new_tokens: int = 256, **settings: Any) -> list[list[int]]:
+        """What the model writes for the sources of rows, by default those of the evaluation (a collective call).
+
+        Args:
+            rows: stored rows with `input_ids` [N], and `labels` as everywhere.
+            max_new_tokens: the longest that is written, end token included.
+            **settings: for `GenerationMixin.generate`, such as `num_beams=4`; greedy by default.
+
+        Returns:
+            N lists of tokens, without the start token, each with its end token if it came to one.
+        """
+        rows = self.eval_dataset if rows is None else rows
+        if rows is None or not has_length(rows):
+            raise ValueError("rows must be stored rows with input_ids, and eval_dataset is none such; give rows=")
+        greedy = {"do_sample": False, "num_beams": 1}
+        return generate(self, rows, {**greedy, "max_new_tokens": max_new_tokens, **settings})
+
+    def predictions_and_references(self, rows: Any = None, **settings: Any) -> tuple[list[str], list[str]]:
+        """Texts that the model writes and clean targets, for `hf_noise.metrics.sequence_scores` (a collective call).
+
+        Arguments as for `generate`; `processing_class=` has to be the tokenizer.
+        """
+        if not hasattr(self.processing_class, "batch_decode"):
+            raise ValueError("texts take the tokenizer; give processing_class=tokenizer when the trainer is made")
+        rows = self.eval_dataset if rows is None else rows
+        written = self.generate(rows, **settings)
+        targets = [rows[i].get("clean_labels", rows[i]["labels"]) for i in range(len(rows))]
+        targets = [[int(token) for token in target if token != IGNORE_INDEX] for target in targets]
+        return tuple(self.processing_class.batch_decode(one, skip_special_tokens=True) for one in (written, targets))
 
     def padding(self) -> dict[str, float | int]:
         """Share of padding in all training steps and the number of places, `{"share", "n"}` (a collective call)."""
