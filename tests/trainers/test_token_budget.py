@@ -64,7 +64,7 @@ def test_padding_is_little_and_processes_have_equal_cost():
 
 
 def test_what_cannot_be_a_batch_is_refused():
-    with pytest.raises(ValueError, match="1 of 3 rows have more tokens than tokens_per_batch=50, the most row 7 with 61"):
+    with pytest.raises(ValueError, match="1 of 3 rows have more tokens than tokens_per_batch=50, .* row 7 with 61"):
         TokenBudget([10, 60, 5], [1, 1, 1], 50, named=lambda row: 6 + row)
     with pytest.raises(ValueError, match="2 rows for 3 processes"):
         TokenBudget([1, 1], [1, 1], 50, num_processes=3)
