@@ -105,7 +105,7 @@ def teacher_place(
     clean = _clean(pairs)
     stated = {
         "version": _VERSION, "tokenizer": tokenizer_identity(tokenizer), "model": _start(model), **settings,
-        "pairs": digest_of_texts(clean["source"], clean["target"]),
+        "pairs": digest_of_texts(clean["source"][:], clean["target"][:]),
     }  # fmt: skip
     made_of = hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
     return cache_root() / "teacher" / f"model-{made_of[:24]}", made_of
@@ -160,6 +160,7 @@ def _train(
             per_device_train_batch_size=numbers["batch_size"], train_sampling_strategy="group_by_length",
             seed=numbers["seed"] % 2**32, remove_unused_columns=False, report_to="none", save_strategy="no",
             logging_steps=max(1, numbers["steps"] // 10), disable_tqdm=True,
+            use_cpu=not torch.cuda.is_available(),  # else several processes on CPUs would not know of each other
             dataloader_pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
         processes = arguments.world_size
