@@ -101,6 +101,7 @@ def model_card(
         is_noisy=bool(block.get("alpha", block.get("e", True))),
         is_drawn="seed" in block,
         is_of_documents=as_noise(config).unit == "documents",
+        is_of_sequences=as_noise(config).unit == "sequences",
         results=_results(record),
         noise_table=render.pairs(_noise_rows(record)),
         loss_sentence=_loss_sentence(record),
@@ -178,6 +179,10 @@ def _results(record: RunRecord) -> str:
 
 def _noise_rows(record: RunRecord) -> dict[str, Any]:
     rows = {key: value for key, value in record.noise.items() if key != "realised"}
+    if isinstance(rows.get("teacher"), Mapping):  # of targets that a model wrote
+        teacher = as_noise(record.noise).teacher
+        rows |= {"teacher": teacher.name, "its sha256": teacher.sha256, "its steps": teacher.steps}
+        rows |= {"its decoding": teacher.decoding.summary}
     realised = record.noise.get("realised") or {}
     return rows | {f"realised {key}": value for key, value in realised.items()}
 
