@@ -192,6 +192,7 @@ def test_each_loss_and_regulariser_has_its_objective():
         found = objective_of(Run(1.0, "symmetric", loss, "lora", "none", False, 0), settings)
         assert "labels" in (found.units or (found.unit,))
     assert objective_of(Run(0.0, "none", "nll", "full", "none", False, 0), settings) == CrossEntropy()
+    assert objective_of(Run(1.0, "symmetric", "co-teaching", "lora", "none", False, 3), settings).seed == 3
     estimated = objective_of(Run(1.0, "symmetric", "estimated", "lora", "none", False, 0), settings)
     assert estimated.volume.matrix_rate * settings.lora_learning_rate == pytest.approx(settings.matrix_rate)
     for name, field, weight in (("l2-sp", "l2_sp", "alpha"), ("smart", "smart", "weight"), ("lnsr", "lnsr", "weight")):

@@ -94,7 +94,8 @@ def objective_of(run: Run, settings: Any) -> Objective:
     elif run.lgm:
         base = objective_class("lgm", "labels")(gamma=settings.gamma, lam=settings.lam)
     else:
-        base = CrossEntropy() if run.loss == "nll" else objective_class(run.loss, "labels")()
+        kind = CrossEntropy if run.loss == "nll" else objective_class(run.loss, "labels")
+        base = kind(**{"seed": run.seed} if "seed" in kind.__dataclass_fields__ else {})
     far = settings.smart_epsilon
     regulariser = {
         "l2-sp": {"l2_sp": L2SP(alpha=settings.l2_sp)},
