@@ -15,7 +15,14 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset
 from safetensors.torch import load_file
-from transformers import BertForSequenceClassification, TrainerCallback, set_seed
+from transformers import (
+    BartConfig,
+    BartForSequenceClassification,
+    BertForSequenceClassification,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 
 from hf_noise.losses import EarlyTargets, generalised_cross_entropy, label_nll
 from hf_noise.noise import LabelFlips
@@ -83,6 +90,43 @@ def test_the_best_checkpoint_brings_what_is_learned_beside_the_model(tmp_path):
     state = load_file(best / "hf_noise_state.safetensors")
     own = {name: value for name, value in learned(trainer).items() if name.startswith("hf_noise_peer")}
     assert own and all(torch.equal(state[name], value) for name, value in own.items())
+
+
+@pytest.mark.parametrize("loss", ["co-teaching", "estimated"])
+def test_weights_with_several_names_are_stored_once_and_come_back(tmp_path, loss):
+    """The embeddings of BART are those of its encoder and of its decoder too."""
+    config = BartConfig(vocab_size=32, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+                        decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8, max_position_embeddings=16,
+                        dropout=0.0, num_labels=4, bos_token_id=29, pad_token_id=30, eos_token_id=31)  # fmt: skip
+    rows = [row | {"input_ids": [*(token % 28 for token in row["input_ids"]), 31]} for row in shared.rows()]
+
+    def trainer_of(folder):
+        args = TrainingArguments(str(folder), use_cpu=True, report_to="none", max_steps=2, save_steps=1,
+                                 per_device_train_batch_size=8, optim="sgd", learning_rate=0.1)  # fmt: skip
+        torch.manual_seed(0)
+        model = BartForSequenceClassification(config)
+        return ClassifierTrainer(model, args, noise=shared.NOISE, loss=shared.LOSSES[loss], train_dataset=rows)
+
+    whole, again = trainer_of(tmp_path / "whole"), trainer_of(tmp_path / "again")
+    whole.train()
+    state = load_file(tmp_path / "whole" / "checkpoint-1" / "hf_noise_state.safetensors")
+    embeddings = [name for name in state if name.endswith(("shared.weight", "embed_tokens.weight"))]
+    assert len(embeddings) == (loss == "co-teaching")
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-1"))
+    found, want = learned(again), learned(whole)
+    assert found.keys() == want.keys() and all(torch.equal(found[name], want[name]) for name in want)
+
+
+def test_another_objective_drops_the_transition_that_an_earlier_run_learned(tmp_path):
+    first = shared.trainer_of(tmp_path / "first", "estimated")
+    first.save_model()
+    model = BertForSequenceClassification.from_pretrained(tmp_path / "first")
+    assert np.shape(model.config.hf_noise_transition) == (4, 4)
+    again = shared.trainer_of(tmp_path / "again", "gce", model=model)
+    again.save_model()
+    stated = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert stated["hf_noise_objective"]["name"] == "gce" and "hf_noise_transition" not in stated
+    assert "hf_noise_transition" in json.loads((tmp_path / "first" / "config.json").read_text())
 
 
 def test_elr_by_hand(tmp_path):
