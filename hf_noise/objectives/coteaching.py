@@ -15,7 +15,7 @@ from hf_noise.objectives.base import Bound, Forward, Objective, RunContext, real
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["CoTeaching"]
+__all__ = ["CoTeaching", "begin_anew"]
 
 
 @dataclass(frozen=True)
@@ -166,16 +166,16 @@ def _peer(objective: CoTeaching, run: RunContext) -> nn.Module:
         start = peer.get_submodule(name)
     before = [one.detach().clone() for one in start.parameters()]
     with _seeded(objective.seed):
-        _begin_anew(start, peer.get_base_model() if hasattr(peer, "get_base_model") else peer)
+        begin_anew(start, peer.get_base_model() if hasattr(peer, "get_base_model") else peer)
         if objective.peer == "head":
             _begin_adapters_anew(peer)
     if all(bool((one == then).all()) for one, then in zip(start.parameters(), before)):
         raise ValueError(f"the second network would be the first again: {type(start).__name__} has no weights that are "
-                         "drawn by the model's _init_weights or by reset_parameters() of its parts; give it one")  # fmt: skip
+                         "drawn by the model's _init_weights or by reset_parameters() of its parts")  # fmt: skip
     return peer
 
 
-def _begin_anew(start: nn.Module, model: nn.Module) -> None:
+def begin_anew(start: nn.Module, model: nn.Module) -> None:
     """Draw the weights of a part of a model as the model does when it is made."""
     made_by_model = getattr(model, "_init_weights", None)
     for part in start.modules():
