@@ -20,7 +20,7 @@ SAID = "Whole target sequences replaced by those of a teacher of 500 steps (0f0f
 def test_a_model_card_names_the_teacher(record, tmp_path):
     card = model_card(dataclasses.replace(record, noise=STATED))
     assert SAID in card.text and f"| its sha256 | {'0f' * 32} |" in card.text and "| its steps | 500 |" in card.text
-    assert "`noise.is_noisy(ids)`" in card.text and "drawn from a counter" not in card.text
+    assert "`noise.is_noisy(ids)`" in card.text and "noise is drawn from a counter" not in card.text
     card.save(tmp_path / "README.md")
     assert load_noise(tmp_path) == NOISE
 

@@ -187,7 +187,10 @@ def train_rows_of(settings: Settings) -> int:
 
 
 def plan_of(settings: Settings, run: Run, rows: int) -> Plan:
-    """The same steps for all runs: wrong labels get no more compute than right ones."""
+    """The same steps for all runs: wrong labels get no more rows than right ones.
+
+    What a step takes differs by cure, see `hf_noise.studies.finetune.runs.passes_of`.
+    """
     steps = max(1, round(settings.epochs * max(1, rows // settings.batch_size)))
     return FixedBudget().plan(run.ratio or 0.0, steps=steps, batch_size=settings.batch_size)
 
