@@ -149,7 +149,7 @@ def test_a_cache_that_another_teacher_wrote_is_refused(folder, tmp_path):
     other = load_teacher(save_teacher(tmp_path / "other", seed=1), decoding=DECODINGS[0])
     with pytest.raises(ValueError, match=r"holds what another teacher wrote, .* \(sha256 '"):
         write_targets(rows, other, cache=tmp_path / "cache")
-    with pytest.raises(ValueError, match="another teacher wrote, .* decoding"):
+    with pytest.raises(ValueError, match=r"another teacher wrote, .* \(decoding"):
         write_targets(rows, load_teacher(folder, decoding=DECODINGS[2]), cache=tmp_path / "cache")
     with pytest.raises(ValueError, match="the same teacher wrote for other rows or settings"):
         write_targets(pairs(9), teacher, cache=tmp_path / "cache")
