@@ -26,11 +26,11 @@ class TokenBudget(Sampler[list[int]]):
 
     A batch of n pairs has n * (longest source + longest target) tokens, padding included. Rows are sorted by source in
     strips, in these by target, and cut into batches by the budget; a few batches that are next to each other deal out
-    their rows anew in each epoch, where that takes no more batches, and those of an epoch come in random order. All of it is a pure
-    function of lengths, seed and epoch, and the number of batches is the same in all epochs. With several processes
-    it is a multiple of their number, and batches that are side by side, one for each process, have about equal
-    cost. Every row comes once in an epoch; only where each is a batch of its own, and they are no multiple of the
-    processes, the shortest come twice, fewer than there are processes.
+    their rows anew in each epoch, where that takes no more batches, and those of an epoch come in random order. All of
+    it is a pure function of lengths, seed and epoch, and the number of batches is the same in all epochs. With several
+    processes it is a multiple of their number, and batches that are side by side, one for each process, have about
+    equal cost. Every row comes once in an epoch; only where each is a batch of its own, and they are no multiple of
+    the processes, the shortest come twice, fewer than there are processes.
 
     Args:
         sources, targets: integers [N], tokens of each row.
