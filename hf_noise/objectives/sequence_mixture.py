@@ -115,9 +115,8 @@ class SequenceMixtureNLL(Bound):
 
     def __init__(self, objective: SequenceMixture, run: RunContext):
         from hf_noise.losses import sequence_mixture as losses
-        from hf_noise.losses.row_evidence import normal_posterior
 
-        self._losses, self._normal_posterior, self.objective, self.is_on = losses, normal_posterior, objective, True
+        self._losses, self.objective, self.is_on = losses, objective, True
         rate = objective.error_rate
         self.source = "learned" if rate == "learned" else "known" if rate == "known" else "assumed"
         self._rate = run.noise.error_rate if rate == "known" else rate
@@ -126,9 +125,11 @@ class SequenceMixtureNLL(Bound):
         self.module = _module(objective, self._rate, run)
 
     @property
-    def error_rate(self) -> float:
-        """e as a number; reading a learned one makes the device wait."""
-        return float(self.module.share().item()) if self.source == "learned" else self._rate
+    def error_rate(self) -> float | None:
+        """e as a number; reading a learned one makes the device wait. None before rows were told apart by scores."""
+        if self.source != "learned":
+            return self._rate
+        return None if self._scores is not None and not self._scores.is_fitted else float(self.module.share().item())
 
     @property
     def _scores(self) -> Any:
@@ -147,10 +148,16 @@ class SequenceMixtureNLL(Bound):
             self._scores.settle(accelerator.reduce)
 
     def facts(self) -> dict[str, Any]:
-        return {"source": self.source, "error_rate": self.error_rate, "other": self.objective.other}
+        facts = {"source": self.source, "error_rate": self.error_rate, "other": self.objective.other}
+        return facts | self._separation()
 
     def logged(self) -> dict[str, float]:
-        return {"learned_error_rate": self.error_rate} if self.source == "learned" else {}
+        rate = self.error_rate if self.source == "learned" else None
+        return ({} if rate is None else {"learned_error_rate": rate}) | self._separation()
+
+    def _separation(self) -> dict[str, float]:
+        known = self._scores is not None and self._scores.is_fitted
+        return {"separation": float(self._scores.separation.item())} if known else {}
 
     def of_other(self, targets: Tensor, forward: Forward) -> Tensor:
         """-log q of each row's whole target under the other writer, float [B]."""
@@ -167,7 +174,7 @@ class SequenceMixtureNLL(Bound):
 
     def _posterior(self, own: Tensor, other: Tensor, n: Tensor) -> Tensor:
         if self._scores is not None:
-            return 1 - self._normal_posterior(_score(own, other, n), self._scores.normals.to(own.dtype))
+            return self._scores.clean_posterior(own, other, n)
         log_clean, log_other = self._log_shares()
         return ((log_clean - own) - (log_other - other)).sigmoid()
 
@@ -179,7 +186,7 @@ class SequenceMixtureNLL(Bound):
         is_target, losses, is_learned = targets >= 0, self._losses, self.objective.other != "teacher"
         other, own, n = self.of_other(targets, forward), losses.row_sums(nll, is_target), is_target.sum(-1)
         if self._scores is not None and self.module.training:
-            self._scores.add(_score(own, other, n).detach(), n > 0)
+            self._scores.add(own, other, n)
         if not self.is_on:  # both learn from all rows
             rows = other if is_learned else 0 * own
             beside = losses.spread_rows(rows, nll, is_target)
@@ -189,11 +196,6 @@ class SequenceMixtureNLL(Bound):
         clean = self._posterior(own.detach(), other.detach(), n)
         weighed = nll * clean.to(nll.dtype).unsqueeze(-1)
         return weighed + losses.spread_rows((1 - clean) * other, nll, is_target) if is_learned else weighed
-
-
-def _score(own: Tensor, other: Tensor, n: Tensor) -> Tensor:
-    """How much more likely each row is under the other writer than under the model, [B] in nats a token."""
-    return (own - other) / n.clamp(min=1)
 
 
 def _module(objective: SequenceMixture, rate: Any, run: RunContext) -> Any:
@@ -208,7 +210,7 @@ def _module(objective: SequenceMixture, rate: Any, run: RunContext) -> Any:
         text = Unigram(run.num_classes)
     elif objective.other == "learned":
         has_source = bool(getattr(getattr(run.model, "config", None), "is_encoder_decoder", False))
-        text = SmallWriter(run.num_classes, run.num_classes if has_source else None)
+        text = SmallWriter(run.num_classes, run.model.get_input_embeddings().num_embeddings if has_source else None)
     scores = RowEvidence(objective.memory, None if is_learned else rate) if by_scores else None
     share = LearnedErrorRate(INITIAL_SHARE) if is_learned and not by_scores else None
     if text is None and scores is None and share is None:
