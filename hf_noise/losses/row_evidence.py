@@ -17,7 +17,7 @@ __all__ = ["RecentScores", "RowEvidence", "normal_posterior", "two_normals"]
 LARGEST_SCORE = 32
 #: Two normals are no narrower than this, in nats: below, rounding would tell rows apart.
 _NARROWEST = 0.02
-_FIRST, _LATER = 60, 4  # rounds of EM on a table, from quantiles and from where the step before ended
+_FIRST, _LATER = 60, 2  # rounds of EM on a table, from quantiles and from where the step before ended
 
 
 def two_normals(weights: Tensor, scores: Tensor, normals: Tensor, rounds: int, share: float | None) -> Tensor:
@@ -51,7 +51,7 @@ def two_normals(weights: Tensor, scores: Tensor, normals: Tensor, rounds: int, s
         n = parts.sum(-1).clamp(min=1e-6)
         means = (parts * scores).sum(-1) / n
         spread = ((parts * (scores - means[:, None]).square()).sum(-1) / n).sqrt().clamp(min=_NARROWEST)
-        of_upper = (n[1] / total).clamp(1e-3, 1 - 1e-3) if share is None else n.new_tensor(share)
+        of_upper = (n[1] / total).clamp(1e-3, 1 - 1e-3) if share is None else torch.full_like(n[1], share)
         normals = torch.cat([of_upper.reshape(1), means, spread])
     return normals
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["SequenceMixture"]
 
 _SENTENCE = (
-    "the likelihood of each row's whole target as clean or written by another model, `-log((1 - e) p + e q)`, q {}, "
-    "{}, rows told apart by {}, after {:.3g}% of the steps."
+    "the likelihood of each row's whole target as clean or written by another model, `-log((1 - e) p + e q)`, with q "
+    "{}, {}, rows told apart by {}, after {:.3g}% of the steps."
 )
 _OTHERS = {
     "teacher": "the teacher's", "unigram": "a unigram model's that is learned",
@@ -33,18 +33,40 @@ _EVIDENCE = {"likelihood": "the two likelihoods", "scores": "two normals of thei
 class SequenceMixture(Objective):
     """The likelihood of each row's whole target as clean or written by another model, which then teaches nothing.
 
+    A target that another model q wrote with probability e has the likelihood (1 - e) p + e q as a whole, see
+    `hf_noise.losses.sequence_mixture_nll`. Its gradient is that of p, times the posterior that the row is clean. Before
+    its start the plain likelihood is minimised.
+
+    That likelihood finds p if q is what the rows were drawn from. A model that wrote what it finds most likely (greedy,
+    beams) did not draw from its q: it gives its own writing a likelihood far below 1, and p, which may give it more,
+    is best off by learning it too. Then the two likelihoods may order rows, and may not be taken at their word. So by
+    default rows are told apart by scores: -log q a token, or its difference from -log p, whichever falls into two
+    clearer groups, with two normals fitted to each as training goes; e is the share of the upper group. The loss is
+    -w log p - (1 - w) log q of each row, w its posterior: EM, in which q learns what w leaves it.
+
+    Which group is the other's is what q tells: it is small and learns first what is generic and repeats itself, as
+    half-trained models write by greedy decoding. Such rows have LOWER losses than those of people, under p as well.
+
     Args:
         error_rate: share e of the rows that the other one wrote: "known" takes it from the noise of the run, "learned"
             fits one number, a number in [0, 1) states it.
         other: who wrote them: "teacher", whose likelihood of each row is in the column `teacher_nll` (-log q of the
-            whole row, in nats); "unigram", a table of tokens that is learned.
-        evidence: how rows are told apart.
-        start: share of the training steps in [0, 1) after which it begins; before, the plain likelihood is minimised.
-        memory: steps of which the scores are remembered, in [1, 2^15].
+            whole row, in nats); "unigram", a table of tokens, or "learned", a small model of the last tokens and the
+            words of the source (of an encoder-decoder), which are learned beside the model, before the start from all
+            rows.
+        evidence: how rows are told apart: "scores", or "likelihood" for the formula as it stands, which is right for
+            targets drawn at random (temperature 1).
+        start: share of the training steps in [0, 1) after which it begins.
+        memory: steps of which the scores are remembered, in [1, 2^15]: a step's weigh 1 - 1 / memory times those of the
+            next.
 
     Raises:
-        ValueError: a value is out of its range; in a run, e is to be known and is not.
+        ValueError: a value is out of its range; in a run, e is to be known and is not; in training, rows have no column
+            `teacher_nll`, or one that is negative or not finite (looked at on a CPU).
         TypeError: a value is of another type.
+
+    Source: Dempster, Laird and Rubin 1977; two groups of losses as in Arazo et al., ICML 2019, and Li et
+        al., ICLR 2020.
     """
 
     error_rate: float | Literal["known", "learned"] = "known"
