@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "hf_noise"
 #: What each floor may import of ours, besides itself. `hf_noise/__init__.py` joins them all.
 ALLOWED = {
     "noise": set(),
-    "data": {"noise"},
+    "data": {"noise", "models"},
     "analysis": {"noise"},
     "losses": set(),
     "objectives": {"noise", "losses"},

@@ -215,11 +215,13 @@ class NoisyDataBuilder(ArrowBasedBuilder):
 
     VERSION = Version("1.0.0")
     DESCRIPTION = ""
+    #: Its name in messages, if it is not that of its module.
+    CALLED: ClassVar[str] = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = dict(inspect.signature(super().__init__).bind(*args, **kwargs).arguments)
         settings, name = given.pop("config_kwargs", {}), given.get("config_name")
-        called = f"hf_noise/{type(self).__module__.rpartition('.')[2].replace('_', '-')}"
+        called = self.CALLED or f"hf_noise/{type(self).__module__.rpartition('.')[2].replace('_', '-')}"
         check_settings(called, self.BUILDER_CONFIG_CLASS, settings)
         check_name(called, name, [config.name for config in self.BUILDER_CONFIGS])
         for argument, remedy in _NOT_TAKEN.items():

@@ -1,4 +1,4 @@
-"""`hf_noise/noisy`: any data set with a column of tokens or labels, with noise in that column."""
+"""`hf_noise/noisy`: any data set with a column of tokens or labels, or pairs of texts, with noise in that column."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ class NoisyConfig(NoisyImagesConfig, NoisyTokensConfig):
         check_sizes(self, vocab_size=31, num_classes=20)
         if self.source is None or self.column is None:
             missing = "source= (a file, a folder or a data set on the Hub)" * (self.source is None)
-            missing += " and " * (self.source is None and self.column is None) + "column=" * (self.column is None)
+            missing += " and " * (self.source is None and self.column is None)
+            missing += "column= (or columns=, the source and target of pairs)" * (self.column is None)
             raise ValueError(f"say what to corrupt: {missing}")
         if self.label_column is not None:
             raise ValueError(f"label_column={self.label_column!r} means nothing here; name the labels with column=")
@@ -139,7 +140,7 @@ class Noisy(NoisyImagesBuilder):
 
     A source with an integer column `sample_id` keeps its own ids, which have to differ in all splits (a stream is
     checked as far as it is read). A clean split in which no row has a label (-1, as the "unsupervised" one of IMDB)
-    stays as it is.
+    stays as it is. With `columns` the data set is one of pairs, with the settings and columns of `NoisyPairsBuilder`.
     """
 
     DESCRIPTION = """
@@ -150,6 +151,13 @@ are replaced at rate e = r / (1 + r), or labels are those that people gave. The 
     KEEPS_UNLABELLED = True
 
     _own_ids = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("columns") is None:
+            return super().__new__(cls)
+        from hf_noise.data.pairs_of_any import NoisyPairs
+
+        return NoisyPairs(*args, **kwargs)
 
     @cached_property
     def _seen(self) -> dict[str, SeenIds]:
