@@ -180,7 +180,7 @@ def _check_whole(tokens: Dataset, encode: _Encode, truncate: bool) -> None:
         is_written = np.asarray(tokens["is_noisy"], dtype=bool)
     for name, limit in encode.limits.items():
         lengths = np.asarray(tokens[f"_{name}"])
-        empty = (lengths == 0) & ~(is_written if name == "target" else False)
+        empty = (lengths == 0) & ~is_written if name == "target" else lengths == 0
         if empty.any():
             raise ValueError(f"{int(empty.sum())} of {len(tokens)} rows have an empty {name}, the first is sample_id "
                              f"{ids[empty][0]}; filter(lambda row: row[{name!r}].strip()) leaves them out")  # fmt: skip

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hf_noise.metrics.marginal import sampling_tv as sampling_tv
     from hf_noise.metrics.neighbours import classwise_density_coverage as classwise_density_coverage
     from hf_noise.metrics.neighbours import density_coverage as density_coverage
+    from hf_noise.metrics.sequences import sequence_scores as sequence_scores
 
 # No name here may be that of a module beside it: importing the module would put it in the function's place.
 _WHERE = {
@@ -83,6 +84,7 @@ _WHERE = {
     "predicted_marginal": "marginal",
     "sampling_kl": "marginal",
     "sampling_tv": "marginal",
+    "sequence_scores": "sequences",
     "successor_rate": "classification",
     "weights_hash": "extractors",
     "wilson_interval": "intervals",

@@ -115,6 +115,15 @@ METRICS: Mapping[str, Metric] = {metric.key: metric for metric in (
            "test", "", "higher"),
     Metric("correct_area", "area predicted correctly in random planes around test rows", "correct area", "test", "",
            "higher"),
+    Metric("bleu", "BLEU, generated for a sample of validation sources", "BLEU", "validation", "", "higher"),
+    Metric("chrf", "chrF, generated for a sample of validation sources", "chrF", "validation", "", "higher"),
+    Metric("rouge1", "ROUGE-1 (F1), generated for a sample of validation sources", "ROUGE-1", "validation", "",
+           "higher"),
+    Metric("rouge2", "ROUGE-2 (F1), generated for a sample of validation sources", "ROUGE-2", "validation", "",
+           "higher"),
+    Metric("rougeL", "ROUGE-L (F1), generated for a sample of validation sources", "ROUGE-L", "validation", "",
+           "higher"),
+    Metric("padding_share", "padding among all tokens of the batches of training", "padding", "train", _SHARE, "lower"),
     Metric("memorised", "share of the wrong training labels that it gives back", "memorised", "train", _SHARE, "lower"),
 )}  # fmt: skip
 

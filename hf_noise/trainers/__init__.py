@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hf_noise.trainers.heads_plan import HeadSetting as HeadSetting
     from hf_noise.trainers.image_classifier import ImageClassifierTrainer as ImageClassifierTrainer
     from hf_noise.trainers.masked_lm import MaskedLMTrainer as MaskedLMTrainer
+    from hf_noise.trainers.seq2seq import Seq2SeqTrainer as Seq2SeqTrainer
     from hf_noise.trainers.time_classifier import TimeClassifierTrainer as TimeClassifierTrainer
 
 # No name here may be that of a module beside it: importing the module would put it in the name's place.
@@ -29,6 +30,7 @@ _WHERE = {
     "HeadSetting": "heads_plan",
     "ImageClassifierTrainer": "image_classifier",
     "MaskedLMTrainer": "masked_lm",
+    "Seq2SeqTrainer": "seq2seq",
     "TimeClassifierTrainer": "time_classifier",
     "fit_heads": "heads",
     "head_grid": "heads",

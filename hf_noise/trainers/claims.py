@@ -14,7 +14,7 @@ from transformers.trainer_utils import has_length
 from hf_noise.noise import Noise
 from hf_noise.noise.arrays import IGNORE_INDEX, as_array
 from hf_noise.trainers.documents import CountedDocuments
-from hf_noise.trainers.marked import FALSE_ALARMS, Marked, contradicts
+from hf_noise.trainers.marked import FALSE_ALARMS, Marked, contradicts, differing_rows
 from hf_noise.trainers.stated import Stated, check_ids, in_short, one_rate
 from hf_noise.trainers.stored import columns_of, different_rows, hides_mask, is_same_row, marked_rows, stored_ids
 
@@ -207,10 +207,14 @@ class Claims:
     def _check_clean_beside(self, inputs: Mapping[str, Any]) -> None:
         """Rows with labels beside what they were, and no mask: noisy ones would be taken for clean ones."""
         labels, clean = inputs["labels"], inputs.get("clean_labels")
-        if clean is not None and clean.shape == labels.shape:
+        if clean is None:
+            return
+        if clean.shape == labels.shape:
             apart = int(((labels != clean) & (labels != IGNORE_INDEX)).sum())
-            if apart:
-                raise ValueError(_unmarked(apart, labels.numel()))
+        else:
+            apart = int((labels != IGNORE_INDEX)[differing_rows(labels, clean)].sum()) if labels.ndim == 2 else 0
+        if apart:
+            raise ValueError(_unmarked(apart, labels.numel()))
 
     def _check_ids(self, sample: Any, masked: bool, is_same: Callable[[int, int], bool]) -> bool:
         if sample is None:

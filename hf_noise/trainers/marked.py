@@ -12,7 +12,7 @@ from hf_noise.noise import Noise
 from hf_noise.noise.arrays import IGNORE_INDEX, as_array
 from hf_noise.noise.transition import ClassConditional
 
-__all__ = ["FALSE_ALARMS", "Marked", "as_mask", "contradicts"]
+__all__ = ["FALSE_ALARMS", "Marked", "as_mask", "contradicts", "differing_rows"]
 
 #: A true rate is taken for a false one with this probability.
 FALSE_ALARMS = 1e-6
@@ -48,6 +48,15 @@ def whole_rows(targets: np.ndarray, marked: np.ndarray) -> tuple[int, int]:
     return round(noisy) or int(noisy > 0), int(has_targets.sum())
 
 
+def differing_rows(labels: Any, clean: Any) -> np.ndarray:
+    """Whether a row of targets [B, L] is another one than that beside it [B, C], -100 for none: bool [B]."""
+    ours, theirs = as_array("labels", labels), as_array("clean labels", clean)
+    length = max(ours.shape[1], theirs.shape[1])
+    filled = np.full((2, len(ours), length), IGNORE_INDEX)
+    filled[0, :, : ours.shape[1]], filled[1, :, : theirs.shape[1]] = ours, theirs
+    return (filled[0] != filled[1]).any(1)
+
+
 def as_mask(values: Any) -> np.ndarray:
     """A mask as booleans, or a ValueError unless it holds booleans, or integers 0 and 1."""
     mask = as_array("is_noisy", values)
@@ -66,6 +75,7 @@ class Marked:
         is_noisy: bool [n].
         sample: integers [N], ids of the rows; None where they have none.
         lengths: integers [N] of rows of tokens; None where each row is a unit.
+        of_sequences: a unit is the whole target of a row: its label is 1 where that is another one than the clean one.
     """
 
     labels: np.ndarray
@@ -73,10 +83,13 @@ class Marked:
     is_noisy: np.ndarray
     sample: np.ndarray | None = None
     lengths: np.ndarray | None = None
+    of_sequences: bool = False
 
     @classmethod
     def of_batch(cls, batch: Mapping[str, Any]) -> Marked | None:
         """The units of a batch with `is_noisy`; None if it cannot be told what was clean."""
+        if batch["is_noisy"].ndim == 1 and batch["labels"].ndim == 2:
+            return cls._of_pairs(batch)
         clean = batch.get("clean_labels", batch.get("input_ids"))
         if clean is None or not batch["labels"].shape == clean.shape == batch["is_noisy"].shape:
             return None
@@ -87,19 +100,31 @@ class Marked:
         return cls.made(*(column.reshape(-1) for column in columns), sample, lengths)
 
     @classmethod
+    def _of_pairs(cls, batch: Mapping[str, Any]) -> Marked:
+        mask = as_mask(batch["is_noisy"])
+        is_other = differing_rows(batch["labels"], batch["clean_labels"]) if "clean_labels" in batch else mask
+        return cls.whole(is_other, mask, as_array("sample_id", batch["sample_id"]) if "sample_id" in batch else None)
+
+    @classmethod
     def made(cls, labels: np.ndarray, clean: np.ndarray, mask: np.ndarray, sample: Any, lengths: Any) -> Marked:
         """Of flat columns. Where inputs stand for clean labels, they have tokens also where there is no target."""
         return cls(labels, np.where(labels == IGNORE_INDEX, labels, clean), mask, sample, lengths)
 
     @classmethod
+    def whole(cls, is_other: np.ndarray, mask: np.ndarray, sample: np.ndarray | None) -> Marked:
+        """Of rows whose targets are clean or noisy as a whole: bool [N] each, and the ids of the rows."""
+        return cls(is_other.astype(np.int64), np.zeros(len(mask), dtype=np.int64), mask, sample, None, True)
+
+    @classmethod
     def joined(cls, parts: Sequence[Marked]) -> Marked | None:
         """Units of several data sets together; None where some are of tokens, others of whole rows."""
-        if len({part.lengths is None for part in parts}) > 1:
+        if len({(part.lengths is None, part.of_sequences) for part in parts}) > 1:
             return None
         columns = [[getattr(part, name) for part in parts] for name in ("labels", "clean", "is_noisy")]
         samples, lengths = [part.sample for part in parts], [part.lengths for part in parts]
         ids = None if any(part is None for part in samples) else np.concatenate(samples)
-        return cls(*map(np.concatenate, columns), ids, None if lengths[0] is None else np.concatenate(lengths))
+        lengths = None if lengths[0] is None else np.concatenate(lengths)
+        return cls(*map(np.concatenate, columns), ids, lengths, parts[0].of_sequences)
 
     @property
     def is_unit(self) -> np.ndarray:
@@ -121,6 +146,8 @@ class Marked:
         kept, moved = self.is_unit & ~self.is_noisy, self.is_unit & self.is_noisy
         if wrong := int((kept & ~same).sum()):
             return f"{wrong} of {int(kept.sum())} units that is_noisy calls clean are not what they were"
+        if self.of_sequences or (noise is not None and noise.unit == "sequences"):
+            return self._wrong_sequences(noise)
         size = None if noise is None or noise.unit == "labels" else noise.vocab_size
         if size is not None and (beyond := int((moved & (self.labels >= size)).sum())):
             return f"{beyond} of {int(moved.sum())} noisy units are {size} or more, which the noise never draws"
@@ -137,6 +164,23 @@ class Marked:
         if may_stay == 0 or (stayed > n * may_stay and contradicts(stayed, n, may_stay)):
             return f"{stayed} of {n} units that is_noisy calls noisy are what they were"
         return None
+
+    def _wrong_sequences(self, noise: Noise | None) -> str | None:
+        """What marks that are right about clean rows still get wrong; a teacher may write what was there."""
+        if noise is None or noise.error_rate == 0 and not self.is_noisy.any():
+            return None
+        if noise.unit != "sequences":
+            return f"is_noisy marks whole rows, and the noise falls on {noise.unit}, one by one"
+        if not self.of_sequences:
+            return "is_noisy marks tokens, and the noise falls on whole rows; give it as one bool a row"
+        if self.sample is None:
+            return None
+        try:
+            wrong = int((noise.is_noisy(self.sample) != self.is_noisy).sum())
+        except ValueError as error:
+            return str(error)
+        n = len(self.is_noisy)
+        return f"is_noisy of {wrong} of {n} rows is not what the noise has for their ids" if wrong else None
 
     def _documents(self) -> tuple[np.ndarray, np.ndarray]:
         """Of each row, the number of its targets and of those that are marked: integers [N]."""
@@ -161,7 +205,7 @@ class Marked:
             return None
         if noise.unit == "documents":
             return self._holds_documents(noise)
-        if not noise.is_drawn:
+        if self.of_sequences or not noise.is_drawn:
             return None
         if self._has_drawn(noise, epoch):
             return True
@@ -216,7 +260,8 @@ class Marked:
         """
         if found := self.mismatch(noise):
             return found
-        if (of_all or noise.is_spread) and (found := self.once()._wrong_rate(noise)):
+        # A stretch of pairs may hold those of one length, and a teacher's targets have lengths of their own.
+        if (of_all or noise.is_spread and not self.of_sequences) and (found := self.once()._wrong_rate(noise)):
             return found
         if epoch is not None and self.is_drawn(noise, epoch) is False:
             return "their labels are not those that it draws for their ids"
@@ -234,7 +279,8 @@ class Marked:
         return self._part(kept if lengths is None else np.repeat(kept, self.lengths), lengths, self.sample[kept])
 
     def _part(self, units: np.ndarray, lengths: np.ndarray | None, sample: np.ndarray | None) -> Marked:
-        return Marked(self.labels[units], self.clean[units], self.is_noisy[units], sample, lengths)
+        flat = (self.labels[units], self.clean[units], self.is_noisy[units])
+        return Marked(*flat, sample, lengths, self.of_sequences)
 
     def _wrong_rate(self, noise: Noise) -> str | None:
         what = "units"
@@ -242,7 +288,10 @@ class Marked:
             what, (noisy, n) = "rows", whole_rows(*self._documents())
         else:
             noisy, n = self.counts()
-        rate = self.expected_rate(noise)
+        what = "rows" if self.of_sequences else what
+        rate, exact = self.expected_rate(noise), getattr(noise, "num_rows", None)
+        if self.of_sequences and n == exact and noisy != round(rate * n):
+            return f"is_noisy marks {noisy} of {n} rows, where the noise marks {round(rate * n)} of so many exactly"
         if contradicts(noisy, n, rate, FALSE_ALARMS / 2):
             return f"is_noisy marks {noisy} of {n} {what}, {noisy / n:.2%}, where the noise makes {rate:.2%} so"
         return self._wrong_pair(noise) if noise.unit == "labels" and self.lengths is None else None

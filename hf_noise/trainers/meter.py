@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-__all__ = ["LabelMeter", "LossMeter", "Meter", "TokenMeter"]
+__all__ = ["LabelMeter", "LossMeter", "Meter", "PairMeter", "TokenMeter"]
 
 
 class Meter(ABC):
@@ -39,11 +39,15 @@ class Meter(ABC):
         sums = accelerator.reduce(self.recent, reduction="sum")
         self.recent = None
         named = dict(zip(self.sums, sums.tolist(), strict=True))
-        n = named["clean"] + named["corrupted"]
+        corrupted, n = self.counted(named)
         if not n:  # a run that was resumed at its last step has nothing new, and few short rows may have no target
             return {}
         self.total = sums if self.total is None else self.total + sums
-        return self.means(named) | {"noise_rate": named["corrupted"] / n}
+        return self.means(named) | {"noise_rate": corrupted / n}
+
+    def counted(self, sums: dict[str, float]) -> tuple[float, float]:
+        """Number of corrupted units, and of all, that rates are made of."""
+        return sums["corrupted"], sums["clean"] + sums["corrupted"]
 
     def of_unknown_rows(self, means: dict[str, float]) -> dict[str, float]:
         """Of what would be logged, what holds where nobody knows which units are wrong: none is called clean."""
@@ -54,9 +58,8 @@ class Meter(ABC):
         """Share of corrupted units in all that were popped so far and their number, `{"rate", "n"}`."""
         if self.total is None:
             raise RuntimeError("no training step was made, or none had a target, so no noise was realised")
-        named = dict(zip(self.sums, self.total.tolist(), strict=True))
-        n = named["clean"] + named["corrupted"]
-        return {"rate": named["corrupted"] / n, "n": int(n)}
+        corrupted, n = self.counted(dict(zip(self.sums, self.total.tolist(), strict=True)))
+        return {"rate": corrupted / n, "n": int(n)}
 
     def state(self, accelerator: Any) -> dict[str, Tensor]:
         """What a checkpoint needs (a collective call): the totals of all processes, and what is not logged yet."""
@@ -98,6 +101,47 @@ class TokenMeter(Meter):
     def means(self, sums: dict[str, float]) -> dict[str, float]:
         kinds = {"nll_clean_targets": "clean", "nll_corrupted_targets": "corrupted"}
         return {key: sums[f"nll_{kind}"] / sums[kind] for key, kind in kinds.items() if sums[kind]}
+
+
+class PairMeter(TokenMeter):
+    """The same of targets of pairs; rows of noise, and what is padding in source and target.
+
+    Args:
+        by_row: rates are those of whole rows, of which each is clean or noisy; else of targets.
+    """
+
+    sums = (*TokenMeter.sums, "rows", "noisy_rows", "tokens", "places")
+
+    def __init__(self, *, by_row: bool = False) -> None:
+        super().__init__()
+        self.by_row = by_row
+
+    def book(self, sums: Tensor) -> None:
+        super().book(torch.cat([sums, sums.new_zeros(len(self.sums) - len(sums))]) if len(sums) == 4 else sums)
+
+    @torch.no_grad()
+    def add_rows(self, mask: Tensor, valid: Tensor, is_noisy: Tensor | None) -> None:
+        """Add a batch: `mask` [B, S] of source tokens, `valid` and `is_noisy` bool [B, L] of targets."""
+        noisy = valid.new_zeros(()) if is_noisy is None else (is_noisy & valid).any(-1)
+        dtype = sum_dtype(mask)
+        tokens = mask.sum(dtype=dtype) + valid.sum(dtype=dtype)
+        counts = [valid.any(-1).sum(dtype=dtype), noisy.sum(dtype=dtype), tokens]
+        places = torch.full_like(counts[0], mask.numel() + valid.numel())
+        self.book(torch.cat([counts[0].new_zeros(4), torch.stack([*counts, places])]))
+
+    def counted(self, sums: dict[str, float]) -> tuple[float, float]:
+        return (sums["noisy_rows"], sums["rows"]) if self.by_row else super().counted(sums)
+
+    def means(self, sums: dict[str, float]) -> dict[str, float]:
+        padding = {"padding_share": 1 - sums["tokens"] / sums["places"]} if sums["places"] else {}
+        return super().means(sums) | padding
+
+    def padding(self) -> dict[str, float | int]:
+        """Share of padding in all source and target places of training so far and their number, `{"share", "n"}`."""
+        if self.total is None:
+            raise RuntimeError("no training step was made, so nothing was padded")
+        named = dict(zip(self.sums, self.total.tolist(), strict=True))
+        return {"share": 1 - named["tokens"] / named["places"], "n": int(named["places"])}
 
 
 class LabelMeter(Meter):

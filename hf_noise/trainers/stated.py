@@ -67,9 +67,9 @@ def in_short(noise: Noise) -> str:
 def one_rate(noise: Noise) -> float | None:
     """The share of units that a noise marks if it is the same for all.
 
-    None where it depends on the class, and for documents, whose tokens are noisy together.
+    None where it depends on the class, and for documents and sequences, whose tokens are noisy together.
     """
-    if noise.unit == "documents":
+    if noise.unit in ("documents", "sequences"):
         return None
     by_class = noise.error_rates
     if by_class is None:

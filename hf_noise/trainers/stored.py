@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch.utils.data import ConcatDataset, Subset
 
 from hf_noise.noise.arrays import as_array
 from hf_noise.trainers.marked import Marked, as_mask
+from hf_noise.trainers.stored_column import Column
 
 __all__ = [
     "column_of", "columns_of", "described", "different_rows", "held_columns", "hides_mask", "ids_behind", "is_same_row",
@@ -226,27 +226,14 @@ def _marked(data: Any, index: np.ndarray | None) -> Marked | None:
     if labels is None or clean is None or labels.kind not in "iu" or clean.kind not in "iu":
         return None  # named when the labels themselves are looked at
     found = as_mask(mask.values) if mask is not None else None
+    ids = sample.values if sample is not None and sample.lengths is None and sample.kind in "iu" else None
+    if found is not None and mask.lengths is None and labels.lengths is not None and clean.lengths is not None:
+        # Of pairs, whose sources say nothing of targets: without clean ones beside them the mask is all there is.
+        has_clean = _names(_columns_of(data))[1] != "input_ids"
+        return Marked.whole(labels.differs_from(clean) if has_clean else found, found, ids)
     if found is None or not labels.has_shape_of(clean) or not labels.has_shape_of(mask):
         return None
-    ids = sample.values if sample is not None and sample.lengths is None and sample.kind in "iu" else None
     return Marked.made(labels.values, clean.values, found, ids, labels.lengths)
-
-
-@dataclass(frozen=True)
-class _Column:
-    """Values one after the other, [n], and how many of them each row has, [N]; None where each row has one."""
-
-    values: np.ndarray
-    lengths: np.ndarray | None = None
-
-    @property
-    def kind(self) -> str:
-        return self.values.dtype.kind
-
-    def has_shape_of(self, other: _Column) -> bool:
-        if self.lengths is None or other.lengths is None:
-            return self.lengths is other.lengths and len(self.values) == len(other.values)
-        return np.array_equal(self.lengths, other.lengths)
 
 
 def is_table(rows: Any) -> bool:
@@ -256,7 +243,7 @@ def is_table(rows: Any) -> bool:
     return isinstance(rows, Dataset) and rows.format["type"] != "custom"  # a transform may make others of a column
 
 
-def _read(data: Any, index: np.ndarray | None) -> list[_Column | None] | None:
+def _read(data: Any, index: np.ndarray | None) -> list[Column | None] | None:
     """Labels, clean labels, mask and ids of some of these rows; None if they have no mask."""
     named = _names(_columns_of(data))
     if named is None:
@@ -264,7 +251,7 @@ def _read(data: Any, index: np.ndarray | None) -> list[_Column | None] | None:
     index = np.arange(len(data)) if index is None else index
     if (held := held_columns(data)) is not None:
         index = index[_some(len(index), 1)]
-        return [None if name is None else _Column(as_array(name, held[name])[index]) for name in named]
+        return [None if name is None else Column(as_array(name, held[name])[index]) for name in named]
     if not is_table(data):
         first = data[index[0]]
         index = index[_some(len(index), np.size(first.get("is_noisy")) if isinstance(first, Mapping) else 1)]
@@ -278,7 +265,7 @@ def _read(data: Any, index: np.ndarray | None) -> list[_Column | None] | None:
     return [None if name is None else _of_arrow(name, data.data.column(name), index, places) for name in named]
 
 
-def _of_arrow(name: str, column: Any, numbers: np.ndarray, places: np.ndarray) -> _Column:
+def _of_arrow(name: str, column: Any, numbers: np.ndarray, places: np.ndarray) -> Column:
     """Rows of a column of Arrow, whose places rise: of numbers or of lists of them; of anything else an example."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -296,8 +283,8 @@ def _of_arrow(name: str, column: Any, numbers: np.ndarray, places: np.ndarray) -
         array = array.flatten()
         _refuse_nulls(name, array, np.repeat(numbers, lengths))
     if pa.types.is_integer(array.type) or pa.types.is_boolean(array.type) or pa.types.is_floating(array.type):
-        return _Column(array.to_numpy(zero_copy_only=False), lengths)
-    return _Column(np.array(array[:1].to_pylist(), dtype=object), lengths)
+        return Column(array.to_numpy(zero_copy_only=False), lengths)
+    return Column(np.array(array[:1].to_pylist(), dtype=object), lengths)
 
 
 def _refuse_nulls(name: str, array: Any, numbers: np.ndarray) -> None:
@@ -321,13 +308,13 @@ def _lacks(number: int, name: str) -> str:
             "the column to all of them, or train on one kind")  # fmt: skip
 
 
-def _of_values(name: str, values: Sequence[Any], numbers: np.ndarray) -> _Column | None:
+def _of_values(name: str, values: Sequence[Any], numbers: np.ndarray) -> Column | None:
     """A column of one value for each row; None where they are neither numbers nor lists of them."""
     arrays = [as_array(f"column {name!r} of row {number}", value) for number, value in zip(numbers, values)]
     axes = {array.ndim for array in arrays}
     if axes == {0}:
-        return _Column(np.array([array[()] for array in arrays]))
-    return _Column(np.concatenate(arrays), np.array(list(map(len, arrays)))) if axes == {1} else None
+        return Column(np.array([array[()] for array in arrays]))
+    return Column(np.concatenate(arrays), np.array(list(map(len, arrays)))) if axes == {1} else None
 
 
 def _names(there: Any) -> tuple[str | None, ...] | None:

@@ -76,18 +76,28 @@ class TokenTrainer(ObjectiveTrainer):
         self.prepare(loss, args, kwargs)
         # Of the model itself: its wrappers take anything.
         self._inputs, self._has_router_loss = model_inputs(model), has_router_loss(model)
-        self._vocab_size = text_config(model).vocab_size
+        self._vocab_size = self.target_tokens(model)
         own = kwargs.pop("data_collator", None)
         shown = None
         if own is not None and (args is None or args.remove_unused_columns):
             shown = frozenset((*USED, *forward_names(model), *loss.needs_columns))
-        kwargs["data_collator"] = TokenBatches(
-            own or collate_rows, known_tokens(model), longest_input(model), shown, self.is_causal
-        )  # fmt: skip
-        super().__init__(model, args, noise=noise, meter=TokenMeter(), **kwargs)
+        kwargs["data_collator"] = self.batches(model, own, shown, loss)
+        super().__init__(model, args, noise=noise, meter=self.make_meter(), **kwargs)
         self.minimise(loss, num_classes=self._vocab_size, was_given=noise is not None)
         # Without it the divisor of a batch would be a number of rows.
         self.model_accepts_loss_kwargs = True
+
+    def batches(self, model: Any, own: Any, shown: frozenset[str] | None, loss: Objective) -> Any:
+        """What makes batches of rows: around a collator of the user's `own`, which is shown these columns."""
+        return TokenBatches(own or collate_rows, known_tokens(model), longest_input(model), shown, self.is_causal)
+
+    def make_meter(self) -> TokenMeter:
+        """What counts the losses of training."""
+        return TokenMeter()
+
+    def target_tokens(self, model: Any) -> int:
+        """Number of tokens that a target may be."""
+        return text_config(model).vocab_size
 
     def aligned(self, labels: Tensor, is_noisy: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Targets [B, L] of the logits at each position, -100 for none, and their mask; here the labels themselves."""

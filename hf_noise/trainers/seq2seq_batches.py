@@ -1,0 +1,220 @@
+"""Pairs of source and target to a batch of tensors that an encoder-decoder can take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hf_noise.losses.nll import IGNORE_INDEX
+from hf_noise.noise.arrays import as_array
+from hf_noise.positions import learned_positions
+from hf_noise.trainers.collate import collate_rows, shown_columns
+
+__all__ = ["PairBatches", "check_special_tokens", "collate_pairs", "longest_pair", "source_tokens", "target_tokens"]
+
+#: Columns of pairs that are used, beside those that an objective names.
+PAIR_COLUMNS = ("input_ids", "attention_mask", "labels", "clean_labels", "is_noisy", "sample_id")
+
+
+def collate_pairs(
+    rows: Sequence[Mapping[str, Any]], *, pad_token: int = 0, columns: Sequence[str] = ()
+) -> dict[str, Tensor]:
+    """Stack rows of pairs, padded on the right.
+
+    Args:
+        rows: with `input_ids` (the source) and `labels` (the target), and any of `attention_mask`, `clean_labels`,
+            `is_noisy` (one bool, or one for each target) and `sample_id`.
+        pad_token: what fills up sources.
+        columns: names of further columns, of one number a row.
+
+    Returns:
+        `input_ids` and `attention_mask` int64 [B, S]; `labels` int64 [B, L] and `clean_labels` int64 [B, C], -100 for
+        none; `is_noisy` bool [B] or [B, L] as it was; `sample_id` int64 [B]; further columns float32 or int64 [B].
+
+    Raises:
+        ValueError: a column is missing in some rows, or holds other than it should; it and the row are named.
+        TypeError: rows that are no mappings of columns.
+    """
+    if isinstance(rows, Mapping) or not all(isinstance(row, Mapping) for row in rows):
+        raise TypeError("pairs must be rows, each a mapping of columns such as input_ids and labels, got "
+                        f"{type(rows if isinstance(rows, Mapping) else rows[0]).__name__}")  # fmt: skip
+    for name in ("input_ids", "labels"):
+        for i, row in enumerate(rows):
+            if row.get(name) is None:
+                raise ValueError(f"pairs need the column {name}, row {i} of the batch has: {', '.join(map(str, row))}")
+    by_row = "is_noisy" in rows[0] and np.ndim(rows[0]["is_noisy"]) == 0
+    names = [name for name in PAIR_COLUMNS if not (by_row and name == "is_noisy")]
+    batch = collate_rows([{name: row[name] for name in names if name in row} for row in rows])
+    sources = batch["input_ids"]
+    if "attention_mask" not in batch:
+        batch["attention_mask"] = torch.ones_like(sources)
+    else:
+        batch["input_ids"] = sources.masked_fill(batch["attention_mask"] == 0, pad_token)
+    if by_row:
+        batch["is_noisy"] = torch.from_numpy(_flags(rows))
+    for name in columns:
+        if name not in batch and name in rows[0]:
+            batch[name] = _numbers(name, rows)
+    return batch
+
+
+def _flags(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    flags = np.empty(len(rows), dtype=bool)
+    for i, row in enumerate(rows):
+        flag = row.get("is_noisy")
+        if np.ndim(flag) or flag is None or flag not in (0, 1):
+            raise ValueError(f"row {i} of the batch: column 'is_noisy' holds {flag!r:.50}, not True or False as row 0")
+        flags[i] = bool(flag)
+    return flags
+
+
+def _numbers(name: str, rows: Sequence[Mapping[str, Any]]) -> Tensor:
+    values = [row.get(name) for row in rows]
+    for i, value in enumerate(values):
+        if value is None or isinstance(value, str) or np.ndim(value):
+            raise ValueError(f"row {i} of the batch: column {name!r} holds {value!r:.50}, not one number")
+    array = as_array(name, values)
+    return torch.from_numpy(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
+
+
+@dataclass(frozen=True)
+class PairBatches:
+    """Batches of any collator as a trainer on pairs takes them: its columns alone, tokens in range, no empty target.
+
+    Args:
+        collator: rows -> mapping of tensors; None for `collate_pairs`.
+        source_tokens, target_tokens: that the model knows, on either side.
+        longest: positions of source and target that the model has; None if any number will do.
+        pad_token: what stands behind short sources.
+        columns: further columns that an objective reads.
+        shown: the columns that the collator is shown; None for all of them.
+    """
+
+    collator: Callable[[Any], Mapping[str, Any]] | None
+    source_tokens: int
+    target_tokens: int
+    longest: tuple[int | None, int | None]
+    pad_token: int
+    columns: tuple[str, ...] = ()
+    shown: frozenset[str] | None = None
+
+    def __call__(self, rows: Any) -> dict[str, Tensor]:
+        if self.collator is None:
+            batch = collate_pairs(rows, pad_token=self.pad_token, columns=self.columns)
+        else:
+            batch = self._of_other(rows)
+        sources, labels = batch["input_ids"], batch["labels"]
+        if sources.ndim != 2 or labels.ndim != 2 or len(sources) != len(labels):
+            raise ValueError(f"input_ids and labels of a batch of pairs must be [B, S] and [B, L], got "
+                             f"{list(sources.shape)} and {list(labels.shape)}")  # fmt: skip
+        self._check_lengths(batch)
+        _check_range("input_ids", batch, self.source_tokens)
+        _check_range("labels", batch, self.target_tokens)
+        return batch
+
+    def _of_other(self, rows: Any) -> dict[str, Tensor]:
+        made = self.collator(shown_columns(rows, self.shown, "input_ids"))
+        if not isinstance(made, Mapping) or "input_ids" not in made or "labels" not in made:
+            given = ", ".join(map(str, made)) if isinstance(made, Mapping) else type(made).__name__
+            raise ValueError(f"a batch needs input_ids and labels, the collator (data_collator=) gives: {given}")
+        batch = collate_rows({name: made[name] for name in PAIR_COLUMNS if name in made})
+        if "attention_mask" not in batch:
+            batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+        return batch | {name: torch.as_tensor(made[name]) for name in self.columns if name in made}
+
+    def _check_lengths(self, batch: Mapping[str, Tensor]) -> None:
+        labels = batch["labels"]
+        first = labels[:, 0] if labels.shape[1] else labels.new_full((len(labels),), IGNORE_INDEX)
+        without = (first == IGNORE_INDEX).nonzero()
+        if len(without):
+            row = int(without[0])
+            what = "is empty: each ends with the end token at least" if bool((labels[row] == IGNORE_INDEX).all()) else (
+                "begins with -100: padding has to stand behind it, tokenizer.padding_side = 'right'")  # fmt: skip
+            raise ValueError(f"the target of {_named(batch, row)} {what}")
+        lengths = batch["attention_mask"].sum(-1)
+        if len(empty := (lengths == 0).nonzero()):
+            raise ValueError(f"the source of {_named(batch, int(empty[0]))} is empty; leave such rows out")
+        found = {"source": batch["input_ids"].shape[1], "target": labels.shape[1]}
+        for (name, length), most in zip(found.items(), self.longest, strict=True):
+            if most is not None and length > most:
+                row = int((lengths if name == "source" else (labels != IGNORE_INDEX).sum(-1)).argmax())
+                raise ValueError(f"the {name} of {_named(batch, row)} has {length} tokens, the model has positions for "
+                                 f"{most}; cut the rows to that length, or leave long ones out")  # fmt: skip
+
+
+def _named(batch: Mapping[str, Tensor], row: int) -> str:
+    return f"sample_id {int(batch['sample_id'][row])}" if "sample_id" in batch else f"row {row} of the batch"
+
+
+def _check_range(name: str, batch: Mapping[str, Tensor], size: int) -> None:
+    values = batch[name]
+    outside = (values >= size) | (values < 0)
+    if name == "labels":
+        outside &= values != IGNORE_INDEX
+    if not bool(outside.any()):
+        return
+    where = outside.nonzero()[0]
+    side = ("source (input_ids)", "") if name == "input_ids" else ("target (labels)", " and -100 for no target")
+    raise ValueError(
+        f"the {side[0]} of {_named(batch, int(where[0]))} holds the token {int(values[tuple(where)])}, the model knows "
+        f"the tokens 0 to {size - 1} there{side[1]}; use the tokenizer of this model, or resize its embeddings: "
+        "model.resize_token_embeddings(...)"
+    )
+
+
+def source_tokens(model: Any) -> int:
+    """Number of tokens that the encoder has an embedding of."""
+    return _base(model).get_input_embeddings().num_embeddings
+
+
+def target_tokens(model: Any) -> int:
+    """Number of tokens that the decoder's head knows."""
+    base = _base(model)
+    head = base.get_output_embeddings()
+    return base.config.vocab_size if head is None else head.weight.shape[0]
+
+
+def longest_pair(model: Any) -> tuple[int | None, int | None]:
+    """Positions that encoder and decoder have; None where any number will do, as with T5's relative ones."""
+    return tuple(_longest(part) for part in (_base(model).get_encoder(), _base(model).get_decoder()))
+
+
+def _longest(part: nn.Module) -> int | None:
+    stated = getattr(part.config, "max_position_embeddings", None)
+    found = learned_positions(part, stated)
+    if found is None and any("Sinusoidal" in type(module).__name__ for module in part.modules()):
+        return stated  # M2M100 makes more where they are asked for, which it was never trained on
+    return found
+
+
+def check_special_tokens(model: Any) -> int:
+    """The pad token of an encoder-decoder.
+
+    Raises:
+        ValueError: it is no encoder-decoder, or its config names no pad token, or no token that a decoder starts with.
+    """
+    base = _base(model)
+    config, name = base.config, type(base).__name__
+    if not getattr(config, "is_encoder_decoder", False):
+        raise ValueError(f"{name} is no encoder-decoder (config.is_encoder_decoder); use one of AutoModelForSeq2SeqLM, "
+                         "or CausalLMTrainer")  # fmt: skip
+    for token, why in (("decoder_start_token_id", "with which the decoder starts"), ("pad_token_id", "for padding")):
+        if getattr(config, token, None) is None:
+            raise ValueError(f"{name} has no config.{token}, the token {why}; set it before training, such as "
+                             f"model.config.{token} = tokenizer.{_SUGGESTED[token]}")  # fmt: skip
+    return config.pad_token_id
+
+
+_SUGGESTED = {
+    "decoder_start_token_id": "cls_token_id (BERT) or pad_token_id (T5, Marian)",
+    "pad_token_id": "pad_token_id",
+}
+
+
+def _base(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # inside an adapter of peft
