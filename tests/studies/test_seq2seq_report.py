@@ -36,13 +36,14 @@ def runs(task, ratio, nll, cure="nll", jitter=JITTER, **more):
     return [record(task, ratio, nll + extra, seed, cure, **more) for seed, extra in enumerate(jitter)]
 
 
-STEPPED = [0.0, 0.02, -0.03]  # beside JITTER, so that differences differ by seed, too
+STEPPED, MORE = [0.0, 0.02, -0.03], [0.01, 0.0, -0.01]  # beside JITTER, so that differences differ by seed, too
 RECORDS = [
-    *runs("sparse", 0.0, 4.0), *runs("sparse", 0.5, 4.4, jitter=STEPPED), *runs("sparse", 1.0, 5.0, jitter=STEPPED),
-    *runs("rich", 0.0, 2.0), *runs("rich", 0.5, 2.1, jitter=STEPPED), *runs("rich", 1.0, 2.2, jitter=STEPPED),
+    *runs("sparse", 0.0, 4.0), *runs("sparse", 0.5, 4.4, jitter=MORE), *runs("sparse", 1.0, 5.0, jitter=STEPPED),
+    *runs("rich", 0.0, 2.0), *runs("rich", 0.5, 2.1, jitter=MORE), *runs("rich", 1.0, 2.2, jitter=STEPPED),
     *runs("sparse", 1.0, 4.2, "mixture-teacher", row_auroc=0.99),
     *runs("sparse", 1.0, 4.3, "mixture-learned", row_auroc=0.9, learned_error_rate=0.45),
-    *runs("sparse", 1.0, 5.4, "truncated", row_auroc=0.1), *runs("sparse", 1.0, 4.9, "error-norm", row_auroc=0.1),
+    *runs("sparse", 1.0, 5.4, "truncated", MORE, row_auroc=0.1),
+    *runs("sparse", 1.0, 4.9, "error-norm", MORE, row_auroc=0.1),
 ]  # fmt: skip
 
 
@@ -51,7 +52,7 @@ def test_rises_are_paired_by_seed():
     rise = study.rise(Setting("sparse", 1.0))
     # Differences are 1, 1.01 and 0.98.
     assert rise.values == pytest.approx((1.0, 1.01, 0.98))
-    assert study.relative_rise(Setting("rich", 0.5)).values[0] == pytest.approx(5.0)
+    assert study.relative_rise(Setting("rich", 0.5)).values[0] == pytest.approx(5.5)
     assert study.sparse_less_rich(1.0, is_relative=False).values == pytest.approx((0.8, 0.8, 0.8))
     assert study.sparse_less_rich(1.0, is_relative=True).values[0] == pytest.approx(25 - 10)
     assert study.gap_closed(Setting("sparse", 1.0, "mixture-teacher")).values[0] == pytest.approx(0.8)
@@ -108,9 +109,9 @@ def test_the_figure_shows_each_seed_the_paper_and_the_cures(tmp_path, figures):
     relative, absolute, losses = figures[0].axes
     points = {(round(float(x), 2), round(float(y), 2)) for line in relative.lines
               for x, y in zip(line.get_xdata(), line.get_ydata())}  # fmt: skip
-    assert {(0.5, 25.0), (0.33, 5.0), (0.5, 31.53)} <= points, "sparse, rich, and the paper's figure"
+    assert {(0.5, 25.0), (0.33, 5.5), (0.5, 31.53)} <= points, "sparse, rich, and the paper's figure"
     assert {"sparse source", "rich source"} <= {text.get_text() for text in relative.get_legend().get_texts()}
-    assert {round(float(y), 2) for line in absolute.lines for y in line.get_ydata()} >= {1.0, 1.01, 0.98, 0.1}
+    assert {round(float(y), 2) for line in absolute.lines for y in line.get_ydata()} >= {1.0, 1.01, 0.98, 0.11}
     names = [tick.get_text() for tick in losses.get_yticklabels()]
     assert names == ["plain NLL", "sequence mixture, q of the teacher", "sequence mixture, q learned",
                      "loss truncation", "error norm truncation"]  # fmt: skip

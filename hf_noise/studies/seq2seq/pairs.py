@@ -149,6 +149,11 @@ def limits_of(settings: Any, task: str) -> dict[str, Any]:
             "max_target_tokens": settings.max_target_tokens, "truncate": settings.truncate}  # fmt: skip
 
 
+def ids_of(rows: Dataset) -> np.ndarray:
+    """Sample ids, int64 [N]."""
+    return _column(rows, "sample_id").to_numpy()
+
+
 def lengths(rows: Dataset, column: str) -> np.ndarray:
     """Tokens of each row, int64 [N]."""
     return pc.list_value_length(_column(rows, column)).to_numpy().astype(np.int64)
@@ -166,7 +171,7 @@ def by_length(rows: Dataset) -> Dataset:
 def noisy_rows(pairs: Pairs, written: Written, noise: NoisyTeacher) -> Dataset:
     """Training rows under a noise: `labels` with the teacher's in place of some, beside `clean_labels` and the mask."""
     clean, n = pairs.train_tokens, len(pairs.train_tokens)
-    is_noisy = noise.is_noisy(np.asarray(clean["sample_id"]))
+    is_noisy = noise.is_noisy(ids_of(clean))
     labels = pa.chunked_array([*_column(clean, "labels").chunks, *_column(written.train, "labels").chunks])
     table = {
         "input_ids": _column(clean, "input_ids"), "clean_labels": _column(clean, "labels"),

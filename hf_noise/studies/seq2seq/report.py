@@ -67,9 +67,9 @@ def _ratios(study: Compared, task: str) -> list[float]:
 
 def teacher_table(study: Compared) -> Table:
     """How good each teacher is, and how near its targets are to a clean model: what confounds two tasks."""
-    columns = [Column(name) for name in ("task", "teacher, steps", METRICS["teacher_nll"].label, "clean runs' there",
-                                         f"clean runs': {METRICS['written_nll'].label}", "source, tokens",
-                                         "target, tokens")]  # fmt: skip
+    columns = [Column(name) for name in ("task", "steps of its teacher", f"{METRICS['teacher_nll'].label}, test",
+                                         "clean runs', test", "clean runs' NLL of what it wrote", "tokens of a source",
+                                         "of a target")]  # fmt: skip
     rows = []
     for task in study.tasks:
         runs = [run for one, found in study.runs.items() if one.task == task for run in found.values()]

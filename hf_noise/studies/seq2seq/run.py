@@ -16,7 +16,7 @@ from hf_noise.reports.provenance import portable
 from hf_noise.studies.engine import Job
 from hf_noise.studies.launch import split_batch, training_world
 from hf_noise.studies.seq2seq.measure import measure
-from hf_noise.studies.seq2seq.pairs import Pairs, Written, mean_length, noisy_rows, read_task, tokenizers_of
+from hf_noise.studies.seq2seq.pairs import Pairs, Written, ids_of, mean_length, noisy_rows, read_task, tokenizers_of
 from hf_noise.studies.seq2seq.runs import Run, objective_of
 from hf_noise.studies.seq2seq.study import Settings
 from hf_noise.studies.seq2seq.teachers import network_of, no_teacher, pretrained, with_tokens, writes
@@ -71,7 +71,7 @@ def helpers(job: Job) -> list[Job]:
 def noise_of(run: Run, pairs: Pairs, written: Written) -> NoisyTeacher:
     """The noise of a run: exactly round(e N) of its pairs; those of a smaller e are among those of a larger one."""
     noise = NoisyTeacher(ratio=run.ratio, teacher=written.teacher if run.ratio else None, seed=run.seed)
-    return noise.exactly(pairs.train["sample_id"][:])
+    return noise.exactly(ids_of(pairs.train))
 
 
 def tokens_per_pass(settings: Settings, batch_size: int, pairs: Pairs) -> int:

@@ -47,7 +47,7 @@ def writes(settings: Any, pairs: Pairs, runs: Sequence[Run]) -> Written:
     needs_nll = any(run.other == "teacher" for run in runs if run.task == pairs.task)
     return Written(
         loaded.identity, tokenize_pairs(of_train, pairs.tokenizer, **limits),
-        by_length(tokenize_pairs(of_test, pairs.tokenizer, **limits)),
+        by_length(tokenize_pairs(of_test, pairs.tokenizer, **limits)).remove_columns("is_noisy"),
         (nll(pairs.train, "clean"), nll(of_train, "written")) if needs_nll else None,
         float(nll(pairs.test, "test").sum(dtype=np.float64)),
     )  # fmt: skip
