@@ -21,7 +21,7 @@ from hf_noise.noise.teacher import Decoding
 __all__ = ["NoisyPairsConfig"]
 
 # Of `train_teacher`, besides those that are settings here.
-_TRAINING = ("model", "batch_size", "learning_rate", "warmup_steps", "seed")
+_TRAINING = ("model", "batch_size", "learning_rate", "seed")
 _OF_TEACHER = ("teacher", "teacher_steps", "teacher_settings", "tokenizer", "vocab_size", "decoding", "exact",
                "with_nll", "max_source_tokens", "max_target_tokens", "truncate", "seed")  # fmt: skip
 
@@ -36,7 +36,7 @@ class NoisyPairsConfig(NoisyDataConfig):
             encoder-decoder of transformers, in safetensors. With r = 0 none is needed.
         teacher_steps: or train one on the clean train split for so many steps, once; paper A's example is 5,000.
         teacher_settings: of this training, see `train_teacher`: model (settings of `encoder_decoder`), batch_size,
-            learning_rate, warmup_steps, seed.
+            learning_rate, seed.
         tokenizer: of the teacher that is trained, or that the given one has to have; a folder, a name or an object. By
             default a byte-level BPE of `vocab_size` tokens is trained on the pairs.
         vocab_size: of that tokenizer.

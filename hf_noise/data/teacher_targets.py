@@ -219,8 +219,9 @@ def _text_columns(dataset: Dataset, names: list[str]) -> dict[str, list[str]]:
         raise ValueError("dataset has no rows, of which a teacher could write or score targets")
     columns = {name: dataset[name][:] for name in names}
     for name, texts in columns.items():
-        if odd := next((text for text in texts if not isinstance(text, str)), None) or None in texts:
-            raise TypeError(f"column {name} of dataset must hold texts, got {odd!r:.80} in it")
+        if odd := [row for row, text in enumerate(texts) if not isinstance(text, str)]:
+            raise TypeError(f"column {name} of dataset must hold texts, {len(odd)} of {len(texts)} are none, the first "
+                            f"in row {odd[0]}: {texts[odd[0]]!r:.80}")  # fmt: skip
     return columns
 
 

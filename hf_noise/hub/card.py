@@ -101,6 +101,7 @@ def model_card(
         is_noisy=bool(block.get("alpha", block.get("e", True))),
         is_drawn="seed" in block,
         is_of_documents=as_noise(config).unit == "documents",
+        is_of_sequences=as_noise(config).unit == "sequences",
         results=_results(record),
         noise_table=render.pairs(_noise_rows(record)),
         loss_sentence=_loss_sentence(record),

@@ -46,10 +46,21 @@ DOCUMENT_COLUMNS = {
     "noise_share": "the share of the row that is noise: 1 or 0, and between them where noise begins or ends in it",
     "sample_id": "stable index of the row; with seed it determines the tokens of noise in it",
 }
-_COLUMNS = {"tokens": COLUMNS, "labels": LABEL_COLUMNS, "documents": DOCUMENT_COLUMNS}
+#: The same where whole targets of pairs are noisy.
+PAIR_COLUMNS = {
+    "source": "what is given, clean",
+    "target": "what is to be written, NOISY: what a model trains on",
+    "clean_target": "what is to be written, clean",
+    "is_noisy": "true where the target is the teacher's",
+    "sample_id": "stable index of the row; with seed it determines whether its target is replaced",
+    "teacher_nll": "nats of the whole `target` under the teacher that wrote the noise",
+}
+_COLUMNS = {
+    "tokens": COLUMNS, "labels": LABEL_COLUMNS, "documents": DOCUMENT_COLUMNS, "sequences": PAIR_COLUMNS
+}  # fmt: skip
 _HUMAN = "human_labels"
 # The text of the running Python's standard library: another Python has another.
-_OF_PYTHON = "embedded/docs-text"
+_OF_PYTHON = ("embedded/docs-text", "embedded/docs-pairs")
 
 # The table between the marks is ours and is written anew with every configuration; the text around it is the
 # user's.
@@ -106,7 +117,7 @@ def data_card(record: DataRecord) -> DatasetCard:
         usage_noise=fenced("python", draw_again(record, example)) if is_here else "",
         is_redrawn=example.get("redrawn") is not None,
         again=fenced("python", again) if again else "",
-        is_of_python=record.source == _OF_PYTHON,
+        is_of_python=record.source in _OF_PYTHON,
         is_local="arguments" in example and example["arguments"] is None,
         tokenizer=fenced("python", load_tokenizer(record.name)) if record.has_tokenizer and is_here else "",
         source=code(record.source),
@@ -115,12 +126,14 @@ def data_card(record: DataRecord) -> DatasetCard:
 
 
 def describe_columns(features: Features, noise: Noise | None = None) -> tuple[str, dict[str, str]]:
-    """What is noisy in a data set with these features ("tokens", "documents" or "labels"), and what each column holds.
+    """What is noisy in a data set with these features ("tokens", "documents", "labels" or "sequences"), and what each
+    column holds.
 
     `noise` says what it falls on; without it that is told by the columns.
     """
     is_single = getattr(features.get("is_noisy"), "dtype", None) == "bool"
-    unit = noise.unit if noise is not None else "labels" if is_single else "tokens"
+    is_pair = "clean_target" in features
+    unit = noise.unit if noise is not None else "sequences" if is_pair else "labels" if is_single else "tokens"
     return unit, {name: _COLUMNS[unit].get(name, str(feature)) for name, feature in features.items()}
 
 
@@ -231,13 +244,19 @@ def _said(record: DataRecord, blocks: Sequence[Mapping[str, Any]]) -> dict[str, 
     ]
     if record.unit == "documents":
         drawn[1] = f"The noise here is {_drawn_once(blocks)}: a document of it is the same in every epoch of training."
+    if record.unit == "sequences":
+        drawn = [
+            "The noise is what a model wrote. It says nothing about how often or how the source itself is wrong.",
+            "It was written once, and is the same in every epoch of training.",
+        ]
     human = (
         "The noisy labels are those that people gave. Their errors depend on the single sample, of which the "
         "rates of each class say nothing; the labels called true were given by people as well."
     )
     by_people = [block["protocol"] == _HUMAN for block in blocks]
     if not any(by_people):
-        what = "documents of random tokens put in" if record.unit == "documents" else f"{record.unit} corrupted"
+        what = {"documents": "documents of random tokens put in", "sequences": "targets of a teacher put in"}
+        what = what.get(record.unit, f"{record.unit} corrupted")
         intro, nature, limits = f"{what} on purpose", "artificial", drawn
     elif all(by_people):
         intro, nature, limits = "labels that people gave", "that of real annotators", [human]
@@ -249,6 +268,8 @@ def _said(record: DataRecord, blocks: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 
 def _drawn_once(blocks: Sequence[Mapping[str, Any]]) -> str:
+    if all(block["config"].get("protocol") == "noisy_teacher" for block in blocks):
+        return "written once, by a teacher"
     epochs = sorted({block.get("epoch", 0) for block in blocks if block["config"].get("protocol") != _HUMAN} or {0})
     if len(epochs) == 1:
         return f"drawn once (epoch {epochs[0]})"

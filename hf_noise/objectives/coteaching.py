@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from hf_noise.objectives.base import Bound, Forward, Objective, RunContext, real
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["CoTeaching"]
+__all__ = ["CoTeaching", "begin_anew"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,13 @@ class CoTeaching(Objective):
         warmup: share in [0, 1) of the training steps over which the rate rises from 0. The authors' is 10 of 200
             epochs; a share, and 0.1, are ours.
         peer: what the second network begins with. "head": the weights of the model, with a head of other random
-            numbers, for pre-trained models; "network": other random numbers throughout, as the authors do.
-        seed: of those numbers.
+            numbers, and adapters of LoRA too that have learned nothing yet, for pre-trained models; "network": other
+            random numbers throughout, as the authors do.
+        seed: of those numbers, which are of a stream of their own: `torch.manual_seed(seed)` draws others.
 
     Raises:
         ValueError: a value is out of its range; in a run, the rate is to be known and there is no noise to know it
-            from, or the model has no head that is known.
+            from, the model has no head that is known, or one that cannot be drawn anew.
         TypeError: a value is of another type.
 
     Source: Han et al., "Co-teaching", NeurIPS 2018, see `hf_noise.losses.small_losses`.
@@ -162,12 +164,18 @@ def _peer(objective: CoTeaching, run: RunContext) -> nn.Module:
             raise ValueError('no head is found in the model, which peer="head" begins anew; give the module that makes '
                              'the logits: head=, or use peer="network"')  # fmt: skip
         start = peer.get_submodule(name)
+    before = [one.detach().clone() for one in start.parameters()]
     with _seeded(objective.seed):
-        _begin_anew(start, peer.get_base_model() if hasattr(peer, "get_base_model") else peer)
+        begin_anew(start, peer.get_base_model() if hasattr(peer, "get_base_model") else peer)
+        if objective.peer == "head":
+            _begin_adapters_anew(peer)
+    if all(bool((one == then).all()) for one, then in zip(start.parameters(), before)):
+        raise ValueError(f"the second network would be the first again: {type(start).__name__} has no weights that are "
+                         "drawn by the model's _init_weights or by reset_parameters() of its parts")  # fmt: skip
     return peer
 
 
-def _begin_anew(start: nn.Module, model: nn.Module) -> None:
+def begin_anew(start: nn.Module, model: nn.Module) -> None:
     """Draw the weights of a part of a model as the model does when it is made."""
     made_by_model = getattr(model, "_init_weights", None)
     for part in start.modules():
@@ -179,10 +187,31 @@ def _begin_anew(start: nn.Module, model: nn.Module) -> None:
             part.reset_parameters()
 
 
+def _begin_adapters_anew(peer: nn.Module) -> None:
+    """Draw adapters of LoRA that add nothing yet, as peft does; those that have learned stay, with what they learned.
+
+    Ways to begin that change the weights behind the adapter, such as PiSSA, stay too: both networks have those weights.
+    """
+    configs = getattr(peer, "peft_config", {})
+    for part in peer.modules():
+        if not hasattr(part, "reset_lora_parameters"):
+            continue
+        for name, config in configs.items():
+            factors = [getattr(one[name], "weight", one[name])
+                       for kind in ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
+                       if name in (one := getattr(part, kind, None) or {})]  # fmt: skip
+            how = getattr(config, "init_lora_weights", None)
+            is_fresh = any(not one.detach().any() for one in factors) and all(one.requires_grad for one in factors)
+            if is_fresh and (how is True or how == "gaussian"):
+                part.reset_lora_parameters(name, how)
+
+
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
+    """A stream of its own: of the seed itself, the numbers would be those that `set_seed(seed)` drew the model from."""
     import torch
 
+    digest = hashlib.sha256(f"hf_noise co-teaching/{seed}".encode()).digest()
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(int.from_bytes(digest[:8], "big"))
         yield

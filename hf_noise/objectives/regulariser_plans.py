@@ -14,7 +14,9 @@ __all__ = ["L2SP", "LNSR", "SMART"]
 class L2SP:
     """Weights are pulled to where they were pre-trained, those of the new head to 0: `hf_noise.losses.l2_sp`.
 
-    Of an adapter of LoRA, what it adds to a weight is pulled to 0, which is the same.
+    Of an adapter of LoRA, what it adds to a weight is pulled to 0, which is the same. What is new is what is outside
+    the base model: a pooler inside it that the checkpoint lacks, and that is drawn as the model is loaded, counts as
+    pre-trained, and is held where it was drawn.
 
     Args:
         alpha: strength towards the pre-trained weights, finite and >= 0; the paper tries 1 to 1e-4.

@@ -27,6 +27,7 @@ from hf_noise.trainers.meter import Meter
 from hf_noise.trainers.model_config import keep_earlier_noise, write_config
 from hf_noise.trainers.resuming import check_best, check_same_claims, claims_of, saving, taking_up
 from hf_noise.trainers.stated import stated_noise
+from hf_noise.trainers.tied import without_aliases
 
 __all__ = ["NoiseTrainer", "STATE_FILE", "noise_of"]
 
@@ -277,8 +278,8 @@ class NoiseTrainer(FiniteTrainer):
         # safetensors takes no other layout of memory, such as channels_last.
         state_dict = self.model.state_dict() if state_dict is None else state_dict
         state_dict = {name: value.contiguous() for name, value in state_dict.items()}
-        own = {k: v.detach().cpu() for k, v in state_dict.items() if k.startswith(self.own_prefix)}
-        super()._save(output_dir, {k: v for k, v in state_dict.items() if k not in own})
+        own = without_aliases({k: v for k, v in state_dict.items() if k.startswith(self.own_prefix)})
+        super()._save(output_dir, {k: v for k, v in state_dict.items() if not k.startswith(self.own_prefix)})
         state_noise_of_adapter(output_dir or self.args.output_dir, self.noise, self.model)
         if self._checkpoint_state is not None and self.args.should_save:
             file = os.path.join(output_dir or self.args.output_dir, STATE_FILE)
@@ -311,8 +312,7 @@ class NoiseTrainer(FiniteTrainer):
 
 def noise_of(rows: Any) -> Noise | None:
     """The noise that a built data set carries in its description; rows may stand behind a wrapper as PackedRows."""
-    stated = stated_noise(rows)
-    return None if stated is None else stated.noise
+    return None if (stated := stated_noise(rows)) is None else stated.noise
 
 
 class _EpochOfNoise(TrainerCallback):

@@ -45,6 +45,8 @@ def state_masking(path: Path, masking: Masking) -> None:
 def state_noise_of_adapter(folder: str | os.PathLike, noise: Noise | None, model: Any = None) -> None:
     """Write hf_noise.json beside an adapter of peft, which `load_noise` reads; nothing where there is no adapter.
 
+    Without noise it says what else a whole checkpoint's config would: objective and classes.
+
     peft saves the adapter and not the model's config, and drops, with a warning, keys of adapter_config.json that it
     does not know. An adapter of another name than "default" lies in a folder of that name.
 
@@ -53,15 +55,16 @@ def state_noise_of_adapter(folder: str | os.PathLike, noise: Noise | None, model
             names of a classifier's classes, without which its base model cannot be loaded for them.
     """
     folders = [one for one in (Path(folder), *_folders(folder)) if (one / _ADAPTER).is_file()]
-    if not folders or noise is None:
+    if not folders:
         return
     config = model.config.to_dict() if hasattr(getattr(model, "config", None), "to_dict") else {}
     stated = {key: value for key, value in config.items() if key.startswith(_OURS)}
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     if type(inner).__name__.endswith("Classification"):
         stated["id2label"] = {str(number): name for number, name in model.config.id2label.items()}
-    stated["hf_noise"] = noise.to_dict()
-    for one in folders:
+    if noise is not None:
+        stated["hf_noise"] = noise.to_dict()
+    for one in folders if stated else []:
         write_atomic(one / _BESIDE, json.dumps(stated, indent=2) + "\n")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hf_noise.noise import Noise
 
-__all__ = ["keep_earlier_noise", "write_config"]
+__all__ = ["drop_config", "keep_earlier_noise", "write_config"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,3 +39,9 @@ def write_config(model: Any, **values: Any) -> None:
     else:
         for name, value in values.items():
             setattr(model.config, name, value)
+
+
+def drop_config(model: Any, name: str) -> None:
+    """Take a value out of the config of a model of transformers; those of diffusers hold what their class names."""
+    if name in vars(model.config):
+        delattr(model.config, name)

@@ -12,8 +12,9 @@ from transformers import TrainerCallback
 
 from hf_noise.objectives.base import Objective, RunContext
 from hf_noise.trainers.base import NoiseTrainer
-from hf_noise.trainers.model_config import write_config
+from hf_noise.trainers.model_config import drop_config, write_config
 from hf_noise.trainers.stored import ids_behind, parts_of
+from hf_noise.trainers.tied import with_aliases
 
 __all__ = ["ObjectiveTrainer", "refuse_scheduler", "search_no_unused"]
 
@@ -94,6 +95,7 @@ class ObjectiveTrainer(NoiseTrainer):
     def write_objective(self, loss: Objective) -> None:
         """State the objective in what will be saved: by default in the model's config."""
         write_config(self.model, hf_noise_objective=loss.to_dict())
+        drop_config(self.model, "hf_noise_transition")  # that an earlier run learned; one that learns it writes its own
 
     @property
     def learned(self) -> nn.Module | None:
@@ -197,7 +199,7 @@ class ObjectiveTrainer(NoiseTrainer):
             name, frozen = f"{self.objective.module_name}.", self._frozen()
             as_it_is = {k: v for k, v in self.learned.state_dict().items() if k in frozen}
             own = {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}
-            self.learned.load_state_dict(as_it_is | own)
+            self.learned.load_state_dict(with_aliases(as_it_is | own, self.learned))
 
 
 class _Steps(TrainerCallback):

@@ -48,6 +48,14 @@ def test_noise(benchmark, capsys):
     assert record["versions"]["torch"] and record["hardware"]["cores"] >= 1
 
 
+def test_seq2seq(benchmark):
+    _, rows = benchmark("seq2seq")
+    bars = [row["bar"] for row in rows.values() if row["passed"] is not None]
+    assert bars == [">= 1.5", "equal", "<= 1.02", "<= 1.01"]
+    assert rows["weights after the bare loop and the trainer"]["passed"]
+    assert rows["padding, by a budget of tokens"]["figure"] < rows["padding, plain"]["figure"]
+
+
 def test_masking(benchmark):
     record, rows = benchmark("masking")
     equal = {what for what, row in rows.items() if row["bar"] == "equal"}

@@ -125,12 +125,16 @@ def test_import_machinery_is_left_alone():
 
 def test_a_builder_says_what_it_is_of():
     from hf_noise.data.images import NoisyImagesBuilder
+    from hf_noise.data.pairs import NoisyPairsBuilder
     from hf_noise.data.text import PackedTextBuilder
 
     kinds = {name: hook.builder_class(name) for name in hook.builder_names()}
     of_text = {name for name, kind in kinds.items() if issubclass(kind, PackedTextBuilder)}
     assert of_text == {"hf_noise/docs-noisy", "hf_noise/owt-noisy", "hf_noise/packed"}
-    assert {name for name, kind in kinds.items() if issubclass(kind, NoisyImagesBuilder)} == kinds.keys() - of_text
+    of_pairs = {name for name, kind in kinds.items() if issubclass(kind, NoisyPairsBuilder)}
+    assert of_pairs == {f"hf_noise/{name}-noisy" for name in ("docs-pairs", "wmt14", "cnn-dailymail")}
+    others = kinds.keys() - of_text - of_pairs
+    assert {name for name, kind in kinds.items() if issubclass(kind, NoisyImagesBuilder)} == others
     assert kinds["hf_noise/mnist-noisy"].BUILDER_CONFIG_CLASS.NUM_CLASSES == 10
     for wrong in ("hf_noise/none", "hf_noise/docs_noisy", 3):
         with pytest.raises(ValueError, match="hf_noise has no data set .*; it has hf_noise/cifar10-noisy"):

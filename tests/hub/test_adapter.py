@@ -241,6 +241,77 @@ def test_an_adapter_without_its_base_model_names_it(client, classifier, base_enc
     assert loaded.config.num_labels == 5, "from where it lies"
 
 
+def test_the_base_model_is_of_the_revision_that_the_adapter_names(client, classifier, base_encoder, tmp_path):
+    from transformers import BertConfig, BertModel
+
+    folder, trainer = classifier
+    trained_on = HfApi().model_info("user/encoder").sha
+    other = BertConfig.from_pretrained(base_encoder, hidden_size=8)
+    BertModel(other).save_pretrained(tmp_path / "other")
+    HfApi().upload_folder(repo_id="user/encoder", folder_path=str(tmp_path / "other"))
+    with pytest.raises(ValueError, match=r"adapter .*run' does not fit its base model 'user/encoder': .*size mismatch"):
+        load_adapter(folder)
+    described = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(described | {"revision": trained_on}))
+    assert load_adapter(folder).config.hidden_size == 16
+    with pytest.raises(ValueError, match="does not fit its base model '.*other'"):
+        load_adapter(folder, base_model=tmp_path / "other")
+    (folder / "adapter_config.json").write_text(json.dumps(described | {"revision": 3}))
+    with pytest.raises(ValueError, match="names revision=3 of its base model, which is no text"):
+        load_adapter(folder)
+
+
+def test_a_base_model_in_pickle_form_is_refused(classifier, base_encoder):
+    import torch
+    from safetensors.torch import load_file
+
+    folder, _ = classifier
+    weights = base_encoder / "model.safetensors"
+    torch.save(load_file(weights), base_encoder / "pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(FileNotFoundError, match="base-encoder', the base model of the adapter .* has no safetensors"):
+        load_adapter(folder, base_model=base_encoder)
+    assert load_adapter(folder, base_model=base_encoder, use_safetensors=False).config.num_labels == 5
+
+
+def test_an_adapter_that_was_trained_without_noise_comes_back(classifier, base_encoder, tmp_path):
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from hf_noise.objectives import GCE, objective_from_dict
+    from hf_noise.trainers import ClassifierTrainer
+
+    folder, trainer = classifier
+    trainer.args.output_dir = str(tmp_path / "plain")
+    del trainer.model.config.hf_noise
+    plain = ClassifierTrainer(trainer.model, trainer.args, loss="gce", train_dataset=trainer.train_dataset)
+    plain.save_model()
+    stated = json.loads((tmp_path / "plain" / "hf_noise.json").read_text())
+    assert set(stated) == {"hf_noise_objective", "id2label"}
+    model = load_adapter(tmp_path / "plain", base_model=base_encoder)
+    assert objective_from_dict(model.config.hf_noise_objective) == GCE()
+    assert list(model.config.id2label.values()) == CLASSES
+    # Of one by peft alone the head says how many classes there are.
+    (tmp_path / "plain" / "hf_noise.json").unlink()
+    again = load_adapter(tmp_path / "plain", base_model=base_encoder).eval()
+    tokens = torch.tensor([[5, 7, 9]])
+    assert torch.equal(again(input_ids=tokens).logits, model.eval()(input_ids=tokens).logits)
+    assert again.config.num_labels == 5
+    with pytest.raises(ValueError, match="does not fit its base model .*size mismatch for .*classifier"):
+        load_adapter(tmp_path / "plain", AutoModelForSequenceClassification, base_model=base_encoder, num_labels=4)
+
+
+@pytest.mark.parametrize(("without", "message"), [("classifier", "it lacks .*classifier"),
+                                                  ("lora_B", "missing adapter keys .*lora_B")])  # fmt: skip
+def test_an_adapter_that_lacks_weights_is_refused(classifier, base_encoder, without, message):
+    folder, _ = classifier
+    weights = safetensors.numpy.load_file(folder / "adapter_model.safetensors")
+    safetensors.numpy.save_file({name: value for name, value in weights.items() if without not in name},
+                                folder / "adapter_model.safetensors", metadata={"format": "pt"})  # fmt: skip
+    with pytest.raises(ValueError, match=f"does not fit its base model .*{message}"):
+        load_adapter(folder, base_model=base_encoder)
+
+
 def test_what_is_no_adapter_is_refused(classifier, adapter, checkpoint, tmp_path, client, monkeypatch):
     folder, _ = classifier
     with pytest.raises(FileNotFoundError, match="is no adapter: it has no adapter_config.json"):

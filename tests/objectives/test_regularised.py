@@ -12,6 +12,8 @@ from datasets import Dataset
 from transformers import (
     AlbertConfig,
     AlbertForSequenceClassification,
+    BartConfig,
+    BartForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
     TrainingArguments,
@@ -260,6 +262,39 @@ def test_under_ddp_gradients_are_reduced_once(batch, tmp_path):
     assert len(grads[0]) == len(list(alone_.parameters()))
     for other in grads[1:]:
         assert all(torch.allclose(one, two, atol=1e-6) for one, two in zip(grads[0], other))
+
+
+@pytest.mark.parametrize(("plan", "message"), [("smart", "embeds two, those of its decoder too"),
+                                               ("lnsr", "has an encoder's and a decoder's")])  # fmt: skip
+def test_an_encoder_with_a_decoder_is_refused_by_name(plan, message):
+    config = BartConfig(vocab_size=9, d_model=8, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,
+                        decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8, num_labels=C)  # fmt: skip
+    with pytest.raises(ValueError, match=f"BartForSequenceClassification {message}"):
+        alone(plan).bound(RunContext(num_classes=C, model=BartForSequenceClassification(config)))
+
+
+def test_smart_refuses_a_network_that_does_not_use_its_embeddings(batch):
+    class Own(BertForSequenceClassification):
+        def get_input_embeddings(self):
+            return self._modules.get("unused") or super().get_input_embeddings()
+
+    torch.manual_seed(0)
+    model = Own(bert().config).train()
+    model.unused = torch.nn.Embedding(40, 16)
+    with pytest.raises(ValueError, match=r"of Own make of input_ids, \[4, 6, 16\], and its forward does not call"):
+        step(alone("smart"), model, batch)
+
+
+def test_smart_under_gradient_checkpointing(batch):
+    """The same values where it takes gradients as usual, and a refusal where it takes them in a pass of its own."""
+    model = bert()
+    want, _ = step(alone("smart"), model, batch)
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    found, _ = step(alone("smart"), model, batch)
+    torch.testing.assert_close(found, want)
+    model.gradient_checkpointing_enable({"use_reentrant": True})
+    with pytest.raises(ValueError, match="which reentrant gradient checkpointing does not give; train with"):
+        step(alone("smart"), model, batch)
 
 
 @pytest.mark.parametrize("model", ["vit", "albert"])

@@ -12,18 +12,29 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Value
 from printed import printed_by
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForSequenceClassification, BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertModel,
+    ModernBertForMaskedLM,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 import hf_noise
 from hf_noise.hub.adapter import load_adapter
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.objectives import LGM, CorrectedLabels, CrossEntropy, Regularised, objective_from_dict
 from hf_noise.reports.record import read_records
+from hf_noise.studies.finetune import run as work
 from hf_noise.studies.finetune.data import read_rows
+from hf_noise.studies.finetune.encoder import embedded_words, encoder_config
 from hf_noise.studies.finetune.network import adapted, pretrained
-from hf_noise.studies.finetune.runs import LOSSES, Run, objective_of, runs_of
+from hf_noise.studies.finetune.runs import EMBEDDED_MODEL, LOSSES, Run, objective_of, passes_of, runs_of
 from hf_noise.studies.finetune.study import STUDY, Settings
 from hf_noise.studies.settings import SettingError, at_scale
+from hf_noise.trainers.card import state_noise_of_adapter
 
 main = functools.partial(printed_by, STUDY.main)
 CLASSES = ["economy", "health", "sport"]
@@ -108,7 +119,7 @@ def test_each_run_leaves_an_adapter_that_comes_back(study, encoder):
     assert "library_name: peft" in card and "base_model: tiny-bert" in card and "text-classification" in card
 
 
-def test_records_hold_what_was_measured(study):
+def test_records_hold_what_was_measured(study, encoder):
     folder, _, _ = study
     records = {record.name: record for record in read_records(folder)}
     assert sorted(records) == sorted(ADAPTERS)
@@ -117,7 +128,10 @@ def test_records_hold_what_was_measured(study):
         assert record.metrics["test_accuracy"]["n"] == 30 and record.data["names"] == CLASSES
         assert ("memorised" in record.metrics) == name.startswith("r1")
         assert record.model["method"] == "lora"
-        assert 0 < record.model["trained_parameters"] < record.model["parameters"]
+        assert record.model["trained_parameters"] == 2 * 2 * 2 * 16 * 8 + 3 * 16 + 3, "two factors of q, v; the head"
+        adapter = BertModel.from_pretrained(encoder).num_parameters() + record.model["trained_parameters"]
+        assert record.model["parameters"] == adapter, "the head once"
+        assert record.loss["passes"] == (3 if "smart" in name else 1)
     noisy = records["r1-symmetric-nll-lora-smart-seed0"]
     assert noisy.noise["realised"]["n"] == 96 and noisy.loss["regulariser"] == "smart"
     assert isinstance(objective_from_dict(noisy.loss["objective"]), Regularised)
@@ -163,6 +177,10 @@ def test_the_embedded_encoder_and_texts(tmp_path):
     assert record.data["source"] == "embedded/docs-topics" and record.data["classes"] == 10
     config = json.loads((tmp_path / "encoder" / "config.json").read_text())
     assert config["model_type"] == "modernbert" and config["classifier_pooling"] == "mean"
+    assert "hf_noise_masking" in config, "which is said of the encoder, and not of the classifier"
+    (run,) = tmp_path.glob("clean-*/config.json")
+    stated = {key for key in json.loads(run.read_text()) if key.startswith("hf_noise")}
+    assert stated == {"hf_noise", "hf_noise_objective"}
     assert "cross-entropy" in printed
 
 
@@ -192,6 +210,7 @@ def test_each_loss_and_regulariser_has_its_objective():
         found = objective_of(Run(1.0, "symmetric", loss, "lora", "none", False, 0), settings)
         assert "labels" in (found.units or (found.unit,))
     assert objective_of(Run(0.0, "none", "nll", "full", "none", False, 0), settings) == CrossEntropy()
+    assert objective_of(Run(1.0, "symmetric", "co-teaching", "lora", "none", False, 3), settings).seed == 3
     estimated = objective_of(Run(1.0, "symmetric", "estimated", "lora", "none", False, 0), settings)
     assert estimated.volume.matrix_rate * settings.lora_learning_rate == pytest.approx(settings.matrix_rate)
     for name, field, weight in (("l2-sp", "l2_sp", "alpha"), ("smart", "smart", "weight"), ("lnsr", "lnsr", "weight")):
@@ -260,6 +279,7 @@ def test_pairs_of_texts_and_classes_by_their_names(tmp_path, encoder):
         ({"text": [None, "a", "b"] * 4}, {}, "column 'text' holds 4 null.s. in the train split"),
         ({"text": [1, 2, 3] * 4}, {}, "column 'text' holds int64, no texts"),
         ({"label": [0.5, 1.5, 2.5] * 4}, {}, "holds .*float64.*no class labels"),
+        ({"text": ["a", " \n", "b"] * 4}, {}, "the text of row 1 of the train split is blank, and that of 3 more"),
         ({}, {"train_rows": 13}, "--train_rows 13, but there are 12 rows"),
         ({"label": ["economy"] * 12}, {}, "holds one class only"),
     ],
@@ -272,6 +292,40 @@ def test_rows_that_cannot_be_used_are_named(tmp_path, rows, changes, message):
     Dataset.from_dict(made | rows).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(ValueError, match=message):
         read_rows(settings_of(tmp_path, test_source=str(tmp_path / "train.parquet"), **changes))
+
+
+def test_texts_without_tokens_are_refused_by_their_row_before_anything_is_trained(tmp_path, monkeypatch):
+    """Of a character that the tokenizer leaves out, in the shortest row, which evaluation would call its first."""
+    made = texts(12, 1)
+    Dataset.from_dict(made).to_parquet(tmp_path / "train.parquet")
+    Dataset.from_dict(made | {"text": [*made["text"][:7], "\u200b", *made["text"][8:]]}).to_parquet(
+        tmp_path / "test.parquet"
+    )
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split("\u200b", "removed"),
+                                                       pre_tokenizers.Whitespace()])  # fmt: skip
+    monkeypatch.setattr(work, "embedded_words", lambda: PreTrainedTokenizerFast(tokenizer_object=tokenizer))
+    monkeypatch.setattr(work, "train_encoder", lambda *_, **__: pytest.fail("trained first"))
+    settings = settings_of(tmp_path, train_rows=6)
+    with pytest.raises(ValueError, match="the text of row 7 of the test split has no token"):
+        work.load(settings, None, [])
+
+
+def test_the_encoder_is_named_from_the_root(tmp_path, monkeypatch, encoder):
+    """An adapter says where its encoder is, and may be loaded from any folder."""
+    monkeypatch.chdir(encoder.parent)
+    for model, place in ((encoder.name, encoder), (EMBEDDED_MODEL, encoder.parent / "runs/x/encoder")):
+        assert work.encoder_of(at_scale(Settings, "demo", model=model, output="runs/x")) == str(place)
+    monkeypatch.chdir(tmp_path)
+    assert work.encoder_of(at_scale(Settings, "demo", model="owner/name")) == "owner/name"
+
+
+def test_passes_of_a_row():
+    settings = at_scale(Settings, "demo")
+    wanted = {("nll", "none"): 1, ("gce", "none"): 1, ("co-teaching", "none"): 2, ("nll", "l2-sp"): 1,
+              ("nll", "smart"): 3, ("nll", "lnsr"): 2}  # fmt: skip
+    for (loss, regulariser), passes in wanted.items():
+        assert passes_of(objective_of(Run(1.0, "symmetric", loss, "full", regulariser, False, 0), settings)) == passes
 
 
 # ---- the network
@@ -287,6 +341,48 @@ def test_targets_of_an_adapter(encoder):
     settings = at_scale(Settings, "demo", lora_targets=["value"])
     trained = {name for name, one in adapted(model, new, settings).named_parameters() if one.requires_grad}
     assert len(trained) == 2 * 2 + 2 and all("value.lora" in name or "classifier" in name for name in trained)
+
+
+def test_a_head_that_was_trained_before_is_drawn_anew(tmp_path, encoder):
+    """Its classes may be others of the same number, or the same in another order."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(encoder)
+    config = RobertaConfig(vocab_size=14, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                           intermediate_size=16, max_position_embeddings=34, num_labels=3)  # fmt: skip
+    trained = RobertaForSequenceClassification(config)
+    with torch.no_grad():
+        for one in trained.parameters():
+            one.fill_(0.5)
+    trained.save_pretrained(tmp_path)
+    for classes in (CLASSES, CLASSES[:2]):  # of another number, only the last layer would be drawn by transformers
+        model, new = pretrained(str(tmp_path), classes, tokenizer)
+        assert new == ["classifier"] and list(model.config.id2label.values()) == classes
+        assert 0 < model.classifier.dense.weight.std() < 0.05 and 0 < model.classifier.out_proj.weight.std() < 0.05
+        assert not model.classifier.out_proj.bias.any()
+        assert (model.roberta.embeddings.word_embeddings.weight == 0.5).all()
+
+
+@pytest.mark.parametrize("targets", [[], ["Wqkv", "dense"]], ids=["all-linear", "of a name that the head has too"])
+def test_an_adapter_of_the_embedded_encoder_comes_back(tmp_path, monkeypatch, targets):
+    """Its head has a linear layer, and is saved whole: no adapter goes inside it."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    ModernBertForMaskedLM(encoder_config(reference_compile=False)).save_pretrained(tmp_path / "encoder")
+    tokenizer = embedded_words()
+    model, new = pretrained(str(tmp_path / "encoder"), CLASSES, tokenizer)
+    model = adapted(model, new, at_scale(Settings, "demo", lora_targets=targets))
+    assert sorted(model.peft_config["default"].modules_to_save) == ["classifier", "head", "score"], "each once"
+    assert not any("lora" in name and ".head." in name for name, _ in model.named_parameters())
+    with torch.no_grad():
+        for one in model.parameters():
+            if one.requires_grad:
+                one.add_(0.05 * torch.randn_like(one))
+    model.save_pretrained(tmp_path / "adapter")
+    state_noise_of_adapter(tmp_path / "adapter", None, model)
+    tokens = torch.tensor([[4, 5, 2], [7, 5, 2]])
+    want = model.eval()(input_ids=tokens).logits
+    monkeypatch.chdir("/")
+    again = load_adapter(tmp_path / "adapter").eval()
+    assert torch.equal(again(input_ids=tokens).logits, want) and again.config.id2label == dict(enumerate(CLASSES))
 
 
 def test_an_encoder_that_lacks_weights_is_refused(encoder, tmp_path):

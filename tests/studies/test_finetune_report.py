@@ -55,7 +55,7 @@ def test_claims_say_what_beats_cross_entropy():
     first, last = claims(RECORDS)
     assert first.startswith("symmetric, e = 0.40, LoRA: better than cross-entropy: corrected, T known +10.1 (+9.9 to ")
     assert "Worse: GCE -10.0 (" in first and "Not told apart: cross-entropy + SMART + LGM +0.0 (-12." in first
-    assert "paired by seed: mean and 95% interval of Student's t, 1 to 3 seeds; ±" in last
+    assert "paired by seed: mean and 95% interval of Student's t, 3 seeds; ±" in last
     assert "of 3 comparisons 1 may" in last and "Student's t, 3 seeds;" in claims(RECORDS[:-1])[-1]
     assert claims([record(0, 0.5)]) == [], "nothing to compare with"
     of_two = [one for one in RECORDS if one.seed < 2 and one.loss["cure"] != "corrected"]
@@ -65,6 +65,20 @@ def test_claims_say_what_beats_cross_entropy():
     assert "no cure beats cross-entropy. Not told apart: ELR +1.0 (all seeds alike)." in claims(alike)[0]
     (alone, _) = claims([record(0, 0.5), record(0, 0.6, "elr")])
     assert "no cure beats cross-entropy. Not told apart: ELR +10.0 (one seed)." in alone
+
+
+def test_claims_count_pairs_and_say_what_costs_more():
+    """Of five seeds of one cure and three of cross-entropy, three are pairs."""
+    more = [*RECORDS[:3], *(record(seed, 0.6 + seed / 100, "co-teaching") for seed in range(5))]
+    assert "Student's t, 3 seeds;" in claims(more)[-1]
+    assert "Student's t, 1 to 3 seeds;" in claims([*more, record(0, 0.5, "elr")])[-1]
+    for one in more:
+        one.loss["passes"] = 2 if one.loss["cure"] == "co-teaching" else 1
+    try:
+        assert claims(more)[-1].endswith("back through a network are co-teaching 2; 1 of the others.")
+    finally:
+        for one in RECORDS:
+            one.loss.pop("passes", None)
 
 
 def test_tables():

@@ -17,6 +17,7 @@ from transformers import (
 
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.image import image_classifier
+from hf_noise.models.seq2seq import encoder_decoder
 from hf_noise.models.time_classifier import TimeDependentClassifier
 from hf_noise.noise import Masking, UniformTokens
 from hf_noise.trainers import (
@@ -25,6 +26,7 @@ from hf_noise.trainers import (
     EDMTrainer,
     ImageClassifierTrainer,
     MaskedLMTrainer,
+    Seq2SeqTrainer,
     TimeClassifierTrainer,
 )
 from hf_noise.trainers.images import DeviceImages
@@ -65,6 +67,43 @@ def tiny_bert():
         with torch.no_grad():  # larger weights than BERT starts with, so that tokens differ in their NLL
             model.bert.embeddings.word_embeddings.weight.mul_(20)
         return model
+
+    return make
+
+
+@pytest.fixture
+def tiny_seq2seq():
+    """`tiny_seq2seq(seed=0, **changes)`: an encoder-decoder of one layer, width 16, 64 tokens, no dropout."""
+
+    def make(seed: int = 0, **changes):
+        torch.manual_seed(seed)
+        shape = {"pad_token": 0, "eos_token": 1, "layers": 1, "d_model": 16, "heads": 2, "feed_forward": 32}
+        model = encoder_decoder(VOCABULARY, **(shape | {"dropout": 0.0, "positions": 32} | changes))
+        with torch.no_grad():  # larger weights than it starts with, so that tokens differ in their NLL
+            model.model.shared.weight.mul_(20)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def pair_rows():
+    """`pair_rows(n, noisy=None, seed=0)`: sources of 3 to 20 tokens, targets of 2 to 9, each with its end token, 1.
+
+    `noisy`, bool [n], marks rows whose targets are others than their `clean_labels`.
+    """
+
+    def make(n: int, noisy=None, seed: int = 0) -> list[dict]:
+        draw = np.random.default_rng(seed)
+
+        def tokens(least: int, most: int) -> list[int]:
+            return [*draw.integers(2, VOCABULARY, draw.integers(least, most)).tolist(), 1]
+
+        rows = [{"input_ids": tokens(2, 20), "labels": tokens(1, 9), "sample_id": 5 * i} for i in range(n)]
+        for row, flag in zip(rows, [] if noisy is None else noisy, strict=noisy is not None):
+            row |= {"clean_labels": row["labels"], "is_noisy": bool(flag)}
+            row["labels"] = tokens(1, 9) if flag else row["labels"]
+        return rows
 
     return make
 
@@ -161,7 +200,7 @@ def digit_images():
 
 
 #: Our trainers; a new one belongs here, and is then held to what all of them promise.
-TRAINERS = ("causal_lm", "masked_lm", "classifier", "image_classifier", "time_classifier", "edm")
+TRAINERS = ("causal_lm", "masked_lm", "seq2seq", "classifier", "image_classifier", "time_classifier", "edm")
 
 
 @pytest.fixture(params=TRAINERS)
@@ -171,13 +210,14 @@ def kind(request) -> str:
 
 
 @pytest.fixture
-def any_trainer(tiny_gpt2, tiny_bert, random_rows, text_rows, digit_images, arguments):
+def any_trainer(tiny_gpt2, tiny_bert, tiny_seq2seq, random_rows, pair_rows, text_rows, digit_images, arguments):
     """`any_trainer(kind, rows=None, model=None, **settings)`: a small trainer of a kind in `TRAINERS`."""
 
     def make(kind: str, rows=None, model=None, eval_rows=None, **settings):
         torch.manual_seed(0)
         own = {k: settings.pop(k) for k in list(settings) if k not in TrainingArguments.__dataclass_fields__}
         made_rows = {"causal_lm": (lambda: random_rows(32), lambda: random_rows(5)),
+                     "seq2seq": (lambda: pair_rows(32), lambda: pair_rows(5, seed=1)),
                      "classifier": (lambda: text_rows(32), lambda: text_rows(13, seed=1))}  # fmt: skip
         made_rows["masked_lm"] = made_rows["causal_lm"]
         of_training, of_evaluation = made_rows.get(kind, (digit_images, lambda: digit_images(13, 1)))
@@ -186,6 +226,7 @@ def any_trainer(tiny_gpt2, tiny_bert, random_rows, text_rows, digit_images, argu
         made, cls = {
             "causal_lm": (lambda: tiny_gpt2(), CausalLMTrainer),
             "masked_lm": (lambda: tiny_bert(), MaskedLMTrainer),
+            "seq2seq": (lambda: tiny_seq2seq(), Seq2SeqTrainer),
             "classifier": (lambda: tiny_bert(cls=BertForSequenceClassification, num_labels=4), ClassifierTrainer),
             "image_classifier": (
                 lambda: image_classifier("resnet10-digits", labels=4, image_size=8, num_channels=1),

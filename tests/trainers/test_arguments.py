@@ -132,12 +132,13 @@ def test_own_metrics_stand_beside_the_exact_ones(any_trainer, kind, tmp_path):
     found, exact = trainer.evaluate(), any_trainer(kind, model=trainer.model).evaluate()
     assert found["eval_mine"] == 7.0 and len(seen) == 3
     of_tokens = ("loss", "nll", "perplexity", "tokens")
-    names = {"causal_lm": of_tokens, "masked_lm": of_tokens, "edm": ("loss", "ema_loss", "images"),
+    texts = ("causal_lm", "masked_lm", "seq2seq")
+    names = {**dict.fromkeys(texts, of_tokens), "edm": ("loss", "ema_loss", "images"),
              "classifier": ("loss", "nll", "accuracy", "rows")}  # fmt: skip
     for name in names.get(kind, ("loss", "nll", "accuracy", "images")):
         if name != "ema_loss":  # a new trainer's average begins anew
             assert found[f"eval_{name}"] == pytest.approx(exact[f"eval_{name}"], rel=1e-6)
-    shapes = dict.fromkeys(("causal_lm", "masked_lm"), ((5, 2), (5,)))
+    shapes = dict.fromkeys(texts, ((5, 2), (5,)))
     shapes |= dict.fromkeys(("classifier", "image_classifier"), ((13, 4), (13,))) | {"edm": ((13, 2), (13,))}
     assert seen[0] == shapes.get(kind, ((13, 2, 8), (13,)))  # as the docstrings say
 

@@ -1,5 +1,6 @@
 """The card that the stock Trainer writes also states the noise."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,12 @@ def test_an_adapter_gets_its_noise_beside_it(trainer, tmp_path):
     assert not beside.exists()
     state_noise_of_adapter(tmp_path, trainer.noise)
     assert beside.exists() and load_noise(tmp_path) == trainer.noise
+
+
+def test_an_adapter_without_noise_states_its_objective(trainer, tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    del trainer.model.config.hf_noise
+    state_noise_of_adapter(tmp_path, None, trainer.model)
+    assert json.loads((tmp_path / "hf_noise.json").read_text()) == {"hf_noise_objective": trainer.loss.to_dict()}
+    with pytest.raises(ValueError, match="states no noise"):
+        load_noise(tmp_path)

@@ -306,12 +306,13 @@ def test_true_rates_raise_no_alarm(any_trainer, digit_images, n):
 
 
 def test_ids_that_repeat_are_refused_where_they_are_drawn_from(any_trainer, kind, digit_images, random_rows):
-    if kind not in ("causal_lm", "masked_lm", "classifier"):
+    if kind not in ("causal_lm", "masked_lm", "seq2seq", "classifier"):
         rows = digit_images(sample_id=torch.arange(32) // 2)
     else:
         rows = datasets.Dataset.from_dict({"input_ids": [[1, 2, 3 + i] for i in range(8)], "sample_id": [0, 1] * 4})
         rows = rows.add_column("labels", [0] * 8) if kind == "classifier" else rows
-    noise = TOKENS if kind in ("causal_lm", "masked_lm") else flips(0.5)
+        rows = rows.add_column("labels", [[5, 1]] * 8) if kind == "seq2seq" else rows
+    noise = TOKENS if kind in ("causal_lm", "masked_lm", "seq2seq") else flips(0.5)
     with pytest.raises(ValueError, match=r"\d+ rows have \d+ different sample ids .rows 0 and \d have 0., and .*"):
         any_trainer(kind, rows=rows, noise=noise)
     if kind in ("causal_lm", "classifier", "image_classifier"):  # nothing is drawn then, but a warning is due

@@ -15,13 +15,21 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset
 from safetensors.torch import load_file
-from transformers import TrainerCallback
+from transformers import (
+    BartConfig,
+    BartForSequenceClassification,
+    BertForSequenceClassification,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 
 from hf_noise.losses import EarlyTargets, generalised_cross_entropy, label_nll
 from hf_noise.noise import LabelFlips
 from hf_noise.objectives import ELR, GCE, CoTeaching, objective_from_dict
 from hf_noise.objectives.base import RunContext
 from hf_noise.trainers import ClassifierTrainer
+from hf_noise.trainers.classifier_head import ModelHead
 
 SCRIPT = Path(__file__).with_name("classifier_processes.py")
 SPEC = importlib.util.spec_from_file_location("classifier_processes", SCRIPT)
@@ -84,6 +92,43 @@ def test_the_best_checkpoint_brings_what_is_learned_beside_the_model(tmp_path):
     assert own and all(torch.equal(state[name], value) for name, value in own.items())
 
 
+@pytest.mark.parametrize("loss", ["co-teaching", "estimated"])
+def test_weights_with_several_names_are_stored_once_and_come_back(tmp_path, loss):
+    """The embeddings of BART are those of its encoder and of its decoder too."""
+    config = BartConfig(vocab_size=32, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+                        decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8, max_position_embeddings=16,
+                        dropout=0.0, num_labels=4, bos_token_id=29, pad_token_id=30, eos_token_id=31)  # fmt: skip
+    rows = [row | {"input_ids": [*(token % 28 for token in row["input_ids"]), 31]} for row in shared.rows()]
+
+    def trainer_of(folder):
+        args = TrainingArguments(str(folder), use_cpu=True, report_to="none", max_steps=2, save_steps=1,
+                                 per_device_train_batch_size=8, optim="sgd", learning_rate=0.1)  # fmt: skip
+        torch.manual_seed(0)
+        model = BartForSequenceClassification(config)
+        return ClassifierTrainer(model, args, noise=shared.NOISE, loss=shared.LOSSES[loss], train_dataset=rows)
+
+    whole, again = trainer_of(tmp_path / "whole"), trainer_of(tmp_path / "again")
+    whole.train()
+    state = load_file(tmp_path / "whole" / "checkpoint-1" / "hf_noise_state.safetensors")
+    embeddings = [name for name in state if name.endswith(("shared.weight", "embed_tokens.weight"))]
+    assert len(embeddings) == (loss == "co-teaching")
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-1"))
+    found, want = learned(again), learned(whole)
+    assert found.keys() == want.keys() and all(torch.equal(found[name], want[name]) for name in want)
+
+
+def test_another_objective_drops_the_transition_that_an_earlier_run_learned(tmp_path):
+    first = shared.trainer_of(tmp_path / "first", "estimated")
+    first.save_model()
+    model = BertForSequenceClassification.from_pretrained(tmp_path / "first")
+    assert np.shape(model.config.hf_noise_transition) == (4, 4)
+    again = shared.trainer_of(tmp_path / "again", "gce", model=model)
+    again.save_model()
+    stated = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert stated["hf_noise_objective"]["name"] == "gce" and "hf_noise_transition" not in stated
+    assert "hf_noise_transition" in json.loads((tmp_path / "first" / "config.json").read_text())
+
+
 def test_elr_by_hand(tmp_path):
     trainer = shared.trainer_of(tmp_path, "elr", batch_size=20, max_steps=2, lr_scheduler_type="constant",
                                 weight_decay=0.0, max_grad_norm=0.0)  # fmt: skip
@@ -123,14 +168,29 @@ def test_co_teaching_by_hand(tmp_path):
     trainer.train()
     assert losses_of(trainer) == pytest.approx([float(expected)], rel=1e-5)
     assert trainer.objective.share == 0 and trainer.loss_record()["forget_rate"] == 0.25
-    trainer.objective.before_step(0.9)
-    forward = trainer.objective(torch.zeros(20, 4), labels, type("F", (), {"inputs": {"input_ids": tokens}}))
-    with torch.no_grad():
-        other = label_nll(peer(tokens).logits, labels)
-    easy = torch.argsort(other, stable=True)[:15]  # of both: a network that knows nothing takes the first 15
-    first = torch.full((20,), np.log(4.0)).float()
-    by_hand = first[easy].mean() + other[:15].mean()
-    assert forward.mean().item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_each_network_learns_from_what_the_other_finds_easy():
+    """Six rows of class 0 and two classes: a logit of x for it is a loss of log(1 + exp(-x))."""
+    first, second = [3.0, 2.0, 1.0, -1.0, -2.0, -3.0], [-3.0, 2.0, 1.0, -1.0, 3.0, -2.0]
+
+    class Fixed(torch.nn.Module):
+        def forward(self, values):
+            return type("Output", (), {"logits": F.pad(values[:, None], (0, 1))})
+
+    model = shared.network()
+    taught = CoTeaching(1 / 3, warmup=0.0).bound(RunContext(model=model, num_classes=4, head=model.classifier))
+    taught.module = Fixed()
+    taught.before_step(0.5)
+    forward = type("F", (), {"inputs": {"values": torch.tensor(second)}})
+    logits = F.pad(torch.tensor(first)[:, None], (0, 1))
+    found = taught(logits, torch.zeros(6, dtype=torch.int64), forward)
+    easy_for_first, easy_for_second = {0, 1, 2, 3}, {4, 1, 2, 3}  # 4 of 6 rows, whose losses count 6/4 times
+    for row, (x, y) in enumerate(zip(first, second)):
+        want = 1.5 * np.log1p(np.exp(-x)) * (row in easy_for_second) + 1.5 * np.log1p(np.exp(-y)) * (
+            row in easy_for_first
+        )
+        assert found[row].item() == pytest.approx(want, rel=1e-5), row
 
 
 @pytest.mark.parametrize(("peer", "same"), [("head", True), ("network", False)])
@@ -152,6 +212,43 @@ def test_the_peer_begins_elsewhere(tmp_path, peer, same):
     assert {f"hf_noise_peer.{body}", body} <= set(decayed), "the peer learns as the model does"
     trainer.train()
     assert not torch.equal(trainer.learned.state_dict()[body], begun[body])
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["whole", "lora"])
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_no_seed_gives_the_peer_what_the_model_has(tmp_path, seed, wrapped):
+    """As a study does: a seed is set, an encoder is loaded, and the head is the first that is drawn."""
+    shared.network().bert.save_pretrained(tmp_path)
+    set_seed(seed)
+    model = BertForSequenceClassification.from_pretrained(tmp_path, num_labels=4)
+    if wrapped:
+        peft = pytest.importorskip("peft")
+        model = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"]))
+    head = ModelHead(model, 4).whole
+    peer = CoTeaching(0.2, seed=seed).bound(RunContext(model=model, num_classes=4, head=head)).module
+    own, other = (dict(one.named_parameters()) for one in (model, peer))
+    apart = {name for name in own if not torch.equal(own[name], other[name])}
+    if not wrapped:
+        assert apart == {"classifier.weight"}
+        return
+    drawn = {name for name in own if "lora_A" in name} | {"base_model.model.classifier.modules_to_save.default.weight"}
+    assert apart == drawn and len(drawn) == 2
+    with torch.no_grad():  # an adapter that has learned stays as it is
+        next(value for name, value in own.items() if "lora_B" in name).fill_(1.0)
+    again = CoTeaching(0.2, seed=seed).bound(RunContext(model=model, num_classes=4, head=head)).module
+    assert all(torch.equal(own[name], one) for name, one in again.named_parameters() if "lora" in name)
+
+
+def test_a_peer_whose_head_cannot_be_drawn_is_refused():
+    class Scaled(torch.nn.Module):  # of a kind that neither BERT nor torch draws
+        def __init__(self):
+            super().__init__()
+            self.by = torch.nn.Parameter(torch.ones(4))
+
+    model = shared.network()
+    model.classifier = Scaled()
+    with pytest.raises(ValueError, match="the second network would be the first again: Scaled has no weights"):
+        CoTeaching(0.2).bound(RunContext(model=model, num_classes=4, head=model.classifier))
 
 
 def test_an_adapter_and_its_peer_share_what_is_frozen(tmp_path):

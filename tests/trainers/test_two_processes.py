@@ -57,18 +57,32 @@ def test_same_figures_noise_and_weights(two, tmp_path, loss):
         torch.testing.assert_close(weight, weights[name].cpu(), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["classifier", "masked"])
-def test_a_classifier_and_a_masked_model_learn_the_same(two, tmp_path, kind):
+RUNS = {"classifier": one_process.train_classifier, "masked": one_process.train_masked,
+        "pairs": one_process.train_pairs}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", list(RUNS))
+def test_other_models_learn_the_same(two, tmp_path, kind):
     folder, ranks = two
-    run = {"classifier": one_process.train_classifier, "masked": one_process.train_masked}[kind]
+    run = RUNS[kind]
     expected, weights = run(tmp_path, one_process.BATCH)
     for found in (rank[kind] for rank in ranks):
         assert found["evaluation"] == pytest.approx(expected["evaluation"], rel=1e-5)
         assert found["realised"] == pytest.approx(expected["realised"], rel=1e-12)
+        assert found.get("written") == expected.get("written")
         for ours, one in zip(found["log"], expected["log"], strict=True):
             assert ours == pytest.approx(one, rel=1e-5)
     for name, weight in load_file(folder / f"{kind}.safetensors").items():
         torch.testing.assert_close(weight, weights[name].cpu(), rtol=0, atol=1e-5)
+
+
+def test_a_budget_gives_each_process_batches_of_equal_cost_and_each_row_once(two):
+    first, second = (rank["budget"] for rank in two[1])
+    assert len(first) == len(second) > 5
+    ids = [one for batch, _ in first + second for one in batch]
+    assert sorted(ids) == list(range(100, 161))
+    costs = [sorted(cost for _, (cost,) in pair) for pair in zip(first, second)]
+    assert all(high <= 60 for _, high in costs) and sum(low for low, _ in costs) > 0.9 * sum(high for _, high in costs)
 
 
 @pytest.mark.parametrize("loss", list(of_text.LOSSES))

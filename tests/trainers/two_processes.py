@@ -25,10 +25,11 @@ from transformers import (
 )
 
 from hf_noise.models.image import image_classifier
+from hf_noise.models.seq2seq import encoder_decoder
 from hf_noise.noise import LabelFlips, Masking, UniformTokens
 from hf_noise.objectives import Corrected, Truncated
 from hf_noise.studies.launch import check_world
-from hf_noise.trainers import CausalLMTrainer, ImageClassifierTrainer, MaskedLMTrainer
+from hf_noise.trainers import CausalLMTrainer, ImageClassifierTrainer, MaskedLMTrainer, Seq2SeqTrainer
 from hf_noise.trainers.folders import LOCK_FILE
 from hf_noise.trainers.images import CropFlip, DeviceImages
 from hf_noise.trainers.manifest import read_manifest
@@ -111,6 +112,50 @@ def train_masked(folder: Path, batch_size: int) -> tuple[dict, dict[str, torch.T
         "realised": trainer.realised_noise(),
     }  # fmt: skip
     return figures, {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
+def pairs(n: int) -> list[dict]:
+    draw = np.random.default_rng(n)
+    lengths = draw.integers((2, 2), (14, 8), (n, 2))
+    return [
+        {"input_ids": [*draw.integers(2, VOCABULARY, s), 1], "labels": [*draw.integers(2, VOCABULARY, t), 1],
+         "sample_id": 100 + i} for i, (s, t) in enumerate(lengths)
+    ]  # fmt: skip
+
+
+def train_pairs(folder: Path, batch_size: int) -> tuple[dict, dict[str, torch.Tensor]]:
+    """The same of an encoder-decoder, in two passes to a step; and what it writes for rows that fill no batch."""
+    torch.manual_seed(0)
+    args = TrainingArguments(
+        output_dir=str(folder), use_cpu=True, report_to="none", disable_tqdm=True, max_steps=STEPS, logging_steps=1,
+        per_device_train_batch_size=batch_size, per_device_eval_batch_size=2, optim="sgd", learning_rate=0.1,
+        gradient_accumulation_steps=2, save_strategy="no", dataloader_drop_last=True, dataloader_pin_memory=False,
+    )  # fmt: skip
+    model = encoder_decoder(
+        VOCABULARY, pad_token=0, eos_token=1, layers=1, d_model=16, heads=2, feed_forward=32, dropout=0.0, positions=16
+    )
+    trainer = Seq2SeqTrainer(model, args, noise=NOISE, train_dataset=pairs(32), eval_dataset=pairs(7))
+    trainer.train()
+    evaluation = trainer.evaluate()
+    figures = {
+        "evaluation": {name: evaluation[f"eval_{name}"] for name in ("nll", "tokens")},
+        "log": [{k: v for k, v in entry.items() if k == "loss" or "nll" in k or "rate" in k}
+                for entry in trainer.state.log_history if "loss" in entry],
+        "realised": trainer.realised_noise(), "written": trainer.generate(max_new_tokens=4),
+    }  # fmt: skip
+    return figures, {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
+def budget_of_pairs(folder: Path) -> list[list[list[int]]]:
+    """Ids and places of the batches that this process gets in an epoch, by a budget of tokens."""
+    args = TrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none", dataloader_pin_memory=False)
+    model = encoder_decoder(VOCABULARY, pad_token=0, eos_token=1, layers=1, d_model=16, heads=2, feed_forward=32)
+    trainer = Seq2SeqTrainer(model, args, train_dataset=pairs(61), tokens_per_batch=60)
+    loader = trainer.get_train_dataloader()
+    trainer.draw_epoch(1)
+    return [
+        [batch["sample_id"].tolist(), [batch["input_ids"].numel() + batch["labels"].numel()]] for batch in loader
+    ]
 
 
 def restart(folder: Path) -> dict:
@@ -209,10 +254,12 @@ def main(folder: Path) -> None:
         results[loss], weights = train(folder / loss, BATCH // world, loss)
         if rank == 0:
             save_file(weights, folder / f"{loss}.safetensors")
-    for name, run in (("classifier", train_classifier), ("masked", train_masked)):
+    runs = {"classifier": train_classifier, "masked": train_masked, "pairs": train_pairs}
+    for name, run in runs.items():
         results[name], weights = run(folder / name, BATCH // world)
         if rank == 0:
             save_file(weights, folder / f"{name}.safetensors")
+    results["budget"] = budget_of_pairs(folder / "budget")
     from classifier_processes import train_all  # beside this file, which is run as a script
 
     results["peers"] = train_all(folder)

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from hf_noise.objectives.base import Forward
 
-__all__ = ["Embedded", "bare", "check_embeddings", "check_not_compiled", "layers_of", "unwrapped"]
+__all__ = [
+    "Embedded", "bare", "check_embeddings", "check_not_compiled", "check_not_reentrant", "layers_of", "unwrapped",
+]  # fmt: skip
 
 _SHARDING = ("FullyShardedDataParallel", "FSDPModule", "DeepSpeedEngine")
 
@@ -44,9 +46,26 @@ def check_not_compiled(model: Any) -> None:
                          "torch_compile off")  # fmt: skip
 
 
+def check_not_reentrant(model: nn.Module) -> None:
+    """Raise ValueError for gradient checkpointing that gives `torch.autograd.grad` nothing, which SMART calls."""
+    for part in bare(unwrapped(model, "SMART")).modules():
+        options = getattr(getattr(part, "_gradient_checkpointing_func", None), "keywords", {})
+        if getattr(part, "gradient_checkpointing", False) and options.get("use_reentrant", True):
+            raise ValueError("SMART takes gradients of its own, which reentrant gradient checkpointing does not give; "
+                             'train with gradient_checkpointing_kwargs={"use_reentrant": False}')  # fmt: skip
+
+
 def check_embeddings(model: nn.Module) -> None:
     """Raise ValueError unless SMART can reach the embeddings of a model's input."""
-    _embeddings_of(bare(unwrapped(model, "SMART")))
+    model = bare(unwrapped(model, "SMART"))
+    if _has_two_stacks(model):
+        raise ValueError(f"SMART perturbs the embeddings of one input, and {type(model).__name__} embeds two, those of "
+                         "its decoder too; leave smart out, or use an encoder or a decoder alone")  # fmt: skip
+    _embeddings_of(model)
+
+
+def _has_two_stacks(model: nn.Module) -> bool:
+    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
 
 
 def _embeddings_of(model: nn.Module) -> nn.Module:
@@ -88,11 +107,22 @@ class Embedded:
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """Logits [B, C] of embeddings [B, L, D]."""
-        handle = self.module.register_forward_hook(lambda module, given, output: embeddings.to(output.dtype))
+        calls = []
+
+        def replaced(module: nn.Module, given: Any, output: Tensor) -> Tensor:
+            calls.append(output.shape)
+            return embeddings.to(output.dtype)
+
+        handle = self.module.register_forward_hook(replaced)
         try:
-            return self.model(**self.inputs).logits
+            logits = self.model(**self.inputs).logits
         finally:
             handle.remove()
+        if set(calls) != {embeddings.shape}:
+            told = "does not call them" if not calls else f"makes {list(calls[-1])} of them"
+            raise ValueError(f"SMART replaces what the input embeddings of {type(bare(self.model)).__name__} make of "
+                             f"input_ids, {list(embeddings.shape)}, and its forward {told}; leave it out")  # fmt: skip
+        return logits
 
 
 def layers_of(model: nn.Module) -> nn.ModuleList:
@@ -101,6 +131,9 @@ def layers_of(model: nn.Module) -> nn.ModuleList:
     Raises ValueError: there is none, or several, so that it is not clear which layers are above another.
     """
     model = bare(unwrapped(model, "LNSR"))
+    if _has_two_stacks(model):
+        raise ValueError(f"LNSR follows noise up one stack of layers, and {type(model).__name__} has an encoder's and "
+                         "a decoder's; leave lnsr out")  # fmt: skip
     number = getattr(getattr(model, "config", None), "num_hidden_layers", None)
     found = [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == number]
     if len(found) != 1:

@@ -12,7 +12,12 @@ from hf_noise.noise.normals_torch import normals
 from hf_noise.objectives.base import Bound, Forward, RunContext
 from hf_noise.objectives.regulariser_plans import LNSR, SMART
 from hf_noise.objectives.regularisers.layer_states import LayerStates
-from hf_noise.objectives.regularisers.network_parts import Embedded, check_embeddings, check_not_compiled
+from hf_noise.objectives.regularisers.network_parts import (
+    Embedded,
+    check_embeddings,
+    check_not_compiled,
+    check_not_reentrant,
+)
 from hf_noise.objectives.regularisers.starting_point import StartingPoint
 
 if TYPE_CHECKING:
@@ -68,6 +73,8 @@ class RegularisedRun(Bound):
         return losses
 
     def _smart(self, plan: SMART, logits: Tensor, forward: Forward) -> Tensor:
+        if not self._calls:  # after the trainer has set the network up
+            check_not_reentrant(forward.model)
         network = Embedded(forward)
         given = {name: getattr(plan, name) for name in ("epsilon", "step_size", "sigma", "steps")}
         with nullcontext() if self.layers is None else self.layers.unseen():

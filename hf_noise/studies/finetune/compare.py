@@ -107,13 +107,14 @@ def over_plain(by_cell: Mapping[Cell, Mapping[int, RunRecord]], cell: Cell) -> P
 def claims(records: Sequence[RunRecord]) -> list[str]:
     """What the runs say of each cure, in words with their statistics."""
     groups = groups_of(records)
-    said, tests = [], 0
+    said, tests, pairs = [], 0, set()
     for group, by_cell in groups.items():
         found = {cell: over_plain(by_cell, cell) for cell in cells_of(by_cell)}
         found = {cell: test for cell, test in found.items() if test is not None}
         if not found:
             continue
         tests += len(found)
+        pairs |= {test.n for test in found.values()}
         apart = {cell for cell, test in found.items() if test.is_apart}
         better = [_told(cell, test) for cell, test in found.items() if cell in apart and test.mean > 0]
         worse = [_told(cell, test) for cell, test in found.items() if cell in apart and test.mean < 0]
@@ -124,7 +125,7 @@ def claims(records: Sequence[RunRecord]) -> list[str]:
         line += f"Not told apart: {'; '.join(open_)}." if open_ else ""
         said.append(line.strip())
     if tests:
-        each = sorted({len(runs) for by_cell in groups.values() for runs in by_cell.values()})
+        each = sorted(pairs)
         seeds = f"{each[0]} to {each[-1]} seeds" if len(each) > 1 else f"{each[0]} seed{'s'[: each[0] > 1]}"
         said.append(
             "Points of accuracy on right test labels over cross-entropy, paired by seed: mean and 95% interval of "
@@ -133,7 +134,23 @@ def claims(records: Sequence[RunRecord]) -> list[str]:
             f"chance. Of fewer than {FEWEST_PAIRS} seeds nothing is told apart, nor where all seeds say the same to "
             "the last row."
         )  # fmt: skip
+        said += _costs(groups)
     return said
+
+
+def _costs(groups: Mapping[Group, Mapping[Cell, Mapping[int, RunRecord]]]) -> list[str]:
+    """Which cures take more passes for a row than cross-entropy, as records say; nothing where none does."""
+    found: dict[str, int] = {}
+    for by_cell in groups.values():
+        for cell, runs in by_cell.items():
+            passes = max(record.loss.get("passes", 1) for record in runs.values())
+            if passes > 1:
+                found[cell.title] = passes
+    if not found:
+        return []
+    told = ", ".join(f"{title} {passes}" for title, passes in found.items())
+    return ["All runs take the same steps on as many rows, and not the same time: of each row, passes forward and back "
+            f"through a network are {told}; 1 of the others."]  # fmt: skip
 
 
 def points(test: PairedTest) -> str:

@@ -43,9 +43,17 @@ class Split:
         texts = [[one[i] for i in places] for one in self.texts]
         return Split(texts, self.labels[places], self.ids[places], None if self.weak is None else self.weak[places])
 
-    def tokenised(self, tokenizer: Any, max_length: int, classes: list[str], is_weak: bool = False) -> Dataset:
-        """Columns of the tokenizer, `label`, `sample_id`, and for weak labels `clean_label` and `is_noisy`."""
+    def tokenised(
+        self, tokenizer: Any, max_length: int, classes: list[str], is_weak: bool = False, split: str = "train"
+    ) -> Dataset:
+        """Columns of the tokenizer, `label`, `sample_id`, and for weak labels `clean_label` and `is_noisy`.
+
+        Raises CorpusError: a text has no tokens, of which a network makes NaN.
+        """
         columns = dict(tokenizer(*self.texts, truncation=True, max_length=max_length))
+        if none := [row for row, tokens in zip(self.ids, columns["input_ids"]) if not len(tokens)]:
+            raise CorpusError(f"the text of row {none[0]} of the {split} split has no token of this model's tokenizer"
+                              f"{_more(none)}; leave out such rows")  # fmt: skip
         kind = ClassLabel(names=classes)
         columns |= {"label": self.weak if is_weak else self.labels, "sample_id": self.ids}
         kinds = {"label": kind, "sample_id": Value("int64")}
@@ -117,10 +125,17 @@ def _columns(settings: Any, split: str) -> dict[str, str]:
 
 def _split(settings: Any, table: Dataset, classes: Classes, split: str) -> Split:
     texts = [_texts(table, column, split) for column in settings.text_column]
+    if blank := [row for row, parts in enumerate(zip(*texts)) if not any(map(str.strip, parts))]:
+        raise CorpusError(f"the text of row {blank[0]} of the {split} split is blank{_more(blank)}; leave such rows "
+                          "out")  # fmt: skip
     weak = None
     if settings.weak_column in table.column_names and split == "train":
         weak = _weak(table, settings.weak_column, classes)
     return Split(texts, class_numbers(classes, table, settings.column, split), np.arange(len(table)), weak)
+
+
+def _more(rows: list[int]) -> str:
+    return f", and that of {len(rows) - 1:,} more" if len(rows) > 1 else ""
 
 
 def _texts(table: Dataset, column: str, split: str) -> list[str]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from hf_noise.hub.adapter import needs_peft
+from hf_noise.objectives.coteaching import begin_anew
 from hf_noise.studies.reading import reading
 
 __all__ = ["adapted", "new_modules", "pretrained", "tokenizer_of"]
 
 #: What is drawn anew inside a base model: it sums a text up for the head, and encoders may come without it.
 _OF_HEAD = ("pooler",)
+#: What peft saves whole of every classifier, and would list twice.
+_OF_PEFT = ("classifier", "score")
 
 
 def tokenizer_of(name: str) -> Any:
@@ -29,7 +33,8 @@ def tokenizer_of(name: str) -> Any:
 def pretrained(name: str, classes: list[str], tokenizer: Any) -> tuple[PreTrainedModel, list[str]]:
     """An encoder with a new head for these classes, and the names of all modules that are new.
 
-    Safetensors only; no code of its repository is run.
+    A head that was trained before is drawn anew, all of it, whatever classes it was for: its classes are not these, or
+    not in this order. Safetensors only; no code of its repository is run.
 
     Raises:
         OSError: it cannot be read.
@@ -50,7 +55,13 @@ def pretrained(name: str, classes: list[str], tokenizer: Any) -> tuple[PreTraine
     for token in ("pad_token_id", "bos_token_id", "eos_token_id"):
         if getattr(model.config, token, None) is None:  # by the first of them some models find a text's last token
             setattr(model.config, token, getattr(tokenizer, token))
-    return model, new_modules(model, missing)
+    new = new_modules(model, missing)
+    with torch.no_grad():
+        for name in new:
+            part = getattr(model, name, None)  # of a head; parts of the encoder have a dot
+            if isinstance(part, torch.nn.Module) and {f"{name}.{key}" for key, _ in part.named_parameters()} - missing:
+                begin_anew(part, model)
+    return model, new
 
 
 def new_modules(model: PreTrainedModel, missing: set[str]) -> list[str]:
@@ -79,6 +90,6 @@ def adapted(model: PreTrainedModel, new: list[str], settings: Any) -> Any:
                              f"{', '.join([name for name in last if not name.isdecimal()][:12])}")  # fmt: skip
     config = peft.LoraConfig(
         task_type="SEQ_CLS", r=settings.lora_r, lora_alpha=settings.lora_alpha, lora_dropout=settings.lora_dropout,
-        target_modules=targets, modules_to_save=new,
+        target_modules=targets, modules_to_save=[name for name in new if name not in _OF_PEFT],
     )  # fmt: skip
     return peft.get_peft_model(model, config)

@@ -21,7 +21,7 @@ from hf_noise.studies.engine import Job, with_interval
 from hf_noise.studies.finetune.data import LabelledTexts, read_rows
 from hf_noise.studies.finetune.encoder import embedded_words, encoder_config, train_encoder
 from hf_noise.studies.finetune.network import adapted, pretrained, tokenizer_of
-from hf_noise.studies.finetune.runs import Run, objective_of
+from hf_noise.studies.finetune.runs import Run, objective_of, passes_of
 from hf_noise.studies.finetune.study import EMBEDDED_MODEL, Settings
 from hf_noise.trainers import ClassifierTrainer
 
@@ -51,19 +51,24 @@ def load(settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_tr
     rows = read_rows(settings)
     for run in runs:
         noise_of(run, settings, rows)
-    encoder = settings.model
-    if settings.model == EMBEDDED_MODEL:
-        tokenizer, encoder = embedded_words(), str(Path(settings.output) / "encoder")
-        if not is_trial:
-            train_encoder(Path(encoder), steps=settings.pretrain_steps, block_size=settings.max_length)
-    else:
-        tokenizer = tokenizer_of(settings.model)
+    is_own = settings.model == EMBEDDED_MODEL
+    tokenizer = embedded_words() if is_own else tokenizer_of(settings.model)
     told = (tokenizer, settings.max_length, rows.classes)
-    return Shared(
-        rows, tokenizer, encoder, rows.train.tokenised(*told), by_length(rows.test.tokenised(*told))[0],
-        None if rows.validation is None else by_length(rows.validation.tokenised(*told))[0],
+    shared = Shared(
+        rows, tokenizer, encoder_of(settings), rows.train.tokenised(*told),
+        by_length(rows.test.tokenised(*told, split="test"))[0],
+        None if rows.validation is None else by_length(rows.validation.tokenised(*told, split="validation"))[0],
         None if rows.weak_noise is None else rows.train.tokenised(*told, is_weak=True),
     )
+    if is_own and not is_trial:
+        train_encoder(Path(shared.encoder), steps=settings.pretrain_steps, block_size=settings.max_length)
+    return shared
+
+
+def encoder_of(settings: Settings) -> str:
+    """The encoder's id on the Hub, or its folder from the root: an adapter names it, and is loaded from elsewhere."""
+    folder = Path(settings.output) / "encoder" if settings.model == EMBEDDED_MODEL else Path(settings.model)
+    return str(folder.absolute()) if settings.model == EMBEDDED_MODEL or folder.is_dir() else settings.model
 
 
 def by_length(rows: Dataset, *beside: np.ndarray) -> tuple[Any, ...]:
@@ -116,8 +121,9 @@ def build(job: Job) -> ClassifierTrainer:
         model, new = AutoModelForSequenceClassification.from_config(config), ["classifier", "head"]
     else:
         model, new = pretrained(data.encoder, data.rows.classes, data.tokenizer)
-    if settings.model == EMBEDDED_MODEL and hasattr(model.config, "hf_noise"):
-        del model.config.hf_noise  # of text without noise, which is no noise before
+    if settings.model == EMBEDDED_MODEL:  # of text without noise, which is no noise before
+        for name in [name for name in vars(model.config) if name.startswith("hf_noise")]:
+            delattr(model.config, name)
     model = adapted(model, new, settings) if is_lora else model
     return ClassifierTrainer(
         model, args, noise=noise_of(run, settings, data.rows), loss=objective_of(run, settings), train_dataset=rows,
@@ -130,7 +136,7 @@ def finish(job: Job, trainer: ClassifierTrainer) -> dict[str, Any]:
     settings, run, data, plan = job.settings, job.run, job.data, job.plan
     noise, model = trainer.noise, trainer.accelerator.unwrap_model(trainer.model)
     weights = [(one.numel(), one.requires_grad) for name, one in model.named_parameters()
-               if not name.startswith(trainer.own_prefix)]  # fmt: skip
+               if not name.startswith(trainer.own_prefix) and "original_module" not in name.split(".")]  # fmt: skip
     config = {name: value for name, value in json.loads(model.config.to_json_string(use_diff=True)).items()
               if not name.startswith("hf_noise") and name not in ("id2label", "label2id")}  # fmt: skip
     return dict(
@@ -149,7 +155,7 @@ def finish(job: Job, trainer: ClassifierTrainer) -> dict[str, Any]:
         },
         loss=trainer.loss_record() | {
             "error_rate": noise.error_rate if run.loss == "corrected" else 0.0, "cure": run.loss,
-            "regulariser": run.regulariser, "lgm": run.lgm,
+            "regulariser": run.regulariser, "lgm": run.lgm, "passes": passes_of(trainer.loss),
         },
         metrics=measure(run, trainer, data, noise),
     )  # fmt: skip

@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hf_noise.objectives import L2SP, LNSR, SMART, CorrectedLabels, CrossEntropy, Objective, Regularised, VolumePlan
+from hf_noise.objectives import (
+    L2SP,
+    LNSR,
+    SMART,
+    CorrectedLabels,
+    CoTeaching,
+    CrossEntropy,
+    Objective,
+    Regularised,
+    VolumePlan,
+)
 from hf_noise.studies.losses import names_of_losses, objective_class
 
-__all__ = ["EMBEDDED_MODEL", "LOSSES", "METHODS", "REGULARISERS", "Run", "objective_of", "runs_of"]
+__all__ = ["EMBEDDED_MODEL", "LOSSES", "METHODS", "REGULARISERS", "Run", "objective_of", "passes_of", "runs_of"]
 
 #: An encoder of this name is trained for a moment on `embedded/docs-text`, before all runs, in `<output>/encoder`.
 EMBEDDED_MODEL = "embedded/modernbert-nano"
@@ -94,7 +104,8 @@ def objective_of(run: Run, settings: Any) -> Objective:
     elif run.lgm:
         base = objective_class("lgm", "labels")(gamma=settings.gamma, lam=settings.lam)
     else:
-        base = CrossEntropy() if run.loss == "nll" else objective_class(run.loss, "labels")()
+        kind = CrossEntropy if run.loss == "nll" else objective_class(run.loss, "labels")
+        base = kind(**{"seed": run.seed} if "seed" in kind.__dataclass_fields__ else {})
     far = settings.smart_epsilon
     regulariser = {
         "l2-sp": {"l2_sp": L2SP(alpha=settings.l2_sp)},
@@ -102,3 +113,12 @@ def objective_of(run: Run, settings: Any) -> Objective:
         "lnsr": {"lnsr": LNSR(weight=settings.lnsr)}, "none": None,
     }[run.regulariser]  # fmt: skip
     return base if regulariser is None else Regularised(base, **regulariser, seed=run.seed)
+
+
+def passes_of(objective: Objective) -> int:
+    """Passes forward and back through a network that a row of a step takes, at most: 1 of most, 2 of co-teaching, which
+    trains two networks, 3 of SMART with one step of ascent, 2 of LNSR."""
+    passes = 2 if isinstance(getattr(objective, "base", objective), CoTeaching) else 1
+    if (smart := getattr(objective, "smart", None)) is not None:
+        passes += smart.steps + 1
+    return passes + (getattr(objective, "lnsr", None) is not None)

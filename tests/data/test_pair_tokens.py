@@ -1,0 +1,92 @@
+"""A tokenizer of pairs and what it makes of them: targets with their end, empty and long ones counted and named."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from datasets import Dataset
+from transformers import AutoTokenizer
+
+from hf_noise.data.pair_tokens import pair_tokenizer, tokenize_pairs
+
+ROWS = [
+    {"source": "the cat sat on the mat", "target": "die Katze", "clean_target": "die Katze saß", "is_noisy": True},
+    {"source": "a dog", "target": "ein Hund", "clean_target": "ein Hund", "is_noisy": False},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return pair_tokenizer(ROWS, 262)
+
+
+def test_any_text_comes_back_and_ends(tokenizer, tmp_path):
+    assert len(tokenizer) == 262 and (tokenizer.pad_token_id, tokenizer.eos_token_id) == (0, 1)
+    for text in ("the cat", "Ünïcödé 漢字 🙂", " two  spaces"):
+        ids = tokenizer(text).input_ids
+        assert ids[-1] == 1 and 1 not in ids[:-1]
+        assert tokenizer.decode(ids, skip_special_tokens=True) == text
+        assert tokenizer(text_target=text).input_ids == ids
+    assert set(tokenizer("the")) == {"input_ids", "attention_mask"}
+    tokenizer.save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path)("die Katze").input_ids == tokenizer("die Katze").input_ids
+
+
+def test_it_learns_from_clean_targets():
+    """The teacher's are in `target`: of the two texts only the clean one becomes a token."""
+    noisy = pair_tokenizer([{"source": "x", "target": "zzzzzzzz", "clean_target": "yyyyyyyy"}] * 2, 259)
+    assert "yy" in noisy.get_vocab() and "zz" not in noisy.get_vocab()
+    assert "zz" in pair_tokenizer([("x", "zzzzzzzz")] * 2, 259).get_vocab()
+
+
+def test_columns_of_tokens(tokenizer):
+    made = tokenize_pairs(Dataset.from_list([row | {"teacher_nll": 2.5} for row in ROWS]), tokenizer)
+    assert set(made.column_names) == {"input_ids", "labels", "clean_labels", "is_noisy", "sample_id", "teacher_nll"}
+    assert made["sample_id"][:] == [0, 1] and made["is_noisy"][:] == [True, False]
+    for row, text in zip(made, ROWS):
+        for name, column in (("input_ids", "source"), ("labels", "target"), ("clean_labels", "clean_target")):
+            assert row[name] == tokenizer(text[column]).input_ids
+
+
+def test_long_texts_are_cut_only_when_told(tokenizer, caplog):
+    pairs = Dataset.from_list([{**row, "sample_id": 7 + i} for i, row in enumerate(ROWS)])
+    n = len(tokenizer(ROWS[0]["source"]).input_ids)
+    told = rf"1 of 2 rows \(50.00%\) have a source of more than 8 tokens, the longest {n} \(sample_id 7\); truncate="
+    with pytest.raises(ValueError, match=told):
+        tokenize_pairs(pairs, tokenizer, max_source_tokens=8)
+    with caplog.at_level(logging.WARNING):
+        made = tokenize_pairs(pairs, tokenizer, max_source_tokens=8, truncate=True)
+    assert "1 of 2 rows (50.00%) have a source of more than 8 tokens and were cut there" in caplog.text
+    assert made[0]["input_ids"] == tokenizer(ROWS[0]["source"]).input_ids[:7] + [1]
+    assert made[1]["labels"] == tokenizer(ROWS[1]["target"]).input_ids
+
+
+def test_empty_texts_are_counted_and_named(tokenizer):
+    rows = [*ROWS, {**ROWS[0], "source": " "}]
+    with pytest.raises(ValueError, match="1 of 3 rows have an empty source, the first is sample_id 2"):
+        tokenize_pairs(Dataset.from_list(rows), tokenizer)
+    with pytest.raises(ValueError, match="1 of 2 rows have an empty target, the first is sample_id 1"):
+        tokenize_pairs(Dataset.from_list([ROWS[0], {**ROWS[1], "target": ""}]), tokenizer)
+    # A teacher may end at once: then the end is all it wrote.
+    made = tokenize_pairs(Dataset.from_list([{**ROWS[0], "target": ""}, ROWS[1]]), tokenizer)
+    assert made[0]["labels"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda t: pair_tokenizer(ROWS, 257), ValueError, "vocab_size must be at least 258"),
+        (lambda t: pair_tokenizer(ROWS, 5000), ValueError, "these pairs yield at most .* vocab_size=5000 is too large"),
+        (lambda t: pair_tokenizer(ROWS, 300.0), TypeError, "vocab_size must be a whole number"),
+        (lambda t: pair_tokenizer([("a", None)], 300), TypeError, "pair 0 has no text as its target"),
+        (lambda t: pair_tokenizer("text", 300), TypeError, "pairs must be rows with source and target"),
+        (lambda t: tokenize_pairs(ROWS, t), TypeError, "dataset must be a datasets.Dataset"),
+        (lambda t: tokenize_pairs(Dataset.from_list([{"source": "a"}]), t), ValueError, "no column target"),
+        (lambda t: tokenize_pairs(Dataset.from_list(ROWS), t, max_target_tokens=1), TypeError, "max_target_tokens"),
+        (lambda t: tokenize_pairs(Dataset.from_list([{"source": "a", "target": None}]), t), ValueError, "is no text"),
+    ],
+)
+def test_what_is_no_pair_is_refused_by_name(tokenizer, call, error, message):
+    with pytest.raises(error, match=message):
+        call(tokenizer)

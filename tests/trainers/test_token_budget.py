@@ -1,0 +1,86 @@
+"""Batches by a budget of tokens: every row once, within the budget, the same for a seed and epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import Subset
+
+from hf_noise.trainers.token_budget import TokenBudget, pair_lengths
+
+PAIRS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 15)), min_size=4, max_size=300)
+
+
+def lengths(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """As of summaries: long sources, short targets."""
+    draw = np.random.default_rng(seed)
+    sources, targets = draw.lognormal(5.5, 0.7, n), draw.lognormal(3.5, 0.5, n)
+    return np.clip(sources, 20, 1500).astype(int), np.clip(targets, 5, 150).astype(int)
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs=PAIRS, budget=st.integers(55, 400), processes=st.integers(1, 4), epoch=st.integers(0, 3))
+def test_each_row_once_within_the_budget(pairs, budget, processes, epoch):
+    sources, targets = np.array(pairs).T
+    batches = TokenBudget(sources, targets, budget, num_processes=processes, seed=3)
+    expected = len(batches)
+    batches.set_epoch(epoch)
+    found = list(batches)
+    assert len(found) == expected == len(batches) and expected % processes == 0
+    assert sorted(row for batch in found for row in batch) == list(range(len(pairs)))
+    for batch in found:
+        assert len(batch) * (sources[batch].max() + targets[batch].max()) <= budget and batch
+
+
+def test_a_pure_function_of_seed_and_epoch():
+    made = [TokenBudget(*lengths(3000), 8192, seed=seed) for seed in (1, 1, 2)]
+    for batches in made:
+        batches.set_epoch(4)
+    first, again, other = map(list, made)
+    assert first == again and first != other
+    made[0].set_epoch(5)
+    assert list(made[0]) != first
+    made[0].set_epoch(4)  # as a resumed run does
+    assert list(made[0]) == first
+    as_sets = {frozenset(batch) for batch in first}
+    made[0].set_epoch(0)
+    same = sum(frozenset(batch) in as_sets for batch in made[0])
+    assert same < 0.2 * len(first), "rows of like length are dealt out anew"
+
+
+def test_padding_is_little_and_processes_have_equal_cost():
+    sources, targets = lengths(20_000)
+    batches = TokenBudget(sources, targets, 16384, num_processes=4)
+    cost = np.array([len(rows) * (sources[rows].max() + targets[rows].max()) for rows in batches]).reshape(-1, 4)
+    assert batches.padding_share() == pytest.approx(1 - (sources + targets).sum() / cost.sum())
+    assert batches.padding_share() < 0.08
+    assert (cost.max(1) / cost.mean(1)).mean() < 1.02
+    order = np.random.default_rng(0).permutation(len(sources))[:19_968].reshape(-1, 32)
+    plain = 1 - (sources + targets)[order].sum() / (32 * (sources[order].max(1) + targets[order].max(1))).sum()
+    assert plain > 0.5
+
+
+def test_what_cannot_be_a_batch_is_refused():
+    with pytest.raises(ValueError, match="1 of 3 rows have more tokens than tokens_per_batch=50, .* row 7 with 61"):
+        TokenBudget([10, 60, 5], [1, 1, 1], 50, named=lambda row: 6 + row)
+    with pytest.raises(ValueError, match="2 rows for 3 processes"):
+        TokenBudget([1, 1], [1, 1], 50, num_processes=3)
+    # One row for each of three processes, though one batch would hold them all.
+    assert sorted(TokenBudget([1, 1, 1], [1, 1, 1], 50, num_processes=3)) == [[0], [1], [2]]
+
+
+def test_lengths_of_tables_lists_and_parts():
+    rows = [{"input_ids": list(range(i + 1)), "labels": [1] * (i % 3 + 1)} for i in range(9)]
+    expected = [list(range(1, 10)), [1, 2, 3] * 3]
+    table = Dataset.from_list(rows)
+    assert [one.tolist() for one in pair_lengths(rows)] == expected
+    assert [one.tolist() for one in pair_lengths(table)] == expected
+    order = [5, 2, 7]
+    chosen = table.select(order)
+    for data in (chosen, Subset(table, order), Subset(rows, order), chosen.with_format("torch")):
+        assert [one.tolist() for one in pair_lengths(data)] == [[one[i] for i in order] for one in expected]
+    with pytest.raises(ValueError, match="row 1 has no labels"):
+        pair_lengths([rows[0], {"input_ids": [1]}])
