@@ -102,8 +102,8 @@ def _of_training(trainer: Seq2SeqTrainer, rows: Any, batch_size: int) -> Mapping
     if 0 < scores.is_noisy.sum() < len(scores.is_noisy):
         auroc = float(roc_auc_score(scores.is_noisy, scores.suspicion))
         metrics["row_auroc"] = {"value": auroc, "n": len(scores.is_noisy)}
-    if trainer.objective.source == "learned":
-        metrics["learned_error_rate"] = {"value": trainer.objective.error_rate, "n": len(trainer.train_dataset)}
+    if trainer.objective.source == "learned" and (rate := trainer.objective.error_rate) is not None:
+        metrics["learned_error_rate"] = {"value": rate, "n": len(trainer.train_dataset)}
     return metrics
 
 

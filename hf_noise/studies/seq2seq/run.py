@@ -19,7 +19,7 @@ from hf_noise.studies.seq2seq.measure import measure
 from hf_noise.studies.seq2seq.pairs import Pairs, Written, ids_of, mean_length, noisy_rows, read_task, tokenizers_of
 from hf_noise.studies.seq2seq.runs import Run, objective_of
 from hf_noise.studies.seq2seq.study import Settings
-from hf_noise.studies.seq2seq.teachers import network_of, no_teacher, pretrained, with_tokens, writes
+from hf_noise.studies.seq2seq.teachers import decoding_of, network_of, no_teacher, pretrained, with_tokens, writes
 from hf_noise.trainers import Seq2SeqTrainer
 
 __all__ = ["Shared", "build", "describe", "finish", "helpers", "load"]
@@ -35,6 +35,7 @@ class Shared:
 
 def load(settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_trial: bool = False) -> Shared:
     """Read and tokenise the pairs; what any of the runs would refuse is refused before a teacher is trained."""
+    decoding_of(settings)
     with args.main_process_first(desc="reading pairs"):
         texts = [read_task(settings, task) for task in settings.task]
         tokenizers = tokenizers_of(settings, texts)

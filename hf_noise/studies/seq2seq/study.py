@@ -8,8 +8,9 @@ was killed. `--dry_run` looks at settings and data. Any flag overrides the scale
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from hf_noise.data.pairs_embedded import CONTEXTS, DOCS_PAIRS
 from hf_noise.noise import rates
@@ -20,6 +21,7 @@ from hf_noise.studies.ranges import (
     Name,
     NotNegative,
     Positive,
+    Range,
     ShareBelowOne,
     ShareInside,
     TwoOrMore,
@@ -29,6 +31,7 @@ from hf_noise.studies.seq2seq.runs import LOSSES, OTHERS, TASKS, Run, runs_of
 from hf_noise.studies.settings import LEARNING_RATE_SCHEDULES, SettingError, TrainingSettings, setting
 from hf_noise.studies.study import Study
 
+Norm = Annotated[float, Range(above=0, high=math.sqrt(2))]
 USUAL = dict(task=TASKS, loss=["nll"], other=OTHERS[:2], schedule="constant_with_warmup", truncate=True)
 SCALES: dict[str, dict] = {
     # The rest of a docstring, or the bare name, to its first sentence: the targets of both tasks are the same.
@@ -133,7 +136,7 @@ class Settings(TrainingSettings):
         in_result=False,
     )  # fmt: skip
     fraction: ShareBelowOne = setting(0.1, "of truncated: share of the pairs to leave out", group="noise and loss")
-    threshold: Positive = setting(1.3, "of error-norm", group="noise and loss")
+    threshold: Norm = setting(1.3, "of error-norm: of ||p - onehot||, sqrt(2) at most", group="noise and loss")
     teacher: list[Name] = setting(
         [], "folder or Hub id of the model that writes, one for each of --task; else one is trained",
         group="noise and loss",

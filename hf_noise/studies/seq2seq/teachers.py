@@ -21,7 +21,7 @@ from hf_noise.studies.reading import reading
 from hf_noise.studies.seq2seq.pairs import Pairs, Written, by_length, limits_of
 from hf_noise.studies.seq2seq.runs import Run
 
-__all__ = ["network_of", "no_teacher", "pretrained", "with_tokens", "writes"]
+__all__ = ["decoding_of", "network_of", "no_teacher", "pretrained", "with_tokens", "writes"]
 
 
 def writes(settings: Any, pairs: Pairs, runs: Sequence[Run]) -> Written:
@@ -32,7 +32,7 @@ def writes(settings: Any, pairs: Pairs, runs: Sequence[Run]) -> Written:
     Raises:
         ValueError, OSError: it is no encoder-decoder, cannot be read, or the folder holds what another one wrote.
     """
-    loaded = load_teacher(_teacher(settings, pairs), decoding=_decoding(settings))
+    loaded = load_teacher(_teacher(settings, pairs), decoding=decoding_of(settings))
     limits, folder = pairs.limits, Path(settings.output) / "teacher" / f"{pairs.task}-targets"
     told = {name: limits[name] for name in ("max_source_tokens", "truncate")}
     train, test = (
@@ -83,7 +83,8 @@ def pretrained(name: str) -> Any:
         return load_whole(AutoModelForSeq2SeqLM.from_pretrained, name, use_safetensors=True, trust_remote_code=False)
 
 
-def _decoding(settings: Any) -> Decoding:
+def decoding_of(settings: Any) -> Decoding:
+    """How a teacher writes. Raises ValueError: it cannot write so many tokens."""
     return Decoding(method=settings.decoding, max_new_tokens=settings.max_new_tokens)
 
 
