@@ -51,7 +51,7 @@ class PairScores:
 def score_pairs(trainer: Seq2SeqTrainer, rows: Any, batch_size: int) -> PairScores:
     """Score pairs under the model of a trainer, on this process alone; a few thousand rows in seconds."""
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    posterior = getattr(trainer.objective, "clean_posterior", None)
+    posterior = trainer.objective.clean_posterior if hasattr(trainer.objective, "of_other") else None
     was_training, parts, clean = model.training, [], []
     model.eval()
     try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers import AutoModelForSeq2SeqLM
 
 from hf_noise.data.pair_tokens import tokenize_pairs
@@ -32,25 +34,38 @@ def writes(settings: Any, pairs: Pairs, runs: Sequence[Run]) -> Written:
     Raises:
         ValueError, OSError: it is no encoder-decoder, cannot be read, or the folder holds what another one wrote.
     """
-    loaded = load_teacher(_teacher(settings, pairs), decoding=decoding_of(settings))
     limits, folder = pairs.limits, Path(settings.output) / "teacher" / f"{pairs.task}-targets"
     told = {name: limits[name] for name in ("max_source_tokens", "truncate")}
-    train, test = (
-        write_targets(rows, loaded, cache=folder / split, **told)
-        for split, rows in (("train", pairs.train), ("test", pairs.test))
-    )
-    of_train, of_test = _as_pairs(pairs.train, train), _as_pairs(pairs.test, test)
-
-    def nll(rows: Dataset, name: str) -> np.ndarray:
-        return teacher_nll(rows, loaded, cache=folder / f"{name}-nll", **limits)
-
-    needs_nll = any(run.other == "teacher" for run in runs if run.task == pairs.task)
+    with told_before():
+        loaded = load_teacher(_teacher(settings, pairs), decoding=decoding_of(settings))
+        of_train, of_test = (
+            _as_pairs(rows, write_targets(rows, loaded, cache=folder / split, **told))
+            for split, rows in (("train", pairs.train), ("test", pairs.test))
+        )
+        needs_nll = any(run.other == "teacher" for run in runs if run.task == pairs.task)
+        rows = {"clean": pairs.train, "written": of_train} if needs_nll else {}
+        nll = {name: teacher_nll(one, loaded, cache=folder / f"{name}-nll", **limits)
+               for name, one in (rows | {"test": pairs.test}).items()}  # fmt: skip
     return Written(
         loaded.identity, tokenize_pairs(of_train, pairs.tokenizer, **limits),
         by_length(tokenize_pairs(of_test, pairs.tokenizer, **limits)).remove_columns("is_noisy"),
-        (nll(pairs.train, "clean"), nll(of_train, "written")) if needs_nll else None,
-        float(nll(pairs.test, "test").sum(dtype=np.float64)),
+        (nll["clean"], nll["written"]) if needs_nll else None, float(nll["test"].sum(dtype=np.float64)),
     )  # fmt: skip
+
+
+@contextmanager
+def told_before() -> Iterator[None]:
+    """Without bars, and without telling again what was cut when these pairs were read."""
+    tokens, has_bars = logging.getLogger("hf_noise.data.pair_tokens"), not are_progress_bars_disabled()
+    level = tokens.level
+    tokens.setLevel(logging.ERROR)
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        tokens.setLevel(level)
+        if has_bars:
+            enable_progress_bars()
 
 
 def no_teacher(pairs: Pairs) -> Written:
