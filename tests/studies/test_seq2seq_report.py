@@ -114,7 +114,7 @@ def test_the_figure_shows_each_seed_the_paper_and_the_cures(tmp_path, figures):
     assert {"sparse source", "rich source"} <= {text.get_text() for text in relative.get_legend().get_texts()}
     assert {round(float(y), 2) for line in absolute.lines for y in line.get_ydata()} >= {1.0, 1.01, 0.98, 0.11}
     names = [tick.get_text() for tick in losses.get_yticklabels()]
-    assert names == ["plain NLL", "sequence mixture, q of the teacher", "sequence mixture, q learned",
+    assert names == ["plain NLL", "sequence mixture,\nq of the teacher", "sequence mixture,\nq learned",
                      "loss truncation", "error norm truncation"]  # fmt: skip
     assert any("gap closed 80%" in text.get_text() for text in losses.texts)
 

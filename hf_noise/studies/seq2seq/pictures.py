@@ -19,8 +19,9 @@ _CURES = {
     PLAIN: "#4d4d4d", "mixture-teacher": "#1b7837", "mixture-learned": "#5aae61", "mixture-unigram": "#a6dba0",
     "truncated": "#b08bbb", "error-norm": "#d8a0c4",
 }  # fmt: skip
+_UNDER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 _OTHER, _FAINT, _GRID = "#8c510a", "#9a9a9a", "#e6e6e6"
-_HEIGHT, _ROW, _FRAME = 3.9, 0.36, 1.3  # inches: of a curve's panel, of a loss, and around a panel of losses
+_HEIGHT, _ROW, _FRAME = 3.7, 0.42, 1.15  # inches: of a curve's panel, of a loss, and around a panel of losses
 
 
 def study_figure(study: Compared, path: str | Path) -> Path:
@@ -28,19 +29,22 @@ def study_figure(study: Compared, path: str | Path) -> Path:
     both tasks; below, each loss at the rate of the cures. A dot is a seed, a line or bar the mean."""
     plt = start_figure()
     cured = [(task, ratio) for ratio in study.cured for task in study.tasks if len(study.cures(task, ratio)) > 1]
-    panels = -(-len(cured) // 2)
-    heights = [_HEIGHT] + [_FRAME + _ROW * max(len(study.cures(*one)) for one in cured)] * panels
+    rows = [cured[start : start + 2] for start in range(0, len(cured), 2)]
+    heights = [_HEIGHT] + [_FRAME + _ROW * max(len(study.cures(*one)) for one in row) for row in rows]
     fig = plt.figure(figsize=(11.2, sum(heights)), layout="constrained")
-    grid = fig.add_gridspec(len(heights), 2, height_ratios=heights)
-    left, right = (fig.add_subplot(grid[0, column]) for column in (0, 1))
-    _curves(left, study, is_relative=True)
-    _curves(right, study, is_relative=False)
-    shared: dict[int, Any] = {}
-    for place, (task, ratio) in enumerate(cured):
-        row, column = divmod(place, 2)
-        axis = fig.add_subplot(grid[1 + row, column], sharex=shared.get(row))
-        shared.setdefault(row, axis)
-        _losses(axis, study, task, ratio)
+    # Each row by itself, so that the names of losses take no room from the curves.
+    parts = fig.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for axis, is_relative in zip(parts[0].subplots(1, 2), (True, False)):
+        _curves(axis, study, is_relative=is_relative)
+    for part, row in zip(parts[1:], rows):
+        axes = part.subplots(1, len(row), sharex=True, squeeze=False)[0]
+        told: list[str] = []
+        for axis, (task, ratio) in zip(axes, row):
+            names = [one.title.replace(", ", ",\n") for one in study.cures(task, ratio)]
+            _losses(axis, study, task, ratio, [""] * len(names) if names == told else names)
+            told = names
+        low, high = axes[0].get_xlim()
+        axes[0].set_xlim(low, high + 0.34 * (high - low))  # room for what stands beside the bars
     return save_figure(fig, path)
 
 
@@ -94,7 +98,7 @@ def _name_ends(axis: Any, last: float, ends: list[tuple[float, str, str]]) -> No
         axis.text(last * 1.035, place, text, color=colour, fontsize=9, fontweight="bold", va="center", linespacing=1.1)
 
 
-def _losses(axis: Any, study: Compared, task: str, ratio: float) -> None:
+def _losses(axis: Any, study: Compared, task: str, ratio: float, names: list[str]) -> None:
     """Each loss of a task at a ratio: the rise over clean runs of each seed, and how much of the gap is closed."""
     settings = study.cures(task, ratio)
     plain = study.relative_rise(Setting(task, ratio))
@@ -109,19 +113,17 @@ def _losses(axis: Any, study: Compared, task: str, ratio: float) -> None:
         closed = study.gap_closed(setting)
         told = f"{rise.mean:+.1f}%" if closed is None else f"{rise.mean:+.1f}%, gap closed {100 * closed.mean:.0f}%"
         axis.annotate(told, (max(*rise.values, rise.mean, 0), place), (7, 0), textcoords="offset points", va="center",
-                      fontsize=8.5, color="#333333")  # fmt: skip
+                      fontsize=8.5, color="#333333", zorder=5, bbox=_UNDER)  # fmt: skip
     axis.axvline(0, color="#1a9850", lw=1.4, zorder=2)
     axis.annotate("clean targets", (0, 1), (3, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
                   color="#1a9850", fontsize=8.5)  # fmt: skip
     if plain is not None:
         axis.axvline(plain.mean, color=_CURES[PLAIN], lw=1, ls=":", zorder=2)
-    axis.set_yticks(range(len(settings)), [one.title for one in settings])
+    axis.set_yticks(range(len(settings)), names)
     axis.set_ylim(len(settings) - 0.4, -0.6)
-    low, high = axis.get_xlim()
-    axis.set_xlim(low, max(high, high + 0.32 * (high - low)))
     e = rates.error_rate(ratio)
     axis.set_title(f"{task} source, e = {e:.2g}", loc="left", fontweight="bold", color=COLOURS[task], pad=18)
-    axis.set_xlabel(f"rise of test NLL over clean targets (%); they have {mean(study.values(CLEAN(task))):.2f} nats")
+    axis.set_xlabel(f"rise of test NLL (%) over {mean(study.values(CLEAN(task))):.2f} nats of clean targets")
     axis.grid(axis="x", color=_GRID, lw=0.7)
     axis.set_axisbelow(True)
     axis.tick_params(axis="y", length=0)
