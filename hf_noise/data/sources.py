@@ -245,11 +245,11 @@ def find_source(source: SourceLike, config: str | None = None, documents: str | 
     """Find out what `source` names, without reading it.
 
     Args:
-        source: "embedded/docs-text", "embedded/digits" or "embedded/docs-topics"; a local file, glob or folder
-            (parquet, arrow, json, jsonl, csv, tsv, txt, md, each also compressed), or a list of files and globs; a
-            folder of images (more of them than data files), in one folder a class; the id of a data set on the Hub; or
-            a `datasets.Dataset`, whose fingerprint tells it from others in the cache. Links to files are followed,
-            links to folders within a folder are refused.
+        source: "embedded/docs-text", "embedded/digits", "embedded/docs-topics" or "embedded/docs-pairs"; a local file,
+            glob or folder (parquet, arrow, json, jsonl, csv, tsv, txt, md, each also compressed), or a list of files
+            and globs; a folder of images (more of them than data files), in one folder a class; the id of a data set on
+            the Hub; or a `datasets.Dataset`, whose fingerprint tells it from others in the cache. Links to files are
+            followed, links to folders within a folder are refused.
         config: the configuration of a data set on the Hub that has several.
         documents: what a row of text files is, "file" (in lines), "line" or "paragraph"; by default paragraphs.
 

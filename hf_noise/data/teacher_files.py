@@ -57,11 +57,11 @@ def teacher_folder(name: str | os.PathLike) -> Path:
     if place is None:
         place = _fetched(str(name))
     folder = Path(place)
-    missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    missing += _missing_weights(folder)
+    weights = _missing_weights(folder)
+    missing = [*([] if (folder / "config.json").is_file() else ["config.json"]), *weights]
     if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")):
         missing.append("tokenizer.json")
-    if missing and any((folder / file).is_file() for file in _PICKLES):
+    if weights and any((folder / file).is_file() for file in _PICKLES):
         raise ValueError(f"the weights of the teacher {str(name)!r} are pickled, and only safetensors are read; "
                          "load and save it once with save_pretrained()")  # fmt: skip
     if missing:

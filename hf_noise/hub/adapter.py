@@ -102,6 +102,8 @@ def load_adapter(
             warnings.filterwarnings("error", message=".*missing adapter keys")
             return peft.PeftModel.from_pretrained(network, str(folder), is_trainable=is_trainable)
     except (RuntimeError, KeyError, ValueError, UserWarning) as error:
+        if type(error) not in (RuntimeError, KeyError, ValueError, UserWarning):  # such as memory that runs out
+            raise
         said = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise ValueError(f"the adapter {str(path_or_repo)!r} does not fit its base model {base!r}: {said:.400}; give "
                          "base_model= that which it was trained on, or save the adapter again") from error  # fmt: skip

@@ -179,6 +179,10 @@ def _results(record: RunRecord) -> str:
 
 def _noise_rows(record: RunRecord) -> dict[str, Any]:
     rows = {key: value for key, value in record.noise.items() if key != "realised"}
+    if isinstance(rows.get("teacher"), Mapping):  # of targets that a model wrote
+        teacher = as_noise(record.noise).teacher
+        rows |= {"teacher": teacher.name, "its sha256": teacher.sha256, "its steps": teacher.steps}
+        rows |= {"its decoding": teacher.decoding.summary}
     realised = record.noise.get("realised") or {}
     return rows | {f"realised {key}": value for key, value in realised.items()}
 

@@ -83,7 +83,7 @@ class OtherWriter(nn.Module):
     Args:
         rate: the share of rows that it wrote, where that is a parameter.
         text: targets [B, L], source, is_source -> -log q of each, where q is learned.
-        scores: what tells rows apart by a score.
+        scores: what tells rows apart by scores.
     """
 
     def __init__(self, *, rate: LearnedErrorRate | None, text: nn.Module | None, scores: RowEvidence | None):
@@ -91,9 +91,9 @@ class OtherWriter(nn.Module):
         self.rate, self.text, self.scores = rate, text, scores
 
     def share(self) -> Tensor:
-        """The learned share [1], of float64 where the device has it: its logarithms are asked for near 0 and 1 too."""
+        """The learned share, one number, of float64 where the device has it: its logarithm is asked for near 0 too."""
         if self.rate is None:
-            return self.scores.normals[:1]
+            return self.scores.share()
         logit = self.rate.logit
         return torch.sigmoid(logit if logit.device.type == "mps" else logit.double())
 

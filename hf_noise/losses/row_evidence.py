@@ -6,18 +6,18 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hf_noise.losses.checks import check_count, check_floats, check_real
 from hf_noise.losses.truncated import ONE, PER_NAT, RecentLosses
 
-__all__ = ["RowEvidence", "normal_posterior", "two_normals"]
+__all__ = ["RecentScores", "RowEvidence", "normal_posterior", "two_normals"]
 
 #: Scores are nats a token in [-32, 32); a table of recent ones holds them as numbers in [0, 64).
 LARGEST_SCORE = 32
 #: Two normals are no narrower than this, in nats: below, rounding would tell rows apart.
 _NARROWEST = 0.02
-_FIRST, _LATER = 60, 4  # rounds of EM on a table, from quantiles and from where the step before ended
+_FIRST, _LATER = 60, 2  # rounds of EM on a table, from quantiles and from where the step before ended
 
 
 def two_normals(weights: Tensor, scores: Tensor, normals: Tensor, rounds: int, share: float | None) -> Tensor:
@@ -51,7 +51,7 @@ def two_normals(weights: Tensor, scores: Tensor, normals: Tensor, rounds: int, s
         n = parts.sum(-1).clamp(min=1e-6)
         means = (parts * scores).sum(-1) / n
         spread = ((parts * (scores - means[:, None]).square()).sum(-1) / n).sqrt().clamp(min=_NARROWEST)
-        of_upper = (n[1] / total).clamp(1e-3, 1 - 1e-3) if share is None else n.new_tensor(share)
+        of_upper = (n[1] / total).clamp(1e-3, 1 - 1e-3) if share is None else torch.full_like(n[1], share)
         normals = torch.cat([of_upper.reshape(1), means, spread])
     return normals
 
@@ -71,7 +71,7 @@ def _log_odds(scores: Tensor, normals: Tensor) -> Tensor:
     return torch.log(share) - torch.log1p(-share) + torch.log(of_low / of_high) + (z_low.square() - z_high.square()) / 2
 
 
-class RowEvidence(RecentLosses):
+class RecentScores(RecentLosses):
     """The distribution of a score of recent rows as two normals, the upper one of rows that another one wrote.
 
     It takes in a step's scores when the step is over, of all processes at once, as `RecentLosses` does, and fits the
@@ -82,7 +82,7 @@ class RowEvidence(RecentLosses):
         share: of the upper normal where it is known, in (0, 1); None fits it.
 
     Attributes:
-        normals: buffer float [5], see `two_normals`; its share is NaN before the first fit.
+        normals: buffer float [5], see `two_normals`; NaN before the first fit.
 
     Raises:
         TypeError, ValueError: a value is of another type, or out of its range.
@@ -94,7 +94,7 @@ class RowEvidence(RecentLosses):
         super().__init__(memory)
         self.known = None if share is None else check_real("share", share, "(0, 1)", "it is that of the other's rows")
         self.register_buffer("normals", torch.full((5,), math.nan))
-        self.has_seen, self._is_fitted = False, False
+        self.has_seen, self.is_fitted = False, False
 
     def add(self, scores: Tensor, is_row: Tensor) -> None:
         """Count scores [B] in nats a token of the rows that have a target."""
@@ -111,9 +111,9 @@ class RowEvidence(RecentLosses):
         weights = self.histogram.to(dtype) / ONE
         places = torch.arange(len(weights), device=weights.device, dtype=dtype)
         scores = (places + 0.5) / PER_NAT - LARGEST_SCORE
-        start = self.normals.to(dtype) if self._is_fitted else self._from_quantiles(weights)
-        self.normals.copy_(two_normals(weights, scores, start, _LATER if self._is_fitted else _FIRST, self.known))
-        self._is_fitted = True
+        start = self.normals.to(dtype) if self.is_fitted else self._from_quantiles(weights)
+        self.normals.copy_(two_normals(weights, scores, start, _LATER if self.is_fitted else _FIRST, self.known))
+        self.is_fitted = True
 
     def _from_quantiles(self, weights: Tensor) -> Tensor:
         share = 0.5 if self.known is None else self.known
@@ -121,6 +121,83 @@ class RowEvidence(RecentLosses):
         spread = ((high - low) / 2).clamp(min=_NARROWEST)
         return torch.stack([torch.full_like(low, share), low, high, spread, spread])
 
+    @property
+    def separation(self) -> Tensor:
+        """How far apart the means are, in standard deviations, float []; negative where they changed places."""
+        _, low, high, of_low, of_high = self.normals.unbind()
+        return (high - low) / ((of_low.square() + of_high.square()) / 2).sqrt()
+
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self.has_seen, self._is_fitted = bool(self.histogram.any()), not bool(self.normals.isnan().any())
+        self.has_seen, self.is_fitted = bool(self.histogram.any()), not bool(self.normals.isnan().any())
+
+
+class RowEvidence(nn.Module):
+    """Which rows another one wrote, by the score that tells them apart best.
+
+    Two scores are kept, in nats a token: how likely a row is under the other writer, and how much more likely than
+    under the model. Where the other one wrote what it finds most likely, the first tells its rows at once, and the
+    second does not, as long as the model has learned them too; where it drew at random, the second does.
+
+    Args:
+        memory, share: as for `RecentScores`.
+    """
+
+    def __init__(self, memory: int, share: float | None):
+        super().__init__()
+        self.plain, self.ratio = RecentScores(memory, share), RecentScores(memory, share)
+
+    @property
+    def has_seen(self) -> bool:
+        """Whether there is anything to fit the normals to."""
+        return self.plain.has_seen
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there are normals."""
+        return self.plain.is_fitted
+
+    def begin(self) -> None:
+        """Forget what was counted in a step that was not finished."""
+        self.plain.begin()
+        self.ratio.begin()
+
+    def add(self, own: Tensor, other: Tensor, n: Tensor) -> None:
+        """Count rows by their NLL [B] under the model and the other writer, and their numbers of targets."""
+        for kept, scores in zip((self.plain, self.ratio), _scores(own, other, n)):
+            kept.add(scores, n > 0)
+
+    def settle(self, reduce: Any) -> None:
+        """Take in what was counted in a step; `reduce` sums a tensor over all processes (a collective call)."""
+        self.plain.settle(reduce)
+        self.ratio.settle(reduce)
+
+    def fit(self) -> None:
+        """Fit both to what is known."""
+        self.plain.fit()
+        self.ratio.fit()
+
+    @property
+    def uses_ratio(self) -> Tensor:
+        """Whether the second score is the one that tells rows apart, bool []."""
+        return self.ratio.separation > self.plain.separation
+
+    @property
+    def separation(self) -> Tensor:
+        """Of the score that is used, see `RecentScores.separation`."""
+        return torch.maximum(self.ratio.separation, self.plain.separation)
+
+    def share(self) -> Tensor:
+        """Share of rows that the other one wrote, float []."""
+        return torch.where(self.uses_ratio, self.ratio.normals[0], self.plain.normals[0])
+
+    def clean_posterior(self, own: Tensor, other: Tensor, n: Tensor) -> Tensor:
+        """p(row is clean) [B], without gradient; arguments as of `add`."""
+        by = [1 - normal_posterior(scores, kept.normals.to(scores.dtype))
+              for kept, scores in zip((self.plain, self.ratio), _scores(own, other, n))]  # fmt: skip
+        return torch.where(self.uses_ratio, by[1], by[0])
+
+
+def _scores(own: Tensor, other: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
+    own, other, n = own.detach(), other.detach(), n.clamp(min=1)
+    return -other / n, (own - other) / n

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["SequenceMixture"]
 
 _SENTENCE = (
-    "the likelihood of each row's whole target as clean or written by another model, `-log((1 - e) p + e q)`, q {}, "
-    "{}, rows told apart by {}, after {:.3g}% of the steps."
+    "the likelihood of each row's whole target as clean or written by another model, `-log((1 - e) p + e q)`, with q "
+    "{}, {}, rows told apart by {}, after {:.3g}% of the steps."
 )
 _OTHERS = {
     "teacher": "the teacher's", "unigram": "a unigram model's that is learned",
@@ -33,18 +33,40 @@ _EVIDENCE = {"likelihood": "the two likelihoods", "scores": "two normals of thei
 class SequenceMixture(Objective):
     """The likelihood of each row's whole target as clean or written by another model, which then teaches nothing.
 
+    A target that another model q wrote with probability e has the likelihood (1 - e) p + e q as a whole, see
+    `hf_noise.losses.sequence_mixture_nll`. Its gradient is that of p, times the posterior that the row is clean. Before
+    its start the plain likelihood is minimised.
+
+    That likelihood finds p if q is what the rows were drawn from. A model that wrote what it finds most likely (greedy,
+    beams) did not draw from its q: it gives its own writing a likelihood far below 1, and p, which may give it more,
+    is best off by learning it too. Then the two likelihoods may order rows, and may not be taken at their word. So by
+    default rows are told apart by scores: -log q a token, or its difference from -log p, whichever falls into two
+    clearer groups, with two normals fitted to each as training goes; e is the share of the upper group. The loss is
+    -w log p - (1 - w) log q of each row, w its posterior: EM, in which q learns what w leaves it.
+
+    Which group is the other's is what q tells: it is small and learns first what is generic and repeats itself, as
+    half-trained models write by greedy decoding. Such rows have LOWER losses than those of people, under p as well.
+
     Args:
         error_rate: share e of the rows that the other one wrote: "known" takes it from the noise of the run, "learned"
             fits one number, a number in [0, 1) states it.
         other: who wrote them: "teacher", whose likelihood of each row is in the column `teacher_nll` (-log q of the
-            whole row, in nats); "unigram", a table of tokens that is learned.
-        evidence: how rows are told apart.
-        start: share of the training steps in [0, 1) after which it begins; before, the plain likelihood is minimised.
-        memory: steps of which the scores are remembered, in [1, 2^15].
+            whole row, in nats); "unigram", a table of tokens, or "learned", a small model of the last tokens and the
+            words of the source (of an encoder-decoder), which are learned beside the model, before the start from all
+            rows.
+        evidence: how rows are told apart: "scores", or "likelihood" for the formula as it stands, which is right for
+            targets drawn at random (temperature 1).
+        start: share of the training steps in [0, 1) after which it begins.
+        memory: steps of which the scores are remembered, in [1, 2^15]: a step's weigh 1 - 1 / memory times those of the
+            next.
 
     Raises:
-        ValueError: a value is out of its range; in a run, e is to be known and is not.
+        ValueError: a value is out of its range; in a run, e is to be known and is not; in training, rows have no column
+            `teacher_nll`, or one that is negative or not finite (looked at on a CPU).
         TypeError: a value is of another type.
+
+    Source: Dempster, Laird and Rubin 1977; two groups of losses as in Arazo et al., ICML 2019, and Li et
+        al., ICLR 2020.
     """
 
     error_rate: float | Literal["known", "learned"] = "known"
@@ -115,9 +137,8 @@ class SequenceMixtureNLL(Bound):
 
     def __init__(self, objective: SequenceMixture, run: RunContext):
         from hf_noise.losses import sequence_mixture as losses
-        from hf_noise.losses.row_evidence import normal_posterior
 
-        self._losses, self._normal_posterior, self.objective, self.is_on = losses, normal_posterior, objective, True
+        self._losses, self.objective, self.is_on = losses, objective, True
         rate = objective.error_rate
         self.source = "learned" if rate == "learned" else "known" if rate == "known" else "assumed"
         self._rate = run.noise.error_rate if rate == "known" else rate
@@ -126,9 +147,11 @@ class SequenceMixtureNLL(Bound):
         self.module = _module(objective, self._rate, run)
 
     @property
-    def error_rate(self) -> float:
-        """e as a number; reading a learned one makes the device wait."""
-        return float(self.module.share().item()) if self.source == "learned" else self._rate
+    def error_rate(self) -> float | None:
+        """e as a number; reading a learned one makes the device wait. None before rows were told apart by scores."""
+        if self.source != "learned":
+            return self._rate
+        return None if self._scores is not None and not self._scores.is_fitted else float(self.module.share().item())
 
     @property
     def _scores(self) -> Any:
@@ -147,10 +170,16 @@ class SequenceMixtureNLL(Bound):
             self._scores.settle(accelerator.reduce)
 
     def facts(self) -> dict[str, Any]:
-        return {"source": self.source, "error_rate": self.error_rate, "other": self.objective.other}
+        facts = {"source": self.source, "error_rate": self.error_rate, "other": self.objective.other}
+        return facts | self._separation()
 
     def logged(self) -> dict[str, float]:
-        return {"learned_error_rate": self.error_rate} if self.source == "learned" else {}
+        rate = self.error_rate if self.source == "learned" else None
+        return ({} if rate is None else {"learned_error_rate": rate}) | self._separation()
+
+    def _separation(self) -> dict[str, float]:
+        known = self._scores is not None and self._scores.is_fitted
+        return {"separation": float(self._scores.separation.item())} if known else {}
 
     def of_other(self, targets: Tensor, forward: Forward) -> Tensor:
         """-log q of each row's whole target under the other writer, float [B]."""
@@ -167,7 +196,7 @@ class SequenceMixtureNLL(Bound):
 
     def _posterior(self, own: Tensor, other: Tensor, n: Tensor) -> Tensor:
         if self._scores is not None:
-            return 1 - self._normal_posterior(_score(own, other, n), self._scores.normals.to(own.dtype))
+            return self._scores.clean_posterior(own, other, n)
         log_clean, log_other = self._log_shares()
         return ((log_clean - own) - (log_other - other)).sigmoid()
 
@@ -179,7 +208,7 @@ class SequenceMixtureNLL(Bound):
         is_target, losses, is_learned = targets >= 0, self._losses, self.objective.other != "teacher"
         other, own, n = self.of_other(targets, forward), losses.row_sums(nll, is_target), is_target.sum(-1)
         if self._scores is not None and self.module.training:
-            self._scores.add(_score(own, other, n).detach(), n > 0)
+            self._scores.add(own, other, n)
         if not self.is_on:  # both learn from all rows
             rows = other if is_learned else 0 * own
             beside = losses.spread_rows(rows, nll, is_target)
@@ -189,11 +218,6 @@ class SequenceMixtureNLL(Bound):
         clean = self._posterior(own.detach(), other.detach(), n)
         weighed = nll * clean.to(nll.dtype).unsqueeze(-1)
         return weighed + losses.spread_rows((1 - clean) * other, nll, is_target) if is_learned else weighed
-
-
-def _score(own: Tensor, other: Tensor, n: Tensor) -> Tensor:
-    """How much more likely each row is under the other writer than under the model, [B] in nats a token."""
-    return (own - other) / n.clamp(min=1)
 
 
 def _module(objective: SequenceMixture, rate: Any, run: RunContext) -> Any:
@@ -208,7 +232,7 @@ def _module(objective: SequenceMixture, rate: Any, run: RunContext) -> Any:
         text = Unigram(run.num_classes)
     elif objective.other == "learned":
         has_source = bool(getattr(getattr(run.model, "config", None), "is_encoder_decoder", False))
-        text = SmallWriter(run.num_classes, run.num_classes if has_source else None)
+        text = SmallWriter(run.num_classes, run.model.get_input_embeddings().num_embeddings if has_source else None)
     scores = RowEvidence(objective.memory, None if is_learned else rate) if by_scores else None
     share = LearnedErrorRate(INITIAL_SHARE) if is_learned and not by_scores else None
     if text is None and scores is None and share is None:

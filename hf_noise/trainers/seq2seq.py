@@ -164,6 +164,8 @@ class Seq2SeqTrainer(TokenTrainer):
         )  # fmt: skip
         self._budget.set_epoch(self.epoch)
         workers = args.dataloader_num_workers
+        # The older transformers has no such arguments.
+        others = {name: getattr(args, f"dataloader_{name}", None) for name in ("multiprocessing_context", "in_order")}
         loader = DataLoader(
             rows,
             batch_sampler=self._budget,
@@ -173,6 +175,7 @@ class Seq2SeqTrainer(TokenTrainer):
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
             worker_init_fn=partial(seed_worker, num_workers=workers, rank=args.process_index),
+            **{name: value for name, value in others.items() if value is not None},
         )
         return self.accelerator.prepare(loader)
 

@@ -26,10 +26,11 @@ class TokenBudget(Sampler[list[int]]):
 
     A batch of n pairs has n * (longest source + longest target) tokens, padding included. Rows are sorted by source in
     strips, in these by target, and cut into batches by the budget; a few batches that are next to each other deal out
-    their rows anew in each epoch, evenly, and the batches of an epoch come in random order. All of it is a pure
-    function of lengths, seed and epoch, and the number of batches is the same in all epochs. With several processes
-    it is a multiple of their number, and batches that are side by side, one for each process, have about equal
-    cost; every row comes once in an epoch.
+    their rows anew in each epoch, where that takes no more batches, and those of an epoch come in random order. All of
+    it is a pure function of lengths, seed and epoch, and the number of batches is the same in all epochs. With several
+    processes it is a multiple of their number, and batches that are side by side, one for each process, have about
+    equal cost. Every row comes once in an epoch; only where each is a batch of its own, and they are no multiple of
+    the processes, the shortest come twice, fewer than there are processes.
 
     Args:
         sources, targets: integers [N], tokens of each row.
@@ -65,7 +66,8 @@ class TokenBudget(Sampler[list[int]]):
         self._pools = self._cut()
 
     def __len__(self) -> int:
-        return sum(batches for _, _, batches in self._pools)
+        n = sum(batches for _, _, batches in self._pools)
+        return n + -n % self.num_processes
 
     def set_epoch(self, epoch: int) -> None:
         """Deal out the batches of this epoch from now on."""
@@ -79,6 +81,9 @@ class TokenBudget(Sampler[list[int]]):
                 rows = rows[np.argsort(self._words(_ROWS, rows), kind="stable")]
             batches += np.array_split(rows, number)
         cost = self._costs(batches)
+        if missing := -len(batches) % self.num_processes:
+            batches += [batches[k] for k in np.argsort(cost, kind="stable")[:missing]]
+            cost = self._costs(batches)
         side_by_side = np.argsort(cost, kind="stable").reshape(-1, self.num_processes)
         shuffled = side_by_side[np.argsort(self._words(_ORDER, np.arange(len(side_by_side))), kind="stable")]
         for k in shuffled.reshape(-1):
@@ -87,7 +92,8 @@ class TokenBudget(Sampler[list[int]]):
     def padding_share(self) -> float:
         """Share of the tokens of this epoch's batches that are padding."""
         batches = list(iter(self))
-        return 1 - float(self._lengths.sum()) / float(self._costs(batches).sum())
+        tokens = sum(int(self._lengths[rows].sum()) for rows in batches)
+        return 1 - tokens / float(self._costs(batches).sum())
 
     def _words(self, what: int, position: np.ndarray) -> np.ndarray:
         return words_at(stream_key(self.seed, _STREAM + what, 0 if what == _TIES else self.epoch), position)
@@ -133,6 +139,8 @@ class TokenBudget(Sampler[list[int]]):
                 pools += [[one, two, 1] for one, two in zip(own, own[1:])]
         for _ in range(-sum(pool[2] for pool in pools) % self.num_processes):  # the largest are split once more
             largest = max(pools, key=lambda pool: (pool[1] - pool[0]) / pool[2])
+            if largest[1] - largest[0] == largest[2]:  # each row is a batch already
+                break
             largest[2] += 1
         return pools
 

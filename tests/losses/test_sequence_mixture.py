@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from hf_noise.losses import document_mixture_nll, sequence_mixture_nll, sequence_posterior
 from hf_noise.losses.learned_rate import LearnedErrorRate
 from hf_noise.losses.other_writer import OtherWriter, SmallWriter, Unigram
-from hf_noise.losses.row_evidence import RowEvidence, normal_posterior, two_normals
+from hf_noise.losses.row_evidence import RecentScores, RowEvidence, normal_posterior, two_normals
 
 EVERY = torch.ones(1, 2, dtype=torch.bool)
 
@@ -110,7 +110,7 @@ class OneProcess:
 
 def test_evidence_of_steps_is_that_of_all_their_rows_and_goes_on_from_a_checkpoint():
     scores, is_upper = two_groups()
-    whole, parts = RowEvidence(10, 0.3), RowEvidence(10, 0.3)
+    whole, parts = RecentScores(10, 0.3), RecentScores(10, 0.3)
     everyone = torch.ones(len(scores), dtype=torch.bool)
     assert not whole.has_seen
     for one, count in ((whole, 1), (parts, 8)):
@@ -123,11 +123,28 @@ def test_evidence_of_steps_is_that_of_all_their_rows_and_goes_on_from_a_checkpoi
     assert whole.normals.tolist() == pytest.approx([0.3, -1.0, 1.0, 0.6, 0.3], abs=0.05)
     p_clean = 1 - normal_posterior(scores, whole.normals.double())
     assert ((p_clean < 0.5).numpy() == is_upper).mean() > 0.97
-    again = RowEvidence(10, 0.3)
+    again = RecentScores(10, 0.3)
     again.load_state_dict(whole.state_dict())
     for one in (whole, again):
         one.fit()
     assert torch.equal(whole.normals, again.normals) and again.has_seen
+
+
+@pytest.mark.parametrize("draws", [False, True], ids=["what it finds likely", "at random"])
+def test_the_score_that_tells_rows_apart_is_taken(draws):
+    """Rows differ in difficulty by 1 nat. The other's are easy for both, or half a nat easier for it alone."""
+    draw = torch.Generator().manual_seed(0)
+    difficulty = 4 + torch.randn(3000, generator=draw)
+    is_others, n = torch.arange(3000) % 3 == 0, torch.full((3000,), 10)
+    own = difficulty + 0.1 * torch.randn(3000, generator=draw) - (0 if draws else 10) * is_others
+    other = difficulty + 0.5 - (0.5 if draws else 10) * is_others
+    evidence = RowEvidence(10, None)
+    evidence.begin()
+    evidence.add(10 * own, 10 * other, n)
+    evidence.settle(OneProcess.reduce)
+    evidence.fit()
+    assert bool(evidence.uses_ratio) == draws and evidence.share().item() == pytest.approx(1 / 3, abs=0.05)
+    assert ((evidence.clean_posterior(10 * own, 10 * other, n) < 0.5) == is_others).float().mean() > 0.97
 
 
 def test_what_another_writes_is_learned():

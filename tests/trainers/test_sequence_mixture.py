@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ from hf_noise.losses import sequence_mixture_nll
 from hf_noise.objectives import SequenceMixture
 from hf_noise.objectives.base import Forward, RunContext
 from hf_noise.trainers.collate import collate_rows
+from hf_noise.trainers.sequence_audit import audit_sequences, score_sequences
 
 V, L = 64, 16
 
@@ -71,10 +73,10 @@ def test_rows_weigh_what_their_scores_say():
     assert ((loss.clean_posterior(nll, targets, seen) > 0.5) == ~is_others).all()
     loss.after_step(OneProcess)
     loss.module.eval()
-    before = loss.module.scores.counts.clone()
+    before = loss.module.scores.ratio.counts.clone()
     loss(nll, targets, seen)
     loss.after_step(OneProcess)
-    assert torch.equal(before, loss.module.scores.counts), "an evaluation does not count"
+    assert torch.equal(before, loss.module.scores.ratio.counts), "an evaluation does not count"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
@@ -141,3 +143,33 @@ def test_micro_batches_and_a_restart_change_nothing(make_trainer, tmp_path, loss
         assert other.keys() == whole.keys()
         for name, weight in other.items():
             torch.testing.assert_close(weight, whole[name], rtol=0, atol=1e-5, msg=name)
+
+
+def test_an_audit_of_rows_is_what_the_objective_says_of_each(make_trainer, tmp_path):
+    marked = [{**row, "is_noisy": np.full(L, i % 4 == 0)} for i, row in enumerate(rows())]
+    trainer = make_trainer(rows(), loss=SequenceMixture("learned", "unigram", start=0.4), max_steps=3)
+    assert "separation" not in trainer.objective.facts() and trainer.objective.error_rate is None
+    trainer.train()
+    assert 0 < trainer.objective.error_rate < 1 and "separation" in trainer.state.log_history[2]
+    scores = audit_sequences(trainer, tmp_path / "audit.parquet", marked)
+    assert scores.is_noisy.tolist() == [i % 4 == 0 for i in range(32)] and scores.targets.tolist() == [L - 1] * 32
+    stored = pq.read_table(tmp_path / "audit.parquet").to_pydict()
+    assert list(stored) == ["sample_id", "targets", "nll", "other_nll", "p_clean"]
+    assert stored["sample_id"] == [3 * i for i in range(32)] and stored["p_clean"] == scores.p_clean.tolist()
+    batch = collate_rows(rows())
+    targets, _ = trainer.aligned(batch["labels"], None)
+    trainer.model.eval()
+    with torch.no_grad():
+        nll, *_ = trainer.token_nll(trainer.model, batch, targets)
+        p_clean = trainer.objective.clean_posterior(nll, targets, Forward(inputs=batch))
+    np.testing.assert_allclose(scores.nll, nll.sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(scores.p_clean, p_clean, atol=1e-5)
+    np.testing.assert_allclose(scores.mean_nll, scores.nll / (L - 1))
+    assert score_sequences(trainer, batch_size=5).is_noisy is None and trainer.learned.training
+
+
+def test_an_audit_without_a_mixture_or_rows_is_refused(make_trainer):
+    with pytest.raises(TypeError, match="loss that tells rows apart, SequenceMixture, got NLL"):
+        score_sequences(make_trainer(rows(4)))
+    with pytest.raises(ValueError, match="rows is empty"):
+        score_sequences(make_trainer(rows(4), loss=SequenceMixture(0.5, "unigram")), [])

@@ -141,7 +141,7 @@ def train_pairs(folder: Path, batch_size: int) -> tuple[dict, dict[str, torch.Te
         "evaluation": {name: evaluation[f"eval_{name}"] for name in ("nll", "tokens")},
         "log": [{k: v for k, v in entry.items() if k == "loss" or "nll" in k or "rate" in k}
                 for entry in trainer.state.log_history if "loss" in entry],
-        "realised": trainer.realised_noise(), "written": trainer.generate(max_new_tokens=4),
+        "realised": trainer.realised_noise(), "written": trainer.generate(max_new_tokens=4, min_new_tokens=3),
     }  # fmt: skip
     return figures, {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
 

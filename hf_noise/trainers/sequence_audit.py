@@ -1,0 +1,118 @@
+"""Look at whole rows through a trained model and its mixture: how likely each is clean, or another model's writing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from hf_noise.atomic import replaced_whole
+from hf_noise.losses.nll import IGNORE_INDEX
+from hf_noise.losses.sequence_mixture import row_sums
+from hf_noise.objectives.base import Forward
+from hf_noise.trainers.scoring import rows_from
+
+__all__ = ["SequenceScores", "audit_sequences", "score_sequences"]
+
+
+@dataclass(frozen=True)
+class SequenceScores:
+    """One entry per row, all arrays [N].
+
+    Attributes:
+        sample_id: int64, the row.
+        targets: int64, how many it has.
+        nll: float64, -log p of the whole target under the model, in nats.
+        other_nll: float64, -log q of it under the other writer.
+        p_clean: float64 in [0, 1], posterior that the row is clean.
+        is_noisy: bool, what its mask says; None where rows have none. Nothing else depends on it.
+    """
+
+    sample_id: np.ndarray
+    targets: np.ndarray
+    nll: np.ndarray
+    other_nll: np.ndarray
+    p_clean: np.ndarray
+    is_noisy: np.ndarray | None
+
+    @property
+    def mean_nll(self) -> np.ndarray:
+        """NLL per target, what a search for noise with a plain model goes by; NaN for a row without a target."""
+        with np.errstate(invalid="ignore"):
+            return self.nll / self.targets
+
+
+def score_sequences(trainer: Any, rows: Any = None, *, batch_size: int | None = None) -> SequenceScores:
+    """Score rows in their order, as a trainer of `SequenceMixture` sees them now, without dropout.
+
+    Each process that calls it scores all rows, so that the main one alone need do so.
+
+    Args:
+        trainer: a trainer on tokens whose loss is `SequenceMixture`, such as `Seq2SeqTrainer`.
+        rows: map-style data set; by default those it is trained on. Their targets are taken as they are.
+        batch_size: rows per forward pass, by default those of an evaluation.
+
+    Raises:
+        TypeError: the trainer's loss tells no rows apart.
+        ValueError: there are no rows.
+    """
+    if not hasattr(trainer.objective, "of_other"):
+        raise TypeError(f"trainer must have a loss that tells rows apart, SequenceMixture, got {trainer.loss!r:.80}")
+    rows = trainer.train_dataset if rows is None else rows
+    if rows is None or not len(rows):
+        raise ValueError("rows is empty: there is nothing to score")
+    parts = list(_scored(trainer, rows, batch_size or trainer.args.per_device_eval_batch_size))
+    sample, n, nll, other, clean = (torch.cat(column).numpy() for column in zip(*(part[:5] for part in parts)))
+    masks = [part[5] for part in parts]
+    is_noisy = None if any(mask is None for mask in masks) else torch.cat(masks).numpy()
+    return SequenceScores(sample, n, nll, other, clean, is_noisy)
+
+
+def audit_sequences(trainer: Any, output: str | Path, rows: Any = None) -> SequenceScores:
+    """Write the scores of all rows as Parquet, and give them back; arguments and errors as `score_sequences`.
+
+    Columns: sample_id, targets, nll, other_nll, p_clean. The rows with the lowest p_clean are the ones to look at
+    first. The file appears complete or not at all.
+    """
+    scores = score_sequences(trainer, rows)
+    names = ("sample_id", "targets", "nll", "other_nll", "p_clean")
+    with replaced_whole(Path(output)) as unfinished:
+        pq.write_table(pa.table({name: getattr(scores, name) for name in names}), unfinished, compression="zstd")
+    return scores
+
+
+@torch.no_grad()
+def _scored(trainer: Any, rows: Any, size: int) -> Iterator[tuple[Tensor | None, ...]]:
+    model, beside = trainer.model, trainer.learned
+    modes = [(one, one.training) for one in (model, beside) if one is not None]
+    for one, _ in modes:
+        one.eval()
+    try:
+        for start in range(0, len(rows), size):
+            inputs = trainer._prepare_inputs(trainer.data_collator(rows_from(rows, start, size)))
+            yield _score(trainer, model, inputs, start)
+    finally:
+        for one, was_training in modes:
+            one.train(was_training)
+
+
+def _score(trainer: Any, model: Any, inputs: dict[str, Tensor], start: int) -> tuple[Tensor | None, ...]:
+    labels, _ = trainer.targets(inputs, draw=False)
+    targets, _ = trainer.aligned(labels, None)
+    nll, *_ = trainer.token_nll(model, inputs, targets)
+    is_target = targets != IGNORE_INDEX
+    sample = inputs.get("sample_id", torch.arange(start, start + len(targets), device=targets.device))
+    forward = Forward(model=model, inputs=inputs, sample_ids=sample, epoch=trainer.epoch)
+    objective = trainer.objective
+    sums = (row_sums(nll, is_target), objective.of_other(targets, forward),
+            objective.clean_posterior(nll, targets, forward))  # fmt: skip
+    mask = inputs.get("is_noisy")
+    mask = None if mask is None else mask.bool().flatten(1).any(-1).cpu() if mask.ndim > 1 else mask.bool().cpu()
+    return sample.cpu(), is_target.sum(-1).cpu(), *(values.cpu().double() for values in sums), mask
