@@ -53,7 +53,7 @@ def given(sources):
 @pytest.fixture(scope="session")
 def study(given, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    told = [*given, "--output", folder, "--ratio", "0", "0.5", "1", "--other", "teacher", "learned"]
+    told = [*given, "--output", folder, "--ratio", "0", "0.5", "1", "--other", "teacher", "learned", "--audit"]
     return folder, main(*told), told
 
 
@@ -74,6 +74,8 @@ def test_each_run_leaves_a_checkpoint_that_knows_its_teacher(study):
     assert sorted(path.name for path in folder.iterdir()) == sorted([*RUNS, "study.md", "study.png", "teacher"])
     run = folder / "rich-r1-mixture-teacher-seed0"
     assert {"model.safetensors", "record.json", "README.md", "tokenizer.json"} <= {path.name for path in run.iterdir()}
+    assert (run / "audit.parquet").is_file() and not (folder / "rich-r1-truncated-seed0" / "audit.parquet").exists()
+    assert Dataset.from_parquet(str(run / "audit.parquet")).num_rows == 40
     noise = hf_noise.load_noise(run)
     assert isinstance(noise, NoisyTeacher) and (noise.error_rate, noise.num_rows, noise.num_noisy) == (0.5, 40, 20)
     assert noise.teacher.steps == 2 and noise.teacher.decoding.max_new_tokens == 8
@@ -173,6 +175,7 @@ def test_scales_have_what_their_tasks_need():
         (dict(cured=[0.7]), "--cured 0.7 is compared with the plain loss there"),
         (dict(ratio=[0.0, 0.2], error_rate=[0.5]), "--ratio and --error_rate say the same"),
         (dict(ratio=[]), "--ratio is empty"),
+        (dict(audit=True, loss=["nll"]), "--audit: p.clean. is known of sequence-mixture alone"),
         (dict(d_model=20, heads=4), "--d_model 20 must be a multiple of twice --heads 4"),
         (dict(model="no where/at all"), "--model no where/at all: there is no such folder"),
         (dict(loss=["elr"]), "--loss must be one of nll, sequence-mixture"),

@@ -21,6 +21,7 @@ from hf_noise.studies.seq2seq.runs import Run, objective_of
 from hf_noise.studies.seq2seq.study import Settings
 from hf_noise.studies.seq2seq.teachers import decoding_of, network_of, no_teacher, pretrained, with_tokens, writes
 from hf_noise.trainers import Seq2SeqTrainer
+from hf_noise.trainers.sequence_audit import audit_sequences
 
 __all__ = ["Shared", "build", "describe", "finish", "helpers", "load"]
 
@@ -117,6 +118,8 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
     metrics, realised = measure(job, trainer), trainer.realised_noise()
     if not trainer.is_world_process_zero():
         return {}
+    if settings.audit and run.loss == "sequence-mixture":
+        audit_sequences(trainer, job.folder / "audit.parquet")
     model = trainer.accelerator.unwrap_model(trainer.model)
     config = {name: value for name, value in model.config.to_diff_dict().items() if not name.startswith("hf_noise")}
     teacher = asdict(written.teacher) | {"name": portable(written.teacher.name)}

@@ -174,6 +174,11 @@ class Settings(TrainingSettings):
         group="measurement", in_result=False,
     )  # fmt: skip
 
+    audit: bool = setting(
+        False, "write p(clean) of every training pair as Parquet, of runs with sequence-mixture", group="measurement",
+        in_result=False,
+    )  # fmt: skip
+
     def complete(self) -> None:
         self._take_rates()
         if len(set(self.task)) < len(self.task):
@@ -189,6 +194,8 @@ class Settings(TrainingSettings):
                                    f"{' '.join(self.task)}, got {len(given)}")  # fmt: skip
         self._check_model()
         self._count_generated()
+        if self.audit and "sequence-mixture" not in self.loss:
+            raise SettingError("--audit: p(clean) is known of sequence-mixture alone; add --loss sequence-mixture")
         if self.max_new_tokens > self.max_target_tokens:
             raise SettingError(f"--max_new_tokens {self.max_new_tokens} is more than --max_target_tokens "
                                f"{self.max_target_tokens}, so that what a teacher writes would be cut")  # fmt: skip

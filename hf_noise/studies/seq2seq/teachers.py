@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,6 +38,9 @@ def writes(settings: Any, pairs: Pairs, runs: Sequence[Run]) -> Written:
     """
     limits, folder = pairs.limits, Path(settings.output) / "teacher" / f"{pairs.task}-targets"
     told = {name: limits[name] for name in ("max_source_tokens", "truncate")}
+    if not int(os.environ.get("RANK", 0)):
+        print(f"[teacher] {pairs.task}: what it writes for {len(pairs.train) + len(pairs.test):,} sources, once",
+              file=sys.stderr, flush=True)  # fmt: skip
     with told_before():
         loaded = load_teacher(_teacher(settings, pairs), decoding=decoding_of(settings))
         of_train, of_test = (
