@@ -192,8 +192,8 @@ def test_settings_that_cannot_be_honoured_are_refused(sources, flags, message):
     [
         (["--source_column", "names"], "names"),
         (["--train_rows", "41"], "--train_rows 41, but there are 40 pairs"),
-        (["--max_source_tokens", "4", "--no_truncate"], "have a source of more than 4 tokens"),
-        (["--tokens_per_batch", "30"], "the longest pair of the sparse task has"),
+        (["--max_source_tokens", "4", "--truncate", "False"], "have a source of more than 4 tokens"),
+        (["--tokens_per_batch", "30"], "the longest pair of the (sparse|rich) task has"),
         (["--ratio", "0", "0.001"], "--ratio 0.001 of 40 pairs is not one pair"),
         (["--vocab_size", "5000"], "vocab_size=5000 is too large"),
     ],

@@ -122,10 +122,10 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
         audit_sequences(trainer, job.folder / "audit.parquet")
     model = trainer.accelerator.unwrap_model(trainer.model)
     config = {name: value for name, value in model.config.to_diff_dict().items() if not name.startswith("hf_noise")}
+    weights = sum(one.numel() for name, one in model.named_parameters() if not name.startswith(trainer.own_prefix))
     teacher = asdict(written.teacher) | {"name": portable(written.teacher.name)}
     return dict(
-        model={"name": portable(settings.model or "encoder-decoder"), "parameters": trainer.num_weights,
-               "config": config},
+        model={"name": portable(settings.model or "encoder-decoder"), "parameters": weights, "config": config},
         data={
             "task": run.task, "source": pairs.name, "columns": list(pairs.columns), "targets": pairs.targets,
             "vocab_size": vocabulary_size(pairs.tokenizer), "train_rows": len(pairs.train),

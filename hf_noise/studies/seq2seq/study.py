@@ -38,9 +38,9 @@ SCALES: dict[str, dict] = {
     "demo": USUAL | dict(
         output="runs/seq2seq-demo", ratio=[0.0, 0.5, 1.0],
         loss=["nll", "sequence-mixture", "truncated", "error-norm"], seed=[0, 1, 2], vocab_size=1000,
-        max_source_tokens=[96], max_target_tokens=64, max_new_tokens=32, layers=2,
-        d_model=64, heads=4, feed_forward=256, dropout=0.1, steps=300, teacher_steps=30, batch_size=32, micro_batch=64,
-        learning_rate=2e-3, warmup=0.1, save_steps=1000, logging_steps=50,
+        max_source_tokens=[64], max_target_tokens=64, max_new_tokens=32, layers=2,
+        d_model=64, heads=4, feed_forward=256, dropout=0.0, steps=400, teacher_steps=200, batch_size=16, micro_batch=64,
+        learning_rate=3e-3, warmup=0.1, save_steps=1000, logging_steps=50,
     ),  # fmt: skip
     # Pairs of one's own: two settings, three seeds and the cures of two tasks in 25 minutes of one H200.
     "gpu": USUAL | dict(
