@@ -7,7 +7,7 @@ import pytest
 from hf_noise.noise import NoisyTeacher, rates
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.seq2seq.claims import claims_table, verdicts
-from hf_noise.studies.seq2seq.compare import CLEAN, Setting, compared, paper_rise
+from hf_noise.studies.seq2seq.compare import Setting, clean_of, compared, paper_rise
 from hf_noise.studies.seq2seq.pictures import study_figure
 from hf_noise.studies.seq2seq.report import run_table, settings_table, teacher_table
 
@@ -57,7 +57,7 @@ def test_rises_are_paired_by_seed():
     assert study.sparse_less_rich(1.0, is_relative=True).values[0] == pytest.approx(25 - 10)
     assert study.gap_closed(Setting("sparse", 1.0, "mixture-teacher")).values[0] == pytest.approx(0.8)
     assert study.gap_closed(Setting("sparse", 1.0, "truncated")).values[0] == pytest.approx(-0.41)
-    assert study.gap_closed(Setting("sparse", 1.0)) is None and study.gap_closed(CLEAN("sparse")) is None
+    assert study.gap_closed(Setting("sparse", 1.0)) is None and study.gap_closed(clean_of("sparse")) is None
     assert [one.cure for one in study.cures("sparse", 1.0)] == ["nll", "mixture-teacher", "mixture-learned",
                                                                 "truncated", "error-norm"]  # fmt: skip
 

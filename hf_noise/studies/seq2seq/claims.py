@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from hf_noise.reports.tables import markdown_table
 from hf_noise.studies.documents.claims import Verdict, lies_in
 from hf_noise.studies.documents.compare import Spread
-from hf_noise.studies.seq2seq.compare import CLEAN, TITLES, Compared, Setting
+from hf_noise.studies.seq2seq.compare import TITLES, Compared, Setting, clean_of
 
 __all__ = ["GOAL", "claims_table", "verdicts"]
 
@@ -42,7 +42,7 @@ def claims_table(study: Compared) -> str:
 
 def _monotone(study: Compared, task: str) -> Iterator[Verdict]:
     """The NLL rises at every step of the grid."""
-    grid = [CLEAN(task), *(Setting(task, ratio) for ratio in study.ratios(task))]
+    grid = [clean_of(task), *(Setting(task, ratio) for ratio in study.ratios(task))]
     steps = [study.over_seeds(lambda low, high: high - low, *pair) for pair in zip(grid, grid[1:])]
     if not steps or None in steps:
         return

@@ -14,7 +14,7 @@ from hf_noise.reports.record import RunRecord
 from hf_noise.studies.documents.compare import Spread, spread
 from hf_noise.studies.seq2seq.runs import TASKS
 
-__all__ = ["CLEAN", "NLL", "PAPER_COLUMNS", "TITLES", "Compared", "Setting", "compared", "paper_rise", "value_of"]
+__all__ = ["NLL", "PAPER_COLUMNS", "TITLES", "Compared", "Setting", "clean_of", "compared", "paper_rise", "value_of"]
 
 #: The metric that all of it is about.
 NLL = "test_target_nll"
@@ -45,7 +45,7 @@ class Setting:
         return "clean targets" if self.ratio == 0 else TITLES.get(self.cure, self.cure)
 
 
-def CLEAN(task: str) -> Setting:
+def clean_of(task: str) -> Setting:
     """The runs without noise of a task."""
     return Setting(task, 0.0)
 
@@ -90,11 +90,11 @@ class Compared:
 
     def rise(self, setting: Setting) -> Spread | None:
         """Over the clean run of the same seed, in nats per token."""
-        return self.over_seeds(lambda one, clean: one - clean, setting, CLEAN(setting.task))
+        return self.over_seeds(lambda one, clean: one - clean, setting, clean_of(setting.task))
 
     def relative_rise(self, setting: Setting) -> Spread | None:
         """The same in percent of the clean run's."""
-        return self.over_seeds(_percent, setting, CLEAN(setting.task))
+        return self.over_seeds(_percent, setting, clean_of(setting.task))
 
     def sparse_less_rich(self, ratio: float, *, is_relative: bool) -> Spread | None:
         """By how much the rise with the sparse source is the larger one, by seed."""
@@ -103,7 +103,7 @@ class Compared:
             rise = _percent if is_relative else lambda one, clean: one - clean
             return rise(sparse, sparse_clean) - rise(rich, rich_clean)
 
-        settings = [one for task in TASKS for one in (Setting(task, ratio), CLEAN(task))]
+        settings = [one for task in TASKS for one in (Setting(task, ratio), clean_of(task))]
         return self.over_seeds(more, *settings)
 
     def gap_closed(self, setting: Setting) -> Spread | None:
@@ -114,11 +114,11 @@ class Compared:
         plain = Setting(setting.task, setting.ratio)
         if setting == plain or setting.ratio == 0:
             return None
-        lost = self.over_seeds(lambda _, plain, clean: plain - clean, setting, plain, CLEAN(setting.task))
+        lost = self.over_seeds(lambda _, plain, clean: plain - clean, setting, plain, clean_of(setting.task))
         if lost is None or min(lost.values) <= 0:
             return None
         return self.over_seeds(
-            lambda one, plain, clean: (plain - one) / (plain - clean), setting, plain, CLEAN(setting.task)
+            lambda one, plain, clean: (plain - one) / (plain - clean), setting, plain, clean_of(setting.task)
         )
 
     def better_than(self, ours: Setting, theirs: Setting) -> Spread | None:

@@ -9,7 +9,7 @@ from typing import Any
 from hf_noise.noise import rates
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.studies.documents.compare import Spread
-from hf_noise.studies.seq2seq.compare import CLEAN, PLAIN, Compared, Setting, paper_rise
+from hf_noise.studies.seq2seq.compare import PLAIN, Compared, Setting, clean_of, paper_rise
 
 __all__ = ["COLOURS", "study_figure"]
 
@@ -123,7 +123,7 @@ def _losses(axis: Any, study: Compared, task: str, ratio: float, names: list[str
     axis.set_ylim(len(settings) - 0.4, -0.6)
     e = rates.error_rate(ratio)
     axis.set_title(f"{task} source, e = {e:.2g}", loc="left", fontweight="bold", color=COLOURS[task], pad=18)
-    axis.set_xlabel(f"rise of test NLL (%) over {mean(study.values(CLEAN(task))):.2f} nats of clean targets")
+    axis.set_xlabel(f"rise of test NLL (%) over {mean(study.values(clean_of(task))):.2f} nats of clean targets")
     axis.grid(axis="x", color=_GRID, lw=0.7)
     axis.set_axisbelow(True)
     axis.tick_params(axis="y", length=0)

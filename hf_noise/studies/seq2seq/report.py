@@ -13,7 +13,7 @@ from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import Column, Table, fixed, percent
 from hf_noise.studies.documents.compare import Spread
 from hf_noise.studies.seq2seq.claims import claims_table
-from hf_noise.studies.seq2seq.compare import CLEAN, NLL, PLAIN, Compared, compared, paper_rise, value_of
+from hf_noise.studies.seq2seq.compare import NLL, PLAIN, Compared, clean_of, compared, paper_rise, value_of
 from hf_noise.studies.seq2seq.pictures import study_figure
 
 __all__ = ["run_table", "settings_table", "show", "teacher_table"]
@@ -44,7 +44,7 @@ def settings_table(study: Compared) -> Table:
     runs."""
     rows = []
     for task in study.tasks:
-        for setting in [CLEAN(task), *(one for ratio in _ratios(study, task) for one in study.cures(task, ratio))]:
+        for setting in [clean_of(task), *(one for ratio in _ratios(study, task) for one in study.cures(task, ratio))]:
             if not study.runs.get(setting):
                 continue
             is_plain = setting.cure == PLAIN and setting.ratio > 0
@@ -73,7 +73,7 @@ def teacher_table(study: Compared) -> Table:
     rows = []
     for task in study.tasks:
         runs = [run for one, found in study.runs.items() if one.task == task for run in found.values()]
-        first, clean = runs[0], CLEAN(task)
+        first, clean = runs[0], clean_of(task)
         rows.append([
             task, str(first.data.get("teacher", {}).get("steps") or "-"), fixed(value_of(first, "teacher_nll"), 3),
             _spread(study.values(clean), 3), _spread(study.values(clean, "written_nll"), 3),
