@@ -115,6 +115,13 @@ METRICS: Mapping[str, Metric] = {metric.key: metric for metric in (
            "test", "", "higher"),
     Metric("correct_area", "area predicted correctly in random planes around test rows", "correct area", "test", "",
            "higher"),
+    Metric("test_target_nll", "NLL, clean test targets", "test NLL", "test", _TOKENS, "lower"),
+    Metric("written_nll", "NLL, targets that the teacher wrote for test sources", "NLL of teacher's targets", "test",
+           _TOKENS),
+    Metric("teacher_nll", "NLL of the teacher itself, clean test targets", "teacher's NLL", "test", _TOKENS, "lower"),
+    Metric("test_bleu", "BLEU, generated for a sample of test sources", "BLEU", "test", "", "higher"),
+    Metric("test_chrf", "chrF, generated for a sample of test sources", "chrF", "test", "", "higher"),
+    Metric("test_rouge_l", "ROUGE-L (F1), generated for a sample of test sources", "ROUGE-L", "test", "", "higher"),
     Metric("padding_share", "padding among all tokens of the batches of training", "padding", "train", _SHARE, "lower"),
     Metric("memorised", "share of the wrong training labels that it gives back", "memorised", "train", _SHARE, "lower"),
 )}  # fmt: skip

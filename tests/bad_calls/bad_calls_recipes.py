@@ -121,6 +121,16 @@ FLAGS: dict[str, dict[str, Kind]] = {
         "warmup": AMOUNT, "weight_decay": AMOUNT, "batch_size": COUNT, "micro_batch": COUNT, "seed": SEED,
         "bf16": FLAG, "num_processes": COUNT, "private": FLAG,
     },
+    "seq2seq_noise": {
+        "output": NAME, "train_rows": TWO, "test_rows": TWO, "vocab_size": COUNT, "max_source_tokens": TWO,
+        "truncate": FLAG, "ratio": AMOUNT, "loss": one_of("nll", "sequence-mixture", "truncated", "error-norm", "gce"),
+        "other": one_of("teacher", "learned", "unigram"), "fraction": BELOW_ONE, "teacher_steps": COUNT,
+        "threshold": Kind(float, math.ulp(0), math.sqrt(2)), "decoding": one_of("greedy", "sample", "beam"),
+        "max_new_tokens": COUNT, "layers": COUNT, "feed_forward": COUNT, "dropout": BELOW_ONE, "steps": COUNT,
+        "tokens_per_batch": TWO, "learning_rate": POSITIVE, "schedule": SCHEDULE, "warmup": AMOUNT,
+        "weight_decay": AMOUNT, "max_grad_norm": POSITIVE, "score_rows": COUNT, "batch_size": COUNT,
+        "micro_batch": COUNT, "seed": SEED, "bf16": FLAG, "num_processes": COUNT, "private": FLAG,
+    },
     "evaluate_generation": {
         "output": NAME, "images": NAME, "num_images": TWO, "steps": COUNT, "data": NAME, "source": NAME,
         "classes": COUNT, "train_rows": COUNT, "test_rows": COUNT, "image_size": COUNT, "judge_epochs": POSITIVE,
@@ -162,6 +172,7 @@ OWN_GOOD = {
         "source": "embedded/docs-topics", "text_column": ["text"], "loss": ["gce"], "regulariser": ["smart"],
         "method": ["full"], "lora_targets": ["query"],
     },
+    "seq2seq_noise": {"loss": ["truncated"], "other": ["unigram"], "threshold": 1.2, "decoding": "sample"},
     "evaluate_generation": {"seed": 3, "images": [str(IMAGES)]},
     "sample_edm": {"seed": 3, "classes": [0, 3]},
     "publish_dataset": {"seed": 3, "source": "embedded/docs-text"},
@@ -202,6 +213,7 @@ STUDIES = {
     "edm_noise": "diffusion", "evaluate_generation": "evaluation", "sample_edm": "sampling",
     "publish_dataset": "publishing", "theory": "theory", "gpt2_noise of documents": "documents",
     "bert_noise": "masked_language", "finetune_noise": "finetune",
+    "seq2seq_noise": "seq2seq",
 }  # fmt: skip
 
 

@@ -33,5 +33,5 @@ def test_every_table_can_be_read():
 
 
 def test_an_unknown_table_is_refused():
-    with pytest.raises(ValueError, match="unknown table 'B.table99'; there are: A.figure1, A.table1, A.table11, "):
+    with pytest.raises(ValueError, match="unknown table 'B.table99'; there are: A.figure1, A.table1, A.table10, "):
         paper_table("B.table99")

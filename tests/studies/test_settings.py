@@ -20,6 +20,7 @@ from hf_noise.studies.language import study as language
 from hf_noise.studies.masked_language import study as masked_language
 from hf_noise.studies.publishing import study as publishing
 from hf_noise.studies.sampling import study as sampling
+from hf_noise.studies.seq2seq import study as seq2seq
 from hf_noise.studies.settings import GROUPS, SettingError, at_scale, parse, parser_of
 from hf_noise.studies.study import planned
 from hf_noise.studies.theory import study as theory
@@ -27,7 +28,7 @@ from hf_noise.studies.time_classifier import study as time_classifier
 
 MODULES = (
     language, documents, masked_language, classifier, time_classifier, diffusion, evaluation, sampling, publishing,
-    theory, finetune,
+    theory, finetune, seq2seq,
 )  # fmt: skip
 OF_TEXT = (language.STUDY, documents.STUDY, masked_language.STUDY, finetune.STUDY)
 STUDIES = [module.STUDY for module in MODULES if hasattr(module, "STUDY")]
@@ -48,6 +49,8 @@ def test_at_each_scale_python_and_the_command_line_agree(study):
         assert set(values) <= known, "a scale sets what is no setting"
         source = {"source": "embedded/docs-text"} if study in OF_TEXT else {}
         flags = [f"--{name}={value}" for name, value in source.items()]
+        if study is seq2seq.STUDY:  # which takes several
+            source, flags = {"source": ["embedded/docs-pairs"]}, ["--source", "embedded/docs-pairs"]
         made = at_scale(study.settings, scale, **source)
         assert made == study.parse(["--scale", scale, *flags])
         assert len({run.name for run in study.runs(made)}) == len(study.runs(made)) > 0

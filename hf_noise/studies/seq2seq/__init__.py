@@ -1,0 +1,1 @@
+"""Encoder-decoders on pairs whose targets a teacher wrote."""

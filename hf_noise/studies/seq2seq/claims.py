@@ -1,0 +1,100 @@
+"""What paper A claims of teacher noise, and what a cure is to reach, each held against the records of a study.
+
+A claim held or did not where the whole 95 % interval over seeds says so, and is open where the interval says both, or
+seeds are too few; one seed alone is told as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hf_noise.reports.tables import markdown_table
+from hf_noise.studies.documents.claims import Verdict, lies_in
+from hf_noise.studies.documents.compare import Spread
+from hf_noise.studies.seq2seq.compare import TITLES, Compared, Setting, clean_of
+
+__all__ = ["GOAL", "claims_table", "verdicts"]
+
+#: Share of the gap that a cure is to close where the teacher's likelihood is known.
+GOAL = 0.5
+_BASELINES = ("truncated", "error-norm")
+_UNKNOWN = ("mixture-learned", "mixture-unigram")
+
+
+def verdicts(study: Compared) -> list[Verdict]:
+    """Every claim that the runs of this study can be held against."""
+    found = [one for task in study.tasks for one in _monotone(study, task)]
+    for ratio in study.ratios("rich"):
+        found += _richer(study, ratio)
+    for ratio in study.cured:
+        for task in study.tasks:
+            found += [*_goal(study, task, ratio), *_over_baselines(study, task, ratio)]
+    return found
+
+
+def claims_table(study: Compared) -> str:
+    """`verdicts` in Markdown; a line that says so where there are none."""
+    rows = [[one.claim, one.source, one.statistic, one.word] for one in verdicts(study)]
+    if not rows:
+        return "no claim of paper A can be judged from these runs: it takes one without noise and one with, of a seed"
+    return markdown_table(["claim", "of", "measured", "verdict"], rows)
+
+
+def _monotone(study: Compared, task: str) -> Iterator[Verdict]:
+    """The NLL rises at every step of the grid."""
+    grid = [clean_of(task), *(Setting(task, ratio) for ratio in study.ratios(task))]
+    steps = [study.over_seeds(lambda low, high: high - low, *pair) for pair in zip(grid, grid[1:])]
+    if not steps or None in steps:
+        return
+    held, seeds = zip(*(lies_in(step, 0) for step in steps))
+    told = ", ".join(step.told(3) for step in steps)
+    verdict = False if False in held else None if None in held else True
+    yield Verdict(f"{task}: NLL rises at every step of e = {_grid(grid)}", "table 10", f"by {told} nats", verdict,
+                  min(seeds))  # fmt: skip
+
+
+def _grid(settings: list[Setting]) -> str:
+    return ", ".join(f"{one.error_rate:.2g}" for one in settings)
+
+
+def _richer(study: Compared, ratio: float) -> Iterator[Verdict]:
+    """The rise is smaller where the source is rich, in percent of the clean NLL and in nats."""
+    e = Setting("rich", ratio).error_rate
+    same = ", same targets" if study.is_controlled else ""
+    for is_relative, what, unit, digits, source in (
+        (True, "relative", " points", 1, "figure 2, table 10"), (False, "absolute", " nats", 3, "table 10 (spec 4.2)")
+    ):  # fmt: skip
+        more = study.sparse_less_rich(ratio, is_relative=is_relative)
+        if more is not None:
+            yield Verdict(f"e = {e:.2g}: the {what} rise is smaller with the rich source{same}", source,
+                          f"smaller by {more.told(digits, unit)}", *lies_in(more, 0))  # fmt: skip
+
+
+def _goal(study: Compared, task: str, ratio: float) -> Iterator[Verdict]:
+    """With the teacher's likelihood known, at least half of the gap is closed."""
+    ours = Setting(task, ratio, "mixture-teacher")
+    closed = study.gap_closed(ours)
+    if closed is not None:
+        yield Verdict(f"{task}, e = {ours.error_rate:.2g}: q known closes at least {100 * GOAL:g}% of the gap", "goal",
+                      f"{_percent(closed)} of the gap", *lies_in(closed, GOAL))  # fmt: skip
+
+
+def _over_baselines(study: Compared, task: str, ratio: float) -> Iterator[Verdict]:
+    """With the teacher unknown, the mixture beats both baselines."""
+    baselines = [Setting(task, ratio, cure) for cure in _BASELINES]
+    for cure in _UNKNOWN:
+        ours = Setting(task, ratio, cure)
+        gains = [study.better_than(ours, other) for other in baselines]
+        if None in gains:
+            continue
+        held, seeds = zip(*(lies_in(gain, 0) for gain in gains))
+        told = ", ".join(f"{gain.told(3)} nats below {TITLES[other.cure]}" for gain, other in zip(gains, baselines))
+        verdict = False if False in held else None if None in held else True
+        name = TITLES[cure].removeprefix("sequence mixture, ")
+        yield Verdict(f"{task}, e = {ours.error_rate:.2g}: {name} beats both baselines", "goal", told, verdict,
+                      min(seeds))  # fmt: skip
+
+
+def _percent(share: Spread) -> str:
+    ends = "" if share.interval is None else " [{:.0f}, {:.0f}]".format(*(100 * end for end in share.interval))
+    return f"{100 * share.mean:.0f}{ends}%"

@@ -1,0 +1,137 @@
+"""Tables, claims and figure of a study of teacher noise, from its records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from hf_noise.atomic import write_atomic
+from hf_noise.metrics.words import METRICS
+from hf_noise.reports.record import RunRecord
+from hf_noise.reports.tables import Column, Table, fixed, percent
+from hf_noise.studies.documents.compare import Spread
+from hf_noise.studies.seq2seq.claims import claims_table
+from hf_noise.studies.seq2seq.compare import NLL, PLAIN, Compared, clean_of, compared, paper_rise, value_of
+from hf_noise.studies.seq2seq.pictures import study_figure
+
+__all__ = ["run_table", "settings_table", "show", "teacher_table"]
+
+_COLUMNS = (
+    Column("task"), Column("loss"), Column("e"), Column("seeds", 5),
+    Column(METRICS[NLL].label, 0, "test NLL"), Column("rise, nats (95% interval)", 1, "rise, nats"),
+    Column("rise, % (95% interval)", 0, "rise, %"), Column("paper A, %", 6),
+    Column("gap closed, % (95% interval)", 0, "gap closed, %"), Column(METRICS["row_auroc"].label, 2, "AUROC"),
+    Column("e learned", 7), Column(METRICS["test_bleu"].label, 4), Column(METRICS["test_chrf"].label, 8),
+    Column(METRICS["test_rouge_l"].label, 3), Column(METRICS["padding_share"].heading, 9),
+)  # fmt: skip
+
+
+def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> str:
+    """The table of settings as far as there is room, the claims, and where all of it and the figure are."""
+    output = Path(settings.output)
+    study = compared([record for record in records if record.task == "seq2seq"])
+    table, parts = settings_table(study), [teacher_table(study).markdown(), claims_table(study), *_notes(study)]
+    figure = study_figure(study, output / "study.png")
+    write_atomic(output / "study.md", "\n\n".join([table.markdown(), *parts, run_table(study).markdown()]) + "\n")
+    shown = "\n\n".join([table.fitted().markdown(), *parts])
+    return f"{shown}\n\nfigure: {figure}\ntables, of each run too: {output / 'study.md'}"
+
+
+def settings_table(study: Compared) -> Table:
+    """One line for each task, rate and loss: NLL on clean test targets over seeds, and how far it is from the clean
+    runs."""
+    rows = []
+    for task in study.tasks:
+        for setting in [clean_of(task), *(one for ratio in _ratios(study, task) for one in study.cures(task, ratio))]:
+            if not study.runs.get(setting):
+                continue
+            is_plain = setting.cure == PLAIN and setting.ratio > 0
+            closed, published = study.gap_closed(setting), paper_rise(task).get(setting.ratio) if is_plain else None
+            rows.append([
+                task, setting.title, f"{setting.error_rate:.3f}", str(len(study.runs[setting])),
+                _spread(study.values(setting), 3), _told(study.rise(setting) if setting.ratio else None, 3),
+                _told(study.relative_rise(setting) if setting.ratio else None, 1), fixed(published, 1),
+                _told(closed, 0, 100), _spread(study.values(setting, "row_auroc"), 3),
+                _spread(study.values(setting, "learned_error_rate"), 3), _spread(study.values(setting, "test_bleu"), 1),
+                _spread(study.values(setting, "test_chrf"), 1), _spread(study.values(setting, "test_rouge_l"), 1),
+                _spread(study.values(setting, "padding_share"), 1, 100),
+            ])  # fmt: skip
+    return Table(_COLUMNS, rows).measured()
+
+
+def _ratios(study: Compared, task: str) -> list[float]:
+    return sorted({one.ratio for one in study.runs if one.task == task and one.ratio})
+
+
+def teacher_table(study: Compared) -> Table:
+    """How good each teacher is, and how near its targets are to a clean model: what confounds two tasks."""
+    columns = [Column(name) for name in ("task", "steps of its teacher", f"{METRICS['teacher_nll'].label}, test",
+                                         "clean runs', test", "clean runs' NLL of what it wrote", "tokens of a source",
+                                         "of a target")]  # fmt: skip
+    rows = []
+    for task in study.tasks:
+        runs = [run for one, found in study.runs.items() if one.task == task for run in found.values()]
+        first, clean = runs[0], clean_of(task)
+        rows.append([
+            task, str(first.data.get("teacher", {}).get("steps") or "-"), fixed(value_of(first, "teacher_nll"), 3),
+            _spread(study.values(clean), 3), _spread(study.values(clean, "written_nll"), 3),
+            fixed(first.data.get("source_tokens"), 1), fixed(first.data.get("target_tokens"), 1),
+        ])  # fmt: skip
+    return Table(columns, rows)
+
+
+def run_table(study: Compared) -> Table:
+    """One line for each run: what it was trained on, and all that was measured."""
+    columns = [Column(name) for name in ("run", "realised e", METRICS[NLL].label, METRICS["train_nll_clean"].label,
+                                         METRICS["train_nll_corrupted"].label, METRICS["row_auroc"].label,
+                                         METRICS["written_nll"].label, METRICS["padding_share"].heading,
+                                         "seconds")]  # fmt: skip
+    rows = []
+    records = [run for found in study.runs.values() for run in found.values()]
+    for record in sorted(records, key=lambda one: one.name):
+        figures = [value_of(record, name) for name in (NLL, "train_nll_clean", "train_nll_corrupted", "row_auroc",
+                                                       "written_nll")]  # fmt: skip
+        rows.append([
+            record.name, fixed(record.noise.get("realised", {}).get("rate")), *(fixed(value, 3) for value in figures),
+            percent(value_of(record, "padding_share")), fixed(record.wall_seconds, 0),
+        ])  # fmt: skip
+    return Table(columns, rows).measured()
+
+
+def _notes(study: Compared) -> list[str]:
+    """What has to be known to read the figures."""
+    same = ("Both tasks have the same targets and tokens, and differ in their sources alone. " if study.is_controlled
+            else "The tasks have targets of their own: relative rises divide by different NLLs, and teachers differ. "
+            if len(study.tasks) > 1 else "")  # fmt: skip
+    each = sorted({len(runs) for runs in study.runs.values()})
+    seeds = f"{each[0]} to {each[-1]} seeds" if len(each) > 1 else f"{each[0]} seed{'s'[: each[0] > 1]}"
+    notes = [
+        f"{same}NLL in nats per token of clean test targets; rises are over the clean run of the same seed, intervals "
+        f"Student's t over {seeds}, ± the standard deviation. All runs of a task take the same steps, and seeds share "
+        "one teacher, so that nothing here speaks of other teachers or other test pairs."
+    ]
+    if study.cured:
+        notes.append("Gap closed: the share of what the plain loss loses that a loss wins back. The mixture is told e "
+                     "where it is told q, and learns both elsewhere.")  # fmt: skip
+    return notes
+
+
+def _told(found: Spread | None, digits: int, scale: float = 1) -> str:
+    if found is None:
+        return fixed(None)
+    scaled = Spread(tuple(scale * value for value in found.values))
+    if scaled.interval is None:
+        return f"{scaled.mean:+.{digits}f}"
+    low, high = scaled.interval
+    return f"{scaled.mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+
+
+def _spread(values: Sequence[float], digits: int, scale: float = 1) -> str:
+    if not values:
+        return fixed(None)
+    spread = f" ± {scale * stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{scale * mean(values):.{digits}f}{spread}"
+
+

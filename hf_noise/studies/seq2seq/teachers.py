@@ -1,0 +1,125 @@
+"""The teacher of each task, and what it writes: once, before all runs, and for all of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from transformers import AutoModelForSeq2SeqLM
+
+from hf_noise.data.pair_tokens import tokenize_pairs
+from hf_noise.data.teacher_files import load_teacher
+from hf_noise.data.teacher_targets import teacher_nll, write_targets
+from hf_noise.data.teacher_training import train_teacher
+from hf_noise.models.loading import load_whole
+from hf_noise.noise.teacher import Decoding, Teacher
+from hf_noise.studies.reading import reading
+from hf_noise.studies.seq2seq.pairs import Pairs, Written, by_length, limits_of
+from hf_noise.studies.seq2seq.runs import Run
+
+__all__ = ["decoding_of", "network_of", "no_teacher", "pretrained", "with_tokens", "writes"]
+
+
+def writes(settings: Any, pairs: Pairs, runs: Sequence[Run]) -> Written:
+    """Train the teacher of a task, or read the one that is given, and let it write; what is done is not done again.
+
+    All processes together.
+
+    Raises:
+        ValueError, OSError: it is no encoder-decoder, cannot be read, or the folder holds what another one wrote.
+    """
+    limits, folder = pairs.limits, Path(settings.output) / "teacher" / f"{pairs.task}-targets"
+    told = {name: limits[name] for name in ("max_source_tokens", "truncate")}
+    if not int(os.environ.get("RANK", 0)):
+        print(f"[teacher] {pairs.task}: what it writes for {len(pairs.train) + len(pairs.test):,} sources, once",
+              file=sys.stderr, flush=True)  # fmt: skip
+    with told_before():
+        loaded = load_teacher(_teacher(settings, pairs), decoding=decoding_of(settings))
+        of_train, of_test = (
+            _as_pairs(rows, write_targets(rows, loaded, cache=folder / split, **told))
+            for split, rows in (("train", pairs.train), ("test", pairs.test))
+        )
+        needs_nll = any(run.other == "teacher" for run in runs if run.task == pairs.task)
+        rows = {"clean": pairs.train, "written": of_train} if needs_nll else {}
+        nll = {name: teacher_nll(one, loaded, cache=folder / f"{name}-nll", **limits)
+               for name, one in (rows | {"test": pairs.test}).items()}  # fmt: skip
+    return Written(
+        loaded.identity, tokenize_pairs(of_train, pairs.tokenizer, **limits),
+        by_length(tokenize_pairs(of_test, pairs.tokenizer, **limits)).remove_columns("is_noisy"),
+        (nll["clean"], nll["written"]) if needs_nll else None, float(nll["test"].sum(dtype=np.float64)),
+    )  # fmt: skip
+
+
+@contextmanager
+def told_before() -> Iterator[None]:
+    """Without bars, and without telling again what was cut when these pairs were read."""
+    tokens, has_bars = logging.getLogger("hf_noise.data.pair_tokens"), not are_progress_bars_disabled()
+    level = tokens.level
+    tokens.setLevel(logging.ERROR)
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        tokens.setLevel(level)
+        if has_bars:
+            enable_progress_bars()
+
+
+def no_teacher(pairs: Pairs) -> Written:
+    """What stands for a teacher where nothing is trained: it writes what is there."""
+    teacher = Teacher(name="none", sha256="0" * 64)
+    ones = np.ones(len(pairs.train), dtype=np.float32)
+    return Written(teacher, pairs.train_tokens, pairs.test_tokens, (ones, ones), 1.0)
+
+
+def _teacher(settings: Any, pairs: Pairs) -> str:
+    if (given := settings.place(pairs.task).teacher) is not None:
+        return given
+    return train_teacher(
+        pairs.train, pairs.tokenizer, steps=settings.teacher_steps, task=pairs.task,
+        model=network_of(settings, pairs.task) if settings.model is None else pretrained(settings.model),
+        output=Path(settings.output) / "teacher" / pairs.task, batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate, **pairs.limits,
+    )  # fmt: skip
+
+
+def network_of(settings: Any, task: str) -> dict[str, Any]:
+    """A model from scratch, with positions for the longest source or target."""
+    network = {name: getattr(settings, name) for name in ("layers", "d_model", "heads", "feed_forward", "dropout")}
+    return network | {"positions": max(settings.place(task).max_source_tokens, settings.max_target_tokens)}
+
+
+def pretrained(name: str) -> Any:
+    """An encoder-decoder; safetensors only, all weights or none, and no code of its repository is run."""
+    with reading("the model", name):
+        return load_whole(AutoModelForSeq2SeqLM.from_pretrained, name, use_safetensors=True, trust_remote_code=False)
+
+
+def decoding_of(settings: Any) -> Decoding:
+    """How a teacher writes. Raises ValueError: it cannot write so many tokens."""
+    return Decoding(method=settings.decoding, max_new_tokens=settings.max_new_tokens)
+
+
+def _as_pairs(rows: Dataset, written: list[str]) -> Dataset:
+    columns = {"source": rows["source"][:], "target": written, "is_noisy": [True] * len(rows),
+               "sample_id": rows["sample_id"][:]}  # fmt: skip
+    return Dataset.from_dict(columns)
+
+
+def with_tokens(settings: Any, pairs: Pairs, tokenizer: Any) -> Pairs:
+    """The pairs with their tokens. Raises ValueError: texts are empty, or too long and not to be cut."""
+    limits = limits_of(settings, pairs.task)
+    train = tokenize_pairs(pairs.train, tokenizer, **limits)
+    full = np.asarray([len(row) >= limits["max_source_tokens"] for row in train["input_ids"]])
+    return replace(
+        pairs, tokenizer=tokenizer, limits=limits, train_tokens=train,
+        test_tokens=by_length(tokenize_pairs(pairs.test, tokenizer, **limits)), cut=float(full.mean()),
+    )  # fmt: skip

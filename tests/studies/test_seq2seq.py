@@ -1,0 +1,230 @@
+"""The study of teacher noise from the command line to its table: a tiny encoder-decoder on pairs of few words."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from printed import printed_by
+from transformers import T5Config, T5ForConditionalGeneration, TrainingArguments
+
+import hf_noise
+from hf_noise.data.pair_tokens import pair_tokenizer
+from hf_noise.noise import NoisyTeacher
+from hf_noise.objectives import ErrorNorm, SequenceMixture, Truncated
+from hf_noise.reports.record import read_records
+from hf_noise.studies.seq2seq.pairs import noisy_rows
+from hf_noise.studies.seq2seq.run import load, noise_of
+from hf_noise.studies.seq2seq.runs import Run, objective_of, runs_of
+from hf_noise.studies.seq2seq.study import STUDY, Settings, plan_of
+from hf_noise.studies.settings import SettingError, at_scale
+
+main = functools.partial(printed_by, STUDY.main)
+WORDS = ["red", "green", "blue", "tall", "small", "house", "river", "stone", "cloud", "garden", "window", "winter"]
+TINY = ["--vocab_size", "270", "--layers", "1", "--d_model", "16", "--heads", "2", "--feed_forward", "16", "--steps",
+        "6", "--teacher_steps", "2", "--batch_size", "8", "--micro_batch", "8", "--max_source_tokens", "48",
+        "--max_target_tokens", "24", "--max_new_tokens", "8", "--logging_steps", "2", "--score_rows", "16",
+        "--generated", "0"]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory):
+    """Pairs whose target is one of the words of the rich source; the sparse one has its first letter."""
+    folder, draw = tmp_path_factory.mktemp("pairs"), np.random.default_rng(0)
+    for split, rows in (("train", 40), ("test", 12)):
+        words = [draw.choice(WORDS, 4, replace=False).tolist() for _ in range(rows)]
+        Dataset.from_dict({
+            "name": [f"{one[0][0]} {i}" for i, one in enumerate(words)],
+            "body": [f"{' '.join(one)} {i}" for i, one in enumerate(words)],
+            "target": [f"{one[0]} {one[1]}" for one in words],
+        }).to_parquet(folder / f"{split}.parquet")  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="session")
+def given(sources):
+    return ["--source", sources / "train.parquet", "--test_source", sources / "test.parquet", "--source_column", "name",
+            "body", "--seed", "0", *TINY]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def study(given, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    told = [*given, "--output", folder, "--ratio", "0", "0.5", "1", "--other", "teacher", "learned", "--audit"]
+    return folder, main(*told), told
+
+
+CURES = ["mixture-learned", "mixture-teacher", "truncated", "error-norm"]
+RUNS = [f"{task}-{what}-seed0" for task in ("sparse", "rich")
+        for what in ("clean", "r0.5-nll", "r1-nll", *(f"r1-{cure}" for cure in CURES))]  # fmt: skip
+
+
+def settings_of(sources, scale="demo", **changes):
+    usual = dict(source=[str(sources / "train.parquet")], test_source=[str(sources / "test.parquet")],
+                 source_column=["name", "body"], vocab_size=270, layers=1, d_model=16, heads=2, feed_forward=16,
+                 output="runs/x", generated=0)  # fmt: skip
+    return at_scale(Settings, scale, **usual | changes)
+
+
+def test_each_run_leaves_a_checkpoint_that_knows_its_teacher(study):
+    folder, _, _ = study
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*RUNS, "study.md", "study.png", "teacher"])
+    run = folder / "rich-r1-mixture-teacher-seed0"
+    assert {"model.safetensors", "record.json", "README.md", "tokenizer.json"} <= {path.name for path in run.iterdir()}
+    assert (run / "audit.parquet").is_file() and not (folder / "rich-r1-truncated-seed0" / "audit.parquet").exists()
+    assert Dataset.from_parquet(str(run / "audit.parquet")).num_rows == 40
+    noise = hf_noise.load_noise(run)
+    assert isinstance(noise, NoisyTeacher) and (noise.error_rate, noise.num_rows, noise.num_noisy) == (0.5, 40, 20)
+    assert noise.teacher.steps == 2 and noise.teacher.decoding.max_new_tokens == 8
+    assert hf_noise.load_noise(folder / "sparse-r1-nll-seed0").teacher != noise.teacher, "each task has its own"
+
+
+def test_records_hold_what_was_measured(study):
+    folder, _, _ = study
+    records = {record.name: record for record in read_records(folder)}
+    assert sorted(records) == sorted(RUNS)
+    for name, record in records.items():
+        assert (record.task, record.budget["steps"], record.data["train_rows"]) == ("seq2seq", 6, 40)
+        assert record.metrics["test_target_nll"]["n"] == records["rich-clean-seed0"].metrics["test_target_nll"]["n"]
+        assert record.metrics["written_nll"]["value"] > 0 and record.metrics["teacher_nll"]["value"] > 0
+        assert 0 <= record.metrics["padding_share"]["value"] < 1
+        assert ("row_auroc" in record.metrics) == ("clean" not in name)
+        assert record.noise["realised"]["rate"] == pytest.approx(record.noise["error_rate"], abs=0.35)
+    same = {record.data["targets"] for record in records.values()}
+    assert len(same) == 1, "the tasks differ in their sources alone"
+    assert records["rich-r1-truncated-seed0"].loss["cure"] == "truncated"
+    assert "learned_error_rate" in records["sparse-r1-mixture-learned-seed0"].metrics
+
+
+def test_the_table_and_the_claims(study):
+    folder, printed, _ = study
+    assert "sequence mixture, q of the teacher" in printed and "error norm truncation" in printed
+    assert "the relative rise is smaller with the rich source, same targets" in printed
+    assert "(one seed)" in printed and "Both tasks have the same targets and tokens" in printed
+    assert printed.rstrip().endswith(f"tables, of each run too: {folder / 'study.md'}")
+    assert all(run in (folder / "study.md").read_text() for run in RUNS)
+
+
+def test_started_again_it_trains_and_writes_nothing(study, monkeypatch):
+    _, printed, told = study
+    monkeypatch.setattr("hf_noise.studies.engine.make", lambda *_: pytest.fail("made a finished run"))
+    assert main(*told) == printed
+
+
+def test_another_seed_has_the_targets_that_are_there(study, monkeypatch):
+    folder, _, told = study
+    for name in ("teacher_targets.generate", "teacher_training._train"):
+        monkeypatch.setattr(f"hf_noise.data.{name}", lambda *_, **__: pytest.fail("a teacher worked twice"))
+    settings = STUDY.parse([str(one) for one in [*told, "--seed", "0", "1"]])
+    data = load(settings, TrainingArguments(str(folder), use_cpu=True, report_to="none"), runs_of(settings))
+    pairs, written = data.pairs["rich"], data.written["rich"]
+    masks = []
+    for ratio in (0.5, 1.0):
+        noise = noise_of(Run("rich", ratio, "nll", "none", 1), pairs, written)
+        rows = noisy_rows(pairs, written, noise)
+        masks.append(np.asarray(rows["is_noisy"][:]))
+        for row, clean, mark, theirs in zip(rows["labels"], rows["clean_labels"], masks[-1], written.train["labels"]):
+            assert row == (theirs if mark else clean)
+        nll = np.where(masks[-1], written.nll[1], written.nll[0])
+        assert np.asarray(rows["teacher_nll"][:]) == pytest.approx(nll)
+    assert masks[0].sum() == 13 and masks[1].sum() == 20 and not (masks[0] & ~masks[1]).any(), "nested"
+
+
+def test_the_runs_of_a_study(sources):
+    runs = runs_of(settings_of(sources, seed=[3]))
+    assert len(runs) == 2 * (3 + 4) and runs[0] == Run("sparse", 0.0, "nll", "none", 3)
+    assert runs[0].name == "sparse-clean-seed3" and runs[-1].name == "rich-r1-error-norm-seed3"
+    cured = runs_of(settings_of(sources, cured=[0.5], loss=["truncated"], seed=[0], task=["rich"],
+                                source_column=["body"]))  # fmt: skip
+    assert [run.name for run in cured] == ["rich-clean-seed0", "rich-r0.5-truncated-seed0"]
+    by_rate = settings_of(sources, error_rate=[0.0, 0.5], loss=["nll"], task=["rich"], source_column=["body"], seed=[0])
+    assert [run.ratio for run in runs_of(by_rate)] == [0.0, 1.0]
+    plans = {plan_of(by_rate, run, None).steps for run in runs_of(by_rate)}
+    assert plans == {by_rate.steps}, "a teacher's targets get no more compute"
+
+
+def test_objectives_of_runs(sources):
+    settings = settings_of(sources, fraction=0.2, threshold=1.2)
+    found = {(run.loss, run.other): objective_of(run, settings) for run in runs_of(settings)}
+    assert found["nll", "none"] == "nll" and found["truncated", "none"] == Truncated(fraction=0.2, drops="rows")
+    assert found["error-norm", "none"] == ErrorNorm(threshold=1.2)
+    assert found["sequence-mixture", "teacher"] == SequenceMixture("known", other="teacher")
+    assert found["sequence-mixture", "learned"] == SequenceMixture("learned", other="learned")
+
+
+def test_scales_have_what_their_tasks_need():
+    demo, paper = at_scale(Settings, "demo"), at_scale(Settings, "paper")
+    assert demo.is_controlled and demo.place("rich").source_column == "body"
+    assert at_scale(Settings, "demo", task=["rich"]).place("rich").source_column == "body"
+    assert not paper.is_controlled and [paper.place(task).max_source_tokens for task in paper.task] == [256, 2048]
+    assert (paper.steps, paper.teacher_steps, paper.learning_rate, paper.layers) == (50_000, 5000, 1e-4, 6)
+    assert STUDY.elsewhere(paper) == "hf_noise/wmt14-noisy" and STUDY.elsewhere(demo) is None
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (dict(scale="gpu", source=[]), "--scale gpu needs --source"),
+        (dict(source_column=["a", "b", "c"]), "--source_column takes one, or one for each of --task"),
+        (dict(teacher=["a/b"]), "--teacher takes one for each of --task sparse rich, got 1"),
+        (dict(task=["rich", "rich"]), "--task rich rich: each once"),
+        (dict(max_new_tokens=65), "--max_new_tokens 65 is more than --max_target_tokens 64"),
+        (dict(cured=[0.7]), "--cured 0.7 is compared with the plain loss there"),
+        (dict(ratio=[0.0, 0.2], error_rate=[0.5]), "--ratio and --error_rate say the same"),
+        (dict(ratio=[]), "--ratio is empty"),
+        (dict(audit=True, loss=["nll"]), "--audit: p.clean. is known of sequence-mixture alone"),
+        (dict(d_model=20, heads=4), "--d_model 20 must be a multiple of twice --heads 4"),
+        (dict(model="no where/at all"), "--model no where/at all: there is no such folder"),
+        (dict(loss=["elr"]), "--loss must be one of nll, sequence-mixture"),
+        (dict(decoding="best"), "--decoding must be one of greedy, sample, beam"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_honoured_are_refused(sources, flags, message):
+    with pytest.raises(SettingError, match=message):
+        settings_of(sources, **flags)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--source_column", "names"], "names"),
+        (["--train_rows", "41"], "--train_rows 41, but there are 40 pairs"),
+        (["--max_source_tokens", "4", "--truncate", "False"], "have a source of more than 4 tokens"),
+        (["--tokens_per_batch", "30"], "the longest pair of the (sparse|rich) task has"),
+        (["--ratio", "0", "0.001"], "--ratio 0.001 of 40 pairs is not one pair"),
+        (["--vocab_size", "5000"], "vocab_size=5000 is too large"),
+    ],
+)  # fmt: skip
+def test_data_that_cannot_be_used_are_refused_before_a_teacher_is_trained(given, tmp_path, monkeypatch, flags, message):
+    monkeypatch.setattr("hf_noise.data.teacher_training._train", lambda *_: pytest.fail("trained a teacher"))
+    with pytest.raises(ValueError, match=message):
+        main(*given, "--output", tmp_path / "out", *flags)
+
+
+def test_a_dry_run_tells_the_pairs_and_trains_no_teacher(given, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_noise.data.teacher_training._train", lambda *_: pytest.fail("trained a teacher"))
+    printed = main(*given, "--dry_run", "--output", tmp_path / "out", "--ratio", "0", "1", "--loss", "nll")
+    assert "sparse: 40 pairs to train on, 12 to test on" in printed and "both tasks have the same targets" in printed
+    assert "rich: teacher: trained first, 2 steps; it writes all targets once, greedy, at most 8 tokens" in printed
+    assert "rich-r1-nll-seed0: e = 0.5000, 6 steps x 8 pairs on average = 48 pairs" in printed
+    assert "time: about" in printed and not (tmp_path / "out").exists()
+
+
+def test_a_model_and_a_teacher_of_ones_own(given, sources, tmp_path):
+    rows = Dataset.from_parquet(str(sources / "train.parquet"))
+    folder = tmp_path / "t5"
+    tokenizer = pair_tokenizer(zip(rows["body"], rows["target"]), 270)
+    torch.manual_seed(0)
+    T5ForConditionalGeneration(T5Config(
+        vocab_size=270, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=tokenizer.pad_token_id,
+    )).save_pretrained(folder)  # fmt: skip
+    tokenizer.save_pretrained(folder)
+    main(*given, "--output", tmp_path / "out", "--model", folder, "--teacher", folder, "--task", "rich",
+         "--source_column", "body", "--ratio", "1", "--loss", "nll", "--steps", "2")  # fmt: skip
+    (record,) = read_records(tmp_path / "out")
+    assert record.model["config"]["model_type"] == "t5" and record.model["name"] == "t5"
+    assert record.noise["teacher"]["steps"] is None and record.data["teacher"]["name"] == "t5"
