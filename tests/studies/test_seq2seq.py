@@ -159,6 +159,8 @@ def test_scales_have_what_their_tasks_need():
     demo, paper = at_scale(Settings, "demo"), at_scale(Settings, "paper")
     assert demo.is_controlled and demo.place("rich").source_column == "body"
     assert at_scale(Settings, "demo", task=["rich"]).place("rich").source_column == "body"
+    given = at_scale(Settings, "gpu", source=["embedded/docs-pairs"])
+    assert given.source_column == ["name", "body"] and given.is_controlled
     assert not paper.is_controlled and [paper.place(task).max_source_tokens for task in paper.task] == [256, 2048]
     assert (paper.steps, paper.teacher_steps, paper.learning_rate, paper.layers) == (50_000, 5000, 1e-4, 6)
     assert STUDY.elsewhere(paper) == "hf_noise/wmt14-noisy" and STUDY.elsewhere(demo) is None
@@ -172,6 +174,8 @@ def test_scales_have_what_their_tasks_need():
         (dict(teacher=["a/b"]), "--teacher takes one for each of --task sparse rich, got 1"),
         (dict(task=["rich", "rich"]), "--task rich rich: each once"),
         (dict(max_new_tokens=65), "--max_new_tokens 65 is more than --max_target_tokens 64"),
+        (dict(source_column=["body"]), "--task sparse rich would be the same pairs twice"),
+        (dict(source=["hf_noise/wmt14-noisy"]), "hf_noise/wmt14-noisy has columns and test pairs of its own"),
         (dict(cured=[0.7]), "--cured 0.7 is compared with the plain loss there"),
         (dict(ratio=[0.0, 0.2], error_rate=[0.5]), "--ratio and --error_rate say the same"),
         (dict(ratio=[]), "--ratio is empty"),

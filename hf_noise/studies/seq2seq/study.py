@@ -63,7 +63,7 @@ SCALES: dict[str, dict] = {
 _GENERATED = {"demo": 100, "gpu": 500, "paper": 1000}
 # Of a scale, and task by task: what stands for a setting that is not given.
 _GIVEN: dict[str, dict[str, dict]] = {
-    "demo": {task: dict(source=DOCS_PAIRS, source_column=CONTEXTS[task]) for task in TASKS},
+    "demo": {task: dict(source=DOCS_PAIRS) for task in TASKS},
     "paper": {
         "sparse": dict(source="hf_noise/wmt14-noisy", max_source_tokens=256),
         "rich": dict(source="hf_noise/cnn-dailymail-noisy", max_source_tokens=2048),
@@ -187,11 +187,14 @@ class Settings(TrainingSettings):
         if not self.source:
             raise SettingError(f"--scale {self.scale} needs --source: pairs of texts, one source or one for each of "
                                "--task")  # fmt: skip
+        if not self.max_source_tokens:
+            raise SettingError("--max_source_tokens is empty: say how many tokens a source may have")
         for name in _BY_TASK:
             given, of_one = getattr(self, name), () if name == "teacher" else (1,)
             if given and len(given) not in (*of_one, len(self.task)):
                 raise SettingError(f"--{name} takes {'one, or ' if of_one else ''}one for each of --task "
                                    f"{' '.join(self.task)}, got {len(given)}")  # fmt: skip
+        self._check_sources()
         self._check_model()
         self._count_generated()
         if self.audit and "sequence-mixture" not in self.loss:
@@ -206,13 +209,26 @@ class Settings(TrainingSettings):
             raise SettingError("--ratio is empty: nothing would be trained")
 
     def _fill_in(self) -> None:
-        """What the scale has for each task; its columns are those of its own source."""
-        is_own = not self.source
-        for name in ("source", "source_column", "max_source_tokens"):
+        """What the scale has for each task, and the columns of embedded pairs."""
+        for name in ("source", "max_source_tokens"):
             known = [_GIVEN.get(self.scale, {}).get(task, {}).get(name) for task in self.task]
-            if not getattr(self, name) and None not in known and (is_own or name == "max_source_tokens"):
+            if not getattr(self, name) and None not in known:
                 setattr(self, name, known[:1] if len(set(known)) == 1 else known)
-        self.source_column, self.target_column = self.source_column or ["source"], self.target_column or ["target"]
+        if not self.source_column:
+            is_embedded = set(self.source) == {DOCS_PAIRS}
+            self.source_column = [CONTEXTS[task] for task in self.task] if is_embedded else ["source"]
+        self.target_column = self.target_column or ["target"]
+
+    def _check_sources(self) -> None:
+        places = [self.place(task) for task in self.task]
+        for one in places:
+            own = (one.test_source, one.source_column, one.target_column) != (None, "source", "target")
+            if one.source.startswith("hf_noise/") and own:
+                raise SettingError(f"--source {one.source} has columns and test pairs of its own: leave out "
+                                   "--source_column, --target_column and --test_source")  # fmt: skip
+        if self.is_controlled and len({one.source_column for one in places}) == 1:
+            raise SettingError(f"--task {' '.join(self.task)} would be the same pairs twice: give a --source or a "
+                               "--source_column for each, or one --task")  # fmt: skip
 
     def _take_rates(self) -> None:
         """`--error_rate` as ratios, which runs are named by."""
