@@ -194,7 +194,7 @@ def test_settings_that_cannot_be_honoured_are_refused(sources, flags, message):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--source_column", "names"], "names"),
+        (["--source_column", "names", "body"], "no column 'names'.*choose both with --source_column and "),
         (["--train_rows", "41"], "--train_rows 41, but there are 40 pairs"),
         (["--max_source_tokens", "4", "--truncate", "False"], "have a source of more than 4 tokens"),
         (["--tokens_per_batch", "30"], "the longest pair of the (sparse|rich) task has"),
