@@ -212,7 +212,7 @@ def test_a_dry_run_tells_the_pairs_and_trains_no_teacher(given, tmp_path, monkey
     monkeypatch.setattr("hf_noise.data.teacher_training._train", lambda *_: pytest.fail("trained a teacher"))
     printed = main(*given, "--dry_run", "--output", tmp_path / "out", "--ratio", "0", "1", "--loss", "nll")
     assert "sparse: 40 pairs to train on, 12 to test on" in printed and "both tasks have the same targets" in printed
-    assert "rich: teacher: trained first, 2 steps; it writes all targets once, greedy, at most 8 tokens" in printed
+    assert "rich: teacher: trained first, 2 steps; it writes all targets once, sample, at most 8 tokens" in printed
     assert "rich-r1-nll-seed0: e = 0.5000, 6 steps x 8 pairs on average = 48 pairs" in printed
     assert "time: about" in printed and not (tmp_path / "out").exists()
 
