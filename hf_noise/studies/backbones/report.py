@@ -9,7 +9,7 @@ from typing import Any
 
 from hf_noise.atomic import write_atomic
 from hf_noise.data.passages import DOCS_TOPICS
-from hf_noise.reports.figures import save_figure, start_figure, wrapped
+from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.tables import markdown_table
 from hf_noise.studies.backbones.compare import LGM, PLAIN, Heads, read_heads
 from hf_noise.studies.backbones.study import Settings, backbone_settings, tasks_of
@@ -91,13 +91,15 @@ def claims_table(heads: Heads) -> str:
 def study_figure(heads: Heads, path: Path) -> Path:
     """Draw a panel for each kind of head: accuracy on each model's features, plain and with LGM, a dot for each seed.
 
-    A further panel shows what LGM adds.
+    A further panel below them shows what LGM adds.
     """
-    plt = start_figure()
-    fig, axes = wrapped(plt, len(heads.kinds) + 1)
-    for axis, kind in zip(axes, heads.kinds):
-        _accuracies(axis, heads, kind)
-    _gains(axes[-1], heads)
+    plt, kinds = start_figure(), list(heads.kinds)
+    fig, axes = plt.subplot_mosaic(
+        [kinds, ["gains"] * len(kinds)], figsize=(5.6 * len(kinds), 7.6), layout="constrained",
+    )  # fmt: skip
+    for kind in kinds:
+        _accuracies(axes[kind], heads, kind)
+    _gains(axes["gains"], heads)
     return save_figure(fig, path)
 
 
