@@ -159,6 +159,8 @@ def test_scales_have_what_their_tasks_need():
     demo, paper = at_scale(Settings, "demo"), at_scale(Settings, "paper")
     assert demo.is_controlled and demo.place("rich").source_column == "body"
     assert at_scale(Settings, "demo", task=["rich"]).place("rich").source_column == "body"
+    given = at_scale(Settings, "gpu", source=["embedded/docs-pairs"])
+    assert given.source_column == ["name", "body"] and given.is_controlled
     assert not paper.is_controlled and [paper.place(task).max_source_tokens for task in paper.task] == [256, 2048]
     assert (paper.steps, paper.teacher_steps, paper.learning_rate, paper.layers) == (50_000, 5000, 1e-4, 6)
     assert STUDY.elsewhere(paper) == "hf_noise/wmt14-noisy" and STUDY.elsewhere(demo) is None
@@ -172,6 +174,8 @@ def test_scales_have_what_their_tasks_need():
         (dict(teacher=["a/b"]), "--teacher takes one for each of --task sparse rich, got 1"),
         (dict(task=["rich", "rich"]), "--task rich rich: each once"),
         (dict(max_new_tokens=65), "--max_new_tokens 65 is more than --max_target_tokens 64"),
+        (dict(source_column=["body"]), "--task sparse rich would be the same pairs twice"),
+        (dict(source=["hf_noise/wmt14-noisy"]), "hf_noise/wmt14-noisy has columns and test pairs of its own"),
         (dict(cured=[0.7]), "--cured 0.7 is compared with the plain loss there"),
         (dict(ratio=[0.0, 0.2], error_rate=[0.5]), "--ratio and --error_rate say the same"),
         (dict(ratio=[]), "--ratio is empty"),
@@ -190,7 +194,7 @@ def test_settings_that_cannot_be_honoured_are_refused(sources, flags, message):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--source_column", "names"], "names"),
+        (["--source_column", "names", "body"], "no column 'names'.*choose both with --source_column and "),
         (["--train_rows", "41"], "--train_rows 41, but there are 40 pairs"),
         (["--max_source_tokens", "4", "--truncate", "False"], "have a source of more than 4 tokens"),
         (["--tokens_per_batch", "30"], "the longest pair of the (sparse|rich) task has"),
@@ -208,7 +212,7 @@ def test_a_dry_run_tells_the_pairs_and_trains_no_teacher(given, tmp_path, monkey
     monkeypatch.setattr("hf_noise.data.teacher_training._train", lambda *_: pytest.fail("trained a teacher"))
     printed = main(*given, "--dry_run", "--output", tmp_path / "out", "--ratio", "0", "1", "--loss", "nll")
     assert "sparse: 40 pairs to train on, 12 to test on" in printed and "both tasks have the same targets" in printed
-    assert "rich: teacher: trained first, 2 steps; it writes all targets once, greedy, at most 8 tokens" in printed
+    assert "rich: teacher: trained first, 2 steps; it writes all targets once, sample, at most 8 tokens" in printed
     assert "rich-r1-nll-seed0: e = 0.5000, 6 steps x 8 pairs on average = 48 pairs" in printed
     assert "time: about" in printed and not (tmp_path / "out").exists()
 

@@ -109,7 +109,13 @@ def read_task(settings: Any, task: str) -> Pairs:
         options["source"] = source
     if settings.test_fraction is not None:
         options["test_fraction"] = settings.test_fraction
-    splits = hf_noise.load_dataset(path, **options)
+    try:
+        splits = hf_noise.load_dataset(path, **options)
+    except ValueError as error:
+        if "columns=" not in str(error):
+            raise
+        told = str(error).replace("columns=", "--source_column and --target_column")
+        raise ValueError(told) from error
     name, columns = portable(place.source), ["source", "target", "sample_id"]
     train, test = (
         _fewer(split_of(splits, split, name), getattr(settings, f"{split}_rows"), split).select_columns(columns)

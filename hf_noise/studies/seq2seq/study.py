@@ -32,15 +32,18 @@ from hf_noise.studies.settings import LEARNING_RATE_SCHEDULES, SettingError, Tra
 from hf_noise.studies.study import Study
 
 Norm = Annotated[float, Range(above=0, high=math.sqrt(2))]
-USUAL = dict(task=TASKS, loss=["nll"], other=OTHERS[:2], schedule="constant_with_warmup", truncate=True)
+USUAL = dict(
+    task=TASKS, loss=["nll"], other=OTHERS[:2], schedule="constant_with_warmup", truncate=True, decoding="greedy"
+)
 SCALES: dict[str, dict] = {
-    # The rest of a docstring, or the bare name, to its first sentence: the targets of both tasks are the same.
+    # The rest of a docstring, or the bare name, to its first sentence: the targets of both tasks are the same. The
+    # teacher is sampled from: greedy, after so few steps, it wrote one and the same sentence for all 2,925 sources.
     "demo": USUAL | dict(
         output="runs/seq2seq-demo", ratio=[0.0, 0.5, 1.0],
         loss=["nll", "sequence-mixture", "truncated", "error-norm"], seed=[0, 1, 2], vocab_size=1000,
         max_source_tokens=[64], max_target_tokens=64, max_new_tokens=32, layers=2,
-        d_model=64, heads=4, feed_forward=256, dropout=0.0, steps=400, teacher_steps=200, batch_size=16, micro_batch=64,
-        learning_rate=3e-3, warmup=0.1, save_steps=1000, logging_steps=50,
+        d_model=64, heads=4, feed_forward=256, dropout=0.0, decoding="sample", steps=400, teacher_steps=200,
+        batch_size=16, micro_batch=64, learning_rate=3e-3, warmup=0.1, save_steps=1000, logging_steps=50,
     ),  # fmt: skip
     # Pairs of one's own: two settings, three seeds and the cures of two tasks in 25 minutes of one H200.
     "gpu": USUAL | dict(
@@ -63,7 +66,7 @@ SCALES: dict[str, dict] = {
 _GENERATED = {"demo": 100, "gpu": 500, "paper": 1000}
 # Of a scale, and task by task: what stands for a setting that is not given.
 _GIVEN: dict[str, dict[str, dict]] = {
-    "demo": {task: dict(source=DOCS_PAIRS, source_column=CONTEXTS[task]) for task in TASKS},
+    "demo": {task: dict(source=DOCS_PAIRS) for task in TASKS},
     "paper": {
         "sparse": dict(source="hf_noise/wmt14-noisy", max_source_tokens=256),
         "rich": dict(source="hf_noise/cnn-dailymail-noisy", max_source_tokens=2048),
@@ -135,7 +138,7 @@ class Settings(TrainingSettings):
         [], "ratios at which other losses than nll are tried (default: the largest)", group="noise and loss",
         in_result=False,
     )  # fmt: skip
-    fraction: ShareBelowOne = setting(0.1, "of truncated: share of the pairs to leave out", group="noise and loss")
+    fraction: ShareBelowOne = setting(0.3, "of truncated: share of the pairs to leave out", group="noise and loss")
     threshold: Norm = setting(1.3, "of error-norm: of ||p - onehot||, sqrt(2) at most", group="noise and loss")
     teacher: list[Name] = setting(
         [], "folder or Hub id of the model that writes, one for each of --task; else one is trained",
@@ -143,7 +146,7 @@ class Settings(TrainingSettings):
     )  # fmt: skip
     teacher_steps: Count = setting(None, "optimiser steps of a teacher that is trained", group="noise and loss")
     decoding: str = setting(
-        "greedy", "how the teacher writes", group="noise and loss", choices=["greedy", "sample", "beam"]
+        None, "how the teacher writes", group="noise and loss", choices=["greedy", "sample", "beam"]
     )
     max_new_tokens: Count = setting(None, "that the teacher writes for a source, at most", group="noise and loss")
 
@@ -187,11 +190,14 @@ class Settings(TrainingSettings):
         if not self.source:
             raise SettingError(f"--scale {self.scale} needs --source: pairs of texts, one source or one for each of "
                                "--task")  # fmt: skip
+        if not self.max_source_tokens:
+            raise SettingError("--max_source_tokens is empty: say how many tokens a source may have")
         for name in _BY_TASK:
             given, of_one = getattr(self, name), () if name == "teacher" else (1,)
             if given and len(given) not in (*of_one, len(self.task)):
                 raise SettingError(f"--{name} takes {'one, or ' if of_one else ''}one for each of --task "
                                    f"{' '.join(self.task)}, got {len(given)}")  # fmt: skip
+        self._check_sources()
         self._check_model()
         self._count_generated()
         if self.audit and "sequence-mixture" not in self.loss:
@@ -206,13 +212,26 @@ class Settings(TrainingSettings):
             raise SettingError("--ratio is empty: nothing would be trained")
 
     def _fill_in(self) -> None:
-        """What the scale has for each task; its columns are those of its own source."""
-        is_own = not self.source
-        for name in ("source", "source_column", "max_source_tokens"):
+        """What the scale has for each task, and the columns of embedded pairs."""
+        for name in ("source", "max_source_tokens"):
             known = [_GIVEN.get(self.scale, {}).get(task, {}).get(name) for task in self.task]
-            if not getattr(self, name) and None not in known and (is_own or name == "max_source_tokens"):
+            if not getattr(self, name) and None not in known:
                 setattr(self, name, known[:1] if len(set(known)) == 1 else known)
-        self.source_column, self.target_column = self.source_column or ["source"], self.target_column or ["target"]
+        if not self.source_column:
+            is_embedded = set(self.source) == {DOCS_PAIRS}
+            self.source_column = [CONTEXTS[task] for task in self.task] if is_embedded else ["source"]
+        self.target_column = self.target_column or ["target"]
+
+    def _check_sources(self) -> None:
+        places = [self.place(task) for task in self.task]
+        for one in places:
+            own = (one.test_source, one.source_column, one.target_column) != (None, "source", "target")
+            if one.source.startswith("hf_noise/") and own:
+                raise SettingError(f"--source {one.source} has columns and test pairs of its own: leave out "
+                                   "--source_column, --target_column and --test_source")  # fmt: skip
+        if self.is_controlled and len({one.source_column for one in places}) == 1:
+            raise SettingError(f"--task {' '.join(self.task)} would be the same pairs twice: give a --source or a "
+                               "--source_column for each, or one --task")  # fmt: skip
 
     def _take_rates(self) -> None:
         """`--error_rate` as ratios, which runs are named by."""
