@@ -132,6 +132,7 @@ class NoisyDataConfig(BuilderConfig):
         if self.r is None and self.error_rate is None:
             raise ValueError(
                 f"say how much noise: r=0.5 (noisy {self.UNITS} per clean one), or error_rate=1/3; r=0 is none"
+                f"{self.if_noisy_already()}"
             )
         if self.r is not None and self.error_rate is not None:
             raise ValueError(
@@ -142,6 +143,10 @@ class NoisyDataConfig(BuilderConfig):
         for config in ratio_grid(type(self)) if self.name != "default" else ():
             if config.name == self.name and config.r != ratio:
                 raise ValueError(f"configuration {self.name!r} means r={config.r}, not r={ratio}; leave the name out")
+
+    def if_noisy_already(self) -> str:
+        """What to do with data that are noisy without any being added, as the end of a message; nothing by default."""
+        return ""
 
     def create_config_id(self, config_kwargs: dict, custom_features: Features | None = None) -> str:
         """Name of the cache folder: settings that mean the same share one, r=1 and r=1.0 and error_rate=0.5."""

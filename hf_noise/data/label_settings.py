@@ -170,6 +170,15 @@ class NoisyLabelsConfig(NoisyDataConfig):
             )
         return None
 
+    def if_noisy_already(self) -> str:
+        if self.source is None:  # of these the labels are known
+            return ""
+        return (
+            "; labels that are wrong already need none added: load them with `datasets` as they are, and train with a "
+            'loss that knows no T, such as ELR, GCE, CoTeaching or transition="estimated"; or name them by '
+            "weak_column= where the true ones stand beside them (column=)"
+        )
+
     def identity(self) -> dict[str, Any]:
         changed = super().identity()
         changed.pop("weak_column", None)  # another spelling of human_column

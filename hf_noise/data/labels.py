@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Features, IterableDataset
 
 from hf_noise.data.builder import NoisyDataBuilder, first_sample_id
@@ -267,12 +268,14 @@ def _read(source: Source, dataset: IterableDataset, columns: list[str]) -> _Labe
     for shard in source.shards(source.narrowed(dataset, columns), SHARD_BYTES, used):
         parts: list[list[pa.Array]] = [[] for _ in columns]
         for file, table in shard.files(columns):
-            files.append((file, len(table)))
+            before = files.pop()[1] if files and files[-1][0] == file else 0  # of a file that comes in parts
+            files.append((file, before + len(table)))
             for part, column in zip(parts, columns, strict=True):
                 if nulls := table[column].null_count:
                     raise CorpusError(
-                        f"column {column!r} holds {nulls} null(s); every row needs a label, so drop those without (in "
-                        f"{file})"
+                        f"column {column!r} holds {nulls} null(s), the first in row "
+                        f"{before + pc.index(table[column].is_null(), True).as_py()} of "
+                        f"{file}; every row needs a label, so drop those without"
                     )
                 part.extend(table[column].chunks)
         shards.append(

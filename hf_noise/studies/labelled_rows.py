@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetInfo, Features, IterableDataset
 
 from hf_noise.data.classes import Classes
@@ -14,7 +15,7 @@ from hf_noise.data.reading import CorpusError, check_column, with_features
 from hf_noise.data.sources import Source, find_splits
 from hf_noise.studies.reading import source_of
 
-__all__ = ["SPLITS", "class_numbers", "found_splits", "read_table"]
+__all__ = ["SPLITS", "class_numbers", "found_splits", "read_table", "refuse_nulls"]
 
 SPLITS = ("train", "validation", "test")
 _BATCH = 1000  # rows that are read at a time
@@ -45,6 +46,16 @@ def read_table(source: Source, dataset: IterableDataset, columns: Mapping[str, s
     if not sum(map(len, tables)):
         raise CorpusError(f"the source {source.name!r} is empty: it has no rows")
     return Dataset(pa.concat_tables(tables), info=DatasetInfo(features=features))
+
+
+def refuse_nulls(table: Dataset, column: str, split: str, needs: str) -> None:
+    """Raise CorpusError if a column holds nulls, with their number and the first one's row; `needs` ends the message.
+    """
+    values = table.data[column]
+    if values.null_count:
+        first = pc.index(values.is_null(), True).as_py()
+        raise CorpusError(f"column {column!r} holds {values.null_count} null(s) in the {split} split, the first in row "
+                          f"{first}; {needs}")  # fmt: skip
 
 
 def class_numbers(classes: Classes, table: Dataset, column: str, split: str) -> np.ndarray:

@@ -159,7 +159,8 @@ class Claims:
         if marked is None:
             names = ("labels", "clean_labels", "is_noisy")
             shapes = {name: list(inputs[name].shape) for name in names if name in inputs}
-            raise ValueError(f"rows with is_noisy need labels and clean_labels of the same shape, got {shapes}")
+            raise ValueError(f"rows with is_noisy need labels and clean_labels of the same shape, got {shapes}; a "
+                             "column of another name is no clean_labels: rename it")  # fmt: skip
         if self.draws_over_clean_columns:
             found = "the mask says that some are noisy" if marked.counts()[0] else marked.mismatch(None)
         elif self.noise is None:

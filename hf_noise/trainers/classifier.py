@@ -34,9 +34,10 @@ class ClassifierTrainer(LabelTrainer):
     The model is what `AutoModelForSequenceClassification`, `...ImageClassification` or `...AudioClassification` gives,
     or that inside `peft.get_peft_model`. Rows hold the columns that its forward takes (a tokenizer, an image processor
     or a feature extractor makes them), `labels` or `label`, and `sample_id` for noise that is drawn here, anew in each
-    epoch; or the columns of a noisy data set beside them: noisy `label`, `clean_label`, `is_noisy`. Others are left
-    alone. `processing_class=` pads rows of several lengths; any collator that keeps these columns may be given, as
-    those of transformers do. Classes of model and rows that have names have to agree on them and on their order.
+    epoch; or the columns of a noisy data set beside them: noisy `label`, `clean_label`, `is_noisy`, or such as `topic`
+    and `clean_topic` where `is_noisy` can be of no other pair. Others are left alone. `processing_class=` pads rows of
+    several lengths; any collator that keeps these columns may be given, as those of transformers do. Classes of model
+    and rows that have names have to agree on them and on their order.
 
     Logs tell accuracy against the labels that were trained on from accuracy against the clean ones, and how many of the
     wrong labels the model gives back (`memorised`). `evaluate` returns exact accuracy and NLL over all rows, against
@@ -110,6 +111,7 @@ class ClassifierTrainer(LabelTrainer):
     def _take_batches(self, model: Any, args: Any, options: dict[str, Any]) -> None:
         """Put the collator of the run among the options of `transformers.Trainer`."""
         removes_unused = args is None or args.remove_unused_columns
+        self.shows_all = options.get("data_collator") is not None and not removes_unused
         options["data_collator"] = classifier_batches(model, model.config.num_labels, options, removes_unused)
 
     @property

@@ -13,14 +13,14 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, Seque
 
 from hf_noise.trainers.collate import check_tokens, forward_names, known_tokens, shown_columns
 from hf_noise.trainers.image_batches import as_tensor, check_kind, check_labels, stacked, whole
+from hf_noise.trainers.label_names import CLEAN_LABELS, LABELS, check_clean_beside, rename_remedy
 from hf_noise.trainers.networks import longest_input
 
 __all__ = ["LABEL_NAMES", "ClassifierBatches", "classifier_batches", "input_names"]
 
 #: Columns beside those that a model takes, and other names that they may have.
 _OF_LABELS = {
-    "labels": ("labels", "label"), "clean_labels": ("clean_labels", "clean_label"), "is_noisy": ("is_noisy",),
-    "sample_id": ("sample_id",),
+    "labels": LABELS, "clean_labels": CLEAN_LABELS, "is_noisy": ("is_noisy",), "sample_id": ("sample_id",),
 }  # fmt: skip
 
 LABEL_NAMES = frozenset(name for names in _OF_LABELS.values() for name in names)
@@ -149,8 +149,8 @@ class ClassifierBatches:
                              + (f"; make it by {made_by}" if made_by else ""))  # fmt: skip
         if not any(name in columns for name in _OF_LABELS["labels"]):
             raise ValueError(f"{who} labels (or label), the number of each row's class, {has}: {there}; rename it and "
-                             "its like: rows.rename_columns({'target': 'labels', 'clean_target': "
-                             "'clean_labels'})")  # fmt: skip
+                             f"its like: {rename_remedy(columns)}")  # fmt: skip
+        check_clean_beside(columns)
 
     def _check_tokens(self, batch: Mapping[str, Tensor]) -> None:
         for name in _OF_TOKENS:

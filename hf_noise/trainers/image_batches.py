@@ -13,6 +13,7 @@ from torch.utils.data import default_collate
 
 from hf_noise.noise.arrays import as_array
 from hf_noise.trainers.collate import shown_columns
+from hf_noise.trainers.label_names import CLEAN_LABELS, LABELS, check_clean_beside, rename_remedy
 
 __all__ = [
     "KNOWN_NAMES", "ImageBatches", "as_tensor", "check_kind", "check_labels", "check_shape", "collate_images",
@@ -21,8 +22,8 @@ __all__ = [
 
 #: Columns that are used, and other names that they may have; rows may hold others, of any kind, which are left alone.
 _USED = {
-    "pixel_values": ("pixel_values",), "labels": ("labels", "label"), "clean_labels": ("clean_labels", "clean_label"),
-    "is_noisy": ("is_noisy",), "sample_id": ("sample_id",),
+    "pixel_values": ("pixel_values",), "labels": LABELS, "clean_labels": CLEAN_LABELS, "is_noisy": ("is_noisy",),
+    "sample_id": ("sample_id",),
 }  # fmt: skip
 
 KNOWN_NAMES = frozenset(name for names in _USED.values() for name in names)
@@ -42,7 +43,8 @@ def collate_images(rows: Any) -> dict[str, Tensor]:
     there = {use: next((name for name in names if name in rows[0]), None) for use, names in _USED.items()}
     if missing := [use for use in ("pixel_values", "labels") if there[use] is None]:
         raise ValueError(f"rows need {' and '.join(missing)}, they have {', '.join(map(str, rows[0]))}; name the "
-                         "columns so, or make them with a transform")  # fmt: skip
+                         f"columns so, or make them with a transform; labels: {rename_remedy(rows[0])}")  # fmt: skip
+    check_clean_beside(rows[0])
     # As `datasets` stores what a map has made of images.
     return {use: stacked(name, rows) for use, name in there.items() if name is not None}
 

@@ -42,6 +42,7 @@ class ImageLabelTrainer(LabelTrainer):
         own = kwargs.get("data_collator")
         if own is None:
             kwargs["data_collator"] = collate_images
+        self.shows_all = own is not None  # which may make pixels and labels of other columns
         is_trimmed = own is not None and (args is None or args.remove_unused_columns)
         super().__init__(model, args, **kwargs)
         if self.image_shape is not None:

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from hf_noise.noise import HumanLabels, LabelFlips, noise_from_dict
 from hf_noise.trainers.image_batches import check_labels
+from hf_noise.trainers.label_names import with_label_names
 from hf_noise.trainers.objective import ObjectiveTrainer
 from hf_noise.trainers.stored import column_of, held_columns, is_table
 
@@ -28,7 +29,9 @@ class LabelTrainer(ObjectiveTrainer):
     """`ObjectiveTrainer` on rows with a label each, of images, text or sound; a subclass says how they become a batch.
 
     Rows hold `labels` (or `label`) and `sample_id` (dynamic noise, drawn on the device for every epoch), or those of a
-    noisy data set: noisy `labels`, `clean_labels`, `is_noisy`. The batches of a subclass hold `labels`.
+    noisy data set: noisy `labels`, `clean_labels`, `is_noisy`. Where a noisy data set calls them otherwise (`topic`,
+    `clean_topic`), the one pair that `is_noisy` can be of is taken, see `hf_noise.trainers.label_names`. The batches of
+    a subclass hold `labels`.
 
     Raises:
         ValueError: noise, labels or names of classes do not fit the model, or each other (in training, where they are
@@ -38,8 +41,11 @@ class LabelTrainer(ObjectiveTrainer):
     unit = "labels"
     noise_units = ("labels",)
     other_noise = "see hf_noise.noise for noise on labels"
+    #: Whether a collator of the user's own is shown all columns, by the names that they have.
+    shows_all = False
 
     def __init__(self, model: Any, args: Any, **kwargs: Any):
+        kwargs |= {name: self._named(kwargs[name]) for name in ("train_dataset", "eval_dataset") if name in kwargs}
         super().__init__(model, args, **kwargs)
         for rows in self._row_sets():
             check_class_names(self.class_names, rows, "the model")
@@ -47,6 +53,20 @@ class LabelTrainer(ObjectiveTrainer):
         check_same_names(list(self._row_sets()))
         self.model_accepts_loss_kwargs = True
         self.label_names = ["labels"]
+
+    def _named(self, rows: Any) -> Any:
+        """Rows, or several sets of them by name, with the labels under the names that are read."""
+        if self.shows_all:
+            return rows
+        if isinstance(rows, dict):
+            return {name: with_label_names(one) for name, one in rows.items()}
+        return with_label_names(rows)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        return super().get_eval_dataloader(self._named(eval_dataset))
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        return super().get_test_dataloader(self._named(test_dataset))
 
     def _row_sets(self) -> Iterator[Any]:
         """The rows of training and of each evaluation."""

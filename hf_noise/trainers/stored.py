@@ -323,6 +323,8 @@ def _names(there: Any) -> tuple[str | None, ...] | None:
     label = next((name for name in ("labels", "label", "input_ids") if name in there), None)
     if label is None or "is_noisy" not in there:
         return None
+    if label == "input_ids" and any(f"clean_{name}" in there for name in there if name != label):
+        return None  # the mask is of that column, which a collator may make the labels of
     cleans = (f"clean_{label}", "clean_labels", "clean_label", "input_ids")
     clean = next((name for name in cleans if name in there), None)
     return None if clean is None else (label, clean, "is_noisy", "sample_id" if "sample_id" in there else None)

@@ -102,7 +102,7 @@ def test_integers_without_a_gap(load, tmp_path):
         ([0, 0], "one class only, '0'"),
         (["cat", "cat"], "one class only, 'cat'"),
         (["cat", " "], "holds the label ' '; every row needs a label"),
-        (["cat", None], r"1 null\(s\); every row needs a label"),
+        (["cat", None], r"1 null\(s\), the first in row 1 of .*a.parquet; every row needs a label"),
         ([0.0, 1.0], "only lists of integer tokens can be corrupted.*words, booleans or integers"),
         ([f"name {i}" for i in range(200)], "200 different texts in 200 rows, no class labels.*column="),
     ],
@@ -112,6 +112,20 @@ def test_labels_that_are_no_classes(load, tmp_path, labels, message):
     with pytest.raises(ValueError, match=message):
         load(source=str(tmp_path / "a.parquet"))
     assert not list((tmp_path / "cache").rglob("*.arrow"))
+
+
+def test_the_row_of_a_missing_label_is_that_of_its_file(load, tmp_path):
+    labels = ["cat", "dog"] * 20
+    pq.write_table(pa.table({"label": labels}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"label": [*labels[:33], None, None]}), tmp_path / "b.parquet", row_group_size=10)
+    with pytest.raises(ValueError, match=r"holds 2 null\(s\), the first in row 33 of .*b.parquet"):
+        load(source=str(tmp_path / "*.parquet"))
+
+
+def test_labels_that_are_wrong_already_need_no_noise_added(load, tmp_path):
+    message = r"r=0 is none; labels that are wrong already need none .* as they are, .*ELR, .*; or .* by weak_column="
+    with pytest.raises(ValueError, match=message):
+        load(source=csv(tmp_path / "a.csv", PETS * 9), r=None)
 
 
 def test_splits_of_several_kinds(load, tmp_path):

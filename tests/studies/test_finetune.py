@@ -272,11 +272,13 @@ def test_pairs_of_texts_and_classes_by_their_names(tmp_path, encoder):
 @pytest.mark.parametrize(
     ("rows", "changes", "message"),
     [
-        ({"weak": ["economy", "war", "sport"] * 4}, {"weak_column": "weak"}, "the class 'war', the true labels have"),
+        ({"weak": ["economy", "war", "sport"] * 4}, {"weak_column": "weak"}, "class 'war' in 4 row.s., the first row"),
         ({"weak": [0, 1, 3] * 4}, {"weak_column": "weak"}, "column 'weak' holds 3 in 4 row.s. of the train split"),
-        ({"weak": ["sport", None, "health"] * 4}, {"weak_column": "weak"}, r"column 'weak' holds 4 null\(s\)"),
+        ({"weak": ["sport", None, "health"] * 4}, {"weak_column": "weak"}, "holds 4 null.s. .*the first in row 1"),
         ({}, {"weak_column": "rules"}, "no column 'rules'"), ({}, {"text_column": ["title"]}, "no column 'title'"),
-        ({"text": [None, "a", "b"] * 4}, {}, "column 'text' holds 4 null.s. in the train split"),
+        ({"text": [None, "a", "b"] * 4}, {}, "column 'text' holds 4 null.s. in the train split, the first in row 0"),
+        ({"label": ["economy", "sport", None] * 4}, {}, "'label' holds 4 null.s. .*, the first in row 2"),
+        ({"label": [0, None, 1] * 4}, {}, "'label' holds 4 null.s. in the train split, the first in row 1"),
         ({"text": [1, 2, 3] * 4}, {}, "column 'text' holds int64, no texts"),
         ({"label": [0.5, 1.5, 2.5] * 4}, {}, "holds .*float64.*no class labels"),
         ({"text": ["a", " \n", "b"] * 4}, {}, "the text of row 1 of the train split is blank, and that of 3 more"),

@@ -14,7 +14,7 @@ from hf_noise.data.classes import Classes, classes_of
 from hf_noise.data.held_rows import HeldRows, split_of
 from hf_noise.data.reading import CorpusError
 from hf_noise.noise import HumanLabels
-from hf_noise.studies.labelled_rows import class_numbers, found_splits, read_table
+from hf_noise.studies.labelled_rows import class_numbers, found_splits, read_table, refuse_nulls
 
 __all__ = ["LabelledTexts", "Split", "read_rows"]
 
@@ -95,6 +95,8 @@ def read_rows(settings: Any) -> LabelledTexts:
     tables = {split: read_table(*found[split], _columns(settings, split)) for split in found}
     source = str(settings.source)
     split_of(tables, "train", source)  # first, as without it nothing else is of use
+    for split, table in tables.items():
+        refuse_nulls(table, settings.column, split, "every row needs a label, so drop those without")
     features = {split: table.features for split, table in tables.items()}
     values = {split: table.data[settings.column] for split, table in tables.items()}
     known = classes_of(features, dict.fromkeys(tables, settings.column), values, source, "column")
@@ -139,20 +141,17 @@ def _more(rows: list[int]) -> str:
 
 
 def _texts(table: Dataset, column: str, split: str) -> list[str]:
-    values, kind = table.data[column], table.data[column].type
+    kind = table.data[column].type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise CorpusError(f"column {column!r} holds {kind}, no texts; name the column with --text_column")
-    if values.null_count:
-        raise CorpusError(f"column {column!r} holds {values.null_count} null(s) in the {split} split; every row needs "
-                          "a text, so drop those without")  # fmt: skip
-    return values.to_pylist()
+    refuse_nulls(table, column, split, "every row needs a text, so drop those without")
+    return table.data[column].to_pylist()
 
 
 def _weak(table: Dataset, column: str, classes: Classes) -> np.ndarray:
     """Weak labels in the classes of the true ones, by their names where both have names."""
     kind, values, names = table.features[column], table.data[column], classes.names
-    if nulls := values.null_count:
-        raise CorpusError(f"column {column!r} holds {nulls} null(s): rows that no rule labels have to go")
+    refuse_nulls(table, column, "train", "rows that no rule labels have to go")
     own = list(kind.names) if isinstance(kind, ClassLabel) else None
     if own is None and (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
         own = sorted(pc.unique(values).to_pylist())
@@ -160,7 +159,8 @@ def _weak(table: Dataset, column: str, classes: Classes) -> np.ndarray:
     if own is not None:
         if names is None or (others := sorted(set(own) - set(names))):
             known = ", ".join((names or [f"0 to {classes.size - 1}"])[:10])
-            raise CorpusError(f"--weak_column {column} has the class {(own if names is None else others)[0]!r}, the "
+            other = (own if names is None else others)[0]
+            raise CorpusError(f"--weak_column {column} has the class {other!r}{_where(values, own.index(other))}, the "
                               f"true labels have {known}; weak labels have to be of the same classes")  # fmt: skip
         numbers = np.array(values.to_numpy(), dtype=np.int64)
         if numbers.min() < 0:
@@ -168,6 +168,13 @@ def _weak(table: Dataset, column: str, classes: Classes) -> np.ndarray:
                               "to go")  # fmt: skip
         return np.array([names.index(name) for name in own])[numbers]
     return class_numbers(classes, table, column, "train")
+
+
+def _where(numbers: pa.ChunkedArray, number: int) -> str:
+    """In how many rows a weak class stands, which may be a name that no row has."""
+    is_there = pc.equal(numbers, number)
+    rows = pc.sum(is_there).as_py() or 0
+    return f" in {rows:,} row(s), the first row {pc.index(is_there, True).as_py()}" if rows else " (in no row)"
 
 
 def _fewer(rows: Split, wanted: int | None, split: str) -> Split:

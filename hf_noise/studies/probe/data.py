@@ -16,7 +16,7 @@ from hf_noise.data.feature_files import check_features, read_features, vectors_o
 from hf_noise.data.features import extract_features
 from hf_noise.data.held_rows import HeldRows, split_of
 from hf_noise.data.reading import CorpusError
-from hf_noise.studies.labelled_rows import SPLITS, class_numbers, found_splits, read_table
+from hf_noise.studies.labelled_rows import SPLITS, class_numbers, found_splits, read_table, refuse_nulls
 from hf_noise.studies.probe.study import Settings
 
 __all__ = ["ProbeData", "Rows", "extracted", "read_rows"]
@@ -185,6 +185,8 @@ def _labels(settings: Settings, tables: Mapping[str, Dataset]) -> tuple[dict[str
     if settings.clean_column is not None:
         for split in (split for split in tables if split != "test"):
             columns[f"clean {split}"], parts[f"clean {split}"] = settings.clean_column, tables[split]
+    for split, part in parts.items():
+        refuse_nulls(part, columns[split], split, "every row needs a label, so drop those without")
     features = {split: part.features for split, part in parts.items()}
     values = {split: part.data[columns[split]] for split, part in parts.items()}
     found = classes_of(features, columns, values, str(settings.source), "column")
