@@ -3,6 +3,7 @@
     accelerate launch recipes/finetune_noise.py                # which module is a passage from? offline, minutes
     accelerate launch recipes/finetune_noise.py --model minilm --source train.parquet --test_source test.parquet
     accelerate launch recipes/finetune_noise.py --scale gpu --source train.parquet --weak_column weak_label
+    accelerate launch recipes/finetune_noise.py --source crowd.csv --test_source test.csv --as_they_come
     accelerate launch recipes/finetune_noise.py --scale paper --source rte.parquet --text_column sentence1 sentence2
 """
 

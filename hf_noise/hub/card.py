@@ -17,13 +17,15 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData, RepoCard
 
 from hf_noise.hub import render
 from hf_noise.hub.data_card import data_card
+from hf_noise.hub.filters import local_base
 from hf_noise.hub.usage import adapter_metadata, is_place, load_model, noise_usage
 from hf_noise.metrics.words import METRICS, name_of, split_of
 from hf_noise.noise import Masking
-from hf_noise.noise.block import as_noise, noise_block, noise_sentence
+from hf_noise.noise.block import as_noise, is_unknown, noise_block, noise_sentence
 from hf_noise.objectives.base import objective_of_record
 from hf_noise.reports.markdown import code, fenced, table, text
 from hf_noise.reports.record import DataRecord, Record, RunRecord, read_records, write_atomic
+from hf_noise.reports.secrets import portable
 
 __all__ = ["data_card", "model_card", "render_card"]
 
@@ -42,6 +44,12 @@ _TASKS = {
 _UNITS = dict.fromkeys(
     ("image_classification", "text_classification", "class_conditional_generation", "noisy_classification"), "labels"
 )
+_OF_IMAGES = ("image_classification", "class_conditional_generation", "noisy_classification")
+_CAUSES = {
+    "drawn": "It was put there on purpose and is known exactly",
+    "images": "People made these mistakes; the clean labels are known beside them",
+    "text": "People or rules gave the wrong labels; the true ones are known beside them",
+}
 
 
 def model_card(
@@ -74,8 +82,9 @@ def model_card(
         raise ValueError(f"no model card for the task {record.task!r}; known tasks: {', '.join(_TASKS)}")
     library, pipeline_tag, loader = _TASKS[record.task]
     block = noise_block(record.noise)
-    config = block.pop("config")
+    config, is_known = block.pop("config"), not is_unknown(record.noise)
     source = render.hub_id(record.data.get("source"))
+    modality = "images" if record.task in _OF_IMAGES else "text"
     place = repo_id or record.name
     if adapter is not None and not adapter.get("base_model_name_or_path"):
         usage = noise_usage(place)  # its base model has no name, and only its author can load it
@@ -98,10 +107,16 @@ def model_card(
         name=text(record.name),
         intro=_intro(record),
         noise_sentence=text(noise_sentence(block | {"config": config})),
-        is_noisy=bool(block.get("alpha", block.get("e", True))),
+        is_noisy=is_known and bool(block.get("alpha", block.get("e", True))),
         is_drawn="seed" in block,
-        is_of_documents=as_noise(config).unit == "documents",
-        is_of_sequences=as_noise(config).unit == "sequences",
+        cause=_CAUSES["drawn" if "seed" in block else modality],
+        modality=modality,
+        adapter=render.pairs(_adapter_rows(record, adapter)) if adapter else "",
+        local_base=code(portable(base)) if adapter and (base := local_base(adapter)) else "",
+        is_loaded_by_us=record.task == "text_classification",
+        is_known=is_known,
+        is_of_documents=is_known and as_noise(config).unit == "documents",
+        is_of_sequences=is_known and as_noise(config).unit == "sequences",
         results=_results(record),
         noise_table=render.pairs(_noise_rows(record)),
         loss_sentence=_loss_sentence(record),
@@ -132,6 +147,12 @@ def _metrics(record: RunRecord) -> list[tuple[str, dict[str, Any]]]:
     return [(name, metrics[name]) for name in known + [name for name in metrics if name not in METRICS]]
 
 
+def _name(record: RunRecord, key: str, metric: Mapping[str, Any]) -> str:
+    """What a metric is called; where nobody knows which labels are wrong, those of test rows are as they were given."""
+    name = name_of(key, metric)
+    return name.replace("clean test labels", "test labels as given") if is_unknown(record.noise) else name
+
+
 def _eval_results(record: RunRecord, pipeline_tag: str) -> list[EvalResult]:
     source = str(record.data.get("source", record.data.get("builder", "unknown")))
     others = {f"nll_{name}": str(corpus) for name, corpus in (record.data.get("measured_on") or {}).items()}
@@ -142,7 +163,7 @@ def _eval_results(record: RunRecord, pipeline_tag: str) -> list[EvalResult]:
             dataset_name=others.get(name, source),
             dataset_split=split_of(name),
             metric_type=name,
-            metric_name=name_of(name, metric),
+            metric_name=_name(record, name, metric),
             metric_value=metric["value"],
             metric_args={key: value for key, value in metric.items() if key != "value"},
         )
@@ -165,7 +186,8 @@ def _results(record: RunRecord) -> str:
             f"{render.number(metric['low'])} to {render.number(metric['high'])}" if "low" in metric else ""
         )
         value = render.number(float(metric["value"]))
-        rows.append((name_of(name, metric), value, spread, str(metric.get("unit", "")), render.number(metric["n"])))
+        told = _name(record, name, metric)
+        rows.append((told, value, spread, str(metric.get("unit", "")), render.number(metric["n"])))
     columns = ("metric", "value", "interval", "unit", "n")
     kept = [
         i for i, column in enumerate(columns) if column in ("metric", "value", "n") or any(r[i] for r in rows)
@@ -195,6 +217,21 @@ def _loss_sentence(record: RunRecord) -> str:
         return f"{code(loss.get('name'))}."
     facts = {key: value if isinstance(value, int | float | None) else text(value) for key, value in loss.items()}
     return objective.told(facts, task, record.noise.get("error_rate"))
+
+
+def _adapter_rows(record: RunRecord, adapter: Mapping[str, Any]) -> dict[str, Any]:
+    """How an adapter was trained, of its configuration and the record."""
+
+    def names(key: str) -> str | None:
+        value = adapter.get(key)
+        return value if isinstance(value, str) or not value else ", ".join(sorted(map(str, value)))
+
+    return {
+        "kind": adapter.get("peft_type"), "rank": adapter.get("r"), "alpha": adapter.get("lora_alpha"),
+        "dropout": adapter.get("lora_dropout"), "modules with an adapter": names("target_modules"),
+        "modules trained whole, where there are any": names("modules_to_save"),
+        "trained parameters": record.model.get("trained_parameters"),
+    }  # fmt: skip
 
 
 def _masking_sentence(record: RunRecord) -> str:

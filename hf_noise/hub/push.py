@@ -32,7 +32,7 @@ from hf_noise.hub.reading import card_metadata, json_object
 from hf_noise.hub.retry import patiently
 from hf_noise.hub.usage import adapter_metadata, noise_usage
 from hf_noise.noise import Noise
-from hf_noise.noise.block import as_noise, noise_block, noise_sentence
+from hf_noise.noise.block import as_noise, is_unknown, noise_block, noise_sentence
 from hf_noise.noise.describe import noise_records
 from hf_noise.reports.markdown import fenced, text
 from hf_noise.reports.record import DataRecord, RunRecord, read_records
@@ -100,12 +100,12 @@ def push_checkpoint(
     # Only the uploaded copy gets what the local one lacks: somebody may be reading the folder.
     if is_adapter:
         beside = json_object(folder / NOISE_FILE) if NOISE_FILE in found else {}
-        files[NOISE_FILE] = _as_json(beside | {CONFIG_KEY: noise.to_dict()})
+        files[NOISE_FILE] = _as_json(beside if noise is None else beside | {CONFIG_KEY: noise.to_dict()})
     else:
         described = config_name(folder)
         published = files[described]
         config = json.loads(published) if isinstance(published, bytes) else config
-        if config.get(CONFIG_KEY) != noise.to_dict():
+        if noise is not None and config.get(CONFIG_KEY) != noise.to_dict():
             files[described] = _as_json(config | {CONFIG_KEY: noise.to_dict()})
     if record is not None:
         card = model_card(record, repo_id=repo_id, license=license, files=files, adapter=config if is_adapter else None)
@@ -279,7 +279,8 @@ def _remote_card(api: HfApi, repo_id: str, revision: str) -> DatasetCard | None:
     return DatasetCard.load(path)
 
 
-def _known_noise(folder: Path, config: Mapping[str, Any], record: RunRecord | None) -> Noise:
+def _known_noise(folder: Path, config: Mapping[str, Any], record: RunRecord | None) -> Noise | None:
+    """The noise of a checkpoint, None where its record says that it was trained on labels as they come."""
     path = folder / config_name(folder)
     stated = stated_noise(config, path)
     if (folder / NOISE_FILE).is_file():
@@ -290,6 +291,8 @@ def _known_noise(folder: Path, config: Mapping[str, Any], record: RunRecord | No
             f"the noise of {folder} is unknown: {path.name} has no {CONFIG_KEY!r} and there is no record; "
             "pass record=, or set model.config.hf_noise = noise.to_dict() before save_pretrained"
         )
+    if stated is None and is_unknown(record.noise):
+        return None
     noise = as_noise(stated if stated is not None else record.noise)
     if record is not None and as_noise(record.noise) != noise:
         raise ValueError(

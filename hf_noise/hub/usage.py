@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from hf_noise.hub.contents import TOKENIZER
+from hf_noise.hub.filters import local_base
+from hf_noise.noise.block import is_unknown
 from hf_noise.reports.markdown import quoted
 from hf_noise.reports.record import DataRecord, RunRecord
 
@@ -31,7 +33,7 @@ def is_place(name: str) -> bool:
 def load_model(
     record: RunRecord, repo_id: str, loader: str, files: Collection[str] | None, is_adapter: bool = False
 ) -> str:
-    """Code that loads a checkpoint and its noise.
+    """Code that loads a checkpoint and its noise, where that is known.
 
     Args:
         files: names of the files beside the weights; None for the folder of a run, which has what its record names.
@@ -73,7 +75,7 @@ def load_model(
     if str(record.model.get("config", {}).get("model_type", "")).startswith("hf_noise_"):
         lines[:1] = ["import hf_noise.models.image  # teaches transformers this network", lines[0]]
     lines[:0] = ["# an adapter: needs peft"] if is_adapter else []
-    return "\n".join([*lines, "", "import hf_noise", "", noise])
+    return "\n".join(lines if is_unknown(record.noise) else [*lines, "", "import hf_noise", "", noise])
 
 
 def _of_images(record: RunRecord, name: str, key: str, without: int = 0) -> int:
@@ -94,10 +96,10 @@ def noise_usage(repo_id: str) -> str:
 
 
 def adapter_metadata(config: Mapping[str, Any] | None) -> dict[str, str]:
-    """What the card of an adapter says besides: its library, and its base model where it has a name."""
+    """What the card of an adapter says besides: its library, and its base model where that has a name on the Hub."""
     if config is None:
         return {}
-    base = config.get("base_model_name_or_path")
+    base = None if local_base(config) else config.get("base_model_name_or_path")
     return {"library_name": "peft"} | ({"base_model": base} if base else {})
 
 

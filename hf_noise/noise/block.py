@@ -8,8 +8,17 @@ from typing import Any
 from hf_noise.noise.base import Noise, noise_from_dict
 from hf_noise.noise.checks import check_integer, check_real
 
+#: What a record says of labels that are wrong as they come, by nobody knows how much. It is no noise that `as_noise`
+#: could give.
+UNKNOWN_NOISE = {"protocol": "unknown"}
+
 # What a run adds to `Noise.to_dict()`; the rest rebuilds the noise.
 _MEASURED = ("realised",)
+
+
+def is_unknown(noise: Any) -> bool:
+    """Whether a record or block states labels as they come, of which nobody knows how many are wrong."""
+    return isinstance(noise, Mapping) and noise.get("protocol") == UNKNOWN_NOISE["protocol"]
 
 
 def as_noise(noise: Noise | Mapping[str, Any]) -> Noise:
@@ -22,6 +31,8 @@ def as_noise(noise: Noise | Mapping[str, Any]) -> Noise:
         return noise
     if not isinstance(noise, Mapping):
         raise TypeError(f"noise must be a noise or the dictionary that its to_dict() gives, got {noise!r:.80}")
+    if is_unknown(noise):
+        raise ValueError("its noise is unknown: labels were taken as they come, and nobody knows how many are wrong")
     return noise_from_dict({key: value for key, value in noise.items() if key not in _MEASURED})
 
 
@@ -31,6 +42,8 @@ def noise_block(noise: Noise | Mapping[str, Any]) -> dict[str, Any]:
     `config` is `noise.to_dict()`, from which `hf_noise.load_noise` rebuilds the noise; the keys above it are
     for readers and for searches on the Hub. A rate that the protocol does not have is left out.
     """
+    if is_unknown(noise):
+        return UNKNOWN_NOISE | {"config": UNKNOWN_NOISE}
     config = as_noise(noise).to_dict()
     readable = {"protocol": config["protocol"], "r": config.get("ratio"), "e": config.get("error_rate")}
     readable |= {"alpha": config.get("alpha"), "seed": config.get("seed")}
@@ -55,6 +68,8 @@ def noise_sentence(block: Mapping[str, Any]) -> str:
     """The noise of a block in words; what the protocol does is said by its class."""
     if not isinstance(block, Mapping) or "config" not in block:
         raise ValueError(f"a block of noise is what noise_block() gives, with a config, got {block!r:.80}")
+    if is_unknown(block["config"]):
+        return "Nobody knows how many of the labels are wrong: they are as they come, and none was changed."
     for name in ("alpha", "e", "r"):
         if name in block:
             check_real(name, block[name])

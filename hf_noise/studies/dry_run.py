@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
+from hf_noise.noise.schedule import Plan
 from hf_noise.studies.engine import Job, world_of
 from hf_noise.studies.launch import bytes_needed, check_disk
 from hf_noise.studies.study import Study
@@ -28,35 +29,51 @@ LARGEST_ON_CPU = 50_000_000
 
 
 def look(study: Study, settings: Any) -> None:
-    """Print settings with their real values, steps and noise of each run; then the data, time and disk.
+    """Print settings with their real values; then the data; then steps and noise of each run, time and disk.
 
     What cannot be read is refused as it would be by a run. Data on the Hub are not downloaded; steps that depend on the
-    number of their rows are then not told either.
+    number of their rows are then not told either. Where the model alone is there, the data are looked at all the same.
     """
     print(json.dumps(asdict(settings), indent=2), flush=True)
     elsewhere = study.elsewhere(settings)
-    if elsewhere is None or study.knows_rows(settings):
-        runs, plans, rows = study.planned(settings)
-        for run, plan in zip(runs, plans):
-            # The rate of human labels stands in the data.
-            rate = "that of the labels" if run.ratio is None else f"{plan.error_rate:.4f}"
-            exposure = "1 - e" if run.ratio is None else f"{plan.exposure:.3f}"
-            print(f"{run.name}: e = {rate}, {plan.steps:,} steps x {plan.batch_size} "
-                  f"{study.derived(settings, plan, rows)}, clean exposure {exposure}", flush=True)  # fmt: skip
+    has_rows = elsewhere is None or study.has_rows(settings)
+    runs, plans, rows = study.planned(settings) if has_rows or study.knows_rows(settings) else ([], [], None)
     if elsewhere is not None:
-        print(f"data: {elsewhere} on the Hub, which a run downloads; a dry run looks at data of this machine")
+        if has_rows:
+            _say(study.work.describe_rows(settings, runs))
+            what = f"model: {elsewhere}"
+        else:
+            what = f"data: {elsewhere}"
+        _say(_planned_lines(study, settings, runs, plans, rows))
+        print(f"{what} on the Hub, which a run downloads; a dry run looks at what is on this machine")
         return
     with tempfile.TemporaryDirectory(prefix="hf_noise-dry-run-") as folder:
         args = world_of(replace(settings, output=folder))
         data = study.work.load(settings, args, runs, is_trial=True)
-        for line in study.work.describe(settings, data):
-            print(line)
+        _say(study.work.describe(settings, data))
+        _say(_planned_lines(study, settings, runs, plans, rows))
         jobs = [Job(study, settings, run, plan, Path(folder) / run.name, data, run.name, is_trial=True)
                 for run, plan in zip(runs, plans)]  # fmt: skip
         # What runs need first is trained first, once.
         helpers = {job.folder.name: job for one in jobs for job in study.work.helpers(one)}
-        for line in costs([*helpers.values(), *jobs], settings.output):
-            print(line)
+        _say(costs([*helpers.values(), *jobs], settings.output))
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)  # a pipe too shows it now, and not after all that takes long
+
+
+def _planned_lines(
+    study: Study, settings: Any, runs: Sequence[Any], plans: Sequence[Plan], rows: int | None
+) -> Iterator[str]:
+    """What each run is, in a line."""
+    for run, plan in zip(runs, plans):
+        # The rate of human labels stands in the data.
+        rate = "that of the labels" if run.ratio is None else f"{plan.error_rate:.4f}"
+        exposure = "1 - e" if run.ratio is None else f"{plan.exposure:.3f}"
+        yield (f"{run.name}: e = {rate}, {plan.steps:,} steps x {plan.batch_size} "
+               f"{study.derived(settings, plan, rows)}, clean exposure {exposure}")  # fmt: skip
 
 
 def costs(jobs: Sequence[Job], output: str) -> list[str]:
@@ -72,8 +89,8 @@ def costs(jobs: Sequence[Job], output: str) -> list[str]:
         if kind not in timed:
             trainer = replace(job, plan=replace(job.plan, steps=WARM_UP + TIMED)).build()
             weights = trainer.num_weights
-            check_disk(output, weights, job.study.copies)
-            timed[kind] = (time_of_step(trainer, weights), bytes_needed(weights, job.study.copies))
+            check_disk(output, trainer.num_saved, job.study.copies)
+            timed[kind] = (time_of_step(trainer, weights), bytes_needed(trainer.num_saved, job.study.copies))
         step, size = timed[kind]
         seconds = None if step is None or seconds is None else seconds + step * job.plan.steps
         needed += size

@@ -16,7 +16,6 @@ from transformers import ProgressCallback, Trainer, TrainingArguments, set_seed
 
 from hf_noise.hub.card import model_card
 from hf_noise.hub.checkpoint import ADAPTER_CONFIG
-from hf_noise.hub.filters import local_base
 from hf_noise.hub.push import push_checkpoint
 from hf_noise.hub.reading import json_object
 from hf_noise.noise.schedule import Plan
@@ -85,7 +84,7 @@ class Job:
         trainer = self.study.work.build(self)
         trainer.remove_callback(ProgressCallback)
         if not self.is_trial:
-            check_disk(self.folder, trainer.num_weights, self.study.copies)
+            check_disk(self.folder, trainer.num_saved, self.study.copies)
             trainer.add_callback(FigureProgress(self.title))
         return trainer
 
@@ -99,8 +98,6 @@ class Job:
         )  # fmt: skip
         place, adapter = portable(str(self.folder)), self.folder / ADAPTER_CONFIG
         config = json_object(adapter) if adapter.is_file() else None
-        if config is not None and (base := local_base(config)):
-            config["base_model_name_or_path"] = portable(base)
         write_atomic(self.folder / "README.md", str(model_card(record, repo_id=place, adapter=config)))
         record.write(self.folder / "record.json")
 

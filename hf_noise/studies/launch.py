@@ -64,7 +64,7 @@ def check_disk(folder: str | Path, parameters: int, checkpoints: int) -> None:
 
     Args:
         folder: where checkpoints go; it need not exist yet.
-        parameters: number of weights.
+        parameters: number of weights that a checkpoint holds.
         checkpoints: how many are there at one time, the one being written included.
 
     Raises:

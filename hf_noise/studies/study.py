@@ -63,6 +63,9 @@ class Study:
     knows_rows: Callable[[Any], bool] = lambda settings: True
     #: Name of the data on the Hub, None where they are on this machine; only a run downloads.
     elsewhere: Callable[[Any], str | None] = lambda settings: None
+    #: Whether the data are on this machine although `elsewhere` names something, so a model; `run` then has
+    #: `describe_rows(settings, runs) -> lines`, of the data alone.
+    has_rows: Callable[[Any], bool] = lambda settings: False
     #: What follows from a plan, in words, from settings, plan and rows.
     derived: Callable[[Any, Plan, int | None], str] = lambda settings, plan, rows: "rows"
     #: How often the weights are on the disk at one time.

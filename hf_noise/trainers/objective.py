@@ -108,6 +108,13 @@ class ObjectiveTrainer(NoiseTrainer):
         with self._beside():
             return sum(p.numel() for p in self.model.parameters())
 
+    @property
+    def num_saved(self) -> int:
+        """Numbers that a checkpoint holds beside the optimiser's: with an adapter of peft, those that are learned."""
+        with self._beside():
+            is_adapter = hasattr(self.model, "peft_config")
+            return sum(p.numel() for p in self.model.parameters() if p.requires_grad or not is_adapter)
+
     def loss_record(self) -> dict[str, Any]:
         """The entry `loss` of a record: name, what the run made of it, and the objective as it was asked for."""
         return {"name": self.loss.name, **self.objective.facts(), "objective": self.loss.to_dict()}

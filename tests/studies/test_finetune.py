@@ -27,12 +27,13 @@ from hf_noise.hub.adapter import load_adapter
 from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.objectives import LGM, CorrectedLabels, CrossEntropy, Regularised, objective_from_dict
 from hf_noise.reports.record import read_records
+from hf_noise.studies.engine import Job
 from hf_noise.studies.finetune import run as work
 from hf_noise.studies.finetune.data import read_rows
 from hf_noise.studies.finetune.encoder import embedded_words, encoder_config
 from hf_noise.studies.finetune.network import adapted, pretrained
 from hf_noise.studies.finetune.runs import EMBEDDED_MODEL, LOSSES, Run, objective_of, passes_of, runs_of
-from hf_noise.studies.finetune.study import STUDY, Settings
+from hf_noise.studies.finetune.study import STUDY, Settings, plan_of
 from hf_noise.studies.settings import SettingError, at_scale
 from hf_noise.trainers.card import state_noise_of_adapter
 
@@ -116,7 +117,19 @@ def test_each_run_leaves_an_adapter_that_comes_back(study, encoder):
     names = {name for name, _ in model.named_parameters() if "modules_to_save" in name}
     assert {name.split(".modules_to_save")[0].split(".")[-1] for name in names} == {"classifier"}, "what is new"
     card = (run / "README.md").read_text()
-    assert "library_name: peft" in card and "base_model: tiny-bert" in card and "text-classification" in card
+    assert "library_name: peft" in card and "text-classification" in card
+
+
+def test_the_card_of_an_adapter_says_how_it_was_trained(study):
+    """Its base model is a folder here, which the Hub would look for as a repository."""
+    card = (study[0] / "r1-symmetric-corrected-lora-seed0" / "README.md").read_text()
+    assert "base_model:" not in card and "That is `tiny-bert`, a folder of those who made this" in card
+    for row in ("rank | 8", "alpha | 16", "dropout | 0.1", "modules with an adapter | query, value",
+                "trained parameters | 1,075", "learning rate | 0.005", "text column | text",
+                "label column | label"):  # fmt: skip
+        assert f"| {row} |" in card, row
+    assert "load it by `hf_noise.hub.adapter.load_adapter`,\nnot by `pipeline`" in card
+    assert "accuracy on training rows, labels as trained on" in card and "image" not in card
 
 
 def test_records_hold_what_was_measured(study, encoder):
@@ -161,6 +174,8 @@ def test_weak_labels_and_a_transition_that_is_learned(given, tmp_path):
         assert record.noise["realised"]["rate"] == pytest.approx(record.noise["error_rate"], abs=0.02)
         assert record.metrics["validation_accuracy"]["n"] == 48
     learned = records["weak-estimated-full-seed0"].metrics
+    card = (tmp_path / "weak-corrected-full-seed0" / "README.md").read_text()
+    assert "People or rules gave the wrong labels" in card and "image" not in card and "label column | weak" in card
     assert learned["transition_mean_absolute_error"]["n"] == 9 and "weak labels (weak), e = 0." in printed
     noise = hf_noise.load_noise(tmp_path / "weak-corrected-full-seed0")
     counted = HumanLabels.from_columns(*(texts(48, 0, weak=lambda _, weak: weak)[name] for name in ("label", "weak")),
@@ -168,6 +183,51 @@ def test_weak_labels_and_a_transition_that_is_learned(given, tmp_path):
     assert noise == counted
     whole = AutoModelForSequenceClassification.from_pretrained(tmp_path / "weak-corrected-full-seed0")
     assert whole.config.id2label[2] == "sport"
+
+
+def test_labels_as_they_come(given, tmp_path):
+    """They are wrong already, and nobody knows how many are."""
+    told = [*given, "--output", tmp_path, "--column", "weak", "--as_they_come", "--forget_rate", "0.4", "--loss", "nll",
+            "estimated", "elr", "co-teaching", "--regulariser", "none", "l2-sp"]  # fmt: skip
+    told[told.index("--test_source") + 1] = tmp_path / "test.parquet"
+    Dataset.from_dict(texts(30, 0, weak=lambda labels, _: labels.tolist())).cast_column(
+        "weak", ClassLabel(names=CLASSES)
+    ).to_parquet(tmp_path / "test.parquet")
+    printed = main(*told)
+    records = {record.name: record for record in read_records(tmp_path)}
+    cures = ["nll", "nll-l2-sp", "estimated", "elr", "co-teaching"]
+    names = {f"as-they-come-{cure.partition('-')[0] if 'l2' in cure else cure}-full{'-l2-sp' * ('l2' in cure)}-seed0"
+             for cure in cures}  # fmt: skip
+    assert set(records) == names
+    assert "| labels as they come, all weights |" in printed and "right labels" not in printed
+    assert "Points of accuracy on test labels as given" in printed
+    for name, record in records.items():
+        assert record.noise == {"protocol": "unknown"} and not {"ratio", "error_rate", "exposure"} & set(record.budget)
+        assert not {"train_accuracy_clean_labels", "memorised"} & set(record.metrics)
+        card = (tmp_path / name / "README.md").read_text()
+        assert "Nobody knows how many of the labels are wrong" in card and "accuracy, test labels as given" in card
+        assert "load_noise" not in card and "known to be wrong" not in card and "on purpose" not in card
+        with pytest.raises(ValueError, match="its noise is unknown: labels were taken as they come"):
+            hf_noise.load_noise(tmp_path / name)
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        assert "hf_noise" not in config and config["hf_noise_objective"]
+    assert records["as-they-come-co-teaching-full-seed0"].loss["forget_rate"] == 0.4
+    assert len(records["as-they-come-estimated-full-seed0"].loss["transition"]) == 3
+
+
+def test_an_encoder_of_known_noise_does_not_lend_it_to_labels_as_they_come(encoder, sources, tmp_path):
+    """What its config says of its own training goes among what was before."""
+    model = BertModel.from_pretrained(encoder)
+    model.config.hf_noise = {"protocol": "uniform_tokens"}
+    model.save_pretrained(tmp_path / "model")
+    PreTrainedTokenizerFast.from_pretrained(encoder).save_pretrained(tmp_path / "model")
+    settings = settings_of(sources, model=str(tmp_path / "model"), as_they_come=True, output=str(tmp_path / "x"),
+                           max_length=8)  # fmt: skip
+    run = Run(None, "as-they-come", "nll", "full", "none", False, 0)
+    data = work.load(settings, None, [run])
+    job = Job(STUDY, settings, run, plan_of(settings, run, 48), tmp_path / "x", data, "", True)
+    config = work.build(job).model.config
+    assert not hasattr(config, "hf_noise") and config.hf_noise_before == [{"protocol": "uniform_tokens"}]
 
 
 def test_the_embedded_encoder_and_texts(tmp_path):
@@ -192,6 +252,39 @@ def test_a_dry_run_trains_nothing(given, tmp_path):
     assert "time: about" in printed and not (tmp_path / "none").exists()
 
 
+def test_a_dry_run_tells_the_data_first_and_the_disk_of_an_adapter(given, tmp_path):
+    told = [*given, "--output", tmp_path / "none", "--dry_run", "--loss", "nll", "--regulariser", "none", "--ratio",
+            "0", "--method", "lora"]  # fmt: skip
+    printed = main(*told)
+    places = [printed.index(part) for part in ("48 texts to train on", "clean-nll-lora-seed0: e", "time: about")]
+    assert places == sorted(places)
+    settings = STUDY.parse([*map(str, told)])
+    data = work.load(settings, None, [])
+    trainers = {}
+    for method in ("full", "lora"):
+        run = Run(0.0, "none", "co-teaching" if method == "lora" else "nll", method, "none", False, 0)
+        settings.forget_rate = 0.2
+        job = Job(STUDY, settings, run, plan_of(settings, run, 48), tmp_path / "none", data, "", True)
+        trainers[method] = job.build()
+    assert trainers["full"].num_saved == trainers["full"].num_weights
+    adapter = 2 * 2 * 2 * 16 * 8 + 3 * 16 + 3
+    assert trainers["lora"].num_saved == 2 * adapter < trainers["lora"].num_weights / 2, "of both networks"
+
+
+def test_a_dry_run_looks_at_data_whatever_the_model(given, tmp_path):
+    told = [*given, "--dry_run", "--ratio", "0", "--output", tmp_path]
+    told[1] = "minilm"
+    printed = main(*told)
+    assert "48 texts to train on, 30 to test on" in printed and "clean-nll-full-seed0: e = 0.0000, 6 steps" in printed
+    assert "model: minilm on the Hub, which a run downloads" in printed and "time:" not in printed
+    with pytest.raises(ValueError, match="no column 'txt'"):
+        main(*told, "--text_column", "txt")
+    with pytest.raises(ValueError, match="--pairs names the class 'war'"):
+        main(*told[:-4], "--ratio", "1", "--protocol", "pairs", "--pairs", "war:sport", "--output", tmp_path)
+    told[told.index("--test_source") + 1] = "someone/texts"
+    assert "data: someone/texts on the Hub, which a run downloads" in main(*told)
+
+
 # ---- settings, runs and objectives
 
 
@@ -202,6 +295,13 @@ def test_runs_of_a_study():
     assert len(names) == len(set(names)) == 2 * (4 + 4 + 1)
     assert {"clean-nll-full-lnsr-lgm-seed3", "r1-symmetric-elr-lora-seed3"} <= set(names)
     assert not any("elr-full-lnsr" in name or name.startswith("clean-elr") for name in names)
+
+
+def test_labels_as_they_come_have_the_losses_of_a_scale_that_need_no_known_noise():
+    settings = at_scale(Settings, "demo", as_they_come=True)
+    assert settings.loss == ["nll", "estimated", "gce", "elr"]
+    assert {run.labels for run in runs_of(settings)} == {"as-they-come"}
+    assert at_scale(Settings, "demo", as_they_come=True, forget_rate=0.2).loss[-1] == "co-teaching"
 
 
 def test_each_loss_and_regulariser_has_its_objective():
@@ -234,6 +334,14 @@ def test_each_loss_and_regulariser_has_its_objective():
         ({"weak_column": "label"}, "--weak_column label is --column"), ({"loss": ["hinge"]}, "--loss must be one of"),
         ({"regulariser": ["dropout"]}, "--regulariser must be one of none, l2-sp, smart, lnsr"),
         ({"method": ["lora"], "push_to_hub": "me/x"}, "an adapter of embedded/.*which nobody else has"),
+        ({"ratio": [0.0], "loss": ["nll", "estimated", "elr"]}, "estimated elr would do nothing.*--as_they_come"),
+        ({"ratio": [1.0], "loss": ["gce"], "regulariser": ["smart"]}, "--regulariser smart would do nothing.*add nll"),
+        ({"ratio": [1.0], "loss": ["gce"], "regulariser": ["none"], "lgm": True}, "--lgm would do nothing"),
+        ({"as_they_come": True, "ratio": [0.0]}, "--as_they_come: .*leave out --ratio"),
+        ({"as_they_come": True, "error_rate": [0.2]}, "--as_they_come: .*leave out --ratio"),
+        ({"as_they_come": True, "weak_column": "weak"}, "--as_they_come: .*leave out"),
+        ({"as_they_come": True, "loss": ["corrected"]}, "--loss corrected corrects by the T of the noise.*estimated"),
+        ({"as_they_come": True, "loss": ["co-teaching"]}, "--loss co-teaching leaves out.*state --forget_rate"),
         ({"ratio": []}, "--ratio is empty"), ({"method": []}, "--method is empty"),
     ],
 )  # fmt: skip

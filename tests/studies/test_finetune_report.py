@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hf_noise.noise import LabelFlips
@@ -107,8 +109,38 @@ def test_the_figure_shows_each_seed_and_the_clean_run(tmp_path, figures):
     left, right = figures[0].axes
     assert [tick.get_text() for tick in left.get_yticklabels()][:2] == ["cross-entropy", "corrected, T known"]
     assert {round(x, 1) for line in left.lines for x in line.get_xdata()} >= {50.0, 52.0, 54.0, 60.1, 70.0}
-    assert "cross-entropy on right labels" in [text.get_text() for text in left.get_legend().get_texts()]
+    (legend,) = figures[0].legends
+    assert {text.get_text() for text in legend.get_texts()} == {
+        "cross-entropy on right labels", "cross-entropy on these labels", "95% interval over test rows"
+    }  # fmt: skip
     assert {round(x) for line in right.lines for x in line.get_xdata()} == {20, 80}
+
+
+def test_the_figure_has_room_for_its_words_and_says_how_few_rows_it_is_of(tmp_path, figures):
+    """One panel row is the least room that there is."""
+    finetune_figure([*RECORDS[:3], *RECORDS[3:6], RECORDS[-1]], tmp_path / "study.png")
+    (figure,), (legend,) = figures, figures[0].legends
+    left = figure.axes[0]
+    boxes = [one.get_window_extent() for one in (legend, left._left_title)]
+    assert not boxes[0].overlaps(boxes[1]) and not boxes[0].overlaps(left.get_window_extent())
+    assert left.get_xlabel() == "accuracy on right test labels (%), 50 rows"
+    # Wilson of 26 of 50: (26 + 1.92) / 53.84 less and more sqrt(26 * 24 / 50 + 0.96) * 1.96 / 53.84.
+    assert any(line.get_xdata() == pytest.approx([38.5, 65.2], abs=0.05) for line in left.lines)
+
+
+def test_labels_that_nobody_knows_are_not_called_right(tmp_path, figures):
+    made = [record(seed, 0.5 + seed / 50, cure) for seed in range(3) for cure in ("nll", "elr")]
+    made = [replace(one, noise={"protocol": "unknown"}, name=f"{one.name}-u") for one in made]
+    for one in made:
+        del one.metrics["train_accuracy_clean_labels"]
+    assert {group.labels for group in groups_of(made)} == {"labels as they come"}
+    words = "\n".join([*claims(made), cure_table(made).markdown(), run_table(made).markdown()])
+    assert "test labels as given over cross-entropy" in words and "right test labels" not in words
+    finetune_figure([*made, RECORDS[-1]], tmp_path / "study.png")
+    left, right = figures[0].axes
+    assert left.get_xlabel().startswith("accuracy on test labels as given (%)")
+    assert right.get_xlabel() == "training labels given back (%)" and right.lines
+    assert next(iter(groups_of([*made, RECORDS[-1]]))).labels == "right labels", "first"
 
 
 def test_records_of_other_studies_are_refused():

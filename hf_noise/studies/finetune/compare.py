@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from statistics import mean
 
 from hf_noise.analysis.paired import FEWEST_PAIRS, PairedTest, paired_test
+from hf_noise.noise.block import is_unknown
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.record import RunRecord
 
 __all__ = [
-    "CLEAN", "PLAIN", "Cell", "Group", "cells_of", "claims", "groups_of", "labels_of", "over_plain", "points",
-    "values_of",
+    "CLEAN", "PLAIN", "UNKNOWN", "Cell", "Group", "cells_of", "claims", "groups_of", "labels_of", "over_plain",
+    "points", "test_labels", "values_of",
 ]  # fmt: skip
 
-CLEAN = "right labels"
+CLEAN, UNKNOWN = "right labels", "labels as they come"
 _LOSSES = {
     "nll": "cross-entropy", "corrected": "corrected, T known", "estimated": "corrected, T learned", "gce": "GCE",
     "elr": "ELR", "co-teaching": "co-teaching",
@@ -56,10 +57,17 @@ PLAIN = Cell("nll")
 def labels_of(record: RunRecord) -> str:
     """Which labels a run learned from, with the share of wrong ones."""
     noise = record.noise
+    if is_unknown(noise):
+        return UNKNOWN
     if noise["error_rate"] == 0:
         return CLEAN
     kind = f"weak labels ({noise['name']})" if "name" in noise else str(noise.get("kind", noise["protocol"]))
     return f"{kind}, e = {noise['error_rate']:.2f}"
+
+
+def test_labels(records: Sequence[RunRecord]) -> str:
+    """What accuracy is measured on: where nobody knows which labels are wrong, those of tests are as given."""
+    return "test labels as given" if any(is_unknown(record.noise) for record in records) else "right test labels"
 
 
 def groups_of(records: Sequence[RunRecord]) -> dict[Group, dict[Cell, dict[int, RunRecord]]]:
@@ -71,13 +79,14 @@ def groups_of(records: Sequence[RunRecord]) -> dict[Group, dict[Cell, dict[int, 
     """
     check_records(
         records, numbers=("metrics.test_nll.value",),
-        shares=("noise.error_rate", "metrics.test_accuracy.value", "metrics.test_accuracy.low",
-                "metrics.test_accuracy.high", "metrics.train_accuracy_trained_labels.value",
-                "metrics.train_accuracy_clean_labels.value"),
-        texts={"model.method": None, "loss.cure": None, "loss.regulariser": None},
+        shares=("metrics.test_accuracy.value", "metrics.test_accuracy.low", "metrics.test_accuracy.high",
+                "metrics.train_accuracy_trained_labels.value"),
+        texts={"noise.protocol": None, "model.method": None, "loss.cure": None, "loss.regulariser": None},
     )  # fmt: skip
+    check_records([record for record in records if not is_unknown(record.noise)],
+                  shares=("noise.error_rate", "metrics.train_accuracy_clean_labels.value"))  # fmt: skip
     found: dict[Group, dict[Cell, dict[int, RunRecord]]] = defaultdict(lambda: defaultdict(dict))
-    for record in sorted(records, key=lambda one: (one.noise["error_rate"], one.name)):
+    for record in sorted(records, key=lambda one: (one.noise.get("error_rate", 1.0), one.name)):
         loss = record.loss
         cell = Cell(loss["cure"], loss["regulariser"], bool(loss.get("lgm")))
         found[Group(labels_of(record), record.model["method"])][cell][record.seed] = record
@@ -128,10 +137,10 @@ def claims(records: Sequence[RunRecord]) -> list[str]:
         each = sorted(pairs)
         seeds = f"{each[0]} to {each[-1]} seeds" if len(each) > 1 else f"{each[0]} seed{'s'[: each[0] > 1]}"
         said.append(
-            "Points of accuracy on right test labels over cross-entropy, paired by seed: mean and 95% interval of "
-            f"Student's t, {seeds}; ± is the standard deviation over seeds. It says nothing of other test rows. Each "
-            f"interval stands for itself: of {tests} comparisons {max(1, round(0.05 * tests))} may come out apart by "
-            f"chance. Of fewer than {FEWEST_PAIRS} seeds nothing is told apart, nor where all seeds say the same to "
+            f"Points of accuracy on {test_labels(records)} over cross-entropy, paired by seed: mean and 95% interval "
+            f"of Student's t, {seeds}; ± is the standard deviation over seeds. It says nothing of other test rows. "
+            f"Each interval stands for itself: of {tests} comparisons {max(1, round(0.05 * tests))} may come out apart "
+            f"by chance. Of fewer than {FEWEST_PAIRS} seeds nothing is told apart, nor where all seeds say the same to "
             "the last row."
         )  # fmt: skip
         said += _costs(groups)

@@ -9,6 +9,7 @@ from typing import Any
 
 from hf_noise.atomic import write_atomic
 from hf_noise.data.passages import DOCS_TOPICS
+from hf_noise.metrics.intervals import wilson_interval
 from hf_noise.metrics.words import METRICS
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.record import RunRecord
@@ -16,6 +17,7 @@ from hf_noise.reports.tables import Column, Table, fixed, percent
 from hf_noise.studies.finetune.compare import (
     CLEAN,
     PLAIN,
+    UNKNOWN,
     Cell,
     Group,
     cells_of,
@@ -23,6 +25,7 @@ from hf_noise.studies.finetune.compare import (
     groups_of,
     over_plain,
     points,
+    test_labels,
     values_of,
 )
 from hf_noise.studies.finetune.runs import EMBEDDED_MODEL
@@ -88,10 +91,10 @@ def run_table(records: Sequence[RunRecord]) -> Table:
         found = {name: entry["value"] for name, entry in record.metrics.items()}
         test = record.metrics["test_accuracy"]
         rows.append([
-            record.name, fixed(record.noise["realised"]["rate"]), percent(test["value"]),
+            record.name, fixed(record.noise.get("realised", {}).get("rate")), percent(test["value"]),
             f"{percent(test['low'])} to {percent(test['high'])}", fixed(found["test_nll"]),
             percent(found.get("memorised")), percent(found["train_accuracy_trained_labels"]),
-            percent(found["train_accuracy_clean_labels"]), fixed(record.wall_seconds, 0),
+            percent(found.get("train_accuracy_clean_labels")), fixed(record.wall_seconds, 0),
         ])  # fmt: skip
     return Table(columns, rows).measured()
 
@@ -111,7 +114,8 @@ _ROW, _FRAME = 0.34, 1.35  # inches of a line, and around a panel
 
 def finetune_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     """Draw the study as a PNG: for each kind of wrong labels and method the accuracy of each cure, and how many of the
-    wrong labels it has learned by heart. A dot is a seed, a bar their mean.
+    wrong labels it has learned by heart. A dot is a seed, a bar their mean, and the light line the 95% interval of the
+    mean accuracy over test rows (Wilson, as if all seeds erred on the same rows).
 
     Raises ValueError or TypeError as `groups_of`.
     """
@@ -125,11 +129,14 @@ def finetune_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     )  # fmt: skip
     for (left, right), (group, by_cell) in zip(axes, shown.items()):
         _accuracies(left, group, by_cell, groups)
-        _memories(right, by_cell)
+        _memories(right, group, by_cell)
+    drawn = {label: line for left, _ in axes for line, label in zip(*left.get_legend_handles_labels())}
+    fig.legend(drawn.values(), drawn.keys(), loc="outside upper left", ncols=3, frameon=False, fontsize=8)
     return save_figure(fig, path)
 
 
 def _accuracies(axis: Any, group: Group, by_cell: dict, groups: dict) -> None:
+    _intervals(axis, by_cell)
     _dots(axis, by_cell, "test_accuracy", names=True)
     clean = groups.get(Group(CLEAN, group.method), {}).get(PLAIN)
     if clean and group.labels != CLEAN:
@@ -139,15 +146,26 @@ def _accuracies(axis: Any, group: Group, by_cell: dict, groups: dict) -> None:
         axis.axvline(100 * mean(values_of(plain, "test_accuracy")), color=_COLOURS["nll"], lw=0.9, ls=":",
                      label="cross-entropy on these labels")  # fmt: skip
     axis.set_title(str(group), loc="left", fontweight="bold")
-    axis.set_xlabel("accuracy on right test labels (%)")
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=2)
+    records = [record for runs in by_cell.values() for record in runs.values()]
+    rows = sorted({record.metrics["test_accuracy"]["n"] for record in records})
+    axis.set_xlabel(f"accuracy on {test_labels(records)} (%), {' or '.join(f'{n:,}' for n in rows)} rows")
 
 
-def _memories(axis: Any, by_cell: dict) -> None:
-    _dots(axis, by_cell, "memorised", names=False)
+def _intervals(axis: Any, by_cell: dict) -> None:
+    """How far the mean accuracy of each cure may be off for having been measured on so few test rows."""
+    for place, cell in enumerate(cells_of(by_cell)):
+        runs = by_cell[cell]
+        rows = min(record.metrics["test_accuracy"]["n"] for record in runs.values())
+        low, high = wilson_interval(round(mean(values_of(runs, "test_accuracy")) * rows), rows)
+        axis.plot([100 * low, 100 * high], [place, place], color=_colour(cell), lw=5, alpha=0.18, zorder=1,
+                  solid_capstyle="butt", label="95% interval over test rows" if place == 0 else None)  # fmt: skip
+
+
+def _memories(axis: Any, group: Group, by_cell: dict) -> None:
+    is_unknown = group.labels == UNKNOWN
+    _dots(axis, by_cell, "train_accuracy_trained_labels" if is_unknown else "memorised", names=False)
     axis.set_xlim(-2, 102)
-    axis.set_xlabel("wrong training labels given back (%)")
+    axis.set_xlabel(f"{'' if is_unknown else 'wrong '}training labels given back (%)")
 
 
 def _dots(axis: Any, by_cell: dict, metric: str, names: bool) -> None:

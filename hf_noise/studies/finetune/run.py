@@ -16,12 +16,14 @@ from transformers import AutoModelForSequenceClassification, TrainingArguments
 from hf_noise.analysis.transition import transition_error
 from hf_noise.metrics import accuracy, classifier_calibration
 from hf_noise.noise import HumanLabels, LabelFlips
+from hf_noise.noise.block import UNKNOWN_NOISE
+from hf_noise.noise.schedule import Plan
 from hf_noise.reports.provenance import portable
 from hf_noise.studies.engine import Job, with_interval
 from hf_noise.studies.finetune.data import LabelledTexts, read_rows
 from hf_noise.studies.finetune.encoder import embedded_words, encoder_config, train_encoder
 from hf_noise.studies.finetune.network import adapted, pretrained, tokenizer_of
-from hf_noise.studies.finetune.runs import Run, objective_of, passes_of
+from hf_noise.studies.finetune.runs import AS_THEY_COME, Run, objective_of, passes_of
 from hf_noise.studies.finetune.study import EMBEDDED_MODEL, Settings
 from hf_noise.trainers import ClassifierTrainer
 
@@ -43,7 +45,7 @@ class Shared:
 
     def training(self, run: Run) -> Dataset:
         """The rows of a run: weak labels stand in them, all other wrong ones are drawn by the trainer."""
-        return self.train if run.ratio is not None else self.weak
+        return self.weak if run.protocol == "weak" else self.train
 
 
 def load(settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_trial: bool = False) -> Shared:
@@ -77,11 +79,25 @@ def by_length(rows: Dataset, *beside: np.ndarray) -> tuple[Any, ...]:
     return rows.select(order), *(array[order] for array in beside)
 
 
+def describe_rows(settings: Settings, runs: Sequence[Run], rows: LabelledTexts | None = None) -> list[str]:
+    """What the rows are, for a dry run, whether or not there is a model to tokenise them for.
+
+    Raises what `load` does for them.
+    """
+    rows = read_rows(settings) if rows is None else rows
+    for run in runs:
+        noise_of(run, settings, rows)
+    lines = rows.described()
+    if settings.as_they_come:
+        lines.append("labels as they come: nobody knows how many are wrong; those of the test rows are taken for right")
+    return lines
+
+
 def describe(settings: Settings, data: Shared) -> list[str]:
     """What the data are, for a dry run."""
     lengths = [len(tokens) for tokens in data.train["input_ids"]]
     cut = sum(length >= settings.max_length for length in lengths)
-    lines = data.rows.described()
+    lines = describe_rows(settings, [], data.rows)
     lines.append(f"tokens of a text: {np.mean(lengths):.0f} on average, {cut:,} texts fill all {settings.max_length}")
     if settings.model == EMBEDDED_MODEL:
         lines.append(f"encoder: trained first, {settings.pretrain_steps:,} steps on embedded text")
@@ -93,8 +109,13 @@ def helpers(job: Job) -> list[Job]:
     return []
 
 
-def noise_of(run: Run, settings: Settings, rows: LabelledTexts) -> LabelFlips | HumanLabels:
-    """The noise of a run. Raises ValueError: these classes cannot have it, or are not those of `--pairs`."""
+def noise_of(run: Run, settings: Settings, rows: LabelledTexts) -> LabelFlips | HumanLabels | None:
+    """The noise of a run, None of labels as they come.
+
+    Raises ValueError: these classes cannot have it, or are not those of `--pairs`.
+    """
+    if run.protocol == AS_THEY_COME:
+        return None
     if run.ratio is None:
         return rows.weak_noise
     classes, known = len(rows.classes), {}
@@ -124,9 +145,13 @@ def build(job: Job) -> ClassifierTrainer:
     if settings.model == EMBEDDED_MODEL:  # of text without noise, which is no noise before
         for name in [name for name in vars(model.config) if name.startswith("hf_noise")]:
             delattr(model.config, name)
+    noise = noise_of(run, settings, data.rows)
+    if noise is None and (earlier := getattr(model.config, "hf_noise", None)) is not None:  # of the encoder's training
+        model.config.hf_noise_before = [*(getattr(model.config, "hf_noise_before", None) or []), earlier]
+        del model.config.hf_noise
     model = adapted(model, new, settings) if is_lora else model
     return ClassifierTrainer(
-        model, args, noise=noise_of(run, settings, data.rows), loss=objective_of(run, settings), train_dataset=rows,
+        model, args, noise=noise, loss=objective_of(run, settings), train_dataset=rows,
         eval_dataset=data.test, processing_class=data.tokenizer,
     )  # fmt: skip
 
@@ -147,21 +172,34 @@ def finish(job: Job, trainer: ClassifierTrainer) -> dict[str, Any]:
         data={
             "source": portable(data.rows.source), "classes": len(data.rows.classes), "names": data.rows.classes,
             "tokenizer": portable(settings.model), "train_rows": len(data.train), "test_rows": len(data.test),
-            "max_length": settings.max_length,
+            "max_length": settings.max_length, "text_column": ", ".join(settings.text_column),
+            "label_column": settings.weak_column if run.protocol == "weak" else settings.column,
         },
-        noise=noise.to_dict() | {"realised": trainer.realised_noise()},
-        budget=replace(plan, ratio=noise.ratio).to_dict() | {
+        noise=UNKNOWN_NOISE if noise is None else noise.to_dict() | {"realised": trainer.realised_noise()},
+        budget=budget_of(plan, noise) | {
             "epochs": plan.sequences / len(data.train), "processes": trainer.args.world_size,
+            "learning_rate": trainer.args.learning_rate,
         },
         loss=trainer.loss_record() | {
-            "error_rate": noise.error_rate if run.loss == "corrected" else 0.0, "cure": run.loss,
+            "error_rate": noise.error_rate if run.loss == "corrected" else 0.0,
+            "cure": run.loss,
             "regulariser": run.regulariser, "lgm": run.lgm, "passes": passes_of(trainer.loss),
         },
         metrics=measure(run, trainer, data, noise),
     )  # fmt: skip
 
 
-def measure(run: Run, trainer: ClassifierTrainer, data: Shared, noise: LabelFlips | HumanLabels) -> dict[str, dict]:
+def budget_of(plan: Plan, noise: LabelFlips | HumanLabels | None) -> dict[str, Any]:
+    """What a record says of a plan; of labels as they come nothing that depends on how many are wrong."""
+    if noise is not None:
+        return replace(plan, ratio=noise.ratio).to_dict()
+    unknown = ("ratio", "error_rate", "exposure")
+    return {name: value for name, value in plan.to_dict().items() if name not in unknown}
+
+
+def measure(
+    run: Run, trainer: ClassifierTrainer, data: Shared, noise: LabelFlips | HumanLabels | None
+) -> dict[str, dict]:
     """The figures of a run, each with the number of texts, or of entries of T, behind it."""
     metrics = {}
     for split, rows in (("test", data.test), ("validation", data.validation)):
@@ -179,16 +217,18 @@ def measure(run: Run, trainer: ClassifierTrainer, data: Shared, noise: LabelFlip
     scored, places = by_length(data.train.select(places), places)
     guess = trainer.predict(scored).predictions.argmax(-1)
     rows = data.rows.train.take(places)
-    clean, trained = rows.labels, rows.labels if noise.error_rate == 0 else rows.weak
+    clean, trained = rows.labels, rows.weak if run.protocol == "weak" else rows.labels
     if run.ratio:  # the labels of the last epoch that was trained to its end
         epoch = max(0, math.floor(trainer.state.epoch or 0) - 1)
         trained, _ = noise(clean, sample=rows.ids, epoch=epoch)
-    kinds = {"train_accuracy_clean_labels": guess == clean, "train_accuracy_trained_labels": guess == trained}
+    kinds = {"train_accuracy_trained_labels": guess == trained}
+    if noise is not None:
+        kinds["train_accuracy_clean_labels"] = guess == clean
     if np.any(wrong := trained != clean):
         kinds["memorised"] = (guess == trained)[wrong]
     for name, hits in kinds.items():
         metrics[name] = {"value": float(hits.mean()), "n": hits.size}
-    if run.loss == "estimated":
+    if run.loss == "estimated" and noise is not None:
         error = transition_error(trainer.objective.transition, noise.transition)
         entries = noise.num_classes**2
         metrics["transition_mean_absolute_error"] = {"value": error.mean_absolute, "n": entries}

@@ -18,10 +18,15 @@ from hf_noise.objectives import (
 )
 from hf_noise.studies.losses import names_of_losses, objective_class
 
-__all__ = ["EMBEDDED_MODEL", "LOSSES", "METHODS", "REGULARISERS", "Run", "objective_of", "passes_of", "runs_of"]
+__all__ = [
+    "AS_THEY_COME", "EMBEDDED_MODEL", "LOSSES", "METHODS", "REGULARISERS", "Run", "objective_of", "passes_of",
+    "runs_of",
+]  # fmt: skip
 
 #: An encoder of this name is trained for a moment on `embedded/docs-text`, before all runs, in `<output>/encoder`.
 EMBEDDED_MODEL = "embedded/modernbert-nano"
+#: What stands for a protocol where labels are wrong as they come, and nobody knows how many.
+AS_THEY_COME = "as-they-come"
 METHODS = ["full", "lora"]
 REGULARISERS = ["none", "l2-sp", "smart", "lnsr"]
 #: Objectives of noisy runs by name: those on labels, and T that is learned; regularisers have a flag of their own.
@@ -31,7 +36,7 @@ LOSSES = [*(name for name in names_of_losses("labels") if name not in _APART), "
 
 @dataclass(frozen=True)
 class Run:
-    """One setting; `ratio` is None for weak labels, whose rate is what it is. `protocol` is then "weak"."""
+    """One setting; `ratio` is None for labels whose rate is what it is; `protocol` is then "weak" or `AS_THEY_COME`."""
 
     ratio: float | None
     protocol: str
@@ -68,6 +73,7 @@ class Run:
         ignored += [name.replace("-", "_") for name in REGULARISERS[1:] if name != self.regulariser]
         ignored += [] if self.regulariser == "smart" else ["smart_epsilon"]
         ignored += [] if self.loss == "estimated" else ["matrix_rate"]
+        ignored += [] if self.loss == "co-teaching" else ["forget_rate"]
         ignored += [] if self.protocol == "weak" else ["weak_column"]
         return (*ignored, *(() if self.ratio else ("redraw", "pairs", "allow_adversarial")))
 
@@ -76,10 +82,13 @@ def runs_of(settings: Any) -> list[Run]:
     """The runs of a study.
 
     Of each method and seed: on right labels (ratio 0) and on each kind of wrong ones, plain cross-entropy with each
-    regulariser, and with LGM; on wrong labels each other loss, without any.
+    regulariser, and with LGM; on wrong labels each other loss, without any. Where labels are taken as they come, on
+    those alone.
     """
     noises: list[tuple[float | None, str]] = [(0.0, "none")] * (0.0 in settings.ratio)
-    if settings.weak_column is not None:
+    if settings.as_they_come:
+        noises = [(None, AS_THEY_COME)]
+    elif settings.weak_column is not None:
         noises.append((None, "weak"))
     else:
         noises += [(r, protocol) for protocol in settings.protocol for r in settings.ratio if r]
@@ -105,7 +114,10 @@ def objective_of(run: Run, settings: Any) -> Objective:
         base = objective_class("lgm", "labels")(gamma=settings.gamma, lam=settings.lam)
     else:
         kind = CrossEntropy if run.loss == "nll" else objective_class(run.loss, "labels")
-        base = kind(**{"seed": run.seed} if "seed" in kind.__dataclass_fields__ else {})
+        told = {"seed": run.seed} if "seed" in kind.__dataclass_fields__ else {}
+        if run.loss == "co-teaching" and settings.forget_rate is not None:
+            told["forget_rate"] = settings.forget_rate
+        base = kind(**told)
     far = settings.smart_epsilon
     regulariser = {
         "l2-sp": {"l2_sp": L2SP(alpha=settings.l2_sp)},

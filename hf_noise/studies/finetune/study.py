@@ -65,6 +65,10 @@ class Settings(TrainingSettings):
     weak_column: Name | None = setting(
         None, "weak labels of the training rows, to train on: T is counted of both columns", group="data"
     )
+    as_they_come: bool = setting(
+        False, "labels of --column are wrong already, nobody knows how many, and are trained on as they come; the test "
+        "labels are taken for right", group="data", in_result=False,
+    )  # fmt: skip
     train_rows: TwoOrMore | None = setting(None, "how many of the training rows; all if not set", group="data")
     test_rows: TwoOrMore | None = setting(None, "how many of the test rows; all if not set", group="data")
     max_length: TwoOrMore = setting(None, "tokens of a text, or of both of a pair, at most", group="data")
@@ -90,6 +94,10 @@ class Settings(TrainingSettings):
         group="noise and loss", choices=LOSSES, in_result=False,
     )  # fmt: skip
     matrix_rate: Positive = setting(0.02, "learning rate of an estimated T", group="noise and loss")
+    forget_rate: ShareBelowOne | None = setting(
+        None, "share of rows that co-teaching leaves out, by default that of the wrong ones", group="noise and loss",
+        is_later=True,
+    )  # fmt: skip
     regulariser: list[str] = setting(
         None, "beside plain cross-entropy", group="noise and loss", choices=REGULARISERS, in_result=False
     )
@@ -132,6 +140,7 @@ class Settings(TrainingSettings):
                                f"on the Hub, or {EMBEDDED_MODEL}")  # fmt: skip
         self._take_rates()
         self._check_noise()
+        self._check_losses()
         if "lora" in self.method:
             from hf_noise.hub.adapter import needs_peft
 
@@ -160,9 +169,43 @@ class Settings(TrainingSettings):
         if self.weak_column is not None and self.weak_column == self.column:
             raise SettingError(f"--weak_column {self.weak_column} is --column; of one of them the labels are true")
         asked = self.error_rate or self.ratio != SCALES[self.scale]["ratio"]
+        if self.as_they_come and (self.weak_column is not None or asked or self.protocol != USUAL["protocol"]):
+            raise SettingError("--as_they_come: the labels are trained on as they are, and nobody knows how many are "
+                               "wrong; leave out --ratio, --error_rate, --protocol and --weak_column")  # fmt: skip
         if self.weak_column is not None and asked and any(self.ratio):
             raise SettingError(f"--weak_column {self.weak_column}: its labels are wrong at the rate that they have; "
                                "leave out --ratio and --error_rate, or give 0 for a run on right labels")  # fmt: skip
+
+
+    def _check_losses(self) -> None:
+        """Refuse a loss or regulariser that was asked for and that no run would have."""
+        preset = SCALES[self.scale]
+        if self.as_they_come:
+            self._check_unknown(preset)
+        others = [loss for loss in self.loss if loss != "nll"]
+        is_noisy = self.as_they_come or self.weak_column is not None or any(self.ratio)
+        if others and not is_noisy and self.loss != preset["loss"]:
+            raise SettingError(f"--loss {' '.join(others)} would do nothing, as no run has wrong labels: give "
+                               "--as_they_come if some labels of --column are wrong already, --weak_column for weak "
+                               "ones beside true ones, or --ratio or --error_rate to make labels wrong")  # fmt: skip
+        beside = [f"--regulariser {name}" for name in self.regulariser if name != "none"] + ["--lgm"] * self.lgm
+        was_asked = self.regulariser != preset["regulariser"] or self.lgm != preset.get("lgm", False)
+        has_plain = "nll" in self.loss or 0.0 in self.ratio and not self.as_they_come
+        if beside and was_asked and not has_plain:
+            raise SettingError(f"{beside[0]} would do nothing: it goes beside plain cross-entropy, which no run has; "
+                               "add nll to --loss")  # fmt: skip
+
+    def _check_unknown(self, preset: dict) -> None:
+        """Of a scale's losses, those that need no noise that is known; others that were asked for are refused."""
+        lacks = {"corrected": "corrects by the T of the noise, which nobody knows here; estimated learns it"}
+        if self.forget_rate is None:
+            lacks["co-teaching"] = ("leaves out as many rows as are wrong, which nobody knows here; state "
+                                    "--forget_rate, such as 0.2")  # fmt: skip
+        if self.loss == preset["loss"]:
+            self.loss = [loss for loss in self.loss if loss not in lacks]
+        for loss in self.loss:
+            if loss in lacks:
+                raise SettingError(f"--as_they_come: --loss {loss} {lacks[loss]}")
 
 
 def is_elsewhere_model(model: str) -> bool:
@@ -174,9 +217,19 @@ def is_elsewhere_model(model: str) -> bool:
 
 def elsewhere(settings: Settings) -> str | None:
     """What a run would download, None for nothing."""
-    if is_elsewhere(settings.source):
-        return settings.source
+    if far := _far_data(settings):
+        return far[0]
     return settings.model if is_elsewhere_model(settings.model) else None
+
+
+def has_rows(settings: Settings) -> bool:
+    """Whether all data are on this machine, wherever the model is."""
+    return not _far_data(settings)
+
+
+def _far_data(settings: Settings) -> list[str]:
+    places = (settings.source, settings.test_source, settings.validation_source)
+    return [place for place in places if place is not None and is_elsewhere(place)]
 
 
 def train_rows_of(settings: Settings) -> int:
@@ -206,6 +259,7 @@ STUDY = Study(
     rows=train_rows_of,
     knows_rows=lambda settings: False,
     elsewhere=elsewhere,
+    has_rows=has_rows,
     derived=lambda settings, plan, rows: f"texts = {plan.sequences / rows:.1f} epochs",
 )
 main = STUDY.main
