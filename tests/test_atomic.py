@@ -37,7 +37,11 @@ def test_a_block_that_writes_nothing_is_an_error(tmp_path):
 
 
 def test_files_take_their_name_in_one_place():
-    """Beside it, the cache of data renames folders, and a trainer the file of weights that transformers wrote. Images
-    are drawn by thousands, and one that is lost with the power is drawn again: none waits for the disk."""
+    """Beside it, the cache of data and what trains a teacher rename folders, and a trainer the file of weights that
+    transformers wrote. Images are drawn by thousands, and one that is lost with the power is drawn again: none waits
+    for the disk."""
     renaming = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if "os.replace(" in path.read_text()}
-    assert renaming == {"atomic.py", "data/cache.py", "studies/sampling/run.py", "trainers/time_classifier.py"}
+    assert renaming == {
+        "atomic.py", "data/cache.py", "data/teacher_training.py", "studies/sampling/run.py",
+        "trainers/time_classifier.py",
+    }  # fmt: skip

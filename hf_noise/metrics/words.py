@@ -111,6 +111,8 @@ METRICS: Mapping[str, Metric] = {metric.key: metric for metric in (
            "", "lower"),
     Metric("validation_accuracy", "accuracy, validation labels (of probes as wrong as those of training)",
            "validation accuracy", "validation", _SHARE, "higher"),
+    Metric("validation_label_nll", "NLL, clean validation labels", "validation NLL of labels", "validation",
+           _NATS, "lower"),
     Metric("gain", "accuracy over the head without a penalty of the same seed, clean test labels", "gain over plain",
            "test", "", "higher"),
     Metric("correct_area", "area predicted correctly in random planes around test rows", "correct area", "test", "",
@@ -155,7 +157,8 @@ FEATURE_METRICS: Mapping[str, FeatureMetric] = {
 _BEGINNINGS = {
     "validation": "validation", "noisy_validation": "validation", "noise": "validation",
     "test": "test", "successor": "test", "marginal": "test", "judge_test": "test",
-    "accuracy": "test", "nll": "test", "gain": "test", "correct_area": "test", "label_consistency": None,
+    "written": "test", "teacher": "test", "accuracy": "test", "nll": "test", "gain": "test", "correct_area": "test",
+    "label_consistency": None,
 }  # fmt: skip
 
 

@@ -276,7 +276,7 @@ def test_labels_that_are_none(load, tmp_path, pictures):
     table = pq.read_table(pictures(tmp_path / "a.parquet", np.arange(20) % 10))
     missing = pa.array([None, *(np.arange(1, 20) % 10)], pa.int64())
     pq.write_table(table.set_column(1, "label", missing), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"'label' holds 1 null\(s\); every row needs a label"):
+    with pytest.raises(ValueError, match=r"'label' holds 1 null\(s\), the first in row 0 of .*; every row needs"):
         load(source=str(tmp_path / "a.parquet"))
     text = pa.array(DIGITS * 2)
     pq.write_table(table.replace_schema_metadata().set_column(1, "label", text), tmp_path / "b.parquet")

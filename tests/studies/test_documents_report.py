@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import pytest
 from PIL import Image
@@ -131,7 +132,7 @@ def test_gaussian_noise_against_uniform(nll, noise, verdict):
 def test_seeds_that_disagree_do_not_show_a_direction():
     study = [clean(), record(nll=(5, 5, 5, 4.1)), clean(1), record(seed=1, nll=(5, 5, 5, 3.95))]
     assert held(study, "positive") == [None]
-    assert "| open |" in claims_table(compared(study), "causal_lm").replace("     open", " open")
+    assert re.search(r"\| +open \|", claims_table(compared(study), "causal_lm"))
 
 
 def test_without_a_clean_run_no_claim_of_size_is_judged():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
@@ -232,8 +233,11 @@ def test_ctrl_c_in_a_real_process_is_one_line(tmp_path):
         while not (tmp_path / RUN / "checkpoint-2" / "trainer_state.json").exists():
             assert process.poll() is None and time.monotonic() < deadline, "no checkpoint in two minutes"
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        for _ in range(3):  # Python loses one that comes while it cleans up an object
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                out, err = process.communicate(timeout=30)
+                break
     finally:
         process.kill()
         process.wait()

@@ -146,7 +146,7 @@ def test_dry_run_prints_and_makes_nothing(tmp_path):
     )  # fmt: skip
     settings, runs = json.JSONDecoder().raw_decode(printed)[0], printed[printed.rindex("\n}") + 3 :]
     assert (settings["ratio"], settings["dry_run"]) == ([0.0, 0.5], True)
-    *runs, data, first, duration, disk = runs.splitlines()
+    data, first, *runs, duration, disk = runs.splitlines()
     assert runs == [
         "r0-seed0: e = 0.0000, 100 steps x 32 rows = 204,800 tokens, clean exposure 1.000",
         "r0-compute-of-r0.5-steps-seed0: e = 0.0000, 150 steps x 32 rows = 307,200 tokens, clean exposure 1.500",

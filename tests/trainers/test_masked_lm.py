@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from hf_noise.noise import Masking, RandomDocuments, UniformTokens
-from hf_noise.objectives import Corrected, DocumentMixture
+from hf_noise.objectives import Corrected, DocumentMixture, SequenceMixture
 from hf_noise.objectives.base import objectives
 from hf_noise.trainers import MaskedLMTrainer
 
@@ -297,7 +297,8 @@ def test_a_mixture_that_takes_nothing_to_be_read_is_refused_where_something_is(m
 def test_every_objective_on_tokens_is_minimised_over_masked_tokens(masked, random_rows, noise, objective):
     """Of accumulated batches what one large batch gives, where an objective looks at each target on its own."""
     found, rows = [], random_rows(8, RAGGED)
-    loss = DocumentMixture(0.1, "unigram") if objective is DocumentMixture else objective()  # else of document noise
+    apart = {DocumentMixture: (0.1, "unigram"), SequenceMixture: (0.1, "unigram")}  # else of noise on documents or rows
+    loss = objective(*apart.get(objective, ()))
     masking = dataclasses.replace(BERTS, mask_share=1.0, random_share=0.0) if objective is DocumentMixture else BERTS
     for size in (8, 2):
         trainer = masked(rows, noise=noise, masking=masking, loss=loss, per_device_train_batch_size=size,
@@ -306,7 +307,8 @@ def test_every_objective_on_tokens_is_minimised_over_masked_tokens(masked, rando
         assert (trainer.sparse_head is None) == objective.needs_logits
         assert trainer.loss_record()["objective"] == loss.to_dict()
     assert np.isfinite(found[0][0]).all() and min(found[0][0]) > 0
-    if objective.name not in ("truncated", "error-norm"):  # which look at the batch, or at what came before
+    # These look at the batch, or at what came before.
+    if objective.name not in ("truncated", "error-norm", "sequence-mixture"):
         assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
         torch.testing.assert_close(found[0][1], found[1][1], rtol=0, atol=1e-6)
 
