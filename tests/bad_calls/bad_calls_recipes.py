@@ -230,8 +230,10 @@ def read(recipe: str, **flags: Any) -> dict[str, Any]:
         try:
             study = importlib.import_module(f"hf_noise.studies.{STUDIES[recipe]}.study")
             settings = parse(study.Settings, argv, "")
-            if hasattr(study, "STUDY"):
-                study.STUDY.planned(settings)
+            of = getattr(study, "STUDY", None)
+            # As a dry run: what is on the Hub is not read.
+            if of and (of.elsewhere(settings) is None or of.has_rows(settings) or of.knows_rows(settings)):
+                of.planned(settings)
         except SystemExit as stop:
             assert stop.code == 2, "the status of wrong flags"
             return {"refused": err.getvalue().split("error: ", 1)[-1]}
