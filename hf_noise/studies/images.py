@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset, load_dataset_builder
 from torchvision.transforms import v2
@@ -16,6 +15,7 @@ import hf_noise
 from hf_noise.data.held_rows import split_of
 from hf_noise.data.hook import builder_class
 from hf_noise.noise import HumanLabels, LabelFlips
+from hf_noise.studies.chosen_rows import rows_asked_for, some_rows
 from hf_noise.studies.image_settings import drawn_noise
 from hf_noise.trainers.base import noise_of as noise_in_rows
 from hf_noise.trainers.images import CropFlip, DeviceImages, WorkerImages, channel_statistics, label_columns
@@ -150,20 +150,11 @@ def part_of(rows: Dataset, wanted: int | None, flag: str, labels: str = "label")
     """So many of the rows, always the same; all for None. Raises ValueError: there are fewer, or a class is missing."""
     if wanted is None:
         return rows
-    if len(rows) < wanted:
-        raise ValueError(f"--{flag} {wanted}, but there are {len(rows)} images; leave it out")
-    part = rows.select(some_rows(len(rows), wanted))
+    part = rows.select(rows_asked_for(len(rows), wanted, flag, "images"))
     if absent := sorted(set(range(rows.features["label"].num_classes)) - set(part[labels])):
         others = f" and of {len(absent) - 1} others" if absent[1:] else ""
         raise ValueError(f"--{flag} {wanted} leaves no image of class {absent[0]}{others}; take more")
     return part
-
-
-def some_rows(n: int, wanted: int | None = None) -> np.ndarray:
-    """Indices of so many of n rows in their order, always the same; a source may be sorted by class."""
-    if wanted is None or wanted >= n:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(0).permutation(n)[:wanted])
 
 
 def transform_of(size: int, settings, *, train: bool):

@@ -14,6 +14,7 @@ from hf_noise.data.classes import Classes, classes_of
 from hf_noise.data.held_rows import HeldRows, split_of
 from hf_noise.data.reading import CorpusError
 from hf_noise.noise import HumanLabels
+from hf_noise.studies.chosen_rows import rows_asked_for
 from hf_noise.studies.labelled_rows import class_numbers, found_splits, read_table, refuse_nulls
 
 __all__ = ["LabelledTexts", "Split", "read_rows"]
@@ -108,7 +109,8 @@ def read_rows(settings: Any) -> LabelledTexts:
     split_of(splits, "test", source)
     classes = list(known.names or map(str, range(known.size)))
     for split in ("train", "test"):
-        splits[split] = _fewer(splits[split], getattr(settings, f"{split}_rows"), split)
+        flag = f"{split}_rows"
+        splits[split] = splits[split].take(rows_asked_for(len(splits[split]), getattr(settings, flag), flag))
     _check_classes(splits["train"], classes, source)
     train = splits["train"]
     weak = None if train.weak is None else HumanLabels.from_columns(
@@ -175,15 +177,6 @@ def _where(numbers: pa.ChunkedArray, number: int) -> str:
     is_there = pc.equal(numbers, number)
     rows = pc.sum(is_there).as_py() or 0
     return f" in {rows:,} row(s), the first row {pc.index(is_there, True).as_py()}" if rows else " (in no row)"
-
-
-def _fewer(rows: Split, wanted: int | None, split: str) -> Split:
-    """So many of the rows, always the same ones."""
-    if wanted is None:
-        return rows
-    if wanted > len(rows):
-        raise ValueError(f"--{split}_rows {wanted}, but there are {len(rows)} rows; leave it out")
-    return rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[:wanted]))
 
 
 def _check_classes(train: Split, classes: list[str], source: str) -> None:

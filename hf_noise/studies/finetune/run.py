@@ -19,6 +19,7 @@ from hf_noise.noise import HumanLabels, LabelFlips
 from hf_noise.noise.block import UNKNOWN_NOISE
 from hf_noise.noise.schedule import Plan
 from hf_noise.reports.provenance import portable
+from hf_noise.studies.chosen_rows import some_rows
 from hf_noise.studies.engine import Job, with_interval
 from hf_noise.studies.finetune.data import LabelledTexts, read_rows
 from hf_noise.studies.finetune.encoder import embedded_words, encoder_config, train_encoder
@@ -213,7 +214,7 @@ def measure(
         metrics[nll] = {"value": found["nll"], "n": len(labels), "unit": "nats"}
         if split == "test":
             metrics["test_ece"] = {"value": found["ece"], "n": len(labels)}
-    places = np.sort(np.random.default_rng(0).permutation(len(data.train))[:SCORED_ROWS])
+    places = some_rows(len(data.train), SCORED_ROWS)
     scored, places = by_length(data.train.select(places), places)
     guess = trainer.predict(scored).predictions.argmax(-1)
     rows = data.rows.train.take(places)

@@ -16,6 +16,7 @@ from hf_noise.data.feature_files import check_features, read_features, vectors_o
 from hf_noise.data.features import extract_features
 from hf_noise.data.held_rows import HeldRows, split_of
 from hf_noise.data.reading import CorpusError
+from hf_noise.studies.chosen_rows import rows_asked_for
 from hf_noise.studies.labelled_rows import SPLITS, class_numbers, found_splits, read_table, refuse_nulls
 from hf_noise.studies.probe.study import Settings
 
@@ -102,12 +103,13 @@ def read_rows(settings: Settings) -> ProbeData:
     if "test" not in splits and settings.test_fraction:
         held = HeldRows(test=settings.test_fraction)
         train = splits["train"]
-        splits["test"] = _part(train, held.rows("test", train.ids))
-        splits["train"] = _part(train, held.rows("train", train.ids))
+        for split in ("test", "train"):
+            splits[split] = _part(train, np.flatnonzero(held.rows(split, train.ids)))
     source = str(settings.source)
     splits = {"train": split_of(splits, "train", source), **splits, "test": split_of(splits, "test", source)}
     for split in ("train", "test"):
-        splits[split] = _fewer(splits[split], getattr(settings, f"{split}_rows"), f"{split}_rows")
+        rows, flag = splits[split], f"{split}_rows"
+        splits[split] = _part(rows, rows_asked_for(len(rows), getattr(settings, flag), flag))
     for split, rows in splits.items():
         if len(there := np.unique(rows.labels)) < 2:
             told = f"one class only, {classes[there[0]]!r}" if len(there) else "no rows"
@@ -211,21 +213,9 @@ def _with_files(settings: Settings, splits: Mapping[str, Rows]) -> dict[str, Row
     return found
 
 
-def _part(rows: Rows, kept: np.ndarray) -> Rows:
-    places = np.flatnonzero(kept)
+def _part(rows: Rows, places: np.ndarray) -> Rows:
     part = rows.take(places)
     return part if rows.features is None else _replaced(part, features=rows.features[places])
-
-
-def _fewer(rows: Rows, wanted: int | None, flag: str) -> Rows:
-    """So many of the rows, always the same ones."""
-    if wanted is None:
-        return rows
-    if wanted > len(rows):
-        raise ValueError(f"--{flag} {wanted}, but there are {len(rows)} rows; leave it out")
-    kept = np.zeros(len(rows), dtype=bool)
-    kept[np.random.default_rng(0).permutation(len(rows))[:wanted]] = True
-    return _part(rows, kept)
 
 
 def _replaced(rows: Rows, **changes: Any) -> Rows:

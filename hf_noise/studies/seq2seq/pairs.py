@@ -20,6 +20,7 @@ from hf_noise.data.teacher_parts import digest_of_texts
 from hf_noise.noise import NoisyTeacher
 from hf_noise.noise.teacher import Teacher
 from hf_noise.reports.provenance import portable
+from hf_noise.studies.chosen_rows import rows_asked_for
 from hf_noise.studies.reading import reading, source_of
 
 __all__ = ["Pairs", "Written", "noisy_rows", "read_task", "tokenizers_of"]
@@ -118,19 +119,10 @@ def read_task(settings: Any, task: str) -> Pairs:
         raise ValueError(told) from error
     name, columns = portable(place.source), ["source", "target", "sample_id"]
     train, test = (
-        _fewer(split_of(splits, split, name), getattr(settings, f"{split}_rows"), split).select_columns(columns)
-        for split in ("train", "test")
+        rows.select(rows_asked_for(len(rows), getattr(settings, flag), flag, "pairs")).select_columns(columns)
+        for rows, flag in ((split_of(splits, split, name), f"{split}_rows") for split in ("train", "test"))
     )
     return Pairs(task, name, (place.source_column, place.target_column), train, test)
-
-
-def _fewer(rows: Dataset, wanted: int | None, split: str) -> Dataset:
-    """So many of the rows, always the same ones."""
-    if wanted is None:
-        return rows
-    if wanted > len(rows):
-        raise ValueError(f"--{split}_rows {wanted}, but there are {len(rows)} pairs; leave it out")
-    return rows.select(np.sort(np.random.default_rng(0).permutation(len(rows))[:wanted]))
 
 
 def tokenizers_of(settings: Any, tasks: Sequence[Pairs]) -> dict[str, Any]:
