@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from hf_noise.losses.sequence_mixture import row_sums
 from hf_noise.objectives.base import Forward
 from hf_noise.trainers.scoring import rows_from
 
-__all__ = ["SequenceScores", "audit_sequences", "score_sequences"]
+__all__ = ["SequenceScores", "audit_sequences", "score_sequences", "scored_under"]
 
 
 @dataclass(frozen=True)
@@ -30,16 +29,16 @@ class SequenceScores:
         sample_id: int64, the row.
         targets: int64, how many it has.
         nll: float64, -log p of the whole target under the model, in nats.
-        other_nll: float64, -log q of it under the other writer.
-        p_clean: float64 in [0, 1], posterior that the row is clean.
+        other_nll: float64, -log q of it under the other writer; None of a loss that knows of none.
+        p_clean: float64 in [0, 1], posterior that the row is clean; None of a loss that tells no rows apart.
         is_noisy: bool, what its mask says; None where rows have none. Nothing else depends on it.
     """
 
     sample_id: np.ndarray
     targets: np.ndarray
     nll: np.ndarray
-    other_nll: np.ndarray
-    p_clean: np.ndarray
+    other_nll: np.ndarray | None
+    p_clean: np.ndarray | None
     is_noisy: np.ndarray | None
 
     @property
@@ -63,16 +62,31 @@ def score_sequences(trainer: Any, rows: Any = None, *, batch_size: int | None = 
         TypeError: the trainer's loss tells no rows apart.
         ValueError: there are no rows.
     """
-    if not hasattr(trainer.objective, "of_other"):
+    if not _tells_rows_apart(trainer):
         raise TypeError(f"trainer must have a loss that tells rows apart, SequenceMixture, got {trainer.loss!r:.80}")
     rows = trainer.train_dataset if rows is None else rows
     if rows is None or not len(rows):
         raise ValueError("rows is empty: there is nothing to score")
-    parts = list(_scored(trainer, rows, batch_size or trainer.args.per_device_eval_batch_size))
-    sample, n, nll, other, clean = (torch.cat(column).numpy() for column in zip(*(part[:5] for part in parts)))
-    masks = [part[5] for part in parts]
-    is_noisy = None if any(mask is None for mask in masks) else torch.cat(masks).numpy()
-    return SequenceScores(sample, n, nll, other, clean, is_noisy)
+    return scored_under(trainer.model, trainer, rows, batch_size or trainer.args.per_device_eval_batch_size)
+
+
+@torch.no_grad()
+def scored_under(model: Any, trainer: Any, rows: Any, batch_size: int) -> SequenceScores:
+    """As `score_sequences`, under a model in the place of the trainer's, and of a trainer with any loss."""
+    modes = [(one, one.training) for one in (model, trainer.learned) if one is not None]
+    for one, _ in modes:
+        one.eval()
+    try:
+        parts = [
+            _score(trainer, model, trainer._prepare_inputs(trainer.data_collator(rows_from(rows, start, batch_size))),
+                   start)
+            for start in range(0, len(rows), batch_size)
+        ]  # fmt: skip
+    finally:
+        for one, was_training in modes:
+            one.train(was_training)
+    columns = ([value for value in column if value is not None] for column in zip(*parts, strict=True))
+    return SequenceScores(*(torch.cat(found).numpy() if len(found) == len(parts) else None for found in columns))
 
 
 def audit_sequences(trainer: Any, output: str | Path, rows: Any = None) -> SequenceScores:
@@ -88,31 +102,23 @@ def audit_sequences(trainer: Any, output: str | Path, rows: Any = None) -> Seque
     return scores
 
 
-@torch.no_grad()
-def _scored(trainer: Any, rows: Any, size: int) -> Iterator[tuple[Tensor | None, ...]]:
-    model, beside = trainer.model, trainer.learned
-    modes = [(one, one.training) for one in (model, beside) if one is not None]
-    for one, _ in modes:
-        one.eval()
-    try:
-        for start in range(0, len(rows), size):
-            inputs = trainer._prepare_inputs(trainer.data_collator(rows_from(rows, start, size)))
-            yield _score(trainer, model, inputs, start)
-    finally:
-        for one, was_training in modes:
-            one.train(was_training)
+def _tells_rows_apart(trainer: Any) -> bool:
+    return hasattr(trainer.objective, "of_other")
 
 
 def _score(trainer: Any, model: Any, inputs: dict[str, Tensor], start: int) -> tuple[Tensor | None, ...]:
+    """The entries of a batch in the order of `SequenceScores`, on the CPU."""
     labels, _ = trainer.targets(inputs, draw=False)
     targets, _ = trainer.aligned(labels, None)
     nll, *_ = trainer.token_nll(model, inputs, targets)
     is_target = targets != IGNORE_INDEX
     sample = inputs.get("sample_id", torch.arange(start, start + len(targets), device=targets.device))
-    forward = Forward(model=model, inputs=inputs, sample_ids=sample, epoch=trainer.epoch)
-    objective = trainer.objective
-    sums = (row_sums(nll, is_target), objective.of_other(targets, forward),
-            objective.clean_posterior(nll, targets, forward))  # fmt: skip
-    mask = inputs.get("is_noisy")
-    mask = None if mask is None else mask.bool().flatten(1).any(-1).cpu() if mask.ndim > 1 else mask.bool().cpu()
-    return sample.cpu(), is_target.sum(-1).cpu(), *(values.cpu().double() for values in sums), mask
+    other = clean = mask = None
+    if _tells_rows_apart(trainer):
+        forward = Forward(model=model, inputs=inputs, sample_ids=sample, epoch=trainer.epoch)
+        other = trainer.objective.of_other(targets, forward).cpu().double()
+        clean = trainer.objective.clean_posterior(nll, targets, forward).cpu().double()
+    if "is_noisy" in inputs:
+        mask = inputs["is_noisy"].bool()
+        mask = (mask.flatten(1).any(-1) if mask.ndim > 1 else mask).cpu()
+    return sample.cpu(), is_target.sum(-1).cpu(), row_sums(nll, is_target).cpu().double(), other, clean, mask
