@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_from"]
+__all__ = ["digest_of_files", "read_from"]
 
 # Of a local folder, what its features depend on.
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -49,16 +50,17 @@ def read_from(name: str, revision: str | None, config: Any) -> dict[str, Any]:
 
 def _place(name: str, commit: str | None) -> dict[str, Any]:
     folder = Path(name)
-    return {"digest": _digest(folder)} if folder.is_dir() else {"name": name, "revision": commit}
+    if not folder.is_dir():
+        return {"name": name, "revision": commit}
+    return {"digest": digest_of_files(folder, (*_WEIGHTS, *_SETTINGS))[:32]}
 
 
-def _digest(folder: Path) -> str:
-    """SHA-256 of the weights and settings of a folder, 32 hexadecimal digits."""
+def digest_of_files(folder: Path, patterns: Iterable[str]) -> str:
+    """SHA-256 of the names and contents of those files of a folder, 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    files = sorted({file for pattern in (*_WEIGHTS, *_SETTINGS) for file in folder.glob(pattern) if file.is_file()})
-    for file in files:
+    for file in sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}):
         digest.update(f"{file.name} {file.stat().st_size}\n".encode())
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()

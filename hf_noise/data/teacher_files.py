@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_noise.data.backbone_files import digest_of_files
 from hf_noise.data.tokenization import check_tokenizer, tokenizer_identity
 from hf_noise.noise.teacher import Decoding, Teacher
 
@@ -100,15 +100,10 @@ def _missing_weights(folder: Path) -> list[str]:
 def teacher_of(name: str | os.PathLike, decoding: Decoding | None = None) -> Teacher:
     """What the noise remembers of a teacher, without loading it; see `teacher_folder` for the errors."""
     folder = teacher_folder(name)
-    digest = hashlib.sha256()
-    for file in sorted({file for pattern in _FILES for file in folder.glob(pattern) if file.is_file()}):
-        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
     return Teacher(
-        name=os.fspath(name), sha256=digest.hexdigest(), steps=_steps(folder), decoding=decoding or Decoding()
-    )
+        name=os.fspath(name), sha256=digest_of_files(folder, _FILES), steps=_steps(folder),
+        decoding=decoding or Decoding(),
+    )  # fmt: skip
 
 
 def told_of(folder: Path, file: str = TOLD) -> dict[str, Any]:
