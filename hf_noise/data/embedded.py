@@ -19,6 +19,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_noise.data.byte_level_bpe import trained_bpe
 from hf_noise.data.cache import build_once
 
 if TYPE_CHECKING:
@@ -113,18 +114,7 @@ def embedded_tokenizer(vocab_size: int = DEFAULT_VOCAB_SIZE) -> PreTrainedTokeni
 
 
 def _train_bpe(texts: list[str], vocab_size: int) -> str:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer = trained_bpe(texts, vocab_size, [END_OF_TEXT])
     if tokenizer.get_vocab_size() != vocab_size:
         raise ValueError(
             f"{DOCS_TEXT} yields at most {tokenizer.get_vocab_size()} tokens, vocab_size={vocab_size} is too large; "

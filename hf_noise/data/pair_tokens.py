@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_noise.data.byte_level_bpe import trained_bpe
 from hf_noise.data.tokenization import check_tokenizer
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def pair_tokenizer(pairs: Iterable[Any], vocab_size: int = 32000) -> PreTrainedT
         ValueError: vocab_size is below 258, or more than these texts yield.
         TypeError: vocab_size is no whole number, or a pair is none.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
     smallest = _BYTES + 2
@@ -51,16 +52,7 @@ def pair_tokenizer(pairs: Iterable[Any], vocab_size: int = 32000) -> PreTrainedT
         raise ValueError(f"vocab_size must be at least {smallest}, 256 bytes and two special tokens, got {vocab_size}")
     if isinstance(pairs, str | bytes | Mapping) or not isinstance(pairs, Iterable):
         raise TypeError(f"pairs must be rows with source and target, got {pairs!r:.80}")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=int(vocab_size),
-        special_tokens=[_PAD, _EOS],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_texts(pairs), trainer)
+    tokenizer = trained_bpe(_texts(pairs), int(vocab_size), [_PAD, _EOS])
     if tokenizer.get_vocab_size() != vocab_size:
         raise ValueError(f"these pairs yield at most {tokenizer.get_vocab_size()} tokens, vocab_size={vocab_size} is "
                          "too large; ask for fewer, or give more pairs")  # fmt: skip
