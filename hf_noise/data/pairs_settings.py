@@ -59,6 +59,9 @@ class NoisyPairsConfig(NoisyDataConfig):
         **NoisyDataConfig.SETTINGS, "teacher": "teacher", "num_rows": "exact", "cut": "exact",
     }  # fmt: skip
 
+    #: Configuration of the default source, where that has several.
+    OWN_CONFIG: ClassVar[str | None] = None
+
     source: SourceLike | Mapping[str, SourceLike] | None = None
     columns: Sequence[str] = ("source", "target")
     teacher: str | Path | None = None
@@ -107,6 +110,8 @@ class NoisyPairsConfig(NoisyDataConfig):
         return Decoding(**({"method": given} if isinstance(given, str) else given))
 
     def check(self) -> None:
+        if self.OWN_CONFIG is not None and self.source == type(self).source and self.source_config is None:
+            self.source_config = self.OWN_CONFIG
         super().check()
         if self.source is None:
             raise ValueError("say which pairs: source= (a file, a folder or a data set on the Hub)")
@@ -172,6 +177,8 @@ class NoisyPairsConfig(NoisyDataConfig):
             changed["columns"] = "->".join(self.columns)
         if self.source is not None:
             changed["source"] = source_identity(self.source, self.source_config)
+        if self.OWN_CONFIG is not None:  # which the source says
+            changed.pop("source_config", None)
         if not self.ratio:
             return changed
         changed["decoding"] = json.dumps(asdict(self.found_decoding), sort_keys=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 from hf_noise.data.builder import ratio_grid
 from hf_noise.data.pairs import NoisyPairsBuilder
@@ -12,13 +12,14 @@ from hf_noise.data.pairs_settings import NoisyPairsConfig
 from hf_noise.data.source_names import SourceLike
 
 CNN_DAILYMAIL = "abisee/cnn_dailymail"
-_CONFIG = "3.0.0"
 
 
 @dataclass
 class CnnDailymailNoisyConfig(NoisyPairsConfig):
     """As `NoisyPairsConfig`, with the lengths of paper A (spec 4.2): 2048 tokens of an article, 256 of a summary. Some
     articles are longer (the 99.9th percentile is 2,343); `truncate=True` cuts them, as the paper does."""
+
+    OWN_CONFIG: ClassVar[str | None] = "3.0.0"
 
     source: SourceLike | Mapping[str, SourceLike] | None = CNN_DAILYMAIL
     columns: Sequence[str] = ("article", "highlights")
@@ -28,14 +29,6 @@ class CnnDailymailNoisyConfig(NoisyPairsConfig):
     @property
     def task(self) -> str:
         return "summary, article -> highlights"
-
-    def check(self) -> None:
-        if self.source == CNN_DAILYMAIL and self.source_config is None:
-            self.source_config = _CONFIG
-        super().check()
-
-    def identity(self) -> dict[str, Any]:
-        return {name: value for name, value in super().identity().items() if name != "source_config"}
 
 
 class CnnDailymailNoisy(NoisyPairsBuilder):

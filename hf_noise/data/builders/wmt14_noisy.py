@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 from hf_noise.data.builder import ratio_grid
 from hf_noise.data.pairs import NoisyPairsBuilder
@@ -12,13 +12,14 @@ from hf_noise.data.pairs_settings import NoisyPairsConfig
 from hf_noise.data.source_names import SourceLike
 
 WMT14 = "wmt/wmt14"
-_CONFIG = "de-en"
 
 
 @dataclass
 class Wmt14NoisyConfig(NoisyPairsConfig):
     """As `NoisyPairsConfig`, with the numbers of paper A (spec 4.2): of the 4.5 million pairs as many as CNN/DailyMail
     has, and 256 tokens on either side. `truncate=True` cuts longer ones."""
+
+    OWN_CONFIG: ClassVar[str | None] = "de-en"
 
     source: SourceLike | Mapping[str, SourceLike] | None = WMT14
     columns: Sequence[str] = ("translation.en", "translation.de")
@@ -29,14 +30,6 @@ class Wmt14NoisyConfig(NoisyPairsConfig):
     @property
     def task(self) -> str:
         return "translation, en -> de"
-
-    def check(self) -> None:
-        if self.source == WMT14 and self.source_config is None:
-            self.source_config = _CONFIG
-        super().check()
-
-    def identity(self) -> dict[str, Any]:
-        return {name: value for name, value in super().identity().items() if name != "source_config"}
 
 
 class Wmt14Noisy(NoisyPairsBuilder):
