@@ -20,7 +20,10 @@ from hf_noise.studies.chosen_rows import rows_asked_for
 from hf_noise.studies.labelled_rows import SPLITS, class_numbers, found_splits, read_table, refuse_nulls
 from hf_noise.studies.probe.study import Settings
 
-__all__ = ["ProbeData", "Rows", "extracted", "read_rows"]
+__all__ = ["PROMPTED", "ProbeData", "Rows", "extracted", "read_rows"]
+
+#: The column of a table with what a network reads of texts.
+PROMPTED = "text"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,7 @@ class Rows:
     """A split.
 
     Attributes:
-        table: columns that features are made of; None where they come from a file.
+        table: columns that features are made of, of texts `PROMPTED` alone; None where they come from a file.
         labels: int64 [N], as heads are trained and measured on.
         clean: true labels int64 [N], None where none are beside others.
         ids: int64 [N], numbers of the rows in their source, by which noise is drawn.
@@ -91,13 +94,13 @@ def read_rows(settings: Settings) -> ProbeData:
     found = found_splits(settings)
     columns = {split: _columns(settings, split) for split in found}
     tables = {split: read_table(*found[split], columns[split]) for split in found}
+    read = tables
     if settings.reads_texts:
-        for split, table in tables.items():
-            _check_texts(table, settings.text_prompt, split)
+        read = {split: _prompted(table, settings.text_prompt, split) for split, table in tables.items()}
     labels, classes = _labels(settings, tables)
     splits = {}
     for split in (name for name in SPLITS if name in found):
-        splits[split] = Rows(tables[split], labels[split], labels.get(f"clean {split}"), np.arange(len(tables[split])))
+        splits[split] = Rows(read[split], labels[split], labels.get(f"clean {split}"), np.arange(len(read[split])))
     if settings.features is not None:
         splits = _with_files(settings, splits)
     if "test" not in splits and settings.test_fraction:
@@ -134,7 +137,7 @@ def extracted(data: ProbeData, settings: Settings, model: str | None) -> ProbeDa
                 features = check_features(where, vectors_of(vectors, where))
             splits[split], keys[split] = _replaced(rows, features=features), _hash(features)
             continue
-        contents = (text_contents(rows.table, settings.text_prompt) if settings.reads_texts
+        contents = (rows.table[PROMPTED][:] if settings.reads_texts
                     else image_contents(rows.table, settings.image_column))  # fmt: skip
         found = extract_features(backbone, contents, batch_size=settings.extract_batch)
         splits[split] = _replaced(rows, features=found.features, at_limit=found.at_limit)
@@ -165,10 +168,13 @@ def _columns(settings: Settings, split: str) -> dict[str, str]:
     return wanted
 
 
-def _check_texts(table: Dataset, prompt: str, split: str) -> None:
-    """Raise CorpusError: a row has no text, by its number in the source, which later is that of another row."""
+def _prompted(table: Dataset, prompt: str, split: str) -> Dataset:
+    """What is read of each row, in one column.
+
+    Raises CorpusError: a row has no text, by its number in the source, which later is that of another row.
+    """
     try:
-        text_contents(table, prompt)
+        return Dataset.from_dict({PROMPTED: text_contents(table, prompt)})
     except ValueError as error:
         raise CorpusError(f"the {split} split: {error}") from error
 

@@ -21,7 +21,7 @@ from hf_noise.reports.record import RunRecord
 from hf_noise.studies.engine import identity, stopped_in, world_of
 from hf_noise.studies.engine import train as train_study
 from hf_noise.studies.language import study as language
-from hf_noise.studies.probe.data import ProbeData, extracted, read_rows
+from hf_noise.studies.probe.data import PROMPTED, ProbeData, extracted, read_rows
 from hf_noise.studies.probe.fits import Chosen, Problem, fit_all, grid_of, noise_of
 from hf_noise.studies.probe.study import Run, Settings, runs_of
 from hf_noise.studies.reading import is_elsewhere, may_be_read
@@ -49,9 +49,7 @@ def look(settings: Settings) -> Iterator[str]:
     data = checked(settings)
     yield from data.describe()
     if settings.reads_texts:
-        from hf_noise.data.backbones import text_contents
-
-        yield f"first text: {text_contents(data.train.table.select([0]), settings.text_prompt)[0]!r:.200}"
+        yield f"first text: {data.train.table[0][PROMPTED]!r:.200}"
     runs = runs_of(settings)
     tried = sum(len(grid_of(settings, run.head, run.penalty, run.seed)) for run in runs)
     trained = f", after {settings.pretrain_steps} steps of a small GPT-2" if needs_backbone(settings) else ""
