@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
+from statistics import mean, stdev
 
 from hf_noise.atomic import write_atomic
 
-__all__ = ["Column", "Table", "fixed", "markdown_table", "percent", "pipe_table", "shown_table"]
+__all__ = [
+    "Column", "Table", "fixed", "markdown_table", "mean_sd", "percent", "pipe_table", "seeds_told", "shown_table",
+]  # fmt: skip
 
 #: A table for the screen is never wider, so that it can be pasted into a mail or an issue.
 WIDEST = 100
@@ -39,6 +42,20 @@ def percent(share: float | None) -> str:
     if number < 0 or number > 1:
         raise ValueError(f"share must lie in [0, 1], got {share!r}; it is no percentage")
     return fixed(100 * number, 1)
+
+
+def mean_sd(values: Sequence[float], digits: int, scale: float = 1) -> str:
+    """The mean, with two values or more the standard deviation behind ±, and a dash for none."""
+    if not values:
+        return fixed(None)
+    spread = f" ± {scale * stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{scale * mean(values):.{digits}f}{spread}"
+
+
+def seeds_told(counts: Iterable[int]) -> str:
+    """How many seeds settings have, as `1 seed`, or `2 to 3 seeds` where they differ."""
+    each = sorted(set(counts))
+    return f"{each[0]} to {each[-1]} seeds" if len(each) > 1 else f"{each[0]} seed{'s'[: each[0] > 1]}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -11,6 +11,7 @@ from hf_noise.analysis.paired import FEWEST_PAIRS, PairedTest, paired_test
 from hf_noise.noise.block import is_unknown
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.record import RunRecord
+from hf_noise.reports.tables import seeds_told
 
 __all__ = [
     "CLEAN", "PLAIN", "UNKNOWN", "Cell", "Group", "cells_of", "claims", "groups_of", "labels_of", "over_plain",
@@ -134,14 +135,12 @@ def claims(records: Sequence[RunRecord]) -> list[str]:
         line += f"Not told apart: {'; '.join(open_)}." if open_ else ""
         said.append(line.strip())
     if tests:
-        each = sorted(pairs)
-        seeds = f"{each[0]} to {each[-1]} seeds" if len(each) > 1 else f"{each[0]} seed{'s'[: each[0] > 1]}"
         said.append(
             f"Points of accuracy on {test_labels(records)} over cross-entropy, paired by seed: mean and 95% interval "
-            f"of Student's t, {seeds}; ± is the standard deviation over seeds. It says nothing of other test rows. "
-            f"Each interval stands for itself: of {tests} comparisons {max(1, round(0.05 * tests))} may come out apart "
-            f"by chance. Of fewer than {FEWEST_PAIRS} seeds nothing is told apart, nor where all seeds say the same to "
-            "the last row."
+            f"of Student's t, {seeds_told(pairs)}; ± is the standard deviation over seeds. It says nothing of other "
+            f"test rows. Each interval stands for itself: of {tests} comparisons {max(1, round(0.05 * tests))} may "
+            f"come out apart by chance. Of fewer than {FEWEST_PAIRS} seeds nothing is told apart, nor where all seeds "
+            "say the same to the last row."
         )  # fmt: skip
         said += _costs(groups)
     return said

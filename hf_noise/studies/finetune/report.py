@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from hf_noise.atomic import write_atomic
@@ -13,7 +13,7 @@ from hf_noise.metrics.intervals import wilson_interval
 from hf_noise.metrics.words import METRICS
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.record import RunRecord
-from hf_noise.reports.tables import Column, Table, fixed, percent
+from hf_noise.reports.tables import Column, Table, fixed, mean_sd, percent
 from hf_noise.studies.finetune.compare import (
     CLEAN,
     PLAIN,
@@ -73,11 +73,11 @@ def cure_table(records: Sequence[RunRecord]) -> Table:
             told = "-" if test is None else points(test)
             swapped = None if test is None or test.n == 1 else test.permutation_p
             rows.append([
-                str(group), cell.title, str(len(runs)), _spread(values_of(runs, "test_accuracy"), 100, 1), told,
-                fixed(swapped, 3), _spread(values_of(runs, "test_nll"), 1, 3),
-                _spread(values_of(runs, "memorised"), 100, 1),
-                _spread(values_of(runs, "train_accuracy_trained_labels"), 100, 1),
-                _spread(values_of(runs, "transition_mean_absolute_error"), 1, 3),
+                str(group), cell.title, str(len(runs)), mean_sd(values_of(runs, "test_accuracy"), 1, 100), told,
+                fixed(swapped, 3), mean_sd(values_of(runs, "test_nll"), 3),
+                mean_sd(values_of(runs, "memorised"), 1, 100),
+                mean_sd(values_of(runs, "train_accuracy_trained_labels"), 1, 100),
+                mean_sd(values_of(runs, "transition_mean_absolute_error"), 3),
             ])  # fmt: skip
     return Table(_COLUMNS, rows).measured()
 
@@ -97,13 +97,6 @@ def run_table(records: Sequence[RunRecord]) -> Table:
             percent(found.get("train_accuracy_clean_labels")), fixed(record.wall_seconds, 0),
         ])  # fmt: skip
     return Table(columns, rows).measured()
-
-
-def _spread(values: Sequence[float], scale: float, digits: int) -> str:
-    if not values:
-        return fixed(None)
-    spread = f" ± {scale * stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{scale * mean(values):.{digits}f}{spread}"
 
 
 _COLOURS = {"nll": "#333333", "corrected": "#2166ac", "estimated": "#67a9cf", "gce": "#1b7837", "elr": "#e08214",

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from hf_noise.analysis.paired import PairedTest
 from hf_noise.atomic import write_atomic
 from hf_noise.data.passages import DOCS_TOPICS
 from hf_noise.reports.record import RunRecord
-from hf_noise.reports.tables import markdown_table
+from hf_noise.reports.tables import markdown_table, mean_sd
 from hf_noise.studies.probe.claims import LGM, claims_table
 from hf_noise.studies.probe.compare import WORDS, Cell, Compared, area_of, compared, told
 from hf_noise.studies.probe.pictures import study_figure
@@ -93,8 +92,8 @@ def gain_table(study: Compared) -> str:
             continue
         over = study.over_rows(cell, LGM)
         rows.append([
-            *_named(study, cell), _spread(study.values(cell, "none")), _spread(study.values(cell, LGM)), told(found),
-            f"{found.wins}-{found.ties}-{found.losses}", _p(found),
+            *_named(study, cell), mean_sd(study.values(cell, "none"), 2), mean_sd(study.values(cell, LGM), 2),
+            told(found), f"{found.wins}-{found.ties}-{found.losses}", _p(found),
             "-" if over is None else f"[{over[0]:.2f}, {over[1]:.2f}]",
         ])  # fmt: skip
     heads = ["head", "wrong labels, %", "loss", "plain", "LGM", "gain, points", "won-tied-lost", "p", "over rows"]
@@ -107,7 +106,7 @@ def accuracy_table(study: Compared) -> str:
     if not others:
         return ""
     names = ["none", *study.penalties]
-    rows = [[*_named(study, cell), *(_spread(study.values(cell, name)) for name in names)] for cell in study.cells()]
+    rows = [[*_named(study, cell), *(mean_sd(study.values(cell, name), 2) for name in names)] for cell in study.cells()]
     return markdown_table(["head", "wrong labels, %", "loss", *(WORDS[name] for name in names)], rows)
 
 
@@ -133,7 +132,7 @@ def area_table(study: Compared) -> str:
             continue
         against = [study.against((cell, LGM), (cell, name), area_of) for name in ("none", "l2")]
         rows.append([
-            *_named(study, cell)[:2], *(_spread(study.values(cell, name, area_of)) for name in ("none", "l2", LGM)),
+            *_named(study, cell)[:2], *(mean_sd(study.values(cell, name, area_of), 2) for name in ("none", "l2", LGM)),
             *map(told, against),
         ])  # fmt: skip
     heads = ["head", "wrong labels, %", "area, plain", "area, L2 on outputs", "area, LGM", "LGM over plain",
@@ -144,12 +143,6 @@ def area_table(study: Compared) -> str:
 def _named(study: Compared, cell: Cell) -> list[str]:
     kind = "" if cell.is_clean else f" ({cell.labels.partition('-')[2] or cell.labels})"
     return [cell.head, f"{100 * study.wrong(cell):.1f}{kind}", "plain" if cell.loss == "nll" else "corrected"]
-
-
-def _spread(values: list[float]) -> str:
-    if not values:
-        return "-"
-    return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
 
 
 def _p(found: PairedTest) -> str:

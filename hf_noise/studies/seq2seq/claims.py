@@ -6,7 +6,7 @@ seeds are too few; one seed alone is told as such.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hf_noise.reports.tables import markdown_table
 from hf_noise.studies.documents.claims import Verdict, lies_in
@@ -48,8 +48,7 @@ def _monotone(study: Compared, task: str) -> Iterator[Verdict]:
         return
     held, seeds = zip(*(lies_in(step, 0) for step in steps))
     told = ", ".join(step.told(3) for step in steps)
-    verdict = False if False in held else None if None in held else True
-    yield Verdict(f"{task}: NLL rises at every step of e = {_grid(grid)}", "table 10", f"by {told} nats", verdict,
+    yield Verdict(f"{task}: NLL rises at every step of e = {_grid(grid)}", "table 10", f"by {told} nats", _all(held),
                   min(seeds))  # fmt: skip
 
 
@@ -89,10 +88,14 @@ def _over_baselines(study: Compared, task: str, ratio: float) -> Iterator[Verdic
             continue
         held, seeds = zip(*(lies_in(gain, 0) for gain in gains))
         told = ", ".join(f"{gain.told(3)} nats below {TITLES[other.cure]}" for gain, other in zip(gains, baselines))
-        verdict = False if False in held else None if None in held else True
         name = TITLES[cure].removeprefix("sequence mixture, ")
-        yield Verdict(f"{task}, e = {ours.error_rate:.2g}: {name} beats both baselines", "goal", told, verdict,
+        yield Verdict(f"{task}, e = {ours.error_rate:.2g}: {name} beats both baselines", "goal", told, _all(held),
                       min(seeds))  # fmt: skip
+
+
+def _all(held: Sequence[bool | None]) -> bool | None:
+    """Whether all parts of a claim held; None if that is open."""
+    return False if False in held else None if None in held else True
 
 
 def _percent(share: Spread) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from hf_noise.atomic import write_atomic
 from hf_noise.metrics.words import METRICS
 from hf_noise.reports.record import RunRecord
-from hf_noise.reports.tables import Column, Table, fixed, percent
+from hf_noise.reports.tables import Column, Table, fixed, mean_sd, percent, seeds_told
 from hf_noise.studies.documents.compare import Spread
 from hf_noise.studies.seq2seq.claims import claims_table
 from hf_noise.studies.seq2seq.compare import NLL, PLAIN, Compared, clean_of, compared, paper_rise, value_of
@@ -51,12 +50,12 @@ def settings_table(study: Compared) -> Table:
             closed, published = study.gap_closed(setting), paper_rise(task).get(setting.ratio) if is_plain else None
             rows.append([
                 task, setting.title, f"{setting.error_rate:.3f}", str(len(study.runs[setting])),
-                _spread(study.values(setting), 3), _told(study.rise(setting) if setting.ratio else None, 3),
+                mean_sd(study.values(setting), 3), _told(study.rise(setting) if setting.ratio else None, 3),
                 _told(study.relative_rise(setting) if setting.ratio else None, 1), fixed(published, 1),
-                _told(closed, 0, 100), _spread(study.values(setting, "row_auroc"), 3),
-                _spread(study.values(setting, "learned_error_rate"), 3), _spread(study.values(setting, "test_bleu"), 1),
-                _spread(study.values(setting, "test_chrf"), 1), _spread(study.values(setting, "test_rouge_l"), 1),
-                _spread(study.values(setting, "padding_share"), 1, 100),
+                _told(closed, 0, 100), mean_sd(study.values(setting, "row_auroc"), 3),
+                mean_sd(study.values(setting, "learned_error_rate"), 3), mean_sd(study.values(setting, "test_bleu"), 1),
+                mean_sd(study.values(setting, "test_chrf"), 1), mean_sd(study.values(setting, "test_rouge_l"), 1),
+                mean_sd(study.values(setting, "padding_share"), 1, 100),
             ])  # fmt: skip
     return Table(_COLUMNS, rows).measured()
 
@@ -76,7 +75,7 @@ def teacher_table(study: Compared) -> Table:
         first, clean = runs[0], clean_of(task)
         rows.append([
             task, str(first.data.get("teacher", {}).get("steps") or "-"), fixed(value_of(first, "teacher_nll"), 3),
-            _spread(study.values(clean), 3), _spread(study.values(clean, "written_nll"), 3),
+            mean_sd(study.values(clean), 3), mean_sd(study.values(clean, "written_nll"), 3),
             fixed(first.data.get("source_tokens"), 1), fixed(first.data.get("target_tokens"), 1),
         ])  # fmt: skip
     return Table(columns, rows)
@@ -105,8 +104,7 @@ def _notes(study: Compared) -> list[str]:
     same = ("Both tasks have the same targets and tokens, and differ in their sources alone. " if study.is_controlled
             else "The tasks have targets of their own: relative rises divide by different NLLs, and teachers differ. "
             if len(study.tasks) > 1 else "")  # fmt: skip
-    each = sorted({len(runs) for runs in study.runs.values()})
-    seeds = f"{each[0]} to {each[-1]} seeds" if len(each) > 1 else f"{each[0]} seed{'s'[: each[0] > 1]}"
+    seeds = seeds_told(map(len, study.runs.values()))
     notes = [
         f"{same}NLL in nats per token of clean test targets; rises are over the clean run of the same seed, intervals "
         f"Student's t over {seeds}, ± the standard deviation. All runs of a task take the same steps, and seeds share "
@@ -126,12 +124,5 @@ def _told(found: Spread | None, digits: int, scale: float = 1) -> str:
         return f"{scaled.mean:+.{digits}f}"
     low, high = scaled.interval
     return f"{scaled.mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
-
-
-def _spread(values: Sequence[float], digits: int, scale: float = 1) -> str:
-    if not values:
-        return fixed(None)
-    spread = f" ± {scale * stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{scale * mean(values):.{digits}f}{spread}"
 
 
