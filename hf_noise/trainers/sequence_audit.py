@@ -115,7 +115,10 @@ def _score(trainer: Any, model: Any, inputs: dict[str, Tensor], start: int) -> t
     sample = inputs.get("sample_id", torch.arange(start, start + len(targets), device=targets.device))
     other = clean = mask = None
     if _tells_rows_apart(trainer):
-        forward = Forward(model=model, inputs=inputs, sample_ids=sample, epoch=trainer.epoch)
+        forward = Forward(
+            model=model, inputs=inputs, sample_ids=sample, epoch=trainer.epoch,
+            nll_under=lambda network: trainer.nll_under(network, inputs, targets),
+        )  # fmt: skip
         other = trainer.objective.of_other(targets, forward).cpu().double()
         clean = trainer.objective.clean_posterior(nll, targets, forward).cpu().double()
     if "is_noisy" in inputs:
