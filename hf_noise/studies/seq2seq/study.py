@@ -42,7 +42,7 @@ SCALES: dict[str, dict] = {
         output="runs/seq2seq-demo", ratio=[0.0, 0.5, 1.0],
         loss=["nll", "sequence-mixture", "truncated", "error-norm"], seed=[0, 1, 2], vocab_size=1000,
         max_source_tokens=[64], max_target_tokens=64, max_new_tokens=32, layers=2,
-        d_model=64, heads=4, feed_forward=256, dropout=0.0, decoding="sample", steps=400, teacher_steps=200,
+        d_model=64, heads=4, feed_forward=256, dropout=0.0, decoding="sample", steps=400, teacher_steps=100,
         batch_size=16, micro_batch=64, learning_rate=3e-3, warmup=0.1, save_steps=1000, logging_steps=50,
     ),  # fmt: skip
     # Pairs of one's own: two settings, three seeds and the cures of two tasks in 25 minutes of one H200.
