@@ -91,7 +91,9 @@ def tokenize_pairs(
 
     Args:
         dataset: rows with `source` and `target`, and any of `clean_target`, `is_noisy`, `sample_id`, `teacher_nll`.
-            Ids that are missing are the numbers of the rows.
+            Ids that are missing are the numbers of the rows. Where a row has `target_ids`, these are its `labels` as
+            they are, with the end token or, if the teacher was cut, without (see `written_rows`); they have to be of
+            this tokenizer.
         tokenizer: of the model that is trained; it needs an end token.
         max_source_tokens, max_target_tokens: the longest that may be, end token included; None for any length.
         truncate: cut what is longer, in front of the end token; the share is logged.
@@ -138,7 +140,7 @@ class _Encode:
     limits: Mapping[str, int | None]
 
     def __call__(self, batch: Mapping[str, list]) -> dict[str, list]:
-        made = {}
+        made, chosen = {}, batch.get("target_ids")
         for name, limit in self.limits.items():
             texts = batch[name]
             if wrong := [i for i, text in enumerate(texts) if not isinstance(text, str)]:
@@ -149,8 +151,20 @@ class _Encode:
             if limit is not None and (long := [i for i, row in enumerate(rows) if len(row) > limit]):
                 for i, row in zip(long, self._encoded([texts[i] for i in long], name, limit)):
                     rows[i] = row
+            if name == "target" and chosen is not None:
+                self._take_chosen(batch, rows, lengths)
             made[_TOKEN_COLUMNS[name]], made[f"_{name}"] = rows, lengths
         return made
+
+    def _take_chosen(self, batch: Mapping[str, list], rows: list[list[int]], lengths: list[int]) -> None:
+        """Put the tokens that a teacher chose in the place of those that its text has."""
+        for i, ids in enumerate(batch["target_ids"]):
+            if ids is None:
+                continue
+            if not ids or min(ids) < 0:
+                raise ValueError(f"target_ids of the row with sample_id {batch['sample_id'][i]} must be tokens, at "
+                                 f"least one, or None; got {ids!r:.80}")  # fmt: skip
+            rows[i], lengths[i] = ids[: self.limits["target"]], len(ids)
 
     def _encoded(self, texts: list[str], name: str, limit: int | None) -> list[list[int]]:
         """As the tokenizer writes a source or a target, with an end token that it may lack."""

@@ -90,3 +90,18 @@ def test_empty_texts_are_counted_and_named(tokenizer):
 def test_what_is_no_pair_is_refused_by_name(tokenizer, call, error, message):
     with pytest.raises(error, match=message):
         call(tokenizer)
+
+
+def test_tokens_that_a_teacher_chose_are_the_labels_as_they_are(tokenizer):
+    tokens, text = tokenizer, ["data noise", "data noise", "data"]
+    rows = Dataset.from_dict({"source": text, "target": text, "target_ids": [[70, 71, 72], None, [70, 1]]})
+    made = tokenize_pairs(rows, tokens)
+    assert made["labels"][:] == [[70, 71, 72], tokens("data noise").input_ids, [70, 1]]
+    assert "target_ids" not in made.column_names
+    limits = {"max_source_tokens": 64, "max_target_tokens": 2}
+    with pytest.raises(ValueError, match="2 of 3 rows .* have a target of more than 2 tokens"):
+        tokenize_pairs(rows, tokens, **limits)
+    assert tokenize_pairs(rows, tokens, truncate=True, **limits)[0]["labels"] == [70, 71]
+    for wrong in ([], [-1]):
+        with pytest.raises(ValueError, match="target_ids of the row with sample_id 0 must be tokens"):
+            tokenize_pairs(rows.select([0]).remove_columns("target_ids").add_column("target_ids", [wrong]), tokens)

@@ -13,7 +13,7 @@ import hf_noise
 from hf_noise.data.builders.cnn_dailymail_noisy import CnnDailymailNoisyConfig
 from hf_noise.data.builders.wmt14_noisy import Wmt14NoisyConfig
 from hf_noise.data.teacher_files import load_teacher, teacher_of
-from hf_noise.data.teacher_targets import teacher_nll, write_targets
+from hf_noise.data.teacher_targets import teacher_nll, written_rows
 from hf_noise.noise import Decoding, NoisyTeacher, noise_from_description
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -50,10 +50,14 @@ def test_half_of_the_targets_are_the_teachers_and_all_else_is_as_it_was(source, 
     mask = np.array(train["is_noisy"])
     assert mask.sum() == round(31 / 2) and train["sample_id"][:] == list(range(31))
     loaded = load_teacher(teacher, decoding=Decoding(**DECODING))
-    written = write_targets(source["train"], loaded)
-    expected = [new if one else old for new, old, one in zip(written, train["clean_target"], mask, strict=True)]
+    written = written_rows(source["train"], loaded)
+    expected = [new if one else old for new, old, one in zip(written["target"], train["clean_target"], mask)]
     assert train["target"][:] == expected
-    np.testing.assert_array_equal(np.float32(train["teacher_nll"]), teacher_nll(train, loaded))
+    # Of the tokens that it chose, which are others than the text's.
+    chosen = [ids if one else None for ids, one in zip(written["target_ids"], mask)]
+    drawn, read = teacher_nll(train.add_column("target_ids", chosen), loaded), teacher_nll(train, loaded)
+    np.testing.assert_array_equal(np.float32(train["teacher_nll"]), drawn)
+    assert (drawn != read)[mask].any() and (drawn == read)[~mask].all()
     clean = noisy["validation"]
     assert clean["target"][:] == clean["clean_target"][:] and not any(clean["is_noisy"])
     assert np.isfinite(clean["teacher_nll"]).all()
