@@ -10,12 +10,14 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from hf_noise.data.cache import cache_root
 from hf_noise.data.pair_tokens import tokenize_pairs
@@ -185,16 +187,15 @@ def teacher_nll(
 
 @dataclass(frozen=True)
 class _Rows:
-    """Lists of tokens that lie one after another: values int64, and where each list starts [N + 1]."""
+    """Lists of tokens that lie one after another, as Arrow has them: values, and where each list starts [N + 1]."""
 
     values: np.ndarray
     starts: np.ndarray
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> _Rows:
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        values = np.fromiter((token for row in rows for token in row), np.int64, int(lengths.sum()))
-        return cls(values, np.concatenate([[0], np.cumsum(lengths)]))
+    def of(cls, column: pa.ChunkedArray) -> _Rows:
+        lengths = pc.list_value_length(column).to_numpy().astype(np.int64)
+        return cls(pc.list_flatten(column).to_numpy(), np.concatenate([[0], np.cumsum(lengths)]))
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -219,8 +220,8 @@ def _tokenized(loaded: LoadedTeacher, columns: Mapping[str, Any], limits: Mappin
     """The rows as tokens of the teacher, as those it was trained on."""
     from datasets import Dataset
 
-    rows = tokenize_pairs(Dataset.from_dict(dict(columns)), loaded.tokenizer, **limits)
-    return _Tokens(_Rows.of(rows["input_ids"][:]), _Rows.of(rows["labels"][:]))
+    rows = tokenize_pairs(Dataset.from_dict(dict(columns)), loaded.tokenizer, **limits).with_format("arrow")[:]
+    return _Tokens(_Rows.of(rows["input_ids"]), _Rows.of(rows["labels"]))
 
 
 def _on_device(teacher: LoadedTeacher | str | os.PathLike, device: Any) -> LoadedTeacher:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -246,3 +247,13 @@ def test_parts_that_keep_no_tokens_are_refused_by_name(folder, tmp_path):
     (tmp_path / "teacher.json").write_text(json.dumps({**told, "version": 1}))
     with pytest.raises(ValueError, match=r"other rows or settings \(version\)"):
         write_targets(rows, teacher, cache=tmp_path)
+
+
+def test_tokens_stay_in_arrow_until_they_are_in_a_batch():
+    """As Python integers those of CNN/DailyMail were 9 GB."""
+    chunks = pa.chunked_array([[[7, 8], [9]], [[1, 2, 3]]], pa.list_(pa.int32()))
+    rows = teacher_targets._Rows.of(chunks)
+    assert rows.values.dtype == np.int32 and rows.lengths.tolist() == [2, 1, 3]
+    assert rows.padded(np.array([2, 1])).tolist() == [[1, 2, 3], [9, -100, -100]]
+    whole = pa.chunked_array([chunks.chunk(0)])
+    assert np.shares_memory(teacher_targets._Rows.of(whole).values, whole.chunk(0).values.to_numpy())
