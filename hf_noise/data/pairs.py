@@ -44,6 +44,11 @@ Pairs of texts. Whole targets (`target`) of the train split are those that a tea
 
     _noise: NoisyTeacher | None = None
 
+    @cached_property
+    def _unfinished(self) -> dict[str, float]:
+        """Of each split that was written for, the share of all its outputs that were cut."""
+        return {}
+
     @property
     def noise(self) -> NoisyTeacher:
         if self._noise is not None:
@@ -68,6 +73,7 @@ Pairs of texts. Whole targets (`target`) of the train split are those that a tea
         if not self.config.ratio:
             return super().told()
         limits = {name: getattr(self.config, name) for name in ("max_source_tokens", "max_target_tokens", "truncate")}
+        limits["unfinished_outputs"] = self._unfinished
         return super().told() | {name: value for name, value in limits.items() if value}
 
     def _realised(self, split: str) -> dict[str, Any]:
@@ -178,7 +184,7 @@ Pairs of texts. Whole targets (`target`) of the train split are those that a tea
         return columns.append_column("teacher_nll", pa.array(self._nll(columns)))
 
     def _noisy(self, split: str, table: pa.Table, teacher: Any) -> pa.Table:
-        from hf_noise.data.teacher_targets import written_rows
+        from hf_noise.data.teacher_targets import unfinished, written_rows
 
         config, ids = self.config, table["sample_id"].to_numpy()
         noise = self.noise if not config.exact else self.noise.exactly(ids)
@@ -186,6 +192,7 @@ Pairs of texts. Whole targets (`target`) of the train split are those that a tea
             Dataset(table.select(["source", "sample_id"])), teacher, tokens_per_batch=config.tokens_per_batch,
             max_source_tokens=config.max_source_tokens, truncate=config.truncate, seed=config.seed,
         )  # fmt: skip
+        self._unfinished[split] = round(unfinished(written.data["target_ids"], teacher), 6)
         noisy, is_noisy = noise.replaced(table["target"].to_pylist(), written["target"][:], ids)
         columns = table.append_column("clean_target", table["target"]).append_column("is_noisy", pa.array(is_noisy))
         columns = columns.set_column(columns.column_names.index("target"), "target", pa.array(noisy, pa.large_string()))

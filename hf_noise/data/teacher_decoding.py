@@ -12,7 +12,7 @@ from hf_noise.noise.arrays import IGNORE_INDEX
 if TYPE_CHECKING:
     from hf_noise.data.teacher_files import LoadedTeacher
 
-__all__ = ["as_written", "generate", "row_nll"]
+__all__ = ["as_written", "end_tokens", "generate", "row_nll"]
 
 _STREAM = 6  # of sampled tokens
 # What a model's own generation config may bring: ids of tokens. All else is what `Decoding` says.
@@ -58,14 +58,19 @@ def _of_model(loaded: LoadedTeacher) -> dict[str, Any]:
     return found
 
 
+def end_tokens(loaded: LoadedTeacher) -> list[int]:
+    """Those at which the teacher stops, one or several."""
+    end = _of_model(loaded)["eos_token_id"]
+    return [] if end is None else [end] if isinstance(end, int) else list(end)
+
+
 def as_written(loaded: LoadedTeacher, tokens: Any) -> list[np.ndarray]:
     """The tokens of each row of what `generate` gives, int32 [at most max_new_tokens].
 
     They begin behind the start token and end with the end token, if the row came to one before it was cut.
     """
     tokens = tokens[:, 1:].cpu().numpy()
-    end = _of_model(loaded)["eos_token_id"]
-    is_end = np.isin(tokens, [] if end is None else end)
+    is_end = np.isin(tokens, end_tokens(loaded))
     lengths = np.where(is_end.any(axis=1), is_end.argmax(axis=1) + 1, tokens.shape[1])
     return [row[:length].astype(np.int32) for row, length in zip(tokens, lengths)]
 

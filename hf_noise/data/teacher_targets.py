@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from hf_noise.data.cache import cache_root
 from hf_noise.data.pair_tokens import tokenize_pairs
-from hf_noise.data.teacher_decoding import as_written, generate, row_nll
+from hf_noise.data.teacher_decoding import as_written, end_tokens, generate, row_nll
 from hf_noise.data.teacher_files import LoadedTeacher, load_teacher
 from hf_noise.data.teacher_parts import Parts, digest_of_texts
 from hf_noise.noise.arrays import IGNORE_INDEX, integers
@@ -30,7 +30,7 @@ from hf_noise.noise.checks import check_count, check_flag, check_seed
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["TOKENS_PER_BATCH", "teacher_nll", "write_targets", "written_rows"]
+__all__ = ["TOKENS_PER_BATCH", "teacher_nll", "unfinished", "write_targets", "written_rows"]
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,16 @@ def written_rows(
     written = parts.run(order, work, _first_part())
     if empty := sum(not text.strip() for text in written["target"].to_pylist()):
         logger.warning("%s wrote nothing for %d of %d sources", loaded.identity.name, empty, len(written))
+    if share := unfinished(written["target_ids"], loaded):
+        logger.warning("%s came to no end of %.2f%% of its targets, which are cut at max_new_tokens=%d",
+                       loaded.identity.name, 100 * share, decoding.max_new_tokens)  # fmt: skip
     return Dataset(written)
+
+
+def unfinished(target_ids: pa.ChunkedArray, teacher: LoadedTeacher) -> float:
+    """The share of the rows, lists of tokens, that do not end with an end token."""
+    rows = _Rows.of(target_ids)
+    return float(np.mean(~np.isin(rows.values[rows.starts[1:] - 1], end_tokens(teacher))))
 
 
 def teacher_nll(
