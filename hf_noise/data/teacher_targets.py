@@ -26,6 +26,7 @@ from hf_noise.data.teacher_files import LoadedTeacher, load_teacher
 from hf_noise.data.teacher_parts import Parts, digest_of_texts
 from hf_noise.noise.arrays import IGNORE_INDEX, integers
 from hf_noise.noise.checks import check_count, check_flag, check_seed
+from hf_noise.pair_sizes import longest_pair
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -105,7 +106,7 @@ def written_rows(
     longest = _limit(loaded, "max_source_tokens", max_source_tokens)
     limits = {"max_source_tokens": longest, "truncate": check_flag("truncate", truncate)}
     rows, sample = _text_columns(dataset, ["source"]), _ids_of(dataset)
-    if (positions := _positions(loaded)) is not None and decoding.max_new_tokens > positions:
+    if (positions := longest_pair(loaded.model)[1]) is not None and decoding.max_new_tokens > positions:
         raise ValueError(f"max_new_tokens={decoding.max_new_tokens} is more than the {positions} positions of the "
                          f"teacher {loaded.identity.name!r}; lower it")  # fmt: skip
     stated = {"what": "targets", **limits, "rows": digest_of_texts(rows["source"])}
@@ -266,13 +267,9 @@ def _ids_of(dataset: Dataset) -> np.ndarray:
     return integers("sample_id", ids).astype(np.int64)
 
 
-def _positions(loaded: LoadedTeacher) -> int | None:
-    """How many tokens the model has positions for; None for any number, as those of T5."""
-    return getattr(loaded.model.config, "max_position_embeddings", None)
-
-
 def _limit(loaded: LoadedTeacher, name: str, asked: int | None) -> int | None:
-    positions = _positions(loaded)
+    """The longest source or target that may be; None for any, where positions are relative as those of T5."""
+    positions = longest_pair(loaded.model)[name == "max_target_tokens"]
     if asked is not None:
         asked = check_count(name, asked, 2, 31)
     return positions if asked is None else asked if positions is None else min(asked, positions)

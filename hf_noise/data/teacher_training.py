@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_noise.atomic import fsync_folder
 from hf_noise.data.cache import cache_root
+from hf_noise.data.pair_fit import check_fit
 from hf_noise.data.pair_tokens import tokenize_pairs
 from hf_noise.data.teacher_files import TOLD, told_of
 from hf_noise.data.teacher_parts import digest_of_texts
@@ -70,7 +71,7 @@ def train_teacher(
 
     Raises:
         ValueError: a number is out of range, the batch is no multiple of the processes, a text is empty or too long,
-            or `output` holds something else.
+            also for the positions of the model, or has tokens that it does not know, or `output` holds something else.
         TypeError: an argument is of another type.
     """
     steps = check_count("steps", steps, 1, 40)
@@ -93,7 +94,7 @@ def train_teacher(
         raise ValueError(f"the folder {folder} holds something else than this teacher, or a part of it; give another "
                          "output=, or remove it")  # fmt: skip
     limits = {name: numbers[name] for name in ("max_source_tokens", "max_target_tokens", "truncate")}
-    rows = tokenize_pairs(_clean(pairs), tokenizer, **limits).select_columns(["input_ids", "labels"])
+    rows = tokenize_pairs(_clean(pairs), tokenizer, **limits)
     _train(rows, tokenizer, model, numbers, folder, {"steps": numbers["steps"], "task": task, "made_of": made_of})
     return str(folder)
 
@@ -152,6 +153,8 @@ def _train(
     if model is None or isinstance(model, Mapping):
         tokens = {"pad_token": tokenizer.pad_token_id, "eos_token": tokenizer.eos_token_id}
         model = encoder_decoder(vocabulary_size(tokenizer), **tokens, **(model or {}))
+    check_fit(rows, model)
+    rows = rows.select_columns(["input_ids", "labels"])
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         arguments = TrainingArguments(

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.noise.arrays import as_array
-from hf_noise.positions import learned_positions
+from hf_noise.pair_sizes import longest_pair, source_tokens, target_tokens
 from hf_noise.trainers.collate import collate_rows, shown_columns
 
 __all__ = ["PairBatches", "check_special_tokens", "collate_pairs", "longest_pair", "source_tokens", "target_tokens"]
@@ -165,31 +165,6 @@ def _check_range(name: str, batch: Mapping[str, Tensor], size: int) -> None:
         f"the tokens 0 to {size - 1} there{side[1]}; use the tokenizer of this model, or resize its embeddings: "
         "model.resize_token_embeddings(...)"
     )
-
-
-def source_tokens(model: Any) -> int:
-    """Number of tokens that the encoder has an embedding of."""
-    return _base(model).get_input_embeddings().num_embeddings
-
-
-def target_tokens(model: Any) -> int:
-    """Number of tokens that the decoder's head knows."""
-    base = _base(model)
-    head = base.get_output_embeddings()
-    return base.config.vocab_size if head is None else head.weight.shape[0]
-
-
-def longest_pair(model: Any) -> tuple[int | None, int | None]:
-    """Positions that encoder and decoder have; None where any number will do, as with T5's relative ones."""
-    return tuple(_longest(part) for part in (_base(model).get_encoder(), _base(model).get_decoder()))
-
-
-def _longest(part: nn.Module) -> int | None:
-    stated = getattr(part.config, "max_position_embeddings", None)
-    found = learned_positions(part, stated)
-    if found is None and any("Sinusoidal" in type(module).__name__ for module in part.modules()):
-        return stated  # M2M100 makes more where they are asked for, which it was never trained on
-    return found
 
 
 def check_special_tokens(model: Any) -> int:

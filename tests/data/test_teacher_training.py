@@ -83,3 +83,38 @@ def test_bad_settings_are_refused(settings, error, message):
     rows = settings.pop("pairs", None)
     with pytest.raises(error, match=message):
         train_teacher(pairs(8) if rows is None else rows, tokenizer(), **{**SETTINGS, **settings})
+
+
+def _small(kind, **changed):
+    from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
+
+    if kind == "T5":
+        sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
+        return T5ForConditionalGeneration(T5Config(**{"vocab_size": 280, **sizes, **changed}))
+    sizes = {f"{part}_{name}": n for part in ("encoder", "decoder")
+             for name, n in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 8))}  # fmt: skip
+    return BartForConditionalGeneration(BartConfig(**{"vocab_size": 280, "d_model": 8, **sizes, **changed}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "message"),
+    [
+        ("Bart", {"max_position_embeddings": 8}, "rows have a source of more than the 8 tokens that the model has pos"),
+        ("Bart", {"vocab_size": 100, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1, "forced_eos_token_id": 1},
+         "rows have a source with tokens that the model does not know, such as .* where it knows 0 to 99, the first"),
+        ("T5", {"vocab_size": 100}, "rows have a source with tokens that the model does not know"),
+    ],
+)  # fmt: skip
+def test_pairs_that_a_model_has_no_positions_or_tokens_for_are_refused_first(tmp_path, kind, changed, message):
+    """BART ended in an IndexError of its embeddings, after the training had begun."""
+    settings = {**SETTINGS, "model": _small(kind, **changed), "output": tmp_path / "teacher"}
+    with pytest.raises(ValueError, match=message):
+        train_teacher(pairs(8), tokenizer(), **settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_sinusoids_that_a_model_would_make_more_of_are_refused(tmp_path):
+    settings = {**SETTINGS, "model": {**NETWORK, "positions": 8}, "output": tmp_path / "t"}
+    with pytest.raises(ValueError, match="rows have a source of more than the 8 tokens .* max_source_tokens=8 with"):
+        train_teacher(pairs(8), tokenizer(), **settings)
+    train_teacher(pairs(8), tokenizer(), **settings, truncate=True, max_source_tokens=8, max_target_tokens=8)
