@@ -167,8 +167,11 @@ class _Encode:
             rows[i], lengths[i] = ids[: self.limits["target"]], len(ids)
 
     def _encoded(self, texts: list[str], name: str, limit: int | None) -> list[list[int]]:
-        """As the tokenizer writes a source or a target, with an end token that it may lack."""
-        options = {"truncation": limit is not None, "max_length": limit, "verbose": False}
+        """As the tokenizer writes a source or a target, with an end token that it may lack.
+
+        A text that speaks of "</s>" has these letters and no end in its middle.
+        """
+        options = {"truncation": limit is not None, "max_length": limit, "verbose": False, "split_special_tokens": True}
         if name == "source":
             rows = self.tokenizer(texts, **options).input_ids
         else:

@@ -30,7 +30,7 @@ __all__ = ["teacher_place", "train_teacher"]
 logger = logging.getLogger(__name__)
 
 # Raised whenever the same pairs and settings would train another teacher.
-_VERSION = 1
+_VERSION = 2
 # Steps: what a kill costs, a minute or so, where a tenth of all would be less.
 _BETWEEN_SAVES = 200
 

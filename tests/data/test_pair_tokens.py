@@ -92,6 +92,15 @@ def test_what_is_no_pair_is_refused_by_name(tokenizer, call, error, message):
         call(tokenizer)
 
 
+def test_a_text_that_speaks_of_special_tokens_has_its_letters(tokenizer):
+    """They were the tokens themselves: a target that ended in its middle, and a source with padding."""
+    text = "a <pad> and </s> on"
+    made = tokenize_pairs(Dataset.from_dict({"source": [text], "target": [text]}), tokenizer)[0]
+    for ids in (made["input_ids"], made["labels"]):
+        assert 0 not in ids and ids.index(1) == len(ids) - 1 and tokenizer.decode(ids[:-1]) == text
+    assert tokenizer(text).input_ids != made["labels"]  # for others the tokenizer is as it was
+
+
 def test_tokens_that_a_teacher_chose_are_the_labels_as_they_are(tokenizer):
     tokens, text = tokenizer, ["data noise", "data noise", "data"]
     rows = Dataset.from_dict({"source": text, "target": text, "target_ids": [[70, 71, 72], None, [70, 1]]})
