@@ -123,7 +123,8 @@ def tokenize_pairs(
         raise TypeError(f"truncate must be True or False, got {truncate!r:.80}")
     if "sample_id" not in dataset.column_names:
         dataset = dataset.add_column("sample_id", np.arange(len(dataset)))
-    encode = _Encode(tokenizer, end, {name: limit for name, limit in limits.items() if name in dataset.column_names})
+    limits = {name: limit for name, limit in limits.items() if name in dataset.column_names}
+    encode = _Encode(tokenizer, end, limits, _writes_end(tokenizer, end))
     tokens = dataset.map(encode, batched=True, remove_columns=[
         name for name in dataset.column_names if name not in _KEPT
     ])  # fmt: skip
@@ -138,6 +139,7 @@ class _Encode:
     tokenizer: Any
     end: int
     limits: Mapping[str, int | None]
+    writes_end: Mapping[str, bool]
 
     def __call__(self, batch: Mapping[str, list]) -> dict[str, list]:
         made, chosen = {}, batch.get("target_ids")
@@ -176,9 +178,17 @@ class _Encode:
             rows = self.tokenizer(texts, **options).input_ids
         else:
             rows = self.tokenizer(text_target=texts, **options).input_ids
-        # mBART writes the language behind the end.
-        return [row if self.end in row[-2:] else [*row[: None if limit is None else limit - 1], self.end]
-                for row in rows]  # fmt: skip
+        if self.writes_end[name]:
+            return rows
+        return [[*row[: None if limit is None else limit - 1], self.end] for row in rows]
+
+
+def _writes_end(tokenizer: Any, end: int) -> dict[str, bool]:
+    """Whether the tokenizer ends a source or a target itself: with the end token, behind which mBART has a language."""
+    options = {"verbose": False, "split_special_tokens": True}
+    of_target = end in tokenizer(text_target=[""], **options).input_ids[0][-2:]
+    of_source = end in tokenizer([""], **options).input_ids[0][-2:]
+    return {"source": of_source, "target": of_target, "clean_target": of_target}
 
 
 def _check_whole(tokens: Dataset, encode: _Encode, truncate: bool) -> None:

@@ -6,7 +6,8 @@ import logging
 
 import pytest
 from datasets import Dataset
-from transformers import AutoTokenizer
+from tokenizers import processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from hf_noise.data.pair_tokens import pair_tokenizer, tokenize_pairs
 
@@ -99,6 +100,17 @@ def test_a_text_that_speaks_of_special_tokens_has_its_letters(tokenizer):
     for ids in (made["input_ids"], made["labels"]):
         assert 0 not in ids and ids.index(1) == len(ids) - 1 and tokenizer.decode(ids[:-1]) == text
     assert tokenizer(text).input_ids != made["labels"]  # for others the tokenizer is as it was
+
+
+def test_an_end_token_that_is_no_special_one_to_the_tokenizer_is_written_behind_it(tokenizer):
+    """One that adds no end, and whose end token is a token of texts: "a.b" had none, as it was the last but one."""
+    bare = pair_tokenizer(ROWS, 262)
+    bare.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    dot = bare.convert_tokens_to_ids(".")
+    other = PreTrainedTokenizerFast(tokenizer_object=bare.backend_tokenizer, eos_token="!", pad_token="<pad>")
+    other.eos_token_id = dot
+    made = tokenize_pairs(Dataset.from_dict({"source": ["a.b"], "target": ["a"]}), other)[0]
+    assert made["input_ids"] == [*other("a.b").input_ids, dot] and made["labels"] == [*other("a").input_ids, dot]
 
 
 def test_tokens_that_a_teacher_chose_are_the_labels_as_they_are(tokenizer):
