@@ -91,7 +91,9 @@ def tokenize_pairs(
 
     Args:
         dataset: rows with `source` and `target`, and any of `clean_target`, `is_noisy`, `sample_id`, `teacher_nll`.
-            Ids that are missing are the numbers of the rows.
+            Ids that are missing are the numbers of the rows. Where a row has `target_ids`, these are its `labels` as
+            they are, with the end token or, if the teacher was cut, without (see `written_rows`); they have to be of
+            this tokenizer.
         tokenizer: of the model that is trained; it needs an end token.
         max_source_tokens, max_target_tokens: the longest that may be, end token included; None for any length.
         truncate: cut what is longer, in front of the end token; the share is logged.
@@ -121,7 +123,8 @@ def tokenize_pairs(
         raise TypeError(f"truncate must be True or False, got {truncate!r:.80}")
     if "sample_id" not in dataset.column_names:
         dataset = dataset.add_column("sample_id", np.arange(len(dataset)))
-    encode = _Encode(tokenizer, end, {name: limit for name, limit in limits.items() if name in dataset.column_names})
+    limits = {name: limit for name, limit in limits.items() if name in dataset.column_names}
+    encode = _Encode(tokenizer, end, limits, _writes_end(tokenizer, end))
     tokens = dataset.map(encode, batched=True, remove_columns=[
         name for name in dataset.column_names if name not in _KEPT
     ])  # fmt: skip
@@ -136,9 +139,10 @@ class _Encode:
     tokenizer: Any
     end: int
     limits: Mapping[str, int | None]
+    writes_end: Mapping[str, bool]
 
     def __call__(self, batch: Mapping[str, list]) -> dict[str, list]:
-        made = {}
+        made, chosen = {}, batch.get("target_ids")
         for name, limit in self.limits.items():
             texts = batch[name]
             if wrong := [i for i, text in enumerate(texts) if not isinstance(text, str)]:
@@ -149,19 +153,42 @@ class _Encode:
             if limit is not None and (long := [i for i, row in enumerate(rows) if len(row) > limit]):
                 for i, row in zip(long, self._encoded([texts[i] for i in long], name, limit)):
                     rows[i] = row
+            if name == "target" and chosen is not None:
+                self._take_chosen(batch, rows, lengths)
             made[_TOKEN_COLUMNS[name]], made[f"_{name}"] = rows, lengths
         return made
 
+    def _take_chosen(self, batch: Mapping[str, list], rows: list[list[int]], lengths: list[int]) -> None:
+        """Put the tokens that a teacher chose in the place of those that its text has."""
+        for i, ids in enumerate(batch["target_ids"]):
+            if ids is None:
+                continue
+            if not ids or min(ids) < 0:
+                raise ValueError(f"target_ids of the row with sample_id {batch['sample_id'][i]} must be tokens, at "
+                                 f"least one, or None; got {ids!r:.80}")  # fmt: skip
+            rows[i], lengths[i] = ids[: self.limits["target"]], len(ids)
+
     def _encoded(self, texts: list[str], name: str, limit: int | None) -> list[list[int]]:
-        """As the tokenizer writes a source or a target, with an end token that it may lack."""
-        options = {"truncation": limit is not None, "max_length": limit, "verbose": False}
+        """As the tokenizer writes a source or a target, with an end token that it may lack.
+
+        A text that speaks of "</s>" has these letters and no end in its middle.
+        """
+        options = {"truncation": limit is not None, "max_length": limit, "verbose": False, "split_special_tokens": True}
         if name == "source":
             rows = self.tokenizer(texts, **options).input_ids
         else:
             rows = self.tokenizer(text_target=texts, **options).input_ids
-        # mBART writes the language behind the end.
-        return [row if self.end in row[-2:] else [*row[: None if limit is None else limit - 1], self.end]
-                for row in rows]  # fmt: skip
+        if self.writes_end[name]:
+            return rows
+        return [[*row[: None if limit is None else limit - 1], self.end] for row in rows]
+
+
+def _writes_end(tokenizer: Any, end: int) -> dict[str, bool]:
+    """Whether the tokenizer ends a source or a target itself: with the end token, behind which mBART has a language."""
+    options = {"verbose": False, "split_special_tokens": True}
+    of_target = end in tokenizer(text_target=[""], **options).input_ids[0][-2:]
+    of_source = end in tokenizer([""], **options).input_ids[0][-2:]
+    return {"source": of_source, "target": of_target, "clean_target": of_target}
 
 
 def _check_whole(tokens: Dataset, encode: _Encode, truncate: bool) -> None:

@@ -44,6 +44,11 @@ Pairs of texts. Whole targets (`target`) of the train split are those that a tea
 
     _noise: NoisyTeacher | None = None
 
+    @cached_property
+    def _unfinished(self) -> dict[str, float]:
+        """Of each split that was written for, the share of all its outputs that were cut."""
+        return {}
+
     @property
     def noise(self) -> NoisyTeacher:
         if self._noise is not None:
@@ -68,6 +73,7 @@ Pairs of texts. Whole targets (`target`) of the train split are those that a tea
         if not self.config.ratio:
             return super().told()
         limits = {name: getattr(self.config, name) for name in ("max_source_tokens", "max_target_tokens", "truncate")}
+        limits["unfinished_outputs"] = self._unfinished
         return super().told() | {name: value for name, value in limits.items() if value}
 
     def _realised(self, split: str) -> dict[str, Any]:
@@ -178,27 +184,33 @@ Pairs of texts. Whole targets (`target`) of the train split are those that a tea
         return columns.append_column("teacher_nll", pa.array(self._nll(columns)))
 
     def _noisy(self, split: str, table: pa.Table, teacher: Any) -> pa.Table:
-        from hf_noise.data.teacher_targets import write_targets
+        from hf_noise.data.teacher_targets import unfinished, written_rows
 
         config, ids = self.config, table["sample_id"].to_numpy()
         noise = self.noise if not config.exact else self.noise.exactly(ids)
-        written = write_targets(
+        written = written_rows(
             Dataset(table.select(["source", "sample_id"])), teacher, tokens_per_batch=config.tokens_per_batch,
             max_source_tokens=config.max_source_tokens, truncate=config.truncate, seed=config.seed,
         )  # fmt: skip
-        noisy, is_noisy = noise.replaced(table["target"].to_pylist(), written, ids)
+        self._unfinished[split] = round(unfinished(written.data["target_ids"], teacher), 6)
+        noisy, is_noisy = noise.replaced(table["target"].to_pylist(), written["target"][:], ids)
         columns = table.append_column("clean_target", table["target"]).append_column("is_noisy", pa.array(is_noisy))
         columns = columns.set_column(columns.column_names.index("target"), "target", pa.array(noisy, pa.large_string()))
         if not config.wants_nll:
             return columns
-        return columns.append_column("teacher_nll", pa.array(self._nll(columns)))
+        chosen = [row if drawn else None for row, drawn in zip(written["target_ids"], is_noisy, strict=True)]
+        return columns.append_column("teacher_nll", pa.array(self._nll(columns, chosen)))
 
-    def _nll(self, columns: pa.Table) -> np.ndarray:
+    def _nll(self, columns: pa.Table, chosen: list[list[int] | None] | None = None) -> np.ndarray:
+        """Of the tokens that the teacher chose where there are some, else of those that the text has."""
         from hf_noise.data.teacher_targets import teacher_nll
 
         config = self.config
+        columns = columns.select(["source", "target", "is_noisy", "sample_id"])
+        if chosen is not None:
+            columns = columns.append_column("target_ids", pa.array(chosen, pa.list_(pa.int32())))
         return teacher_nll(
-            Dataset(columns.select(["source", "target", "is_noisy", "sample_id"])), self._loaded,
+            Dataset(columns), self._loaded,
             tokens_per_batch=config.tokens_per_batch, max_source_tokens=config.max_source_tokens,
             max_target_tokens=config.max_target_tokens, truncate=config.truncate,
         )  # fmt: skip
