@@ -158,6 +158,37 @@ def budget_of_pairs(folder: Path) -> list[list[list[int]]]:
     ]
 
 
+def train_budget(folder: Path, passes: int) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Eight steps by a budget of tokens; (ids of each pass, and of a run that goes on from step 6, and weights)."""
+
+    def run(resume: str | None = None) -> tuple[list[list[int]], Seq2SeqTrainer]:
+        torch.manual_seed(0)
+        args = TrainingArguments(
+            output_dir=str(folder), use_cpu=True, report_to="none", disable_tqdm=True, max_steps=8, optim="sgd",
+            learning_rate=0.1, gradient_accumulation_steps=passes, save_strategy="steps", save_steps=6,
+            dataloader_pin_memory=False,
+        )  # fmt: skip
+        model = encoder_decoder(
+            VOCABULARY, pad_token=0, eos_token=1, layers=1, d_model=16, heads=2, feed_forward=32, dropout=0.0
+        )
+        trainer, seen = Seq2SeqTrainer(model, args, noise=NOISE, train_dataset=pairs(61), tokens_per_batch=60), []
+        step = trainer.training_step
+
+        def training_step(model, inputs, *others):
+            seen.append(inputs["sample_id"].tolist())
+            return step(model, inputs, *others)
+
+        trainer.training_step = training_step
+        trainer.train(resume)
+        return seen, trainer
+
+    seen, whole = run()
+    later, again = run(str(folder / "checkpoint-6"))
+    same = all(torch.equal(ours, one) for ours, one in zip(again.model.parameters(), whole.model.parameters()))
+    figures = {"seen": seen, "later": later, "same": same, "batches": len(whole._budget)}
+    return figures, {name: p.detach().clone() for name, p in whole.model.named_parameters()}
+
+
 def restart(folder: Path) -> dict:
     """Stop a run of dropout after step 3, hurt its last checkpoint, and start again; what each process sees of it."""
     is_main, began = int(os.environ["RANK"]) == 0, []
@@ -260,6 +291,9 @@ def main(folder: Path) -> None:
         if rank == 0:
             save_file(weights, folder / f"{name}.safetensors")
     results["budget"] = budget_of_pairs(folder / "budget")
+    results["steps"], weights = train_budget(folder / "steps", passes=4 // world)
+    if rank == 0:
+        save_file(weights, folder / "steps.safetensors")
     from classifier_processes import train_all  # beside this file, which is run as a script
 
     results["peers"] = train_all(folder)
