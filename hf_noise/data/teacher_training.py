@@ -143,8 +143,9 @@ def _train(
     told: Mapping[str, Any],
 ) -> None:  # fmt: skip
     import torch
-    from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainingArguments, set_seed
+    from transformers import DataCollatorForSeq2Seq, PrinterCallback, TrainingArguments, set_seed
 
+    from hf_noise.data.teacher_steps import TeacherTrainer
     from hf_noise.data.tokenization import vocabulary_size
     from hf_noise.models.seq2seq import encoder_decoder
 
@@ -167,13 +168,10 @@ def _train(
         if numbers["batch_size"] % processes:
             raise ValueError(f"batch_size={numbers['batch_size']} is no multiple of the {processes} processes")
         arguments.per_device_train_batch_size = numbers["batch_size"] // max(1, processes, arguments.n_gpu)
-        trainer = Trainer(
+        trainer = TeacherTrainer(
             model, arguments, train_dataset=rows, processing_class=tokenizer,
             data_collator=DataCollatorForSeq2Seq(tokenizer, model, label_pad_token_id=-100),
         )  # fmt: skip
-        # It takes keywords and leaves the number of items alone: left at True, gradients would be multiplied by the
-        # processes.
-        trainer.model_accepts_loss_kwargs = False
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         logger.info("a teacher of %d steps: %s", numbers["steps"], trainer.state.log_history[-1])

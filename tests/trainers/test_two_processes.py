@@ -98,6 +98,12 @@ def test_steps_by_a_budget_are_those_of_one_process_and_of_a_run_that_went_on(tw
         torch.testing.assert_close(weight, weights[name], rtol=0, atol=1e-5, msg=name)
 
 
+def test_a_teacher_learns_from_each_pair_once_an_epoch_whatever_dropout_draws(two):
+    first, second = (rank["teacher"] for rank in two[1])
+    expected = sorted(f"s {i} " * (i % 5 + 1) for i in range(19))
+    assert sorted(first[:11] + second[:8]) == sorted(first[11:] + second[8:]) == expected and first[:11] != first[11:]
+
+
 @pytest.mark.parametrize("loss", list(of_text.LOSSES))
 def test_what_is_learned_beside_a_classifier_is_the_same(two, tmp_path, loss):
     folder, ranks = two
