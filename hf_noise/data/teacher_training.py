@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -12,11 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hf_noise.atomic import fsync_folder
 from hf_noise.data.cache import cache_root
 from hf_noise.data.pair_tokens import tokenize_pairs
 from hf_noise.data.teacher_files import TOLD, told_of
-from hf_noise.data.teacher_parts import digest_of_texts
+from hf_noise.data.teacher_parts import check_folder, digest_of_texts
 from hf_noise.data.tokenization import tokenizer_identity
 from hf_noise.noise.checks import check_count, check_flag, check_real, check_seed
 
@@ -85,7 +88,7 @@ def train_teacher(
     if task is not None and not isinstance(task, str):
         raise TypeError(f"task must be a name, got {task!r:.80}")
     place, made_of = teacher_place(pairs, tokenizer, model, numbers)
-    folder = Path(place if output is None else output).expanduser()
+    folder = place if output is None else check_folder("output", output)
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
         if told_of(folder).get("made_of") == made_of:
             logger.info("the teacher is there already: %s", folder)
@@ -126,7 +129,7 @@ def _clean(pairs: Dataset) -> Dataset:
 def _start(model: Any) -> Any:
     """What the first weights depend on."""
     if model is None or isinstance(model, Mapping):
-        return dict(model or {})
+        return {_setting(name): _number(name, value) for name, value in (model or {}).items()}
     import torch
     from transformers import PreTrainedModel
 
@@ -136,6 +139,24 @@ def _start(model: Any) -> Any:
     for name, tensor in model.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _setting(name: Any) -> str:
+    from hf_noise.models.seq2seq import encoder_decoder
+
+    own = list(inspect.signature(encoder_decoder).parameters)
+    known = own[own.index("eos_token") + 1 :]  # its tokens are those of the tokenizer
+    if name not in known:
+        raise ValueError(f"model has the setting {name!r:.80}, and may have {', '.join(known)}")
+    return name
+
+
+def _number(name: str, value: Any) -> int | float:
+    if isinstance(value, np.integer | np.floating):
+        return value.item() if value.dtype.itemsize <= 8 else float(value)
+    if not isinstance(value, int | float):
+        raise TypeError(f"the setting {name} of model must be a number, got {value!r:.80}")
+    return value
 
 
 def _train(

@@ -79,6 +79,9 @@ def _numbers(name: str, rows: Sequence[Mapping[str, Any]]) -> Tensor:
         if value is None or isinstance(value, str) or np.ndim(value):
             raise ValueError(f"row {i} of the batch: column {name!r} holds {value!r:.50}, not one number")
     array = as_array(name, values)
+    if array.dtype.kind not in "biuf":
+        odd = next((i for i, value in enumerate(values) if np.asarray(value).dtype.kind not in "biuf"), 0)
+        raise ValueError(f"row {odd} of the batch: column {name!r} holds {values[odd]!r:.50}, not one number")
     return torch.from_numpy(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
 
 
