@@ -58,7 +58,7 @@ def collate_pairs(
     if by_row:
         batch["is_noisy"] = torch.from_numpy(_flags(rows))
     for name in columns:
-        if name not in batch and name in rows[0]:
+        if name not in batch and any(name in row for row in rows):
             batch[name] = _numbers(name, rows)
     return batch
 

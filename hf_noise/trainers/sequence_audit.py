@@ -116,6 +116,7 @@ def _score(trainer: Any, model: Any, inputs: dict[str, Tensor], start: int) -> t
     sample = inputs.get("sample_id", torch.arange(start, start + len(targets), device=targets.device))
     other = clean = mask = None
     if _tells_rows_apart(trainer):
+        trainer.check_columns(inputs)
         forward = Forward(model=model, inputs=inputs, sample_ids=sample, epoch=trainer.epoch)
         other = trainer.objective.of_other(targets, forward).cpu().double()
         clean = trainer.objective.clean_posterior(nll, targets, forward).cpu().double()
