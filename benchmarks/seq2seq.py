@@ -1,6 +1,6 @@
-"""The trainer on pairs: batches by a budget of tokens against plain padding, and its steps against a bare loop.
+"""Pairs: batches by a budget of tokens, the trainer's steps against a bare loop, and what a teacher writes.
 
-    python benchmarks/seq2seq.py [--quick] [--only batches|steps] [--output benchmarks/results/seq2seq.json]
+    python benchmarks/seq2seq.py [--quick] [--only batches|steps|generation] [--output benchmarks/results/seq2seq.json]
 
 Sources and targets have the lengths of a summarisation task (CNN/DailyMail's, an eighth of them). See
 benchmarks/README.md for what each bar means.
@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from compare import Report, Spread, arguments, clock, interleave, ratio, start
 from steps import by_trainer
+from teacher_generation import generation
 from torch import nn
 from transformers import PrinterCallback, TrainingArguments
 
@@ -143,7 +144,7 @@ def steps(report: Report, rounds: int, folder: Path, quick: bool) -> None:
     report.add("trainer with noise on targets / without", ratio(times["noise"], times["clean"]), at_most=1.01)
 
 
-PARTS = {"batches": batches, "steps": steps}
+PARTS = {"batches": batches, "steps": steps, "generation": generation}
 
 
 def main(argv: list[str] | None = None) -> int:

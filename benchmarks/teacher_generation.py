@@ -1,7 +1,4 @@
-"""Writing a teacher's targets against a loop over `generate` with sorted batches, tuned by hand.
-
-    python benchmarks/teacher_generation.py                    # a small network on embedded pairs, on a CPU
-    python benchmarks/teacher_generation.py --teacher FOLDER --rows 4000 --tokens_per_batch 65536   # on a GPU
+"""Writing a teacher's targets against a loop over `generate` with sorted batches, tuned by hand; part of seq2seq.py.
 
 The loop has the batches that `write_targets` makes, of rows sorted by their length and of equal padded size, and keeps
 what comes out in memory. What `write_targets` costs beside it is what it does for a run that may be killed.
@@ -9,13 +6,11 @@ what comes out in memory. What `write_targets` costs beside it is what it does f
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import tempfile
-import time
+from itertools import count
+from pathlib import Path
 
 import torch
+from compare import Report, Spread, interleave, ratio
 from datasets import Dataset, disable_progress_bars
 
 from hf_noise.data import teacher_targets
@@ -54,38 +49,26 @@ def small_teacher(sources: list[str], targets: list[str], folder: str) -> str:
     return folder
 
 
-def generation(
-    teacher: str | None = None, rows: int = 400, tokens_per_batch: int = 8192, max_new_tokens: int = 32,
-    repeats: int = 3,
-) -> dict[str, float | int | str]:  # fmt: skip
-    """Seconds of both, in turns; the ratio is the median of those of each turn."""
+def generation(report: Report, rounds: int, folder: Path, quick: bool) -> None:
+    """Seconds for the targets of the same sources, and whether they are the same."""
     disable_progress_bars()
+    rows, budget, longest = (40, 1024, 8) if quick else (400, 8192, 32)
     sources, targets = (column[:rows] for column in docs_pairs("train", "sparse"))
-    with tempfile.TemporaryDirectory() as folder:
-        place = teacher or small_teacher(sources, targets, f"{folder}/teacher")
-        loaded = load_teacher(place, decoding=Decoding(max_new_tokens=max_new_tokens))
-        loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        dataset, times = Dataset.from_dict({"source": sources}), []
-        bare_loop(loaded, sources[:20], tokens_per_batch)  # what is done once
-        for turn in range(repeats):
-            start = time.perf_counter()
-            expected = bare_loop(loaded, sources, tokens_per_batch)
-            between = time.perf_counter()
-            cache = f"{folder}/{turn}"
-            written = teacher_targets.write_targets(dataset, loaded, cache=cache, tokens_per_batch=tokens_per_batch)
-            times.append((between - start, time.perf_counter() - between))
-            same = sum(one == other for one, other in zip(written, expected, strict=True))
-    bare, ours = (statistics.median(column) for column in zip(*times, strict=True))
-    return {
-        "rows": rows, "bare_seconds": round(bare, 3), "write_targets_seconds": round(ours, 3),
-        "ratio": round(statistics.median(b / a for a, b in times), 3), "same_targets": same,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-    }  # fmt: skip
+    loaded = load_teacher(small_teacher(sources, targets, str(folder / "teacher")),
+                          decoding=Decoding(max_new_tokens=longest))  # fmt: skip
+    loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    dataset, turn = Dataset.from_dict({"source": sources}), count()
 
+    def ours() -> list[str]:
+        return teacher_targets.write_targets(
+            dataset, loaded, cache=folder / f"targets-{next(turn)}", tokens_per_batch=budget
+        )
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--teacher", help="folder of a teacher; by default a small network of random weights")
-    for name, default in (("rows", 400), ("tokens_per_batch", 8192), ("max_new_tokens", 32), ("repeats", 3)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    print(json.dumps(generation(**vars(parser.parse_args())), indent=1))
+    def bare() -> list[str]:
+        return bare_loop(loaded, sources, budget)
+
+    different = sum(one != other for one, other in zip(ours(), bare(), strict=True))
+    report.equal("targets of both ways of writing", different == 0, f"{rows - different} of {rows}")
+    times = interleave({"bare": bare, "ours": ours}, rounds)
+    report.add("a teacher's targets", Spread.of(rows / times["ours"]), unit="rows/s")
+    report.add("a teacher's targets / bare loop", ratio(times["ours"], times["bare"]), at_most=1.1)
