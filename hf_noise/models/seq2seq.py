@@ -41,7 +41,8 @@ def encoder_decoder(
         positions: tokens of the longest source or target; the positions are no weights.
 
     Raises:
-        ValueError: a number is outside its range, the width no multiple of twice the heads, or both tokens are one.
+        ValueError: a number is outside its range, the width no multiple of twice the heads, both tokens are one, or the
+            id of padding is beyond the table of positions.
         TypeError: what should be a number is none.
     """
     vocab_size = check_int("vocab_size", vocab_size, "[2, 2097152]", "it counts the tokens")
@@ -60,6 +61,9 @@ def encoder_decoder(
     feed_forward = check_int("feed_forward", feed_forward, "[1, 1048576]")
     dropout = check_number("dropout", dropout, "[0, 1)")
     positions = check_int("positions", positions, "[1, 1048576]", "it counts the tokens of the longest sequence")
+    if pad_token > positions + 1:
+        raise ValueError(f"pad_token must be at most positions + 1 = {positions + 1}, as the table of positions has a "
+                         f"row for it, got {pad_token}; give padding a smaller id, or more positions")  # fmt: skip
     config = M2M100Config(
         vocab_size=vocab_size,
         max_position_embeddings=positions,

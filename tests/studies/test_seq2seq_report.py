@@ -119,6 +119,14 @@ def test_the_figure_shows_each_seed_the_paper_and_the_cures(tmp_path, figures):
     assert any("gap closed 80%" in text.get_text() for text in losses.texts)
 
 
+def test_cures_without_a_clean_run_are_shown_without_rises(tmp_path):
+    """They have nothing to rise over, which is said by empty cells."""
+    study = compared([one for one in RECORDS if one.noise["ratio"]])
+    assert study_figure(study, tmp_path / "study.png").is_file()
+    rows = [line for line in settings_table(study).markdown().splitlines() if "truncation" in line]
+    assert rows and all("%" not in row for row in rows)
+
+
 def test_the_papers_figure_two_follows_from_its_table():
     assert {ratio: round(rise, 2) for ratio, rise in paper_rise("sparse").items()} == {
         0.0: 0.0, 0.1: 8.25, 0.3: 16.23, 0.5: 20.75, 1.0: 31.53,

@@ -28,7 +28,8 @@ def study_figure(study: Compared, path: str | Path) -> Path:
     """Draw the study as a PNG: the rise of the clean test NLL against e, relative (paper A, figure 2) and absolute, for
     both tasks; below, each loss at the rate of the cures. A dot is a seed, a line or bar the mean."""
     plt = start_figure()
-    cured = [(task, ratio) for ratio in study.cured for task in study.tasks if len(study.cures(task, ratio)) > 1]
+    compared_to = [task for task in study.tasks if study.values(clean_of(task))]  # a rise is one over clean runs
+    cured = [(task, ratio) for ratio in study.cured for task in compared_to if len(study.cures(task, ratio)) > 1]
     rows = [cured[start : start + 2] for start in range(0, len(cured), 2)]
     heights = [_HEIGHT] + [_FRAME + _ROW * max(len(study.cures(*one)) for one in row) for row in rows]
     fig = plt.figure(figsize=(11.2, sum(heights)), layout="constrained")
