@@ -18,14 +18,9 @@ from hf_noise.atomic import fsync_folder
 from hf_noise.data.cache import cache_root
 from hf_noise.data.pair_fit import check_fit
 from hf_noise.data.pair_tokens import tokenize_pairs
-<<<<<<< HEAD
 from hf_noise.data.teacher_files import TOLD
-from hf_noise.data.teacher_parts import digest_of_texts
-from hf_noise.data.teacher_turn import last_checkpoint, scratch, scratch_of, turn_at
-=======
-from hf_noise.data.teacher_files import TOLD, told_of
 from hf_noise.data.teacher_parts import check_folder, digest_of_texts
->>>>>>> pair-tests
+from hf_noise.data.teacher_turn import last_checkpoint, scratch, scratch_of, turn_at
 from hf_noise.data.tokenization import tokenizer_identity
 from hf_noise.noise.checks import check_count, check_flag, check_real, check_seed
 
@@ -97,25 +92,12 @@ def train_teacher(
     if task is not None and not isinstance(task, str):
         raise TypeError(f"task must be a name, got {task!r:.80}")
     place, made_of = teacher_place(pairs, tokenizer, model, numbers)
-<<<<<<< HEAD
-    folder = Path(place if output is None else output).expanduser()
+    folder = place if output is None else check_folder("output", output)
     with turn_at(folder, made_of) as is_ours:
         if is_ours:
             limits = {name: numbers[name] for name in ("max_source_tokens", "max_target_tokens", "truncate")}
             rows, told = tokenize_pairs(_clean(pairs), tokenizer, **limits), {"steps": numbers["steps"], "task": task}
             _train(rows, tokenizer, model, numbers, folder, {**told, "made_of": made_of})
-=======
-    folder = place if output is None else check_folder("output", output)
-    if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
-        if told_of(folder).get("made_of") == made_of:
-            logger.info("the teacher is there already: %s", folder)
-            return str(folder)
-        raise ValueError(f"the folder {folder} holds something else than this teacher, or a part of it; give another "
-                         "output=, or remove it")  # fmt: skip
-    limits = {name: numbers[name] for name in ("max_source_tokens", "max_target_tokens", "truncate")}
-    rows = tokenize_pairs(_clean(pairs), tokenizer, **limits).select_columns(["input_ids", "labels"])
-    _train(rows, tokenizer, model, numbers, folder, {"steps": numbers["steps"], "task": task, "made_of": made_of})
->>>>>>> pair-tests
     return str(folder)
 
 
