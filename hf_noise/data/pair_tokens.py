@@ -135,7 +135,7 @@ def tokenize_pairs(
 @dataclass(frozen=True)
 class _Encode:
     """Columns of text -> columns of tokens, and of each text, in `_<column>`, how many it had: 0 for an empty one; in
-    `_special_<column>`, whether it has an end or a padding of its own, as a piece of T5 or mBART may be spelled like one.
+    `_special_<column>`, whether it has an end or padding of its own, as pieces of T5 or mBART may be spelled like one.
     """
 
     tokenizer: Any
