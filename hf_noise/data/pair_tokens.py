@@ -127,7 +127,7 @@ def tokenize_pairs(
     if "sample_id" not in dataset.column_names:
         dataset = dataset.add_column("sample_id", np.arange(len(dataset)))
     limits = {name: limit for name, limit in limits.items() if name in dataset.column_names}
-    encode = _Encode(tokenizer, end, limits, _writes_end(tokenizer, end))
+    encode = _Encode(tokenizer, end, limits, *_written_around(tokenizer, end))
     tokens = dataset.map(encode, batched=True, remove_columns=[
         name for name in dataset.column_names if name not in _KEPT
     ])  # fmt: skip
@@ -137,12 +137,15 @@ def tokenize_pairs(
 
 @dataclass(frozen=True)
 class _Encode:
-    """Columns of text -> columns of tokens, and of each text, in `_<column>`, how many it had: 0 for an empty one."""
+    """Columns of text -> columns of tokens, and of each text, in `_<column>`, how many it had: 0 for an empty one; in
+    `_special_<column>`, whether it has an end or padding of its own, as pieces of T5 or mBART may be spelled like one.
+    """
 
     tokenizer: Any
     end: int
     limits: Mapping[str, int | None]
     writes_end: Mapping[str, bool]
+    own: Mapping[str, Mapping[int, int]]
 
     def __call__(self, batch: Mapping[str, list]) -> dict[str, list]:
         made, chosen = {}, batch.get("target_ids")
@@ -153,12 +156,14 @@ class _Encode:
                                  f"{texts[wrong[0]]!r:.80}")  # fmt: skip
             rows = self._encoded(texts, name, None)
             lengths = [len(row) if text.strip() else 0 for row, text in zip(rows, texts)]
+            special = [any(row.count(token) > n for token, n in self.own[name].items()) for row in rows]
             if limit is not None and (long := [i for i, row in enumerate(rows) if len(row) > limit]):
                 for i, row in zip(long, self._encoded([texts[i] for i in long], name, limit)):
                     rows[i] = row
             if name == "target" and chosen is not None:
                 self._take_chosen(batch, rows, lengths)
-            made[_TOKEN_COLUMNS[name]], made[f"_{name}"] = rows, lengths
+                special = [one and ids is None for one, ids in zip(special, chosen)]
+            made |= {_TOKEN_COLUMNS[name]: rows, f"_{name}": lengths, f"_special_{name}": special}
         return made
 
     def _take_chosen(self, batch: Mapping[str, list], rows: list[list[int]], lengths: list[int]) -> None:
@@ -186,12 +191,17 @@ class _Encode:
         return [[*row[: None if limit is None else limit - 1], self.end] for row in rows]
 
 
-def _writes_end(tokenizer: Any, end: int) -> dict[str, bool]:
-    """Whether the tokenizer ends a source or a target itself: with the end token, behind which mBART has a language."""
-    options = {"verbose": False, "split_special_tokens": True}
-    of_target = end in tokenizer(text_target=[""], **options).input_ids[0][-2:]
-    of_source = end in tokenizer([""], **options).input_ids[0][-2:]
-    return {"source": of_source, "target": of_target, "clean_target": of_target}
+def _written_around(tokenizer: Any, end: int) -> tuple[dict[str, bool], dict[str, dict[int, int]]]:
+    """Whether the tokenizer ends a source or a target itself, with the end token, behind which mBART has a language;
+    and how many ends and paddings a row has that holds no other."""
+    source, target = (rows.input_ids[0] for rows in (tokenizer([""]), tokenizer(text_target=[""])))
+    rows = {"source": source, "target": target, "clean_target": target}
+    writes_end = {name: end in row[-2:] for name, row in rows.items()}
+    special = {end, end if tokenizer.pad_token_id is None else tokenizer.pad_token_id}
+    own = {name: {token: row.count(token) for token in special} for name, row in rows.items()}
+    for name, counts in own.items():
+        counts[end] += not writes_end[name]
+    return writes_end, own
 
 
 def _check_whole(tokens: Dataset, encode: _Encode, truncate: bool) -> None:
@@ -206,6 +216,11 @@ def _check_whole(tokens: Dataset, encode: _Encode, truncate: bool) -> None:
         if empty.any():
             raise ValueError(f"{int(empty.sum())} of {len(tokens)} rows have an empty {name}, the first is sample_id "
                              f"{ids[empty][0]}; filter(lambda row: row[{name!r}].strip()) leaves them out")  # fmt: skip
+        special = np.asarray(tokens[f"_special_{name}"], dtype=bool)
+        if special.any():
+            raise ValueError(f"{int(special.sum())} of {len(tokens)} rows have a {name} whose letters this tokenizer "
+                             f"takes for its own end or padding, the first is sample_id {ids[special][0]}; write "
+                             f"them in another way, or leave such rows out")  # fmt: skip
         over = np.zeros(len(tokens), dtype=bool) if limit is None else lengths > limit
         if not over.any():
             continue

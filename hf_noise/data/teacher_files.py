@@ -114,7 +114,10 @@ def _missing_weights(folder: Path) -> list[str]:
 
 def teacher_of(name: str | os.PathLike, decoding: Decoding | None = None) -> Teacher:
     """What the noise remembers of a teacher, without loading it; see `teacher_folder` for the errors."""
-    folder = teacher_folder(name)
+    return _identity(name, teacher_folder(name), decoding)
+
+
+def _identity(name: str | os.PathLike, folder: Path, decoding: Decoding | None) -> Teacher:
     return Teacher(
         name=os.fspath(name), sha256=digest_of_files(folder, _FILES), steps=_steps(folder),
         decoding=Decoding() if decoding is None else decoding,
@@ -160,7 +163,8 @@ def load_teacher(
 
     if task is not None and not isinstance(task, str):
         raise TypeError(f"task must be a name, got {task!r:.80}")
-    identity, folder = teacher_of(name, decoding), str(teacher_folder(name))
+    folder = teacher_folder(name)  # once: of a repository that moves on, a second look would be of other weights
+    identity = _identity(name, folder, decoding)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         own = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -172,7 +176,7 @@ def load_teacher(
             f"the teacher {str(name)!r} is a {config.model_type}, which is no encoder-decoder; targets of pairs are "
             "written by one, such as a T5, BART or Marian"
         )
-    other = told_of(Path(folder)).get("task")
+    other = told_of(folder).get("task")
     if task is not None and other not in (None, task):
         raise ValueError(f"the teacher {str(name)!r} was trained for the task {other!r}, not {task!r}; give one of it")
     if tokenizer is not None:

@@ -23,7 +23,7 @@ from hf_noise.data.cache import cache_root
 from hf_noise.data.pair_tokens import tokenize_pairs
 from hf_noise.data.teacher_decoding import as_written, end_tokens, generate, row_nll
 from hf_noise.data.teacher_files import LoadedTeacher, load_teacher
-from hf_noise.data.teacher_parts import Parts, digest_of_texts
+from hf_noise.data.teacher_parts import Parts
 from hf_noise.noise.arrays import IGNORE_INDEX, integers
 from hf_noise.noise.checks import check_count, check_flag, check_seed
 from hf_noise.pair_sizes import longest_pair
@@ -109,12 +109,12 @@ def written_rows(
     if (positions := longest_pair(loaded.model)[1]) is not None and decoding.max_new_tokens > positions:
         raise ValueError(f"max_new_tokens={decoding.max_new_tokens} is more than the {positions} positions of the "
                          f"teacher {loaded.identity.name!r}; lower it")  # fmt: skip
-    stated = {"what": "targets", **limits, "rows": digest_of_texts(rows["source"])}
+    # A teacher has seen no target, so that any will do here.
+    tokens = _tokenized(loaded, {**rows, "target": ["."] * len(sample), "sample_id": sample}, limits)
+    stated = {"what": "targets", "sources": tokens.sources.digest()}
     if decoding.method == "sample":
         stated |= {"seed": seed, "sample_ids": hashlib.sha256(sample.tobytes()).hexdigest()}
     parts = _parts(loaded, cache, stated)
-    # A teacher has seen no target, so that any will do here.
-    tokens = _tokenized(loaded, {**rows, "target": ["."] * len(sample), "sample_id": sample}, limits)
 
     def work(part: np.ndarray) -> dict[str, list]:
         ids: list[np.ndarray] = []
@@ -174,14 +174,11 @@ def teacher_nll(
         "truncate": check_flag("truncate", truncate),
     }  # fmt: skip
     rows = _text_columns(dataset, ["source", "target"])
-    stated = {"what": "nll", **limits, "rows": digest_of_texts(*rows.values())}
-    if "target_ids" in dataset.column_names:
-        rows |= {"target_ids": dataset["target_ids"][:]}
-        stated |= {"ids": digest_of_texts(map(str, rows["target_ids"]))}
-    parts = _parts(loaded, cache, stated)
     rows |= {"sample_id": _ids_of(dataset)}
-    rows |= {"is_noisy": dataset["is_noisy"][:]} if "is_noisy" in dataset.column_names else {}
+    rows |= {name: dataset[name][:] for name in ("target_ids", "is_noisy") if name in dataset.column_names}
     tokens = _tokenized(loaded, rows, limits)
+    stated = {"what": "nll", "sources": tokens.sources.digest(), "targets": tokens.targets.digest()}
+    parts = _parts(loaded, cache, stated)
 
     def work(part: np.ndarray) -> dict[str, Any]:
         lengths = tokens.sources.lengths[part] + tokens.targets.lengths[part]
@@ -210,6 +207,13 @@ class _Rows:
     @cached_property
     def lengths(self) -> np.ndarray:
         return np.diff(self.starts)
+
+    def digest(self) -> str:
+        """64 hexadecimal digits that are equal only where all tokens are."""
+        digest = hashlib.sha256(self.starts.astype("<i8").tobytes())
+        for start in range(0, len(self.values), 1 << 20):  # not all of them twice in memory
+            digest.update(self.values[start : start + (1 << 20)].astype("<i8").tobytes())
+        return digest.hexdigest()
 
     def padded(self, rows: np.ndarray) -> np.ndarray:
         """int64 [n, L], with -100 behind the end of each."""
@@ -271,7 +275,8 @@ def _limit(loaded: LoadedTeacher, name: str, asked: int | None) -> int | None:
 
 
 def _parts(loaded: LoadedTeacher, cache: str | os.PathLike | None, stated: Mapping[str, Any]) -> Parts:
-    stated = {"version": _VERSION, "teacher": asdict(loaded.identity), **stated}
+    number = str(loaded.model.dtype).removeprefix("torch.")  # that of its files, unless it was cast since
+    stated = {"version": _VERSION, "teacher": asdict(loaded.identity), "dtype": number, **stated}
     if cache is None:
         named = {**stated, "teacher": {**stated["teacher"], "name": ""}}
         key = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:24]

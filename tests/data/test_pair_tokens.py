@@ -7,7 +7,7 @@ import logging
 import pytest
 from datasets import Dataset
 from tokenizers import processors
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Tokenizer
 
 from hf_noise.data.pair_tokens import pair_tokenizer, tokenize_pairs
 
@@ -102,15 +102,27 @@ def test_a_text_that_speaks_of_special_tokens_has_its_letters(tokenizer):
     assert tokenizer(text).input_ids != made["labels"]  # for others the tokenizer is as it was
 
 
-def test_an_end_token_that_is_no_special_one_to_the_tokenizer_is_written_behind_it(tokenizer):
-    """One that adds no end, and whose end token is a token of texts: "a.b" had none, as it was the last but one."""
+def test_pieces_that_are_spelled_like_an_end_are_refused_and_counted():
+    """The pieces of T5 hold "</s>" itself, so that splitting leaves it whole."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0), ("a", -1.0)]
+    t5 = T5Tokenizer(vocab=pieces, extra_ids=0)
+    rows = Dataset.from_dict({"source": ["a", "a </s> a", "<pad> a"], "target": ["a", "a", "a"]})
+    assert tokenize_pairs(rows.select([0]), t5)[0]["labels"][-1] == t5.eos_token_id
+    with pytest.raises(ValueError, match="2 of 3 rows have a source whose letters .* the first is sample_id 1"):
+        tokenize_pairs(rows, t5)
+
+
+def test_an_end_token_that_the_tokenizer_does_not_write_is_written_behind_each():
+    """Where it is a token of texts too, "a.b" had none, as there was one in the last but one place."""
     bare = pair_tokenizer(ROWS, 262)
     bare.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     dot = bare.convert_tokens_to_ids(".")
     other = PreTrainedTokenizerFast(tokenizer_object=bare.backend_tokenizer, eos_token="!", pad_token="<pad>")
     other.eos_token_id = dot
-    made = tokenize_pairs(Dataset.from_dict({"source": ["a.b"], "target": ["a"]}), other)[0]
-    assert made["input_ids"] == [*other("a.b").input_ids, dot] and made["labels"] == [*other("a").input_ids, dot]
+    made = tokenize_pairs(Dataset.from_dict({"source": ["a b"], "target": ["a"]}), other)[0]
+    assert made["input_ids"] == [*other("a b").input_ids, dot] and made["labels"] == [*other("a").input_ids, dot]
+    with pytest.raises(ValueError, match="1 of 1 rows have a target whose letters this tokenizer takes for its own"):
+        tokenize_pairs(Dataset.from_dict({"source": ["a"], "target": ["a.b"]}), other)
 
 
 def test_tokens_that_a_teacher_chose_are_the_labels_as_they_are(tokenizer):

@@ -165,6 +165,20 @@ def test_a_cache_that_another_teacher_wrote_is_refused(folder, tmp_path):
         write_targets(rows, teacher, cache=tmp_path / "cache")
 
 
+def test_a_cache_is_named_by_the_tokens_and_the_numbers_that_a_teacher_reads(folder, tmp_path):
+    """A limit that cuts nothing changes nothing, one that does does; and half the bits of the weights write others."""
+    teacher, rows = load_teacher(folder, decoding=DECODINGS[0]), pairs(8)
+    write_targets(rows, teacher, cache=tmp_path / "a")
+    write_targets(rows, teacher, cache=tmp_path / "a", max_source_tokens=63, truncate=True)
+    with pytest.raises(ValueError, match=r"other rows or settings \(sources\)"):
+        write_targets(rows, teacher, cache=tmp_path / "a", max_source_tokens=4, truncate=True)
+    teacher_nll(rows, teacher, cache=tmp_path / "b")
+    teacher_nll(rows, teacher, cache=tmp_path / "b", max_target_tokens=63, truncate=True)
+    teacher.model.to(torch.bfloat16)
+    with pytest.raises(ValueError, match=r"other rows or settings \(dtype\)"):
+        write_targets(rows, teacher, cache=tmp_path / "a")
+
+
 def test_a_teacher_that_was_moved_is_the_same(folder, tmp_path):
     moved = save_teacher(tmp_path / "moved")
     assert teacher_of(moved) == teacher_of(folder) and teacher_of(moved).name != teacher_of(folder).name
@@ -236,7 +250,7 @@ def test_the_tokens_that_a_teacher_chose_are_kept_and_their_nll_is_that_of_the_d
     expected = [_path_nll(teacher, *one) for one in zip(rows["source"], written["target_ids"], strict=True)]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     # The text's tokens are others, and a cache of the one is none of the other.
-    with pytest.raises(ValueError, match=r"other rows or settings \(ids\)"):
+    with pytest.raises(ValueError, match=r"other rows or settings \(targets\)"):
         teacher_nll(chosen.remove_columns("target_ids"), teacher, cache=tmp_path / "nll")
 
 
