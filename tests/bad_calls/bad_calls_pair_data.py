@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import bad_places as places
@@ -15,10 +16,12 @@ from bad_calls import Target
 from bad_calls_data import WORDS, as_named, load, rate, rates_of, some
 from bad_calls_pairs import LONGEST, WRITTEN, columns, loaded, teacher_folder
 from bad_calls_teacher import STREAM, WORDS_END
-from bad_readers import confirm, flag, same, text, whole
+from bad_readers import close, confirm, flag, same, text, whole
 from bad_values import pick
 
 import hf_noise.data.builders.noisy  # noqa: F401  (whose import would be the time of the first call)
+from hf_noise.data.teacher_files import teacher_of
+from hf_noise.noise import Decoding, NoisyTeacher
 
 NAMES = ["source", "target", "clean_target", "is_noisy", "sample_id"]
 DECODING = {"method": "greedy", "max_new_tokens": WRITTEN}
@@ -94,9 +97,19 @@ def check(given: dict[str, Any], result: dict[str, Any]) -> None:
         confirm(found[name].tolist() == expected, name)
     limited = limit is not None and limit < LONGEST and flag(given.get("truncate", False))
     confirm(limited or given["decoding"] != DECODING or found["target"].tolist() == noisy, "targets")
-    confirm(set(result) == {"train", "noise"} and abs(result["noise"]["error_rate"] - e) < 1e-9, "noise")
-    confirm(e == 0 or result["noise"]["seed"] == seed, "seed")  # clean rows are built once
-    confirm((e == 0) == (result["noise"]["teacher"] is None), "noise")
+    confirm(set(result) == {"train", "noise"}, "splits")
+    stated = result["noise"]
+    if e == 0:  # clean rows are built once, whatever the seed
+        same([stated["ratio"], stated["error_rate"], stated["cut"], stated["version"]], [0, 0, 0, 1])
+        confirm(stated["teacher"] is stated["num_rows"] is None and stated["protocol"] == "noisy_teacher", "noise")
+        return
+    teacher = teacher_of(str(given["teacher"]), Decoding(**given["decoding"]) if isinstance(given["decoding"], Mapping)
+                         else given["decoding"] if isinstance(given["decoding"], Decoding)
+                         else Decoding(method=given["decoding"]))  # fmt: skip
+    noise = NoisyTeacher(error_rate=stated["error_rate"], teacher=teacher, seed=seed)
+    expected = (noise.exactly(ids) if given.get("exact", True) else noise).to_dict()
+    close([stated["error_rate"], stated["ratio"]], [e, e / (1 - e)], 1e-9)
+    confirm(stated | {"ratio": 0} == expected | {"ratio": 0}, f"noise is {stated}, not {expected}")
 
 
 TARGETS = [
