@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,24 @@ Pairs of texts. Whole targets (`target`) of the train split are those that a tea
     def _realised(self, split: str) -> dict[str, Any]:
         return count_noisy(self._columns_written(split, ["is_noisy"]))
 
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """As that of `datasets`, whose lock lets one process in; those that were started together write before it."""
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1 and self.config.ratio and not Path(self._output_dir).exists():
+            self._splits  # noqa: B018 - parts are shared, and what this process read is kept
+        super().download_and_prepare(*args, **kwargs)
+
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
+        splits = self._splits
+        self.tell_noise()
+        generators = []
+        for split, columns in splits.items():
+            parts = [(start, columns.slice(start, _BATCH)) for start in range(0, len(columns), _BATCH)]
+            generators.append(SplitGenerator(split, {"parts": parts}))
+        return generators
+
+    @cached_property
+    def _splits(self) -> dict[str, pa.Table]:
+        """All columns of all splits; the noise is known then."""
         pairs = self._read()
         self.check_noisy_splits(list(pairs))
         noisy = [split for split in pairs if self.is_noisy_split(split)] if self.config.ratio else []
@@ -89,13 +107,10 @@ Pairs of texts. Whole targets (`target`) of the train split are those that a tea
             noise = NoisyTeacher(ratio=self.config.r, error_rate=self.config.error_rate, teacher=teacher.identity,
                                  seed=self.config.seed)  # fmt: skip
             self._noise = noise.exactly(pairs[first]["sample_id"].to_numpy()) if self.config.exact else noise
-        self.tell_noise()
-        generators = []
-        for split, table in pairs.items():
-            columns = self._noisy(split, table, teacher) if split in noisy else self._clean(table)
-            parts = [(start, columns.slice(start, _BATCH)) for start in range(0, len(columns), _BATCH)]
-            generators.append(SplitGenerator(split, {"parts": parts}))
-        return generators
+        return {
+            split: self._noisy(split, table, teacher) if split in noisy else self._clean(table)
+            for split, table in pairs.items()
+        }
 
     def _generate_tables(self, parts: Sequence[tuple[int, pa.Table]]) -> Iterator[tuple[int, pa.Table]]:
         schema = self.info.features.arrow_schema
