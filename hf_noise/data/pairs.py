@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetInfo, Features, SplitGenerator, Value
 
 from hf_noise.data.builder import NoisyDataBuilder, first_sample_id
@@ -213,17 +214,18 @@ Pairs of texts. Whole targets (`target`) of the train split are those that a tea
         columns = columns.set_column(columns.column_names.index("target"), "target", pa.array(noisy, pa.large_string()))
         if not config.wants_nll:
             return columns
-        chosen = [row if drawn else None for row, drawn in zip(written["target_ids"], is_noisy, strict=True)]
+        ids = written.data["target_ids"]
+        chosen = pc.if_else(pa.array(is_noisy), ids, pa.scalar(None, ids.type))
         return columns.append_column("teacher_nll", pa.array(self._nll(columns, chosen)))
 
-    def _nll(self, columns: pa.Table, chosen: list[list[int] | None] | None = None) -> np.ndarray:
+    def _nll(self, columns: pa.Table, chosen: pa.ChunkedArray | None = None) -> np.ndarray:
         """Of the tokens that the teacher chose where there are some, else of those that the text has."""
         from hf_noise.data.teacher_targets import teacher_nll
 
         config = self.config
         columns = columns.select(["source", "target", "is_noisy", "sample_id"])
         if chosen is not None:
-            columns = columns.append_column("target_ids", pa.array(chosen, pa.list_(pa.int32())))
+            columns = columns.append_column("target_ids", chosen)
         return teacher_nll(
             Dataset(columns), self._loaded,
             tokens_per_batch=config.tokens_per_batch, max_source_tokens=config.max_source_tokens,
