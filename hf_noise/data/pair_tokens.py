@@ -21,7 +21,7 @@ __all__ = ["pair_tokenizer", "tokenize_pairs"]
 logger = logging.getLogger(__name__)
 
 _PAD, _EOS = "<pad>", "</s>"
-_BYTES = 256
+_BYTES, _LARGEST = 256, 1 << 21
 #: Columns of text -> columns of tokens.
 _TOKEN_COLUMNS = {"source": "input_ids", "target": "labels", "clean_target": "clean_labels"}
 #: Columns that are kept as they are.
@@ -39,7 +39,7 @@ def pair_tokenizer(pairs: Iterable[Any], vocab_size: int = 32000) -> PreTrainedT
         vocab_size: number of tokens, the two special ones and 256 bytes included.
 
     Raises:
-        ValueError: vocab_size is below 258, or more than these texts yield.
+        ValueError: vocab_size is below 258, above 2^21, or more than these texts yield.
         TypeError: vocab_size is no whole number, or a pair is none.
     """
     from tokenizers import processors
@@ -50,7 +50,10 @@ def pair_tokenizer(pairs: Iterable[Any], vocab_size: int = 32000) -> PreTrainedT
         raise TypeError(f"vocab_size must be a whole number of tokens, got {vocab_size!r:.80}")
     if vocab_size < smallest:
         raise ValueError(f"vocab_size must be at least {smallest}, 256 bytes and two special tokens, got {vocab_size}")
-    if isinstance(pairs, str | bytes | Mapping) or not isinstance(pairs, Iterable):
+    if vocab_size > _LARGEST:  # room for all is taken at once, and what does not get it is the end of the process
+        raise ValueError(f"vocab_size must be at most {_LARGEST} tokens, got {vocab_size}")
+    is_scalar = getattr(pairs, "ndim", 1) == 0  # of NumPy or torch, which say that they can be iterated
+    if isinstance(pairs, str | bytes | Mapping) or not isinstance(pairs, Iterable) or is_scalar:
         raise TypeError(f"pairs must be rows with source and target, got {pairs!r:.80}")
     tokenizer = trained_bpe(_texts(pairs), int(vocab_size), [_PAD, _EOS])
     if tokenizer.get_vocab_size() != vocab_size:

@@ -41,6 +41,21 @@ class LoadedTeacher:
     tokenizer: PreTrainedTokenizerBase
     identity: Teacher
 
+    def move_to(self, device: Any = None) -> None:
+        """Move the model, by default to the GPU of this process, if there is one; ValueError if torch cannot use it."""
+        import torch
+
+        if device is None:
+            local = int(os.environ.get("LOCAL_RANK", 0))
+            device = f"cuda:{local % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+        if isinstance(device, bool) or not isinstance(device, str | int | torch.device):
+            raise TypeError(f"device must be one of torch's, such as 'cpu', got {device!r:.80}")
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, ValueError, OverflowError) as error:
+            raise ValueError(f"device must be one that torch can use here, got {device!r:.80}: {error}") from error
+        self.model.to(device).eval()
+
 
 def teacher_folder(name: str | os.PathLike) -> Path:
     """The folder with a teacher's files, fetched where `name` is a repository on the Hub.
@@ -105,7 +120,7 @@ def teacher_of(name: str | os.PathLike, decoding: Decoding | None = None) -> Tea
 def _identity(name: str | os.PathLike, folder: Path, decoding: Decoding | None) -> Teacher:
     return Teacher(
         name=os.fspath(name), sha256=digest_of_files(folder, _FILES), steps=_steps(folder),
-        decoding=decoding or Decoding(),
+        decoding=Decoding() if decoding is None else decoding,
     )  # fmt: skip
 
 
@@ -146,6 +161,8 @@ def load_teacher(
 
     from hf_noise.models.loading import load_whole
 
+    if task is not None and not isinstance(task, str):
+        raise TypeError(f"task must be a name, got {task!r:.80}")
     folder = teacher_folder(name)  # once: of a repository that moves on, a second look would be of other weights
     identity = _identity(name, folder, decoding)
     try:

@@ -241,13 +241,8 @@ def _tokenized(loaded: LoadedTeacher, columns: Mapping[str, Any], limits: Mappin
 
 
 def _on_device(teacher: LoadedTeacher | str | os.PathLike, device: Any) -> LoadedTeacher:
-    import torch
-
     loaded = teacher if isinstance(teacher, LoadedTeacher) else load_teacher(teacher)
-    if device is None:
-        local = int(os.environ.get("LOCAL_RANK", 0))
-        device = f"cuda:{local % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
-    loaded.model.to(device).eval()
+    loaded.move_to(device)
     return loaded
 
 

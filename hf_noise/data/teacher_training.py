@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -11,12 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hf_noise.atomic import fsync_folder
 from hf_noise.data.cache import cache_root
 from hf_noise.data.pair_fit import check_fit
 from hf_noise.data.pair_tokens import tokenize_pairs
 from hf_noise.data.teacher_files import TOLD
-from hf_noise.data.teacher_parts import digest_of_texts
+from hf_noise.data.teacher_parts import check_folder, digest_of_texts
 from hf_noise.data.teacher_turn import last_checkpoint, scratch, scratch_of, turn_at
 from hf_noise.data.tokenization import tokenizer_identity
 from hf_noise.noise.checks import check_count, check_flag, check_real, check_seed
@@ -89,7 +92,7 @@ def train_teacher(
     if task is not None and not isinstance(task, str):
         raise TypeError(f"task must be a name, got {task!r:.80}")
     place, made_of = teacher_place(pairs, tokenizer, model, numbers)
-    folder = Path(place if output is None else output).expanduser()
+    folder = place if output is None else check_folder("output", output)
     with turn_at(folder, made_of) as is_ours:
         if is_ours:
             limits = {name: numbers[name] for name in ("max_source_tokens", "max_target_tokens", "truncate")}
@@ -126,7 +129,7 @@ def _clean(pairs: Dataset) -> Dataset:
 def _start(model: Any) -> Any:
     """What the first weights depend on."""
     if model is None or isinstance(model, Mapping):
-        return dict(model or {})
+        return {_setting(name): _number(name, value) for name, value in (model or {}).items()}
     import torch
     from transformers import PreTrainedModel
 
@@ -138,13 +141,32 @@ def _start(model: Any) -> Any:
     return digest.hexdigest()
 
 
+def _setting(name: Any) -> str:
+    from hf_noise.models.seq2seq import encoder_decoder
+
+    own = list(inspect.signature(encoder_decoder).parameters)
+    known = own[own.index("eos_token") + 1 :]  # its tokens are those of the tokenizer
+    if name not in known:
+        raise ValueError(f"model has the setting {name!r:.80}, and may have {', '.join(known)}")
+    return name
+
+
+def _number(name: str, value: Any) -> int | float:
+    if isinstance(value, np.integer | np.floating):
+        return value.item() if value.dtype.itemsize <= 8 else float(value)
+    if not isinstance(value, int | float):
+        raise TypeError(f"the setting {name} of model must be a number, got {value!r:.80}")
+    return value
+
+
 def _train(
     rows: Dataset, tokenizer: PreTrainedTokenizerBase, model: Any, numbers: Mapping[str, Any], folder: Path,
     told: Mapping[str, Any],
 ) -> None:  # fmt: skip
     import torch
-    from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainingArguments, set_seed
+    from transformers import DataCollatorForSeq2Seq, PrinterCallback, TrainingArguments, set_seed
 
+    from hf_noise.data.teacher_steps import TeacherTrainer
     from hf_noise.data.tokenization import vocabulary_size
     from hf_noise.models.seq2seq import encoder_decoder
 
@@ -169,13 +191,10 @@ def _train(
         if numbers["batch_size"] % processes:
             raise ValueError(f"batch_size={numbers['batch_size']} is no multiple of the {processes} processes")
         arguments.per_device_train_batch_size = numbers["batch_size"] // max(1, processes, arguments.n_gpu)
-        trainer = Trainer(
+        trainer = TeacherTrainer(
             model, arguments, train_dataset=rows, processing_class=tokenizer,
             data_collator=DataCollatorForSeq2Seq(tokenizer, model, label_pad_token_id=-100),
         )  # fmt: skip
-        # It takes keywords and leaves the number of items alone: left at True, gradients would be multiplied by the
-        # processes.
-        trainer.model_accepts_loss_kwargs = False
         trainer.remove_callback(PrinterCallback)
         checkpoint = last_checkpoint(place)
         trainer.train(**({} if checkpoint is None else {"resume_from_checkpoint": checkpoint}))

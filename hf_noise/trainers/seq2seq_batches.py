@@ -60,7 +60,7 @@ def collate_pairs(
     if by_row:
         batch["is_noisy"] = torch.from_numpy(_flags(rows))
     for name in columns:
-        if name not in batch and name in rows[0]:
+        if name not in batch and any(name in row for row in rows):
             batch[name] = _numbers(name, rows)
     return batch
 
@@ -81,6 +81,9 @@ def _numbers(name: str, rows: Sequence[Mapping[str, Any]]) -> Tensor:
         if value is None or isinstance(value, str) or np.ndim(value):
             raise ValueError(f"row {i} of the batch: column {name!r} holds {value!r:.50}, not one number")
     array = as_array(name, values)
+    if array.dtype.kind not in "biuf":
+        odd = next((i for i, value in enumerate(values) if np.asarray(value).dtype.kind not in "biuf"), 0)
+        raise ValueError(f"row {odd} of the batch: column {name!r} holds {values[odd]!r:.50}, not one number")
     return torch.from_numpy(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
 
 

@@ -53,11 +53,13 @@ def given(sources):
 @pytest.fixture(scope="session")
 def study(given, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    told = [*given, "--output", folder, "--ratio", "0", "0.5", "1", "--other", "teacher", "learned", "--audit"]
+    told = [*given, "--output", folder, "--ratio", "0", "0.5", "1", "--other", "teacher", "learned", "--loss",
+            "nll", "sequence-mixture", "audited", "truncated", "error-norm", "oracle"]  # fmt: skip
     return folder, main(*told), told
 
 
-CURES = ["mixture-learned", "mixture-teacher", "truncated", "error-norm"]
+CURES = ["mixture-learned", "mixture-teacher", "audited-learned", "audited-teacher", "truncated-0.3",
+         "error-norm-1.15", "oracle"]  # fmt: skip
 RUNS = [f"{task}-{what}-seed0" for task in ("sparse", "rich")
         for what in ("clean", "r0.5-nll", "r1-nll", *(f"r1-{cure}" for cure in CURES))]  # fmt: skip
 
@@ -74,7 +76,7 @@ def test_each_run_leaves_a_checkpoint_that_knows_its_teacher(study):
     assert sorted(path.name for path in folder.iterdir()) == sorted([*RUNS, "study.md", "study.png", "teacher"])
     run = folder / "rich-r1-mixture-teacher-seed0"
     assert {"model.safetensors", "record.json", "README.md", "tokenizer.json"} <= {path.name for path in run.iterdir()}
-    assert (run / "audit.parquet").is_file() and not (folder / "rich-r1-truncated-seed0" / "audit.parquet").exists()
+    assert (run / "audit.parquet").is_file() and not (folder / "rich-r1-truncated-0.3-seed0" / "audit.parquet").exists()
     assert Dataset.from_parquet(str(run / "audit.parquet")).num_rows == 40
     noise = hf_noise.load_noise(run)
     assert isinstance(noise, NoisyTeacher) and (noise.error_rate, noise.num_rows, noise.num_noisy) == (0.5, 40, 20)
@@ -91,11 +93,21 @@ def test_records_hold_what_was_measured(study):
         assert record.metrics["test_target_nll"]["n"] == records["rich-clean-seed0"].metrics["test_target_nll"]["n"]
         assert record.metrics["written_nll"]["value"] > 0 and record.metrics["teacher_nll"]["value"] > 0
         assert 0 <= record.metrics["padding_share"]["value"] < 1
-        assert ("row_auroc" in record.metrics) == ("clean" not in name)
-        assert record.noise["realised"]["rate"] == pytest.approx(record.noise["error_rate"], abs=0.35)
+        on_some = record.loss["cure"] == "oracle" or record.loss["cure"].startswith("audited")
+        assert ("row_auroc" in record.metrics) == ("clean" not in name and not on_some)
+        assert ("kept_share" in record.metrics) == on_some
+        if not on_some:
+            assert record.noise["realised"]["rate"] == pytest.approx(record.noise["error_rate"], abs=0.35)
+        assert record.budget["pairs_per_step"] == pytest.approx(8, rel=0.3)
     same = {record.data["targets"] for record in records.values()}
     assert len(same) == 1, "the tasks differ in their sources alone"
-    assert records["rich-r1-truncated-seed0"].loss["cure"] == "truncated"
+    assert records["rich-r1-truncated-0.3-seed0"].loss["cure"] == "truncated-0.3"
+    assert 0 <= records["rich-r1-truncated-0.3-seed0"].metrics["dropped_share"]["value"] < 1
+    right = records["rich-r1-oracle-seed0"]
+    assert (right.metrics["kept_share"]["value"], right.noise["realised"]) == (0.5, {"rate": 0.0, "n": 20})
+    audit = Dataset.from_parquet(str(folder / "rich-r1-mixture-learned-seed0" / "audit.parquet"))
+    kept = records["rich-r1-audited-learned-seed0"].metrics["kept_share"]
+    assert kept["value"] == pytest.approx(np.mean(np.asarray(audit["p_clean"][:]) >= 0.5))
     assert "learned_error_rate" in records["sparse-r1-mixture-learned-seed0"].metrics
 
 
@@ -135,11 +147,12 @@ def test_another_seed_has_the_targets_that_are_there(study, monkeypatch):
 
 def test_the_runs_of_a_study(sources):
     runs = runs_of(settings_of(sources, seed=[3]))
-    assert len(runs) == 2 * (3 + 4) and runs[0] == Run("sparse", 0.0, "nll", "none", 3)
-    assert runs[0].name == "sparse-clean-seed3" and runs[-1].name == "rich-r1-error-norm-seed3"
-    cured = runs_of(settings_of(sources, cured=[0.5], loss=["truncated"], seed=[0], task=["rich"],
+    assert len(runs) == 2 * (3 + 5) and runs[0] == Run("sparse", 0.0, "nll", "none", 3)
+    assert runs[0].name == "sparse-clean-seed3" and runs[-1].name == "rich-r1-oracle-seed3"
+    cured = runs_of(settings_of(sources, cured=[0.5], loss=["truncated"], fraction=[0.1, 0.25], seed=[0], task=["rich"],
                                 source_column=["body"]))  # fmt: skip
-    assert [run.name for run in cured] == ["rich-clean-seed0", "rich-r0.5-truncated-seed0"]
+    assert [run.name for run in cured] == ["rich-clean-seed0", "rich-r0.5-truncated-0.1-seed0",
+                                           "rich-r0.5-truncated-0.25-seed0"]  # fmt: skip
     by_rate = settings_of(sources, error_rate=[0.0, 0.5], loss=["nll"], task=["rich"], source_column=["body"], seed=[0])
     assert [run.ratio for run in runs_of(by_rate)] == [0.0, 1.0]
     plans = {plan_of(by_rate, run, None).steps for run in runs_of(by_rate)}
@@ -147,7 +160,7 @@ def test_the_runs_of_a_study(sources):
 
 
 def test_objectives_of_runs(sources):
-    settings = settings_of(sources, fraction=0.2, threshold=1.2)
+    settings = settings_of(sources, fraction=[0.2], threshold=[1.2])
     found = {(run.loss, run.other): objective_of(run, settings) for run in runs_of(settings)}
     assert found["nll", "none"] == "nll" and found["truncated", "none"] == Truncated(fraction=0.2, drops="rows")
     assert found["error-norm", "none"] == ErrorNorm(threshold=1.2)

@@ -22,14 +22,18 @@ def lengths(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(pairs=PAIRS, budget=st.integers(55, 400), processes=st.integers(1, 4), epoch=st.integers(0, 3))
-def test_each_row_once_within_the_budget(pairs, budget, processes, epoch):
+@given(
+    pairs=PAIRS, budget=st.integers(55, 400), processes=st.integers(1, 4), passes=st.integers(1, 3),
+    epoch=st.integers(0, 3),
+)
+def test_each_row_once_within_the_budget(pairs, budget, processes, passes, epoch):
     sources, targets = np.array(pairs).T
-    batches = TokenBudget(sources, targets, budget, num_processes=processes, seed=3)
+    batches = TokenBudget(sources, targets, budget, num_processes=processes, passes=passes, seed=3)
     expected = len(batches)
     batches.set_epoch(epoch)
     found = list(batches)
     assert len(found) == expected == len(batches) and expected % processes == 0
+    assert expected % (processes * passes) == 0 or max(map(len, found)) == 1
     rows = sorted(row for batch in found for row in batch)
     if len(rows) > len(pairs):  # each row is a batch of its own, and the last step needs one for each process
         assert max(map(len, found)) == 1 and len(rows) - len(pairs) < processes
@@ -52,6 +56,15 @@ def test_a_pure_function_of_seed_and_epoch():
     made[0].set_epoch(0)
     same = sum(frozenset(batch) in as_sets for batch in made[0])
     assert same < 0.6 * len(first), "rows of like length are dealt out anew where that costs no more batches"
+
+
+@pytest.mark.parametrize("budget", [8192, 2000])
+def test_a_step_has_the_batches_of_processes_or_of_passes(budget):
+    shared = [TokenBudget(*lengths(500), budget, num_processes=p, passes=4 // p, seed=1) for p in (1, 2, 4)]
+    one, two, four = map(list, shared)
+    assert one == two == four and len(one) % 4 == 0
+    short = TokenBudget([9] * 10, [1] * 10, 10, num_processes=2, passes=4)  # 10 batches: of 8 and of 2
+    assert sorted(row for batch in short for row in batch) == list(range(10)) and len(short) == 10
 
 
 def test_padding_is_little_and_processes_have_equal_cost():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 from hf_noise.noise import rates
@@ -14,7 +15,10 @@ from hf_noise.reports.record import RunRecord
 from hf_noise.studies.documents.compare import Spread, spread
 from hf_noise.studies.seq2seq.runs import TASKS
 
-__all__ = ["NLL", "PAPER_COLUMNS", "TITLES", "Compared", "Setting", "clean_of", "compared", "paper_rise", "value_of"]
+__all__ = [
+    "BASELINES", "NLL", "ORACLE", "PAPER_COLUMNS", "TITLES", "Compared", "Setting", "base_of", "clean_of",
+    "compared", "paper_rise", "value_of",
+]  # fmt: skip
 
 #: The metric that all of it is about.
 NLL = "test_target_nll"
@@ -22,8 +26,16 @@ PLAIN = "nll"
 TITLES = {
     "nll": "plain NLL", "mixture-teacher": "sequence mixture, q of the teacher",
     "mixture-learned": "sequence mixture, q learned", "mixture-unigram": "sequence mixture, q unigram",
+    "audited-teacher": "trained anew on its right pairs, q of the teacher",
+    "audited-learned": "trained anew on its right pairs, q learned",
+    "audited-unigram": "trained anew on its right pairs, q unigram",
     "truncated": "loss truncation", "error-norm": "error norm truncation", "gce": "GCE",
+    "oracle": "the right pairs alone",
 }  # fmt: skip
+#: Whose runs have a strength, see `base_of`.
+BASELINES = ("truncated", "error-norm")
+#: Trained on the pairs that are right, which only one who made the noise knows.
+ORACLE = "oracle"
 #: The paper's tasks.
 PAPER_COLUMNS = {"sparse": "wmt_nll", "rich": "cnndm_nll"}
 
@@ -42,7 +54,16 @@ class Setting:
 
     @property
     def title(self) -> str:
-        return "clean targets" if self.ratio == 0 else TITLES.get(self.cure, self.cure)
+        if self.ratio == 0:
+            return "clean targets"
+        base = base_of(self.cure)
+        title = TITLES.get(base, base)
+        return title if base == self.cure else f"{title}, {self.cure.removeprefix(base + '-')}"
+
+
+def base_of(cure: str) -> str:
+    """A cure without its strength: "truncated" of "truncated-0.3"."""
+    return next((base for base in BASELINES if cure.startswith(f"{base}-")), cure)
 
 
 def clean_of(task: str) -> Setting:
@@ -67,8 +88,13 @@ class Compared:
     def cures(self, task: str, ratio: float) -> list[Setting]:
         """All losses at a ratio, the plain one first."""
         there = [one for one in self.runs if (one.task, one.ratio) == (task, ratio)]
-        order = list(TITLES)
-        return sorted(there, key=lambda one: (order.index(one.cure) if one.cure in order else len(order), one.cure))
+        order = {cure: place for place, cure in enumerate(TITLES)}
+        return sorted(there, key=lambda one: (order.get(base_of(one.cure), len(order)), one.cure))
+
+    def best(self, task: str, ratio: float, base: str) -> tuple[Setting | None, int]:
+        """That of a baseline's strengths with the lowest NLL of clean test targets, and of how many."""
+        tried = [one for one in self.cures(task, ratio) if base_of(one.cure) == base]
+        return min(tried, key=lambda one: mean(self.values(one)), default=None), len(tried)
 
     @property
     def cured(self) -> list[float]:
@@ -127,10 +153,10 @@ class Compared:
 
     @property
     def is_controlled(self) -> bool:
-        """Whether both tasks have the same targets."""
-        told = {task: {run.data.get("targets") for one, runs in self.runs.items() if one.task == task
-                       for run in runs.values()} for task in self.tasks}  # fmt: skip
-        return len(told) == 2 and len(set.union(*told.values()) - {None}) == 1
+        """Whether both tasks have the same targets, in the same tokens."""
+        told = {tuple(run.data.get(name) for name in ("targets", "tokenizer"))
+                for runs in self.runs.values() for run in runs.values()}  # fmt: skip
+        return len(self.tasks) == 2 and len(told) == 1 and None not in next(iter(told))
 
 
 def compared(records: Sequence[RunRecord]) -> Compared:

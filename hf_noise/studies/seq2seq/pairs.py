@@ -86,14 +86,14 @@ class Written:
         train: tokens of the targets that it wrote, `labels`, one row for each training pair.
         test: `input_ids` and `labels` of what it wrote for the test sources, from short to long.
         nll: float32 [N] of each training target, clean and written, in nats; None where no run needs them.
-        test_nll: nats of all clean test targets together.
+        test_nll: nats of all clean test targets together; None where its tokens are not those of the models.
     """
 
     teacher: Teacher
     train: Dataset
     test: Dataset
     nll: tuple[np.ndarray, np.ndarray] | None
-    test_nll: float
+    test_nll: float | None
 
 
 def read_task(settings: Any, task: str) -> Pairs:
@@ -134,7 +134,7 @@ def tokenizers_of(settings: Any, tasks: Sequence[Pairs]) -> dict[str, Any]:
         with reading("the tokenizer of", settings.model):
             tokenizer = AutoTokenizer.from_pretrained(settings.model, trust_remote_code=False)
         return {one.task: tokenizer for one in tasks}
-    groups = [list(tasks)] if settings.is_controlled else [[one] for one in tasks]
+    groups = [list(tasks)] if len({one.targets for one in tasks}) == 1 else [[one] for one in tasks]
     found = {}
     for group in groups:
         rows = [row for one in group for row in zip(one.train["source"], one.train["target"])]

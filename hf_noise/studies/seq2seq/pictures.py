@@ -9,7 +9,7 @@ from typing import Any
 from hf_noise.noise import rates
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.studies.documents.compare import Spread
-from hf_noise.studies.seq2seq.compare import PLAIN, Compared, Setting, clean_of, paper_rise
+from hf_noise.studies.seq2seq.compare import PLAIN, Compared, Setting, base_of, clean_of, paper_rise
 
 __all__ = ["COLOURS", "study_figure"]
 
@@ -17,7 +17,8 @@ COLOURS = {"sparse": "#c8553d", "rich": "#2a6f97"}
 _PAPER = {"sparse": "paper A: WMT14", "rich": "paper A: CNN/DailyMail"}
 _CURES = {
     PLAIN: "#4d4d4d", "mixture-teacher": "#1b7837", "mixture-learned": "#5aae61", "mixture-unigram": "#a6dba0",
-    "truncated": "#b08bbb", "error-norm": "#d8a0c4",
+    "audited-teacher": "#00441b", "audited-learned": "#238b45", "truncated": "#b08bbb", "error-norm": "#d8a0c4",
+    "oracle": "#2a6f97",
 }  # fmt: skip
 _UNDER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 _OTHER, _FAINT, _GRID = "#8c510a", "#9a9a9a", "#e6e6e6"
@@ -28,7 +29,8 @@ def study_figure(study: Compared, path: str | Path) -> Path:
     """Draw the study as a PNG: the rise of the clean test NLL against e, relative (paper A, figure 2) and absolute, for
     both tasks; below, each loss at the rate of the cures. A dot is a seed, a line or bar the mean."""
     plt = start_figure()
-    cured = [(task, ratio) for ratio in study.cured for task in study.tasks if len(study.cures(task, ratio)) > 1]
+    compared_to = [task for task in study.tasks if study.values(clean_of(task))]  # a rise is one over clean runs
+    cured = [(task, ratio) for ratio in study.cured for task in compared_to if len(study.cures(task, ratio)) > 1]
     rows = [cured[start : start + 2] for start in range(0, len(cured), 2)]
     heights = [_HEIGHT] + [_FRAME + _ROW * max(len(study.cures(*one)) for one in row) for row in rows]
     fig = plt.figure(figsize=(11.2, sum(heights)), layout="constrained")
@@ -106,7 +108,7 @@ def _losses(axis: Any, study: Compared, task: str, ratio: float, names: list[str
         rise = study.relative_rise(setting)
         if rise is None:
             continue
-        colour = _CURES.get(setting.cure, _OTHER)
+        colour = _CURES.get(base_of(setting.cure), _OTHER)
         axis.barh(place, rise.mean, height=0.56, color=colour, alpha=0.28, lw=0)
         axis.plot(rise.values, [place] * len(rise.values), "o", color=colour, ms=6, mec="white", mew=0.6, zorder=4)
         axis.plot([rise.mean] * 2, [place - 0.28, place + 0.28], color=colour, lw=2.4, solid_capstyle="butt", zorder=3)
