@@ -206,17 +206,19 @@ def _written_around(tokenizer: Any, end: int) -> tuple[dict[str, bool], dict[str
 
 def _check_whole(tokens: Dataset, encode: _Encode, truncate: bool) -> None:
     """Refuse empty texts and such as are too long, by their number and the first of them; log what was cut."""
-    ids = np.asarray(tokens["sample_id"])
+    counted = [name for name in tokens.column_names if name == "sample_id" or name.startswith("_")]
+    counted = tokens.select_columns(counted).with_format("arrow")[:]  # row by row they cost more than a teacher
+    ids = counted["sample_id"].to_numpy()
     is_written = np.zeros(len(tokens), dtype=bool)  # by a teacher, which may have ended at once
     if "is_noisy" in tokens.column_names and len(tokens) and not isinstance(tokens[0]["is_noisy"], list):
-        is_written = np.asarray(tokens["is_noisy"], dtype=bool)
+        is_written = np.asarray(tokens["is_noisy"][:], dtype=bool)
     for name, limit in encode.limits.items():
-        lengths = np.asarray(tokens[f"_{name}"])
+        lengths = counted[f"_{name}"].to_numpy()
         empty = (lengths == 0) & ~is_written if name == "target" else lengths == 0
         if empty.any():
             raise ValueError(f"{int(empty.sum())} of {len(tokens)} rows have an empty {name}, the first is sample_id "
                              f"{ids[empty][0]}; filter(lambda row: row[{name!r}].strip()) leaves them out")  # fmt: skip
-        special = np.asarray(tokens[f"_special_{name}"], dtype=bool)
+        special = counted[f"_special_{name}"].to_numpy()
         if special.any():
             raise ValueError(f"{int(special.sum())} of {len(tokens)} rows have a {name} whose letters this tokenizer "
                              f"takes for its own end or padding, the first is sample_id {ids[special][0]}; write "

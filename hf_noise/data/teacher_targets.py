@@ -175,7 +175,9 @@ def teacher_nll(
     }  # fmt: skip
     rows = _text_columns(dataset, ["source", "target"])
     rows |= {"sample_id": _ids_of(dataset)}
-    rows |= {name: dataset[name][:] for name in ("target_ids", "is_noisy") if name in dataset.column_names}
+    others = [name for name in ("target_ids", "is_noisy") if name in dataset.column_names]
+    table = dataset.select_columns(others).with_format("arrow")[:] if others else {}
+    rows |= {name: table[name] for name in others}
     tokens = _tokenized(loaded, rows, limits)
     stated = {"what": "nll", "sources": tokens.sources.digest(), "targets": tokens.targets.digest()}
     parts = _parts(loaded, cache, stated)

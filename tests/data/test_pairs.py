@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
+import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset, DatasetDict, load_dataset
 
 import hf_noise
+from hf_noise.data import teacher_parts, teacher_targets
 from hf_noise.data.builders.cnn_dailymail_noisy import CnnDailymailNoisyConfig
 from hf_noise.data.builders.wmt14_noisy import Wmt14NoisyConfig
 from hf_noise.data.teacher_files import load_teacher, teacher_of
@@ -120,6 +126,34 @@ def test_a_teacher_is_trained_where_its_steps_are_given(source, tmp_path, monkey
     assert noise_from_description(rows.info.description).teacher.steps == 2
 
 
+def _build_beside(rank, source, teacher, cache, log):
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2")
+    torch.set_num_threads(1)
+    teacher_parts.ROWS_PER_PART, original, made = 2, teacher_targets.generate, []
+
+    def slow(*given):
+        time.sleep(0.1)
+        made.extend(given[2].tolist())
+        return original(*given)
+
+    teacher_targets.generate = slow
+    rows = load(source, r=1, teacher=teacher, decoding={"max_new_tokens": 7}, cache_dir=str(cache))["train"]
+    log.write_text(json.dumps([rows["target"][:], made]))
+
+
+def test_processes_that_build_the_same_pairs_write_them_together(source, teacher, tmp_path):
+    """`datasets` lets one of them build, and all others waited for hours while it wrote alone."""
+    context, logs = multiprocessing.get_context("fork"), [tmp_path / "0", tmp_path / "1"]
+    given = [(rank, source, teacher, tmp_path / "cache", log) for rank, log in enumerate(logs)]
+    workers = [context.Process(target=_build_beside, args=one) for one in given]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    (one, made), (other, made_there) = (json.loads(log.read_text()) for log in logs)
+    assert one == other and made and made_there and sorted(made + made_there) == list(range(31))
+
+
 def test_docs_pairs_have_the_same_rows_in_both_contexts(tmp_path):
     rich, sparse = (
         hf_noise.load_dataset("hf_noise/docs-pairs-noisy", r=0, context=context, split="test", cache_dir=str(tmp_path))
@@ -170,7 +204,6 @@ def test_bad_settings_and_rows_are_refused(source, tmp_path, settings, error, me
 
 
 def test_a_task_of_another_context_is_refused(teacher, tmp_path):
-    import json
     import shutil
 
     other = Path(shutil.copytree(teacher, tmp_path / "teacher"))
