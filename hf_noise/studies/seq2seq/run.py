@@ -119,7 +119,7 @@ def pairs_per_step(rows: Dataset, tokens: int, passes: int) -> float:
     """Rows of an optimiser step of all processes on average, in batches by a budget."""
     world = training_world()
     batches = TokenBudget(*pair_lengths(rows), tokens, num_processes=world, passes=passes)
-    return len(rows) * world * passes / (len(batches) * world)
+    return len(rows) * world * passes / len(batches)
 
 
 def kept_pairs(job: Job, rows: Dataset) -> np.ndarray | None:
