@@ -209,6 +209,13 @@ class Seq2SeqTrainer(TokenTrainer):
         targets = [[int(token) for token in target if token != IGNORE_INDEX] for target in targets]
         return tuple(self.processing_class.batch_decode(one, skip_special_tokens=True) for one in (written, targets))
 
+    def rows_trained(self) -> int:
+        """Number of rows in all training steps, one as often as it came (a collective call)."""
+        self.meter.pop(self.accelerator)
+        if self.meter.total is None:
+            raise RuntimeError("no training step was made, so no row was trained on")
+        return int(self.meter.total[self.meter.sums.index("rows")].item())
+
     def padding(self) -> dict[str, float | int]:
         """Share of padding in all training steps and the number of places, `{"share", "n"}` (a collective call)."""
         self.meter.pop(self.accelerator)

@@ -11,13 +11,14 @@ from torch.utils.data import Sampler
 from hf_noise.noise.counter import stream_key, words_at
 from hf_noise.trainers.stored import is_table, parts_of
 
-__all__ = ["TokenBudget", "pair_lengths"]
+__all__ = ["TokenBudget", "budget_for", "pair_lengths"]
 
 # Apart from what noises draw from the same seed, whose streams are small numbers.
 _STREAM = 1 << 32
 _TIES, _ROWS, _ORDER = range(3)
 # So many batches that are next to each other by length share their rows anew in every epoch, of `_POOLS` times as many.
 _POOL, _POOLS = 8, 16
+_TRIES, _NEAR = 12, 0.005  # budgets that are tried for a number of rows, and how near to it will do
 _CHUNK = 10_000  # rows that are read at once
 
 
@@ -143,6 +144,35 @@ class TokenBudget(Sampler[list[int]]):
                 break
             largest[2] += 1
         return pools
+
+
+def budget_for(
+    sources: np.ndarray, targets: np.ndarray, rows_per_step: float, *, num_processes: int = 1, passes: int = 1
+) -> int:
+    """Tokens of one process's batch for which a step has so many rows on average, as near as lengths allow.
+
+    Args:
+        sources, targets: integers [N], tokens of each row.
+        rows_per_step: of all processes and passes together.
+        num_processes, passes: that share a step.
+
+    Returns:
+        At least the tokens of the longest row, with which a step may have more rows than asked for.
+
+    Raises:
+        ValueError: there are fewer rows than processes.
+    """
+    tokens = np.asarray(sources, np.int64) + np.asarray(targets, np.int64)
+    longest, wanted = int(tokens.max()), min(float(rows_per_step), len(tokens))
+    budget = max(longest, round(wanted * float(tokens.mean()) / (num_processes * passes)))
+    found: dict[int, float] = {}
+    while budget not in found and len(found) < _TRIES:
+        batches = len(TokenBudget(sources, targets, budget, num_processes=num_processes))
+        found[budget] = len(tokens) / -(-batches // (num_processes * passes))
+        if abs(found[budget] / wanted - 1) < _NEAR:
+            break
+        budget = max(longest, round(budget * wanted / found[budget]))
+    return min(found, key=lambda one: abs(np.log(found[one] / wanted)))
 
 
 def pair_lengths(rows: Any) -> tuple[np.ndarray, np.ndarray]:

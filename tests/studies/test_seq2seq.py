@@ -57,7 +57,7 @@ def study(given, tmp_path_factory):
     return folder, main(*told), told
 
 
-CURES = ["mixture-learned", "mixture-teacher", "truncated", "error-norm"]
+CURES = ["oracle", "mixture-learned", "mixture-teacher", "truncated", "error-norm"]
 RUNS = [f"{task}-{what}-seed0" for task in ("sparse", "rich")
         for what in ("clean", "r0.5-nll", "r1-nll", *(f"r1-{cure}" for cure in CURES))]  # fmt: skip
 
@@ -87,12 +87,17 @@ def test_records_hold_what_was_measured(study):
     records = {record.name: record for record in read_records(folder)}
     assert sorted(records) == sorted(RUNS)
     for name, record in records.items():
-        assert (record.task, record.budget["steps"], record.data["train_rows"]) == ("seq2seq", 6, 40)
+        assert (record.task, record.budget["steps"], record.data["train_rows"]) == (
+            "seq2seq", 6, 20 if "oracle" in name else 40
+        )  # fmt: skip
         assert record.metrics["test_target_nll"]["n"] == records["rich-clean-seed0"].metrics["test_target_nll"]["n"]
         assert record.metrics["written_nll"]["value"] > 0 and record.metrics["teacher_nll"]["value"] > 0
+        assert record.budget["pairs_per_step"] == record.budget["sequences"] / 6 == pytest.approx(8, rel=0.3), name
         assert 0 <= record.metrics["padding_share"]["value"] < 1
-        assert ("row_auroc" in record.metrics) == ("clean" not in name)
+        assert ("row_auroc" in record.metrics) == ("clean" not in name and "oracle" not in name)
         assert record.noise["realised"]["rate"] == pytest.approx(record.noise["error_rate"], abs=0.35)
+    oracle = records["rich-r1-oracle-seed0"]
+    assert (oracle.noise["ratio"], oracle.budget["ratio"], oracle.noise["realised"]["rate"]) == (0, 1, 0)
     same = {record.data["targets"] for record in records.values()}
     assert len(same) == 1, "the tasks differ in their sources alone"
     assert records["rich-r1-truncated-seed0"].loss["cure"] == "truncated"
@@ -135,7 +140,7 @@ def test_another_seed_has_the_targets_that_are_there(study, monkeypatch):
 
 def test_the_runs_of_a_study(sources):
     runs = runs_of(settings_of(sources, seed=[3]))
-    assert len(runs) == 2 * (3 + 4) and runs[0] == Run("sparse", 0.0, "nll", "none", 3)
+    assert len(runs) == 2 * (3 + 5) and runs[0] == Run("sparse", 0.0, "nll", "none", 3)
     assert runs[0].name == "sparse-clean-seed3" and runs[-1].name == "rich-r1-error-norm-seed3"
     cured = runs_of(settings_of(sources, cured=[0.5], loss=["truncated"], seed=[0], task=["rich"],
                                 source_column=["body"]))  # fmt: skip
@@ -182,7 +187,7 @@ def test_scales_have_what_their_tasks_need():
         (dict(audit=True, loss=["nll"]), "--audit: p.clean. is known of sequence-mixture alone"),
         (dict(d_model=20, heads=4), "--d_model 20 must be a multiple of twice --heads 4"),
         (dict(model="no where/at all"), "--model no where/at all: there is no such folder"),
-        (dict(loss=["elr"]), "--loss must be one of nll, sequence-mixture"),
+        (dict(loss=["elr"]), "--loss must be one of nll, oracle, sequence-mixture"),
         (dict(decoding="best"), "--decoding must be one of greedy, sample, beam"),
     ],
 )  # fmt: skip

@@ -23,7 +23,7 @@ def record(task, ratio, nll, seed=0, cure="nll", targets="same", **metrics):
         model={"name": "m", "parameters": 7}, noise=noise.to_dict() | {"realised": {"rate": noise.error_rate, "n": 9}},
         data={"task": task, "source": "s", "targets": targets, "teacher": TEACHER, "source_tokens": 15.0,
               "target_tokens": 20.0},
-        budget={"plan": "budget", "steps": 9}, loss={"name": cure, "cure": cure}, wall_seconds=7.0,
+        budget={"plan": "budget", "steps": 9, "ratio": ratio}, loss={"name": cure, "cure": cure}, wall_seconds=7.0,
         metrics={
             "test_target_nll": {"value": nll, "n": 50}, "teacher_nll": {"value": 5.0, "n": 50},
             "written_nll": {"value": 1.5, "n": 50}, "padding_share": {"value": 0.25, "n": 50},
@@ -65,6 +65,28 @@ def test_rises_are_paired_by_seed():
 def test_where_nothing_is_lost_no_share_of_it_is_closed():
     better = [*runs("rich", 0.0, 2.0), *runs("rich", 1.0, 1.9), *runs("rich", 1.0, 1.8, "truncated")]
     assert compared(better).gap_closed(Setting("rich", 1.0, "truncated")) is None
+
+
+def test_a_cure_stands_beside_what_the_right_pairs_alone_win():
+    study = compared([*RECORDS, *runs("sparse", 1.0, 4.6, "oracle")])
+    ours = Setting("sparse", 1.0, "mixture-teacher")
+    # Of a gap of 1 the cure closes 0.8 and the right pairs 0.4.
+    assert study.of_oracle(ours).values[0] == pytest.approx(2.0)
+    assert study.of_oracle(Setting("sparse", 1.0, "oracle")) is None
+    assert study.of_oracle(Setting("sparse", 1.0)) is None
+    found = {one.claim: one for one in verdicts(study)}
+    assert found["sparse, e = 0.5: q known closes at least 50% of what the right pairs alone close"].word == "held"
+    assert [one.cure for one in study.cures("sparse", 1.0)][:2] == ["nll", "oracle"]
+    (row,) = (line for line in settings_table(study).markdown().splitlines() if "q of the teacher" in line)
+    assert "+201 (+191 to +211)" in row, "0.8 / 0.4, 0.81 / 0.4, 0.78 / 0.38"
+
+
+def test_a_seed_without_a_gap_is_told():
+    plain = [record("sparse", 1.0, nll, seed) for seed, nll in enumerate([4.5, 3.9, 4.6])]
+    study = compared([*runs("sparse", 0.0, 4.0), *plain, *runs("sparse", 1.0, 4.1, "mixture-teacher")])
+    (goal,) = (one for one in verdicts(study) if "q known" in one.claim)
+    assert (goal.word, goal.statistic) == ("open", "no gap in 1 of 3 seeds, so no share of it")
+    assert "no gap in 1 of 3 seeds" in claims_table(study)
 
 
 def test_claims_of_the_paper_are_held_against_the_records():
@@ -116,6 +138,10 @@ def test_the_figure_shows_each_seed_the_paper_and_the_cures(tmp_path, figures):
     names = [tick.get_text() for tick in losses.get_yticklabels()]
     assert names == ["plain NLL", "sequence mixture,\nq of the teacher", "sequence mixture,\nq learned",
                      "loss truncation", "error norm truncation"]  # fmt: skip
+    without = [record("sparse", 1.0, 3.9, seed) for seed in range(3)]
+    study_figure(compared([*runs("sparse", 0.0, 4.0), *without, *runs("sparse", 1.0, 4.1, "truncated")]),
+                 tmp_path / "none.png")  # fmt: skip
+    assert any("no gap in 3 of 3 seeds" in text.get_text() for text in figures[1].axes[-1].texts)
     assert any("gap closed 80%" in text.get_text() for text in losses.texts)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Subset
 
-from hf_noise.trainers.token_budget import TokenBudget, pair_lengths
+from hf_noise.trainers.token_budget import TokenBudget, budget_for, pair_lengths
 
 PAIRS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 15)), min_size=4, max_size=300)
 
@@ -64,6 +64,19 @@ def test_padding_is_little_and_processes_have_equal_cost():
     order = np.random.default_rng(0).permutation(len(sources))[:19_968].reshape(-1, 32)
     plain = 1 - (sources + targets)[order].sum() / (32 * (sources[order].max(1) + targets[order].max(1))).sum()
     assert plain > 0.5
+
+
+@pytest.mark.parametrize("processes, passes, rows", [(1, 1, 32), (2, 2, 64), (4, 1, 48)])
+def test_a_budget_for_so_many_rows_in_a_step(processes, passes, rows):
+    sources, targets = lengths(6000)
+    found = []
+    for more in (0, 60):  # what a teacher writes may be longer: steps have as many rows
+        budget = budget_for(sources, targets + more, rows, num_processes=processes, passes=passes)
+        batches = list(TokenBudget(sources, targets + more, budget, num_processes=processes))
+        found.append(len(sources) / (len(batches) / (processes * passes)))
+    assert found == pytest.approx([rows, rows], rel=0.02)
+    assert budget_for([50, 1, 1, 1], [9, 1, 1, 1], 1) == 59, "the longest row has to fit"
+    assert budget_for([5, 5], [5, 5], 100) == 20, "no more than there are"
 
 
 def test_what_cannot_be_a_batch_is_refused():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hf_noise.noise import rates
@@ -12,7 +12,7 @@ from hf_noise.reports.checks import check_records
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.documents.compare import Spread, spread
-from hf_noise.studies.seq2seq.runs import TASKS
+from hf_noise.studies.seq2seq.runs import ORACLE, TASKS
 
 __all__ = ["NLL", "PAPER_COLUMNS", "TITLES", "Compared", "Setting", "clean_of", "compared", "paper_rise", "value_of"]
 
@@ -20,7 +20,7 @@ __all__ = ["NLL", "PAPER_COLUMNS", "TITLES", "Compared", "Setting", "clean_of", 
 NLL = "test_target_nll"
 PLAIN = "nll"
 TITLES = {
-    "nll": "plain NLL", "mixture-teacher": "sequence mixture, q of the teacher",
+    "nll": "plain NLL", ORACLE: "right pairs alone", "mixture-teacher": "sequence mixture, q of the teacher",
     "mixture-learned": "sequence mixture, q learned", "mixture-unigram": "sequence mixture, q unigram",
     "truncated": "loss truncation", "error-norm": "error norm truncation", "gce": "GCE",
 }  # fmt: skip
@@ -111,15 +111,23 @@ class Compared:
 
         None for the plain loss, and where a seed loses nothing: of no gap there is no share.
         """
-        plain = Setting(setting.task, setting.ratio)
-        if setting == plain or setting.ratio == 0:
+        return self._share(setting, clean_of(setting.task))
+
+    def of_oracle(self, setting: Setting) -> Spread | None:
+        """The same of what the right pairs alone win back: above 1 it beats who knows which pairs are wrong."""
+        return None if setting.cure == ORACLE else self._share(setting, replace(setting, cure=ORACLE))
+
+    def without_gap(self, setting: Setting, base: Setting) -> tuple[int, int]:
+        """Number of seeds in which the plain loss is not above that of `base`, and of all that have both and a cure."""
+        found = self.over_seeds(lambda _, plain, best: plain - best, setting, replace(setting, cure=PLAIN), base)
+        gaps = () if found is None else found.values
+        return sum(gap <= 0 for gap in gaps), len(gaps)
+
+    def _share(self, setting: Setting, base: Setting) -> Spread | None:
+        if setting.cure == PLAIN or setting.ratio == 0 or self.without_gap(setting, base)[0]:
             return None
-        lost = self.over_seeds(lambda _, plain, clean: plain - clean, setting, plain, clean_of(setting.task))
-        if lost is None or min(lost.values) <= 0:
-            return None
-        return self.over_seeds(
-            lambda one, plain, clean: (plain - one) / (plain - clean), setting, plain, clean_of(setting.task)
-        )
+        plain = replace(setting, cure=PLAIN)
+        return self.over_seeds(lambda one, plain, best: (plain - one) / (plain - best), setting, plain, base)
 
     def better_than(self, ours: Setting, theirs: Setting) -> Spread | None:
         """By how many nats per token a setting's test NLL is below another's, by seed."""
@@ -140,12 +148,14 @@ def compared(records: Sequence[RunRecord]) -> Compared:
         ValueError, TypeError: these are no records of runs of this study, or of two, or two of one setting and seed.
     """
     check_records(
-        records, numbers=("noise.ratio", f"metrics.{NLL}.value", "budget.steps"), shares=("noise.error_rate",),
+        records, numbers=("noise.ratio", f"metrics.{NLL}.value", "budget.steps", "budget.ratio"),
+        shares=("noise.error_rate",),
         texts={"data.task": TASKS, "loss.cure": None},
     )  # fmt: skip
     runs: dict[Setting, dict[int, RunRecord]] = defaultdict(dict)
     for record in records:
-        setting = Setting(record.data["task"], record.noise["ratio"], record.loss["cure"])
+        # Of the study: the rows that the reference run has left are without noise.
+        setting = Setting(record.data["task"], record.budget["ratio"], record.loss["cure"])
         if (other := runs[setting].setdefault(record.seed, record)) is not record:
             raise ValueError(
                 f"the records {other.name!r} and {record.name!r} are both of {setting.task}, r = {setting.ratio:g}, "

@@ -23,7 +23,7 @@ from hf_noise.reports.provenance import portable
 from hf_noise.studies.chosen_rows import rows_asked_for
 from hf_noise.studies.reading import reading, source_of
 
-__all__ = ["Pairs", "Written", "noisy_rows", "read_task", "tokenizers_of"]
+__all__ = ["Pairs", "Written", "noisy_rows", "read_task", "right_rows", "tokenizers_of"]
 
 
 @dataclass(eq=False)
@@ -49,11 +49,6 @@ class Pairs:
     train_tokens: Dataset | None = None
     test_tokens: Dataset | None = None
     cut: float = 0.0
-
-    @cached_property
-    def mean_tokens(self) -> float:
-        """Of a training pair, source and target."""
-        return sum(mean_length(self.train_tokens, name) for name in ("input_ids", "labels"))
 
     @cached_property
     def longest(self) -> int:
@@ -179,6 +174,11 @@ def noisy_rows(pairs: Pairs, written: Written, noise: NoisyTeacher) -> Dataset:
     if written.nll is not None:
         table["teacher_nll"] = pa.array(np.where(is_noisy, *written.nll[::-1]))
     return Dataset(pa.table(table))
+
+
+def right_rows(rows: Dataset) -> Dataset:
+    """Those of `noisy_rows` whose target is the clean one, as who knows the mask would choose them."""
+    return rows.select(np.flatnonzero(~np.asarray(rows["is_noisy"][:], dtype=bool)))
 
 
 def _column(rows: Dataset, name: str) -> pa.ChunkedArray:

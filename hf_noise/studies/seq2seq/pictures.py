@@ -10,14 +10,15 @@ from hf_noise.noise import rates
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.studies.documents.compare import Spread
 from hf_noise.studies.seq2seq.compare import PLAIN, Compared, Setting, clean_of, paper_rise
+from hf_noise.studies.seq2seq.runs import ORACLE
 
 __all__ = ["COLOURS", "study_figure"]
 
 COLOURS = {"sparse": "#c8553d", "rich": "#2a6f97"}
 _PAPER = {"sparse": "paper A: WMT14", "rich": "paper A: CNN/DailyMail"}
 _CURES = {
-    PLAIN: "#4d4d4d", "mixture-teacher": "#1b7837", "mixture-learned": "#5aae61", "mixture-unigram": "#a6dba0",
-    "truncated": "#b08bbb", "error-norm": "#d8a0c4",
+    PLAIN: "#4d4d4d", ORACLE: "#4393c3", "mixture-teacher": "#1b7837", "mixture-learned": "#5aae61",
+    "mixture-unigram": "#a6dba0", "truncated": "#b08bbb", "error-norm": "#d8a0c4",
 }  # fmt: skip
 _UNDER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 _OTHER, _FAINT, _GRID = "#8c510a", "#9a9a9a", "#e6e6e6"
@@ -98,6 +99,16 @@ def _name_ends(axis: Any, last: float, ends: list[tuple[float, str, str]]) -> No
         axis.text(last * 1.035, place, text, color=colour, fontsize=9, fontweight="bold", va="center", linespacing=1.1)
 
 
+def _share_told(study: Compared, setting: Setting, closed: Spread | None) -> str:
+    """Of the gap that a loss closes, and of what the right pairs alone do."""
+    if closed is None:
+        without, seeds = study.without_gap(setting, clean_of(setting.task))
+        return f"no gap in {without} of {seeds} seeds" if without and setting.cure != PLAIN else ""
+    share = study.of_oracle(setting)
+    beside = "" if share is None else f"\n{100 * share.mean:.0f}% of what right pairs alone close"
+    return f"gap closed {100 * closed.mean:.0f}%{beside}"
+
+
 def _losses(axis: Any, study: Compared, task: str, ratio: float, names: list[str]) -> None:
     """Each loss of a task at a ratio: the rise over clean runs of each seed, and how much of the gap is closed."""
     settings = study.cures(task, ratio)
@@ -111,7 +122,7 @@ def _losses(axis: Any, study: Compared, task: str, ratio: float, names: list[str
         axis.plot(rise.values, [place] * len(rise.values), "o", color=colour, ms=6, mec="white", mew=0.6, zorder=4)
         axis.plot([rise.mean] * 2, [place - 0.28, place + 0.28], color=colour, lw=2.4, solid_capstyle="butt", zorder=3)
         closed = study.gap_closed(setting)
-        told = f"{rise.mean:+.1f}%" if closed is None else f"{rise.mean:+.1f}%, gap closed {100 * closed.mean:.0f}%"
+        told = f"{rise.mean:+.1f}%, {_share_told(study, setting, closed)}".removesuffix(", ")
         axis.annotate(told, (max(*rise.values, rise.mean, 0), place), (7, 0), textcoords="offset points", va="center",
                       fontsize=8.5, color="#333333", zorder=5, bbox=_UNDER)  # fmt: skip
     axis.axvline(0, color="#1a9850", lw=1.4, zorder=2)

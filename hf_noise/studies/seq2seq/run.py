@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from datasets import Dataset
 from transformers import TrainingArguments
 
 from hf_noise.data.tokenization import vocabulary_size
@@ -16,12 +16,22 @@ from hf_noise.reports.provenance import portable
 from hf_noise.studies.engine import Job
 from hf_noise.studies.launch import split_batch, training_world
 from hf_noise.studies.seq2seq.measure import measure
-from hf_noise.studies.seq2seq.pairs import Pairs, Written, ids_of, mean_length, noisy_rows, read_task, tokenizers_of
-from hf_noise.studies.seq2seq.runs import Run, objective_of
+from hf_noise.studies.seq2seq.pairs import (
+    Pairs,
+    Written,
+    ids_of,
+    mean_length,
+    noisy_rows,
+    read_task,
+    right_rows,
+    tokenizers_of,
+)
+from hf_noise.studies.seq2seq.runs import ORACLE, Run, objective_of
 from hf_noise.studies.seq2seq.study import Settings
 from hf_noise.studies.seq2seq.teachers import decoding_of, network_of, no_teacher, pretrained, with_tokens, writes
 from hf_noise.trainers import Seq2SeqTrainer
 from hf_noise.trainers.sequence_audit import audit_sequences
+from hf_noise.trainers.token_budget import TokenBudget, budget_for, pair_lengths
 
 __all__ = ["Shared", "build", "describe", "finish", "helpers", "load"]
 
@@ -42,7 +52,7 @@ def load(settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_tr
         tokenizers = tokenizers_of(settings, texts)
         pairs = {one.task: with_tokens(settings, one, tokenizers[one.task]) for one in texts}
     for one in pairs.values():
-        tokens_per_pass(settings, settings.batch_size, one)
+        tokens_per_pass(settings, settings.batch_size, one.task, one.train_tokens, one.longest)
     for run in runs:
         if run.ratio and not noise_of(run, pairs[run.task], no_teacher(pairs[run.task])).num_noisy:
             raise ValueError(f"--ratio {run.ratio:g} of {len(pairs[run.task].train)} pairs is not one pair; raise it, "
@@ -76,22 +86,36 @@ def noise_of(run: Run, pairs: Pairs, written: Written) -> NoisyTeacher:
     return noise.exactly(ids_of(pairs.train))
 
 
-def tokens_per_pass(settings: Settings, batch_size: int, pairs: Pairs) -> int:
-    """Tokens of a process's forward pass: its share of those of a step.
+def tokens_per_pass(settings: Settings, batch_size: int, task: str, rows: Dataset, longest: int | None = None) -> int:
+    """Tokens of a process's forward pass: so many that a step has `batch_size` of these rows on average, or a process's
+    share of --tokens_per_batch.
 
-    Raises ValueError: the longest pair has more.
+    `longest` is the longest that a row may become, if not all is written yet. Raises ValueError: it has more tokens.
     """
     world = training_world()
     _, passes = split_batch(batch_size, world, settings.micro_batch)
-    longest = pairs.longest
+    sources, targets = pair_lengths(rows)
+    longest = longest or int((sources + targets).max())
     if settings.tokens_per_batch is None:
-        return max(longest, math.ceil(batch_size * pairs.mean_tokens / (world * passes)))
+        tokens = budget_for(sources, targets, batch_size, num_processes=world, passes=passes)
+        if tokens <= int((sources + targets).max()) and _rows_per_step(len(rows), sources, targets, tokens, world, passes) > 1.1 * batch_size:
+            raise ValueError(
+                f"--batch_size {batch_size} in {world} processes of {passes} passes each is less for a pass than the "
+                f"longest pair of the {task} task, {tokens} tokens, and shorter ones beside it would make steps "
+                "larger; raise --batch_size or --micro_batch, lower --max_source_tokens, or take fewer processes"
+            )
+        return tokens
     tokens = settings.tokens_per_batch // (world * passes)
     if tokens < longest:
         raise ValueError(f"--tokens_per_batch {settings.tokens_per_batch} is {tokens} for each process and pass, and "
-                         f"the longest pair of the {pairs.task} task has {longest}; raise it, or lower "
+                         f"the longest pair of the {task} task has {longest}; raise it, or lower "
                          "--max_source_tokens")  # fmt: skip
     return tokens
+
+
+def _rows_per_step(rows: int, sources: Any, targets: Any, tokens: int, world: int, passes: int) -> float:
+    batches = len(TokenBudget(sources, targets, tokens, num_processes=world))
+    return rows / -(-batches // (world * passes))
 
 
 def build(job: Job) -> Seq2SeqTrainer:
@@ -99,6 +123,9 @@ def build(job: Job) -> Seq2SeqTrainer:
     pairs, written = job.data.pairs[run.task], job.data.written[run.task]
     noise = noise_of(run, pairs, written)
     rows = noisy_rows(pairs, written, noise)
+    if run.loss == ORACLE:  # the same steps and pairs per step: what is right comes the more often
+        rows = right_rows(rows)
+        noise = NoisyTeacher(ratio=0.0, seed=run.seed).exactly(ids_of(rows))
     args = job.arguments(len(rows), dataloader_drop_last=False)
     if settings.model is None:
         tokens = {"pad_token": pairs.tokenizer.pad_token_id, "eos_token": pairs.tokenizer.eos_token_id}
@@ -107,7 +134,8 @@ def build(job: Job) -> Seq2SeqTrainer:
         model = pretrained(settings.model)
     return Seq2SeqTrainer(
         model, args, noise=noise, loss=objective_of(run, settings), train_dataset=rows, eval_dataset=pairs.test_tokens,
-        tokens_per_batch=tokens_per_pass(settings, job.plan.batch_size, pairs), processing_class=pairs.tokenizer,
+        tokens_per_batch=tokens_per_pass(settings, job.plan.batch_size, run.task, rows),
+        processing_class=pairs.tokenizer,
     )  # fmt: skip
 
 
@@ -115,7 +143,7 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
     """What the record says."""
     settings, run, plan = job.settings, job.run, job.plan
     pairs, written = job.data.pairs[run.task], job.data.written[run.task]
-    metrics, realised = measure(job, trainer), trainer.realised_noise()
+    metrics, realised, trained = measure(job, trainer), trainer.realised_noise(), trainer.rows_trained()
     if not trainer.is_world_process_zero():
         return {}
     if settings.audit and run.loss == "sequence-mixture":
@@ -128,7 +156,7 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
         model={"name": portable(settings.model or "encoder-decoder"), "parameters": weights, "config": config},
         data={
             "task": run.task, "source": pairs.name, "columns": list(pairs.columns), "targets": pairs.targets,
-            "vocab_size": vocabulary_size(pairs.tokenizer), "train_rows": len(pairs.train),
+            "vocab_size": vocabulary_size(pairs.tokenizer), "train_rows": len(trainer.train_dataset),
             "test_rows": len(pairs.test), "source_tokens": mean_length(pairs.train_tokens, "input_ids"),
             "target_tokens": mean_length(pairs.train_tokens, "labels"), "sources_cut": pairs.cut,
             "max_source_tokens": settings.place(run.task).max_source_tokens,
@@ -137,6 +165,7 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
         noise=trainer.noise.to_dict() | {"realised": realised},
         budget=replace(plan, ratio=run.ratio).to_dict() | {
             "tokens_per_batch": trainer.tokens_per_batch, "processes": trainer.args.world_size,
+            "sequences": trained, "pairs_per_step": trained / plan.steps,
         },
         loss=trainer.loss_record() | {"cure": run.cure},
         metrics=metrics,

@@ -8,11 +8,13 @@ from typing import Any
 from hf_noise.objectives import ErrorNorm, Objective, SequenceMixture, Truncated
 from hf_noise.studies.losses import objective_class
 
-__all__ = ["LOSSES", "OTHERS", "TASKS", "Run", "objective_of", "runs_of"]
+__all__ = ["LOSSES", "ORACLE", "OTHERS", "TASKS", "Run", "objective_of", "runs_of"]
 
 TASKS = ["sparse", "rich"]
-#: Objectives of noisy runs; others on tokens are of noise that falls on each token for itself.
-LOSSES = ["nll", "sequence-mixture", "truncated", "error-norm", "gce"]
+#: Of noisy runs; other objectives on tokens are of noise that falls on each token for itself. "oracle" is no objective
+#: but a reference, the likelihood of the right pairs alone: what the best audit can win at the same number of steps.
+LOSSES = ["nll", "oracle", "sequence-mixture", "truncated", "error-norm", "gce"]
+ORACLE = "oracle"
 #: Where the mixture has the other writer's likelihood from.
 OTHERS = ["teacher", "learned", "unigram"]
 
@@ -66,7 +68,7 @@ def runs_of(settings: Any) -> list[Run]:
 
 def objective_of(run: Run, settings: Any) -> str | Objective:
     """What a run minimises. Who does not know the teacher does not know e either."""
-    if run.loss == "nll":
+    if run.loss in ("nll", ORACLE):
         return "nll"
     if run.loss == "sequence-mixture":
         return SequenceMixture("known" if run.other == "teacher" else "learned", other=run.other)

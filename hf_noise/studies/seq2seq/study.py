@@ -40,7 +40,7 @@ SCALES: dict[str, dict] = {
     # teacher is sampled from: greedy, after so few steps, it wrote one and the same sentence for all 2,925 sources.
     "demo": USUAL | dict(
         output="runs/seq2seq-demo", ratio=[0.0, 0.5, 1.0],
-        loss=["nll", "sequence-mixture", "truncated", "error-norm"], seed=[0, 1, 2], vocab_size=1000,
+        loss=["nll", "oracle", "sequence-mixture", "truncated", "error-norm"], seed=[0, 1, 2], vocab_size=1000,
         max_source_tokens=[64], max_target_tokens=64, max_new_tokens=32, layers=2,
         d_model=64, heads=4, feed_forward=256, dropout=0.0, decoding="sample", steps=400, teacher_steps=200,
         batch_size=16, micro_batch=64, learning_rate=3e-3, warmup=0.1, save_steps=1000, logging_steps=50,
@@ -48,7 +48,7 @@ SCALES: dict[str, dict] = {
     # Pairs of one's own: two settings, three seeds and the cures of two tasks in 25 minutes of one H200.
     "gpu": USUAL | dict(
         output="runs/seq2seq-gpu", ratio=[0.0, 1.0],
-        loss=["nll", "sequence-mixture", "truncated", "error-norm"], seed=[0, 1, 2], vocab_size=8000,
+        loss=["nll", "oracle", "sequence-mixture", "truncated", "error-norm"], seed=[0, 1, 2], vocab_size=8000,
         max_source_tokens=[512], max_target_tokens=128, max_new_tokens=128, layers=3, d_model=256, heads=4,
         feed_forward=1024, dropout=0.1, steps=2000, teacher_steps=200, batch_size=128, micro_batch=128,
         learning_rate=5e-4, warmup=0.1, save_steps=1000, logging_steps=50, bf16=True,
@@ -128,8 +128,9 @@ class Settings(TrainingSettings):
         [], "shares e of a teacher's targets, instead of --ratio", group="noise and loss", in_result=False
     )
     loss: list[str] = setting(
-        None, "of noisy runs; truncated leaves out whole pairs", group="noise and loss", choices=LOSSES, in_result=False
-    )
+        None, "of noisy runs; oracle: the right pairs alone, for reference; truncated leaves out whole pairs",
+        group="noise and loss", choices=LOSSES, in_result=False,
+    )  # fmt: skip
     other: list[str] = setting(
         None, "where sequence-mixture has q from: the teacher, with e known; a small model or a table of tokens that "
         "is learned, as e then is", group="noise and loss", choices=OTHERS, in_result=False,
