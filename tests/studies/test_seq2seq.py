@@ -53,11 +53,12 @@ def given(sources):
 @pytest.fixture(scope="session")
 def study(given, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    told = [*given, "--output", folder, "--ratio", "0", "0.5", "1", "--other", "teacher", "learned", "--audit"]
+    told = [*given, "--output", folder, "--ratio", "0", "0.5", "1", "--other", "teacher", "learned", "--audit",
+            "--threshold", "1.05", "1.15"]  # fmt: skip
     return folder, main(*told), told
 
 
-CURES = ["oracle", "mixture-learned", "mixture-teacher", "truncated", "error-norm"]
+CURES = ["oracle", "mixture-learned", "mixture-teacher", "truncated-0.3", "error-norm-1.05", "error-norm-1.15"]
 RUNS = [f"{task}-{what}-seed0" for task in ("sparse", "rich")
         for what in ("clean", "r0.5-nll", "r1-nll", *(f"r1-{cure}" for cure in CURES))]  # fmt: skip
 
@@ -74,7 +75,7 @@ def test_each_run_leaves_a_checkpoint_that_knows_its_teacher(study):
     assert sorted(path.name for path in folder.iterdir()) == sorted([*RUNS, "study.md", "study.png", "teacher"])
     run = folder / "rich-r1-mixture-teacher-seed0"
     assert {"model.safetensors", "record.json", "README.md", "tokenizer.json"} <= {path.name for path in run.iterdir()}
-    assert (run / "audit.parquet").is_file() and not (folder / "rich-r1-truncated-seed0" / "audit.parquet").exists()
+    assert (run / "audit.parquet").is_file() and not (folder / "rich-r1-truncated-0.3-seed0" / "audit.parquet").exists()
     assert Dataset.from_parquet(str(run / "audit.parquet")).num_rows == 40
     noise = hf_noise.load_noise(run)
     assert isinstance(noise, NoisyTeacher) and (noise.error_rate, noise.num_rows, noise.num_noisy) == (0.5, 40, 20)
@@ -100,7 +101,8 @@ def test_records_hold_what_was_measured(study):
     assert (oracle.noise["ratio"], oracle.budget["ratio"], oracle.noise["realised"]["rate"]) == (0, 1, 0)
     same = {record.data["targets"] for record in records.values()}
     assert len(same) == 1, "the tasks differ in their sources alone"
-    assert records["rich-r1-truncated-seed0"].loss["cure"] == "truncated"
+    assert records["rich-r1-truncated-0.3-seed0"].loss["cure"] == "truncated"
+    assert "dropped" in records["rich-r1-error-norm-1.05-seed0"].loss
     assert "learned_error_rate" in records["sparse-r1-mixture-learned-seed0"].metrics
 
 
@@ -141,10 +143,10 @@ def test_another_seed_has_the_targets_that_are_there(study, monkeypatch):
 def test_the_runs_of_a_study(sources):
     runs = runs_of(settings_of(sources, seed=[3]))
     assert len(runs) == 2 * (3 + 5) and runs[0] == Run("sparse", 0.0, "nll", "none", 3)
-    assert runs[0].name == "sparse-clean-seed3" and runs[-1].name == "rich-r1-error-norm-seed3"
+    assert runs[0].name == "sparse-clean-seed3" and runs[-1].name == "rich-r1-error-norm-1.15-seed3"
     cured = runs_of(settings_of(sources, cured=[0.5], loss=["truncated"], seed=[0], task=["rich"],
                                 source_column=["body"]))  # fmt: skip
-    assert [run.name for run in cured] == ["rich-clean-seed0", "rich-r0.5-truncated-seed0"]
+    assert [run.name for run in cured] == ["rich-clean-seed0", "rich-r0.5-truncated-0.3-seed0"]
     by_rate = settings_of(sources, error_rate=[0.0, 0.5], loss=["nll"], task=["rich"], source_column=["body"], seed=[0])
     assert [run.ratio for run in runs_of(by_rate)] == [0.0, 1.0]
     plans = {plan_of(by_rate, run, None).steps for run in runs_of(by_rate)}
@@ -152,8 +154,8 @@ def test_the_runs_of_a_study(sources):
 
 
 def test_objectives_of_runs(sources):
-    settings = settings_of(sources, fraction=0.2, threshold=1.2)
-    found = {(run.loss, run.other): objective_of(run, settings) for run in runs_of(settings)}
+    settings = settings_of(sources, fraction=[0.2], threshold=[1.2])
+    found = {(run.loss, run.other): objective_of(run) for run in runs_of(settings)}
     assert found["nll", "none"] == "nll" and found["truncated", "none"] == Truncated(fraction=0.2, drops="rows")
     assert found["error-norm", "none"] == ErrorNorm(threshold=1.2)
     assert found["sequence-mixture", "teacher"] == SequenceMixture("known", other="teacher")
@@ -168,6 +170,8 @@ def test_scales_have_what_their_tasks_need():
     assert given.source_column == ["name", "body"] and given.is_controlled
     assert not paper.is_controlled and [paper.place(task).max_source_tokens for task in paper.task] == [256, 2048]
     assert (paper.steps, paper.teacher_steps, paper.learning_rate, paper.layers) == (50_000, 5000, 1e-4, 6)
+    assert (demo.fraction, demo.threshold) == ([0.3], [1.15])
+    assert (given.fraction, given.threshold) == ([0.1, 0.3, 0.5], [1.05, 1.15, 1.3])
     assert STUDY.elsewhere(paper) == "hf_noise/wmt14-noisy" and STUDY.elsewhere(demo) is None
 
 

@@ -16,14 +16,15 @@ TEACHER = {"name": "t", "sha256": "0" * 64, "steps": 30}
 JITTER = [0.0, 0.01, -0.01]
 
 
-def record(task, ratio, nll, seed=0, cure="nll", targets="same", **metrics):
+def record(task, ratio, nll, seed=0, cure="nll", targets="same", own=None, dropped=None, **metrics):
     noise = NoisyTeacher(ratio=ratio, teacher=TEACHER if ratio else None, num_rows=100, seed=seed)
     return RunRecord(
-        name=f"{task}-r{ratio:g}-{cure}-seed{seed}", task="seq2seq", recipe="r", seed=seed, settings={},
+        name=f"{task}-r{ratio:g}-{cure}-seed{seed}{own or ''}", task="seq2seq", recipe="r", seed=seed, settings={},
         model={"name": "m", "parameters": 7}, noise=noise.to_dict() | {"realised": {"rate": noise.error_rate, "n": 9}},
         data={"task": task, "source": "s", "targets": targets, "teacher": TEACHER, "source_tokens": 15.0,
               "target_tokens": 20.0},
-        budget={"plan": "budget", "steps": 9, "ratio": ratio}, loss={"name": cure, "cure": cure}, wall_seconds=7.0,
+        budget={"plan": "budget", "steps": 9, "ratio": ratio},
+        loss={"name": cure, "cure": cure, "own": own, "dropped": dropped}, wall_seconds=7.0,
         metrics={
             "test_target_nll": {"value": nll, "n": 50}, "teacher_nll": {"value": 5.0, "n": 50},
             "written_nll": {"value": 1.5, "n": 50}, "padding_share": {"value": 0.25, "n": 50},
@@ -79,6 +80,19 @@ def test_a_cure_stands_beside_what_the_right_pairs_alone_win():
     assert [one.cure for one in study.cures("sparse", 1.0)][:2] == ["nll", "oracle"]
     (row,) = (line for line in settings_table(study).markdown().splitlines() if "q of the teacher" in line)
     assert "+201 (+191 to +211)" in row, "0.8 / 0.4, 0.81 / 0.4, 0.78 / 0.38"
+
+
+def test_of_a_baseline_the_best_of_its_values_counts_and_an_idle_one_is_named():
+    more = [*runs("sparse", 1.0, 4.4, "truncated", MORE, own=0.1, dropped=0.1),
+            *runs("sparse", 1.0, 4.95, "error-norm", MORE, own=1.3, dropped=0.002)]  # fmt: skip
+    study = compared([one for one in RECORDS if one.loss["cure"] != "error-norm"] + more)
+    assert study.best("sparse", 1.0, "truncated") == Setting("sparse", 1.0, "truncated", 0.1)
+    (gain,) = (one for one in verdicts(study) if "q learned beats both" in one.claim)
+    assert "0.100 [0.075, 0.125] nats below loss truncation 0.1 (best of 2 on the test pairs)" in gain.statistic
+    assert "error norm truncation 1.3 (inactive: 0.2% left out)" in gain.statistic
+    lines = [line for line in settings_table(study).markdown().splitlines() if "truncation" in line]
+    assert len(lines) == 2 and "10.0 ± 0.0" in lines[0] and "0.2 ± 0.0" in lines[1]
+    assert len(run_table(study).rows) == len(RECORDS) + 3
 
 
 def test_a_seed_without_a_gap_is_told():

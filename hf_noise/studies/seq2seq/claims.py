@@ -7,6 +7,7 @@ seeds are too few; one seed alone is told as such.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import mean
 
 from hf_noise.reports.tables import markdown_table
 from hf_noise.studies.documents.claims import Verdict, lies_in
@@ -18,6 +19,8 @@ __all__ = ["GOAL", "claims_table", "verdicts"]
 
 #: Share of the gap that a cure is to close where the teacher's likelihood is known.
 GOAL = 0.5
+#: A baseline that leaves out less of the targets than this is the plain loss by another name.
+_IDLE = 0.01
 _BASELINES = ("truncated", "error-norm")
 _UNKNOWN = ("mixture-learned", "mixture-unigram")
 
@@ -88,17 +91,26 @@ def _goal(study: Compared, task: str, ratio: float) -> Iterator[Verdict]:
 
 def _over_baselines(study: Compared, task: str, ratio: float) -> Iterator[Verdict]:
     """With the teacher unknown, the mixture beats both baselines."""
-    baselines = [Setting(task, ratio, cure) for cure in _BASELINES]
+    baselines = [study.best(task, ratio, cure) for cure in _BASELINES]
     for cure in _UNKNOWN:
         ours = Setting(task, ratio, cure)
         gains = [study.better_than(ours, other) for other in baselines]
         if None in gains:
             continue
         held, seeds = zip(*(lies_in(gain, 0) for gain in gains))
-        told = ", ".join(f"{gain.told(3)} nats below {TITLES[other.cure]}" for gain, other in zip(gains, baselines))
+        told = ", ".join(f"{gain.told(3)} nats below {_named(study, other)}" for gain, other in zip(gains, baselines))
         name = TITLES[cure].removeprefix("sequence mixture, ")
         yield Verdict(f"{task}, e = {ours.error_rate:.2g}: {name} beats both baselines", "goal", told, _all(held),
                       min(seeds))  # fmt: skip
+
+
+def _named(study: Compared, baseline: Setting) -> str:
+    """A baseline, by how many values it was chosen from, and whether it did anything."""
+    of = len(study.tried(baseline.task, baseline.ratio, baseline.cure))
+    chosen = f", best of {of} on the test pairs" if of > 1 else ""
+    dropped = study.dropped(baseline)
+    idle = f", inactive: {100 * mean(dropped):.1f}% left out" if dropped and mean(dropped) < _IDLE else ""
+    return f"{baseline.title}" + (f" ({(chosen + idle).removeprefix(', ')})" if chosen or idle else "")
 
 
 def _all(held: Sequence[bool | None]) -> bool | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import mean
 from typing import Any
 
 from hf_noise.noise import rates
@@ -35,6 +36,7 @@ class Setting:
     task: str
     ratio: float
     cure: str = PLAIN
+    own: float | None = None
 
     @property
     def error_rate(self) -> float:
@@ -42,7 +44,8 @@ class Setting:
 
     @property
     def title(self) -> str:
-        return "clean targets" if self.ratio == 0 else TITLES.get(self.cure, self.cure)
+        title = "clean targets" if self.ratio == 0 else TITLES.get(self.cure, self.cure)
+        return title if self.own is None else f"{title} {self.own:g}"
 
 
 def clean_of(task: str) -> Setting:
@@ -65,10 +68,28 @@ class Compared:
         return sorted(one.ratio for one in self.runs if (one.task, one.cure) == (task, cure) and one.ratio)
 
     def cures(self, task: str, ratio: float) -> list[Setting]:
-        """All losses at a ratio, the plain one first."""
-        there = [one for one in self.runs if (one.task, one.ratio) == (task, ratio)]
+        """All losses at a ratio, the plain one first; of one that was tried with several values, the best."""
+        there = {one.cure for one in self.runs if (one.task, one.ratio) == (task, ratio)}
         order = list(TITLES)
-        return sorted(there, key=lambda one: (order.index(one.cure) if one.cure in order else len(order), one.cure))
+        names = sorted(there, key=lambda one: (order.index(one) if one in order else len(order), one))
+        return [self.best(task, ratio, name) for name in names]
+
+    def tried(self, task: str, ratio: float, cure: str) -> list[Setting]:
+        """A loss with each value of its own parameter."""
+        there = [one for one in self.runs if (one.task, one.ratio, one.cure) == (task, ratio, cure)]
+        return sorted(there, key=lambda one: one.own or 0.0)
+
+    def best(self, task: str, ratio: float, cure: str) -> Setting:
+        """The one of `tried` with the lowest mean test NLL, of those with the most seeds: a choice on the test pairs,
+        which favours it."""
+        tried = self.tried(task, ratio, cure)
+        none = Setting(task, ratio, cure)
+        return min(tried, key=lambda one: (-len(self.runs[one]), mean(self.values(one))), default=none)
+
+    def dropped(self, setting: Setting) -> list[float]:
+        """Share of the targets that each seed of a loss which leaves out some left out."""
+        found = [run.loss.get("dropped") for _, run in sorted(self.runs.get(setting, {}).items())]
+        return [share for share in found if share is not None]
 
     @property
     def cured(self) -> list[float]:
@@ -115,18 +136,19 @@ class Compared:
 
     def of_oracle(self, setting: Setting) -> Spread | None:
         """The same of what the right pairs alone win back: above 1 it beats who knows which pairs are wrong."""
-        return None if setting.cure == ORACLE else self._share(setting, replace(setting, cure=ORACLE))
+        return None if setting.cure == ORACLE else self._share(setting, replace(setting, cure=ORACLE, own=None))
 
     def without_gap(self, setting: Setting, base: Setting) -> tuple[int, int]:
         """Number of seeds in which the plain loss is not above that of `base`, and of all that have both and a cure."""
-        found = self.over_seeds(lambda _, plain, best: plain - best, setting, replace(setting, cure=PLAIN), base)
+        plain = replace(setting, cure=PLAIN, own=None)
+        found = self.over_seeds(lambda _, one, best: one - best, setting, plain, base)
         gaps = () if found is None else found.values
         return sum(gap <= 0 for gap in gaps), len(gaps)
 
     def _share(self, setting: Setting, base: Setting) -> Spread | None:
         if setting.cure == PLAIN or setting.ratio == 0 or self.without_gap(setting, base)[0]:
             return None
-        plain = replace(setting, cure=PLAIN)
+        plain = replace(setting, cure=PLAIN, own=None)
         return self.over_seeds(lambda one, plain, best: (plain - one) / (plain - best), setting, plain, base)
 
     def better_than(self, ours: Setting, theirs: Setting) -> Spread | None:
@@ -155,11 +177,11 @@ def compared(records: Sequence[RunRecord]) -> Compared:
     runs: dict[Setting, dict[int, RunRecord]] = defaultdict(dict)
     for record in records:
         # Of the study: the rows that the reference run has left are without noise.
-        setting = Setting(record.data["task"], record.budget["ratio"], record.loss["cure"])
+        setting = Setting(record.data["task"], record.budget["ratio"], record.loss["cure"], record.loss.get("own"))
         if (other := runs[setting].setdefault(record.seed, record)) is not record:
             raise ValueError(
                 f"the records {other.name!r} and {record.name!r} are both of {setting.task}, r = {setting.ratio:g}, "
-                f"{setting.cure}, seed {record.seed}; show one study at a time"
+                f"{setting.title if setting.own else setting.cure}, seed {record.seed}; show one study at a time"
             )
         first = next(one for one in records if one.data["task"] == setting.task)
         if fault := _differs(first, record):

@@ -98,7 +98,9 @@ def tokens_per_pass(settings: Settings, batch_size: int, task: str, rows: Datase
     longest = longest or int((sources + targets).max())
     if settings.tokens_per_batch is None:
         tokens = budget_for(sources, targets, batch_size, num_processes=world, passes=passes)
-        if tokens <= int((sources + targets).max()) and _rows_per_step(len(rows), sources, targets, tokens, world, passes) > 1.1 * batch_size:
+        batches = len(TokenBudget(sources, targets, tokens, num_processes=world))
+        is_more = len(rows) / -(-batches // (world * passes)) > 1.1 * batch_size
+        if is_more and tokens <= int((sources + targets).max()):
             raise ValueError(
                 f"--batch_size {batch_size} in {world} processes of {passes} passes each is less for a pass than the "
                 f"longest pair of the {task} task, {tokens} tokens, and shorter ones beside it would make steps "
@@ -111,11 +113,6 @@ def tokens_per_pass(settings: Settings, batch_size: int, task: str, rows: Datase
                          f"the longest pair of the {task} task has {longest}; raise it, or lower "
                          "--max_source_tokens")  # fmt: skip
     return tokens
-
-
-def _rows_per_step(rows: int, sources: Any, targets: Any, tokens: int, world: int, passes: int) -> float:
-    batches = len(TokenBudget(sources, targets, tokens, num_processes=world))
-    return rows / -(-batches // (world * passes))
 
 
 def build(job: Job) -> Seq2SeqTrainer:
@@ -133,7 +130,7 @@ def build(job: Job) -> Seq2SeqTrainer:
     else:
         model = pretrained(settings.model)
     return Seq2SeqTrainer(
-        model, args, noise=noise, loss=objective_of(run, settings), train_dataset=rows, eval_dataset=pairs.test_tokens,
+        model, args, noise=noise, loss=objective_of(run), train_dataset=rows, eval_dataset=pairs.test_tokens,
         tokens_per_batch=tokens_per_pass(settings, job.plan.batch_size, run.task, rows),
         processing_class=pairs.tokenizer,
     )  # fmt: skip
@@ -167,6 +164,6 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
             "tokens_per_batch": trainer.tokens_per_batch, "processes": trainer.args.world_size,
             "sequences": trained, "pairs_per_step": trained / plan.steps,
         },
-        loss=trainer.loss_record() | {"cure": run.cure},
+        loss=trainer.loss_record() | {"cure": run.cure, "own": run.own},
         metrics=metrics,
     )  # fmt: skip

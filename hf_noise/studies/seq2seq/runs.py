@@ -8,26 +8,29 @@ from typing import Any
 from hf_noise.objectives import ErrorNorm, Objective, SequenceMixture, Truncated
 from hf_noise.studies.losses import objective_class
 
-__all__ = ["LOSSES", "ORACLE", "OTHERS", "TASKS", "Run", "objective_of", "runs_of"]
+__all__ = ["LOSSES", "ORACLE", "OTHERS", "OWN", "TASKS", "Run", "objective_of", "runs_of"]
 
 TASKS = ["sparse", "rich"]
 #: Of noisy runs; other objectives on tokens are of noise that falls on each token for itself. "oracle" is no objective
 #: but a reference, the likelihood of the right pairs alone: what the best audit can win at the same number of steps.
 LOSSES = ["nll", "oracle", "sequence-mixture", "truncated", "error-norm", "gce"]
 ORACLE = "oracle"
+#: Baselines with a parameter of which several values are tried: the setting of that name.
+OWN = {"truncated": "fraction", "error-norm": "threshold"}
 #: Where the mixture has the other writer's likelihood from.
 OTHERS = ["teacher", "learned", "unigram"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One setting; `other` is "none" but for the mixture."""
+    """One setting; `other` is "none" but for the mixture, `own` the value of a baseline's own parameter."""
 
     task: str
     ratio: float
     loss: str
     other: str
     seed: int
+    own: float | None = None
 
     @property
     def cure(self) -> str:
@@ -37,6 +40,7 @@ class Run:
     @property
     def name(self) -> str:
         what = f"r{self.ratio:.4g}-{self.cure}" if self.ratio else "clean"
+        what += "" if self.own is None else f"-{self.own:g}"
         return f"{self.task}-{what}-seed{self.seed}"
 
     @property
@@ -46,9 +50,8 @@ class Run:
 
     @property
     def ignores(self) -> tuple[str, ...]:
-        """Settings that its result does not depend on."""
-        own = {"truncated": "fraction", "error-norm": "threshold"}
-        return tuple(name for loss, name in own.items() if loss != self.loss)
+        """Settings that its result does not depend on: it has its own value of those that are tried."""
+        return tuple(OWN.values())
 
 
 def runs_of(settings: Any) -> list[Run]:
@@ -61,19 +64,20 @@ def runs_of(settings: Any) -> list[Run]:
                     runs.append(Run(task, ratio, "nll", "none", seed))
                 if ratio and ratio in settings.cured:
                     cures = [loss for loss in settings.loss if loss != "nll"]
-                    runs += [Run(task, ratio, loss, other, seed) for loss in cures
-                             for other in (settings.other if loss == "sequence-mixture" else ["none"])]  # fmt: skip
+                    runs += [Run(task, ratio, loss, other, seed, own) for loss in cures
+                             for other in (settings.other if loss == "sequence-mixture" else ["none"])
+                             for own in (getattr(settings, OWN[loss]) if loss in OWN else [None])]  # fmt: skip
     return list(dict.fromkeys(runs))
 
 
-def objective_of(run: Run, settings: Any) -> str | Objective:
+def objective_of(run: Run) -> str | Objective:
     """What a run minimises. Who does not know the teacher does not know e either."""
     if run.loss in ("nll", ORACLE):
         return "nll"
     if run.loss == "sequence-mixture":
         return SequenceMixture("known" if run.other == "teacher" else "learned", other=run.other)
     if run.loss == "truncated":
-        return Truncated(fraction=settings.fraction, drops="rows")
+        return Truncated(fraction=run.own, drops="rows")
     if run.loss == "error-norm":
-        return ErrorNorm(threshold=settings.threshold)
+        return ErrorNorm(threshold=run.own)
     return objective_class(run.loss, "tokens")()

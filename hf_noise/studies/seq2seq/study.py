@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar
 from hf_noise.data.pairs_embedded import CONTEXTS, DOCS_PAIRS
 from hf_noise.noise import rates
 from hf_noise.noise.schedule import FixedBudget, Plan
+from hf_noise.objectives import ErrorNorm, Truncated
 from hf_noise.studies.ranges import (
     Count,
     CountOrNone,
@@ -42,8 +43,9 @@ SCALES: dict[str, dict] = {
         output="runs/seq2seq-demo", ratio=[0.0, 0.5, 1.0],
         loss=["nll", "oracle", "sequence-mixture", "truncated", "error-norm"], seed=[0, 1, 2], vocab_size=1000,
         max_source_tokens=[64], max_target_tokens=64, max_new_tokens=32, layers=2,
-        d_model=64, heads=4, feed_forward=256, dropout=0.0, decoding="sample", steps=400, teacher_steps=200,
-        batch_size=16, micro_batch=64, learning_rate=3e-3, warmup=0.1, save_steps=1000, logging_steps=50,
+        d_model=64, heads=4, feed_forward=256, dropout=0.0, decoding="sample", fraction=[0.3], threshold=[1.15],
+        steps=400, teacher_steps=200, batch_size=16, micro_batch=64, learning_rate=3e-3, warmup=0.1, save_steps=1000,
+        logging_steps=50,
     ),  # fmt: skip
     # Pairs of one's own: two settings, three seeds and the cures of two tasks in 25 minutes of one H200.
     "gpu": USUAL | dict(
@@ -139,8 +141,14 @@ class Settings(TrainingSettings):
         [], "ratios at which other losses than nll are tried (default: the largest)", group="noise and loss",
         in_result=False,
     )  # fmt: skip
-    fraction: ShareBelowOne = setting(0.3, "of truncated: share of the pairs to leave out", group="noise and loss")
-    threshold: Norm = setting(1.3, "of error-norm: of ||p - onehot||, sqrt(2) at most", group="noise and loss")
+    fraction: list[ShareBelowOne] = setting(
+        [], "of truncated: shares of the pairs to leave out, each a run; the best is told", group="noise and loss",
+        in_result=False,
+    )  # fmt: skip
+    threshold: list[Norm] = setting(
+        [], "of error-norm: of ||p - onehot||, sqrt(2) at most, each a run; the best is told", group="noise and loss",
+        in_result=False,
+    )  # fmt: skip
     teacher: list[Name] = setting(
         [], "folder or Hub id of the model that writes, one for each of --task; else one is trained",
         group="noise and loss",
@@ -206,6 +214,8 @@ class Settings(TrainingSettings):
         if self.max_new_tokens > self.max_target_tokens:
             raise SettingError(f"--max_new_tokens {self.max_new_tokens} is more than --max_target_tokens "
                                f"{self.max_target_tokens}, so that what a teacher writes would be cut")  # fmt: skip
+        self.fraction = self.fraction or list(Truncated.tuned[1])
+        self.threshold = self.threshold or list(ErrorNorm.tuned[1])
         self.cured = self.cured or [ratio for ratio in [max(self.ratio, default=0.0)] if ratio]
         if missing := sorted(set(self.cured) - set(self.ratio)):
             raise SettingError(f"--cured {missing[0]:g} is compared with the plain loss there: add it to --ratio")
