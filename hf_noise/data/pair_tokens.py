@@ -21,7 +21,7 @@ __all__ = ["pair_tokenizer", "tokenize_pairs"]
 logger = logging.getLogger(__name__)
 
 _PAD, _EOS = "<pad>", "</s>"
-_BYTES = 256
+_BYTES, _LARGEST = 256, 1 << 21
 #: Columns of text -> columns of tokens.
 _TOKEN_COLUMNS = {"source": "input_ids", "target": "labels", "clean_target": "clean_labels"}
 #: Columns that are kept as they are.
@@ -39,7 +39,7 @@ def pair_tokenizer(pairs: Iterable[Any], vocab_size: int = 32000) -> PreTrainedT
         vocab_size: number of tokens, the two special ones and 256 bytes included.
 
     Raises:
-        ValueError: vocab_size is below 258, or more than these texts yield.
+        ValueError: vocab_size is below 258, above 2^21, or more than these texts yield.
         TypeError: vocab_size is no whole number, or a pair is none.
     """
     from tokenizers import processors
@@ -50,7 +50,10 @@ def pair_tokenizer(pairs: Iterable[Any], vocab_size: int = 32000) -> PreTrainedT
         raise TypeError(f"vocab_size must be a whole number of tokens, got {vocab_size!r:.80}")
     if vocab_size < smallest:
         raise ValueError(f"vocab_size must be at least {smallest}, 256 bytes and two special tokens, got {vocab_size}")
-    if isinstance(pairs, str | bytes | Mapping) or not isinstance(pairs, Iterable):
+    if vocab_size > _LARGEST:  # room for all is taken at once, and what does not get it is the end of the process
+        raise ValueError(f"vocab_size must be at most {_LARGEST} tokens, got {vocab_size}")
+    is_scalar = getattr(pairs, "ndim", 1) == 0  # of NumPy or torch, which say that they can be iterated
+    if isinstance(pairs, str | bytes | Mapping) or not isinstance(pairs, Iterable) or is_scalar:
         raise TypeError(f"pairs must be rows with source and target, got {pairs!r:.80}")
     tokenizer = trained_bpe(_texts(pairs), int(vocab_size), [_PAD, _EOS])
     if tokenizer.get_vocab_size() != vocab_size:
@@ -91,7 +94,9 @@ def tokenize_pairs(
 
     Args:
         dataset: rows with `source` and `target`, and any of `clean_target`, `is_noisy`, `sample_id`, `teacher_nll`.
-            Ids that are missing are the numbers of the rows.
+            Ids that are missing are the numbers of the rows. Where a row has `target_ids`, these are its `labels` as
+            they are, with the end token or, if the teacher was cut, without (see `written_rows`); they have to be of
+            this tokenizer.
         tokenizer: of the model that is trained; it needs an end token.
         max_source_tokens, max_target_tokens: the longest that may be, end token included; None for any length.
         truncate: cut what is longer, in front of the end token; the share is logged.
@@ -121,7 +126,8 @@ def tokenize_pairs(
         raise TypeError(f"truncate must be True or False, got {truncate!r:.80}")
     if "sample_id" not in dataset.column_names:
         dataset = dataset.add_column("sample_id", np.arange(len(dataset)))
-    encode = _Encode(tokenizer, end, {name: limit for name, limit in limits.items() if name in dataset.column_names})
+    limits = {name: limit for name, limit in limits.items() if name in dataset.column_names}
+    encode = _Encode(tokenizer, end, limits, *_written_around(tokenizer, end))
     tokens = dataset.map(encode, batched=True, remove_columns=[
         name for name in dataset.column_names if name not in _KEPT
     ])  # fmt: skip
@@ -131,14 +137,18 @@ def tokenize_pairs(
 
 @dataclass(frozen=True)
 class _Encode:
-    """Columns of text -> columns of tokens, and of each text, in `_<column>`, how many it had: 0 for an empty one."""
+    """Columns of text -> columns of tokens, and of each text, in `_<column>`, how many it had: 0 for an empty one; in
+    `_special_<column>`, whether it has an end or padding of its own, as pieces of T5 or mBART may be spelled like one.
+    """
 
     tokenizer: Any
     end: int
     limits: Mapping[str, int | None]
+    writes_end: Mapping[str, bool]
+    own: Mapping[str, Mapping[int, int]]
 
     def __call__(self, batch: Mapping[str, list]) -> dict[str, list]:
-        made = {}
+        made, chosen = {}, batch.get("target_ids")
         for name, limit in self.limits.items():
             texts = batch[name]
             if wrong := [i for i, text in enumerate(texts) if not isinstance(text, str)]:
@@ -146,36 +156,73 @@ class _Encode:
                                  f"{texts[wrong[0]]!r:.80}")  # fmt: skip
             rows = self._encoded(texts, name, None)
             lengths = [len(row) if text.strip() else 0 for row, text in zip(rows, texts)]
+            special = [any(row.count(token) > n for token, n in self.own[name].items()) for row in rows]
             if limit is not None and (long := [i for i, row in enumerate(rows) if len(row) > limit]):
                 for i, row in zip(long, self._encoded([texts[i] for i in long], name, limit)):
                     rows[i] = row
-            made[_TOKEN_COLUMNS[name]], made[f"_{name}"] = rows, lengths
+            if name == "target" and chosen is not None:
+                self._take_chosen(batch, rows, lengths)
+                special = [one and ids is None for one, ids in zip(special, chosen)]
+            made |= {_TOKEN_COLUMNS[name]: rows, f"_{name}": lengths, f"_special_{name}": special}
         return made
 
+    def _take_chosen(self, batch: Mapping[str, list], rows: list[list[int]], lengths: list[int]) -> None:
+        """Put the tokens that a teacher chose in the place of those that its text has."""
+        for i, ids in enumerate(batch["target_ids"]):
+            if ids is None:
+                continue
+            if not ids or min(ids) < 0:
+                raise ValueError(f"target_ids of the row with sample_id {batch['sample_id'][i]} must be tokens, at "
+                                 f"least one, or None; got {ids!r:.80}")  # fmt: skip
+            rows[i], lengths[i] = ids[: self.limits["target"]], len(ids)
+
     def _encoded(self, texts: list[str], name: str, limit: int | None) -> list[list[int]]:
-        """As the tokenizer writes a source or a target, with an end token that it may lack."""
-        options = {"truncation": limit is not None, "max_length": limit, "verbose": False}
+        """As the tokenizer writes a source or a target, with an end token that it may lack.
+
+        A text that speaks of "</s>" has these letters and no end in its middle.
+        """
+        options = {"truncation": limit is not None, "max_length": limit, "verbose": False, "split_special_tokens": True}
         if name == "source":
             rows = self.tokenizer(texts, **options).input_ids
         else:
             rows = self.tokenizer(text_target=texts, **options).input_ids
-        # mBART writes the language behind the end.
-        return [row if self.end in row[-2:] else [*row[: None if limit is None else limit - 1], self.end]
-                for row in rows]  # fmt: skip
+        if self.writes_end[name]:
+            return rows
+        return [[*row[: None if limit is None else limit - 1], self.end] for row in rows]
+
+
+def _written_around(tokenizer: Any, end: int) -> tuple[dict[str, bool], dict[str, dict[int, int]]]:
+    """Whether the tokenizer ends a source or a target itself, with the end token, behind which mBART has a language;
+    and how many ends and paddings a row has that holds no other."""
+    source, target = (rows.input_ids[0] for rows in (tokenizer([""]), tokenizer(text_target=[""])))
+    rows = {"source": source, "target": target, "clean_target": target}
+    writes_end = {name: end in row[-2:] for name, row in rows.items()}
+    special = {end, end if tokenizer.pad_token_id is None else tokenizer.pad_token_id}
+    own = {name: {token: row.count(token) for token in special} for name, row in rows.items()}
+    for name, counts in own.items():
+        counts[end] += not writes_end[name]
+    return writes_end, own
 
 
 def _check_whole(tokens: Dataset, encode: _Encode, truncate: bool) -> None:
     """Refuse empty texts and such as are too long, by their number and the first of them; log what was cut."""
-    ids = np.asarray(tokens["sample_id"])
+    counted = [name for name in tokens.column_names if name == "sample_id" or name.startswith("_")]
+    counted = tokens.select_columns(counted).with_format("arrow")[:]  # row by row they cost more than a teacher
+    ids = counted["sample_id"].to_numpy()
     is_written = np.zeros(len(tokens), dtype=bool)  # by a teacher, which may have ended at once
     if "is_noisy" in tokens.column_names and len(tokens) and not isinstance(tokens[0]["is_noisy"], list):
-        is_written = np.asarray(tokens["is_noisy"], dtype=bool)
+        is_written = np.asarray(tokens["is_noisy"][:], dtype=bool)
     for name, limit in encode.limits.items():
-        lengths = np.asarray(tokens[f"_{name}"])
+        lengths = counted[f"_{name}"].to_numpy()
         empty = (lengths == 0) & ~is_written if name == "target" else lengths == 0
         if empty.any():
             raise ValueError(f"{int(empty.sum())} of {len(tokens)} rows have an empty {name}, the first is sample_id "
                              f"{ids[empty][0]}; filter(lambda row: row[{name!r}].strip()) leaves them out")  # fmt: skip
+        special = counted[f"_special_{name}"].to_numpy()
+        if special.any():
+            raise ValueError(f"{int(special.sum())} of {len(tokens)} rows have a {name} whose letters this tokenizer "
+                             f"takes for its own end or padding, the first is sample_id {ids[special][0]}; write "
+                             f"them in another way, or leave such rows out")  # fmt: skip
         over = np.zeros(len(tokens), dtype=bool) if limit is None else lengths > limit
         if not over.any():
             continue

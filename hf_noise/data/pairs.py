@@ -6,10 +6,12 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetInfo, Features, SplitGenerator, Value
 
 from hf_noise.data.builder import NoisyDataBuilder, first_sample_id
@@ -44,6 +46,11 @@ Pairs of texts. Whole targets (`target`) of the train split are those that a tea
 
     _noise: NoisyTeacher | None = None
 
+    @cached_property
+    def _unfinished(self) -> dict[str, float]:
+        """Of each split that was written for, the share of all its outputs that were cut."""
+        return {}
+
     @property
     def noise(self) -> NoisyTeacher:
         if self._noise is not None:
@@ -68,12 +75,30 @@ Pairs of texts. Whole targets (`target`) of the train split are those that a tea
         if not self.config.ratio:
             return super().told()
         limits = {name: getattr(self.config, name) for name in ("max_source_tokens", "max_target_tokens", "truncate")}
+        limits["unfinished_outputs"] = self._unfinished
         return super().told() | {name: value for name, value in limits.items() if value}
 
     def _realised(self, split: str) -> dict[str, Any]:
         return count_noisy(self._columns_written(split, ["is_noisy"]))
 
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """As that of `datasets`, whose lock lets one process in; those that were started together write before it."""
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1 and self.config.ratio and not Path(self._output_dir).exists():
+            self._splits  # noqa: B018 - parts are shared, and what this process read is kept
+        super().download_and_prepare(*args, **kwargs)
+
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
+        splits = self._splits
+        self.tell_noise()
+        generators = []
+        for split, columns in splits.items():
+            parts = [(start, columns.slice(start, _BATCH)) for start in range(0, len(columns), _BATCH)]
+            generators.append(SplitGenerator(split, {"parts": parts}))
+        return generators
+
+    @cached_property
+    def _splits(self) -> dict[str, pa.Table]:
+        """All columns of all splits; the noise is known then."""
         pairs = self._read()
         self.check_noisy_splits(list(pairs))
         noisy = [split for split in pairs if self.is_noisy_split(split)] if self.config.ratio else []
@@ -83,13 +108,10 @@ Pairs of texts. Whole targets (`target`) of the train split are those that a tea
             noise = NoisyTeacher(ratio=self.config.r, error_rate=self.config.error_rate, teacher=teacher.identity,
                                  seed=self.config.seed)  # fmt: skip
             self._noise = noise.exactly(pairs[first]["sample_id"].to_numpy()) if self.config.exact else noise
-        self.tell_noise()
-        generators = []
-        for split, table in pairs.items():
-            columns = self._noisy(split, table, teacher) if split in noisy else self._clean(table)
-            parts = [(start, columns.slice(start, _BATCH)) for start in range(0, len(columns), _BATCH)]
-            generators.append(SplitGenerator(split, {"parts": parts}))
-        return generators
+        return {
+            split: self._noisy(split, table, teacher) if split in noisy else self._clean(table)
+            for split, table in pairs.items()
+        }
 
     def _generate_tables(self, parts: Sequence[tuple[int, pa.Table]]) -> Iterator[tuple[int, pa.Table]]:
         schema = self.info.features.arrow_schema
@@ -178,27 +200,34 @@ Pairs of texts. Whole targets (`target`) of the train split are those that a tea
         return columns.append_column("teacher_nll", pa.array(self._nll(columns)))
 
     def _noisy(self, split: str, table: pa.Table, teacher: Any) -> pa.Table:
-        from hf_noise.data.teacher_targets import write_targets
+        from hf_noise.data.teacher_targets import unfinished, written_rows
 
         config, ids = self.config, table["sample_id"].to_numpy()
         noise = self.noise if not config.exact else self.noise.exactly(ids)
-        written = write_targets(
+        written = written_rows(
             Dataset(table.select(["source", "sample_id"])), teacher, tokens_per_batch=config.tokens_per_batch,
             max_source_tokens=config.max_source_tokens, truncate=config.truncate, seed=config.seed,
         )  # fmt: skip
-        noisy, is_noisy = noise.replaced(table["target"].to_pylist(), written, ids)
+        self._unfinished[split] = round(unfinished(written.data["target_ids"], teacher), 6)
+        noisy, is_noisy = noise.replaced(table["target"].to_pylist(), written["target"][:], ids)
         columns = table.append_column("clean_target", table["target"]).append_column("is_noisy", pa.array(is_noisy))
         columns = columns.set_column(columns.column_names.index("target"), "target", pa.array(noisy, pa.large_string()))
         if not config.wants_nll:
             return columns
-        return columns.append_column("teacher_nll", pa.array(self._nll(columns)))
+        ids = written.data["target_ids"]
+        chosen = pc.if_else(pa.array(is_noisy), ids, pa.scalar(None, ids.type))
+        return columns.append_column("teacher_nll", pa.array(self._nll(columns, chosen)))
 
-    def _nll(self, columns: pa.Table) -> np.ndarray:
+    def _nll(self, columns: pa.Table, chosen: pa.ChunkedArray | None = None) -> np.ndarray:
+        """Of the tokens that the teacher chose where there are some, else of those that the text has."""
         from hf_noise.data.teacher_targets import teacher_nll
 
         config = self.config
+        columns = columns.select(["source", "target", "is_noisy", "sample_id"])
+        if chosen is not None:
+            columns = columns.append_column("target_ids", chosen)
         return teacher_nll(
-            Dataset(columns.select(["source", "target", "is_noisy", "sample_id"])), self._loaded,
+            Dataset(columns), self._loaded,
             tokens_per_batch=config.tokens_per_batch, max_source_tokens=config.max_source_tokens,
             max_target_tokens=config.max_target_tokens, truncate=config.truncate,
         )  # fmt: skip

@@ -129,6 +129,11 @@ class NoisyPairsConfig(NoisyDataConfig):
             setattr(self, name, check_share(name, getattr(self, name)))
         self.held  # noqa: B018 - both shares together
         self._check_teacher()
+        longest, most = self.decoding.max_new_tokens, self.max_target_tokens
+        if self.wants_nll and not self.truncate and most is not None and longest > most:
+            raise ValueError(f"max_target_tokens={most} is less than the max_new_tokens={longest} that the teacher may "
+                             "write (decoding=), so that with_nll= has targets that are too long; raise the one, lower "
+                             "the other, or say truncate=True")  # fmt: skip
 
     def _check_teacher(self) -> None:
         if not isinstance(self.teacher, str | Path | None) or self.teacher == "":

@@ -41,6 +41,21 @@ class LoadedTeacher:
     tokenizer: PreTrainedTokenizerBase
     identity: Teacher
 
+    def move_to(self, device: Any = None) -> None:
+        """Move the model, by default to the GPU of this process, if there is one; ValueError if torch cannot use it."""
+        import torch
+
+        if device is None:
+            local = int(os.environ.get("LOCAL_RANK", 0))
+            device = f"cuda:{local % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+        if isinstance(device, bool) or not isinstance(device, str | int | torch.device):
+            raise TypeError(f"device must be one of torch's, such as 'cpu', got {device!r:.80}")
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, ValueError, OverflowError) as error:
+            raise ValueError(f"device must be one that torch can use here, got {device!r:.80}: {error}") from error
+        self.model.to(device).eval()
+
 
 def teacher_folder(name: str | os.PathLike) -> Path:
     """The folder with a teacher's files, fetched where `name` is a repository on the Hub.
@@ -99,10 +114,13 @@ def _missing_weights(folder: Path) -> list[str]:
 
 def teacher_of(name: str | os.PathLike, decoding: Decoding | None = None) -> Teacher:
     """What the noise remembers of a teacher, without loading it; see `teacher_folder` for the errors."""
-    folder = teacher_folder(name)
+    return _identity(name, teacher_folder(name), decoding)
+
+
+def _identity(name: str | os.PathLike, folder: Path, decoding: Decoding | None) -> Teacher:
     return Teacher(
         name=os.fspath(name), sha256=digest_of_files(folder, _FILES), steps=_steps(folder),
-        decoding=decoding or Decoding(),
+        decoding=Decoding() if decoding is None else decoding,
     )  # fmt: skip
 
 
@@ -143,7 +161,10 @@ def load_teacher(
 
     from hf_noise.models.loading import load_whole
 
-    identity, folder = teacher_of(name, decoding), str(teacher_folder(name))
+    if task is not None and not isinstance(task, str):
+        raise TypeError(f"task must be a name, got {task!r:.80}")
+    folder = teacher_folder(name)  # once: of a repository that moves on, a second look would be of other weights
+    identity = _identity(name, folder, decoding)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         own = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -155,7 +176,7 @@ def load_teacher(
             f"the teacher {str(name)!r} is a {config.model_type}, which is no encoder-decoder; targets of pairs are "
             "written by one, such as a T5, BART or Marian"
         )
-    other = told_of(Path(folder)).get("task")
+    other = told_of(folder).get("task")
     if task is not None and other not in (None, task):
         raise ValueError(f"the teacher {str(name)!r} was trained for the task {other!r}, not {task!r}; give one of it")
     if tokenizer is not None:

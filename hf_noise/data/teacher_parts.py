@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 
 from hf_noise.atomic import replaced_whole, sweep_temporaries, write_atomic
 
-__all__ = ["Parts", "digest_of_texts"]
+__all__ = ["Parts", "check_folder", "digest_of_texts"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,24 @@ def digest_of_texts(*columns: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def check_folder(name: str, folder: str | os.PathLike) -> Path:
+    """A folder that is there or can be made, or an error that names what is none."""
+    if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
+        raise TypeError(f"{name} must be a folder, got {folder!r:.80}")
+    try:
+        path = Path(folder).expanduser()
+        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return path
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must be a folder, got {folder!r:.80}: {error}") from error
+    except OSError as error:
+        raise OSError(f"{name} must be a folder that can be read, got {folder!r:.80}: {error!s:.80}") from error
+    if not is_folder:
+        raise NotADirectoryError(f"{name} must be a folder, {folder!r:.80} is a file")
+    return path
+
+
 class Parts:
     """A folder of parts, and a file beside them that says what they are of.
 
@@ -55,7 +74,7 @@ class Parts:
     """
 
     def __init__(self, folder: str | os.PathLike, stated: Mapping[str, Any], file: str = "teacher.json") -> None:
-        self.folder, self.stated = Path(folder), json.loads(json.dumps(stated))
+        self.folder, self.stated = check_folder("cache", folder), json.loads(json.dumps(stated))
         self.folder.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(self.folder)
         told = self.folder / file

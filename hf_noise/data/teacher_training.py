@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hf_noise.atomic import fsync_folder
 from hf_noise.data.cache import cache_root
+from hf_noise.data.pair_fit import check_fit
 from hf_noise.data.pair_tokens import tokenize_pairs
-from hf_noise.data.teacher_files import TOLD, told_of
-from hf_noise.data.teacher_parts import digest_of_texts
+from hf_noise.data.teacher_files import TOLD
+from hf_noise.data.teacher_parts import check_folder, digest_of_texts
+from hf_noise.data.teacher_turn import last_checkpoint, scratch, scratch_of, turn_at
 from hf_noise.data.tokenization import tokenizer_identity
 from hf_noise.noise.checks import check_count, check_flag, check_real, check_seed
 
@@ -29,7 +33,9 @@ __all__ = ["teacher_place", "train_teacher"]
 logger = logging.getLogger(__name__)
 
 # Raised whenever the same pairs and settings would train another teacher.
-_VERSION = 1
+_VERSION = 2
+# Steps: what a kill costs, a minute or so, where a tenth of all would be less.
+_BETWEEN_SAVES = 200
 
 
 def train_teacher(
@@ -49,8 +55,9 @@ def train_teacher(
 ) -> str:
     """A teacher, trained on clean pairs by the stock `transformers.Trainer` with Adam, and clipping at 1.
 
-    The same call again finds it and trains nothing. Every process of a run that was started with several has to call
-    it; they train together.
+    The same call again finds it and trains nothing; one beside it waits for it; one after it was killed goes on from
+    its last checkpoint, of which there are ten, 200 steps apart at least. Every process of a run that was started with
+    several has to call it; they train together.
 
     Args:
         pairs: rows with `source` and `target`, of which `clean_target` is taken where there is one.
@@ -70,7 +77,7 @@ def train_teacher(
 
     Raises:
         ValueError: a number is out of range, the batch is no multiple of the processes, a text is empty or too long,
-            or `output` holds something else.
+            also for the positions of the model, or has tokens that it does not know, or `output` holds something else.
         TypeError: an argument is of another type.
     """
     steps = check_count("steps", steps, 1, 40)
@@ -85,16 +92,12 @@ def train_teacher(
     if task is not None and not isinstance(task, str):
         raise TypeError(f"task must be a name, got {task!r:.80}")
     place, made_of = teacher_place(pairs, tokenizer, model, numbers)
-    folder = Path(place if output is None else output).expanduser()
-    if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
-        if told_of(folder).get("made_of") == made_of:
-            logger.info("the teacher is there already: %s", folder)
-            return str(folder)
-        raise ValueError(f"the folder {folder} holds something else than this teacher, or a part of it; give another "
-                         "output=, or remove it")  # fmt: skip
-    limits = {name: numbers[name] for name in ("max_source_tokens", "max_target_tokens", "truncate")}
-    rows = tokenize_pairs(_clean(pairs), tokenizer, **limits).select_columns(["input_ids", "labels"])
-    _train(rows, tokenizer, model, numbers, folder, {"steps": numbers["steps"], "task": task, "made_of": made_of})
+    folder = place if output is None else check_folder("output", output)
+    with turn_at(folder, made_of) as is_ours:
+        if is_ours:
+            limits = {name: numbers[name] for name in ("max_source_tokens", "max_target_tokens", "truncate")}
+            rows, told = tokenize_pairs(_clean(pairs), tokenizer, **limits), {"steps": numbers["steps"], "task": task}
+            _train(rows, tokenizer, model, numbers, folder, {**told, "made_of": made_of})
     return str(folder)
 
 
@@ -126,7 +129,7 @@ def _clean(pairs: Dataset) -> Dataset:
 def _start(model: Any) -> Any:
     """What the first weights depend on."""
     if model is None or isinstance(model, Mapping):
-        return dict(model or {})
+        return {_setting(name): _number(name, value) for name, value in (model or {}).items()}
     import torch
     from transformers import PreTrainedModel
 
@@ -138,13 +141,32 @@ def _start(model: Any) -> Any:
     return digest.hexdigest()
 
 
+def _setting(name: Any) -> str:
+    from hf_noise.models.seq2seq import encoder_decoder
+
+    own = list(inspect.signature(encoder_decoder).parameters)
+    known = own[own.index("eos_token") + 1 :]  # its tokens are those of the tokenizer
+    if name not in known:
+        raise ValueError(f"model has the setting {name!r:.80}, and may have {', '.join(known)}")
+    return name
+
+
+def _number(name: str, value: Any) -> int | float:
+    if isinstance(value, np.integer | np.floating):
+        return value.item() if value.dtype.itemsize <= 8 else float(value)
+    if not isinstance(value, int | float):
+        raise TypeError(f"the setting {name} of model must be a number, got {value!r:.80}")
+    return value
+
+
 def _train(
     rows: Dataset, tokenizer: PreTrainedTokenizerBase, model: Any, numbers: Mapping[str, Any], folder: Path,
     told: Mapping[str, Any],
 ) -> None:  # fmt: skip
     import torch
-    from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainingArguments, set_seed
+    from transformers import DataCollatorForSeq2Seq, PrinterCallback, TrainingArguments, set_seed
 
+    from hf_noise.data.teacher_steps import TeacherTrainer
     from hf_noise.data.tokenization import vocabulary_size
     from hf_noise.models.seq2seq import encoder_decoder
 
@@ -152,13 +174,15 @@ def _train(
     if model is None or isinstance(model, Mapping):
         tokens = {"pad_token": tokenizer.pad_token_id, "eos_token": tokenizer.eos_token_id}
         model = encoder_decoder(vocabulary_size(tokenizer), **tokens, **(model or {}))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+    check_fit(rows, model)
+    rows = rows.select_columns(["input_ids", "labels"])
+    with scratch(folder) as place:
         arguments = TrainingArguments(
-            output_dir=scratch, max_steps=numbers["steps"], learning_rate=numbers["learning_rate"], max_grad_norm=1.0,
+            output_dir=place, max_steps=numbers["steps"], learning_rate=numbers["learning_rate"], max_grad_norm=1.0,
             lr_scheduler_type="constant_with_warmup", warmup_steps=min(4000, numbers["steps"] // 10), weight_decay=0.0,
             per_device_train_batch_size=numbers["batch_size"], train_sampling_strategy="group_by_length",
-            seed=numbers["seed"] % 2**32, remove_unused_columns=False, report_to="none", save_strategy="no",
+            seed=numbers["seed"] % 2**32, remove_unused_columns=False, report_to="none",
+            save_strategy="steps", save_steps=max(_BETWEEN_SAVES, numbers["steps"] // 10), save_total_limit=1,
             logging_steps=max(1, numbers["steps"] // 10), disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),  # else several processes on CPUs would not know of each other
             dataloader_pin_memory=torch.cuda.is_available(),
@@ -167,15 +191,13 @@ def _train(
         if numbers["batch_size"] % processes:
             raise ValueError(f"batch_size={numbers['batch_size']} is no multiple of the {processes} processes")
         arguments.per_device_train_batch_size = numbers["batch_size"] // max(1, processes, arguments.n_gpu)
-        trainer = Trainer(
+        trainer = TeacherTrainer(
             model, arguments, train_dataset=rows, processing_class=tokenizer,
             data_collator=DataCollatorForSeq2Seq(tokenizer, model, label_pad_token_id=-100),
         )  # fmt: skip
-        # It takes keywords and leaves the number of items alone: left at True, gradients would be multiplied by the
-        # processes.
-        trainer.model_accepts_loss_kwargs = False
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        checkpoint = last_checkpoint(place)
+        trainer.train(**({} if checkpoint is None else {"resume_from_checkpoint": checkpoint}))
         logger.info("a teacher of %d steps: %s", numbers["steps"], trainer.state.log_history[-1])
         if trainer.is_world_process_zero():
             _save_whole(trainer.accelerator.unwrap_model(trainer.model), tokenizer, folder, told)
@@ -184,13 +206,11 @@ def _train(
 
 def _save_whole(model: PreTrainedModel, tokenizer: Any, folder: Path, told: Mapping[str, Any]) -> None:
     """Write a teacher into a folder beside its place, which then takes its name in one step."""
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        model.eval().save_pretrained(beside)
-        tokenizer.save_pretrained(beside)
-        (beside / TOLD).write_text(json.dumps(told, indent=1), encoding="utf-8")
-        beside.chmod(folder.parent.stat().st_mode & 0o777)
-        fsync_folder(beside)
-        os.replace(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    beside = scratch_of(folder) / "whole"
+    shutil.rmtree(beside, ignore_errors=True)
+    model.eval().save_pretrained(beside)
+    tokenizer.save_pretrained(beside)
+    (beside / TOLD).write_text(json.dumps(told, indent=1), encoding="utf-8")
+    beside.chmod(folder.parent.stat().st_mode & 0o777)
+    fsync_folder(beside)
+    os.replace(beside, folder)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hf_noise.losses.checks import check_count, check_integers
+from hf_noise.losses.checks import check_count
 from hf_noise.losses.learned_rate import LearnedErrorRate
-from hf_noise.losses.nll import IGNORE_INDEX
-from hf_noise.losses.row_evidence import RowEvidence
+from hf_noise.losses.row_evidence import RecentScores
 
-__all__ = ["OtherWriter", "SmallWriter", "Unigram"]
-
-#: Where a learned share of another's rows starts when nothing is known about the data.
-INITIAL_SHARE = 0.3
+__all__ = ["EarlyCopy", "OtherWriter", "Unigram"]
 
 
 class Unigram(nn.Module):
@@ -28,53 +27,42 @@ class Unigram(nn.Module):
         super().__init__()
         self.logits = nn.Parameter(torch.zeros(check_count("vocab_size", vocab_size, 1, 1 << 24)))
 
-    def forward(self, targets: Tensor, source: Tensor | None = None, is_source: Tensor | None = None) -> Tensor:
+    def forward(self, targets: Tensor) -> Tensor:
         """-log q of each target, float32 [B, L]; 0 where there is none (-100)."""
         is_target = targets >= 0
         return -F.log_softmax(self.logits.float(), -1)[targets.where(is_target, 0)].where(is_target, 0)
 
 
-class SmallWriter(nn.Module):
-    """A small model of targets: the next token from the last few, and from what words the source has, in any order.
+class EarlyCopy(nn.Module):
+    """A network as it stood at one moment of its training.
 
     Args:
-        vocab_size: V of the targets, in [1, 2^24].
-        source_size: tokens that a source may hold; None for a model of targets alone.
-        width: numbers that stand for a token.
-        context: tokens that it sees before one, >= 1.
+        model: that is trained; a copy of it is made at once, so that the memory for it is there.
 
-    Raises:
-        TypeError, ValueError: an argument is no integer, or out of its range.
+    Attributes:
+        was_taken: buffer bool [], whether that moment has come.
     """
 
-    def __init__(self, vocab_size: int, source_size: int | None = None, *, width: int = 64, context: int = 3):
+    was_taken: Tensor
+
+    def __init__(self, model: nn.Module):
         super().__init__()
-        self.nothing = check_count("vocab_size", vocab_size, 1, 1 << 24)  # what stands before the first token
-        width, self.context = check_count("width", width), check_count("context", context)
-        self.before = nn.Embedding(vocab_size + 1, width)
-        self.join = nn.Linear(self.context * width, width)
-        self.source = None if source_size is None else nn.Embedding(check_count("source_size", source_size), width)
-        self.next = nn.Linear(width, vocab_size)
+        self.network = copy.deepcopy(model).requires_grad_(False)
+        self.register_buffer("was_taken", torch.zeros((), dtype=torch.bool))
+        self.is_there = False  # as the buffer says, and no device has to be asked
 
-    def forward(self, targets: Tensor, source: Tensor | None = None, is_source: Tensor | None = None) -> Tensor:
-        """-log q of each target, float32 [B, L]; 0 where there is none.
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.is_there = bool(self.was_taken)
 
-        Args:
-            targets: int64 [B, L], -100 for none.
-            source: int64 [B, S], for a model that reads sources.
-            is_source: [B, S], 0 at padding; None for no padding.
-        """
-        targets = check_integers("targets", targets)
-        tokens = F.pad(targets.where(targets >= 0, self.nothing), (self.context, 0), value=self.nothing)
-        read = self.before(tokens[:, :-1]).unfold(1, self.context, 1)  # [B, L, width, context]
-        hidden = self.join(read.flatten(2))
-        if self.source is not None:
-            mask = torch.ones_like(source) if is_source is None else is_source
-            weights = (mask / mask.sum(-1, keepdim=True).clamp(min=1)).unsqueeze(1)
-            hidden = hidden + weights.to(hidden.dtype) @ self.source(source)
-        logits = self.next(F.gelu(hidden)).float()
-        nll = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
-        return nll.view(targets.shape)
+    @torch.no_grad()
+    def take(self, model: nn.Module) -> None:
+        """Take over the weights that the model has now; what trainers keep beside them in it is left alone."""
+        now = dict(model.named_parameters()) | dict(model.named_buffers())
+        for name, value in (*self.network.named_parameters(), *self.network.named_buffers()):
+            value.copy_(now[name])
+        self.was_taken.fill_(True)
+        self.is_there = True
 
 
 class OtherWriter(nn.Module):
@@ -82,21 +70,25 @@ class OtherWriter(nn.Module):
 
     Args:
         rate: the share of rows that it wrote, where that is a parameter.
-        text: targets [B, L], source, is_source -> -log q of each, where q is learned.
-        scores: what tells rows apart by scores.
+        text: targets [B, L] -> -log q of each, where q is learned.
+        scores: what tells rows apart by scores, or when the likelihoods may.
+        early: the model as it stood early.
     """
 
-    def __init__(self, *, rate: LearnedErrorRate | None, text: nn.Module | None, scores: RowEvidence | None):
+    def __init__(
+        self, *, rate: LearnedErrorRate | None = None, text: nn.Module | None = None,
+        scores: RecentScores | None = None, early: EarlyCopy | None = None,
+    ):  # fmt: skip
         super().__init__()
-        self.rate, self.text, self.scores = rate, text, scores
+        self.rate, self.text, self.scores, self.early = rate, text, scores, early
 
     def share(self) -> Tensor:
         """The learned share, one number, of float64 where the device has it: its logarithm is asked for near 0 too."""
         if self.rate is None:
-            return self.scores.share()
+            return self.scores.normals[0]
         logit = self.rate.logit
         return torch.sigmoid(logit if logit.device.type == "mps" else logit.double())
 
     def nothing(self) -> Tensor:
-        """0, which depends on all parameters, so that each has a gradient in a step that does not use it."""
-        return 0.0 * sum(values.sum() for values in self.parameters())
+        """0, which depends on all that is learned, so that each has a gradient in a step that does not use it."""
+        return 0.0 * sum(values.sum() for values in self.parameters() if values.requires_grad)

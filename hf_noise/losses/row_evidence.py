@@ -1,74 +1,84 @@
-"""What tells rows of two writers apart when neither likelihood can be trusted as it is: two normals of a score."""
+"""What tells rows of two writers apart: two normals of a score, and whether a model knows rows better than another."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hf_noise.losses.checks import check_count, check_floats, check_real
+from hf_noise.losses.checks import check_floats, check_real
 from hf_noise.losses.truncated import ONE, PER_NAT, RecentLosses
 
-__all__ = ["RecentScores", "RowEvidence", "normal_posterior", "two_normals"]
+__all__ = ["Overtaken", "RecentScores", "normal_posterior", "two_normals"]
 
 #: Scores are nats a token in [-32, 32); a table of recent ones holds them as numbers in [0, 64).
 LARGEST_SCORE = 32
-#: Two normals are no narrower than this, in nats: below, rounding would tell rows apart.
+#: A normal is no narrower than this, in nats: below, rounding would tell rows apart.
 _NARROWEST = 0.02
-_FIRST, _LATER = 60, 2  # rounds of EM on a table, from quantiles and from where the step before ended
+_ROUNDS = 30
+#: A share that is fitted is drawn to this one, as by half as many rows again: of two groups that overlap nothing else
+#: keeps a few odd rows from being one of them, and all others the other.
+EXPECTED_SHARE, _PRIOR = 0.3, 0.5
+#: Parts of the scores at both ends that count as no further out.
+_TAIL = 0.005
 
 
-def two_normals(weights: Tensor, scores: Tensor, normals: Tensor, rounds: int, share: float | None) -> Tensor:
-    """Fit a mixture of two normals to weighted scores by EM, [5] float: share, mean and deviation of each.
+def two_normals(weights: Tensor, scores: Tensor, share: float | None) -> Tensor:
+    """Fit two normals of one width to weighted scores by EM from quantiles, [4] float: share, means, deviation.
+
+    One width for both keeps them in order: of two widths, the wider one takes both ends.
 
     Args:
         weights, scores: float [K], how many scores have this value, and the value.
-        normals: float [5], where to start: the share of the upper normal, the means of the lower and of the upper one,
-            their standard deviations.
-        rounds: of EM, >= 1.
-        share: of the upper normal where it is known, in (0, 1); None fits it.
+        share: of the upper normal where it is known, in (0, 1); None fits it, with a prior of 0.3 that weighs half as
+            much as the scores.
+
+    Returns:
+        The share of the upper normal, the means of the lower and of the upper one, their standard deviation.
 
     Raises:
-        TypeError: weights, scores or normals are not floating-point, or rounds or the share is no number.
-        ValueError: shapes do not agree, or a number is out of its range.
+        TypeError: weights or scores are not floating-point, or the share is no number.
+        ValueError: shapes do not agree, or the share is out of its range.
 
     Source: Dempster, Laird and Rubin 1977; of losses of noisy rows Arazo et al., ICML 2019, and Li et al. (DivideMix),
         ICLR 2020.
     """
-    for name, values in (("weights", weights), ("scores", scores), ("normals", normals)):
+    for name, values in (("weights", weights), ("scores", scores)):
         check_floats(name, values)
-    if weights.ndim != 1 or weights.shape != scores.shape or normals.shape != (5,):
-        raise ValueError(f"weights and scores must be [K] and normals [5], got {list(weights.shape)}, "
-                         f"{list(scores.shape)} and {list(normals.shape)}")  # fmt: skip
+    if weights.ndim != 1 or weights.shape != scores.shape:
+        raise ValueError(f"weights and scores must be [K], got {list(weights.shape)} and {list(scores.shape)}")
     if share is not None:
         share = check_real("share", share, "(0, 1)", "it is that of the upper normal")
-    total = weights.sum().clamp(min=1)
-    for _ in range(check_count("rounds", rounds)):
-        upper = torch.sigmoid(_log_odds(scores, normals))
-        parts = torch.stack([1 - upper, upper]) * weights  # [2, K]
-        n = parts.sum(-1).clamp(min=1e-6)
-        means = (parts * scores).sum(-1) / n
-        spread = ((parts * (scores - means[:, None]).square()).sum(-1) / n).sqrt().clamp(min=_NARROWEST)
-        of_upper = (n[1] / total).clamp(1e-3, 1 - 1e-3) if share is None else torch.full_like(n[1], share)
-        normals = torch.cat([of_upper.reshape(1), means, spread])
-    return normals
+    total = weights.sum().clamp(min=1e-6)
+    scores = scores.clamp(_quantile(weights, scores, _TAIL), _quantile(weights, scores, 1 - _TAIL))
+    of_upper = torch.full_like(total, 0.5 if share is None else share)
+    low, high = _quantile(weights, scores, (1 - of_upper) / 2), _quantile(weights, scores, 1 - of_upper / 2)
+    width = ((high - low) / 2).clamp(min=_NARROWEST)
+    for _ in range(_ROUNDS):
+        upper = weights * normal_posterior(scores, torch.stack([of_upper, low, high, width]))
+        lower, n = weights - upper, upper.sum()
+        low = (lower * scores).sum() / (total - n).clamp(min=1e-6)
+        high = (upper * scores).sum() / n.clamp(min=1e-6)
+        squares = lower * (scores - low).square() + upper * (scores - high).square()
+        width = (squares.sum() / total).sqrt().clamp(min=_NARROWEST)
+        if share is None:
+            of_upper = (n / total + EXPECTED_SHARE * _PRIOR) / (1 + _PRIOR)
+    return torch.stack([of_upper, low, high, width])
 
 
 def normal_posterior(scores: Tensor, normals: Tensor) -> Tensor:
-    """Posterior that each score is of the upper normal; it never falls as scores rise.
-
-    Beyond the two means it stays what it is there: of two normals, the wider one would take both ends.
-    """
-    low, high = torch.minimum(normals[1], normals[2]), torch.maximum(normals[1], normals[2])
-    return torch.sigmoid(_log_odds(scores.clamp(low, high), normals))
+    """Posterior that each score is of the upper normal, never falling as scores rise; `normals` as `two_normals`."""
+    share, low, high, width = normals.unbind()
+    log_odds = torch.log(share) - torch.log1p(-share)
+    return torch.sigmoid(log_odds + (high - low) * (scores - (low + high) / 2) / width.square())
 
 
-def _log_odds(scores: Tensor, normals: Tensor) -> Tensor:
-    share, low, high, of_low, of_high = normals.unbind()
-    z_low, z_high = (scores - low) / of_low, (scores - high) / of_high
-    return torch.log(share) - torch.log1p(-share) + torch.log(of_low / of_high) + (z_low.square() - z_high.square()) / 2
+def _quantile(weights: Tensor, scores: Tensor, part: float | Tensor) -> Tensor:
+    """The first score up to which `part` of the weight lies, of scores that rise."""
+    below = weights.cumsum(0)
+    place = torch.searchsorted(below, (below[-1] * part).reshape(1)).clamp(max=len(scores) - 1)
+    return scores.take(place).reshape(())
 
 
 class RecentScores(RecentLosses):
@@ -82,7 +92,7 @@ class RecentScores(RecentLosses):
         share: of the upper normal where it is known, in (0, 1); None fits it.
 
     Attributes:
-        normals: buffer float [5], see `two_normals`; NaN before the first fit.
+        normals: buffer float [4], see `two_normals`; 0 before the first fit.
 
     Raises:
         TypeError, ValueError: a value is of another type, or out of its range.
@@ -93,7 +103,7 @@ class RecentScores(RecentLosses):
     def __init__(self, memory: int, share: float | None):
         super().__init__(memory)
         self.known = None if share is None else check_real("share", share, "(0, 1)", "it is that of the other's rows")
-        self.register_buffer("normals", torch.full((5,), math.nan))
+        self.register_buffer("normals", torch.zeros(4))
         self.has_seen, self.is_fitted = False, False
 
     def add(self, scores: Tensor, is_row: Tensor) -> None:
@@ -104,100 +114,61 @@ class RecentScores(RecentLosses):
         super()._take(recent)
         self.has_seen = True
 
+    def table(self) -> tuple[Tensor, Tensor]:
+        """How many recent rows have a score, and the score, float [K] each, the scores rising."""
+        dtype = torch.float32 if self.histogram.device.type == "mps" else torch.float64
+        places = torch.arange(len(self.histogram), device=self.histogram.device, dtype=dtype)
+        return self.histogram.to(dtype) / ONE, (places + 0.5) / PER_NAT - LARGEST_SCORE
+
     @torch.no_grad()
     def fit(self) -> None:
-        """Fit the normals to what is known, from where they are; from quantiles the first time."""
-        dtype = torch.float32 if self.histogram.device.type == "mps" else torch.float64
-        weights = self.histogram.to(dtype) / ONE
-        places = torch.arange(len(weights), device=weights.device, dtype=dtype)
-        scores = (places + 0.5) / PER_NAT - LARGEST_SCORE
-        start = self.normals.to(dtype) if self.is_fitted else self._from_quantiles(weights)
-        self.normals.copy_(two_normals(weights, scores, start, _LATER if self.is_fitted else _FIRST, self.known))
+        """Fit the normals to what is known."""
+        self.normals.copy_(two_normals(*self.table(), self.known))
         self.is_fitted = True
 
-    def _from_quantiles(self, weights: Tensor) -> Tensor:
-        share = 0.5 if self.known is None else self.known
-        low, high = (self.quantile(part).to(weights) - LARGEST_SCORE for part in ((1 - share) / 2, 1 - share / 2))
-        spread = ((high - low) / 2).clamp(min=_NARROWEST)
-        return torch.stack([torch.full_like(low, share), low, high, spread, spread])
+    def settled(self) -> bool:
+        """Fit the normals, if there is anything to fit them to; whether there was."""
+        if self.has_seen:
+            self.fit()
+        return self.has_seen
 
     @property
     def separation(self) -> Tensor:
-        """How far apart the means are, in standard deviations, float []; negative where they changed places."""
-        _, low, high, of_low, of_high = self.normals.unbind()
-        return (high - low) / ((of_low.square() + of_high.square()) / 2).sqrt()
+        """How far apart the means are, in standard deviations, float []."""
+        _, low, high, width = self.normals.unbind()
+        return (high - low) / width
+
+    def clean_posterior(self, scores: Tensor) -> Tensor:
+        """p(row is clean) [B] of scores in nats a token, without gradient."""
+        return 1 - normal_posterior(scores.detach(), self.normals.to(scores.dtype))
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self.has_seen, self.is_fitted = bool(self.histogram.any()), not bool(self.normals.isnan().any())
+        self.has_seen, self.is_fitted = bool(self.histogram.any()), bool(self.normals[3] > 0)
 
 
-class RowEvidence(nn.Module):
-    """Which rows another one wrote, by the score that tells them apart best.
+class Overtaken(RecentScores):
+    """Whether a model finds recent rows likelier than another writer does; once it does, it has done so for good.
 
-    Two scores are kept, in nats a token: how likely a row is under the other writer, and how much more likely than
-    under the model. Where the other one wrote what it finds most likely, the first tells its rows at once, and the
-    second does not, as long as the model has learned them too; where it drew at random, the second does.
+    Until then the posterior of a row says how well it fits the other's habits, and rows that nobody knows yet, clean
+    ones first, would never be learned.
 
     Args:
-        memory, share: as for `RecentScores`.
+        memory: as for `RecentScores`.
+
+    Attributes:
+        has_begun: buffer bool [].
     """
 
-    def __init__(self, memory: int, share: float | None):
-        super().__init__()
-        self.plain, self.ratio = RecentScores(memory, share), RecentScores(memory, share)
+    has_begun: Tensor
 
-    @property
-    def has_seen(self) -> bool:
-        """Whether there is anything to fit the normals to."""
-        return self.plain.has_seen
+    def __init__(self, memory: int):
+        super().__init__(memory, None)
+        self.register_buffer("has_begun", torch.zeros((), dtype=torch.bool))
 
-    @property
-    def is_fitted(self) -> bool:
-        """Whether there are normals."""
-        return self.plain.is_fitted
-
-    def begin(self) -> None:
-        """Forget what was counted in a step that was not finished."""
-        self.plain.begin()
-        self.ratio.begin()
-
-    def add(self, own: Tensor, other: Tensor, n: Tensor) -> None:
-        """Count rows by their NLL [B] under the model and the other writer, and their numbers of targets."""
-        for kept, scores in zip((self.plain, self.ratio), _scores(own, other, n)):
-            kept.add(scores, n > 0)
-
-    def settle(self, reduce: Any) -> None:
-        """Take in what was counted in a step; `reduce` sums a tensor over all processes (a collective call)."""
-        self.plain.settle(reduce)
-        self.ratio.settle(reduce)
-
-    def fit(self) -> None:
-        """Fit both to what is known."""
-        self.plain.fit()
-        self.ratio.fit()
-
-    @property
-    def uses_ratio(self) -> Tensor:
-        """Whether the second score is the one that tells rows apart, bool []."""
-        return self.ratio.separation > self.plain.separation
-
-    @property
-    def separation(self) -> Tensor:
-        """Of the score that is used, see `RecentScores.separation`."""
-        return torch.maximum(self.ratio.separation, self.plain.separation)
-
-    def share(self) -> Tensor:
-        """Share of rows that the other one wrote, float []."""
-        return torch.where(self.uses_ratio, self.ratio.normals[0], self.plain.normals[0])
-
-    def clean_posterior(self, own: Tensor, other: Tensor, n: Tensor) -> Tensor:
-        """p(row is clean) [B], without gradient; arguments as of `add`."""
-        by = [1 - normal_posterior(scores, kept.normals.to(scores.dtype))
-              for kept, scores in zip((self.plain, self.ratio), _scores(own, other, n))]  # fmt: skip
-        return torch.where(self.uses_ratio, by[1], by[0])
-
-
-def _scores(own: Tensor, other: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
-    own, other, n = own.detach(), other.detach(), n.clamp(min=1)
-    return -other / n, (own - other) / n
+    @torch.no_grad()
+    def settled(self) -> bool:
+        """Hold the mean of recent scores, NLL a token less the other's, against 0; whether there are any."""
+        weights, scores = self.table()
+        self.has_begun |= (weights * scores).sum() < 0
+        return self.has_seen

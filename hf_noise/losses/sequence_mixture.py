@@ -86,7 +86,7 @@ def spread_rows(rows: Tensor, nll: Tensor, is_target: Tensor) -> Tensor:
 
 def row_sums(nll: Tensor, is_target: Tensor) -> Tensor:
     """Sum over the targets of each row, [B]: of hundreds of nats, whose differences count, in float64 if there is."""
-    return nll.where(is_target, 0).sum(-1, dtype=_exact_dtype(nll))
+    return nll.where(is_target, 0).sum(-1, dtype=exact_dtype(nll))
 
 
 def log_shares(name: str, share: float | Tensor, meaning: str) -> tuple[float | Tensor, float | Tensor]:
@@ -110,8 +110,8 @@ def log_shares(name: str, share: float | Tensor, meaning: str) -> tuple[float | 
 
 
 def _exact(values: Tensor) -> Tensor:
-    return values.to(_exact_dtype(values))
+    return values.to(exact_dtype(values))
 
 
-def _exact_dtype(values: Tensor) -> torch.dtype:
+def exact_dtype(values: Tensor) -> torch.dtype:
     return torch.float32 if values.device.type == "mps" else torch.float64

@@ -79,6 +79,8 @@ METRICS: Mapping[str, Metric] = {metric.key: metric for metric in (
     Metric("noise_nll", "NLL, held-out documents of noise", "NLL on noise", "validation", _TOKENS),
     Metric("row_auroc", "AUROC of finding the rows of noise among training rows", "AUROC, rows of noise", "train", "",
            "higher"),
+    Metric("kept_share", "share of the training rows that were trained on", "kept", "train"),
+    Metric("dropped_share", "share of the training targets that the loss left out", "left out", "train"),
     Metric("learned_alpha", "alpha by the likelihood of training rows under the model", "alpha from rows", "train"),
     Metric("learned_error_rate", "e as learned with the model", "e learned", "train"),
     Metric("error_rate_by_ranks", "e as estimated from the ranks of the targets", "e by ranks", "train"),

@@ -26,7 +26,9 @@ def encoder_decoder(
     Normalisation stands before each sub-layer and positions are sinusoidal, which of transformers' own models only
     M2M100 has together: Marian normalises behind, BART and T5 learn their positions. Layers are never dropped
     (M2M100's `layerdrop` is 0), and dropout is as in Vaswani et al. (2017, 5.4): on what each sub-layer gives and on
-    the embeddings, not inside the attention. The decoder starts with the end token.
+    the embeddings, not inside the attention. Weights start with the deviation 1 / sqrt(d_model), so that embeddings,
+    which are multiplied by sqrt(d_model), are as large as the positions that are added to them; with M2M100's own 0.02
+    a narrow network hardly tells tokens apart for hundreds of steps. The decoder starts with the end token.
 
     Args:
         vocab_size: number of tokens, V; 32,000 in paper A (60.5 M weights).
@@ -39,7 +41,8 @@ def encoder_decoder(
         positions: tokens of the longest source or target; the positions are no weights.
 
     Raises:
-        ValueError: a number is outside its range, the width no multiple of twice the heads, or both tokens are one.
+        ValueError: a number is outside its range, the width no multiple of twice the heads, both tokens are one, or the
+            id of padding is beyond the table of positions.
         TypeError: what should be a number is none.
     """
     vocab_size = check_int("vocab_size", vocab_size, "[2, 2097152]", "it counts the tokens")
@@ -58,6 +61,9 @@ def encoder_decoder(
     feed_forward = check_int("feed_forward", feed_forward, "[1, 1048576]")
     dropout = check_number("dropout", dropout, "[0, 1)")
     positions = check_int("positions", positions, "[1, 1048576]", "it counts the tokens of the longest sequence")
+    if pad_token > positions + 1:
+        raise ValueError(f"pad_token must be at most positions + 1 = {positions + 1}, as the table of positions has a "
+                         f"row for it, got {pad_token}; give padding a smaller id, or more positions")  # fmt: skip
     config = M2M100Config(
         vocab_size=vocab_size,
         max_position_embeddings=positions,
@@ -69,6 +75,7 @@ def encoder_decoder(
         decoder_ffn_dim=feed_forward,
         d_model=d_model,
         dropout=dropout,
+        init_std=d_model**-0.5,
         attention_dropout=0.0,
         encoder_layerdrop=0.0,
         decoder_layerdrop=0.0,

@@ -259,9 +259,13 @@ class NoisyTeacher(Noise):
 
         Raises:
             ValueError: the three have different lengths, or a row to be replaced has nothing written.
-            TypeError: the ids are no integers.
+            TypeError: the ids are no integers, or targets no list of them.
         """
         is_noisy = self.is_noisy(sample)
+        for name, value in (("targets", targets), ("written", written)):
+            is_list = isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
+            if not is_list and not (isinstance(value, np.ndarray) and value.ndim):
+                raise TypeError(f"{name} must be a list with a text or tokens for each row, got {value!r:.80}")
         if not len(targets) == len(written) == len(is_noisy):
             raise ValueError(
                 f"there are {len(targets)} targets, {len(written)} written ones and {len(is_noisy)} sample ids; each "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from hf_noise.noise import Noise
@@ -68,6 +68,7 @@ class Forward:
         features: what the head was given, float [B, D], with their gradient; None without a head.
         sample_ids: int64 [B], None if the rows have none.
         epoch: of the noise, from 0.
+        nll_under: of losses on tokens, a network like the model -> the NLL [B, L] of the same targets under it.
     """
 
     model: Any = None
@@ -76,6 +77,7 @@ class Forward:
     features: Any = None
     sample_ids: Any = None
     epoch: int = 0
+    nll_under: Callable[[Any], Any] | None = None
 
 
 class Bound:
@@ -87,12 +89,15 @@ class Bound:
             resumed run needs; None for none. It is saved in checkpoints, is in training mode when the model is, and
             learns `learning_rate` times as fast as the model, without weight decay; None for as the model learns,
             with its decay.
+        keeps_frozen: checkpoints hold weights of the module that are not learned, too; else they are taken to be those
+            of the model, as behind an adapter.
         module_name: what it is saved under; it has to begin with "hf_noise_", by which trainers tell it from the
             weights of the model.
     """
 
     source: str = "none"
     module: Any = None
+    keeps_frozen: bool = False
     module_name: str = ""
     learning_rate: float | None = 1.0
 

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["SequenceMixture"]
 
 _SENTENCE = (
-    "the likelihood of each row's whole target as clean or written by another model, `-log((1 - e) p + e q)`, with q "
-    "{}, {}, rows told apart by {}, after {:.3g}% of the steps."
+    "the likelihood of each row's whole target as clean or written by another model, {}, {}, after {:.3g}% of the "
+    "steps."
 )
 _OTHERS = {
-    "teacher": "the teacher's", "unigram": "a unigram model's that is learned",
-    "learned": "a small model's that is learned",
+    "teacher": "with q the teacher's", "unigram": "with q a unigram model's that is learned",
+    "learned": "told by what the row gained over the model as it stood early",
 }  # fmt: skip
-_EVIDENCE = {"likelihood": "the two likelihoods", "scores": "two normals of their log-ratio per token"}
+_EVIDENCE = ("auto", "likelihood", "scores")
 
 
 @dataclass(frozen=True)
@@ -37,42 +37,42 @@ class SequenceMixture(Objective):
     `hf_noise.losses.sequence_mixture_nll`. Its gradient is that of p, times the posterior that the row is clean. Before
     its start the plain likelihood is minimised.
 
-    That likelihood finds p if q is what the rows were drawn from. A model that wrote what it finds most likely (greedy,
-    beams) did not draw from its q: it gives its own writing a likelihood far below 1, and p, which may give it more,
-    is best off by learning it too. Then the two likelihoods may order rows, and may not be taken at their word. So by
-    default rows are told apart by scores: -log q a token, or its difference from -log p, whichever falls into two
-    clearer groups, with two normals fitted to each as training goes; e is the share of the upper group. The loss is
-    -w log p - (1 - w) log q of each row, w its posterior: EM, in which q learns what w leaves it.
+    That holds where q is what the rows were drawn from, and once the model finds rows likelier than q does: it begins
+    then, and not before its start. A model that wrote what it finds most likely (greedy, beams) did not draw from its
+    q. Its rows are told by their score, -log q a token, which is far below that of other rows: two normals of one width
+    are fitted to recent scores, and the loss is -w log p of each row, w its posterior.
 
-    Which group is the other's is what q tells: it is small and learns first what is generic and repeats itself, as
-    half-trained models write by greedy decoding. Such rows have LOWER losses than those of people, under p as well.
+    Without a teacher at hand, q is the model itself as it stood early, at half the start: a model that was trained for
+    a short time writes like it. The score of a row is how much likelier it became per token since. What people wrote
+    goes on to be learned; what a short training wrote is known by then, or was drawn at random and cannot be learned.
 
     Args:
         error_rate: share e of the rows that the other one wrote: "known" takes it from the noise of the run, "learned"
             fits one number, a number in [0, 1) states it.
         other: who wrote them: "teacher", whose likelihood of each row is in the column `teacher_nll` (-log q of the
-            whole row, in nats); "unigram", a table of tokens, or "learned", a small model of the last tokens and the
-            words of the source (of an encoder-decoder), which are learned beside the model, before the start from all
-            rows.
-        evidence: how rows are told apart: "scores", or "likelihood" for the formula as it stands, which is right for
-            targets drawn at random (temperature 1).
+            whole row, in nats); "unigram", a table of tokens that is learned beside the model, before the start from
+            all rows; "learned", an early copy of the model. The copy takes as much memory as the model and one forward
+            pass more, a third of a step, and stands in checkpoints.
+        evidence: how the teacher's rows are told apart: "likelihood" for targets drawn at random, "scores" for those
+            that it finds most likely, "auto" by the decoding that the noise states. With another `other`, "auto".
         start: share of the training steps in [0, 1) after which it begins.
         memory: steps of which the scores are remembered, in [1, 2^15]: a step's weigh 1 - 1 / memory times those of the
             next.
 
     Raises:
-        ValueError: a value is out of its range; in a run, e is to be known and is not; in training, rows have no column
-            `teacher_nll`, or one that is negative or not finite (looked at on a CPU).
+        ValueError: a value is out of its range; in a run, e is to be known and is not, or "auto" has no decoding to go
+            by; in training, rows have no column `teacher_nll`, or one that is negative or not finite (looked at on a
+            CPU).
         TypeError: a value is of another type.
 
     Source: Dempster, Laird and Rubin 1977; two groups of losses as in Arazo et al., ICML 2019, and Li et
-        al., ICLR 2020.
+        al., ICLR 2020. The early copy is ours.
     """
 
     error_rate: float | Literal["known", "learned"] = "known"
     other: Literal["teacher", "unigram", "learned"] = "teacher"
-    evidence: Literal["scores", "likelihood"] = "scores"
-    start: float = 0.1
+    evidence: Literal["auto", "likelihood", "scores"] = "auto"
+    start: float = 0.2
     memory: int = 100
 
     name = "sequence-mixture"
@@ -88,6 +88,9 @@ class SequenceMixture(Objective):
         for name, allowed in (("other", _OTHERS), ("evidence", _EVIDENCE)):
             said = " or ".join(f'"{word}"' for word in allowed)
             object.__setattr__(self, name, check_choice(name, getattr(self, name), tuple(allowed), said))
+        if self.other != "teacher" and self.evidence != "auto":
+            raise ValueError(f'evidence must be "auto" with other="{self.other}", got "{self.evidence}"; it is about '
+                             "the teacher's likelihood")  # fmt: skip
         object.__setattr__(self, "start", real_in("start", self.start, "[0, 1)"))
         object.__setattr__(self, "memory", check_count("memory", self.memory, 1, 15))
 
@@ -97,7 +100,7 @@ class SequenceMixture(Objective):
 
     @property
     def learns(self) -> str | None:
-        of_rate = self.error_rate == "learned" and self.evidence == "likelihood"
+        of_rate = self.error_rate == "learned" and self.other != "learned" and self.evidence != "scores"
         asked = ['error_rate="learned"'] * of_rate + [f'other="{self.other}"'] * (self.other != "teacher")
         return " and ".join(asked) or None
 
@@ -112,7 +115,7 @@ class SequenceMixture(Objective):
         return self._told(f"{shown} ({facts.get('source', 'known')})")
 
     def _told(self, rate: str) -> str:
-        return _SENTENCE.format(_OTHERS[self.other], rate, _EVIDENCE[self.evidence], 100 * self.start)
+        return _SENTENCE.format(_OTHERS[self.other], rate, 100 * self.start)
 
     def bound(self, run: RunContext) -> SequenceMixtureNLL:
         if self.error_rate == "known":
@@ -131,113 +134,148 @@ class SequenceMixture(Objective):
 
 
 class SequenceMixtureNLL(Bound):
-    """`SequenceMixture` in a run; it is on unless a trainer says that the start is still to come."""
+    """`SequenceMixture` in a run; it is on unless a trainer says that the start is still to come.
+
+    Attributes:
+        by_scores: rows are told apart by scores, not by the two likelihoods.
+    """
 
     module_name = "hf_noise_sequences"
+    keeps_frozen = True
+    # What is learned has to travel far compared with a weight, and Adam moves both by the learning rate at most.
+    learning_rate = 30.0
 
     def __init__(self, objective: SequenceMixture, run: RunContext):
         from hf_noise.losses import sequence_mixture as losses
+        from hf_noise.losses.row_evidence import EXPECTED_SHARE
 
-        self._losses, self.objective, self.is_on = losses, objective, True
+        self._losses, self._expected, self.objective, self.is_on = losses, EXPECTED_SHARE, objective, True
         rate = objective.error_rate
         self.source = "learned" if rate == "learned" else "known" if rate == "known" else "assumed"
         self._rate = run.noise.error_rate if rate == "known" else rate
-        # What is learned has to travel far compared with a weight, and Adam moves both by the learning rate at most.
-        self.learning_rate = 3.0 if objective.other == "learned" else 30.0
-        self.module = _module(objective, self._rate, run)
+        self._model = run.model
+        self.by_scores = self._rate != 0 and _by_scores(objective, run)
+        self.module = None if self._rate == 0 else _module(objective, self._rate, self.by_scores, run)
 
     @property
     def error_rate(self) -> float | None:
         """e as a number; reading a learned one makes the device wait. None before rows were told apart by scores."""
         if self.source != "learned":
             return self._rate
-        return None if self._scores is not None and not self._scores.is_fitted else float(self.module.share().item())
+        return None if self.by_scores and not self.module.scores.is_fitted else float(self.module.share().item())
 
     @property
-    def _scores(self) -> Any:
-        return None if self.module is None else self.module.scores
+    def _copy(self) -> Any:
+        return None if self.module is None else self.module.early
 
     def before_step(self, progress: float) -> None:
-        self.is_on = progress >= self.objective.start
-        if self._scores is not None:
-            self._scores.begin()
-            self.is_on = self.is_on and self._scores.has_seen
+        start = self.objective.start
+        self.is_on = progress >= start
+        if self._copy is not None and progress >= start / 2 and not self._copy.is_there:
+            self._copy.take(self._model)
+        if self.module is not None:
+            self.module.scores.begin()
             if self.is_on:
-                self._scores.fit()
+                self.is_on = self.module.scores.settled()
 
     def after_step(self, accelerator: Any) -> None:
-        if self._scores is not None:
-            self._scores.settle(accelerator.reduce)
+        if self.module is not None:
+            self.module.scores.settle(accelerator.reduce)
 
     def facts(self) -> dict[str, Any]:
+        by = {} if self.module is None else {"evidence": "scores" if self.by_scores else "likelihood"}
         facts = {"source": self.source, "error_rate": self.error_rate, "other": self.objective.other}
-        return facts | self._separation()
+        return facts | by | self._state()
 
     def logged(self) -> dict[str, float]:
         rate = self.error_rate if self.source == "learned" else None
-        return ({} if rate is None else {"learned_error_rate": rate}) | self._separation()
+        return ({} if rate is None else {"learned_error_rate": rate}) | self._state()
 
-    def _separation(self) -> dict[str, float]:
-        known = self._scores is not None and self._scores.is_fitted
-        return {"separation": float(self._scores.separation.item())} if known else {}
+    def _state(self) -> dict[str, float]:
+        """How far apart the two groups of scores are, or whether the likelihoods are used yet."""
+        if self.module is None:
+            return {}
+        if not self.by_scores:
+            return {"has_begun": float(self.module.scores.has_begun.item())}
+        return {"separation": float(self.module.scores.separation.item())} if self.module.scores.is_fitted else {}
 
     def of_other(self, targets: Tensor, forward: Forward) -> Tensor:
-        """-log q of each row's whole target under the other writer, float [B]."""
+        """-log q of each row's whole target under the other writer, float [B]; NaN under a copy that is to be taken."""
         if self.objective.other == "teacher":
             return _checked(forward.inputs["teacher_nll"], forward.sample_ids)
         is_target = targets >= 0
-        nll = self.module.text(targets, forward.inputs.get("input_ids"), forward.inputs.get("attention_mask"))
-        return self._losses.row_sums(nll, is_target)
+        if self.objective.other == "unigram":
+            return self._losses.row_sums(self.module.text(targets), is_target)
+        if not self._copy.is_there:
+            return targets.new_full(targets.shape[:1], float("nan"), dtype=self._losses.exact_dtype(targets))
+        return self._losses.row_sums(forward.nll_under(self._copy.network), is_target)
 
     def clean_posterior(self, nll: Tensor, targets: Tensor, forward: Forward) -> Tensor:
-        """p(row is clean) [B], of the arguments of a call, without gradient."""
+        """p(row is clean) [B], of the arguments of a call, without gradient; what is known of all before the start."""
         own, other = self._losses.row_sums(nll, targets >= 0).detach(), self.of_other(targets, forward).detach()
-        return self._posterior(own, other, (targets >= 0).sum(-1))
+        if not self.by_scores:
+            log_clean, log_other = self._log_shares()
+            return ((log_clean - own) - (log_other - other)).sigmoid()
+        if not self.module.scores.is_fitted:
+            return own.new_full(own.shape, 1 - (self._expected if self.source == "learned" else self._rate))
+        return self.module.scores.clean_posterior(self._scores(own, other, (targets >= 0).sum(-1)))
 
-    def _posterior(self, own: Tensor, other: Tensor, n: Tensor) -> Tensor:
-        if self._scores is not None:
-            return self._scores.clean_posterior(own, other, n)
-        log_clean, log_other = self._log_shares()
-        return ((log_clean - own) - (log_other - other)).sigmoid()
+    def _scores(self, own: Tensor, other: Tensor, n: Tensor) -> Tensor:
+        """What tells rows apart, in nats a token, high of the other's rows."""
+        gained = 0 if self.objective.other == "teacher" and self.by_scores else own.detach()
+        return (gained - other.detach()) / n.clamp(min=1)
 
     def _log_shares(self) -> Any:
         rate = self.module.share() if self.source == "learned" else self._rate
         return self._losses.log_shares("error_rate", rate, "it is the share of rows that another model wrote")
 
     def __call__(self, nll: Tensor, targets: Tensor, forward: Forward) -> Tensor:
-        is_target, losses, is_learned = targets >= 0, self._losses, self.objective.other != "teacher"
-        other, own, n = self.of_other(targets, forward), losses.row_sums(nll, is_target), is_target.sum(-1)
-        if self._scores is not None and self.module.training:
-            self._scores.add(own, other, n)
-        if not self.is_on:  # both learn from all rows
-            rows = other if is_learned else 0 * own
-            beside = losses.spread_rows(rows, nll, is_target)
-            return nll + beside + (0 if self.module is None else self.module.nothing())
-        if self._scores is None:
-            return losses.mixed_rows(nll, other, is_target, *self._log_shares())
-        clean = self._posterior(own.detach(), other.detach(), n)
-        weighed = nll * clean.to(nll.dtype).unsqueeze(-1)
-        return weighed + losses.spread_rows((1 - clean) * other, nll, is_target) if is_learned else weighed
+        if self.module is None or (self._copy is not None and not self._copy.is_there):
+            return nll
+        is_target, losses = targets >= 0, self._losses
+        own, other, n = losses.row_sums(nll, is_target), self.of_other(targets, forward), is_target.sum(-1)
+        scores = self._scores(own, other, n)
+        if self.module.training:
+            self.module.scores.add(scores, n > 0)
+        if self.by_scores:
+            return nll * self.module.scores.clean_posterior(scores).to(nll.dtype).unsqueeze(-1) if self.is_on else nll
+        plain = nll + losses.spread_rows(other, nll, is_target) if self.objective.other == "unigram" else nll
+        if not self.is_on:
+            return plain + self.module.nothing()
+        mixed = losses.mixed_rows(nll, other, is_target, *self._log_shares())
+        return mixed.where(self.module.scores.has_begun, plain) + self.module.nothing()
 
 
-def _module(objective: SequenceMixture, rate: Any, run: RunContext) -> Any:
-    """What is kept beside the model, None for nothing."""
+def _by_scores(objective: SequenceMixture, run: RunContext) -> bool:
+    """Whether scores tell rows apart. Raises ValueError: that depends on a decoding, and none is known."""
+    if objective.other != "teacher":
+        return objective.other == "learned"
+    if objective.evidence != "auto":
+        return objective.evidence == "scores"
+    decoding = getattr(getattr(run.noise, "teacher", None), "decoding", None)
+    if decoding is None:
+        raise ValueError('evidence="auto" goes by how the teacher wrote, and the noise of the run does not say; give '
+                         'evidence="likelihood" if it drew at random, "scores" if it wrote what it finds most '
+                         "likely (greedy, beams)")  # fmt: skip
+    return decoding.method != "sample"
+
+
+def _module(objective: SequenceMixture, rate: Any, by_scores: bool, run: RunContext) -> Any:
+    """What is kept beside the model."""
     from hf_noise.losses.learned_rate import LearnedErrorRate
-    from hf_noise.losses.other_writer import INITIAL_SHARE, OtherWriter, SmallWriter, Unigram
-    from hf_noise.losses.row_evidence import RowEvidence
+    from hf_noise.losses.other_writer import EarlyCopy, OtherWriter, Unigram
+    from hf_noise.losses.row_evidence import EXPECTED_SHARE, Overtaken, RecentScores
 
-    is_learned, by_scores = rate == "learned", objective.evidence == "scores" and rate != 0
-    text = None
-    if objective.other == "unigram":
-        text = Unigram(run.num_classes)
-    elif objective.other == "learned":
-        has_source = bool(getattr(getattr(run.model, "config", None), "is_encoder_decoder", False))
-        text = SmallWriter(run.num_classes, run.model.get_input_embeddings().num_embeddings if has_source else None)
-    scores = RowEvidence(objective.memory, None if is_learned else rate) if by_scores else None
-    share = LearnedErrorRate(INITIAL_SHARE) if is_learned and not by_scores else None
-    if text is None and scores is None and share is None:
-        return None
-    return OtherWriter(rate=share, text=text, scores=scores).to(run.device)
+    if objective.other == "learned" and run.model is None:
+        raise ValueError('other="learned" keeps a copy of the model, and there is none; give another other=')
+    is_learned = rate == "learned"
+    return OtherWriter(
+        rate=LearnedErrorRate(EXPECTED_SHARE) if is_learned and not by_scores else None,
+        text=Unigram(run.num_classes) if objective.other == "unigram" else None,
+        scores=RecentScores(objective.memory, None if is_learned else rate) if by_scores
+        else Overtaken(objective.memory),
+        early=EarlyCopy(run.model) if objective.other == "learned" else None,
+    ).to(run.device)  # fmt: skip
 
 
 def _checked(teacher_nll: Tensor, sample_ids: Tensor | None) -> Tensor:

@@ -19,7 +19,7 @@ from hf_noise.noise.arrays import as_array
 from hf_noise.noise.checks import check_choice
 from hf_noise.noise.rates import check_error_rate
 from hf_noise.trainers.collate import text_config
-from hf_noise.trainers.scoring import TokenScores, score_batches
+from hf_noise.trainers.scoring import TokenScores, check_stored, score_batches
 
 __all__ = ["audit_tokens", "posterior"]
 
@@ -82,8 +82,7 @@ def audit_tokens(
         ValueError: there are no rows, or e is out of range.
     """
     output = Path(output)
-    if len(rows) == 0:
-        raise ValueError("there are no rows to audit")
+    check_stored(rows, batch_size, "audit")
     vocab_size = text_config(model).vocab_size if noise is None else noise.vocab_size
     batches = score_batches(model, rows, noise=noise, batch_size=batch_size, ranks=False)
     with replaced_whole(output) as unfinished, pq.ParquetWriter(unfinished, _SCHEMA, compression="zstd") as writer:

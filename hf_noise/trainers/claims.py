@@ -231,9 +231,12 @@ def _is_same_in(inputs: Mapping[str, Any], i: int, j: int) -> bool:
 
 
 def _carried(noise: Noise) -> str:
+    remedy = "build them with it, load_dataset(..., protocol=, alpha=) or hf_noise.corrupt(rows, noise)"
+    if noise.unit != "documents" and not noise.is_drawn:
+        remedy = noise.if_not_drawn
     return (
         f"{type(noise).__name__} cannot be drawn by a trainer: rows bring it, and need the column is_noisy that says "
-        "where it is; build them with it, load_dataset(..., protocol=, alpha=) or hf_noise.corrupt(rows, noise)"
+        f"where it is; {remedy}"
     )
 
 

@@ -134,7 +134,7 @@ class ObjectiveTrainer(NoiseTrainer):
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         with self._beside():
             optimizer = super().create_optimizer(*args, **kwargs)
-        own = [] if self.learned is None else list(self.learned.parameters())
+        own = [] if self.learned is None else [p for p in self.learned.parameters() if p.requires_grad]
         if own and self.objective.learning_rate is not None:
             for group in optimizer.param_groups:
                 group["params"] = [p for p in group["params"] if all(p is not one for one in own)]
@@ -189,7 +189,7 @@ class ObjectiveTrainer(NoiseTrainer):
 
     def _frozen(self) -> set[str]:
         """What is part of the module beside the model and is never learned, such as weights behind an adapter."""
-        return set() if self.learned is None else {
+        return set() if self.learned is None or self.objective.keeps_frozen else {
             name for name, p in self.learned.named_parameters() if not p.requires_grad
         }  # fmt: skip
 

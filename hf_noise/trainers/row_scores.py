@@ -15,7 +15,7 @@ from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.noise import Noise
 from hf_noise.noise.rates import check_alpha
 from hf_noise.trainers.collate import TokenBatches, collate_rows, known_tokens, model_inputs
-from hf_noise.trainers.scoring import nll_of_logits, rows_from
+from hf_noise.trainers.scoring import check_stored, nll_of_logits, rows_from
 
 __all__ = ["RowScores", "score_rows"]
 
@@ -73,8 +73,7 @@ def score_rows(model: nn.Module, rows: Any, noise: Any, *, batch_size: int = 32)
         TypeError: noise is neither.
         ValueError: there are no rows, or noise and model disagree on the vocabulary.
     """
-    if len(rows) == 0:
-        raise ValueError("rows is empty: there is nothing to score")
+    check_stored(rows, batch_size)
     device = next(model.parameters()).device
     of_noise = _under(noise, known_tokens(model), device)
     batches, inputs = TokenBatches(collate_rows, known_tokens(model)), model_inputs(model)

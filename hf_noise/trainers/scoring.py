@@ -10,10 +10,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.trainer_utils import has_length
 
 from hf_noise.losses import posthoc_nll, shift_targets
 from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.noise import Noise
+from hf_noise.noise.checks import check_count
 from hf_noise.trainers.collate import TokenBatches, collate_rows, known_tokens, model_inputs
 
 __all__ = ["TokenScores", "score_batches", "score_tokens"]
@@ -100,6 +102,15 @@ def score_batches(
 def score_tokens(model: nn.Module, rows: Any, **kwargs: Any) -> TokenScores:
     """All scores of `score_batches` (same arguments) in memory, about 30 bytes per token."""
     return TokenScores.concatenate(list(score_batches(model, rows, **kwargs)))
+
+
+def check_stored(rows: Any, batch_size: Any, verb: str = "score") -> None:
+    """Raise TypeError or ValueError unless rows can be read by number, so many at a time, and there are some."""
+    if isinstance(rows, str | bytes) or not hasattr(rows, "__getitem__") or not has_length(rows):
+        raise TypeError(f"rows must be stored rows, which are read by their numbers, got {rows!r:.80}")
+    if not len(rows):
+        raise ValueError(f"rows is empty, there are no rows to {verb}")
+    check_count("batch_size", batch_size, 1, 31)
 
 
 def rows_from(rows: Any, start: int, size: int) -> Any:

@@ -52,8 +52,9 @@ class Seq2SeqTrainer(TokenTrainer):
             bring. As for `CausalLMTrainer`.
         loss, error_rate: as for `CausalLMTrainer`.
         tokens_per_batch: tokens of source and target that one process's batch may have, padding included: batches of
-            rows of like length, see `TokenBudget`. They are the same for any number of workers and after a resume, and
-            replace `per_device_train_batch_size`. None for random batches of that many rows.
+            rows of like length, see `TokenBudget`. They are the same for any number of workers and after a resume, a
+            step has the same whether processes or passes share it, and they replace `per_device_train_batch_size`.
+            None for random batches of that many rows.
         **kwargs: as for `transformers.Trainer`.
 
     Raises:
@@ -159,7 +160,7 @@ class Seq2SeqTrainer(TokenTrainer):
         ids = ids_behind(rows)
         self._budget = TokenBudget(
             *pair_lengths(rows), self.tokens_per_batch, num_processes=self.accelerator.num_processes,
-            seed=args.seed if args.data_seed is None else args.data_seed,
+            passes=args.gradient_accumulation_steps, seed=args.seed if args.data_seed is None else args.data_seed,
             named=None if ids is None else lambda row: f"{row} (sample_id {ids[row]})",
         )  # fmt: skip
         self._budget.set_epoch(self.epoch)
@@ -208,13 +209,6 @@ class Seq2SeqTrainer(TokenTrainer):
         targets = [rows[i].get("clean_labels", rows[i]["labels"]) for i in range(len(rows))]
         targets = [[int(token) for token in target if token != IGNORE_INDEX] for target in targets]
         return tuple(self.processing_class.batch_decode(one, skip_special_tokens=True) for one in (written, targets))
-
-    def rows_trained(self) -> int:
-        """Number of rows in all training steps, one as often as it came (a collective call)."""
-        self.meter.pop(self.accelerator)
-        if self.meter.total is None:
-            raise RuntimeError("no training step was made, so no row was trained on")
-        return int(self.meter.total[self.meter.sums.index("rows")].item())
 
     def padding(self) -> dict[str, float | int]:
         """Share of padding in all training steps and the number of places, `{"share", "n"}` (a collective call)."""

@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.noise.arrays import as_array
-from hf_noise.positions import learned_positions
+from hf_noise.pair_sizes import longest_pair, source_tokens, target_tokens
 from hf_noise.trainers.collate import collate_rows, shown_columns
 
 __all__ = ["PairBatches", "check_special_tokens", "collate_pairs", "longest_pair", "source_tokens", "target_tokens"]
 
 #: Columns of pairs that are used, beside those that an objective names.
 PAIR_COLUMNS = ("input_ids", "attention_mask", "labels", "clean_labels", "is_noisy", "sample_id")
+_TARGETS = ("labels", "clean_labels")
+_SIDES = {"input_ids": "source", "labels": "target", "clean_labels": "clean target"}
 
 
 def collate_pairs(
@@ -58,7 +60,7 @@ def collate_pairs(
     if by_row:
         batch["is_noisy"] = torch.from_numpy(_flags(rows))
     for name in columns:
-        if name not in batch and name in rows[0]:
+        if name not in batch and any(name in row for row in rows):
             batch[name] = _numbers(name, rows)
     return batch
 
@@ -79,6 +81,9 @@ def _numbers(name: str, rows: Sequence[Mapping[str, Any]]) -> Tensor:
         if value is None or isinstance(value, str) or np.ndim(value):
             raise ValueError(f"row {i} of the batch: column {name!r} holds {value!r:.50}, not one number")
     array = as_array(name, values)
+    if array.dtype.kind not in "biuf":
+        odd = next((i for i, value in enumerate(values) if np.asarray(value).dtype.kind not in "biuf"), 0)
+        raise ValueError(f"row {odd} of the batch: column {name!r} holds {values[odd]!r:.50}, not one number")
     return torch.from_numpy(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
 
 
@@ -112,9 +117,12 @@ class PairBatches:
         if sources.ndim != 2 or labels.ndim != 2 or len(sources) != len(labels):
             raise ValueError(f"input_ids and labels of a batch of pairs must be [B, S] and [B, L], got "
                              f"{list(sources.shape)} and {list(labels.shape)}")  # fmt: skip
-        self._check_lengths(batch)
         _check_range("input_ids", batch, self.source_tokens)
-        _check_range("labels", batch, self.target_tokens)
+        for name in _TARGETS:  # clean ones are what an evaluation is held against
+            if name in batch:
+                _check_targets(name, batch)
+                _check_range(name, batch, self.target_tokens)
+        self._check_lengths(batch)
         return batch
 
     def _of_other(self, rows: Any) -> dict[str, Tensor]:
@@ -128,68 +136,49 @@ class PairBatches:
         return batch | {name: torch.as_tensor(made[name]) for name in self.columns if name in made}
 
     def _check_lengths(self, batch: Mapping[str, Tensor]) -> None:
-        labels = batch["labels"]
-        first = labels[:, 0] if labels.shape[1] else labels.new_full((len(labels),), IGNORE_INDEX)
-        without = (first == IGNORE_INDEX).nonzero()
-        if len(without):
-            row = int(without[0])
-            what = "is empty: each ends with the end token at least" if bool((labels[row] == IGNORE_INDEX).all()) else (
-                "begins with -100: padding has to stand behind it, tokenizer.padding_side = 'right'")  # fmt: skip
-            raise ValueError(f"the target of {_named(batch, row)} {what}")
         lengths = batch["attention_mask"].sum(-1)
         if len(empty := (lengths == 0).nonzero()):
             raise ValueError(f"the source of {_named(batch, int(empty[0]))} is empty; leave such rows out")
-        found = {"source": batch["input_ids"].shape[1], "target": labels.shape[1]}
-        for (name, length), most in zip(found.items(), self.longest, strict=True):
-            if most is not None and length > most:
-                row = int((lengths if name == "source" else (labels != IGNORE_INDEX).sum(-1)).argmax())
-                raise ValueError(f"the {name} of {_named(batch, row)} has {length} tokens, the model has positions for "
-                                 f"{most}; cut the rows to that length, or leave long ones out")  # fmt: skip
+        for name in ("input_ids", *_TARGETS):
+            most = self.longest[name != "input_ids"]
+            if name in batch and most is not None and (length := batch[name].shape[1]) > most:
+                row = int((lengths if name == "input_ids" else (batch[name] != IGNORE_INDEX).sum(-1)).argmax())
+                raise ValueError(
+                    f"the {_SIDES[name]} of {_named(batch, row)} has {length} tokens, the model has positions for "
+                    f"{most}; cut the rows to that length, or leave long ones out"
+                )
 
 
 def _named(batch: Mapping[str, Tensor], row: int) -> str:
     return f"sample_id {int(batch['sample_id'][row])}" if "sample_id" in batch else f"row {row} of the batch"
 
 
+def _check_targets(name: str, batch: Mapping[str, Tensor]) -> None:
+    targets, n = batch[name], len(batch["labels"])
+    if targets.ndim != 2 or len(targets) != n:
+        raise ValueError(f"{name} of a batch of pairs must be [{n}, L] as its rows, got {list(targets.shape)}")
+    first = targets[:, 0] if targets.shape[1] else targets.new_full((n,), IGNORE_INDEX)
+    without = (first == IGNORE_INDEX).nonzero()
+    if len(without):
+        row = int(without[0])
+        what = "is empty: each ends with the end token at least" if bool((targets[row] == IGNORE_INDEX).all()) else (
+            "begins with -100: padding has to stand behind it, tokenizer.padding_side = 'right'")  # fmt: skip
+        raise ValueError(f"the {_SIDES[name]} of {_named(batch, row)} {what}")
+
+
 def _check_range(name: str, batch: Mapping[str, Tensor], size: int) -> None:
     values = batch[name]
     outside = (values >= size) | (values < 0)
-    if name == "labels":
+    if name in _TARGETS:
         outside &= values != IGNORE_INDEX
     if not bool(outside.any()):
         return
-    where = outside.nonzero()[0]
-    side = ("source (input_ids)", "") if name == "input_ids" else ("target (labels)", " and -100 for no target")
+    where, none = outside.nonzero()[0], " and -100 for no target" if name in _TARGETS else ""
     raise ValueError(
-        f"the {side[0]} of {_named(batch, int(where[0]))} holds the token {int(values[tuple(where)])}, the model knows "
-        f"the tokens 0 to {size - 1} there{side[1]}; use the tokenizer of this model, or resize its embeddings: "
-        "model.resize_token_embeddings(...)"
+        f"the {_SIDES[name]} ({name}) of {_named(batch, int(where[0]))} holds the token {int(values[tuple(where)])}, "
+        f"the model knows the tokens 0 to {size - 1} there{none}; use the tokenizer of this model, or resize its "
+        "embeddings: model.resize_token_embeddings(...)"
     )
-
-
-def source_tokens(model: Any) -> int:
-    """Number of tokens that the encoder has an embedding of."""
-    return _base(model).get_input_embeddings().num_embeddings
-
-
-def target_tokens(model: Any) -> int:
-    """Number of tokens that the decoder's head knows."""
-    base = _base(model)
-    head = base.get_output_embeddings()
-    return base.config.vocab_size if head is None else head.weight.shape[0]
-
-
-def longest_pair(model: Any) -> tuple[int | None, int | None]:
-    """Positions that encoder and decoder have; None where any number will do, as with T5's relative ones."""
-    return tuple(_longest(part) for part in (_base(model).get_encoder(), _base(model).get_decoder()))
-
-
-def _longest(part: nn.Module) -> int | None:
-    stated = getattr(part.config, "max_position_embeddings", None)
-    found = learned_positions(part, stated)
-    if found is None and any("Sinusoidal" in type(module).__name__ for module in part.modules()):
-        return stated  # M2M100 makes more where they are asked for, which it was never trained on
-    return found
 
 
 def check_special_tokens(model: Any) -> int:

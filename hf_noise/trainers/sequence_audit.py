@@ -16,7 +16,7 @@ from hf_noise.atomic import replaced_whole
 from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.losses.sequence_mixture import row_sums
 from hf_noise.objectives.base import Forward
-from hf_noise.trainers.scoring import rows_from
+from hf_noise.trainers.scoring import check_stored, rows_from
 
 __all__ = ["SequenceScores", "audit_sequences", "score_sequences", "scored_under"]
 
@@ -63,11 +63,12 @@ def score_sequences(trainer: Any, rows: Any = None, *, batch_size: int | None = 
         ValueError: there are no rows.
     """
     if not _tells_rows_apart(trainer):
-        raise TypeError(f"trainer must have a loss that tells rows apart, SequenceMixture, got {trainer.loss!r:.80}")
+        told = getattr(trainer, "loss", trainer)
+        raise TypeError(f"trainer must have a loss that tells rows apart, SequenceMixture, got {told!r:.80}")
     rows = trainer.train_dataset if rows is None else rows
-    if rows is None or not len(rows):
-        raise ValueError("rows is empty: there is nothing to score")
-    return scored_under(trainer.model, trainer, rows, batch_size or trainer.args.per_device_eval_batch_size)
+    batch_size = trainer.args.per_device_eval_batch_size if batch_size is None else batch_size
+    check_stored([] if rows is None else rows, batch_size)
+    return scored_under(trainer.model, trainer, rows, batch_size)
 
 
 @torch.no_grad()
@@ -103,7 +104,7 @@ def audit_sequences(trainer: Any, output: str | Path, rows: Any = None) -> Seque
 
 
 def _tells_rows_apart(trainer: Any) -> bool:
-    return hasattr(trainer.objective, "of_other")
+    return hasattr(getattr(trainer, "objective", None), "of_other")
 
 
 def _score(trainer: Any, model: Any, inputs: dict[str, Tensor], start: int) -> tuple[Tensor | None, ...]:
@@ -115,7 +116,11 @@ def _score(trainer: Any, model: Any, inputs: dict[str, Tensor], start: int) -> t
     sample = inputs.get("sample_id", torch.arange(start, start + len(targets), device=targets.device))
     other = clean = mask = None
     if _tells_rows_apart(trainer):
-        forward = Forward(model=model, inputs=inputs, sample_ids=sample, epoch=trainer.epoch)
+        trainer.check_columns(inputs)
+        forward = Forward(
+            model=model, inputs=inputs, sample_ids=sample, epoch=trainer.epoch,
+            nll_under=lambda network: trainer.nll_under(network, inputs, targets),
+        )  # fmt: skip
         other = trainer.objective.of_other(targets, forward).cpu().double()
         clean = trainer.objective.clean_posterior(nll, targets, forward).cpu().double()
     if "is_noisy" in inputs:

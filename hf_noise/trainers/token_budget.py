@@ -11,14 +11,13 @@ from torch.utils.data import Sampler
 from hf_noise.noise.counter import stream_key, words_at
 from hf_noise.trainers.stored import is_table, parts_of
 
-__all__ = ["TokenBudget", "budget_for", "pair_lengths"]
+__all__ = ["TokenBudget", "pair_lengths"]
 
 # Apart from what noises draw from the same seed, whose streams are small numbers.
 _STREAM = 1 << 32
 _TIES, _ROWS, _ORDER = range(3)
 # So many batches that are next to each other by length share their rows anew in every epoch, of `_POOLS` times as many.
 _POOL, _POOLS = 8, 16
-_TRIES, _NEAR = 12, 0.005  # budgets that are tried for a number of rows, and how near to it will do
 _CHUNK = 10_000  # rows that are read at once
 
 
@@ -28,15 +27,16 @@ class TokenBudget(Sampler[list[int]]):
     A batch of n pairs has n * (longest source + longest target) tokens, padding included. Rows are sorted by source in
     strips, in these by target, and cut into batches by the budget; a few batches that are next to each other deal out
     their rows anew in each epoch, where that takes no more batches, and those of an epoch come in random order. All of
-    it is a pure function of lengths, seed and epoch, and the number of batches is the same in all epochs. With several
-    processes it is a multiple of their number, and batches that are side by side, one for each process, have about
-    equal cost. Every row comes once in an epoch; only where each is a batch of its own, and they are no multiple of
-    the processes, the shortest come twice, fewer than there are processes.
+    it is a pure function of lengths, seed and epoch, and the number of batches is the same in all epochs. It is a
+    multiple of those of a step, which have about equal cost: two processes take the steps of one that accumulates two
+    passes. Every row comes once in an epoch. Only where each is a batch of its own the last step may be a short one,
+    and where they are no multiple of the processes, the shortest come twice, fewer than there are processes.
 
     Args:
         sources, targets: integers [N], tokens of each row.
         budget: tokens of one process's batch.
         num_processes: that train together; batch k is of process k mod P.
+        passes: batches of a process that are accumulated for a step.
         seed: of the order.
         named: of row i for messages, by default its number.
 
@@ -48,11 +48,12 @@ class TokenBudget(Sampler[list[int]]):
     drop_last = False
 
     def __init__(
-        self, sources: np.ndarray, targets: np.ndarray, budget: int, *, num_processes: int = 1, seed: int = 0,
-        named: Any = None,
+        self, sources: np.ndarray, targets: np.ndarray, budget: int, *, num_processes: int = 1, passes: int = 1,
+        seed: int = 0, named: Any = None,
     ):  # fmt: skip
         self._lengths = np.stack([np.asarray(sources, np.int64), np.asarray(targets, np.int64)], axis=1)
         self.budget, self.num_processes, self.seed, self.epoch = budget, num_processes, seed, 0
+        self._per_step = num_processes * passes
         total = self._lengths.sum(1)
         if len(total) < num_processes:
             raise ValueError(f"{len(total)} rows for {num_processes} processes; train on more, or in fewer processes")
@@ -85,9 +86,10 @@ class TokenBudget(Sampler[list[int]]):
         if missing := -len(batches) % self.num_processes:
             batches += [batches[k] for k in np.argsort(cost, kind="stable")[:missing]]
             cost = self._costs(batches)
-        side_by_side = np.argsort(cost, kind="stable").reshape(-1, self.num_processes)
-        shuffled = side_by_side[np.argsort(self._words(_ORDER, np.arange(len(side_by_side))), kind="stable")]
-        for k in shuffled.reshape(-1):
+        alike, whole = np.argsort(cost, kind="stable"), len(batches) - len(batches) % self._per_step
+        steps = alike[:whole].reshape(-1, self._per_step)
+        shuffled = steps[np.argsort(self._words(_ORDER, np.arange(len(steps))), kind="stable")]
+        for k in [*shuffled.reshape(-1), *alike[whole:]]:
             yield batches[k].tolist()
 
     def padding_share(self) -> float:
@@ -138,41 +140,12 @@ class TokenBudget(Sampler[list[int]]):
                 pools.append([start, stop, dealt])
             else:  # too different in length: more batches would be needed, or more padding
                 pools += [[one, two, 1] for one, two in zip(own, own[1:])]
-        for _ in range(-sum(pool[2] for pool in pools) % self.num_processes):  # the largest are split once more
+        for _ in range(-sum(pool[2] for pool in pools) % self._per_step):  # the largest are split once more
             largest = max(pools, key=lambda pool: (pool[1] - pool[0]) / pool[2])
             if largest[1] - largest[0] == largest[2]:  # each row is a batch already
                 break
             largest[2] += 1
         return pools
-
-
-def budget_for(
-    sources: np.ndarray, targets: np.ndarray, rows_per_step: float, *, num_processes: int = 1, passes: int = 1
-) -> int:
-    """Tokens of one process's batch for which a step has so many rows on average, as near as lengths allow.
-
-    Args:
-        sources, targets: integers [N], tokens of each row.
-        rows_per_step: of all processes and passes together.
-        num_processes, passes: that share a step.
-
-    Returns:
-        At least the tokens of the longest row, with which a step may have more rows than asked for.
-
-    Raises:
-        ValueError: there are fewer rows than processes.
-    """
-    tokens = np.asarray(sources, np.int64) + np.asarray(targets, np.int64)
-    longest, wanted = int(tokens.max()), min(float(rows_per_step), len(tokens))
-    budget = max(longest, round(wanted * float(tokens.mean()) / (num_processes * passes)))
-    found: dict[int, float] = {}
-    while budget not in found and len(found) < _TRIES:
-        batches = len(TokenBudget(sources, targets, budget, num_processes=num_processes))
-        found[budget] = len(tokens) / -(-batches // (num_processes * passes))
-        if abs(found[budget] / wanted - 1) < _NEAR:
-            break
-        budget = max(longest, round(budget * wanted / found[budget]))
-    return min(found, key=lambda one: abs(np.log(found[one] / wanted)))
 
 
 def pair_lengths(rows: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -153,6 +153,12 @@ class TokenTrainer(ObjectiveTrainer):
         of_router = router_loss(output, self.model) if self._has_router_loss else None
         return nll.view(targets.shape), output.logits, of_router
 
+    @torch.no_grad()
+    def nll_under(self, network: Any, inputs: Mapping[str, Tensor], targets: Tensor) -> Tensor:
+        """NLL [B, L] of targets under a network like the model, which accelerate has not prepared."""
+        with self.accelerator.autocast():
+            return self.token_nll(network, inputs, targets)[0]
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         labels, is_noisy = self.targets(inputs, draw=model.training)
         targets, is_noisy = self.aligned(labels, is_noisy)
@@ -175,11 +181,18 @@ class TokenTrainer(ObjectiveTrainer):
         needed = (logits, targets) if loss.needs_logits else (targets,) if loss.needs_targets else ()
         if not loss.needs_forward:
             return needed
-        if missing := [name for name in loss.needs_columns if name not in inputs]:
-            raise ValueError(f"rows have no column {missing[0]}, which {type(loss).__name__} reads (or the data "
-                             f"collator drops it); the batch has {', '.join(sorted(inputs))}")  # fmt: skip
+        self.check_columns(inputs)
         sample = inputs.get("sample_id")
-        return *needed, Forward(model=model, inputs=inputs, sample_ids=sample, epoch=self.epoch)
+        return *needed, Forward(
+            model=model, inputs=inputs, sample_ids=sample, epoch=self.epoch,
+            nll_under=lambda network: self.nll_under(network, inputs, targets),
+        )  # fmt: skip
+
+    def check_columns(self, inputs: Mapping[str, Any]) -> None:
+        """Raise ValueError if a batch lacks a column that the objective reads."""
+        if missing := [name for name in self.loss.needs_columns if name not in inputs]:
+            raise ValueError(f"rows have no column {missing[0]}, which {type(self.loss).__name__} reads (or the data "
+                             f"collator drops it); the batch has {', '.join(sorted(inputs))}")  # fmt: skip
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Sums per row instead of logits: (None, float64 [B, 2] = NLL and number of targets, [B])."""

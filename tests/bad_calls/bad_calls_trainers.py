@@ -26,6 +26,7 @@ from hf_noise.trainers import (
     ClassifierTrainer,
     ImageClassifierTrainer,
     MaskedLMTrainer,
+    Seq2SeqTrainer,
     TimeClassifierTrainer,
 )
 
@@ -102,7 +103,7 @@ def train_step(cls: type, model: Any, rows: Any, **given: Any) -> dict[str, Any]
     trainer.train()
     told: dict[str, Any] = {"noise": None if trainer.noise is None else trainer.noise.to_dict()}
     loss = watch.logs["loss"]
-    if cls in (CausalLMTrainer, MaskedLMTrainer, ClassifierTrainer, ImageClassifierTrainer):
+    if cls in (CausalLMTrainer, MaskedLMTrainer, Seq2SeqTrainer, ClassifierTrainer, ImageClassifierTrainer):
         return told | {"loss": loss}
     # What these two draw beside the noise of labels has twins in their own tests.
     told["is_loss"] = math.isfinite(loss) and 0 < loss < 1e9

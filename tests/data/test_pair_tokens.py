@@ -6,7 +6,8 @@ import logging
 
 import pytest
 from datasets import Dataset
-from transformers import AutoTokenizer
+from tokenizers import processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Tokenizer
 
 from hf_noise.data.pair_tokens import pair_tokenizer, tokenize_pairs
 
@@ -90,3 +91,50 @@ def test_empty_texts_are_counted_and_named(tokenizer):
 def test_what_is_no_pair_is_refused_by_name(tokenizer, call, error, message):
     with pytest.raises(error, match=message):
         call(tokenizer)
+
+
+def test_a_text_that_speaks_of_special_tokens_has_its_letters(tokenizer):
+    """They were the tokens themselves: a target that ended in its middle, and a source with padding."""
+    text = "a <pad> and </s> on"
+    made = tokenize_pairs(Dataset.from_dict({"source": [text], "target": [text]}), tokenizer)[0]
+    for ids in (made["input_ids"], made["labels"]):
+        assert 0 not in ids and ids.index(1) == len(ids) - 1 and tokenizer.decode(ids[:-1]) == text
+    assert tokenizer(text).input_ids != made["labels"]  # for others the tokenizer is as it was
+
+
+def test_pieces_that_are_spelled_like_an_end_are_refused_and_counted():
+    """The pieces of T5 hold "</s>" itself, so that splitting leaves it whole."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0), ("a", -1.0)]
+    t5 = T5Tokenizer(vocab=pieces, extra_ids=0)
+    rows = Dataset.from_dict({"source": ["a", "a </s> a", "<pad> a"], "target": ["a", "a", "a"]})
+    assert tokenize_pairs(rows.select([0]), t5)[0]["labels"][-1] == t5.eos_token_id
+    with pytest.raises(ValueError, match="2 of 3 rows have a source whose letters .* the first is sample_id 1"):
+        tokenize_pairs(rows, t5)
+
+
+def test_an_end_token_that_the_tokenizer_does_not_write_is_written_behind_each():
+    """Where it is a token of texts too, "a.b" had none, as there was one in the last but one place."""
+    bare = pair_tokenizer(ROWS, 262)
+    bare.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    dot = bare.convert_tokens_to_ids(".")
+    other = PreTrainedTokenizerFast(tokenizer_object=bare.backend_tokenizer, eos_token="!", pad_token="<pad>")
+    other.eos_token_id = dot
+    made = tokenize_pairs(Dataset.from_dict({"source": ["a b"], "target": ["a"]}), other)[0]
+    assert made["input_ids"] == [*other("a b").input_ids, dot] and made["labels"] == [*other("a").input_ids, dot]
+    with pytest.raises(ValueError, match="1 of 1 rows have a target whose letters this tokenizer takes for its own"):
+        tokenize_pairs(Dataset.from_dict({"source": ["a"], "target": ["a.b"]}), other)
+
+
+def test_tokens_that_a_teacher_chose_are_the_labels_as_they_are(tokenizer):
+    tokens, text = tokenizer, ["data noise", "data noise", "data"]
+    rows = Dataset.from_dict({"source": text, "target": text, "target_ids": [[70, 71, 72], None, [70, 1]]})
+    made = tokenize_pairs(rows, tokens)
+    assert made["labels"][:] == [[70, 71, 72], tokens("data noise").input_ids, [70, 1]]
+    assert "target_ids" not in made.column_names
+    limits = {"max_source_tokens": 64, "max_target_tokens": 2}
+    with pytest.raises(ValueError, match="2 of 3 rows .* have a target of more than 2 tokens"):
+        tokenize_pairs(rows, tokens, **limits)
+    assert tokenize_pairs(rows, tokens, truncate=True, **limits)[0]["labels"] == [70, 71]
+    for wrong in ([], [-1]):
+        with pytest.raises(ValueError, match="target_ids of the row with sample_id 0 must be tokens"):
+            tokenize_pairs(rows.select([0]).remove_columns("target_ids").add_column("target_ids", [wrong]), tokens)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
+import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset, DatasetDict, load_dataset
 
 import hf_noise
+from hf_noise.data import teacher_parts, teacher_targets
 from hf_noise.data.builders.cnn_dailymail_noisy import CnnDailymailNoisyConfig
 from hf_noise.data.builders.wmt14_noisy import Wmt14NoisyConfig
 from hf_noise.data.teacher_files import load_teacher, teacher_of
-from hf_noise.data.teacher_targets import teacher_nll, write_targets
+from hf_noise.data.teacher_targets import teacher_nll, written_rows
 from hf_noise.noise import Decoding, NoisyTeacher, noise_from_description
+from hf_noise.noise.describe import noise_records
 
 sys.path.insert(0, str(Path(__file__).parent))
 from teachers import NETWORK, pairs, save_teacher  # noqa: E402  (tests are no package: the line above makes it importable)
@@ -50,10 +57,14 @@ def test_half_of_the_targets_are_the_teachers_and_all_else_is_as_it_was(source, 
     mask = np.array(train["is_noisy"])
     assert mask.sum() == round(31 / 2) and train["sample_id"][:] == list(range(31))
     loaded = load_teacher(teacher, decoding=Decoding(**DECODING))
-    written = write_targets(source["train"], loaded)
-    expected = [new if one else old for new, old, one in zip(written, train["clean_target"], mask, strict=True)]
+    written = written_rows(source["train"], loaded)
+    expected = [new if one else old for new, old, one in zip(written["target"], train["clean_target"], mask)]
     assert train["target"][:] == expected
-    np.testing.assert_array_equal(np.float32(train["teacher_nll"]), teacher_nll(train, loaded))
+    # Of the tokens that it chose, which are others than the text's.
+    chosen = [ids if one else None for ids, one in zip(written["target_ids"], mask)]
+    drawn, read = teacher_nll(train.add_column("target_ids", chosen), loaded), teacher_nll(train, loaded)
+    np.testing.assert_array_equal(np.float32(train["teacher_nll"]), drawn)
+    assert (drawn != read)[mask].any() and (drawn == read)[~mask].all()
     clean = noisy["validation"]
     assert clean["target"][:] == clean["clean_target"][:] and not any(clean["is_noisy"])
     assert np.isfinite(clean["teacher_nll"]).all()
@@ -64,6 +75,18 @@ def test_the_noise_comes_back_from_the_rows(teacher, noisy):
     assert isinstance(noise, NoisyTeacher) and noise.num_rows == 31 and noise.num_noisy == 16
     assert noise.teacher == teacher_of(teacher, Decoding(**DECODING))
     assert noise.is_noisy(np.array(noisy["train"]["sample_id"])).tolist() == noisy["train"]["is_noisy"][:]
+
+
+def test_what_the_teacher_left_unfinished_is_told_and_fits_where_it_may_write_as_long(source, teacher, tmp_path):
+    """An output at max_new_tokens had an end token too many."""
+    settings = {"with_nll": True, "max_target_tokens": 40, "decoding": {**DECODING, "max_new_tokens": 40}}
+    rows = load(source, r=1, teacher=teacher, cache_dir=str(tmp_path), **settings)["train"]
+    loaded = load_teacher(teacher, decoding=Decoding(**settings["decoding"]))
+    ids = written_rows(source["train"], loaded)["target_ids"]
+    share = np.mean([row[-1] != loaded.tokenizer.eos_token_id for row in ids])
+    assert share > 0 and max(map(len, ids)) == 40
+    (told,) = noise_records(rows.info.description)
+    assert told["unfinished_outputs"] == {"train": round(share, 6)}
 
 
 def test_streams_and_other_rates_have_the_same_targets(source, teacher, noisy, tmp_path):
@@ -103,6 +126,34 @@ def test_a_teacher_is_trained_where_its_steps_are_given(source, tmp_path, monkey
     assert noise_from_description(rows.info.description).teacher.steps == 2
 
 
+def _build_beside(rank, source, teacher, cache, log):
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2")
+    torch.set_num_threads(1)
+    teacher_parts.ROWS_PER_PART, original, made = 2, teacher_targets.generate, []
+
+    def slow(*given):
+        time.sleep(0.1)
+        made.extend(given[2].tolist())
+        return original(*given)
+
+    teacher_targets.generate = slow
+    rows = load(source, r=1, teacher=teacher, decoding={"max_new_tokens": 7}, cache_dir=str(cache))["train"]
+    log.write_text(json.dumps([rows["target"][:], made]))
+
+
+def test_processes_that_build_the_same_pairs_write_them_together(source, teacher, tmp_path):
+    """`datasets` lets one of them build, and all others waited for hours while it wrote alone."""
+    context, logs = multiprocessing.get_context("fork"), [tmp_path / "0", tmp_path / "1"]
+    given = [(rank, source, teacher, tmp_path / "cache", log) for rank, log in enumerate(logs)]
+    workers = [context.Process(target=_build_beside, args=one) for one in given]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    (one, made), (other, made_there) = (json.loads(log.read_text()) for log in logs)
+    assert one == other and made and made_there and sorted(made + made_there) == list(range(31))
+
+
 def test_docs_pairs_have_the_same_rows_in_both_contexts(tmp_path):
     rich, sparse = (
         hf_noise.load_dataset("hf_noise/docs-pairs-noisy", r=0, context=context, split="test", cache_dir=str(tmp_path))
@@ -136,6 +187,8 @@ def test_the_papers_numbers():
         ({"decoding": {"beams": 2}}, TypeError, "decoding has no field 'beams'"),
         ({"teacher_settings": {"stepz": 1}}, TypeError, "teacher_settings has no setting 'stepz'"),
         ({"teacher_settings": {"seed": 1}}, ValueError, "give teacher_steps="),
+        ({"r": 1, "teacher": "x", "with_nll": True, "max_target_tokens": 9, "decoding": {"max_new_tokens": 10}},
+         ValueError, "max_target_tokens=9 is less than the max_new_tokens=10"),
         ({"epoch": 1}, ValueError, "epoch=1 means nothing"), ({"exact": 1}, TypeError, "exact must be True or False"),
         ({"column": "target"}, TypeError, "hf_noise/noisy has no setting 'column'"),
         ({"source": None}, ValueError, "say which pairs: source="),
@@ -151,7 +204,6 @@ def test_bad_settings_and_rows_are_refused(source, tmp_path, settings, error, me
 
 
 def test_a_task_of_another_context_is_refused(teacher, tmp_path):
-    import json
     import shutil
 
     other = Path(shutil.copytree(teacher, tmp_path / "teacher"))

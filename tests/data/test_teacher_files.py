@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hf_noise.data import teacher_files
 from hf_noise.data.embedded import embedded_tokenizer
 from hf_noise.data.teacher_files import load_teacher, teacher_of
 
@@ -83,3 +84,13 @@ def test_a_tokenizer_of_more_tokens_than_the_model_is_refused(tmp_path):
     tokenizer().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="has tokens up to 279, and its model 100 rows"):
         load_teacher(tmp_path)
+
+
+def test_the_identity_is_that_of_the_weights_where_a_repository_moves_on(folder, tmp_path, monkeypatch):
+    """It was looked up twice: the hash of one commit, and the weights of the next."""
+    commits = iter([folder, save_teacher(tmp_path / "next", seed=1)])
+    monkeypatch.setattr(teacher_files, "_fetched", lambda name: next(commits))
+    loaded = load_teacher("team/teacher")
+    assert loaded.identity.sha256 == teacher_of(folder).sha256
+    weights = load_teacher(folder).model.state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in loaded.model.state_dict().items())

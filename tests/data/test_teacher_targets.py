@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -18,7 +19,7 @@ from datasets import Dataset
 
 from hf_noise.data import teacher_parts, teacher_targets
 from hf_noise.data.teacher_files import load_teacher, teacher_of
-from hf_noise.data.teacher_targets import teacher_nll, write_targets
+from hf_noise.data.teacher_targets import teacher_nll, write_targets, written_rows
 from hf_noise.noise import Decoding
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -164,6 +165,20 @@ def test_a_cache_that_another_teacher_wrote_is_refused(folder, tmp_path):
         write_targets(rows, teacher, cache=tmp_path / "cache")
 
 
+def test_a_cache_is_named_by_the_tokens_and_the_numbers_that_a_teacher_reads(folder, tmp_path):
+    """A limit that cuts nothing changes nothing, one that does does; and half the bits of the weights write others."""
+    teacher, rows = load_teacher(folder, decoding=DECODINGS[0]), pairs(8)
+    write_targets(rows, teacher, cache=tmp_path / "a")
+    write_targets(rows, teacher, cache=tmp_path / "a", max_source_tokens=63, truncate=True)
+    with pytest.raises(ValueError, match=r"other rows or settings \(sources\)"):
+        write_targets(rows, teacher, cache=tmp_path / "a", max_source_tokens=4, truncate=True)
+    teacher_nll(rows, teacher, cache=tmp_path / "b")
+    teacher_nll(rows, teacher, cache=tmp_path / "b", max_target_tokens=63, truncate=True)
+    teacher.model.to(torch.bfloat16)
+    with pytest.raises(ValueError, match=r"other rows or settings \(dtype\)"):
+        write_targets(rows, teacher, cache=tmp_path / "a")
+
+
 def test_a_teacher_that_was_moved_is_the_same(folder, tmp_path):
     moved = save_teacher(tmp_path / "moved")
     assert teacher_of(moved) == teacher_of(folder) and teacher_of(moved).name != teacher_of(folder).name
@@ -204,3 +219,55 @@ def test_bad_rows_and_settings_are_refused(folder, tmp_path, rows, settings, err
 def test_more_output_than_positions_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="max_new_tokens=256 is more than the 64 positions"):
         write_targets(pairs(2), folder, cache=tmp_path)
+
+
+def _path_nll(teacher, source, ids):
+    """By hand: one token after another, at the temperature of the teacher, which begins with its start token."""
+    inputs = teacher.tokenizer(source, return_tensors="pt")
+    read, nll = [teacher.model.config.decoder_start_token_id], 0.0
+    for token in ids:
+        with torch.no_grad():
+            logits = teacher.model(**inputs, decoder_input_ids=torch.tensor([read])).logits[0, -1]
+        nll -= float((logits / teacher.identity.decoding.temperature).log_softmax(-1)[token])
+        read.append(token)
+    return nll
+
+
+def test_the_tokens_that_a_teacher_chose_are_kept_and_their_nll_is_that_of_the_draw(folder, tmp_path):
+    """Of a sample over bytes the text has other tokens, and one that was cut an end token that nobody drew."""
+    teacher, rows = load_teacher(folder, decoding=DECODINGS[1]), pairs(12)
+    written, end = written_rows(rows, teacher, cache=tmp_path / "a"), teacher.tokenizer.eos_token_id
+    assert written["target"][:] == write_targets(rows, teacher, cache=tmp_path / "a")
+    for text, ids in zip(written["target"], written["target_ids"], strict=True):
+        assert teacher.tokenizer.decode(ids, skip_special_tokens=True) == text
+        assert end not in ids[:-1] and (ids[-1] == end or len(ids) == 8)
+    cut = sum(ids[-1] != end for ids in written["target_ids"])
+    again = teacher.tokenizer(written["target"][:]).input_ids
+    assert cut and sum(one != other for one, other in zip(again, written["target_ids"])) >= cut
+    chosen = rows.remove_columns("target").add_column("target", written["target"][:])
+    chosen = chosen.add_column("target_ids", written["target_ids"][:])
+    found = teacher_nll(chosen, teacher, cache=tmp_path / "nll", tokens_per_batch=100)
+    expected = [_path_nll(teacher, *one) for one in zip(rows["source"], written["target_ids"], strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    # The text's tokens are others, and a cache of the one is none of the other.
+    with pytest.raises(ValueError, match=r"other rows or settings \(targets\)"):
+        teacher_nll(chosen.remove_columns("target_ids"), teacher, cache=tmp_path / "nll")
+
+
+def test_parts_that_keep_no_tokens_are_refused_by_name(folder, tmp_path):
+    teacher, rows = load_teacher(folder, decoding=DECODINGS[0]), pairs(8)
+    write_targets(rows, teacher, cache=tmp_path)
+    told = json.loads((tmp_path / "teacher.json").read_text())
+    (tmp_path / "teacher.json").write_text(json.dumps({**told, "version": 1}))
+    with pytest.raises(ValueError, match=r"other rows or settings \(version\)"):
+        write_targets(rows, teacher, cache=tmp_path)
+
+
+def test_tokens_stay_in_arrow_until_they_are_in_a_batch():
+    """As Python integers those of CNN/DailyMail were 9 GB."""
+    chunks = pa.chunked_array([[[7, 8], [9]], [[1, 2, 3]]], pa.list_(pa.int32()))
+    rows = teacher_targets._Rows.of(chunks)
+    assert rows.values.dtype == np.int32 and rows.lengths.tolist() == [2, 1, 3]
+    assert rows.padded(np.array([2, 1])).tolist() == [[1, 2, 3], [9, -100, -100]]
+    whole = pa.chunked_array([chunks.chunk(0)])
+    assert np.shares_memory(teacher_targets._Rows.of(whole).values, whole.chunk(0).values.to_numpy())

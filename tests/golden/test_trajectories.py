@@ -35,7 +35,7 @@ def test_trajectory_is_the_committed_one(name, tmp_path):
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("language-nll", "language-corrected"), ("masked-nll", "masked-corrected"),
+        ("language-nll", "language-corrected"), ("masked-nll", "masked-corrected"), ("pairs-nll", "pairs-mixture"),
         ("text-nll", "text-estimated"), ("text-nll", "text-elr"), ("text-nll", "text-co-teaching"),
         ("classifier-nll", "classifier-corrected-mixup"), ("noisy-images-known", "noisy-images-estimated"),
         ("diffusion-dsm", "diffusion-tdsm"),

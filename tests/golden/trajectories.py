@@ -25,15 +25,18 @@ from transformers import (
 
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.image import image_classifier
+from hf_noise.models.seq2seq import encoder_decoder
 from hf_noise.models.time_classifier import TimeDependentClassifier
-from hf_noise.noise import LabelFlips, Masking, UniformTokens
-from hf_noise.objectives import ELR, CoTeaching
+from hf_noise.noise import LabelFlips, Masking, NoisyTeacher, UniformTokens
+from hf_noise.noise.teacher import Teacher
+from hf_noise.objectives import ELR, CoTeaching, SequenceMixture
 from hf_noise.trainers import (
     CausalLMTrainer,
     ClassifierTrainer,
     EDMTrainer,
     ImageClassifierTrainer,
     MaskedLMTrainer,
+    Seq2SeqTrainer,
     TimeClassifierTrainer,
 )
 from hf_noise.trainers.images import CropFlip, DeviceImages
@@ -43,11 +46,26 @@ STEPS, LOGGED = 50, 5
 CLASSES, VOCABULARY, LENGTH = 4, 64, 16
 FLIPS = LabelFlips.symmetric(ratio=1.0, num_classes=CLASSES, seed=3)
 TOKENS = UniformTokens(ratio=0.5, vocab_size=VOCABULARY, seed=3)
+WRITTEN = NoisyTeacher(ratio=0.5, teacher=Teacher(name="half-trained", sha256="0" * 64, steps=5), seed=3)
 
 
 def token_rows(n: int) -> list[dict]:
     draw = np.random.default_rng(n)
     return [{"input_ids": draw.integers(0, VOCABULARY, LENGTH), "sample_id": 1000 + 7 * i} for i in range(n)]
+
+
+def pair_rows(n: int, *, is_written: bool = False) -> list[dict]:
+    """Pairs of several lengths; a row that the teacher wrote repeats its first token, as half-trained models do."""
+    draw, rows = np.random.default_rng(n), []
+    for i in range(n):
+        source, clean = (draw.integers(2, VOCABULARY, size=draw.integers(3, LENGTH)).tolist() for _ in range(2))
+        row = {"input_ids": [*source, 1], "labels": [*clean, 1], "sample_id": 1000 + 7 * i}
+        if is_written:
+            is_noisy = bool(WRITTEN.is_noisy(np.array([row["sample_id"]]))[0])
+            labels = [*clean[:1] * len(clean), 1] if is_noisy else row["labels"]
+            row |= {"labels": labels, "clean_labels": row["labels"], "is_noisy": is_noisy}
+        rows.append(row)
+    return rows
 
 
 def images(n: int, mean: float = 0.5, augment: CropFlip | None = None) -> DeviceImages:
@@ -72,6 +90,13 @@ def masked(folder: Path, **options: Any):
     masking = Masking(vocab_size=VOCABULARY, mask_token=VOCABULARY, seed=3)
     options |= {"noise": TOKENS, "train_dataset": token_rows(60), "eval_dataset": token_rows(9)}
     return MaskedLMTrainer(BertForMaskedLM(config), arguments(folder, learning_rate=0.5), masking=masking, **options)
+
+
+def pairs(folder: Path, **options: Any):
+    model = encoder_decoder(VOCABULARY, pad_token=0, eos_token=1, layers=1, d_model=16, heads=2, feed_forward=32,
+                            positions=LENGTH)  # fmt: skip
+    options |= {"noise": WRITTEN, "train_dataset": pair_rows(60, is_written=True), "eval_dataset": pair_rows(9)}
+    return Seq2SeqTrainer(model, arguments(folder, learning_rate=0.5), tokens_per_batch=160, **options)
 
 
 def of_text(folder: Path, **options: Any):
@@ -125,6 +150,10 @@ RUNS: dict[str, Callable[[Path], Any]] = {
     "language-learned": lambda folder: language(folder, loss="corrected", error_rate="learned"),
     "masked-nll": lambda folder: masked(folder, loss="nll"),
     "masked-corrected": lambda folder: masked(folder, loss="corrected"),
+    "pairs-nll": lambda folder: pairs(folder, loss="nll"),
+    "pairs-mixture": lambda folder: pairs(
+        folder, loss=SequenceMixture(error_rate="learned", other="learned", start=0.2)
+    ),
     "text-nll": lambda folder: of_text(folder, loss="nll"),
     "text-estimated": lambda folder: of_text(folder, loss="corrected", transition="estimated"),
     "text-elr": lambda folder: of_text(folder, loss=ELR(0.5, 1.0)),

@@ -36,7 +36,7 @@ ALL = [
     CorrectedLabels(np.full((3, 3), 1 / 3)), CorrectedLabels("estimated", VolumePlan.paper()), DSM(),
     TDSM(tau=0.1, weights="inverse", transition=[[0.9, 0.1], [0.2, 0.8]]), TDSM(chunk=4, grad_classes="all"),
     DocumentMixture(), DocumentMixture("learned", "unigram"), DocumentMixture(0.05, start=0), Smoothed(), Smoothed(0),
-    SequenceMixture(), SequenceMixture("learned", "learned"), SequenceMixture(0.5, "unigram", "likelihood", memory=7),
+    SequenceMixture(), SequenceMixture("learned", "learned"), SequenceMixture(0.5, "teacher", "scores", memory=7),
     Truncated(0.25), Truncated(drops="rows", memory=3), ErrorNorm(1.3, start=0), GCE(0.3),
     LGM(), LGM(0.1, 0.0, True, [[0.9, 0.1], [0.2, 0.8]], "cosine", 3), LGM(transition="known", penalty="norm"),
 ]  # fmt: skip

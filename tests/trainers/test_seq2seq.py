@@ -340,6 +340,24 @@ def test_rows_that_no_model_can_take_are_named(tiny_seq2seq, pair_rows, argument
         Seq2SeqTrainer(tiny_seq2seq(), args, noise=noise, train_dataset=change(pair_rows(8))).train()
 
 
+@pytest.mark.parametrize(
+    ("clean", "message"),
+    [
+        ([], "the clean target of sample_id 5 is empty: each ends with the end token"),
+        ([-100, 5, 1], "the clean target of sample_id 5 begins with -100"),
+        ([2] * 33, "the clean target of sample_id 5 has 33 tokens, the model has positions for 32"),
+        ([V, 1], rf"clean target \(clean_labels\) of sample_id 5 holds the token {V}, .* -100 for no target"),
+    ],
+)  # fmt: skip
+def test_clean_targets_that_an_evaluation_would_take_are_checked_as_well(
+    tiny_seq2seq, pair_rows, arguments, clean, message
+):
+    """An unknown one was an IndexError, and an empty one no target at all, which nobody missed."""
+    rows = [{**row, "clean_labels": clean if row["sample_id"] == 5 else row["labels"]} for row in pair_rows(8)]
+    with pytest.raises(ValueError, match=message):
+        Seq2SeqTrainer(tiny_seq2seq(), arguments(), train_dataset=pair_rows(8), eval_dataset=rows).evaluate()
+
+
 def no_start(model):
     model.config.decoder_start_token_id = None
     return model

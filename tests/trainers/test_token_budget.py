@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Subset
 
-from hf_noise.trainers.token_budget import TokenBudget, budget_for, pair_lengths
+from hf_noise.trainers.token_budget import TokenBudget, pair_lengths
 
 PAIRS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 15)), min_size=4, max_size=300)
 
@@ -22,14 +22,18 @@ def lengths(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(pairs=PAIRS, budget=st.integers(55, 400), processes=st.integers(1, 4), epoch=st.integers(0, 3))
-def test_each_row_once_within_the_budget(pairs, budget, processes, epoch):
+@given(
+    pairs=PAIRS, budget=st.integers(55, 400), processes=st.integers(1, 4), passes=st.integers(1, 3),
+    epoch=st.integers(0, 3),
+)
+def test_each_row_once_within_the_budget(pairs, budget, processes, passes, epoch):
     sources, targets = np.array(pairs).T
-    batches = TokenBudget(sources, targets, budget, num_processes=processes, seed=3)
+    batches = TokenBudget(sources, targets, budget, num_processes=processes, passes=passes, seed=3)
     expected = len(batches)
     batches.set_epoch(epoch)
     found = list(batches)
     assert len(found) == expected == len(batches) and expected % processes == 0
+    assert expected % (processes * passes) == 0 or max(map(len, found)) == 1
     rows = sorted(row for batch in found for row in batch)
     if len(rows) > len(pairs):  # each row is a batch of its own, and the last step needs one for each process
         assert max(map(len, found)) == 1 and len(rows) - len(pairs) < processes
@@ -54,6 +58,15 @@ def test_a_pure_function_of_seed_and_epoch():
     assert same < 0.6 * len(first), "rows of like length are dealt out anew where that costs no more batches"
 
 
+@pytest.mark.parametrize("budget", [8192, 2000])
+def test_a_step_has_the_batches_of_processes_or_of_passes(budget):
+    shared = [TokenBudget(*lengths(500), budget, num_processes=p, passes=4 // p, seed=1) for p in (1, 2, 4)]
+    one, two, four = map(list, shared)
+    assert one == two == four and len(one) % 4 == 0
+    short = TokenBudget([9] * 10, [1] * 10, 10, num_processes=2, passes=4)  # 10 batches: of 8 and of 2
+    assert sorted(row for batch in short for row in batch) == list(range(10)) and len(short) == 10
+
+
 def test_padding_is_little_and_processes_have_equal_cost():
     sources, targets = lengths(20_000)
     batches = TokenBudget(sources, targets, 16384, num_processes=4)
@@ -64,19 +77,6 @@ def test_padding_is_little_and_processes_have_equal_cost():
     order = np.random.default_rng(0).permutation(len(sources))[:19_968].reshape(-1, 32)
     plain = 1 - (sources + targets)[order].sum() / (32 * (sources[order].max(1) + targets[order].max(1))).sum()
     assert plain > 0.5
-
-
-@pytest.mark.parametrize("processes, passes, rows", [(1, 1, 32), (2, 2, 64), (4, 1, 48)])
-def test_a_budget_for_so_many_rows_in_a_step(processes, passes, rows):
-    sources, targets = lengths(6000)
-    found = []
-    for more in (0, 60):  # what a teacher writes may be longer: steps have as many rows
-        budget = budget_for(sources, targets + more, rows, num_processes=processes, passes=passes)
-        batches = list(TokenBudget(sources, targets + more, budget, num_processes=processes))
-        found.append(len(sources) / (len(batches) / (processes * passes)))
-    assert found == pytest.approx([rows, rows], rel=0.02)
-    assert budget_for([50, 1, 1, 1], [9, 1, 1, 1], 1) == 59, "the longest row has to fit"
-    assert budget_for([5, 5], [5, 5], 100) == 20, "no more than there are"
 
 
 def test_what_cannot_be_a_batch_is_refused():

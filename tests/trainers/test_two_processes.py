@@ -85,6 +85,25 @@ def test_a_budget_gives_each_process_batches_of_equal_cost_and_each_row_once(two
     assert all(high <= 60 for _, high in costs) and sum(low for low, _ in costs) > 0.9 * sum(high for _, high in costs)
 
 
+def test_steps_by_a_budget_are_those_of_one_process_and_of_a_run_that_went_on(two, tmp_path):
+    """Two processes of two passes each, stopped in the second epoch, and one process of four passes."""
+    folder, ranks = two
+    first, second = (rank["steps"] for rank in ranks)
+    one, weights = one_process.train_budget(tmp_path, passes=4)
+    assert one["batches"] == first["batches"] < 6 * 4, "of an epoch"
+    assert one["seen"] == [batch for pair in zip(first["seen"], second["seen"]) for batch in pair]
+    for found, passes in ((one, 4), (first, 2), (second, 2)):
+        assert found["later"] == found["seen"][6 * passes :] and found["same"]
+    for name, weight in load_file(folder / "steps.safetensors").items():
+        torch.testing.assert_close(weight, weights[name], rtol=0, atol=1e-5, msg=name)
+
+
+def test_a_teacher_learns_from_each_pair_once_an_epoch_whatever_dropout_draws(two):
+    first, second = (rank["teacher"] for rank in two[1])
+    expected = sorted(f"s {i} " * (i % 5 + 1) for i in range(19))
+    assert sorted(first[:11] + second[:8]) == sorted(first[11:] + second[8:]) == expected and first[:11] != first[11:]
+
+
 @pytest.mark.parametrize("loss", list(of_text.LOSSES))
 def test_what_is_learned_beside_a_classifier_is_the_same(two, tmp_path, loss):
     folder, ranks = two

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from datasets import Dataset
 from safetensors.torch import save_file
 from transformers import (
     BertConfig,
@@ -24,6 +25,10 @@ from transformers import (
     TrainingArguments,
 )
 
+from hf_noise.data import teacher_steps
+from hf_noise.data.pair_tokens import pair_tokenizer
+from hf_noise.data.teacher_steps import TeacherTrainer
+from hf_noise.data.teacher_training import train_teacher
 from hf_noise.models.image import image_classifier
 from hf_noise.models.seq2seq import encoder_decoder
 from hf_noise.noise import LabelFlips, Masking, UniformTokens
@@ -158,6 +163,56 @@ def budget_of_pairs(folder: Path) -> list[list[list[int]]]:
     ]
 
 
+def train_budget(folder: Path, passes: int) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Eight steps by a budget of tokens; (ids of each pass, and of a run that goes on from step 6, and weights)."""
+
+    def run(resume: str | None = None) -> tuple[list[list[int]], Seq2SeqTrainer]:
+        torch.manual_seed(0)
+        args = TrainingArguments(
+            output_dir=str(folder), use_cpu=True, report_to="none", disable_tqdm=True, max_steps=8, optim="sgd",
+            learning_rate=0.1, gradient_accumulation_steps=passes, save_strategy="steps", save_steps=6,
+            dataloader_pin_memory=False,
+        )  # fmt: skip
+        model = encoder_decoder(
+            VOCABULARY, pad_token=0, eos_token=1, layers=1, d_model=16, heads=2, feed_forward=32, dropout=0.0
+        )
+        trainer, seen = Seq2SeqTrainer(model, args, noise=NOISE, train_dataset=pairs(61), tokens_per_batch=60), []
+        step = trainer.training_step
+
+        def training_step(model, inputs, *others):
+            seen.append(inputs["sample_id"].tolist())
+            return step(model, inputs, *others)
+
+        trainer.training_step = training_step
+        trainer.train(resume)
+        return seen, trainer
+
+    seen, whole = run()
+    later, again = run(str(folder / "checkpoint-6"))
+    same = all(torch.equal(ours, one) for ours, one in zip(again.model.parameters(), whole.model.parameters()))
+    figures = {"seen": seen, "later": later, "same": same, "batches": len(whole._budget)}
+    return figures, {name: p.detach().clone() for name, p in whole.model.named_parameters()}
+
+
+def rows_of_a_teacher(folder: Path) -> list[str]:
+    """Sources that this process learns from in two epochs of 19 pairs, with dropout that draws from the CPU."""
+    rows, seen = Dataset.from_dict({name: [f"{name[0]} {i} " * (i % 5 + 1) for i in range(19)]
+                                    for name in ("source", "target")}), []  # fmt: skip
+    tokenizer = pair_tokenizer(zip(rows["source"], rows["target"]), 258)
+
+    class Looks(TeacherTrainer):
+        def compute_loss(self, model, inputs, *others, **named):
+            new = inputs["input_ids"][: self._own_rows(len(inputs["labels"]))]
+            seen.extend(tokenizer.batch_decode(new, skip_special_tokens=True))
+            return super().compute_loss(model, inputs, *others, **named)
+
+    original, teacher_steps.TeacherTrainer = teacher_steps.TeacherTrainer, Looks
+    network = {"layers": 1, "d_model": 16, "heads": 2, "feed_forward": 32, "dropout": 0.5}
+    train_teacher(rows, tokenizer, steps=6, model=network, batch_size=8, output=folder)
+    teacher_steps.TeacherTrainer = original
+    return seen
+
+
 def restart(folder: Path) -> dict:
     """Stop a run of dropout after step 3, hurt its last checkpoint, and start again; what each process sees of it."""
     is_main, began = int(os.environ["RANK"]) == 0, []
@@ -260,6 +315,10 @@ def main(folder: Path) -> None:
         if rank == 0:
             save_file(weights, folder / f"{name}.safetensors")
     results["budget"] = budget_of_pairs(folder / "budget")
+    results["teacher"] = rows_of_a_teacher(folder / "teacher")
+    results["steps"], weights = train_budget(folder / "steps", passes=4 // world)
+    if rank == 0:
+        save_file(weights, folder / "steps.safetensors")
     from classifier_processes import train_all  # beside this file, which is run as a script
 
     results["peers"] = train_all(folder)

@@ -12,17 +12,14 @@ from statistics import mean
 from hf_noise.reports.tables import markdown_table
 from hf_noise.studies.documents.claims import Verdict, lies_in
 from hf_noise.studies.documents.compare import Spread
-from hf_noise.studies.seq2seq.compare import TITLES, Compared, Setting, clean_of
-from hf_noise.studies.seq2seq.runs import ORACLE
+from hf_noise.studies.seq2seq.compare import BASELINES, ORACLE, TITLES, Compared, Setting, clean_of
 
 __all__ = ["GOAL", "claims_table", "verdicts"]
 
 #: Share of the gap that a cure is to close where the teacher's likelihood is known.
 GOAL = 0.5
-#: A baseline that leaves out less of the targets than this is the plain loss by another name.
-_IDLE = 0.01
-_BASELINES = ("truncated", "error-norm")
-_UNKNOWN = ("mixture-learned", "mixture-unigram")
+_KNOWN = ("mixture-teacher", "audited-teacher")
+_UNKNOWN = ("mixture-learned", "audited-learned", "mixture-unigram", "audited-unigram")
 
 
 def verdicts(study: Compared) -> list[Verdict]:
@@ -74,43 +71,42 @@ def _richer(study: Compared, ratio: float) -> Iterator[Verdict]:
 
 
 def _goal(study: Compared, task: str, ratio: float) -> Iterator[Verdict]:
-    """With the teacher's likelihood known, at least half of the gap is closed: to clean targets, which is the goal, and
-    to the right pairs alone, as at a fixed budget who knows every wrong pair closes a part of it only."""
-    ours = Setting(task, ratio, "mixture-teacher")
-    for base, closed, gap, source in (
-        (clean_of(task), study.gap_closed(ours), "the gap", "goal"),
-        (Setting(task, ratio, ORACLE), study.of_oracle(ours), "what the right pairs alone close", "beside the goal"),
-    ):
-        claim = f"{task}, e = {ours.error_rate:.2g}: q known closes at least {100 * GOAL:g}% of {gap}"
-        without, seeds = study.without_gap(ours, base)
-        if closed is not None:
-            yield Verdict(claim, source, f"{_percent(closed)} of it", *lies_in(closed, GOAL))  # fmt: skip
-        elif without:
-            yield Verdict(claim, source, f"no gap in {without} of {seeds} seeds, so no share of it", None, seeds)
+    """With the teacher's likelihood known, at least half of the gap is closed."""
+    oracle = study.gap_closed(Setting(task, ratio, ORACLE))
+    beside = "" if oracle is None else f"; the right pairs alone {_percent(oracle)}"
+    for cure in _KNOWN:
+        ours = Setting(task, ratio, cure)
+        if not study.runs.get(ours):
+            continue
+        claim = f"{task}, e = {ours.error_rate:.2g}: {TITLES[cure]}, closes at least {100 * GOAL:g}% of the gap"
+        closed = study.gap_closed(ours)
+        if closed is None:
+            yield Verdict(claim, "goal", "a seed loses nothing to the noise, or has no clean or plain run", None)
+        else:
+            yield Verdict(claim, "goal", f"{_percent(closed)} of the gap{beside}", *lies_in(closed, GOAL))
 
 
 def _over_baselines(study: Compared, task: str, ratio: float) -> Iterator[Verdict]:
     """With the teacher unknown, the mixture beats both baselines."""
-    baselines = [study.best(task, ratio, cure) for cure in _BASELINES]
+    best = [study.best(task, ratio, base) for base in BASELINES]
     for cure in _UNKNOWN:
         ours = Setting(task, ratio, cure)
-        gains = [study.better_than(ours, other) for other in baselines]
+        gains = [None if other is None else study.better_than(ours, other) for other, _ in best]
         if None in gains:
             continue
         held, seeds = zip(*(lies_in(gain, 0) for gain in gains))
-        told = ", ".join(f"{gain.told(3)} nats below {_named(study, other)}" for gain, other in zip(gains, baselines))
-        name = TITLES[cure].removeprefix("sequence mixture, ")
-        yield Verdict(f"{task}, e = {ours.error_rate:.2g}: {name} beats both baselines", "goal", told, _all(held),
-                      min(seeds))  # fmt: skip
+        names = [_named(study, other, tried) for other, tried in best]
+        told = ", ".join(f"{gain.told(3)} nats below {name}" for gain, name in zip(gains, names))
+        yield Verdict(f"{task}, e = {ours.error_rate:.2g}: {TITLES[cure]}, beats both baselines", "goal", told,
+                      _all(held), min(seeds))  # fmt: skip
 
 
-def _named(study: Compared, baseline: Setting) -> str:
-    """A baseline, by how many values it was chosen from, and whether it did anything."""
-    of = len(study.tried(baseline.task, baseline.ratio, baseline.cure))
-    chosen = f", best of {of} on the test pairs" if of > 1 else ""
-    dropped = study.dropped(baseline)
-    idle = f", inactive: {100 * mean(dropped):.1f}% left out" if dropped and mean(dropped) < _IDLE else ""
-    return f"{baseline.title}" + (f" ({(chosen + idle).removeprefix(', ')})" if chosen or idle else "")
+def _named(study: Compared, setting: Setting, tried: int) -> str:
+    """A baseline, what was tried of it, and what it left out."""
+    dropped = study.values(setting, "dropped_share")
+    told = f", which left out {100 * mean(dropped):.2g}%" if dropped else ""
+    best = f" (the best of {tried} on the test targets)" if tried > 1 else ""
+    return f"{setting.title}{best}{told}"
 
 
 def _all(held: Sequence[bool | None]) -> bool | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
@@ -13,18 +13,29 @@ from hf_noise.reports.checks import check_records
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.documents.compare import Spread, spread
-from hf_noise.studies.seq2seq.runs import ORACLE, TASKS
+from hf_noise.studies.seq2seq.runs import TASKS
 
-__all__ = ["NLL", "PAPER_COLUMNS", "TITLES", "Compared", "Setting", "clean_of", "compared", "paper_rise", "value_of"]
+__all__ = [
+    "BASELINES", "NLL", "ORACLE", "PAPER_COLUMNS", "TITLES", "Compared", "Setting", "base_of", "clean_of",
+    "compared", "paper_rise", "value_of",
+]  # fmt: skip
 
 #: The metric that all of it is about.
 NLL = "test_target_nll"
 PLAIN = "nll"
 TITLES = {
-    "nll": "plain NLL", ORACLE: "right pairs alone", "mixture-teacher": "sequence mixture, q of the teacher",
+    "nll": "plain NLL", "mixture-teacher": "sequence mixture, q of the teacher",
     "mixture-learned": "sequence mixture, q learned", "mixture-unigram": "sequence mixture, q unigram",
+    "audited-teacher": "trained anew on its right pairs, q of the teacher",
+    "audited-learned": "trained anew on its right pairs, q learned",
+    "audited-unigram": "trained anew on its right pairs, q unigram",
     "truncated": "loss truncation", "error-norm": "error norm truncation", "gce": "GCE",
+    "oracle": "the right pairs alone",
 }  # fmt: skip
+#: Whose runs have a strength, see `base_of`.
+BASELINES = ("truncated", "error-norm")
+#: Trained on the pairs that are right, which only one who made the noise knows.
+ORACLE = "oracle"
 #: The paper's tasks.
 PAPER_COLUMNS = {"sparse": "wmt_nll", "rich": "cnndm_nll"}
 
@@ -36,7 +47,6 @@ class Setting:
     task: str
     ratio: float
     cure: str = PLAIN
-    own: float | None = None
 
     @property
     def error_rate(self) -> float:
@@ -44,8 +54,16 @@ class Setting:
 
     @property
     def title(self) -> str:
-        title = "clean targets" if self.ratio == 0 else TITLES.get(self.cure, self.cure)
-        return title if self.own is None else f"{title} {self.own:g}"
+        if self.ratio == 0:
+            return "clean targets"
+        base = base_of(self.cure)
+        title = TITLES.get(base, base)
+        return title if base == self.cure else f"{title}, {self.cure.removeprefix(base + '-')}"
+
+
+def base_of(cure: str) -> str:
+    """A cure without its strength: "truncated" of "truncated-0.3"."""
+    return next((base for base in BASELINES if cure.startswith(f"{base}-")), cure)
 
 
 def clean_of(task: str) -> Setting:
@@ -68,28 +86,15 @@ class Compared:
         return sorted(one.ratio for one in self.runs if (one.task, one.cure) == (task, cure) and one.ratio)
 
     def cures(self, task: str, ratio: float) -> list[Setting]:
-        """All losses at a ratio, the plain one first; of one that was tried with several values, the best."""
-        there = {one.cure for one in self.runs if (one.task, one.ratio) == (task, ratio)}
-        order = list(TITLES)
-        names = sorted(there, key=lambda one: (order.index(one) if one in order else len(order), one))
-        return [self.best(task, ratio, name) for name in names]
+        """All losses at a ratio, the plain one first."""
+        there = [one for one in self.runs if (one.task, one.ratio) == (task, ratio)]
+        order = {cure: place for place, cure in enumerate(TITLES)}
+        return sorted(there, key=lambda one: (order.get(base_of(one.cure), len(order)), one.cure))
 
-    def tried(self, task: str, ratio: float, cure: str) -> list[Setting]:
-        """A loss with each value of its own parameter."""
-        there = [one for one in self.runs if (one.task, one.ratio, one.cure) == (task, ratio, cure)]
-        return sorted(there, key=lambda one: one.own or 0.0)
-
-    def best(self, task: str, ratio: float, cure: str) -> Setting:
-        """The one of `tried` with the lowest mean test NLL, of those with the most seeds: a choice on the test pairs,
-        which favours it."""
-        tried = self.tried(task, ratio, cure)
-        none = Setting(task, ratio, cure)
-        return min(tried, key=lambda one: (-len(self.runs[one]), mean(self.values(one))), default=none)
-
-    def dropped(self, setting: Setting) -> list[float]:
-        """Share of the targets that each seed of a loss which leaves out some left out."""
-        found = [run.loss.get("dropped") for _, run in sorted(self.runs.get(setting, {}).items())]
-        return [share for share in found if share is not None]
+    def best(self, task: str, ratio: float, base: str) -> tuple[Setting | None, int]:
+        """That of a baseline's strengths with the lowest NLL of clean test targets, and of how many."""
+        tried = [one for one in self.cures(task, ratio) if base_of(one.cure) == base]
+        return min(tried, key=lambda one: mean(self.values(one)), default=None), len(tried)
 
     @property
     def cured(self) -> list[float]:
@@ -132,24 +137,15 @@ class Compared:
 
         None for the plain loss, and where a seed loses nothing: of no gap there is no share.
         """
-        return self._share(setting, clean_of(setting.task))
-
-    def of_oracle(self, setting: Setting) -> Spread | None:
-        """The same of what the right pairs alone win back: above 1 it beats who knows which pairs are wrong."""
-        return None if setting.cure == ORACLE else self._share(setting, replace(setting, cure=ORACLE, own=None))
-
-    def without_gap(self, setting: Setting, base: Setting) -> tuple[int, int]:
-        """Number of seeds in which the plain loss is not above that of `base`, and of all that have both and a cure."""
-        plain = replace(setting, cure=PLAIN, own=None)
-        found = self.over_seeds(lambda _, one, best: one - best, setting, plain, base)
-        gaps = () if found is None else found.values
-        return sum(gap <= 0 for gap in gaps), len(gaps)
-
-    def _share(self, setting: Setting, base: Setting) -> Spread | None:
-        if setting.cure == PLAIN or setting.ratio == 0 or self.without_gap(setting, base)[0]:
+        plain = Setting(setting.task, setting.ratio)
+        if setting == plain or setting.ratio == 0:
             return None
-        plain = replace(setting, cure=PLAIN, own=None)
-        return self.over_seeds(lambda one, plain, best: (plain - one) / (plain - best), setting, plain, base)
+        lost = self.over_seeds(lambda _, plain, clean: plain - clean, setting, plain, clean_of(setting.task))
+        if lost is None or min(lost.values) <= 0:
+            return None
+        return self.over_seeds(
+            lambda one, plain, clean: (plain - one) / (plain - clean), setting, plain, clean_of(setting.task)
+        )
 
     def better_than(self, ours: Setting, theirs: Setting) -> Spread | None:
         """By how many nats per token a setting's test NLL is below another's, by seed."""
@@ -157,10 +153,10 @@ class Compared:
 
     @property
     def is_controlled(self) -> bool:
-        """Whether both tasks have the same targets."""
-        told = {task: {run.data.get("targets") for one, runs in self.runs.items() if one.task == task
-                       for run in runs.values()} for task in self.tasks}  # fmt: skip
-        return len(told) == 2 and len(set.union(*told.values()) - {None}) == 1
+        """Whether both tasks have the same targets, in the same tokens."""
+        told = {tuple(run.data.get(name) for name in ("targets", "tokenizer"))
+                for runs in self.runs.values() for run in runs.values()}  # fmt: skip
+        return len(self.tasks) == 2 and len(told) == 1 and None not in next(iter(told))
 
 
 def compared(records: Sequence[RunRecord]) -> Compared:
@@ -170,18 +166,16 @@ def compared(records: Sequence[RunRecord]) -> Compared:
         ValueError, TypeError: these are no records of runs of this study, or of two, or two of one setting and seed.
     """
     check_records(
-        records, numbers=("noise.ratio", f"metrics.{NLL}.value", "budget.steps", "budget.ratio"),
-        shares=("noise.error_rate",),
+        records, numbers=("noise.ratio", f"metrics.{NLL}.value", "budget.steps"), shares=("noise.error_rate",),
         texts={"data.task": TASKS, "loss.cure": None},
     )  # fmt: skip
     runs: dict[Setting, dict[int, RunRecord]] = defaultdict(dict)
     for record in records:
-        # Of the study: the rows that the reference run has left are without noise.
-        setting = Setting(record.data["task"], record.budget["ratio"], record.loss["cure"], record.loss.get("own"))
+        setting = Setting(record.data["task"], record.noise["ratio"], record.loss["cure"])
         if (other := runs[setting].setdefault(record.seed, record)) is not record:
             raise ValueError(
                 f"the records {other.name!r} and {record.name!r} are both of {setting.task}, r = {setting.ratio:g}, "
-                f"{setting.title if setting.own else setting.cure}, seed {record.seed}; show one study at a time"
+                f"{setting.cure}, seed {record.seed}; show one study at a time"
             )
         first = next(one for one in records if one.data["task"] == setting.task)
         if fault := _differs(first, record):

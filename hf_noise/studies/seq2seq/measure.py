@@ -29,9 +29,10 @@ def measure(job: Job, trainer: Seq2SeqTrainer) -> dict[str, dict]:
     metrics = {
         "test_target_nll": {"value": test["eval_nll"], "n": test["eval_tokens"], **_NATS},
         "written_nll": {"value": of_written["written_nll"], "n": of_written["written_tokens"], **_NATS},
-        "teacher_nll": {"value": written.test_nll / test["eval_tokens"], "n": test["eval_tokens"], **_NATS},
         "padding_share": {"value": padding["share"], "n": padding["n"]},
     }
+    if written.test_nll is not None:
+        metrics["teacher_nll"] = {"value": written.test_nll / test["eval_tokens"], "n": test["eval_tokens"], **_NATS}
     if settings.generated:
         sample = by_length(pairs.test_tokens.select(some_rows(len(pairs.test_tokens), settings.generated)))
         texts = trainer.predictions_and_references(sample, max_new_tokens=settings.max_new_tokens)
@@ -48,6 +49,9 @@ def _of_training(trainer: Seq2SeqTrainer, rows: Any, batch_size: int) -> Mapping
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     scores = scored_under(model, trainer, by_length(rows), batch_size)
     metrics = {}
+    if scores.is_noisy is None:  # pairs that were kept, of which one does not know
+        return {"train_nll_noisy": {"value": float(scores.nll.sum() / scores.targets.sum()),
+                                    "n": int(scores.targets.sum()), **_NATS}}  # fmt: skip
     for name, which in (("clean", ~scores.is_noisy), ("corrupted", scores.is_noisy)):
         if n := int(scores.targets[which].sum()):
             metrics[f"train_nll_{name}"] = {"value": float(scores.nll[which].sum()) / n, "n": n, **_NATS}

@@ -23,7 +23,7 @@ from hf_noise.reports.provenance import portable
 from hf_noise.studies.chosen_rows import rows_asked_for
 from hf_noise.studies.reading import reading, source_of
 
-__all__ = ["Pairs", "Written", "noisy_rows", "read_task", "right_rows", "tokenizers_of"]
+__all__ = ["Pairs", "Written", "noisy_rows", "read_task", "tokenizers_of"]
 
 
 @dataclass(eq=False)
@@ -49,6 +49,11 @@ class Pairs:
     train_tokens: Dataset | None = None
     test_tokens: Dataset | None = None
     cut: float = 0.0
+
+    @cached_property
+    def mean_tokens(self) -> float:
+        """Of a training pair, source and target."""
+        return sum(mean_length(self.train_tokens, name) for name in ("input_ids", "labels"))
 
     @cached_property
     def longest(self) -> int:
@@ -81,14 +86,14 @@ class Written:
         train: tokens of the targets that it wrote, `labels`, one row for each training pair.
         test: `input_ids` and `labels` of what it wrote for the test sources, from short to long.
         nll: float32 [N] of each training target, clean and written, in nats; None where no run needs them.
-        test_nll: nats of all clean test targets together.
+        test_nll: nats of all clean test targets together; None where its tokens are not those of the models.
     """
 
     teacher: Teacher
     train: Dataset
     test: Dataset
     nll: tuple[np.ndarray, np.ndarray] | None
-    test_nll: float
+    test_nll: float | None
 
 
 def read_task(settings: Any, task: str) -> Pairs:
@@ -129,7 +134,7 @@ def tokenizers_of(settings: Any, tasks: Sequence[Pairs]) -> dict[str, Any]:
         with reading("the tokenizer of", settings.model):
             tokenizer = AutoTokenizer.from_pretrained(settings.model, trust_remote_code=False)
         return {one.task: tokenizer for one in tasks}
-    groups = [list(tasks)] if settings.is_controlled else [[one] for one in tasks]
+    groups = [list(tasks)] if len({one.targets for one in tasks}) == 1 else [[one] for one in tasks]
     found = {}
     for group in groups:
         rows = [row for one in group for row in zip(one.train["source"], one.train["target"])]
@@ -174,11 +179,6 @@ def noisy_rows(pairs: Pairs, written: Written, noise: NoisyTeacher) -> Dataset:
     if written.nll is not None:
         table["teacher_nll"] = pa.array(np.where(is_noisy, *written.nll[::-1]))
     return Dataset(pa.table(table))
-
-
-def right_rows(rows: Dataset) -> Dataset:
-    """Those of `noisy_rows` whose target is the clean one, as who knows the mask would choose them."""
-    return rows.select(np.flatnonzero(~np.asarray(rows["is_noisy"][:], dtype=bool)))
 
 
 def _column(rows: Dataset, name: str) -> pa.ChunkedArray:

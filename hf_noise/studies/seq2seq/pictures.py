@@ -9,16 +9,16 @@ from typing import Any
 from hf_noise.noise import rates
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.studies.documents.compare import Spread
-from hf_noise.studies.seq2seq.compare import PLAIN, Compared, Setting, clean_of, paper_rise
-from hf_noise.studies.seq2seq.runs import ORACLE
+from hf_noise.studies.seq2seq.compare import PLAIN, Compared, Setting, base_of, clean_of, paper_rise
 
 __all__ = ["COLOURS", "study_figure"]
 
 COLOURS = {"sparse": "#c8553d", "rich": "#2a6f97"}
 _PAPER = {"sparse": "paper A: WMT14", "rich": "paper A: CNN/DailyMail"}
 _CURES = {
-    PLAIN: "#4d4d4d", ORACLE: "#4393c3", "mixture-teacher": "#1b7837", "mixture-learned": "#5aae61",
-    "mixture-unigram": "#a6dba0", "truncated": "#b08bbb", "error-norm": "#d8a0c4",
+    PLAIN: "#4d4d4d", "mixture-teacher": "#1b7837", "mixture-learned": "#5aae61", "mixture-unigram": "#a6dba0",
+    "audited-teacher": "#00441b", "audited-learned": "#238b45", "truncated": "#b08bbb", "error-norm": "#d8a0c4",
+    "oracle": "#2a6f97",
 }  # fmt: skip
 _UNDER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 _OTHER, _FAINT, _GRID = "#8c510a", "#9a9a9a", "#e6e6e6"
@@ -29,7 +29,8 @@ def study_figure(study: Compared, path: str | Path) -> Path:
     """Draw the study as a PNG: the rise of the clean test NLL against e, relative (paper A, figure 2) and absolute, for
     both tasks; below, each loss at the rate of the cures. A dot is a seed, a line or bar the mean."""
     plt = start_figure()
-    cured = [(task, ratio) for ratio in study.cured for task in study.tasks if len(study.cures(task, ratio)) > 1]
+    compared_to = [task for task in study.tasks if study.values(clean_of(task))]  # a rise is one over clean runs
+    cured = [(task, ratio) for ratio in study.cured for task in compared_to if len(study.cures(task, ratio)) > 1]
     rows = [cured[start : start + 2] for start in range(0, len(cured), 2)]
     heights = [_HEIGHT] + [_FRAME + _ROW * max(len(study.cures(*one)) for one in row) for row in rows]
     fig = plt.figure(figsize=(11.2, sum(heights)), layout="constrained")
@@ -99,16 +100,6 @@ def _name_ends(axis: Any, last: float, ends: list[tuple[float, str, str]]) -> No
         axis.text(last * 1.035, place, text, color=colour, fontsize=9, fontweight="bold", va="center", linespacing=1.1)
 
 
-def _share_told(study: Compared, setting: Setting, closed: Spread | None) -> str:
-    """Of the gap that a loss closes, and of what the right pairs alone do."""
-    if closed is None:
-        without, seeds = study.without_gap(setting, clean_of(setting.task))
-        return f"no gap in {without} of {seeds} seeds" if without and setting.cure != PLAIN else ""
-    share = study.of_oracle(setting)
-    beside = "" if share is None else f"\n{100 * share.mean:.0f}% of what right pairs alone close"
-    return f"gap closed {100 * closed.mean:.0f}%{beside}"
-
-
 def _losses(axis: Any, study: Compared, task: str, ratio: float, names: list[str]) -> None:
     """Each loss of a task at a ratio: the rise over clean runs of each seed, and how much of the gap is closed."""
     settings = study.cures(task, ratio)
@@ -117,12 +108,12 @@ def _losses(axis: Any, study: Compared, task: str, ratio: float, names: list[str
         rise = study.relative_rise(setting)
         if rise is None:
             continue
-        colour = _CURES.get(setting.cure, _OTHER)
+        colour = _CURES.get(base_of(setting.cure), _OTHER)
         axis.barh(place, rise.mean, height=0.56, color=colour, alpha=0.28, lw=0)
         axis.plot(rise.values, [place] * len(rise.values), "o", color=colour, ms=6, mec="white", mew=0.6, zorder=4)
         axis.plot([rise.mean] * 2, [place - 0.28, place + 0.28], color=colour, lw=2.4, solid_capstyle="butt", zorder=3)
         closed = study.gap_closed(setting)
-        told = f"{rise.mean:+.1f}%, {_share_told(study, setting, closed)}".removesuffix(", ")
+        told = f"{rise.mean:+.1f}%" if closed is None else f"{rise.mean:+.1f}%, gap closed {100 * closed.mean:.0f}%"
         axis.annotate(told, (max(*rise.values, rise.mean, 0), place), (7, 0), textcoords="offset points", va="center",
                       fontsize=8.5, color="#333333", zorder=5, bbox=_UNDER)  # fmt: skip
     axis.axvline(0, color="#1a9850", lw=1.4, zorder=2)

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from hf_noise.data.tokenization import vocabulary_size
+from hf_noise.data.tokenization import tokenizer_identity, vocabulary_size
 from hf_noise.models.seq2seq import encoder_decoder
 from hf_noise.noise import NoisyTeacher
 from hf_noise.reports.provenance import portable
 from hf_noise.studies.engine import Job
 from hf_noise.studies.launch import split_batch, training_world
 from hf_noise.studies.seq2seq.measure import measure
-from hf_noise.studies.seq2seq.pairs import (
-    Pairs,
-    Written,
-    ids_of,
-    mean_length,
-    noisy_rows,
-    read_task,
-    right_rows,
-    tokenizers_of,
-)
-from hf_noise.studies.seq2seq.runs import ORACLE, Run, objective_of
+from hf_noise.studies.seq2seq.pairs import Pairs, Written, ids_of, mean_length, noisy_rows, read_task, tokenizers_of
+from hf_noise.studies.seq2seq.runs import Run, objective_of
 from hf_noise.studies.seq2seq.study import Settings
 from hf_noise.studies.seq2seq.teachers import decoding_of, network_of, no_teacher, pretrained, with_tokens, writes
 from hf_noise.trainers import Seq2SeqTrainer
 from hf_noise.trainers.sequence_audit import audit_sequences
-from hf_noise.trainers.token_budget import TokenBudget, budget_for, pair_lengths
+from hf_noise.trainers.token_budget import TokenBudget, pair_lengths
 
 __all__ = ["Shared", "build", "describe", "finish", "helpers", "load"]
+
+
+AUDIT = "audit.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +49,7 @@ def load(settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_tr
         tokenizers = tokenizers_of(settings, texts)
         pairs = {one.task: with_tokens(settings, one, tokenizers[one.task]) for one in texts}
     for one in pairs.values():
-        tokens_per_pass(settings, settings.batch_size, one.task, one.train_tokens, one.longest)
+        tokens_per_pass(settings, settings.batch_size, one)
     for run in runs:
         if run.ratio and not noise_of(run, pairs[run.task], no_teacher(pairs[run.task])).num_noisy:
             raise ValueError(f"--ratio {run.ratio:g} of {len(pairs[run.task].train)} pairs is not one pair; raise it, "
@@ -86,43 +83,76 @@ def noise_of(run: Run, pairs: Pairs, written: Written) -> NoisyTeacher:
     return noise.exactly(ids_of(pairs.train))
 
 
-def tokens_per_pass(settings: Settings, batch_size: int, task: str, rows: Dataset, longest: int | None = None) -> int:
-    """Tokens of a process's forward pass: so many that a step has `batch_size` of these rows on average, or a process's
-    share of --tokens_per_batch.
+def tokens_per_pass(settings: Settings, batch_size: int, pairs: Pairs) -> int:
+    """Tokens of a process's forward pass: its share of those of a step.
 
-    `longest` is the longest that a row may become, if not all is written yet. Raises ValueError: it has more tokens.
+    Raises ValueError: the longest pair has more.
     """
     world = training_world()
     _, passes = split_batch(batch_size, world, settings.micro_batch)
-    sources, targets = pair_lengths(rows)
-    longest = longest or int((sources + targets).max())
+    longest = pairs.longest
     if settings.tokens_per_batch is None:
-        tokens = budget_for(sources, targets, batch_size, num_processes=world, passes=passes)
-        batches = len(TokenBudget(sources, targets, tokens, num_processes=world))
-        is_more = len(rows) / -(-batches // (world * passes)) > 1.1 * batch_size
-        if is_more and tokens <= int((sources + targets).max()):
-            raise ValueError(
-                f"--batch_size {batch_size} in {world} processes of {passes} passes each is less for a pass than the "
-                f"longest pair of the {task} task, {tokens} tokens, and shorter ones beside it would make steps "
-                "larger; raise --batch_size or --micro_batch, lower --max_source_tokens, or take fewer processes"
-            )
-        return tokens
+        return max(longest, math.ceil(batch_size * pairs.mean_tokens / (world * passes)))
     tokens = settings.tokens_per_batch // (world * passes)
     if tokens < longest:
         raise ValueError(f"--tokens_per_batch {settings.tokens_per_batch} is {tokens} for each process and pass, and "
-                         f"the longest pair of the {task} task has {longest}; raise it, or lower "
+                         f"the longest pair of the {pairs.task} task has {longest}; raise it, or lower "
                          "--max_source_tokens")  # fmt: skip
     return tokens
+
+
+def budget_of(settings: Settings, batch_size: int, pairs: Pairs, rows: Dataset) -> int:
+    """`tokens_per_pass`, or what gives `batch_size` pairs a step on average of these rows, with their padding."""
+    tokens, world = tokens_per_pass(settings, batch_size, pairs), training_world()
+    if settings.tokens_per_batch is not None:
+        return tokens
+    _, passes = split_batch(batch_size, world, settings.micro_batch)
+    for _ in range(4):
+        asked = pairs_per_step(rows, tokens, passes) / batch_size
+        if abs(asked - 1) < 0.005:
+            break
+        tokens = max(pairs.longest, round(tokens / asked))
+    return tokens
+
+
+def pairs_per_step(rows: Dataset, tokens: int, passes: int) -> float:
+    """Rows of an optimiser step of all processes on average, in batches by a budget."""
+    world = training_world()
+    batches = TokenBudget(*pair_lengths(rows), tokens, num_processes=world, passes=passes)
+    return len(rows) * world * passes / (len(batches) * world)
+
+
+def kept_pairs(job: Job, rows: Dataset) -> np.ndarray | None:
+    """Which of the noisy rows a run is trained on, bool [N]; None for all.
+
+    Raises FileNotFoundError: the run of which the audit is taken has none.
+    """
+    run, is_noisy = job.run, np.asarray(rows["is_noisy"][:])
+    if run.loss == "oracle":
+        return ~is_noisy
+    if run.loss != "audited" or job.is_trial:
+        return None
+    file = job.folder.parent / run.audit / AUDIT
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing, which says what pairs {run.name} is trained on; remove the folder "
+                                "of that run to make it again")  # fmt: skip
+    audit = pq.read_table(file, columns=["sample_id", "p_clean"])
+    if not np.array_equal(audit["sample_id"].to_numpy(), ids_of(rows)):
+        raise ValueError(f"{file} is of other pairs than those of {run.name}; remove the folder of that run")
+    kept = audit["p_clean"].to_numpy() >= 0.5
+    if not kept.any():
+        raise ValueError(f"{file} calls none of {len(kept):,} pairs right, so that there is nothing to train on")
+    return kept
 
 
 def build(job: Job) -> Seq2SeqTrainer:
     settings, run = job.settings, job.run
     pairs, written = job.data.pairs[run.task], job.data.written[run.task]
-    noise = noise_of(run, pairs, written)
+    noise: NoisyTeacher | None = noise_of(run, pairs, written)
     rows = noisy_rows(pairs, written, noise)
-    if run.loss == ORACLE:  # the same steps and pairs per step: what is right comes the more often
-        rows = right_rows(rows)
-        noise = NoisyTeacher(ratio=0.0, seed=run.seed).exactly(ids_of(rows))
+    if (kept := kept_pairs(job, rows)) is not None:  # of these rows the noise is another one, or none that is known
+        rows = rows.select(np.flatnonzero(kept)).select_columns(["input_ids", "labels", "sample_id"])
+        noise = None
     args = job.arguments(len(rows), dataloader_drop_last=False)
     if settings.model is None:
         tokens = {"pad_token": pairs.tokenizer.pad_token_id, "eos_token": pairs.tokenizer.eos_token_id}
@@ -130,9 +160,8 @@ def build(job: Job) -> Seq2SeqTrainer:
     else:
         model = pretrained(settings.model)
     return Seq2SeqTrainer(
-        model, args, noise=noise, loss=objective_of(run), train_dataset=rows, eval_dataset=pairs.test_tokens,
-        tokens_per_batch=tokens_per_pass(settings, job.plan.batch_size, run.task, rows),
-        processing_class=pairs.tokenizer,
+        model, args, noise=noise, loss=objective_of(run, settings), train_dataset=rows, eval_dataset=pairs.test_tokens,
+        tokens_per_batch=budget_of(settings, job.plan.batch_size, pairs, rows), processing_class=pairs.tokenizer,
     )  # fmt: skip
 
 
@@ -140,11 +169,18 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
     """What the record says."""
     settings, run, plan = job.settings, job.run, job.plan
     pairs, written = job.data.pairs[run.task], job.data.written[run.task]
-    metrics, realised, trained = measure(job, trainer), trainer.realised_noise(), trainer.rows_trained()
+    noise = noise_of(run, pairs, written)
+    metrics, realised = measure(job, trainer), {} if trainer.noise is None else trainer.realised_noise()
     if not trainer.is_world_process_zero():
         return {}
-    if settings.audit and run.loss == "sequence-mixture":
-        audit_sequences(trainer, job.folder / "audit.parquet")
+    if run.loss == "sequence-mixture" and (settings.audit or "audited" in settings.loss):
+        audit_sequences(trainer, job.folder / AUDIT)
+    if (kept := kept_pairs(job, rows := noisy_rows(pairs, written, noise))) is not None:
+        is_noisy = np.asarray(rows["is_noisy"][:])
+        realised = {"rate": float(is_noisy[kept].mean()), "n": int(kept.sum())}
+        metrics["kept_share"] = {"value": float(kept.mean()), "n": len(kept)}
+    if "dropped" in (facts := trainer.objective.facts()):
+        metrics["dropped_share"] = {"value": facts["dropped"], "n": len(rows)}
     model = trainer.accelerator.unwrap_model(trainer.model)
     config = {name: value for name, value in model.config.to_diff_dict().items() if not name.startswith("hf_noise")}
     weights = sum(one.numel() for name, one in model.named_parameters() if not name.startswith(trainer.own_prefix))
@@ -153,17 +189,20 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
         model={"name": portable(settings.model or "encoder-decoder"), "parameters": weights, "config": config},
         data={
             "task": run.task, "source": pairs.name, "columns": list(pairs.columns), "targets": pairs.targets,
-            "vocab_size": vocabulary_size(pairs.tokenizer), "train_rows": len(trainer.train_dataset),
+            "vocab_size": vocabulary_size(pairs.tokenizer), "train_rows": len(pairs.train),
             "test_rows": len(pairs.test), "source_tokens": mean_length(pairs.train_tokens, "input_ids"),
             "target_tokens": mean_length(pairs.train_tokens, "labels"), "sources_cut": pairs.cut,
             "max_source_tokens": settings.place(run.task).max_source_tokens,
             "max_target_tokens": settings.max_target_tokens, "teacher": teacher,
+            "tokenizer": tokenizer_identity(pairs.tokenizer),
         },
-        noise=trainer.noise.to_dict() | {"realised": realised},
+        noise=noise.to_dict() | {"realised": realised},
         budget=replace(plan, ratio=run.ratio).to_dict() | {
             "tokens_per_batch": trainer.tokens_per_batch, "processes": trainer.args.world_size,
-            "sequences": trained, "pairs_per_step": trained / plan.steps,
+            "pairs_per_step": pairs_per_step(
+                trainer.train_dataset, trainer.tokens_per_batch, trainer.args.gradient_accumulation_steps
+            ),
         },
-        loss=trainer.loss_record() | {"cure": run.cure, "own": run.own},
+        loss=trainer.loss_record() | {"cure": run.cure},
         metrics=metrics,
     )  # fmt: skip

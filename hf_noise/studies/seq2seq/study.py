@@ -15,7 +15,6 @@ from typing import Annotated, ClassVar
 from hf_noise.data.pairs_embedded import CONTEXTS, DOCS_PAIRS
 from hf_noise.noise import rates
 from hf_noise.noise.schedule import FixedBudget, Plan
-from hf_noise.objectives import ErrorNorm, Truncated
 from hf_noise.studies.ranges import (
     Count,
     CountOrNone,
@@ -41,16 +40,16 @@ SCALES: dict[str, dict] = {
     # teacher is sampled from: greedy, after so few steps, it wrote one and the same sentence for all 2,925 sources.
     "demo": USUAL | dict(
         output="runs/seq2seq-demo", ratio=[0.0, 0.5, 1.0],
-        loss=["nll", "oracle", "sequence-mixture", "truncated", "error-norm"], seed=[0, 1, 2], vocab_size=1000,
+        loss=["nll", "sequence-mixture", "truncated", "error-norm", "oracle"], seed=[0, 1, 2], vocab_size=1000,
         max_source_tokens=[64], max_target_tokens=64, max_new_tokens=32, layers=2,
-        d_model=64, heads=4, feed_forward=256, dropout=0.0, decoding="sample", fraction=[0.3], threshold=[1.15],
-        steps=400, teacher_steps=200, batch_size=16, micro_batch=64, learning_rate=3e-3, warmup=0.1, save_steps=1000,
-        logging_steps=50,
+        d_model=64, heads=4, feed_forward=256, dropout=0.0, decoding="sample", steps=400, teacher_steps=100,
+        batch_size=16, micro_batch=64, learning_rate=3e-3, warmup=0.1, save_steps=1000, logging_steps=50,
     ),  # fmt: skip
     # Pairs of one's own: two settings, three seeds and the cures of two tasks in 25 minutes of one H200.
     "gpu": USUAL | dict(
         output="runs/seq2seq-gpu", ratio=[0.0, 1.0],
-        loss=["nll", "oracle", "sequence-mixture", "truncated", "error-norm"], seed=[0, 1, 2], vocab_size=8000,
+        loss=["nll", "sequence-mixture", "audited", "truncated", "error-norm", "oracle"], seed=[0, 1, 2],
+        vocab_size=8000,
         max_source_tokens=[512], max_target_tokens=128, max_new_tokens=128, layers=3, d_model=256, heads=4,
         feed_forward=1024, dropout=0.1, steps=2000, teacher_steps=200, batch_size=128, micro_batch=128,
         learning_rate=5e-4, warmup=0.1, save_steps=1000, logging_steps=50, bf16=True,
@@ -130,9 +129,9 @@ class Settings(TrainingSettings):
         [], "shares e of a teacher's targets, instead of --ratio", group="noise and loss", in_result=False
     )
     loss: list[str] = setting(
-        None, "of noisy runs; oracle: the right pairs alone, for reference; truncated leaves out whole pairs",
-        group="noise and loss", choices=LOSSES, in_result=False,
-    )  # fmt: skip
+        None, "of noisy runs; truncated leaves out whole pairs; audited trains anew on those that sequence-mixture "
+        "calls right, oracle on the right ones", group="noise and loss", choices=LOSSES, in_result=False,
+    )
     other: list[str] = setting(
         None, "where sequence-mixture has q from: the teacher, with e known; a small model or a table of tokens that "
         "is learned, as e then is", group="noise and loss", choices=OTHERS, in_result=False,
@@ -142,11 +141,10 @@ class Settings(TrainingSettings):
         in_result=False,
     )  # fmt: skip
     fraction: list[ShareBelowOne] = setting(
-        [], "of truncated: shares of the pairs to leave out, each a run; the best is told", group="noise and loss",
-        in_result=False,
-    )  # fmt: skip
+        [0.3], "of truncated: shares of the pairs to leave out, a run of each", group="noise and loss", in_result=False
+    )
     threshold: list[Norm] = setting(
-        [], "of error-norm: of ||p - onehot||, sqrt(2) at most, each a run; the best is told", group="noise and loss",
+        [1.15], "of error-norm: of ||p - onehot||, sqrt(2) at most, a run of each", group="noise and loss",
         in_result=False,
     )  # fmt: skip
     teacher: list[Name] = setting(
@@ -209,13 +207,13 @@ class Settings(TrainingSettings):
         self._check_sources()
         self._check_model()
         self._count_generated()
+        if "audited" in self.loss and "sequence-mixture" not in self.loss:
+            raise SettingError("--loss audited: which pairs are right is what a mixture says; add sequence-mixture")
         if self.audit and "sequence-mixture" not in self.loss:
             raise SettingError("--audit: p(clean) is known of sequence-mixture alone; add --loss sequence-mixture")
         if self.max_new_tokens > self.max_target_tokens:
             raise SettingError(f"--max_new_tokens {self.max_new_tokens} is more than --max_target_tokens "
                                f"{self.max_target_tokens}, so that what a teacher writes would be cut")  # fmt: skip
-        self.fraction = self.fraction or list(Truncated.tuned[1])
-        self.threshold = self.threshold or list(ErrorNorm.tuned[1])
         self.cured = self.cured or [ratio for ratio in [max(self.ratio, default=0.0)] if ratio]
         if missing := sorted(set(self.cured) - set(self.ratio)):
             raise SettingError(f"--cured {missing[0]:g} is compared with the plain loss there: add it to --ratio")

@@ -17,8 +17,9 @@ from transformers import AutoModelForSeq2SeqLM
 
 from hf_noise.data.pair_tokens import tokenize_pairs
 from hf_noise.data.teacher_files import load_teacher
-from hf_noise.data.teacher_targets import teacher_nll, write_targets
+from hf_noise.data.teacher_targets import teacher_nll, written_rows
 from hf_noise.data.teacher_training import train_teacher
+from hf_noise.data.tokenization import tokenizer_identity
 from hf_noise.models.loading import load_whole
 from hf_noise.noise.teacher import Decoding, Teacher
 from hf_noise.studies.reading import reading
@@ -44,17 +45,21 @@ def writes(settings: Any, pairs: Pairs, runs: Sequence[Run]) -> Written:
     with told_before():
         loaded = load_teacher(_teacher(settings, pairs), decoding=decoding_of(settings))
         of_train, of_test = (
-            _as_pairs(rows, write_targets(rows, loaded, cache=folder / split, **told))
+            _as_pairs(rows, written_rows(rows, loaded, cache=folder / split, **told))
             for split, rows in (("train", pairs.train), ("test", pairs.test))
         )
+        has_same_tokens = tokenizer_identity(loaded.tokenizer) == tokenizer_identity(pairs.tokenizer)
         needs_nll = any(run.other == "teacher" for run in runs if run.task == pairs.task)
         rows = {"clean": pairs.train, "written": of_train} if needs_nll else {}
         nll = {name: teacher_nll(one, loaded, cache=folder / f"{name}-nll", **limits)
                for name, one in (rows | {"test": pairs.test}).items()}  # fmt: skip
+    if not has_same_tokens:  # then the text is all that both have
+        of_train, of_test = (rows.remove_columns("target_ids") for rows in (of_train, of_test))
     return Written(
         loaded.identity, tokenize_pairs(of_train, pairs.tokenizer, **limits),
         by_length(tokenize_pairs(of_test, pairs.tokenizer, **limits)).remove_columns("is_noisy"),
-        (nll["clean"], nll["written"]) if needs_nll else None, float(nll["test"].sum(dtype=np.float64)),
+        (nll["clean"], nll["written"]) if needs_nll else None,
+        float(nll["test"].sum(dtype=np.float64)) if has_same_tokens else None,
     )  # fmt: skip
 
 
@@ -108,9 +113,9 @@ def decoding_of(settings: Any) -> Decoding:
     return Decoding(method=settings.decoding, max_new_tokens=settings.max_new_tokens)
 
 
-def _as_pairs(rows: Dataset, written: list[str]) -> Dataset:
-    columns = {"source": rows["source"][:], "target": written, "is_noisy": [True] * len(rows),
-               "sample_id": rows["sample_id"][:]}  # fmt: skip
+def _as_pairs(rows: Dataset, written: Dataset) -> Dataset:
+    columns = {"source": rows["source"][:], "target": written["target"][:], "target_ids": written["target_ids"][:],
+               "is_noisy": [True] * len(rows), "sample_id": rows["sample_id"][:]}  # fmt: skip
     return Dataset.from_dict(columns)
 
 
