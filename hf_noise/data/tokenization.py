@@ -82,6 +82,16 @@ def check_tokenizer(tokenizer: Any) -> None:
         raise TypeError(f"tokenizer must be a name or a tokenizer of transformers, got {type(tokenizer).__name__}")
 
 
+def _plain(backend: Any) -> Any:
+    """The tokenizer without how its last call cut and padded, which each call says anew."""
+    if backend.truncation is None and backend.padding is None:
+        return backend
+    plain = type(backend).from_str(backend.to_str())
+    plain.no_truncation()
+    plain.no_padding()
+    return plain
+
+
 def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
     """A hash that is equal only when two tokenizers encode alike, wherever they came from.
 
@@ -90,7 +100,7 @@ def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
     check_tokenizer(tokenizer)
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     # Of a tokenizer without a backend the vocabulary is not all: merges and settings stand in its files.
-    content = backend.to_str() if backend is not None else _files_of(tokenizer)
+    content = _plain(backend).to_str() if backend is not None else _files_of(tokenizer)
     kind = type(tokenizer)
     # One of transformers is its backend; another may do as it likes.
     own = "" if backend is not None and kind.__module__.startswith("transformers.") else _name_of(kind)

@@ -34,6 +34,9 @@ def test_identity_is_that_of_the_content(tmp_path):
     embedded_tokenizer(300).save_pretrained(tmp_path)
     assert tokenizer_identity(find_tokenizer(str(tmp_path))) == tokenizer_identity(embedded_tokenizer(300))
     assert tokenizer_identity(embedded_tokenizer(301)) != tokenizer_identity(embedded_tokenizer(300))
+    used = embedded_tokenizer(300)
+    used("a text", truncation=True, max_length=2)
+    assert tokenizer_identity(used) == tokenizer_identity(embedded_tokenizer(300)), "a call leaves its settings behind"
 
 
 def test_identity_of_a_tokenizer_without_a_backend_is_that_of_its_files():
