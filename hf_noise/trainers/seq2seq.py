@@ -186,7 +186,8 @@ class Seq2SeqTrainer(TokenTrainer):
         Args:
             rows: stored rows with `input_ids` [N], and `labels` as everywhere.
             max_new_tokens: the longest that is written, end token included.
-            **settings: for `GenerationMixin.generate`, such as `num_beams=4`; greedy by default.
+            **settings: for `GenerationMixin.generate`, such as `num_beams=4`. By default greedy, whatever the model's
+                own `generation_config` says beside its special tokens.
 
         Returns:
             N lists of tokens, without the start token, each with its end token if it came to one.

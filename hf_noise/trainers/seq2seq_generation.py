@@ -9,8 +9,12 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
+from transformers import GenerationConfig
 
 __all__ = ["generate", "without_padding"]
+
+_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id",
+           "forced_eos_token_id", "bad_words_ids")  # fmt: skip
 
 
 def generate(trainer: Any, rows: Any, settings: dict[str, Any]) -> list[list[int]]:
@@ -25,6 +29,7 @@ def generate(trainer: Any, rows: Any, settings: dict[str, Any]) -> list[list[int
     written: list[tuple[int, list[int]]] = []
     was_training = base.training
     base.eval()
+    stated, base.generation_config = base.generation_config, _of_tokens(base)
     try:
         for start in range(rank * size, len(order), world * size):
             chosen = order[start : start + size].tolist()
@@ -35,10 +40,20 @@ def generate(trainer: Any, rows: Any, settings: dict[str, Any]) -> list[list[int
                 )
             written += zip(chosen, without_padding(tokens[:, 1:], _ends(base), base.config.pad_token_id))
     finally:
+        base.generation_config = stated
         base.train(was_training)
     if world > 1:
         written = gather_object(written)
     return [tokens for _, tokens in sorted(written)]
+
+
+def _of_tokens(model: Any) -> GenerationConfig:
+    """What a model says of its tokens, as a teacher is asked too: nothing of beams, penalties and least lengths."""
+    stated, config = model.generation_config, model.config
+    found = {name: getattr(stated, name, None) for name in _TOKENS}
+    for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
+        found[name] = getattr(config, name, None) if found[name] is None else found[name]
+    return GenerationConfig(**{name: value for name, value in found.items() if value is not None})
 
 
 def _ends(model: Any) -> Sequence[int]:

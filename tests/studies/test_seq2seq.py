@@ -16,10 +16,11 @@ from hf_noise.data.pair_tokens import pair_tokenizer
 from hf_noise.noise import NoisyTeacher
 from hf_noise.objectives import ErrorNorm, SequenceMixture, Truncated
 from hf_noise.reports.record import read_records
-from hf_noise.studies.seq2seq.pairs import noisy_rows
+from hf_noise.studies.seq2seq.pairs import Pairs, noisy_rows
 from hf_noise.studies.seq2seq.run import load, noise_of
 from hf_noise.studies.seq2seq.runs import Run, objective_of, runs_of
 from hf_noise.studies.seq2seq.study import STUDY, Settings, plan_of
+from hf_noise.studies.seq2seq.teachers import with_tokens
 from hf_noise.studies.settings import SettingError, at_scale
 
 main = functools.partial(printed_by, STUDY.main)
@@ -230,6 +231,27 @@ def test_a_dry_run_tells_the_pairs_and_trains_no_teacher(given, tmp_path, monkey
     assert "time: about" in printed and not (tmp_path / "out").exists()
 
 
+def test_a_teacher_is_of_a_task_in_the_words_of_the_builders(study, given, tmp_path):
+    trained = study[0] / "teacher" / "rich"
+    (place,) = [trained] if (trained / "config.json").exists() else [one.parent for one in trained.rglob("config.json")]
+    with pytest.raises(ValueError, match=r"was trained for the task '.*, body -> target', not '.*, name -> target'"):
+        main(*given, "--output", tmp_path / "out", "--teacher", place, place, "--ratio", "1", "--loss", "nll")
+    from hf_noise.data.builders.docs_pairs_noisy import DocsPairsNoisyConfig
+
+    demo = Pairs("rich", "embedded/docs-pairs", ("body", "target"), None, None)
+    assert demo.words == DocsPairsNoisyConfig(columns=("body", "target"), r=0).task
+
+
+def test_texts_that_just_fit_are_not_counted_as_cut(sources):
+    rows = Dataset.from_dict({"source": ["a" * n for n in (7, 8, 9, 3)], "target": ["b" * n for n in (3, 4, 2, 1)],
+                              "sample_id": range(4)})  # fmt: skip
+    settings = settings_of(sources, task=["rich"], source_column=["body"], max_source_tokens=[8], max_target_tokens=4,
+                           max_new_tokens=4, truncate=True)  # fmt: skip
+    tokenizer = pair_tokenizer([("a", "b")], 258)  # of single bytes: a text of n letters is n + 1 tokens
+    found = with_tokens(settings, Pairs("rich", "s", ("source", "target"), rows, rows), tokenizer)
+    assert (found.cut, found.targets_cut) == (0.5, 0.25), "8 and 9 letters, and 4"
+
+
 def test_a_model_and_a_teacher_of_ones_own(given, sources, tmp_path):
     rows = Dataset.from_parquet(str(sources / "train.parquet"))
     folder = tmp_path / "t5"
@@ -243,5 +265,6 @@ def test_a_model_and_a_teacher_of_ones_own(given, sources, tmp_path):
     main(*given, "--output", tmp_path / "out", "--model", folder, "--teacher", folder, "--task", "rich",
          "--source_column", "body", "--ratio", "1", "--loss", "nll", "--steps", "2")  # fmt: skip
     (record,) = read_records(tmp_path / "out")
+    assert record.data["teacher"]["has_same_tokens"]
     assert record.model["config"]["model_type"] == "t5" and record.model["name"] == "t5"
     assert record.noise["teacher"]["steps"] is None and record.data["teacher"]["name"] == "t5"

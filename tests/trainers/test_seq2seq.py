@@ -409,6 +409,9 @@ def test_it_writes_what_the_model_writes_row_by_row(tiny_seq2seq, pair_rows, arg
     for row, found in zip(rows, written, strict=True):
         alone = model.eval().generate(torch.tensor([row["input_ids"]]), max_new_tokens=6)[0, 1:].tolist()
         assert found == alone[: alone.index(1) + 1 if 1 in alone else None]
+    stated = model.generation_config  # as bart-large-cnn has: they are no part of what was trained
+    stated.min_length, stated.num_beams, stated.no_repeat_ngram_size, stated.length_penalty = 6, 4, 1, 2.0
+    assert trainer.generate(max_new_tokens=6) == written and model.generation_config is stated
     with pytest.raises(ValueError, match="texts take the tokenizer; give processing_class="):
         trainer.predictions_and_references()
 

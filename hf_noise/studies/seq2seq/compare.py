@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
@@ -146,6 +146,17 @@ class Compared:
         return self.over_seeds(
             lambda one, plain, clean: (plain - one) / (plain - clean), setting, plain, clean_of(setting.task)
         )
+
+    def of_oracle(self, setting: Setting) -> Spread | None:
+        """Share of what the right pairs alone win back that a cure does, by seed; above 1 it beats who knows the mask.
+
+        None for them and for the plain loss, and where they win nothing in a seed.
+        """
+        plain, right = replace(setting, cure=PLAIN), replace(setting, cure=ORACLE)
+        won = self.over_seeds(lambda _, one, best: one - best, setting, plain, right)
+        if setting in (plain, right) or won is None or min(won.values) <= 0:
+            return None
+        return self.over_seeds(lambda ours, one, best: (one - ours) / (one - best), setting, plain, right)
 
     def better_than(self, ours: Setting, theirs: Setting) -> Spread | None:
         """By how many nats per token a setting's test NLL is below another's, by seed."""

@@ -26,6 +26,12 @@ from hf_noise.studies.reading import reading, source_of
 __all__ = ["Pairs", "Written", "noisy_rows", "read_task", "tokenizers_of"]
 
 
+_WORDS = {
+    "hf_noise/wmt14-noisy": "translation, en -> de",
+    "hf_noise/cnn-dailymail-noisy": "summary, article -> highlights",
+}
+
+
 @dataclass(eq=False)
 class Pairs:
     """The clean pairs of a task.
@@ -36,7 +42,7 @@ class Pairs:
         train, test: texts, with `source`, `target` and `sample_id`.
         train_tokens, test_tokens: the same as `input_ids`, `labels` and `sample_id`; test pairs from short to long.
         limits: of tokens, as `tokenize_pairs` takes them.
-        cut: share of the training sources that were cut.
+        cut, targets_cut: shares of the training sources and targets that were cut.
     """
 
     task: str
@@ -49,11 +55,17 @@ class Pairs:
     train_tokens: Dataset | None = None
     test_tokens: Dataset | None = None
     cut: float = 0.0
+    targets_cut: float = 0.0
 
     @cached_property
     def mean_tokens(self) -> float:
         """Of a training pair, source and target."""
         return sum(mean_length(self.train_tokens, name) for name in ("input_ids", "labels"))
+
+    @property
+    def words(self) -> str:
+        """What a teacher of it is trained for, in the words of the builders of noisy pairs, which then take it."""
+        return _WORDS.get(self.name, f"{self.name}, {' -> '.join(self.columns)}")
 
     @cached_property
     def longest(self) -> int:
@@ -72,7 +84,7 @@ class Pairs:
         return [
             f"{self.task}: {len(self.train):,} pairs to train on, {len(self.test):,} to test on, of {self.name}; "
             f"vocabulary of {len(self.tokenizer):,} tokens, {source:.0f} of a source and {target:.0f} of a target on "
-            f"average, {100 * self.cut:.1f}% of the sources cut",
+            f"average, {100 * self.cut:.1f}% of the sources and {100 * self.targets_cut:.1f}% of the targets cut",
             f"first pair: {first['source'][:100]!r} -> {first['target'][:100]!r}",
         ]  # fmt: skip
 
@@ -86,6 +98,7 @@ class Written:
         train: tokens of the targets that it wrote, `labels`, one row for each training pair.
         test: `input_ids` and `labels` of what it wrote for the test sources, from short to long.
         nll: float32 [N] of each training target, clean and written, in nats; None where no run needs them.
+        has_same_tokens: whether its tokenizer is that of the models; else q is of the texts, in its own tokens.
         test_nll: nats of all clean test targets together; None where its tokens are not those of the models.
     """
 
@@ -94,6 +107,7 @@ class Written:
     test: Dataset
     nll: tuple[np.ndarray, np.ndarray] | None
     test_nll: float | None
+    has_same_tokens: bool = True
 
 
 def read_task(settings: Any, task: str) -> Pairs:

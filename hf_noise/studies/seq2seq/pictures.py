@@ -114,6 +114,8 @@ def _losses(axis: Any, study: Compared, task: str, ratio: float, names: list[str
         axis.plot([rise.mean] * 2, [place - 0.28, place + 0.28], color=colour, lw=2.4, solid_capstyle="butt", zorder=3)
         closed = study.gap_closed(setting)
         told = f"{rise.mean:+.1f}%" if closed is None else f"{rise.mean:+.1f}%, gap closed {100 * closed.mean:.0f}%"
+        share = None if closed is None else study.of_oracle(setting)
+        told += "" if share is None else f"\n{100 * share.mean:.0f}% of what right pairs alone close"
         axis.annotate(told, (max(*rise.values, rise.mean, 0), place), (7, 0), textcoords="offset points", va="center",
                       fontsize=8.5, color="#333333", zorder=5, bbox=_UNDER)  # fmt: skip
     axis.axvline(0, color="#1a9850", lw=1.4, zorder=2)

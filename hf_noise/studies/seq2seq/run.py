@@ -184,7 +184,9 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
     model = trainer.accelerator.unwrap_model(trainer.model)
     config = {name: value for name, value in model.config.to_diff_dict().items() if not name.startswith("hf_noise")}
     weights = sum(one.numel() for name, one in model.named_parameters() if not name.startswith(trainer.own_prefix))
-    teacher = asdict(written.teacher) | {"name": portable(written.teacher.name)}
+    teacher = asdict(written.teacher) | {
+        "name": portable(written.teacher.name), "has_same_tokens": written.has_same_tokens,
+    }  # fmt: skip
     return dict(
         model={"name": portable(settings.model or "encoder-decoder"), "parameters": weights, "config": config},
         data={
@@ -192,6 +194,7 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
             "vocab_size": vocabulary_size(pairs.tokenizer), "train_rows": len(pairs.train),
             "test_rows": len(pairs.test), "source_tokens": mean_length(pairs.train_tokens, "input_ids"),
             "target_tokens": mean_length(pairs.train_tokens, "labels"), "sources_cut": pairs.cut,
+            "targets_cut": pairs.targets_cut,
             "max_source_tokens": settings.place(run.task).max_source_tokens,
             "max_target_tokens": settings.max_target_tokens, "teacher": teacher,
             "tokenizer": tokenizer_identity(pairs.tokenizer),

@@ -23,7 +23,7 @@ from hf_noise.data.tokenization import tokenizer_identity
 from hf_noise.models.loading import load_whole
 from hf_noise.noise.teacher import Decoding, Teacher
 from hf_noise.studies.reading import reading
-from hf_noise.studies.seq2seq.pairs import Pairs, Written, by_length, limits_of
+from hf_noise.studies.seq2seq.pairs import Pairs, Written, by_length, lengths, limits_of
 from hf_noise.studies.seq2seq.runs import Run
 
 __all__ = ["decoding_of", "network_of", "no_teacher", "pretrained", "with_tokens", "writes"]
@@ -43,7 +43,7 @@ def writes(settings: Any, pairs: Pairs, runs: Sequence[Run]) -> Written:
         print(f"[teacher] {pairs.task}: what it writes for {len(pairs.train) + len(pairs.test):,} sources, once",
               file=sys.stderr, flush=True)  # fmt: skip
     with told_before():
-        loaded = load_teacher(_teacher(settings, pairs), decoding=decoding_of(settings))
+        loaded = load_teacher(_teacher(settings, pairs), decoding=decoding_of(settings), task=pairs.words)
         of_train, of_test = (
             _as_pairs(rows, written_rows(rows, loaded, cache=folder / split, **told))
             for split, rows in (("train", pairs.train), ("test", pairs.test))
@@ -60,6 +60,7 @@ def writes(settings: Any, pairs: Pairs, runs: Sequence[Run]) -> Written:
         by_length(tokenize_pairs(of_test, pairs.tokenizer, **limits)).remove_columns("is_noisy"),
         (nll["clean"], nll["written"]) if needs_nll else None,
         float(nll["test"].sum(dtype=np.float64)) if has_same_tokens else None,
+        has_same_tokens,
     )  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def _teacher(settings: Any, pairs: Pairs) -> str:
     if (given := settings.place(pairs.task).teacher) is not None:
         return given
     return train_teacher(
-        pairs.train, pairs.tokenizer, steps=settings.teacher_steps, task=pairs.task,
+        pairs.train, pairs.tokenizer, steps=settings.teacher_steps, task=pairs.words,
         model=network_of(settings, pairs.task) if settings.model is None else pretrained(settings.model),
         output=Path(settings.output) / "teacher" / pairs.task, batch_size=settings.batch_size,
         learning_rate=settings.learning_rate, **pairs.limits,
@@ -123,8 +124,17 @@ def with_tokens(settings: Any, pairs: Pairs, tokenizer: Any) -> Pairs:
     """The pairs with their tokens. Raises ValueError: texts are empty, or too long and not to be cut."""
     limits = limits_of(settings, pairs.task)
     train = tokenize_pairs(pairs.train, tokenizer, **limits)
-    full = np.asarray([len(row) >= limits["max_source_tokens"] for row in train["input_ids"]])
     return replace(
         pairs, tokenizer=tokenizer, limits=limits, train_tokens=train,
-        test_tokens=by_length(tokenize_pairs(pairs.test, tokenizer, **limits)), cut=float(full.mean()),
+        test_tokens=by_length(tokenize_pairs(pairs.test, tokenizer, **limits)),
+        cut=_cut(pairs, tokenizer, train, "source"), targets_cut=_cut(pairs, tokenizer, train, "target"),
     )  # fmt: skip
+
+
+def _cut(pairs: Pairs, tokenizer: Any, tokens: Dataset, side: str) -> float:
+    """Share of the training texts of a side that lost tokens; those that just fit are as long, and lost none."""
+    column = {"source": "input_ids", "target": "labels"}[side]
+    full = np.flatnonzero(lengths(tokens, column) >= (longest := lengths(tokens, column).max()))
+    with told_before():
+        whole = tokenize_pairs(pairs.train.select(full), tokenizer)
+    return float((lengths(whole, column) > longest).sum()) / len(tokens)
