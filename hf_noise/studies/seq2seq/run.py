@@ -62,7 +62,7 @@ def load(settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_tr
 def describe(settings: Settings, data: Shared) -> list[str]:
     """What the data are, for a dry run."""
     lines = [line for one in data.pairs.values() for line in one.described()]
-    if settings.is_controlled:
+    if len(data.pairs) > 1 and len({one.targets for one in data.pairs.values()}) == 1:  # as tokenizers are shared by
         lines.append("both tasks have the same targets, and one tokenizer of all sources and targets")
     for task in settings.task:
         given = settings.place(task).teacher
