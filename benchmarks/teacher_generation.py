@@ -17,7 +17,7 @@ from hf_noise.data import teacher_targets
 from hf_noise.data.pair_tokens import pair_tokenizer
 from hf_noise.data.pairs_embedded import docs_pairs
 from hf_noise.data.teacher_files import LoadedTeacher, load_teacher
-from hf_noise.models.seq2seq import encoder_decoder
+from hf_noise.data.teacher_training import train_teacher
 from hf_noise.noise import Decoding
 
 
@@ -39,25 +39,24 @@ def bare_loop(teacher: LoadedTeacher, sources: list[str], tokens_per_batch: int)
     return written
 
 
-def small_teacher(sources: list[str], targets: list[str], folder: str) -> str:
-    """A network of random weights, which writes until it is cut: every row costs the same."""
-    torch.manual_seed(0)
-    tokenizer = pair_tokenizer(zip(sources, targets, strict=True), 1024)
-    ids = {"pad_token": tokenizer.pad_token_id, "eos_token": tokenizer.eos_token_id}
-    encoder_decoder(1024, **ids, layers=2, d_model=128, heads=4, feed_forward=256).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+def small_teacher(pairs: Dataset, folder: str, quick: bool) -> str:
+    """A network that was trained for so long that it writes words, as the half-trained do."""
+    tokenizer = pair_tokenizer(zip(pairs["source"], pairs["target"], strict=True), 512 if quick else 1024)
+    return train_teacher(
+        pairs, tokenizer, steps=2 if quick else 60, output=folder, batch_size=32, learning_rate=3e-3,
+        model={"layers": 2, "d_model": 128, "heads": 4, "feed_forward": 256, "dropout": 0.0},
+    )  # fmt: skip
 
 
 def generation(report: Report, rounds: int, folder: Path, quick: bool) -> None:
     """Seconds for the targets of the same sources, and whether they are the same."""
     disable_progress_bars()
-    rows, budget, longest = (40, 1024, 8) if quick else (400, 8192, 32)
+    rows, budget, longest = (40, 1024, 8) if quick else (2400, 8192, 32)
     sources, targets = (column[:rows] for column in docs_pairs("train", "sparse"))
-    loaded = load_teacher(small_teacher(sources, targets, str(folder / "teacher")),
-                          decoding=Decoding(max_new_tokens=longest))  # fmt: skip
+    dataset, turn = Dataset.from_dict({"source": sources, "target": targets}), count()
+    teacher = small_teacher(dataset, str(folder / "teacher"), quick)
+    loaded = load_teacher(teacher, decoding=Decoding(max_new_tokens=longest))
     loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    dataset, turn = Dataset.from_dict({"source": sources}), count()
 
     def ours() -> list[str]:
         return teacher_targets.write_targets(
