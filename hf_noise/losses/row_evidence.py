@@ -16,7 +16,9 @@ __all__ = ["Overtaken", "RecentScores", "normal_posterior", "two_normals"]
 LARGEST_SCORE = 32
 #: A normal is no narrower than this, in nats: below, rounding would tell rows apart.
 _NARROWEST = 0.02
-_ROUNDS = 30
+#: Of EM, few on purpose: where the two groups overlap, the likelihood is highest with both means in one place, and many
+#: rounds from quantiles end there and tell no rows apart.
+_ROUNDS = 5
 #: A share that is fitted is drawn to this one, as by half as many rows again: of two groups that overlap nothing else
 #: keeps a few odd rows from being one of them, and all others the other.
 EXPECTED_SHARE, _PRIOR = 0.3, 0.5
@@ -154,7 +156,7 @@ class Overtaken(RecentScores):
     ones first, would never be learned.
 
     Args:
-        memory: as for `RecentScores`.
+        memory: as for `RecentScores`, of which it uses a fifth.
 
     Attributes:
         has_begun: buffer bool [].
@@ -163,7 +165,7 @@ class Overtaken(RecentScores):
     has_begun: Tensor
 
     def __init__(self, memory: int):
-        super().__init__(memory, None)
+        super().__init__(max(1, memory // 5), None)  # a mean takes fewer rows than a distribution
         self.register_buffer("has_begun", torch.zeros((), dtype=torch.bool))
 
     @torch.no_grad()

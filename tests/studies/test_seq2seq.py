@@ -148,7 +148,7 @@ def test_another_seed_has_the_targets_that_are_there(study, monkeypatch):
 
 def test_the_runs_of_a_study(sources):
     runs = runs_of(settings_of(sources, seed=[3]))
-    assert len(runs) == 2 * (3 + 5) and runs[0] == Run("sparse", 0.0, "nll", "none", 3)
+    assert len(runs) == 2 * (3 + 7) and runs[0] == Run("sparse", 0.0, "nll", "none", 3)
     assert runs[0].name == "sparse-clean-seed3" and runs[-1].name == "rich-r1-oracle-seed3"
     cured = runs_of(settings_of(sources, cured=[0.5], loss=["truncated"], fraction=[0.1, 0.25], seed=[0], task=["rich"],
                                 source_column=["body"]))  # fmt: skip

@@ -37,21 +37,20 @@ USUAL = dict(
 )
 SCALES: dict[str, dict] = {
     # The rest of a docstring, or the bare name, to its first sentence: the targets of both tasks are the same. The
-    # teacher is sampled from: greedy, after so few steps, it wrote one and the same sentence for all 2,925 sources.
+    # teacher, of a tenth of the steps, is sampled from: greedy, it writes one and the same sentence for all sources.
     "demo": USUAL | dict(
         output="runs/seq2seq-demo", ratio=[0.0, 0.5, 1.0],
-        loss=["nll", "sequence-mixture", "truncated", "error-norm", "oracle"], seed=[0, 1, 2], vocab_size=1000,
-        max_source_tokens=[64], max_target_tokens=64, max_new_tokens=32, layers=2,
-        d_model=64, heads=4, feed_forward=256, dropout=0.0, decoding="sample", steps=400, teacher_steps=100,
+        loss=["nll", "sequence-mixture", "audited", "truncated", "error-norm", "oracle"], seed=[0, 1, 2],
+        vocab_size=1000, max_source_tokens=[64], max_target_tokens=64, max_new_tokens=32, layers=2,
+        d_model=64, heads=4, feed_forward=256, dropout=0.0, decoding="sample", steps=300, teacher_steps=30,
         batch_size=16, micro_batch=64, learning_rate=3e-3, warmup=0.1, save_steps=1000, logging_steps=50,
     ),  # fmt: skip
-    # Pairs of one's own: two settings, three seeds and the cures of two tasks in 25 minutes of one H200.
+    # Pairs of one's own: clean targets and half a teacher's, with cures.
     "gpu": USUAL | dict(
         output="runs/seq2seq-gpu", ratio=[0.0, 1.0],
         loss=["nll", "sequence-mixture", "audited", "truncated", "error-norm", "oracle"], seed=[0, 1, 2],
-        vocab_size=8000,
-        max_source_tokens=[512], max_target_tokens=128, max_new_tokens=128, layers=3, d_model=256, heads=4,
-        feed_forward=1024, dropout=0.1, steps=2000, teacher_steps=200, batch_size=128, micro_batch=128,
+        vocab_size=8000, max_source_tokens=[512], max_target_tokens=128, max_new_tokens=128, layers=3, d_model=256,
+        heads=4, feed_forward=1024, dropout=0.1, steps=2000, teacher_steps=200, batch_size=128, micro_batch=128,
         learning_rate=5e-4, warmup=0.1, save_steps=1000, logging_steps=50, bf16=True,
     ),  # fmt: skip
     # Paper A, table 10 and appendix K.3 (spec 4.2); batch, warm-up and what else the paper leaves open are usual.
@@ -64,7 +63,7 @@ SCALES: dict[str, dict] = {
 }
 
 
-_GENERATED = {"demo": 100, "gpu": 500, "paper": 1000}
+_GENERATED = {"demo": 50, "gpu": 500, "paper": 1000}
 # Of a scale, and task by task: what stands for a setting that is not given.
 _GIVEN: dict[str, dict[str, dict]] = {
     "demo": {task: dict(source=DOCS_PAIRS) for task in TASKS},
@@ -180,7 +179,7 @@ class Settings(TrainingSettings):
     score_rows: Count = setting(512, "training pairs on which noisy targets are measured", group="measurement")
     generated: CountOrNone | None = setting(
         None, "test pairs for which targets are written and scored by BLEU, chrF and ROUGE, which take "
-        "hf_noise[sequences] (default: of demo 100, gpu 500, paper 1000; none without these packages)",
+        "hf_noise[sequences] (default: of demo 50, gpu 500, paper 1000; none without these packages)",
         group="measurement", in_result=False,
     )  # fmt: skip
 
