@@ -216,7 +216,8 @@ def _loss_sentence(record: RunRecord) -> str:
     if objective is None:
         return f"{code(loss.get('name'))}."
     facts = {key: value if isinstance(value, int | float | None) else text(value) for key, value in loss.items()}
-    return objective.told(facts, task, record.noise.get("error_rate"))
+    told = objective.told(facts, task, record.noise.get("error_rate"))
+    return f"{told} It was trained on {facts['rows']}." if isinstance(facts.get("rows"), str) else told
 
 
 def _adapter_rows(record: RunRecord, adapter: Mapping[str, Any]) -> dict[str, Any]:

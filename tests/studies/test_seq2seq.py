@@ -105,6 +105,8 @@ def test_records_hold_what_was_measured(study):
     assert records["rich-r1-truncated-0.3-seed0"].loss["cure"] == "truncated-0.3"
     assert 0 <= records["rich-r1-truncated-0.3-seed0"].metrics["dropped_share"]["value"] < 1
     right = records["rich-r1-oracle-seed0"]
+    told = "It was trained on the pairs that are right, 50% of all, which the counted rate is of."
+    assert told in (folder / "rich-r1-oracle-seed0" / "README.md").read_text()
     assert (right.metrics["kept_share"]["value"], right.noise["realised"]) == (0.5, {"rate": 0.0, "n": 20})
     audit = Dataset.from_parquet(str(folder / "rich-r1-mixture-learned-seed0" / "audit.parquet"))
     kept = records["rich-r1-audited-learned-seed0"].metrics["kept_share"]

@@ -169,7 +169,7 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
     """What the record says."""
     settings, run, plan = job.settings, job.run, job.plan
     pairs, written = job.data.pairs[run.task], job.data.written[run.task]
-    noise = noise_of(run, pairs, written)
+    noise, loss = noise_of(run, pairs, written), trainer.loss_record() | {"cure": run.cure}
     metrics, realised = measure(job, trainer), {} if trainer.noise is None else trainer.realised_noise()
     if not trainer.is_world_process_zero():
         return {}
@@ -179,6 +179,8 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
         is_noisy = np.asarray(rows["is_noisy"][:])
         realised = {"rate": float(is_noisy[kept].mean()), "n": int(kept.sum())}
         metrics["kept_share"] = {"value": float(kept.mean()), "n": len(kept)}
+        whose = "that are right" if run.loss == "oracle" else f"that the audit of {run.audit} calls right"
+        loss["rows"] = f"the pairs {whose}, {100 * kept.mean():.3g}% of all, which the counted rate is of"
     if "dropped" in (facts := trainer.objective.facts()):
         metrics["dropped_share"] = {"value": facts["dropped"], "n": len(rows)}
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -206,6 +208,6 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
                 trainer.train_dataset, trainer.tokens_per_batch, trainer.args.gradient_accumulation_steps
             ),
         },
-        loss=trainer.loss_record() | {"cure": run.cure},
+        loss=loss,
         metrics=metrics,
     )  # fmt: skip
