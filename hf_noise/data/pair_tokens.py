@@ -25,10 +25,12 @@ _BYTES, _LARGEST = 256, 1 << 21
 #: Columns of text -> columns of tokens.
 _TOKEN_COLUMNS = {"source": "input_ids", "target": "labels", "clean_target": "clean_labels"}
 #: Columns that are kept as they are.
+#: Of paper A.
+_USUAL = 32_000
 _KEPT = ("is_noisy", "sample_id", "teacher_nll")
 
 
-def pair_tokenizer(pairs: Iterable[Any], vocab_size: int = 32000) -> PreTrainedTokenizerFast:
+def pair_tokenizer(pairs: Iterable[Any], vocab_size: int | None = None) -> PreTrainedTokenizerFast:
     """A byte-level BPE that is trained on the sources and the clean targets of a task (paper A: 32,000 tokens).
 
     Any text has tokens, so none is unknown. Ids 0 and 1 are `<pad>` and `</s>`, which stands at the end of all that is
@@ -36,7 +38,8 @@ def pair_tokenizer(pairs: Iterable[Any], vocab_size: int = 32000) -> PreTrainedT
 
     Args:
         pairs: rows with `source` and `target`, of which `clean_target` is read where there is one; or (source, target).
-        vocab_size: number of tokens, the two special ones and 256 bytes included.
+        vocab_size: number of tokens, the two special ones and 256 bytes included; None for 32,000, or as many as these
+            texts yield where that is fewer.
 
     Raises:
         ValueError: vocab_size is below 258, above 2^21, or more than these texts yield.
@@ -45,7 +48,8 @@ def pair_tokenizer(pairs: Iterable[Any], vocab_size: int = 32000) -> PreTrainedT
     from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
-    smallest = _BYTES + 2
+    smallest, asked = _BYTES + 2, vocab_size
+    vocab_size = _USUAL if asked is None else asked
     if isinstance(vocab_size, bool) or not isinstance(vocab_size, int | np.integer):
         raise TypeError(f"vocab_size must be a whole number of tokens, got {vocab_size!r:.80}")
     if vocab_size < smallest:
@@ -56,7 +60,7 @@ def pair_tokenizer(pairs: Iterable[Any], vocab_size: int = 32000) -> PreTrainedT
     if isinstance(pairs, str | bytes | Mapping) or not isinstance(pairs, Iterable) or is_scalar:
         raise TypeError(f"pairs must be rows with source and target, got {pairs!r:.80}")
     tokenizer = trained_bpe(_texts(pairs), int(vocab_size), [_PAD, _EOS])
-    if tokenizer.get_vocab_size() != vocab_size:
+    if asked is not None and tokenizer.get_vocab_size() != asked:
         raise ValueError(f"these pairs yield at most {tokenizer.get_vocab_size()} tokens, vocab_size={vocab_size} is "
                          "too large; ask for fewer, or give more pairs")  # fmt: skip
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -39,7 +39,7 @@ class NoisyPairsConfig(NoisyDataConfig):
             learning_rate, seed.
         tokenizer: of the teacher that is trained, or that the given one has to have; a folder, a name or an object. By
             default a byte-level BPE of `vocab_size` tokens is trained on the pairs.
-        vocab_size: of that tokenizer.
+        vocab_size: of that tokenizer; by default 32,000, or as many as the pairs yield.
         decoding: "greedy" (spec 2.5), "sample", "beam", a `Decoding`, or its fields.
         exact: exactly round(e N) of the N rows are replaced; else each on its own with probability e.
         with_nll: add `teacher_nll`, where there is noise.
@@ -68,7 +68,7 @@ class NoisyPairsConfig(NoisyDataConfig):
     teacher_steps: int | None = None
     teacher_settings: Mapping[str, Any] | None = None
     tokenizer: Any = None
-    vocab_size: int = 32_000
+    vocab_size: int | None = None
     decoding: Any = "greedy"
     exact: bool = True
     with_nll: bool = False

@@ -74,6 +74,11 @@ def test_empty_texts_are_counted_and_named(tokenizer):
     assert made[0]["labels"] == [1]
 
 
+def test_few_pairs_have_as_many_tokens_as_they_yield():
+    found = pair_tokenizer(ROWS)
+    assert 258 <= len(found) < 32_000 and len(found) == len(pair_tokenizer(ROWS, len(found)))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
