@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import re
@@ -227,7 +228,11 @@ def test_ctrl_c_in_a_real_process_is_one_line(tmp_path):
     """As a terminal sends it."""
     command = [sys.executable, str(ROOT / "recipes" / "gpt2_noise.py"), *tiny(tmp_path, "--steps", "2000")]
     env = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Of a shell that runs tests in the background, a process would inherit that it ignores the signal.
+    heeds = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeds
+    )
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / RUN / "checkpoint-2" / "trainer_state.json").exists():
