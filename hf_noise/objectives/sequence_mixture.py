@@ -48,7 +48,8 @@ class SequenceMixture(Objective):
 
     Args:
         error_rate: share e of the rows that the other one wrote: "known" takes it from the noise of the run, "learned"
-            fits one number, a number in [0, 1) states it.
+            fits one number, a number in [0, 1) states it. Where rows are told apart by scores that number is a weight,
+            drawn to 0.3, and no estimate of e.
         other: who wrote them: "teacher", whose likelihood of each row is in the column `teacher_nll` (-log q of the
             whole row, in nats); "unigram", a table of tokens that is learned beside the model, before the start from
             all rows; "learned", an early copy of the model. The copy takes as much memory as the model and one forward
@@ -204,6 +205,8 @@ class SequenceMixtureNLL(Bound):
         if self.objective.other == "teacher":
             return _checked(forward.inputs["teacher_nll"], forward.sample_ids)
         is_target = targets >= 0
+        if self.module is None:  # e is 0: no one else wrote
+            return targets.new_full(targets.shape[:1], float("nan"), dtype=self._losses.exact_dtype(targets))
         if self.objective.other == "unigram":
             return self._losses.row_sums(self.module.text(targets), is_target)
         if not self._copy.is_there:
@@ -213,6 +216,8 @@ class SequenceMixtureNLL(Bound):
     def clean_posterior(self, nll: Tensor, targets: Tensor, forward: Forward) -> Tensor:
         """p(row is clean) [B], of the arguments of a call, without gradient; what is known of all before the start."""
         own, other = self._losses.row_sums(nll, targets >= 0).detach(), self.of_other(targets, forward).detach()
+        if self.module is None:
+            return own.new_ones(own.shape)
         if not self.by_scores:
             log_clean, log_other = self._log_shares()
             return ((log_clean - own) - (log_other - other)).sigmoid()

@@ -62,6 +62,12 @@ def test_a_rate_of_nothing_is_the_likelihood(evidence):
     assert loss.module is None and torch.equal(loss(NLL, TARGETS, forward([5.0, 3.0])), NLL)
 
 
+@pytest.mark.parametrize("other", ["learned", "unigram"])
+def test_at_a_rate_of_nothing_all_rows_are_clean(other):
+    loss, seen = bound(SequenceMixture(0.0, other=other)), forward([5.0, 3.0])
+    assert loss.clean_posterior(NLL, TARGETS, seen).tolist() == [1, 1] and loss.of_other(TARGETS, seen).isnan().all()
+
+
 def test_rows_weigh_what_their_scores_say():
     """Rows of two targets: half are 2 nats a token likelier under the teacher, and are left out when it starts."""
     loss = bound(SequenceMixture(0.5, evidence="scores", start=0.5))

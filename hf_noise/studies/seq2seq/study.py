@@ -132,8 +132,8 @@ class Settings(TrainingSettings):
         "calls right, oracle on the right ones", group="noise and loss", choices=LOSSES, in_result=False,
     )
     other: list[str] = setting(
-        None, "where sequence-mixture has q from: the teacher, with e known; a small model or a table of tokens that "
-        "is learned, as e then is", group="noise and loss", choices=OTHERS, in_result=False,
+        None, "what sequence-mixture knows of who wrote: the teacher, and e; an early copy of the model (learned) or a "
+        "table of tokens (unigram), and not e", group="noise and loss", choices=OTHERS, in_result=False,
     )  # fmt: skip
     cured: list[Positive] = setting(
         [], "ratios at which other losses than nll are tried (default: the largest)", group="noise and loss",
