@@ -113,7 +113,11 @@ class SequenceMixture(Objective):
     def told(self, facts: Mapping[str, Any], task: str, error_rate: float | None = None) -> str:
         rate = facts.get("error_rate")
         shown = f"e = {rate:.4g}" if isinstance(rate, Real) else "e learned with the model"
-        return self._told(f"{shown} ({facts.get('source', 'known')})")
+        said = self._told(f"{shown} ({facts.get('source', 'known')})")
+        if facts.get("has_begun") == 0:
+            said += " It never began: the model did not come to find rows likelier than the other writer does. What " \
+                "was minimised is the plain likelihood."  # fmt: skip
+        return said
 
     def _told(self, rate: str) -> str:
         return _SENTENCE.format(_OTHERS[self.other], rate, 100 * self.start)
@@ -160,10 +164,10 @@ class SequenceMixtureNLL(Bound):
 
     @property
     def error_rate(self) -> float | None:
-        """e as a number; reading a learned one makes the device wait. None before rows were told apart by scores."""
+        """e as a number; reading a learned one makes the device wait. None of scores, whose share is no estimate."""
         if self.source != "learned":
             return self._rate
-        return None if self.by_scores and not self.module.scores.is_fitted else float(self.module.share().item())
+        return None if self.by_scores else float(self.module.share().item())
 
     @property
     def _copy(self) -> Any:
@@ -198,7 +202,10 @@ class SequenceMixtureNLL(Bound):
             return {}
         if not self.by_scores:
             return {"has_begun": float(self.module.scores.has_begun.item())}
-        return {"separation": float(self.module.scores.separation.item())} if self.module.scores.is_fitted else {}
+        if not self.module.scores.is_fitted:
+            return {}
+        state = {"separation": float(self.module.scores.separation.item())}
+        return state | ({"other_weight": float(self.module.share().item())} if self.source == "learned" else {})
 
     def of_other(self, targets: Tensor, forward: Forward) -> Tensor:
         """-log q of each row's whole target under the other writer, float [B]; NaN under a copy that is to be taken."""
