@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 _PAD, _EOS = "<pad>", "</s>"
 _BYTES, _LARGEST = 256, 1 << 21
+#: Tokens of paper A.
+_USUAL = 32_000
 #: Columns of text -> columns of tokens.
 _TOKEN_COLUMNS = {"source": "input_ids", "target": "labels", "clean_target": "clean_labels"}
 #: Columns that are kept as they are.
-#: Of paper A.
-_USUAL = 32_000
 _KEPT = ("is_noisy", "sample_id", "teacher_nll")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from hf_noise.noise import counter
 from hf_noise.noise.arrays import IGNORE_INDEX
+from hf_noise.pair_sizes import special_tokens
 
 if TYPE_CHECKING:
     from hf_noise.data.teacher_files import LoadedTeacher
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["as_written", "end_tokens", "generate", "row_nll"]
 
 _STREAM = 6  # of sampled tokens
-# What a model's own generation config may bring: ids of tokens. All else is what `Decoding` says.
-_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id",
-           "forced_eos_token_id", "bad_words_ids")  # fmt: skip
 
 
 def generate(loaded: LoadedTeacher, sources: np.ndarray, sample: np.ndarray, seed: int = 0) -> Any:
@@ -50,10 +48,8 @@ def generate(loaded: LoadedTeacher, sources: np.ndarray, sample: np.ndarray, see
 
 
 def _of_model(loaded: LoadedTeacher) -> dict[str, Any]:
-    """What the model says of its tokens."""
-    config = loaded.model.generation_config
-    found = {name: getattr(config, name, None) for name in _TOKENS}
-    found = {name: value for name, value in found.items() if value is not None}
+    """What the model says of its tokens; all else is what `Decoding` says."""
+    found = special_tokens(loaded.model)
     found.setdefault("eos_token_id", loaded.tokenizer.eos_token_id)
     return found
 

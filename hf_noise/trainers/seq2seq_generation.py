@@ -11,10 +11,9 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import GenerationConfig
 
-__all__ = ["generate", "without_padding"]
+from hf_noise.pair_sizes import special_tokens
 
-_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id",
-           "forced_eos_token_id", "bad_words_ids")  # fmt: skip
+__all__ = ["generate", "without_padding"]
 
 
 def generate(trainer: Any, rows: Any, settings: dict[str, Any]) -> list[list[int]]:
@@ -49,11 +48,9 @@ def generate(trainer: Any, rows: Any, settings: dict[str, Any]) -> list[list[int
 
 def _of_tokens(model: Any) -> GenerationConfig:
     """What a model says of its tokens, as a teacher is asked too: nothing of beams, penalties and least lengths."""
-    stated, config = model.generation_config, model.config
-    found = {name: getattr(stated, name, None) for name in _TOKENS}
-    for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
-        found[name] = getattr(config, name, None) if found[name] is None else found[name]
-    return GenerationConfig(**{name: value for name, value in found.items() if value is not None})
+    of_config = {name: getattr(model.config, name, None)
+                 for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id")}  # fmt: skip
+    return GenerationConfig(**of_config | special_tokens(model))
 
 
 def _ends(model: Any) -> Sequence[int]:

@@ -15,7 +15,6 @@ from torch import Tensor
 from hf_noise.atomic import replaced_whole
 from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.losses.sequence_mixture import row_sums
-from hf_noise.objectives.base import Forward
 from hf_noise.trainers.scoring import check_stored, rows_from
 
 __all__ = ["SequenceScores", "audit_sequences", "score_sequences", "scored_under"]
@@ -116,11 +115,7 @@ def _score(trainer: Any, model: Any, inputs: dict[str, Tensor], start: int) -> t
     sample = inputs.get("sample_id", torch.arange(start, start + len(targets), device=targets.device))
     other = clean = mask = None
     if _tells_rows_apart(trainer):
-        trainer.check_columns(inputs)
-        forward = Forward(
-            model=model, inputs=inputs, sample_ids=sample, epoch=trainer.epoch,
-            nll_under=lambda network: trainer.nll_under(network, inputs, targets),
-        )  # fmt: skip
+        forward = trainer.forward_of(model, inputs, targets, sample)
         other = trainer.objective.of_other(targets, forward).cpu().double()
         clean = trainer.objective.clean_posterior(nll, targets, forward).cpu().double()
     if "is_noisy" in inputs:

@@ -181,18 +181,19 @@ class TokenTrainer(ObjectiveTrainer):
         needed = (logits, targets) if loss.needs_logits else (targets,) if loss.needs_targets else ()
         if not loss.needs_forward:
             return needed
-        self.check_columns(inputs)
-        sample = inputs.get("sample_id")
-        return *needed, Forward(
-            model=model, inputs=inputs, sample_ids=sample, epoch=self.epoch,
-            nll_under=lambda network: self.nll_under(network, inputs, targets),
-        )  # fmt: skip
+        return *needed, self.forward_of(model, inputs, targets, inputs.get("sample_id"))
 
-    def check_columns(self, inputs: Mapping[str, Any]) -> None:
-        """Raise ValueError if a batch lacks a column that the objective reads."""
+    def forward_of(
+        self, model: Any, inputs: Mapping[str, Tensor], targets: Tensor, sample_ids: Tensor | None
+    ) -> Forward:
+        """What the objective is told of a forward pass. Raises ValueError: the batch lacks a column that it reads."""
         if missing := [name for name in self.loss.needs_columns if name not in inputs]:
             raise ValueError(f"rows have no column {missing[0]}, which {type(self.loss).__name__} reads (or the data "
                              f"collator drops it); the batch has {', '.join(sorted(inputs))}")  # fmt: skip
+        return Forward(
+            model=model, inputs=inputs, sample_ids=sample_ids, epoch=self.epoch,
+            nll_under=lambda network: self.nll_under(network, inputs, targets),
+        )  # fmt: skip
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Sums per row instead of logits: (None, float64 [B, 2] = NLL and number of targets, [B])."""

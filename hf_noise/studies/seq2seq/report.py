@@ -139,5 +139,3 @@ def _told(found: Spread | None, digits: int, scale: float = 1) -> str:
         return f"{scaled.mean:+.{digits}f}"
     low, high = scaled.interval
     return f"{scaled.mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
-
-

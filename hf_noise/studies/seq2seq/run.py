@@ -122,12 +122,12 @@ def pairs_per_step(rows: Dataset, tokens: int, passes: int) -> float:
     return len(rows) * world * passes / len(batches)
 
 
-def kept_pairs(job: Job, rows: Dataset) -> np.ndarray | None:
-    """Which of the noisy rows a run is trained on, bool [N]; None for all.
+def kept_pairs(job: Job, ids: np.ndarray, is_noisy: np.ndarray) -> np.ndarray | None:
+    """Which of the pairs a run is trained on, bool [N] as their ids and mask are; None for all.
 
     Raises FileNotFoundError: the run of which the audit is taken has none.
     """
-    run, is_noisy = job.run, np.asarray(rows["is_noisy"][:])
+    run = job.run
     if run.loss == "oracle":
         return ~is_noisy
     if run.loss != "audited" or job.is_trial:
@@ -137,7 +137,7 @@ def kept_pairs(job: Job, rows: Dataset) -> np.ndarray | None:
         raise FileNotFoundError(f"{file} is missing, which says what pairs {run.name} is trained on; remove the folder "
                                 "of that run to make it again")  # fmt: skip
     audit = pq.read_table(file, columns=["sample_id", "p_clean"])
-    if not np.array_equal(audit["sample_id"].to_numpy(), ids_of(rows)):
+    if not np.array_equal(audit["sample_id"].to_numpy(), ids):
         raise ValueError(f"{file} is of other pairs than those of {run.name}; remove the folder of that run")
     kept = audit["p_clean"].to_numpy() >= 0.5
     if not kept.any():
@@ -150,7 +150,8 @@ def build(job: Job) -> Seq2SeqTrainer:
     pairs, written = job.data.pairs[run.task], job.data.written[run.task]
     noise: NoisyTeacher | None = noise_of(run, pairs, written)
     rows = noisy_rows(pairs, written, noise)
-    if (kept := kept_pairs(job, rows)) is not None:  # of these rows the noise is another one, or none that is known
+    ids = ids_of(pairs.train)
+    if (kept := kept_pairs(job, ids, noise.is_noisy(ids))) is not None:  # of these the noise is another one
         rows = rows.select(np.flatnonzero(kept)).select_columns(["input_ids", "labels", "sample_id"])
         noise = None
     args = job.arguments(len(rows), dataloader_drop_last=False)
@@ -175,14 +176,14 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
         return {}
     if run.loss == "sequence-mixture" and (settings.audit or "audited" in settings.loss):
         audit_sequences(trainer, job.folder / AUDIT)
-    if (kept := kept_pairs(job, rows := noisy_rows(pairs, written, noise))) is not None:
-        is_noisy = np.asarray(rows["is_noisy"][:])
+    is_noisy = noise.is_noisy(ids := ids_of(pairs.train))
+    if (kept := kept_pairs(job, ids, is_noisy)) is not None:
         realised = {"rate": float(is_noisy[kept].mean()), "n": int(kept.sum())}
         metrics["kept_share"] = {"value": float(kept.mean()), "n": len(kept)}
         whose = "that are right" if run.loss == "oracle" else f"that the audit of {run.audit} calls right"
         loss["rows"] = f"the pairs {whose}, {100 * kept.mean():.3g}% of all, which the counted rate is of"
     if "dropped" in (facts := trainer.objective.facts()):
-        metrics["dropped_share"] = {"value": facts["dropped"], "n": len(rows)}
+        metrics["dropped_share"] = {"value": facts["dropped"], "n": len(ids)}
     model = trainer.accelerator.unwrap_model(trainer.model)
     config = {name: value for name, value in model.config.to_diff_dict().items() if not name.startswith("hf_noise")}
     weights = sum(one.numel() for name, one in model.named_parameters() if not name.startswith(trainer.own_prefix))
