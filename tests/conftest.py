@@ -72,6 +72,27 @@ def no_outside_network():
         yield
 
 
+#: What launchers tell a process of its place among others; accelerate writes them too, where one of them says so.
+_OF_PROCESSES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@pytest.fixture(autouse=True)
+def alone_among_processes():
+    """A test that leaves word of other processes behind fails, and not all those after it."""
+    before = {name: os.environ.get(name) for name in _OF_PROCESSES}
+    yield
+    left = {name: os.environ.get(name) for name in _OF_PROCESSES if os.environ.get(name) != before[name]}
+    for name in left:
+        os.environ.pop(name, None)
+        if before[name] is not None:
+            os.environ[name] = before[name]
+    if left:
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+        pytest.fail(f"the environment of the process says {left} after this test and {before} before")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder with real corpora and tokenizers: HF_NOISE_TEST_DATA, else `../shared/data` beside the repository."""

@@ -34,7 +34,7 @@ class Unigram(nn.Module):
 
 
 class EarlyCopy(nn.Module):
-    """A network as it stood at one moment of its training.
+    """A network as it stood at one moment of its training, always in evaluation mode: it is asked, not trained.
 
     Args:
         model: that is trained; a copy of it is made at once, so that the memory for it is there.
@@ -50,6 +50,12 @@ class EarlyCopy(nn.Module):
         self.network = copy.deepcopy(model).requires_grad_(False)
         self.register_buffer("was_taken", torch.zeros((), dtype=torch.bool))
         self.is_there = False  # as the buffer says, and no device has to be asked
+        self.train()
+
+    def train(self, mode: bool = True) -> EarlyCopy:
+        super().train(mode)
+        self.network.eval()
+        return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)

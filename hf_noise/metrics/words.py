@@ -82,6 +82,7 @@ METRICS: Mapping[str, Metric] = {metric.key: metric for metric in (
     Metric("kept_share", "share of the training rows that were trained on", "kept", "train"),
     Metric("dropped_share", "share of the training targets that the loss left out", "left out", "train"),
     Metric("learned_alpha", "alpha by the likelihood of training rows under the model", "alpha from rows", "train"),
+    Metric("audited_error_rate", "share of training rows that an audit holds for another's", "e found", "train"),
     Metric("learned_error_rate", "e as learned with the model", "e learned", "train"),
     Metric("error_rate_by_ranks", "e as estimated from the ranks of the targets", "e by ranks", "train"),
     Metric("audit_auroc", "AUROC of the posterior that a target is clean", "audit AUROC", "train", "", "higher"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["SequenceMixture"]
+
+logger = logging.getLogger(__name__)
 
 _SENTENCE = (
     "the likelihood of each row's whole target as clean or written by another model, {}, {}, after {:.3g}% of the "
@@ -152,9 +156,8 @@ class SequenceMixtureNLL(Bound):
 
     def __init__(self, objective: SequenceMixture, run: RunContext):
         from hf_noise.losses import sequence_mixture as losses
-        from hf_noise.losses.row_evidence import EXPECTED_SHARE
 
-        self._losses, self._expected, self.objective, self.is_on = losses, EXPECTED_SHARE, objective, True
+        self._losses, self.objective, self.is_on = losses, objective, True
         rate = objective.error_rate
         self.source = "learned" if rate == "learned" else "known" if rate == "known" else "assumed"
         self._rate = run.noise.error_rate if rate == "known" else rate
@@ -220,22 +223,48 @@ class SequenceMixtureNLL(Bound):
             return targets.new_full(targets.shape[:1], float("nan"), dtype=self._losses.exact_dtype(targets))
         return self._losses.row_sums(forward.nll_under(self._copy.network), is_target)
 
-    def clean_posterior(self, nll: Tensor, targets: Tensor, forward: Forward) -> Tensor:
-        """p(row is clean) [B], of the arguments of a call, without gradient; what is known of all before the start."""
-        own, other = self._losses.row_sums(nll, targets >= 0).detach(), self.of_other(targets, forward).detach()
-        if self.module is None:
-            return own.new_ones(own.shape)
-        if not self.by_scores:
-            log_clean, log_other = self._log_shares()
-            return ((log_clean - own) - (log_other - other)).sigmoid()
-        if not self.module.scores.is_fitted:
-            return own.new_full(own.shape, 1 - (self._expected if self.source == "learned" else self._rate))
-        return self.module.scores.clean_posterior(self._scores(own, other, (targets >= 0).sum(-1)))
+    def clean_log_odds(self, nll: np.ndarray, of_other: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Log-odds that rows are clean, float64 [N]: of their `nll` and `of_other` [N] in nats, and `targets` [N] each.
 
-    def _scores(self, own: Tensor, other: Tensor, n: Tensor) -> Tensor:
+        Where rows are told apart by scores, two groups are fitted to those of these rows, which have to be all that
+        the model is trained on, or drawn from them: recent scores of training are of a model that was another one a
+        moment ago. +inf where the scores show one group, or nobody else wrote; of a row without a target, what is known
+        of all.
+
+        Raises ValueError: the early copy is still to come.
+        """
+        if self.module is None:
+            return np.full(len(nll), math.inf)
+        if self._copy is not None and not self._copy.is_there:
+            raise ValueError(f"rows are told apart by what they gained over an early copy of the model, which is taken "
+                             f"after {50 * self.objective.start:g}% of the steps: train first")  # fmt: skip
+        if not self.by_scores:
+            if not self.module.scores.has_begun:
+                logger.warning("the model never found rows likelier than the other writer does, so that the mixture "
+                               "did not begin: p_clean says how well a row fits the other's habits, not who wrote it")
+            log_clean, log_other = (float(one) for one in self._log_shares())
+            return (log_clean - nll) - (log_other - of_other)
+        return self._by_groups(self._scores(nll, of_other, np.maximum(targets, 1)), targets)
+
+    def _by_groups(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        from hf_noise.losses.score_groups import score_groups
+
+        has_score, share = targets > 0, None if self.source == "learned" else self._rate
+        if not has_score.any():
+            return np.full(len(scores), math.nan)
+        groups = score_groups(scores[has_score], targets[has_score], share)
+        if groups.is_one:
+            logger.warning("the scores of %d rows show one group of rows and not two: all are called clean",
+                           int(has_score.sum()))  # fmt: skip
+            return np.full(len(scores), math.inf)
+        found = np.full(len(scores), math.log1p(-groups.share) - math.log(groups.share))
+        found[has_score] = -groups.log_odds(scores[has_score], targets[has_score])
+        return found
+
+    def _scores(self, own: Any, other: Any, n: Any) -> Any:
         """What tells rows apart, in nats a token, high of the other's rows."""
-        gained = 0 if self.objective.other == "teacher" and self.by_scores else own.detach()
-        return (gained - other.detach()) / n.clamp(min=1)
+        gained = 0 if self.objective.other == "teacher" and self.by_scores else own
+        return (gained - other) / n
 
     def _log_shares(self) -> Any:
         rate = self.module.share() if self.source == "learned" else self._rate
@@ -246,7 +275,7 @@ class SequenceMixtureNLL(Bound):
             return nll
         is_target, losses = targets >= 0, self._losses
         own, other, n = losses.row_sums(nll, is_target), self.of_other(targets, forward), is_target.sum(-1)
-        scores = self._scores(own, other, n)
+        scores = self._scores(own.detach(), other.detach(), n.clamp(min=1))
         if self.module.training:
             self.module.scores.add(scores, n > 0)
         if self.by_scores:

@@ -115,7 +115,11 @@ def check_stored(rows: Any, batch_size: Any, verb: str = "score") -> None:
 
 def rows_from(rows: Any, start: int, size: int) -> Any:
     """`size` rows from row `start` on, as a collator takes them."""
-    indices = list(range(start, min(start + size, len(rows))))
+    return rows_at(rows, list(range(start, min(start + size, len(rows)))))
+
+
+def rows_at(rows: Any, indices: list[int]) -> Any:
+    """The rows of these numbers, as a collator takes them."""
     fetch = getattr(rows, "__getitems__", None)
     return fetch(indices) if fetch else [rows[i] for i in indices]
 

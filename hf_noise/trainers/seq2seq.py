@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -99,6 +100,9 @@ class Seq2SeqTrainer(TokenTrainer):
 
     def target_tokens(self, model: Any) -> int:
         return target_tokens(model)
+
+    def row_lengths(self, rows: Any) -> np.ndarray:
+        return np.sum(pair_lengths(rows), axis=0)
 
     def check_noise(self, noise: Noise) -> None:
         if noise.unit == "tokens":

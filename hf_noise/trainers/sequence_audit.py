@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from hf_noise.atomic import replaced_whole
 from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.losses.sequence_mixture import row_sums
-from hf_noise.trainers.scoring import check_stored, rows_from
+from hf_noise.trainers.scoring import check_stored, rows_at
 
 __all__ = ["SequenceScores", "audit_sequences", "score_sequences", "scored_under"]
 
@@ -29,7 +32,8 @@ class SequenceScores:
         targets: int64, how many it has.
         nll: float64, -log p of the whole target under the model, in nats.
         other_nll: float64, -log q of it under the other writer; None of a loss that knows of none.
-        p_clean: float64 in [0, 1], posterior that the row is clean; None of a loss that tells no rows apart.
+        log_odds: float64, of the row being clean, log p_clean - log(1 - p_clean): what rows are ranked by, also where
+            p_clean rounds to 0 or 1; None of a loss that tells no rows apart.
         is_noisy: bool, what its mask says; None where rows have none. Nothing else depends on it.
     """
 
@@ -37,7 +41,7 @@ class SequenceScores:
     targets: np.ndarray
     nll: np.ndarray
     other_nll: np.ndarray | None
-    p_clean: np.ndarray | None
+    log_odds: np.ndarray | None
     is_noisy: np.ndarray | None
 
     @property
@@ -46,20 +50,32 @@ class SequenceScores:
         with np.errstate(invalid="ignore"):
             return self.nll / self.targets
 
+    @property
+    def p_clean(self) -> np.ndarray | None:
+        """Posterior float64 [N] in [0, 1] that the row is clean; None of a loss that tells no rows apart."""
+        return None if self.log_odds is None else np.exp(-np.logaddexp(0, -self.log_odds))
+
+    @property
+    def error_rate(self) -> float | None:
+        """Share of rows that are not clean, the mean of 1 - p_clean: an estimate where e is not known."""
+        return None if self.log_odds is None else float(np.mean(1 - self.p_clean))
+
 
 def score_sequences(trainer: Any, rows: Any = None, *, batch_size: int | None = None) -> SequenceScores:
-    """Score rows in their order, as a trainer of `SequenceMixture` sees them now, without dropout.
-
-    Each process that calls it scores all rows, so that the main one alone need do so.
+    """Score rows as a trainer of `SequenceMixture` sees them now, without dropout (a collective call, as `evaluate`).
 
     Args:
         trainer: a trainer on tokens whose loss is `SequenceMixture`, such as `Seq2SeqTrainer`.
-        rows: map-style data set; by default those it is trained on. Their targets are taken as they are.
+        rows: map-style data set; by default those it is trained on. Their targets are taken as they are. Where the
+            loss tells rows apart by scores, two groups are sought among those of these rows: give many, of both kinds.
         batch_size: rows per forward pass, by default those of an evaluation.
+
+    Returns:
+        The scores of all rows, in their order.
 
     Raises:
         TypeError: the trainer's loss tells no rows apart.
-        ValueError: there are no rows.
+        ValueError: there are no rows; the loss needs an early copy of the model, and training has not come to it.
     """
     if not _tells_rows_apart(trainer):
         told = getattr(trainer, "loss", trainer)
@@ -67,58 +83,79 @@ def score_sequences(trainer: Any, rows: Any = None, *, batch_size: int | None = 
     rows = trainer.train_dataset if rows is None else rows
     batch_size = trainer.args.per_device_eval_batch_size if batch_size is None else batch_size
     check_stored([] if rows is None else rows, batch_size)
-    return scored_under(trainer.model, trainer, rows, batch_size)
+    return _scored(trainer.model, trainer, rows, batch_size, trainer.args.process_index, trainer.args.world_size)
 
 
-@torch.no_grad()
 def scored_under(model: Any, trainer: Any, rows: Any, batch_size: int) -> SequenceScores:
-    """As `score_sequences`, under a model in the place of the trainer's, and of a trainer with any loss."""
-    modes = [(one, one.training) for one in (model, trainer.learned) if one is not None]
-    for one, _ in modes:
-        one.eval()
-    try:
-        parts = [
-            _score(trainer, model, trainer._prepare_inputs(trainer.data_collator(rows_from(rows, start, batch_size))),
-                   start)
-            for start in range(0, len(rows), batch_size)
-        ]  # fmt: skip
-    finally:
-        for one, was_training in modes:
-            one.train(was_training)
-    columns = ([value for value in column if value is not None] for column in zip(*parts, strict=True))
-    return SequenceScores(*(torch.cat(found).numpy() if len(found) == len(parts) else None for found in columns))
+    """As `score_sequences`, under a model in the place of the trainer's, of a trainer with any loss, in one process."""
+    return _scored(model, trainer, rows, batch_size, 0, 1)
 
 
 def audit_sequences(trainer: Any, output: str | Path, rows: Any = None) -> SequenceScores:
     """Write the scores of all rows as Parquet, and give them back; arguments and errors as `score_sequences`.
 
-    Columns: sample_id, targets, nll, other_nll, p_clean. The rows with the lowest p_clean are the ones to look at
-    first. The file appears complete or not at all.
+    Columns: sample_id, targets, nll, other_nll, p_clean, log_odds. The rows with the lowest p_clean are the ones to
+    look at first. The main process writes the file, which appears complete or not at all.
     """
     scores = score_sequences(trainer, rows)
-    names = ("sample_id", "targets", "nll", "other_nll", "p_clean")
-    with replaced_whole(Path(output)) as unfinished:
-        pq.write_table(pa.table({name: getattr(scores, name) for name in names}), unfinished, compression="zstd")
+    if trainer.is_world_process_zero():
+        names = ("sample_id", "targets", "nll", "other_nll", "p_clean", "log_odds")
+        with replaced_whole(Path(output)) as unfinished:
+            pq.write_table(pa.table({name: getattr(scores, name) for name in names}), unfinished, compression="zstd")
     return scores
+
+
+@torch.no_grad()
+def _scored(model: Any, trainer: Any, rows: Any, batch_size: int, rank: int, world: int) -> SequenceScores:
+    """Each process takes every so many-th batch; rows of like length are together."""
+    order = _order(trainer, rows)
+    starts = range(rank * batch_size, len(rows), world * batch_size)
+    modes = [(one, one.training) for one in (model, trainer.learned) if one is not None]
+    for one, _ in modes:
+        one.eval()
+    parts = []
+    try:
+        for start in tqdm(starts, desc="rows", unit="batch", leave=False, disable=rank > 0 or len(starts) < 100):
+            chosen = order[start : start + batch_size]
+            inputs = trainer._prepare_inputs(trainer.data_collator(rows_at(rows, chosen.tolist())))
+            parts.append((chosen, *_score(trainer, model, inputs, chosen)))
+    finally:
+        for one, was_training in modes:
+            one.train(was_training)
+    parts = gather_object(parts) if world > 1 else parts
+    places, *columns = zip(*parts, strict=True)
+    back = np.argsort(np.concatenate(places))
+    whole = [None if any(part is None for part in column) else np.concatenate(column)[back] for column in columns]
+    sample, targets, nll, other, is_noisy = whole
+    log_odds = None if other is None else trainer.objective.clean_log_odds(nll, other, targets)
+    return SequenceScores(sample, targets, nll, other, log_odds, is_noisy)
+
+
+def _order(trainer: Any, rows: Any) -> np.ndarray:
+    """The longest first: what does not fit is seen at once, and little is padded."""
+    lengths = trainer.row_lengths(rows)
+    return np.arange(len(rows)) if lengths is None else np.argsort(-lengths, kind="stable")
 
 
 def _tells_rows_apart(trainer: Any) -> bool:
     return hasattr(getattr(trainer, "objective", None), "of_other")
 
 
-def _score(trainer: Any, model: Any, inputs: dict[str, Tensor], start: int) -> tuple[Tensor | None, ...]:
-    """The entries of a batch in the order of `SequenceScores`, on the CPU."""
+def _score(trainer: Any, model: Any, inputs: dict[str, Tensor], rows: np.ndarray) -> Iterator[np.ndarray | None]:
+    """Of a batch: sample_id, targets, nll, other_nll and is_noisy as in `SequenceScores`."""
     labels, _ = trainer.targets(inputs, draw=False)
     targets, _ = trainer.aligned(labels, None)
-    nll, *_ = trainer.token_nll(model, inputs, targets)
+    with trainer.accelerator.autocast():  # as the other writer is scored, also where the model lost its wrapper
+        nll, *_ = trainer.token_nll(model, inputs, targets)
     is_target = targets != IGNORE_INDEX
-    sample = inputs.get("sample_id", torch.arange(start, start + len(targets), device=targets.device))
-    other = clean = mask = None
+    sample = inputs.get("sample_id")
+    yield rows if sample is None else sample.cpu().numpy()
+    yield is_target.sum(-1).cpu().numpy()
+    yield row_sums(nll, is_target).double().cpu().numpy()
     if _tells_rows_apart(trainer):
         forward = trainer.forward_of(model, inputs, targets, sample)
-        other = trainer.objective.of_other(targets, forward).cpu().double()
-        clean = trainer.objective.clean_posterior(nll, targets, forward).cpu().double()
-    if "is_noisy" in inputs:
-        mask = inputs["is_noisy"].bool()
-        mask = (mask.flatten(1).any(-1) if mask.ndim > 1 else mask).cpu()
-    return sample.cpu(), is_target.sum(-1).cpu(), row_sums(nll, is_target).cpu().double(), other, clean, mask
+        yield trainer.objective.of_other(targets, forward).double().cpu().numpy()
+    else:
+        yield None
+    mask = inputs["is_noisy"].bool() if "is_noisy" in inputs else None
+    yield None if mask is None else (mask.flatten(1).any(-1) if mask.ndim > 1 else mask).cpu().numpy()

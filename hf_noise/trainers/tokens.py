@@ -195,6 +195,10 @@ class TokenTrainer(ObjectiveTrainer):
             nll_under=lambda network: self.nll_under(network, inputs, targets),
         )  # fmt: skip
 
+    def row_lengths(self, rows: Any) -> np.ndarray | None:
+        """Tokens of each row, int64 [N], of a trainer that knows how to ask for lengths alone."""
+        return None
+
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Sums per row instead of logits: (None, float64 [B, 2] = NLL and number of targets, [B])."""
         inputs = self._prepare_evaluation(inputs)

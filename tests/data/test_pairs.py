@@ -114,16 +114,22 @@ def test_columns_in_columns_own_ids_and_a_subset(tmp_path):
     assert sorted(parts["train"]["source"][:] + parts["test"]["source"][:]) == sorted(found["source"])
 
 
-def test_a_teacher_is_trained_where_its_steps_are_given(source, tmp_path, monkeypatch):
+def test_a_teacher_is_trained_where_its_steps_are_given(source, tmp_path):
     settings = {"teacher_steps": 2, "vocab_size": 270, "cache_dir": str(tmp_path), "r": 0.5,
                 "teacher_settings": {"model": NETWORK, "batch_size": 4}}  # fmt: skip
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="teacher_steps= trains a teacher while the data are built, which one process"):
-        load(source, **settings)
-    monkeypatch.delenv("WORLD_SIZE")
+    one_of_two = multiprocessing.get_context("fork").Process(target=_load_as_one_of_two, args=(source, settings))
+    one_of_two.start()
+    one_of_two.join()
+    assert one_of_two.exitcode == 0, "processes that train at once are refused"
     rows = load(source, **settings)["train"]
     assert sum(rows["is_noisy"]) == 10
     assert noise_from_description(rows.info.description).teacher.steps == 2
+
+
+def _load_as_one_of_two(source, settings):
+    os.environ["WORLD_SIZE"] = "2"
+    with pytest.raises(ValueError, match="teacher_steps= trains a teacher while the data are built, which one process"):
+        load(source, **settings)
 
 
 def _build_beside(rank, source, teacher, cache, log):

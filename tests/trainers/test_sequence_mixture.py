@@ -53,7 +53,8 @@ def test_the_likelihood_of_the_teachers_rows_by_hand():
     parts = loss(NLL, TARGETS, seen)
     assert parts[0].sum().item() == pytest.approx(-np.log(0.6 * np.exp(-6) + 0.4 * np.exp(-5)))
     assert (parts[TARGETS < 0] == 0).all()
-    assert loss.clean_posterior(NLL, TARGETS, seen)[0].item() == pytest.approx(0.6 / (0.6 + 0.4 * np.e))
+    odds = loss.clean_log_odds(np.array([6.0, 0.0]), np.array([5.0, 0.0]), np.array([2, 0]))
+    np.testing.assert_allclose(odds, [np.log(0.6 / 0.4) - 1, np.log(0.6 / 0.4)])
     loss.before_step(0.05)
     assert torch.equal(loss(NLL, TARGETS, seen), NLL), "the start is still to come"
 
@@ -67,7 +68,8 @@ def test_a_rate_of_nothing_is_the_likelihood(evidence):
 @pytest.mark.parametrize("other", ["learned", "unigram"])
 def test_at_a_rate_of_nothing_all_rows_are_clean(other):
     loss, seen = bound(SequenceMixture(0.0, other=other)), forward([5.0, 3.0])
-    assert loss.clean_posterior(NLL, TARGETS, seen).tolist() == [1, 1] and loss.of_other(TARGETS, seen).isnan().all()
+    assert loss.of_other(TARGETS, seen).isnan().all()
+    assert loss.clean_log_odds(np.ones(2), np.full(2, np.nan), np.ones(2)).tolist() == [np.inf, np.inf]
 
 
 def test_rows_weigh_what_their_scores_say():
@@ -84,7 +86,8 @@ def test_rows_weigh_what_their_scores_say():
     loss.before_step(0.5)
     (found,) = torch.autograd.grad(loss(nll, targets, seen).sum(), nll)
     torch.testing.assert_close(found, (~is_others).float().unsqueeze(-1).expand(64, 2), rtol=0, atol=1e-3)
-    assert ((loss.clean_posterior(nll, targets, seen) > 0.5) == ~is_others).all()
+    weights = loss.module.scores.clean_posterior(-seen.inputs["teacher_nll"] / 2)
+    assert ((weights > 0.5) == ~is_others).all()
     loss.after_step(OneProcess)
     loss.module.eval()
     before = loss.module.scores.counts.clone()
@@ -161,29 +164,46 @@ def test_micro_batches_and_a_restart_change_nothing(make_trainer, tmp_path, loss
             torch.testing.assert_close(weight, whole[name], rtol=0, atol=1e-5, msg=name)
 
 
-def test_an_audit_of_rows_is_what_the_objective_says_of_each(make_trainer, tmp_path):
+def test_an_audit_of_rows_is_what_the_model_and_its_early_copy_say_of_each(make_trainer, tmp_path, caplog):
     marked = [{**row, "is_noisy": np.full(L, i % 4 == 0)} for i, row in enumerate(rows())]
     trainer = make_trainer(rows(), loss=SequenceMixture("learned", "learned", start=0.4), max_steps=5)
     assert "separation" not in trainer.objective.facts() and trainer.objective.error_rate is None
+    with pytest.raises(ValueError, match="an early copy of the model, which is taken after 20% of the steps: train"):
+        score_sequences(trainer)
     trainer.train()
     assert trainer.objective.error_rate is None, "a weight that is drawn to 0.3 is no estimate"
     assert 0 < trainer.objective.facts()["other_weight"] < 1 and "separation" in trainer.state.log_history[4]
+    assert trainer.learned.training and not trainer.learned.early.network.training, "a copy is asked, not trained"
     scores = audit_sequences(trainer, tmp_path / "audit.parquet", marked)
     assert scores.is_noisy.tolist() == [i % 4 == 0 for i in range(32)] and scores.targets.tolist() == [L - 1] * 32
     stored = pq.read_table(tmp_path / "audit.parquet").to_pydict()
-    assert list(stored) == ["sample_id", "targets", "nll", "other_nll", "p_clean"]
+    assert list(stored) == ["sample_id", "targets", "nll", "other_nll", "p_clean", "log_odds"]
     assert stored["sample_id"] == [3 * i for i in range(32)] and stored["p_clean"] == scores.p_clean.tolist()
     batch = collate_rows(rows())
     targets, _ = trainer.aligned(batch["labels"], None)
     trainer.model.eval()
     with torch.no_grad():
         nll, *_ = trainer.token_nll(trainer.model, batch, targets)
-        early = lambda network: trainer.nll_under(network, batch, targets)  # noqa: E731
-        p_clean = trainer.objective.clean_posterior(nll, targets, Forward(inputs=batch, nll_under=early))
     np.testing.assert_allclose(scores.nll, nll.sum(-1), rtol=1e-5)
-    np.testing.assert_allclose(scores.p_clean, p_clean, atol=1e-5)
+    early = trainer.nll_under(trainer.learned.early.network, batch, targets)
+    np.testing.assert_allclose(scores.other_nll, early.sum(-1), rtol=1e-5)
     np.testing.assert_allclose(scores.mean_nll, scores.nll / (L - 1))
+    # Random tokens are all one writer's, and an audit says so.
+    assert (scores.log_odds == np.inf).all() and scores.error_rate == 0 and "show one group of rows" in caplog.text
     assert score_sequences(trainer, batch_size=5).is_noisy is None and trainer.learned.training
+
+
+def test_an_audit_finds_two_writers_among_its_rows():
+    """Half of 400 rows gained 1.5 nats a token over the early copy, give or take 1.2 / sqrt(n)."""
+    loss = bound(SequenceMixture("learned", "learned"), model=torch.nn.Linear(1, 1))
+    loss._copy.take(loss._model)
+    draw = np.random.default_rng(0)
+    targets, is_clean = draw.integers(4, 40, 400), np.arange(400) % 2 == 0
+    gained = targets * np.where(is_clean, 1.5, 0.0) + 1.2 * np.sqrt(targets) * draw.normal(size=400)
+    odds = loss.clean_log_odds(np.full(400, 90.0), 90.0 + gained, targets)
+    assert ((odds > 0) == is_clean).mean() > 0.95
+    odds = loss.clean_log_odds(np.full(401, 90.0), np.append(90.0 + gained, 90), np.append(targets, 0))
+    assert abs(odds[-1]) < 0.3, "of a row without a target nothing is known but the share"
 
 
 def test_an_audit_without_a_mixture_or_rows_is_refused(make_trainer):

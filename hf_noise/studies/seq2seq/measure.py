@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from hf_noise.metrics.sequences import sequence_scores
@@ -12,7 +13,7 @@ from hf_noise.studies.chosen_rows import some_rows
 from hf_noise.studies.engine import Job
 from hf_noise.studies.seq2seq.pairs import by_length
 from hf_noise.trainers import Seq2SeqTrainer
-from hf_noise.trainers.sequence_audit import scored_under
+from hf_noise.trainers.sequence_audit import SequenceScores, scored_under
 
 __all__ = ["measure"]
 
@@ -20,8 +21,11 @@ _NATS = {"unit": "nats per token"}
 _SCORES = {"bleu": "test_bleu", "chrf": "test_chrf", "rougeL": "test_rouge_l"}
 
 
-def measure(job: Job, trainer: Seq2SeqTrainer) -> dict[str, dict]:
-    """The figures of a run, each with the number behind it (a collective call; the main process has all of them)."""
+def measure(job: Job, trainer: Seq2SeqTrainer, audit: SequenceScores | None) -> dict[str, dict]:
+    """The figures of a run, each with the number behind it (a collective call; the main process has all of them).
+
+    Those of training pairs are of all where they are audited, else of some.
+    """
     settings, run = job.settings, job.run
     pairs, written = job.data.pairs[run.task], job.data.written[run.task]
     test, of_written = trainer.evaluate(), trainer.evaluate(written.test, metric_key_prefix="written")
@@ -39,15 +43,18 @@ def measure(job: Job, trainer: Seq2SeqTrainer) -> dict[str, dict]:
         found = sequence_scores(*texts)
         metrics |= {name: found[theirs] for theirs, name in _SCORES.items()}
     if trainer.is_world_process_zero():
-        rows = trainer.train_dataset
-        rows = rows.select(some_rows(len(rows), settings.score_rows))
-        metrics |= _of_training(trainer, rows, settings.micro_batch)
+        metrics |= _of_training(trainer, _on_some(trainer, settings) if audit is None else audit)
     return metrics
 
 
-def _of_training(trainer: Seq2SeqTrainer, rows: Any, batch_size: int) -> Mapping[str, dict]:
+def _on_some(trainer: Seq2SeqTrainer, settings: Any) -> SequenceScores:
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    scores = scored_under(model, trainer, by_length(rows), batch_size)
+    rows = trainer.train_dataset
+    rows = rows.select(some_rows(len(rows), settings.score_rows))
+    return scored_under(model, trainer, rows, settings.micro_batch)
+
+
+def _of_training(trainer: Seq2SeqTrainer, scores: SequenceScores) -> Mapping[str, dict]:
     metrics = {}
     if scores.is_noisy is None:  # pairs that were kept, of which one does not know
         return {"train_nll_noisy": {"value": float(scores.nll.sum() / scores.targets.sum()),
@@ -56,10 +63,12 @@ def _of_training(trainer: Seq2SeqTrainer, rows: Any, batch_size: int) -> Mapping
         if n := int(scores.targets[which].sum()):
             metrics[f"train_nll_{name}"] = {"value": float(scores.nll[which].sum()) / n, "n": n, **_NATS}
     if 0 < scores.is_noisy.sum() < len(scores.is_noisy):
-        # What noisy pairs are looked for by: the posterior, else the mean NLL, as loss truncation does.
-        suspicion = scores.mean_nll if scores.p_clean is None else -scores.p_clean
+        # What noisy pairs are looked for by: their odds, else the mean NLL, as loss truncation does.
+        suspicion = scores.mean_nll if scores.log_odds is None else -np.clip(scores.log_odds, -1e9, 1e9)
         auroc = float(roc_auc_score(scores.is_noisy, suspicion))
         metrics["row_auroc"] = {"value": auroc, "n": len(scores.is_noisy)}
+    if scores.error_rate is not None:
+        metrics["audited_error_rate"] = {"value": scores.error_rate, "n": len(scores.targets)}
     if trainer.objective.source == "learned" and (rate := trainer.objective.error_rate) is not None:
         metrics["learned_error_rate"] = {"value": rate, "n": len(trainer.train_dataset)}
     return metrics

@@ -125,7 +125,7 @@ def pairs_per_step(rows: Dataset, tokens: int, passes: int) -> float:
 def kept_pairs(job: Job, ids: np.ndarray, is_noisy: np.ndarray) -> np.ndarray | None:
     """Which of the pairs a run is trained on, bool [N] as their ids and mask are; None for all.
 
-    Raises FileNotFoundError: the run of which the audit is taken has none.
+    Raises FileNotFoundError, ValueError: the run of which the audit is taken has none, or one of other pairs.
     """
     run = job.run
     if run.loss == "oracle":
@@ -171,11 +171,10 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
     settings, run, plan = job.settings, job.run, job.plan
     pairs, written = job.data.pairs[run.task], job.data.written[run.task]
     noise, loss = noise_of(run, pairs, written), trainer.loss_record() | {"cure": run.cure}
-    metrics, realised = measure(job, trainer), {} if trainer.noise is None else trainer.realised_noise()
+    audit = audit_sequences(trainer, job.folder / AUDIT) if run.loss == "sequence-mixture" else None
+    metrics, realised = measure(job, trainer, audit), {} if trainer.noise is None else trainer.realised_noise()
     if not trainer.is_world_process_zero():
         return {}
-    if run.loss == "sequence-mixture" and (settings.audit or "audited" in settings.loss):
-        audit_sequences(trainer, job.folder / AUDIT)
     is_noisy = noise.is_noisy(ids := ids_of(pairs.train))
     if (kept := kept_pairs(job, ids, is_noisy)) is not None:
         realised = {"rate": float(is_noisy[kept].mean()), "n": int(kept.sum())}

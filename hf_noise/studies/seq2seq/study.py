@@ -128,8 +128,8 @@ class Settings(TrainingSettings):
         [], "shares e of a teacher's targets, instead of --ratio", group="noise and loss", in_result=False
     )
     loss: list[str] = setting(
-        None, "of noisy runs; truncated leaves out whole pairs; audited trains anew on those that sequence-mixture "
-        "calls right, oracle on the right ones", group="noise and loss", choices=LOSSES, in_result=False,
+        None, "of noisy runs; truncated leaves out whole pairs; sequence-mixture leaves an audit, p(clean) of each pair "
+        "(audit.parquet); audited trains anew on those that it calls right, oracle on the right ones", group="noise and loss", choices=LOSSES, in_result=False,
     )
     other: list[str] = setting(
         None, "what sequence-mixture knows of who wrote: the teacher, and e; an early copy of the model (learned) or a "
@@ -183,11 +183,6 @@ class Settings(TrainingSettings):
         group="measurement", in_result=False,
     )  # fmt: skip
 
-    audit: bool = setting(
-        False, "write p(clean) of every training pair as Parquet, of runs with sequence-mixture", group="measurement",
-        in_result=False,
-    )  # fmt: skip
-
     def complete(self) -> None:
         self._take_rates()
         if len(set(self.task)) < len(self.task):
@@ -208,8 +203,6 @@ class Settings(TrainingSettings):
         self._count_generated()
         if "audited" in self.loss and "sequence-mixture" not in self.loss:
             raise SettingError("--loss audited: which pairs are right is what a mixture says; add sequence-mixture")
-        if self.audit and "sequence-mixture" not in self.loss:
-            raise SettingError("--audit: p(clean) is known of sequence-mixture alone; add --loss sequence-mixture")
         if self.max_new_tokens > self.max_target_tokens:
             raise SettingError(f"--max_new_tokens {self.max_new_tokens} is more than --max_target_tokens "
                                f"{self.max_target_tokens}, so that what a teacher writes would be cut")  # fmt: skip

@@ -1,0 +1,197 @@
+"""Two groups of rows by a score that is a mean over tokens: fitted to all rows of a trained model and their lengths."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hf_noise.losses.checks import check_real
+
+__all__ = ["ScoreGroups", "score_groups"]
+
+#: Degrees of freedom: of short rows a few lie so far out that normals would take them for a group.
+_DEGREES = 5.0
+#: Two groups leave a valley between them, this much lower than the lower of the two hills at least; a single group that
+#: is skewed or has heavy tails is fitted by two as well, and there is none.
+_VALLEY = 0.05
+#: Shares that a fit sets out from; of two writers nobody knows whose rows are more.
+_STARTS = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
+_ROUNDS, _TOLERANCE = 300, 1e-7
+#: Rows that a fit looks at; more change its parameters by less than they mean.
+_ROWS = 100_000
+#: A group is no narrower than this, in nats: below, rounding would tell rows apart.
+_NARROWEST = 0.02
+
+
+@dataclass(frozen=True)
+class ScoreGroups:
+    """Two groups of scores s of rows with n tokens, each Student's t with 5 degrees of freedom around a line in log n.
+
+    Attributes:
+        share: of the upper group in [0, 1); 0 where the scores show one group.
+        low, high: the two means for a row of `length` tokens, in nats per token.
+        slopes: of the two means, per unit of log n.
+        length: tokens, the geometric mean of the rows'.
+        of_rows, of_tokens: both groups have the squared scale of_rows + of_tokens / n.
+        is_one: whether the scores show one group.
+    """
+
+    share: float
+    low: float
+    high: float
+    slopes: tuple[float, float]
+    length: float
+    of_rows: float
+    of_tokens: float
+    is_one: bool = False
+
+    def log_odds(self, scores: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Log-odds float64 [N] that rows are of the upper group, for a length never falling as scores rise.
+
+        -inf for all where there is one group. Far out, where t would call a row of either group, they stay as they are
+        at their highest and lowest; at a length for which the upper mean is not above the lower, they are what the
+        share says.
+        """
+        if self.is_one:
+            return np.full(len(scores), -math.inf)
+        low, high = self._means(lengths)
+        scale, half = self._scale(lengths), np.maximum(high - low, 0) / 2
+        # The ratio of the two densities turns where (s - middle)^2 = half^2 + degrees scale.
+        furthest = np.sqrt(half**2 + _DEGREES * scale)
+        offset = np.clip(scores - (low + high) / 2, -furthest, furthest)
+        upper, lower = (_log_density((offset - sign * half) ** 2 / scale) for sign in (1, -1))
+        return math.log(self.share) - math.log1p(-self.share) + upper - lower
+
+    @property
+    def separation(self) -> float:
+        """How far apart the means are, in scales of a row of `length` tokens."""
+        return (self.high - self.low) / math.sqrt(self._scale(self.length))
+
+    @property
+    def valley(self) -> float:
+        """How much lower the density is somewhere between the means than on the lower hill, in [0, 1).
+
+        Of rows of `length` tokens; 0 where there is one hill.
+        """
+        along, scale = np.linspace(self.low, self.high, 201), self._scale(self.length)
+        parts = ((1 - self.share, self.low), (self.share, self.high))
+        density = sum(part * np.exp(_log_density((along - mean) ** 2 / scale)) for part, mean in parts)
+        lowest = int(density.argmin())
+        return 1 - float(density[lowest] / min(density[: lowest + 1].max(), density[lowest:].max()))
+
+    def _scale(self, lengths: np.ndarray | float) -> Any:
+        return self.of_rows + self.of_tokens / lengths
+
+    def _means(self, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        beyond = np.log(lengths / self.length)
+        return self.low + self.slopes[0] * beyond, self.high + self.slopes[1] * beyond
+
+
+def score_groups(scores: np.ndarray, lengths: np.ndarray, share: float | None = None) -> ScoreGroups:
+    """Fit two groups to the scores of all rows by EM from several starts; of those the likeliest.
+
+    Scores of short rows scatter more, and some lie far out: so the groups know of lengths and have heavy tails. Where
+    the share is not known, one group is found if a second explains too little (BIC), or if there is no valley between
+    them: a single skewed group is fitted by two as well, and nothing could be told apart.
+
+    Args:
+        scores: [N] finite, each a mean over the tokens of its row, in nats.
+        lengths: [N] >= 1, how many tokens; a row without one has no score: leave it out.
+        share: of the upper group where it is known, in (0, 1), and there are two groups then; None fits it.
+
+    Raises:
+        ValueError: no rows, shapes that do not agree, a score that is not finite, a length below 1, or a share out of
+            its range.
+
+    Source: EM for t of Peel and McLachlan, Statistics and Computing 2000; Schwarz 1978 for the number of groups.
+    """
+    scores, lengths = np.asarray(scores, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
+    if scores.ndim != 1 or scores.shape != lengths.shape or not len(scores):
+        raise ValueError(f"scores and lengths must be [N] of at least one row, got {list(scores.shape)} and "
+                         f"{list(lengths.shape)}")  # fmt: skip
+    if not np.isfinite(scores).all():
+        raise ValueError(f"scores must be finite, got {scores[~np.isfinite(scores)][0]}")
+    if not (lengths.min() >= 1 and np.isfinite(lengths).all()):
+        raise ValueError(f"lengths must be finite and at least 1, got {lengths.min():g}; a row without a token has no "
+                         "score")  # fmt: skip
+    if share is not None:
+        share = check_real("share", share, "(0, 1)", "it is that of the upper group")
+    if len(scores) > _ROWS:
+        chosen = np.random.default_rng(0).choice(len(scores), _ROWS, replace=False)
+        scores, lengths = scores[chosen], lengths[chosen]
+    starts = _STARTS if share is None else (share,)
+    likelihood, found = max((_fit(scores, lengths, start, share) for start in starts), key=lambda fit: fit[0])
+    if share is not None:
+        return found
+    alone, _ = _fit(scores, lengths, 0.0, 0.0)
+    gained = len(scores) * (likelihood - alone)
+    is_one = gained < 1.5 * math.log(len(scores)) or found.valley < _VALLEY  # three numbers more
+    return replace(found, share=0.0, is_one=True) if is_one else found
+
+
+def _fit(scores: np.ndarray, lengths: np.ndarray, start: float, share: float | None) -> tuple[float, ScoreGroups]:
+    """Mean log-likelihood in nats, and the groups, from quantiles that go with a share of the upper one."""
+    length = math.exp(np.log(lengths).mean())
+    beyond, of_upper, before = np.log(lengths / length), start, -math.inf
+    lines = [(float(level), 0.0) for level in np.quantile(scores, [(1 - start) / 2, 1 - start / 2])]
+    spread = max(np.var(np.clip(scores, *np.quantile(scores, [0.05, 0.95]))) / 2, _NARROWEST**2)
+    of_rows, of_tokens = spread / 2, spread * length / 2
+    for _ in range(_ROUNDS):
+        scale = of_rows + of_tokens / lengths
+        deviations = [(scores - level - slope * beyond) ** 2 for level, slope in lines]
+        with np.errstate(divide="ignore"):
+            logs = [np.log(part) + _log_density(squares / scale) - np.log(scale) / 2
+                    for part, squares in zip((1 - of_upper, of_upper), deviations)]  # fmt: skip
+        whole = np.logaddexp(*logs)
+        likelihood = float(whole.mean())
+        if likelihood - before < _TOLERANCE:
+            break
+        before = likelihood
+        posteriors = [np.exp(log - whole) for log in logs]
+        if share is None:
+            of_upper = float(np.clip(posteriors[1].mean(), 1e-6, 1 - 1e-6))
+        # A row far out of both groups counts little: that makes the tails of t.
+        weights = [p * (_DEGREES + 1) / (_DEGREES + squares / scale) for p, squares in zip(posteriors, deviations)]
+        lines = [_line(scores, beyond, w / scale, line) for w, line in zip(weights, lines)]
+        of_rows, of_tokens = _scales(
+            sum(w * (scores - level - slope * beyond) ** 2 for w, (level, slope) in zip(weights, lines)), lengths, scale
+        )
+    (low, of_low), (high, of_high) = lines
+    if high < low and share is None:
+        low, of_low, high, of_high, of_upper = high, of_high, low, of_low, 1 - of_upper
+    return likelihood, ScoreGroups(of_upper, low, high, (of_low, of_high), length, of_rows, of_tokens)
+
+
+def _log_density(squares: np.ndarray) -> np.ndarray:
+    """Of t at z^2, but for what its degrees of freedom alone make."""
+    return -(_DEGREES + 1) / 2 * np.log1p(squares / _DEGREES)
+
+
+def _line(scores: np.ndarray, beyond: np.ndarray, weights: np.ndarray, before: tuple[float, float]) -> Any:
+    """Level and slope by weighted least squares; as before where there is no weight."""
+    total = weights.sum()
+    if not total > 0:
+        return before
+    middle = (weights * beyond).sum() / total
+    level = (weights * scores).sum() / total
+    spread = (weights * (beyond - middle) ** 2).sum()
+    slope = (weights * (beyond - middle) * scores).sum() / spread if spread > 1e-9 * total else 0.0
+    return float(level - slope * middle), float(slope)
+
+
+def _scales(deviations: np.ndarray, lengths: np.ndarray, scale: np.ndarray) -> tuple[float, float]:
+    """`of_rows` and `of_tokens` by least squares of weighted squared deviations, neither below 0."""
+    weights, per_token = 1 / scale**2, 1 / lengths
+    a, b, c = weights.sum(), (weights * per_token).sum(), (weights * per_token**2).sum()
+    x, y = (weights * deviations).sum(), (weights * deviations * per_token).sum()
+    determinant = a * c - b * b
+    if determinant > 1e-9 * a * c:  # else all rows are of one length
+        of_rows, of_tokens = (c * x - b * y) / determinant, (a * y - b * x) / determinant
+        if of_rows >= _NARROWEST**2 and of_tokens >= 0:
+            return float(of_rows), float(of_tokens)
+        if of_tokens < 0:
+            return float(max(x / a, _NARROWEST**2)), 0.0
+    return _NARROWEST**2, float(max((y - _NARROWEST**2 * b) / c, 0.0))

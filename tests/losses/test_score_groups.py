@@ -1,0 +1,99 @@
+"""Two groups of rows by scores that are means over tokens."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_noise.losses.score_groups import ScoreGroups, score_groups
+
+
+def rows_of(share, n=2000, apart=1.5, seed=0, degrees=5):
+    """Scores, lengths and who wrote: means 0 and `apart` with a scale of 1.2 / sqrt(length), the lower with a slope."""
+    draw = np.random.default_rng(seed)
+    lengths, is_upper = draw.integers(3, 60, n), draw.random(n) < share
+    scatter = 1.2 / np.sqrt(lengths) * draw.standard_t(degrees, n)
+    return np.where(is_upper, apart, 0.2 * np.log(lengths / 20)) + scatter, lengths, is_upper
+
+
+@pytest.mark.parametrize("share", [0.03, 0.3, 0.5, 0.95])
+@pytest.mark.parametrize("degrees", [5, 100])
+def test_share_and_rows_are_found(share, degrees):
+    scores, lengths, is_upper = rows_of(share, degrees=degrees)
+    found = score_groups(scores, lengths)
+    posterior = 1 / (1 + np.exp(-found.log_odds(scores, lengths)))
+    assert posterior.mean() == pytest.approx(is_upper.mean(), abs=0.015)
+    assert ((posterior > 0.5) == is_upper).mean() > 0.97
+    for low, high in ((0, 0.1), (0.1, 0.9), (0.9, 1)):  # what is said to be likely happens as often
+        there = (posterior >= low) & (posterior <= high)
+        error = 4 * math.sqrt(0.25 / max(1, there.sum()))
+        assert is_upper[there].mean() == pytest.approx(posterior[there].mean(), abs=error + 0.02)
+    known = score_groups(scores, lengths, share)
+    assert known.share == share and known.high == pytest.approx(found.high, abs=0.05)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_writer_is_no_two(seed):
+    scores, lengths, _ = rows_of(0, seed=seed)
+    found = score_groups(scores, lengths)
+    assert found.is_one and found.share == 0 and (found.log_odds(scores, lengths) == -math.inf).all()
+    skewed = np.random.default_rng(seed).gamma(4, 0.2, 2000)
+    assert score_groups(skewed, lengths).is_one
+    assert not score_groups(skewed, lengths, 0.3).is_one, "who says that there are two is believed"
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), share=st.floats(0.02, 0.98), factor=st.sampled_from([0.1, 1, 10]))
+def test_order_and_units_do_not_matter_and_odds_never_fall(seed, share, factor):
+    scores, lengths, _ = rows_of(share, n=300, seed=seed)
+    found = score_groups(scores, lengths)
+    mixed = np.random.default_rng(seed).permutation(300)
+    again = score_groups(scores[mixed] + 2, lengths[mixed])
+    assert again.is_one == found.is_one and again.share == pytest.approx(found.share, abs=0.02)
+    if not found.is_one:
+        for length in (1, 5, 50, 500):
+            rising = found.log_odds(np.linspace(-9, 9, 200), np.full(200, length))
+            assert np.isfinite(rising).all() and (np.diff(rising) >= -1e-12).all()
+
+
+def test_odds_by_hand():
+    """Scale 1 at any length, means -1 and 1: at 0 what the share says, at 1 besides log t(0) - log t(2)."""
+    groups = ScoreGroups(0.25, -1.0, 1.0, (0.0, 0.0), 10.0, 1.0, 0.0)
+    odds = groups.log_odds(np.array([0.0, 1.0, 90.0]), np.array([3, 300, 3]))
+    np.testing.assert_allclose(odds[:2], [math.log(1 / 3), math.log(1 / 3) + 3 * math.log1p(4 / 5)])
+    turn = math.sqrt(6)  # where the two densities are furthest apart
+    expected = math.log(1 / 3) + 3 * (math.log1p((turn + 1) ** 2 / 5) - math.log1p((turn - 1) ** 2 / 5))
+    assert odds[2] == pytest.approx(expected) and groups.separation == 2
+    assert groups.valley == 0, "a small group so near is a shoulder of the other"
+    far = ScoreGroups(0.5, -2.0, 2.0, (0.0, 0.0), 10.0, 1.0, 0.0)
+    assert far.valley == pytest.approx(1 - 2 * 1.8**-3 / (1 + 4.2**-3), abs=0.005)
+
+
+@pytest.mark.parametrize("lengths", [np.full(500, 7), np.ones(500)], ids=["seven", "one"])
+def test_rows_of_one_length(lengths):
+    draw = np.random.default_rng(0)
+    is_upper = np.arange(500) < 150
+    scores = np.where(is_upper, 2.0, 0.0) + 0.3 * draw.normal(size=500)
+    found = score_groups(scores, lengths)
+    assert found.share == pytest.approx(0.3, abs=0.02) and found.slopes == (0.0, 0.0)
+    assert score_groups(np.where(is_upper, 2.0, 0.0), lengths).share == pytest.approx(0.3, abs=0.01)
+    assert score_groups(np.zeros(500), lengths).is_one and score_groups(np.zeros(1), np.ones(1)).is_one
+
+
+@pytest.mark.parametrize(
+    ("scores", "lengths", "share", "message"),
+    [
+        ([], [], None, r"\[N\] of at least one row, got \[0\] and \[0\]"),
+        ([1.0], [1, 2], None, r"got \[1\] and \[2\]"),
+        ([1.0, math.nan], [1, 2], None, "scores must be finite, got nan"),
+        ([1.0, 2.0], [1, 0], None, "lengths must be finite and at least 1, got 0"),
+        ([1.0, 2.0], [1, 2], 1.0, "share"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(scores, lengths, share, message):
+    with pytest.raises(ValueError, match=message):
+        score_groups(np.array(scores), np.array(lengths), share)
