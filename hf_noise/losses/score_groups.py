@@ -17,6 +17,8 @@ _DEGREES = 5.0
 #: Two groups leave a valley between them, this much lower than the lower of the two hills at least; a single group that
 #: is skewed or has heavy tails is fitted by two as well, and there is none.
 _VALLEY = 0.05
+#: What odds begin with where the scores show one group: rows keep their order, and each is held for clean.
+_NONE = 1e-9
 #: Shares that a fit sets out from; of two writers nobody knows whose rows are more.
 _STARTS = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 _ROUNDS, _TOLERANCE = 300, 1e-7
@@ -31,7 +33,7 @@ class ScoreGroups:
     """Two groups of scores s of rows with n tokens, each Student's t with 5 degrees of freedom around a line in log n.
 
     Attributes:
-        share: of the upper group in [0, 1); 0 where the scores show one group.
+        share: of the upper group in (0, 1); 1e-9 where the scores show one group, so that rows keep their order.
         low, high: the two means for a row of `length` tokens, in nats per token.
         slopes: of the two means, per unit of log n.
         length: tokens, the geometric mean of the rows'.
@@ -51,12 +53,9 @@ class ScoreGroups:
     def log_odds(self, scores: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Log-odds float64 [N] that rows are of the upper group, for a length never falling as scores rise.
 
-        -inf for all where there is one group. Far out, where t would call a row of either group, they stay as they are
-        at their highest and lowest; at a length for which the upper mean is not above the lower, they are what the
-        share says.
+        Far out, where t would call a row of either group, they stay as they are at their highest and lowest; at a
+        length for which the upper mean is not above the lower, they are what the share says.
         """
-        if self.is_one:
-            return np.full(len(scores), -math.inf)
         low, high = self._means(lengths)
         scale, half = self._scale(lengths), np.maximum(high - low, 0) / 2
         # The ratio of the two densities turns where (s - middle)^2 = half^2 + degrees scale.
@@ -129,7 +128,7 @@ def score_groups(scores: np.ndarray, lengths: np.ndarray, share: float | None = 
     alone, _ = _fit(scores, lengths, 0.0, 0.0)
     gained = len(scores) * (likelihood - alone)
     is_one = gained < 1.5 * math.log(len(scores)) or found.valley < _VALLEY  # three numbers more
-    return replace(found, share=0.0, is_one=True) if is_one else found
+    return replace(found, share=_NONE, is_one=True) if is_one else found
 
 
 def _fit(scores: np.ndarray, lengths: np.ndarray, start: float, share: float | None) -> tuple[float, ScoreGroups]:

@@ -228,8 +228,8 @@ class SequenceMixtureNLL(Bound):
 
         Where rows are told apart by scores, two groups are fitted to those of these rows, which have to be all that
         the model is trained on, or drawn from them: recent scores of training are of a model that was another one a
-        moment ago. +inf where the scores show one group, or nobody else wrote; of a row without a target, what is known
-        of all.
+        moment ago. Where the scores show one group, rows keep their order and all are clean; +inf where nobody else
+        wrote; of a row without a target, what is known of all.
 
         Raises ValueError: the early copy is still to come.
         """
@@ -256,7 +256,6 @@ class SequenceMixtureNLL(Bound):
         if groups.is_one:
             logger.warning("the scores of %d rows show one group of rows and not two: all are called clean",
                            int(has_score.sum()))  # fmt: skip
-            return np.full(len(scores), math.inf)
         found = np.full(len(scores), math.log1p(-groups.share) - math.log(groups.share))
         found[has_score] = -groups.log_odds(scores[has_score], targets[has_score])
         return found

@@ -113,6 +113,8 @@ def test_records_hold_what_was_measured(study):
     assert kept["value"] == pytest.approx(np.mean(np.asarray(audit["p_clean"][:]) >= 0.5))
     learned = records["sparse-r1-mixture-learned-seed0"]
     assert "learned_error_rate" not in learned.metrics and learned.loss["error_rate"] is None, "it is no estimate"
+    found = records["rich-r1-mixture-learned-seed0"].metrics["audited_error_rate"]
+    assert found == {"value": pytest.approx(np.mean(1 - np.asarray(audit["p_clean"][:]))), "n": 40}
 
 
 def test_the_table_and_the_claims(study):
@@ -196,7 +198,6 @@ def test_scales_have_what_their_tasks_need():
         (dict(cured=[0.7]), "--cured 0.7 is compared with the plain loss there"),
         (dict(ratio=[0.0, 0.2], error_rate=[0.5]), "--ratio and --error_rate say the same"),
         (dict(ratio=[]), "--ratio is empty"),
-        (dict(audit=True, loss=["nll"]), "--audit: p.clean. is known of sequence-mixture alone"),
         (dict(d_model=20, heads=4), "--d_model 20 must be a multiple of twice --heads 4"),
         (dict(model="no where/at all"), "--model no where/at all: there is no such folder"),
         (dict(loss=["elr"]), "--loss must be one of nll, sequence-mixture"),

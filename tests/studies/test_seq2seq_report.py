@@ -41,7 +41,7 @@ RECORDS = [
     *runs("sparse", 0.0, 4.0), *runs("sparse", 0.5, 4.4, jitter=MORE), *runs("sparse", 1.0, 5.0, jitter=STEPPED),
     *runs("rich", 0.0, 2.0), *runs("rich", 0.5, 2.1, jitter=MORE), *runs("rich", 1.0, 2.2, jitter=STEPPED),
     *runs("sparse", 1.0, 4.2, "mixture-teacher", row_auroc=0.99),
-    *runs("sparse", 1.0, 4.3, "mixture-learned", row_auroc=0.9, learned_error_rate=0.45),
+    *runs("sparse", 1.0, 4.3, "mixture-learned", row_auroc=0.9, audited_error_rate=0.45),
     *runs("sparse", 1.0, 5.5, "truncated-0.5", MORE, row_auroc=0.1, dropped_share=0.5),
     *runs("sparse", 1.0, 5.4, "truncated-0.3", MORE, row_auroc=0.1, dropped_share=0.3),
     *runs("sparse", 1.0, 4.9, "error-norm-1.15", MORE, row_auroc=0.1),

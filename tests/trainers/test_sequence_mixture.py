@@ -189,7 +189,7 @@ def test_an_audit_of_rows_is_what_the_model_and_its_early_copy_say_of_each(make_
     np.testing.assert_allclose(scores.other_nll, early.sum(-1), rtol=1e-5)
     np.testing.assert_allclose(scores.mean_nll, scores.nll / (L - 1))
     # Random tokens are all one writer's, and an audit says so.
-    assert (scores.log_odds == np.inf).all() and scores.error_rate == 0 and "show one group of rows" in caplog.text
+    assert scores.log_odds.min() > 9 and scores.error_rate < 1e-4 and "show one group of rows" in caplog.text
     assert score_sequences(trainer, batch_size=5).is_noisy is None and trainer.learned.training
 
 

@@ -128,8 +128,9 @@ class Settings(TrainingSettings):
         [], "shares e of a teacher's targets, instead of --ratio", group="noise and loss", in_result=False
     )
     loss: list[str] = setting(
-        None, "of noisy runs; truncated leaves out whole pairs; sequence-mixture leaves an audit, p(clean) of each pair "
-        "(audit.parquet); audited trains anew on those that it calls right, oracle on the right ones", group="noise and loss", choices=LOSSES, in_result=False,
+        None, "of noisy runs; truncated leaves out whole pairs; sequence-mixture leaves an audit behind, p(clean) of "
+        "each pair (audit.parquet); audited trains anew on those that it calls right, oracle on the right ones",
+        group="noise and loss", choices=LOSSES, in_result=False,
     )
     other: list[str] = setting(
         None, "what sequence-mixture knows of who wrote: the teacher, and e; an early copy of the model (learned) or a "
