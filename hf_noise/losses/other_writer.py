@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hf_noise.losses.checks import check_count
 from hf_noise.losses.learned_rate import LearnedErrorRate
-from hf_noise.losses.row_evidence import RecentScores
+from hf_noise.losses.row_evidence import ScoreTable
 
 __all__ = ["EarlyCopy", "OtherWriter", "Unigram"]
 
@@ -83,7 +83,7 @@ class OtherWriter(nn.Module):
 
     def __init__(
         self, *, rate: LearnedErrorRate | None = None, text: nn.Module | None = None,
-        scores: RecentScores | None = None, early: EarlyCopy | None = None,
+        scores: ScoreTable | None = None, early: EarlyCopy | None = None,
     ):  # fmt: skip
         super().__init__()
         self.rate, self.text, self.scores, self.early = rate, text, scores, early

@@ -10,7 +10,7 @@ from torch import Tensor
 from hf_noise.losses.checks import check_floats, check_real
 from hf_noise.losses.truncated import ONE, PER_NAT, RecentLosses
 
-__all__ = ["Overtaken", "RecentScores", "normal_posterior", "two_normals"]
+__all__ = ["Overtaken", "RecentScores", "ScoreTable", "normal_posterior", "two_normals"]
 
 #: Scores are nats a token in [-32, 32); a table of recent ones holds them as numbers in [0, 64).
 LARGEST_SCORE = 32
@@ -83,14 +83,47 @@ def _quantile(weights: Tensor, scores: Tensor, part: float | Tensor) -> Tensor:
     return scores.take(place).reshape(())
 
 
-class RecentScores(RecentLosses):
-    """The distribution of a score of recent rows as two normals, the upper one of rows that another one wrote.
+class ScoreTable(RecentLosses):
+    """The distribution of a score of recent rows.
 
-    It takes in a step's scores when the step is over, of all processes at once, as `RecentLosses` does, and fits the
-    normals when the next one begins: within a step they are the same for all micro-batches and processes.
+    It takes in a step's scores when the step is over, of all processes at once, as `RecentLosses` does: within a step
+    what follows from it is the same for all micro-batches and processes.
 
     Args:
         memory: steps in [1, 2^15]; a step's scores weigh 1 - 1 / memory times those of the next.
+
+    Raises:
+        TypeError, ValueError: a value is of another type, or out of its range.
+    """
+
+    def __init__(self, memory: int):
+        super().__init__(memory)
+        self.has_seen = False
+
+    def add(self, scores: Tensor, is_row: Tensor) -> None:
+        """Count scores [B] in nats a token of the rows that have a target."""
+        self.observe(scores.detach() + LARGEST_SCORE, is_row, torch.zeros_like(is_row), is_row)
+
+    def _take(self, recent: Tensor) -> None:
+        super()._take(recent)
+        self.has_seen = True
+
+    def table(self) -> tuple[Tensor, Tensor]:
+        """How many recent rows have a score, and the score, float [K] each, the scores rising."""
+        dtype = torch.float32 if self.histogram.device.type == "mps" else torch.float64
+        places = torch.arange(len(self.histogram), device=self.histogram.device, dtype=dtype)
+        return self.histogram.to(dtype) / ONE, (places + 0.5) / PER_NAT - LARGEST_SCORE
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.has_seen = bool(self.histogram.any())
+
+
+class RecentScores(ScoreTable):
+    """Recent scores as two normals, the upper one of rows that another one wrote, fitted when a step begins.
+
+    Args:
+        memory: as for `ScoreTable`.
         share: of the upper normal where it is known, in (0, 1); None fits it.
 
     Attributes:
@@ -106,21 +139,7 @@ class RecentScores(RecentLosses):
         super().__init__(memory)
         self.known = None if share is None else check_real("share", share, "(0, 1)", "it is that of the other's rows")
         self.register_buffer("normals", torch.zeros(4))
-        self.has_seen, self.is_fitted = False, False
-
-    def add(self, scores: Tensor, is_row: Tensor) -> None:
-        """Count scores [B] in nats a token of the rows that have a target."""
-        self.observe(scores.detach() + LARGEST_SCORE, is_row, torch.zeros_like(is_row), is_row)
-
-    def _take(self, recent: Tensor) -> None:
-        super()._take(recent)
-        self.has_seen = True
-
-    def table(self) -> tuple[Tensor, Tensor]:
-        """How many recent rows have a score, and the score, float [K] each, the scores rising."""
-        dtype = torch.float32 if self.histogram.device.type == "mps" else torch.float64
-        places = torch.arange(len(self.histogram), device=self.histogram.device, dtype=dtype)
-        return self.histogram.to(dtype) / ONE, (places + 0.5) / PER_NAT - LARGEST_SCORE
+        self.is_fitted = False
 
     @torch.no_grad()
     def fit(self) -> None:
@@ -146,17 +165,17 @@ class RecentScores(RecentLosses):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self.has_seen, self.is_fitted = bool(self.histogram.any()), bool(self.normals[3] > 0)
+        self.is_fitted = bool(self.normals[3] > 0)
 
 
-class Overtaken(RecentScores):
+class Overtaken(ScoreTable):
     """Whether a model finds recent rows likelier than another writer does; once it does, it has done so for good.
 
     Until then the posterior of a row says how well it fits the other's habits, and rows that nobody knows yet, clean
     ones first, would never be learned.
 
     Args:
-        memory: as for `RecentScores`, of which it uses a fifth.
+        memory: as for `ScoreTable`, of which it uses a fifth.
 
     Attributes:
         has_begun: buffer bool [].
@@ -165,7 +184,7 @@ class Overtaken(RecentScores):
     has_begun: Tensor
 
     def __init__(self, memory: int):
-        super().__init__(max(1, memory // 5), None)  # a mean takes fewer rows than a distribution
+        super().__init__(max(1, memory // 5))  # a mean takes fewer rows than a distribution
         self.register_buffer("has_begun", torch.zeros((), dtype=torch.bool))
 
     @torch.no_grad()
