@@ -53,7 +53,7 @@ class SequenceMixture(Objective):
     Args:
         error_rate: share e of the rows that the other one wrote: "known" takes it from the noise of the run, "learned"
             fits one number, a number in [0, 1) states it. Where rows are told apart by scores that number is a weight,
-            drawn to 0.3, and no estimate of e.
+            drawn to 0.3, and no estimate of e: an audit after training has one, `SequenceScores.error_rate`.
         other: who wrote them: "teacher", whose likelihood of each row is in the column `teacher_nll` (-log q of the
             whole row, in nats); "unigram", a table of tokens that is learned beside the model, before the start from
             all rows; "learned", an early copy of the model. The copy takes as much memory as the model and one forward

@@ -101,6 +101,13 @@ def test_two_processes_train_teach_and_measure_what_one_does(asked, whole, tmp_p
         for metric, figure in record.metrics.items():
             assert two[name].metrics[metric]["n"] == figure["n"], metric
             assert two[name].metrics[metric]["value"] == pytest.approx(figure["value"], rel=1e-4), metric
+    ours, there = (
+        pq.read_table(folder / "rich-r1-mixture-teacher-seed0" / "audit.parquet").to_pydict()
+        for folder in (whole, tmp_path)
+    )
+    assert ours["sample_id"] == there["sample_id"] and len(ours["sample_id"]) == ROWS
+    for name in ("nll", "other_nll", "log_odds"):
+        np.testing.assert_allclose(there[name], ours[name], rtol=1e-3, atol=1e-3, err_msg=name)
 
 
 def write_slowly(arguments: list[str]) -> None:
