@@ -97,6 +97,11 @@ def test_records_hold_what_was_measured(study):
         on_some = record.loss["cure"] == "oracle" or record.loss["cure"].startswith("audited")
         assert ("row_auroc" in record.metrics) == ("clean" not in name and not on_some)
         assert ("kept_share" in record.metrics) == on_some
+        of_noise = {name for name in record.metrics if name.startswith("train_nll")}
+        if not record.loss["cure"].startswith("audited"):  # what an audit keeps may be all right, or all wrong
+            both = "clean" not in name and not on_some
+            assert of_noise == {"train_nll_clean"} | ({"train_nll_corrupted"} if both else set())
+        assert "train_nll_noisy" not in of_noise
         if not on_some:
             assert record.noise["realised"]["rate"] == pytest.approx(record.noise["error_rate"], abs=0.35)
         assert record.budget["pairs_per_step"] == pytest.approx(8, rel=0.3)

@@ -8,6 +8,7 @@ from typing import Any
 from sklearn.metrics import roc_auc_score
 
 from hf_noise.metrics.sequences import sequence_scores
+from hf_noise.noise import NoisyTeacher
 from hf_noise.studies.chosen_rows import some_rows
 from hf_noise.studies.engine import Job
 from hf_noise.studies.seq2seq.pairs import by_length
@@ -20,8 +21,11 @@ _NATS = {"unit": "nats per token"}
 _SCORES = {"bleu": "test_bleu", "chrf": "test_chrf", "rougeL": "test_rouge_l"}
 
 
-def measure(job: Job, trainer: Seq2SeqTrainer) -> dict[str, dict]:
-    """The figures of a run, each with the number behind it (a collective call; the main process has all of them)."""
+def measure(job: Job, trainer: Seq2SeqTrainer, noise: NoisyTeacher) -> dict[str, dict]:
+    """The figures of a run, each with the number behind it (a collective call; the main process has all of them).
+
+    The noise is that of all its pairs, which the trainer does not know where it has some of them alone.
+    """
     settings, run = job.settings, job.run
     pairs, written = job.data.pairs[run.task], job.data.written[run.task]
     test, of_written = trainer.evaluate(), trainer.evaluate(written.test, metric_key_prefix="written")
@@ -41,20 +45,19 @@ def measure(job: Job, trainer: Seq2SeqTrainer) -> dict[str, dict]:
     if trainer.is_world_process_zero():
         rows = trainer.train_dataset
         rows = rows.select(some_rows(len(rows), settings.score_rows))
-        metrics |= _of_training(trainer, rows, settings.micro_batch)
+        metrics |= _of_training(trainer, rows, settings.micro_batch, noise)
     return metrics
 
 
-def _of_training(trainer: Seq2SeqTrainer, rows: Any, batch_size: int) -> Mapping[str, dict]:
+def _of_training(trainer: Seq2SeqTrainer, rows: Any, batch_size: int, noise: NoisyTeacher) -> Mapping[str, dict]:
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     scores = scored_under(model, trainer, by_length(rows), batch_size)
-    metrics = {}
-    if scores.is_noisy is None:  # pairs that were kept, of which one does not know
-        return {"train_nll_noisy": {"value": float(scores.nll.sum() / scores.targets.sum()),
-                                    "n": int(scores.targets.sum()), **_NATS}}  # fmt: skip
-    for name, which in (("clean", ~scores.is_noisy), ("corrupted", scores.is_noisy)):
+    metrics, is_noisy = {}, noise.is_noisy(scores.sample_id)
+    for name, which in (("clean", ~is_noisy), ("corrupted", is_noisy)):
         if n := int(scores.targets[which].sum()):
             metrics[f"train_nll_{name}"] = {"value": float(scores.nll[which].sum()) / n, "n": n, **_NATS}
+    if scores.is_noisy is None:  # pairs that were chosen by their noise, or for it
+        return metrics
     if 0 < scores.is_noisy.sum() < len(scores.is_noisy):
         # What noisy pairs are looked for by: the posterior, else the mean NLL, as loss truncation does.
         suspicion = scores.mean_nll if scores.p_clean is None else -scores.p_clean

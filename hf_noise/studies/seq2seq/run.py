@@ -171,7 +171,7 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
     settings, run, plan = job.settings, job.run, job.plan
     pairs, written = job.data.pairs[run.task], job.data.written[run.task]
     noise, loss = noise_of(run, pairs, written), trainer.loss_record() | {"cure": run.cure}
-    metrics, realised = measure(job, trainer), {} if trainer.noise is None else trainer.realised_noise()
+    metrics, realised = measure(job, trainer, noise), {} if trainer.noise is None else trainer.realised_noise()
     if not trainer.is_world_process_zero():
         return {}
     if run.loss == "sequence-mixture" and (settings.audit or "audited" in settings.loss):
