@@ -9,7 +9,15 @@ import pytest
 import torch
 from datasets import Dataset
 from printed import printed_by
-from transformers import T5Config, T5ForConditionalGeneration, TrainingArguments
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    GPT2Config,
+    GPT2LMHeadModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    TrainingArguments,
+)
 
 import hf_noise
 from hf_noise.data.pair_tokens import pair_tokenizer
@@ -243,7 +251,8 @@ def test_a_teacher_is_of_a_task_in_the_words_of_the_builders(study, given, tmp_p
     trained = study[0] / "teacher" / "rich"
     (place,) = [trained] if (trained / "config.json").exists() else [one.parent for one in trained.rglob("config.json")]
     with pytest.raises(ValueError, match=r"was trained for the task '.*, body -> target', not '.*, name -> target'"):
-        main(*given, "--output", tmp_path / "out", "--teacher", place, place, "--ratio", "1", "--loss", "nll")
+        main(*given, "--output", tmp_path / "out", "--teacher", place, place, "--ratio", "1", "--loss", "nll",
+             "--dry_run")  # fmt: skip
     from hf_noise.data.builders.docs_pairs_noisy import DocsPairsNoisyConfig
 
     demo = Pairs("rich", "embedded/docs-pairs", ("body", "target"), None, None)
@@ -260,16 +269,61 @@ def test_texts_that_just_fit_are_not_counted_as_cut(sources):
     assert (found.cut, found.targets_cut) == (0.5, 0.25), "8 and 9 letters, and 4"
 
 
-def test_a_model_and_a_teacher_of_ones_own(given, sources, tmp_path):
+@pytest.fixture(scope="module")
+def tokenizer(sources):
     rows = Dataset.from_parquet(str(sources / "train.parquet"))
-    folder = tmp_path / "t5"
-    tokenizer = pair_tokenizer(zip(rows["body"], rows["target"]), 270)
+    return pair_tokenizer(zip(rows["body"], rows["target"]), 270)
+
+
+@pytest.fixture(scope="module")
+def t5(tokenizer, tmp_path_factory):
+    """The folder of a model that was saved by its owner."""
+    folder = tmp_path_factory.mktemp("models") / "t5"
     torch.manual_seed(0)
     T5ForConditionalGeneration(T5Config(
         vocab_size=270, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=tokenizer.pad_token_id,
     )).save_pretrained(folder)  # fmt: skip
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_that_cannot_take_the_pairs_is_refused_before_a_teacher_writes(given, t5, tokenizer, tmp_path,
+                                                                               monkeypatch):  # fmt: skip
+    monkeypatch.setattr("hf_noise.studies.seq2seq.run.writes", lambda *_: pytest.fail("a teacher wrote"))
+    short = BartConfig(vocab_size=270, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+                       decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=12,
+                       pad_token_id=0, eos_token_id=1, bos_token_id=1, decoder_start_token_id=1)  # fmt: skip
+    models = {"gpt2": GPT2LMHeadModel(GPT2Config(vocab_size=270, n_embd=8, n_layer=1, n_head=1)),
+              "bart": BartForConditionalGeneration(short)}  # fmt: skip
+    refused = {"gpt2": r"--model .*gpt2 is a gpt2 \(GPT2LMHeadModel\), which is no encoder-decoder; targets of",
+               "bart": "--model .*bart, rich task: .* have a source of more than the 12 tokens that the model"}
+    for name, model in models.items():
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        asked = [*given, "--model", tmp_path / name, "--task", "rich", "--source_column", "body", "--teacher", t5]
+        with pytest.raises(ValueError, match=refused[name]):
+            main(*asked, "--output", tmp_path / "out")
+
+
+def test_a_dry_run_looks_at_the_teacher_that_is_given(given, t5, tmp_path, monkeypatch):
+    asked = [*given, "--task", "rich", "--source_column", "body", "--ratio", "1", "--loss", "nll", "--dry_run",
+             "--output", tmp_path / "out"]  # fmt: skip
+    assert "at most 8 tokens\n" in main(*asked, "--teacher", t5)
+    printed = main(*asked, "--teacher", t5, "--vocab_size", 268)
+    assert "at most 8 tokens of its own, which are not those of the models" in printed
+    monkeypatch.chdir(t5.parent.parent)
+    with pytest.raises(SettingError, match=f"--teacher {t5.parent.name}/t6: the folder {t5.parent.name} is here and"):
+        at_scale(Settings, "demo", task=["rich"], teacher=[f"{t5.parent.name}/t6"])
+    printed = main(*asked, "--teacher", "somebody/teacher")
+    assert "rich: 40 pairs" in printed and "model: somebody/teacher on the Hub" in printed
+    (t5.parent / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="is no whole teacher, it lacks config.json"):
+        main(*asked, "--teacher", t5.parent / "empty")
+
+
+def test_a_model_and_a_teacher_of_ones_own(given, t5, tmp_path):
+    folder = t5
     main(*given, "--output", tmp_path / "out", "--model", folder, "--teacher", folder, "--task", "rich",
          "--source_column", "body", "--ratio", "1", "--loss", "nll", "--steps", "2")  # fmt: skip
     (record,) = read_records(tmp_path / "out")

@@ -79,12 +79,15 @@ class Pairs:
 
     def described(self) -> list[str]:
         """What the data are, for a dry run."""
-        source, target = (mean_length(self.train_tokens, name) for name in ("input_ids", "labels"))
-        first = self.train[0]
+        first, tokens = self.train[0], ""
+        if self.train_tokens is not None:
+            source, target = (mean_length(self.train_tokens, name) for name in ("input_ids", "labels"))
+            tokens = (f"; vocabulary of {len(self.tokenizer):,} tokens, {source:.0f} of a source and {target:.0f} of a "
+                      f"target on average, {100 * self.cut:.1f}% of the sources and {100 * self.targets_cut:.1f}% of "
+                      "the targets cut")  # fmt: skip
         return [
-            f"{self.task}: {len(self.train):,} pairs to train on, {len(self.test):,} to test on, of {self.name}; "
-            f"vocabulary of {len(self.tokenizer):,} tokens, {source:.0f} of a source and {target:.0f} of a target on "
-            f"average, {100 * self.cut:.1f}% of the sources and {100 * self.targets_cut:.1f}% of the targets cut",
+            f"{self.task}: {len(self.train):,} pairs to train on, {len(self.test):,} to test on, of {self.name}"
+            f"{tokens}",
             f"first pair: {first['source'][:100]!r} -> {first['target'][:100]!r}",
         ]  # fmt: skip
 

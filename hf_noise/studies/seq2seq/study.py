@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from hf_noise.data.pairs_embedded import CONTEXTS, DOCS_PAIRS
@@ -265,6 +266,10 @@ class Settings(TrainingSettings):
                 if not may_be_read(name):
                     raise SettingError(f"--{flag} {name}: there is no such folder; give that of an encoder-decoder, or "
                                        "owner/name on the Hub")  # fmt: skip
+                if not Path(name).is_dir() and name.count("/") and (beside := Path(name).parent).is_dir():
+                    raise SettingError(f"--{flag} {name}: the folder {beside} is here and has no such one; name one "
+                                       "that it has, or run where there is no {beside}, if it is on the "
+                                       "Hub")  # fmt: skip
         if self.model is None and self.d_model % (2 * self.heads):
             raise SettingError(f"--d_model {self.d_model} must be a multiple of twice --heads {self.heads}")
 
@@ -286,15 +291,24 @@ class Settings(TrainingSettings):
 
 def elsewhere(settings: Settings) -> str | None:
     """What a run would download, None for nothing."""
-    from pathlib import Path
+    models = [settings.model, *settings.teacher]
+    return _rows_elsewhere(settings) or next(
+        (name for name in models if name is not None and not Path(name).exists()), None
+    )
 
+
+def has_rows(settings: Settings) -> bool:
+    """Whether the pairs are on this machine."""
+    return _rows_elsewhere(settings) is None
+
+
+def _rows_elsewhere(settings: Settings) -> str | None:
     for task in settings.task:
         place = settings.place(task)
         for source in (place.source, place.test_source):
             if source is not None and (_is_on_hub(source) if source.startswith("hf_noise/") else is_elsewhere(source)):
                 return source
-    models = [settings.model, *settings.teacher]
-    return next((name for name in models if name is not None and not Path(name).exists()), None)
+    return None
 
 
 def _is_on_hub(builder: str) -> bool:
@@ -315,6 +329,7 @@ STUDY = Study(
     runs=runs_of,
     plan=plan_of,
     elsewhere=elsewhere,
+    has_rows=has_rows,
     derived=lambda settings, plan, rows: f"pairs on average = {plan.sequences:,} pairs",
 )
 main = STUDY.main
