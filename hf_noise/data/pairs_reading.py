@@ -75,14 +75,19 @@ def _texts(table: pa.Table, path: Sequence[str], source: str) -> pa.ChunkedArray
     return column.cast(pa.large_string())
 
 
-def check_pairs_filled(pairs: pa.Table, columns: Sequence[str], where: str, first: int = 0) -> None:
-    """Raise CorpusError if a source or target is missing or empty, with their number and the first rows."""
-    for name, called in zip(("source", "target"), columns, strict=True):
+def check_pairs_filled(pairs: pa.Table, columns: Sequence[str], where: str, called: str, names: np.ndarray) -> None:
+    """Raise CorpusError if a source or target is missing or empty, with their number and the first of them.
+
+    Args:
+        called, names: what each row is named by, and its name [N], as the owner of the source finds it there.
+    """
+    for name, column in zip(("source", "target"), columns, strict=True):
         empty = pc.fill_null(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pairs[name])), 0), True)
         rows = np.flatnonzero(empty.to_numpy())
         if rows.size:
-            named = ", ".join(str(first + row) for row in rows[:_NAMED]) + (", ..." if rows.size > _NAMED else "")
+            named = ", ".join(map(str, names[rows[:_NAMED]])) + (", ..." if rows.size > _NAMED else "")
+            many = f"{called}{'s' * (rows.size > 1)}"
             raise CorpusError(
-                f"{rows.size} of {len(pairs)} rows of {where} have an empty {name} (column {called!r}, rows {named}); "
-                f"leave them out, such as with dataset.filter(), and give what is left as source="
+                f"{rows.size} of {len(pairs)} rows of {where} have an empty {name} (column {column!r}, {many} {named})"
+                f"; leave them out, such as with dataset.filter(), and give what is left as source="
             )

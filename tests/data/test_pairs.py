@@ -203,6 +203,15 @@ def test_bad_settings_and_rows_are_refused(source, tmp_path, settings, error, me
         load(**{"source": source, "r": 0, "cache_dir": str(tmp_path), **settings})
 
 
+@pytest.mark.parametrize(("ids", "named"), [(None, "row 17"), ([100 + i for i in range(30)], "sample_id 117")])
+def test_empty_rows_are_named_as_their_owner_finds_them(tmp_path, ids, named):
+    """By their number in the source or their own id, not by that which they have once others are held out."""
+    rows = {"source": [f"word {i}" for i in range(30)], "target": ["" if i == 17 else "wort" for i in range(30)]}
+    rows |= {} if ids is None else {"sample_id": ids}
+    with pytest.raises(ValueError, match=rf"1 of \d+ rows of the \w+ split .*column 'target', {named}\)"):
+        load({"train": Dataset.from_dict(rows)}, r=0, test_fraction=0.5, cache_dir=str(tmp_path))
+
+
 def test_a_task_of_another_context_is_refused(teacher, tmp_path):
     import shutil
 
