@@ -27,7 +27,7 @@ from hf_noise.trainers.seq2seq_batches import (
     target_tokens,
 )
 from hf_noise.trainers.seq2seq_generation import generate
-from hf_noise.trainers.stored import ids_behind
+from hf_noise.trainers.stored import ids_behind, mask_behind
 from hf_noise.trainers.token_budget import TokenBudget, pair_lengths
 from hf_noise.trainers.tokens import TokenTrainer
 
@@ -210,6 +210,16 @@ class Seq2SeqTrainer(TokenTrainer):
         targets = [rows[i].get("clean_labels", rows[i]["labels"]) for i in range(len(rows))]
         targets = [[int(token) for token in target if token != IGNORE_INDEX] for target in targets]
         return tuple(self.processing_class.batch_decode(one, skip_special_tokens=True) for one in (written, targets))
+
+    def realised_noise(self) -> dict[str, float | int]:
+        """Share of what is corrupted and how many were counted, `{"rate", "n"}` (a collective call).
+
+        Of whole rows of noise that are stored, each once; else of all that the training steps saw, as often as they
+        did: of a stream its rows, of noise on tokens the targets.
+        """
+        drawn = super().realised_noise()
+        mask = mask_behind(self.train_dataset) if self.meter.by_row else None
+        return drawn if mask is None else {"rate": float(mask.mean()), "n": len(mask)}
 
     def padding(self) -> dict[str, float | int]:
         """Share of padding in all training steps and the number of places, `{"share", "n"}` (a collective call)."""

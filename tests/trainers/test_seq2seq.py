@@ -215,11 +215,12 @@ def test_whole_rows_of_noise_are_counted_stated_and_recorded(tiny_seq2seq, pair_
     noise = teacher().exactly(5 * np.arange(40))
     rows = marked(pair_rows, noise)
     trainer = Seq2SeqTrainer(
-        tiny_seq2seq(), arguments(max_steps=-1, num_train_epochs=1), noise=noise, train_dataset=rows,
+        tiny_seq2seq(), arguments(max_steps=-1, num_train_epochs=2), noise=noise, train_dataset=rows,
         tokens_per_batch=150,
     )  # fmt: skip
     trainer.train()
-    assert trainer.realised_noise() == {"rate": 0.5, "n": 40}
+    assert trainer.realised_noise() == {"rate": 0.5, "n": 40}, "of pairs, not of what two epochs saw"
+    assert trainer.meter.realised() == {"rate": 0.5, "n": 80}
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert any("nll_corrupted_targets" in entry for entry in logged)
     trainer.save_model()
