@@ -193,6 +193,8 @@ def test_scales_have_what_their_tasks_need():
     given = at_scale(Settings, "gpu", source=["embedded/docs-pairs"])
     assert given.source_column == ["name", "body"] and given.is_controlled
     assert not paper.is_controlled and [paper.place(task).max_source_tokens for task in paper.task] == [256, 2048]
+    assert paper.truncate and demo.truncate and given.truncate, "of one's own pairs nothing is cut unasked"
+    assert not at_scale(Settings, "gpu", source=["pairs.parquet"], task=["rich"]).truncate
     assert (paper.steps, paper.teacher_steps, paper.learning_rate, paper.layers) == (50_000, 5000, 1e-4, 6)
     assert STUDY.elsewhere(paper) == "hf_noise/wmt14-noisy" and STUDY.elsewhere(demo) is None
 
@@ -227,7 +229,7 @@ def test_settings_that_cannot_be_honoured_are_refused(sources, flags, message):
     [
         (["--source_column", "names", "body"], "no column 'names'.*choose both with --source_column and "),
         (["--train_rows", "41"], "--train_rows 41, but there are 40 pairs"),
-        (["--max_source_tokens", "4", "--truncate", "False"], "have a source of more than 4 tokens"),
+        (["--max_source_tokens", "4"], "have a source of more than 4 tokens, .*truncate=True"),
         (["--tokens_per_batch", "30"], "the longest pair of the (sparse|rich) task has"),
         (["--ratio", "0", "0.001"], "--ratio 0.001 of 40 pairs is not one pair"),
         (["--vocab_size", "5000"], "vocab_size=5000 is too large"),
@@ -245,6 +247,9 @@ def test_a_dry_run_tells_the_pairs_and_trains_no_teacher(given, tmp_path, monkey
     assert "sparse: 40 pairs to train on, 12 to test on" in printed and "both tasks have the same targets" in printed
     assert "rich: teacher: trained first, 2 steps; it writes all targets once, sample, at most 8 tokens" in printed
     assert "rich-r1-nll-seed0: e = 0.5000, 6 steps x 8 pairs on average = 48 pairs" in printed
+    cut = main(*given, "--dry_run", "--output", tmp_path / "out", "--ratio", "0", "--max_source_tokens", "4",
+               "--truncate")  # fmt: skip
+    assert "100.0% of the sources and 0.0% of the targets cut" in cut
     assert "time: about" in printed and not (tmp_path / "out").exists()
 
 

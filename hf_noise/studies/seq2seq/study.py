@@ -34,7 +34,7 @@ from hf_noise.studies.study import Study
 
 Norm = Annotated[float, Range(above=0, high=math.sqrt(2))]
 USUAL = dict(
-    task=TASKS, loss=["nll"], other=OTHERS[:2], schedule="constant_with_warmup", truncate=True, decoding="greedy"
+    task=TASKS, loss=["nll"], other=OTHERS[:2], schedule="constant_with_warmup", decoding="greedy"
 )
 SCALES: dict[str, dict] = {
     # The rest of a docstring, or the bare name, to its first sentence: the targets of both tasks are the same. The
@@ -117,7 +117,10 @@ class Settings(TrainingSettings):
         [], "the longest source, or one for each of --task", group="data"
     )
     max_target_tokens: TwoOrMore = setting(None, "the longest target", group="data")
-    truncate: bool = setting(False, "cut what is longer, and tell the share; else it is refused", group="data")
+    truncate: bool | None = setting(
+        None, "cut what is longer, and tell the share; else it is refused (if not set, embedded pairs and data of "
+        "hf_noise are cut)", group="data",
+    )  # fmt: skip
 
     task: list[str] = setting(
         None, "by how much the source says of the target", group="noise and loss", choices=TASKS, in_result=False
@@ -230,6 +233,8 @@ class Settings(TrainingSettings):
             is_embedded = set(self.source) == {DOCS_PAIRS}
             self.source_column = [CONTEXTS[task] for task in self.task] if is_embedded else ["source"]
         self.target_column = self.target_column or ["target"]
+        if self.truncate is None:
+            self.truncate = all(source.startswith(("embedded/", "hf_noise/")) for source in self.source)
 
     def _check_sources(self) -> None:
         places = [self.place(task) for task in self.task]
