@@ -23,11 +23,12 @@ from hf_noise.trainers.seq2seq_batches import (
     PairBatches,
     check_special_tokens,
     longest_pair,
+    noisy_pairs,
     source_tokens,
     target_tokens,
 )
 from hf_noise.trainers.seq2seq_generation import generate
-from hf_noise.trainers.stored import ids_behind, mask_behind
+from hf_noise.trainers.stored import ids_behind
 from hf_noise.trainers.token_budget import TokenBudget, pair_lengths
 from hf_noise.trainers.tokens import TokenTrainer
 
@@ -153,16 +154,27 @@ class Seq2SeqTrainer(TokenTrainer):
         if self._budget is not None:
             self._budget.set_epoch(epoch)
 
-    def get_train_dataloader(self) -> DataLoader:
+    @property
+    def pairs_per_step(self) -> float:
+        """Pairs of an optimiser step of all processes: on average, where batches are made by tokens."""
         if self.tokens_per_batch is None:
-            return super().get_train_dataloader()
+            return float(self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps)
+        return (self._budget or self._new_budget()).rows_per_step
+
+    def _new_budget(self) -> TokenBudget:
         args, rows = self.args, self.train_dataset
         ids = ids_behind(rows)
-        self._budget = TokenBudget(
+        return TokenBudget(
             *pair_lengths(rows), self.tokens_per_batch, num_processes=self.accelerator.num_processes,
             passes=args.gradient_accumulation_steps, seed=args.seed if args.data_seed is None else args.data_seed,
             named=None if ids is None else lambda row: f"{row} (sample_id {ids[row]})",
         )  # fmt: skip
+
+    def get_train_dataloader(self) -> DataLoader:
+        if self.tokens_per_batch is None:
+            return super().get_train_dataloader()
+        args, rows = self.args, self.train_dataset
+        self._budget = self._new_budget()
         self._budget.set_epoch(self.epoch)
         workers = args.dataloader_num_workers
         # The older transformers has no such arguments.
@@ -218,7 +230,7 @@ class Seq2SeqTrainer(TokenTrainer):
         did: of a stream its rows, of noise on tokens the targets.
         """
         drawn = super().realised_noise()
-        mask = mask_behind(self.train_dataset) if self.meter.by_row else None
+        mask = noisy_pairs(self.train_dataset) if self.meter.by_row else None
         return drawn if mask is None else {"rate": float(mask.mean()), "n": len(mask)}
 
     def padding(self) -> dict[str, float | int]:

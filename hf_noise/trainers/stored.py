@@ -15,7 +15,7 @@ from hf_noise.trainers.stored_column import Column
 
 __all__ = [
     "column_of", "columns_of", "described", "different_rows", "held_columns", "hides_mask", "ids_behind", "is_same_row",
-    "is_table", "marked_rows", "mask_behind", "stored_ids",
+    "is_table", "marked_rows", "stored_ids",
 ]  # fmt: skip
 
 # So many rows and units are read before training; evenly spread, as a corpus may be sorted.
@@ -212,22 +212,6 @@ def marked_rows(rows: Any, parts: Sequence[tuple[Any, np.ndarray | None]] | None
     found = [_marked(data, index) for data, index in parts]
     found = [one for one in found if one is not None]
     return Marked.joined(found) if found else None
-
-
-def mask_behind(rows: Any) -> np.ndarray | None:
-    """Whether each stored row is noisy as a whole, bool [N]; None where that is not known before a row is made."""
-    found = []
-    for data, index in [] if rows is None else parts_of(rows):
-        mask: Any = None
-        if is_table(data) and "is_noisy" in data.column_names:
-            mask = data.select_columns(["is_noisy"]).with_format("arrow")[:]["is_noisy"].to_numpy()
-        elif isinstance(data, list | tuple):
-            values = [row.get("is_noisy") for row in data]
-            mask = np.array(values) if all(np.ndim(value) == 0 for value in values) else None
-        if mask is None or mask.dtype == object:
-            return None
-        found.append(as_mask(mask if index is None else mask[index]))
-    return np.concatenate(found) if found else None
 
 
 def _is_read(data: Any) -> bool:

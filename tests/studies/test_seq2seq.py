@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 
 import numpy as np
 import pytest
@@ -188,11 +189,11 @@ def test_objectives_of_runs(sources):
 
 def test_scales_have_what_their_tasks_need():
     demo, paper = at_scale(Settings, "demo"), at_scale(Settings, "paper")
-    assert demo.is_controlled and demo.place("rich").source_column == "body"
+    assert [demo.place(task).source_column for task in demo.task] == ["name", "body"]
     assert at_scale(Settings, "demo", task=["rich"]).place("rich").source_column == "body"
     given = at_scale(Settings, "gpu", source=["embedded/docs-pairs"])
-    assert given.source_column == ["name", "body"] and given.is_controlled
-    assert not paper.is_controlled and [paper.place(task).max_source_tokens for task in paper.task] == [256, 2048]
+    assert given.source_column == ["name", "body"]
+    assert [paper.place(task).max_source_tokens for task in paper.task] == [256, 2048]
     assert paper.truncate and demo.truncate and given.truncate, "of one's own pairs nothing is cut unasked"
     assert not at_scale(Settings, "gpu", source=["pairs.parquet"], task=["rich"]).truncate
     assert (paper.steps, paper.teacher_steps, paper.learning_rate, paper.layers) == (50_000, 5000, 1e-4, 6)
@@ -251,6 +252,30 @@ def test_a_dry_run_tells_the_pairs_and_trains_no_teacher(given, tmp_path, monkey
                "--truncate")  # fmt: skip
     assert "100.0% of the sources and 0.0% of the targets cut" in cut
     assert "time: about" in printed and not (tmp_path / "out").exists()
+
+
+def test_tasks_with_the_same_targets_share_a_tokenizer_wherever_they_come_from(given, sources, tmp_path):
+    """By what the targets are, and not by the names of files."""
+    for split in ("train", "test"):
+        shutil.copy(sources / f"{split}.parquet", tmp_path / f"{split}-again.parquet")
+    changed = Dataset.from_parquet(str(sources / "train.parquet")).map(lambda row: {"target": row["target"] + "!"})
+    changed.to_parquet(tmp_path / "other.parquet")
+    told = {}
+    for other in ("train-again", "other"):
+        told[other] = main(*given, "--source", sources / "train.parquet", tmp_path / f"{other}.parquet",
+                           "--test_source", sources / "test.parquet", tmp_path / "test-again.parquet",
+                           "--ratio", "0", "--dry_run", "--output", tmp_path / "out")  # fmt: skip
+    same = "both tasks have the same targets, and one tokenizer"
+    assert same in told["train-again"] and same not in told["other"]
+
+
+def test_steps_that_hold_more_pairs_than_asked_for_are_told(given, tmp_path, caplog):
+    """Each pass holds the longest pair, and a step of eight of them more than eight short ones."""
+    main(*given, "--ratio", "0", "--task", "rich", "--source_column", "body", "--dry_run", "--micro_batch", "1",
+         "--max_target_tokens", "100", "--output", tmp_path / "out")  # fmt: skip
+    (told,) = {record.getMessage() for record in caplog.records if "pairs on average" in record.getMessage()}
+    assert "steps of the rich task have" in told
+    assert "and not --batch_size 8: each of 1 processes times 8 passes" in told
 
 
 def test_a_teacher_is_of_a_task_in_the_words_of_the_builders(study, given, tmp_path):

@@ -179,6 +179,7 @@ def test_a_resumed_run_has_the_same_batches_and_ends_the_same(tiny_seq2seq, pair
 
     whole, seen = run()
     assert 12 > len(whole._budget) > 3
+    assert whole.pairs_per_step == pytest.approx(24 / len(whole._budget))
     again, later = run(str(Path(whole.args.output_dir, "checkpoint-8")))
     assert later == seen[8:]
     for ours, one in zip(again.model.parameters(), whole.model.parameters()):

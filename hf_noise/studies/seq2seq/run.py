@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +22,16 @@ from hf_noise.reports.provenance import portable
 from hf_noise.studies.engine import Job
 from hf_noise.studies.launch import split_batch, training_world
 from hf_noise.studies.seq2seq.measure import measure
-from hf_noise.studies.seq2seq.pairs import Pairs, Written, ids_of, mean_length, noisy_rows, read_task, tokenizers_of
+from hf_noise.studies.seq2seq.pairs import (
+    Pairs,
+    Written,
+    have_same_targets,
+    ids_of,
+    mean_length,
+    noisy_rows,
+    read_task,
+    tokenizers_of,
+)
 from hf_noise.studies.seq2seq.runs import Run, objective_of
 from hf_noise.studies.seq2seq.study import Settings
 from hf_noise.studies.seq2seq.teachers import (
@@ -40,7 +51,11 @@ from hf_noise.trainers.token_budget import TokenBudget, pair_lengths
 __all__ = ["Shared", "build", "describe", "describe_rows", "finish", "helpers", "load"]
 
 
+logger = logging.getLogger(__name__)
+
 AUDIT = "audit.parquet"
+#: By how much a step may have more pairs than it was asked for without a word; the record says it in any case.
+_MORE = 1.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +117,7 @@ def describe_rows(settings: Settings, runs: Sequence[Run]) -> list[str]:
 
 def _described(settings: Settings, pairs: Mapping[str, Pairs], has_same: Mapping[str, bool]) -> list[str]:
     lines = [line for one in pairs.values() for line in one.described()]
-    if len(pairs) > 1 and len({one.targets for one in pairs.values()}) == 1:  # as tokenizers are shared by
+    if have_same_targets(pairs.values()):
         lines.append("both tasks have the same targets, and one tokenizer of all sources and targets")
     for task in settings.task:
         given = settings.place(task).teacher
@@ -143,24 +158,30 @@ def tokens_per_pass(settings: Settings, batch_size: int, pairs: Pairs) -> int:
 
 
 def budget_of(settings: Settings, batch_size: int, pairs: Pairs, rows: Dataset) -> int:
-    """`tokens_per_pass`, or what gives `batch_size` pairs a step on average of these rows, with their padding."""
+    """`tokens_per_pass`, or what gives `batch_size` pairs a step on average of these rows, with their padding.
+
+    A pass holds the longest pair at least, so that a step of many of them may have more pairs, which is told.
+    """
     tokens, world = tokens_per_pass(settings, batch_size, pairs), training_world()
     if settings.tokens_per_batch is not None:
         return tokens
     _, passes = split_batch(batch_size, world, settings.micro_batch)
+    lengths = pair_lengths(rows)
     for _ in range(4):
-        asked = pairs_per_step(rows, tokens, passes) / batch_size
-        if abs(asked - 1) < 0.005:
+        found = TokenBudget(*lengths, tokens, num_processes=world, passes=passes).rows_per_step
+        if abs(found / batch_size - 1) < 0.005:
             break
-        tokens = max(pairs.longest, round(tokens / asked))
+        if tokens == pairs.longest and found > batch_size:
+            if found > _MORE * batch_size and not int(os.environ.get("RANK", 0)):
+                logger.warning(
+                    "steps of the %s task have %.1f pairs on average, and not --batch_size %d: each of %d processes "
+                    "times %d passes holds the longest pair, which has %d tokens. Take fewer processes, a larger "
+                    "--batch_size or --micro_batch, or shorter texts (--max_source_tokens with --truncate)",
+                    pairs.task, found, batch_size, world, passes, tokens,
+                )  # fmt: skip
+            break
+        tokens = max(pairs.longest, round(tokens * batch_size / found))
     return tokens
-
-
-def pairs_per_step(rows: Dataset, tokens: int, passes: int) -> float:
-    """Rows of an optimiser step of all processes on average, in batches by a budget."""
-    world = training_world()
-    batches = TokenBudget(*pair_lengths(rows), tokens, num_processes=world, passes=passes)
-    return len(rows) * world * passes / len(batches)
 
 
 def kept_pairs(job: Job, ids: np.ndarray, is_noisy: np.ndarray) -> np.ndarray | None:
@@ -246,9 +267,7 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
         noise=noise.to_dict() | {"realised": realised},
         budget=replace(plan, ratio=run.ratio).to_dict() | {
             "tokens_per_batch": trainer.tokens_per_batch, "processes": trainer.args.world_size,
-            "pairs_per_step": pairs_per_step(
-                trainer.train_dataset, trainer.tokens_per_batch, trainer.args.gradient_accumulation_steps
-            ),
+            "pairs_per_step": trainer.pairs_per_step,
         },
         loss=loss,
         metrics=metrics,

@@ -111,7 +111,7 @@ class Settings(TrainingSettings):
     train_rows: TwoOrMore | None = setting(None, "how many of the training pairs; all if not set", group="data")
     test_rows: TwoOrMore | None = setting(None, "how many of the test pairs; all if not set", group="data")
     vocab_size: Count = setting(
-        None, "tokens of a task's byte-level BPE, of both tasks' where they have one source", group="data"
+        None, "tokens of a task's byte-level BPE, of both tasks' where their targets are the same", group="data"
     )
     max_source_tokens: list[TwoOrMore] = setting(
         [], "the longest source, or one for each of --task", group="data"
@@ -243,7 +243,8 @@ class Settings(TrainingSettings):
             if one.source.startswith("hf_noise/") and own:
                 raise SettingError(f"--source {one.source} has columns and test pairs of its own: leave out "
                                    "--source_column, --target_column and --test_source")  # fmt: skip
-        if self.is_controlled and len({one.source_column for one in places}) == 1:
+        alike = {(one.source, one.test_source, one.source_column, one.target_column) for one in places}
+        if len(places) > 1 and len(alike) == 1:
             raise SettingError(f"--task {' '.join(self.task)} would be the same pairs twice: give a --source or a "
                                "--source_column for each, or one --task")  # fmt: skip
 
@@ -285,13 +286,6 @@ class Settings(TrainingSettings):
             return values[self.task.index(task)] if len(values) == len(self.task) else values[0] if values else None
 
         return Place(**{name: own(getattr(self, name)) for name in _BY_TASK})
-
-    @property
-    def is_controlled(self) -> bool:
-        """Whether all tasks have the same targets and differ in their sources alone."""
-        places = [self.place(task) for task in self.task]
-        alike = {(one.source, one.test_source, one.target_column) for one in places}
-        return len(places) > 1 and len(alike) == 1
 
 
 def elsewhere(settings: Settings) -> str | None:
