@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,12 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Features, IterableDataset
 
+from hf_noise.data.added import MASK
 from hf_noise.data.kinds import SAMPLE_ID, holds_labels
 from hf_noise.data.reading import CorpusError, source_features
 from hf_noise.data.sample_ids import sample_ids
 from hf_noise.data.sources import Source
 
 __all__ = ["check_pairs_filled", "read_pairs"]
+
+logger = logging.getLogger(__name__)
 
 _BATCH = 1000  # rows
 _NAMED = 3  # rows in a message
@@ -35,6 +39,10 @@ def read_pairs(source: Source, dataset: IterableDataset, columns: Sequence[str])
     features = source_features(dataset, source.name)
     paths = [_path(name, features, source.name) for name in columns]
     own = SAMPLE_ID in features and holds_labels(features[SAMPLE_ID])
+    if MASK in features:
+        logger.warning("the column %r of %r is not read: all targets are taken for clean, and a teacher's are put in "
+                       "their place; to train on them as they are, give the rows to tokenize_pairs()",
+                       MASK, source.name)  # fmt: skip
     tops = list(dict.fromkeys([path[0] for path in paths] + [SAMPLE_ID] * own))
     kept = Features({name: features[name] for name in tops})
     shards = source.shards(source.narrowed(dataset, tops), features=kept)

@@ -212,6 +212,12 @@ def test_empty_rows_are_named_as_their_owner_finds_them(tmp_path, ids, named):
         load({"train": Dataset.from_dict(rows)}, r=0, test_fraction=0.5, cache_dir=str(tmp_path))
 
 
+def test_a_mask_of_ones_own_is_not_passed_over_in_silence(tmp_path, caplog):
+    rows = {"source": ["a", "b"], "target": ["c", "d"], "is_noisy": [True, False]}
+    found = load({"train": Dataset.from_dict(rows)}, r=0, cache_dir=str(tmp_path))["train"]
+    assert not any(found["is_noisy"]) and "'is_noisy' of" in caplog.text and "tokenize_pairs()" in caplog.text
+
+
 def test_a_task_of_another_context_is_refused(teacher, tmp_path):
     import shutil
 
