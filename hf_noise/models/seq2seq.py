@@ -24,8 +24,8 @@ def check_encoder_decoder(config: Any, called: str) -> None:
     if getattr(config, "is_encoder_decoder", False) and type(config) in AutoModelForSeq2SeqLM._model_mapping:
         return
     kind = ", ".join(getattr(config, "architectures", None) or [type(config).__name__])
-    raise ValueError(f"{called} is a {config.model_type} ({kind}), which is no encoder-decoder; targets of pairs are "
-                     "written by one, such as a T5, BART or Marian")  # fmt: skip
+    raise ValueError(f"{called} is a {config.model_type} ({kind}), which is no encoder-decoder; give one, such as a "
+                     "T5, BART or Marian")  # fmt: skip
 
 
 def encoder_decoder(

@@ -274,7 +274,7 @@ class Settings(TrainingSettings):
                                        "owner/name on the Hub")  # fmt: skip
                 if not Path(name).is_dir() and name.count("/") and (beside := Path(name).parent).is_dir():
                     raise SettingError(f"--{flag} {name}: the folder {beside} is here and has no such one; name one "
-                                       "that it has, or run where there is no {beside}, if it is on the "
+                                       f"that it has, or run where there is no {beside} if it is on the "
                                        "Hub")  # fmt: skip
         if self.model is None and self.d_model % (2 * self.heads):
             raise SettingError(f"--d_model {self.d_model} must be a multiple of twice --heads {self.heads}")
