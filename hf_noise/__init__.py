@@ -12,8 +12,11 @@ from hf_noise.data.hook import install_on_import
 if TYPE_CHECKING:
     from hf_noise.data.corrupt import corrupt as corrupt
     from hf_noise.data.hook import load_dataset as load_dataset
+    from hf_noise.data.pair_tokens import pair_tokenizer as pair_tokenizer
+    from hf_noise.data.pair_tokens import tokenize_pairs as tokenize_pairs
     from hf_noise.estimators.lgm import LGMClassifier as LGMClassifier
     from hf_noise.hub.load import load_noise as load_noise
+    from hf_noise.models.seq2seq import encoder_decoder as encoder_decoder
     from hf_noise.noise import GaussianDocuments as GaussianDocuments
     from hf_noise.noise import HumanLabels as HumanLabels
     from hf_noise.noise import LabelFlips as LabelFlips
@@ -26,8 +29,10 @@ if TYPE_CHECKING:
     from hf_noise.objectives import TDSM as TDSM
     from hf_noise.objectives import Corrected as Corrected
     from hf_noise.objectives import CorrectedLabels as CorrectedLabels
+    from hf_noise.objectives import SequenceMixture as SequenceMixture
     from hf_noise.objectives import objective_from_dict as objective_from_dict
     from hf_noise.trainers.audit import audit_tokens as audit_tokens
+    from hf_noise.trainers.sequence_audit import audit_sequences as audit_sequences
 
 __version__ = "0.1.0"
 
@@ -40,10 +45,14 @@ _FLOORS = (
 _VALUES = ("hf_noise.noise", "hf_noise.objectives")
 _WHERE = {
     "LGMClassifier": "hf_noise.estimators.lgm",
+    "audit_sequences": "hf_noise.trainers.sequence_audit",
     "audit_tokens": "hf_noise.trainers.audit",
     "corrupt": "hf_noise.data.corrupt",
+    "encoder_decoder": "hf_noise.models.seq2seq",
     "load_dataset": "hf_noise.data.hook",
     "load_noise": "hf_noise.hub.load",
+    "pair_tokenizer": "hf_noise.data.pair_tokens",
+    "tokenize_pairs": "hf_noise.data.pair_tokens",
 }
 
 

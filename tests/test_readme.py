@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
 from hf_noise.reports.record import read_records
 from hf_noise.studies.classifier.report import accuracy_table
@@ -16,6 +17,14 @@ from hf_noise.studies.language.report import methods_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+#: What makes the run of its own pairs a matter of a second.
+SMALL = {
+    "8000": "270", "layers=3, d_model=256, heads=4, feed_forward=1024": "layers=1, d_model=8, heads=2, feed_forward=8",
+    "max_steps=2000": "max_steps=8, logging_steps=2, use_cpu=True, report_to='none'",
+    "tokens_per_batch=8192": "tokens_per_batch=900",
+}  # fmt: skip
 
 
 def between_marks(name: str) -> str:
@@ -51,3 +60,22 @@ def test_tables_are_rendered_from_their_records(marks, study, table):
 )
 def test_commands_of_the_contract_stand_in_the_readme(command):
     assert command in README
+
+
+@pytest.mark.parametrize("knows", [False, True], ids=["nobody knows", "a column says who wrote"])
+def test_pairs_of_ones_own_are_trained_on_and_audited_as_told(tmp_path, monkeypatch, knows):
+    words, is_noisy = [f"word {i}" for i in range(24)], [i % 3 == 0 for i in range(24)]
+    rows = {"source": words, "target": [f"of {one}" for one in words], "other": words}
+    Dataset.from_dict(rows | ({"is_noisy": is_noisy} if knows else {})).to_parquet(tmp_path / "pairs.parquet")
+    monkeypatch.chdir(tmp_path)
+    code, made = between_marks("own pairs").removeprefix("```python").removesuffix("```"), {}
+    for large, small in SMALL.items():
+        assert large in code
+        code = code.replace(large, small)
+    exec(code, made)  # noqa: S102 - the README's own
+    scores, audit = made["scores"], Dataset.from_parquet("audit.parquet")
+    assert audit["sample_id"][:] == list(range(24)) and len(made["right"]) == (scores.p_clean >= 0.5).sum()
+    assert (scores.is_noisy is None) if not knows else (scores.is_noisy.tolist() == is_noisy)
+    assert made["trainer"].noise is None, "nobody knows how much there is"
+    logs = made["trainer"].state.log_history
+    assert knows == any("nll_corrupted_targets" in one for one in logs)

@@ -14,8 +14,15 @@ __all__ = ["cache_root", "build_once"]
 
 
 def cache_root() -> Path:
-    """Root of hf_noise's own files: the environment variable HF_NOISE_CACHE, else `~/.cache/hf_noise`."""
-    return Path(os.environ.get("HF_NOISE_CACHE") or "~/.cache/hf_noise").expanduser()
+    """Root of hf_noise's own files: embedded data, features, teachers and what they wrote.
+
+    The environment variable HF_NOISE_CACHE; else `hf_noise` in the folder HF_HOME, where the caches of Hugging Face's
+    libraries are; else `hf_noise` in that of XDG_CACHE_HOME, which is `~/.cache` if it is not set.
+    """
+    if given := os.environ.get("HF_NOISE_CACHE"):
+        return Path(given).expanduser()
+    above = os.environ.get("HF_HOME") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expandvars(above)).expanduser() / "hf_noise"
 
 
 def build_once(relative: str, build: Callable[[Path], None]) -> Path:

@@ -134,14 +134,16 @@ Pairs of texts. Whole targets (`target`) of the train split are those that a tea
             first = first_sample_id(held.origin(split), 0, found)
             numbers = np.arange(first, first + len(table))
             inside = held.rows(split, numbers)
-            if "sample_id" not in table.column_names:
+            if not (has_ids := "sample_id" in table.column_names):
                 table = table.append_column("sample_id", pa.array(numbers))
             table = table if inside is None else table.filter(pa.array(inside))
             if split == "train":
                 table = self._subset(table)
             if not len(table):
                 raise CorpusError(f"the split {split!r} of {config.source_name} came out empty")
-            check_pairs_filled(table, config.columns, f"the {split} split of {config.source_name}")
+            ids = table["sample_id"].to_numpy()
+            names = ("sample_id", ids) if has_ids else ("row", ids - first)  # as its owner finds them
+            check_pairs_filled(table, config.columns, f"the {split} split of {config.source_name}", *names)
             pairs[split] = table
         ids = [table["sample_id"].to_numpy() for table in pairs.values()]
         check_unique(lambda: ids, f"{config.source_name}, column 'sample_id'")

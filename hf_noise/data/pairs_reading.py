@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,12 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Features, IterableDataset
 
+from hf_noise.data.added import MASK
 from hf_noise.data.kinds import SAMPLE_ID, holds_labels
 from hf_noise.data.reading import CorpusError, source_features
 from hf_noise.data.sample_ids import sample_ids
 from hf_noise.data.sources import Source
 
 __all__ = ["check_pairs_filled", "read_pairs"]
+
+logger = logging.getLogger(__name__)
 
 _BATCH = 1000  # rows
 _NAMED = 3  # rows in a message
@@ -35,6 +39,10 @@ def read_pairs(source: Source, dataset: IterableDataset, columns: Sequence[str])
     features = source_features(dataset, source.name)
     paths = [_path(name, features, source.name) for name in columns]
     own = SAMPLE_ID in features and holds_labels(features[SAMPLE_ID])
+    if MASK in features:
+        logger.warning("the column %r of %r is not read: all targets are taken for clean, and a teacher's are put in "
+                       "their place; to train on them as they are, give the rows to tokenize_pairs()",
+                       MASK, source.name)  # fmt: skip
     tops = list(dict.fromkeys([path[0] for path in paths] + [SAMPLE_ID] * own))
     kept = Features({name: features[name] for name in tops})
     shards = source.shards(source.narrowed(dataset, tops), features=kept)
@@ -75,14 +83,19 @@ def _texts(table: pa.Table, path: Sequence[str], source: str) -> pa.ChunkedArray
     return column.cast(pa.large_string())
 
 
-def check_pairs_filled(pairs: pa.Table, columns: Sequence[str], where: str, first: int = 0) -> None:
-    """Raise CorpusError if a source or target is missing or empty, with their number and the first rows."""
-    for name, called in zip(("source", "target"), columns, strict=True):
+def check_pairs_filled(pairs: pa.Table, columns: Sequence[str], where: str, called: str, names: np.ndarray) -> None:
+    """Raise CorpusError if a source or target is missing or empty, with their number and the first of them.
+
+    Args:
+        called, names: what each row is named by, and its name [N], as the owner of the source finds it there.
+    """
+    for name, column in zip(("source", "target"), columns, strict=True):
         empty = pc.fill_null(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pairs[name])), 0), True)
         rows = np.flatnonzero(empty.to_numpy())
         if rows.size:
-            named = ", ".join(str(first + row) for row in rows[:_NAMED]) + (", ..." if rows.size > _NAMED else "")
+            named = ", ".join(map(str, names[rows[:_NAMED]])) + (", ..." if rows.size > _NAMED else "")
+            many = f"{called}{'s' * (rows.size > 1)}"
             raise CorpusError(
-                f"{rows.size} of {len(pairs)} rows of {where} have an empty {name} (column {called!r}, rows {named}); "
-                f"leave them out, such as with dataset.filter(), and give what is left as source="
+                f"{rows.size} of {len(pairs)} rows of {where} have an empty {name} (column {column!r}, {many} {named})"
+                f"; leave them out, such as with dataset.filter(), and give what is left as source="
             )

@@ -160,6 +160,7 @@ def load_teacher(
     from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
 
     from hf_noise.models.loading import load_whole
+    from hf_noise.models.seq2seq import check_encoder_decoder
 
     if task is not None and not isinstance(task, str):
         raise TypeError(f"task must be a name, got {task!r:.80}")
@@ -171,11 +172,7 @@ def load_teacher(
     except Exception as error:  # of files that are cut: those of JSON, tokenizers and sentencepiece
         raise OSError(f"the teacher {str(name)!r} cannot be loaded ({type(error).__name__}: {error}); fetch or train "
                       "it again") from error  # fmt: skip
-    if not getattr(config, "is_encoder_decoder", False) or type(config) not in AutoModelForSeq2SeqLM._model_mapping:
-        raise ValueError(
-            f"the teacher {str(name)!r} is a {config.model_type}, which is no encoder-decoder; targets of pairs are "
-            "written by one, such as a T5, BART or Marian"
-        )
+    check_encoder_decoder(config, f"the teacher {str(name)!r}")
     other = told_of(folder).get("task")
     if task is not None and other not in (None, task):
         raise ValueError(f"the teacher {str(name)!r} was trained for the task {other!r}, not {task!r}; give one of it")

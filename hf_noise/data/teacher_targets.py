@@ -31,7 +31,7 @@ from hf_noise.pair_sizes import longest_pair
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["TOKENS_PER_BATCH", "teacher_nll", "unfinished", "write_targets", "written_rows"]
+__all__ = ["TOKENS_PER_BATCH", "check_pairs_of", "teacher_nll", "unfinished", "write_targets", "written_rows"]
 
 logger = logging.getLogger(__name__)
 
@@ -106,9 +106,7 @@ def written_rows(
     longest = _limit(loaded, "max_source_tokens", max_source_tokens)
     limits = {"max_source_tokens": longest, "truncate": check_flag("truncate", truncate)}
     rows, sample = _text_columns(dataset, ["source"]), _ids_of(dataset)
-    if (positions := longest_pair(loaded.model)[1]) is not None and decoding.max_new_tokens > positions:
-        raise ValueError(f"max_new_tokens={decoding.max_new_tokens} is more than the {positions} positions of the "
-                         f"teacher {loaded.identity.name!r}; lower it")  # fmt: skip
+    _check_output(loaded)
     # A teacher has seen no target, so that any will do here.
     tokens = _tokenized(loaded, {**rows, "target": ["."] * len(sample), "sample_id": sample}, limits)
     stated = {"what": "targets", "sources": tokens.sources.digest()}
@@ -132,6 +130,18 @@ def written_rows(
         logger.warning("%s came to no end of %.2f%% of its targets, which are cut at max_new_tokens=%d",
                        loaded.identity.name, 100 * share, decoding.max_new_tokens)  # fmt: skip
     return Dataset(written)
+
+
+def check_pairs_of(
+    dataset: Dataset, teacher: LoadedTeacher, *, max_source_tokens: int | None = None,
+    max_target_tokens: int | None = None, truncate: bool = False,
+) -> None:  # fmt: skip
+    """Refuse of pairs what `written_rows` and `teacher_nll` would, before either has worked; arguments as theirs."""
+    limits = {"max_source_tokens": _limit(teacher, "max_source_tokens", max_source_tokens),
+              "max_target_tokens": _limit(teacher, "max_target_tokens", max_target_tokens),
+              "truncate": check_flag("truncate", truncate)}  # fmt: skip
+    _check_output(teacher)
+    _tokenized(teacher, {**_text_columns(dataset, ["source", "target"]), "sample_id": _ids_of(dataset)}, limits)
 
 
 def unfinished(target_ids: pa.ChunkedArray, teacher: LoadedTeacher) -> float:
@@ -266,6 +276,13 @@ def _text_columns(dataset: Dataset, names: list[str]) -> dict[str, list[str]]:
 def _ids_of(dataset: Dataset) -> np.ndarray:
     ids = dataset["sample_id"][:] if "sample_id" in dataset.column_names else np.arange(len(dataset))
     return integers("sample_id", ids).astype(np.int64)
+
+
+def _check_output(loaded: LoadedTeacher) -> None:
+    most, positions = loaded.identity.decoding.max_new_tokens, longest_pair(loaded.model)[1]
+    if positions is not None and most > positions:
+        raise ValueError(f"max_new_tokens={most} is more than the {positions} positions of the teacher "
+                         f"{loaded.identity.name!r}; lower it")  # fmt: skip
 
 
 def _limit(loaded: LoadedTeacher, name: str, asked: int | None) -> int | None:

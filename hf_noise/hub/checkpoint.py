@@ -11,6 +11,8 @@ from hf_noise.hub.reading import json_object
 
 #: Key of config.json, of a pipeline's model_index.json or of an adapter's file, under which `noise.to_dict()` stands.
 CONFIG_KEY = "hf_noise"
+#: Key that a trainer of ours writes beside it, also where it knows of no noise.
+OBJECTIVE_KEY = "hf_noise_objective"
 #: Beside an adapter, whose own configuration keeps no key that peft does not know: {"hf_noise": noise.to_dict()}, and
 #: what a whole checkpoint's config would say besides, such as "hf_noise_objective".
 NOISE_FILE = "hf_noise.json"

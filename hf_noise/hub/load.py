@@ -13,7 +13,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
-from hf_noise.hub.checkpoint import ADAPTER_CONFIG, CONFIG_KEY, NOISE_FILE, stated_noise
+from hf_noise.hub.checkpoint import ADAPTER_CONFIG, CONFIG_KEY, NOISE_FILE, OBJECTIVE_KEY, stated_noise
 from hf_noise.hub.errors import explained
 from hf_noise.hub.reading import card_metadata, json_object
 from hf_noise.noise import Noise, noise_from_description
@@ -42,6 +42,11 @@ _REMEDY = (
     f"record it with model.config.{CONFIG_KEY} = noise.to_dict() before save_pretrained, or push with "
     "hf_noise.hub.push, which writes it into config and card"
 )
+_AS_THEY_CAME = (
+    "a trainer of hf_noise trained it on rows as they came, without noise= and without a noise that the rows state. "
+    "They may be right or wrong"
+)
+_AUDIT = "where nobody knows it, hf_noise.audit_tokens or, of pairs, audit_sequences tell which are likely to be wrong"
 
 
 def load_noise(
@@ -69,8 +74,8 @@ def load_noise(
 
     Raises:
         FileNotFoundError: neither a path nor a repository.
-        ValueError: no noise is stated there, several are and `config_name` is not given, or is given and there are
-            none; a block contradicts itself; or a file is half-written, foreign or broken.
+        ValueError: no noise is stated there, or it is unknown; several are and `config_name` is not given, or is given
+            and there are none; a block contradicts itself; or a file is half-written, foreign or broken.
         TypeError: neither a path nor a data set.
         ConnectionError, PermissionError: see `hf_noise.hub.errors.explained`.
     """
@@ -121,7 +126,7 @@ def load_noise(
             f"{repo_id!r} is no existing path and no {kinds} on the Hub with a config.json or README.md; if "
             "it is private, log in with `hf auth login`, set HF_TOKEN or pass token="
         )
-    raise ValueError(f"{repo_id!r} states no noise (looked at {', '.join(looked_at)}){_told(notes)}; {_REMEDY}")
+    raise _no_noise(repr(repo_id), f"looked at {', '.join(looked_at)}", notes, _REMEDY)
 
 
 def _download(repo_id: str, name: str, kind: str, revision, token, cache_dir) -> Path | None:
@@ -191,11 +196,13 @@ def _from_path(path: Path, config_name: str | None) -> Noise:
         raise ValueError(f"{path} is a half-written {what}: there are weights but no {missing}; save it again")
     looked_at = ", ".join(file.name for file in present) or f"found no {', '.join(_LOCAL)}"
     remedy = _OF_ADAPTER if (path / ADAPTER_CONFIG).is_file() else _REMEDY
-    raise ValueError(f"{path} states no noise (looked at: {looked_at}){_told(notes)}; {remedy}")
+    raise _no_noise(str(path), f"looked at: {looked_at}", notes, remedy)
 
 
-def _told(notes: list[str]) -> str:
-    return f"; {'; '.join(notes)}" if notes else ""
+def _no_noise(place: str, looked_at: str, notes: list[str], remedy: str) -> ValueError:
+    if _AS_THEY_CAME in notes:
+        return ValueError(f"the noise of {place} is unknown: {_AS_THEY_CAME}. If you know it, {remedy}; {_AUDIT}")
+    return ValueError(f"{place} states no noise ({looked_at}){''.join(f'; {note}' for note in notes)}; {remedy}")
 
 
 def _from_file(file: Path, config_name: str | None, where: str, notes: list[str]) -> Noise | None:
@@ -212,7 +219,10 @@ def _from_file(file: Path, config_name: str | None, where: str, notes: list[str]
     elif file.name == _SPLITS:
         return _of_splits(file, config_name)
     elif file.suffix in (".json", ".jsonl") and file.name != "record.json" and _is_config(file):
-        stated = stated_noise(json_object(file), file)
+        config = json_object(file)
+        stated = stated_noise(config, file)
+        if stated is None and OBJECTIVE_KEY in config:
+            notes.append(_AS_THEY_CAME)
     else:
         stated = _of_record(file)
     if stated is None:

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from transformers import GenerationConfig, M2M100Config, M2M100ForConditionalGeneration
+from typing import Any
+
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig, M2M100Config, M2M100ForConditionalGeneration
 
 from hf_noise.models.checks import check_int, check_number
 
-__all__ = ["encoder_decoder"]
+__all__ = ["check_encoder_decoder", "encoder_decoder"]
+
+
+def check_encoder_decoder(config: Any, called: str) -> None:
+    """Refuse what transformers does not load as an encoder-decoder.
+
+    Args:
+        config: of a model of transformers.
+        called: what it is and where, for the message.
+
+    Raises:
+        ValueError: it is of another kind, which is named.
+    """
+    if getattr(config, "is_encoder_decoder", False) and type(config) in AutoModelForSeq2SeqLM._model_mapping:
+        return
+    kind = ", ".join(getattr(config, "architectures", None) or [type(config).__name__])
+    raise ValueError(f"{called} is a {config.model_type} ({kind}), which is no encoder-decoder; give one, such as a "
+                     "T5, BART or Marian")  # fmt: skip
 
 
 def encoder_decoder(

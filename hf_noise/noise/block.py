@@ -88,5 +88,6 @@ def noise_sentence(block: Mapping[str, Any]) -> str:
     sentence = f"{noise.summary}: {', '.join(rates)}."
     realised = _realised(block.get("realised"))
     if realised:
-        sentence += f" Counted in the data: {realised['rate']:.4f} of {realised['n']:,} units."
+        units = "pairs" if noise.unit == "sequences" else "units"
+        sentence += f" Counted in the data: {realised['rate']:.4f} of {realised['n']:,} {units}."
     return sentence

@@ -178,6 +178,7 @@ def parse(kind: type[Settings], argv: Sequence[str] | None, description: str) ->
 def parser_of(kind: type[CommandSettings], description: str) -> argparse.ArgumentParser:
     """The parser of these settings, in groups."""
     from transformers import HfArgumentParser  # not needed by one who makes settings in Python
+    from transformers.hf_argparser import string_to_bool
 
     hints, groups = get_type_hints(kind), {name: [] for name in GROUPS}
     for one in fields(kind):
@@ -194,6 +195,8 @@ def parser_of(kind: type[CommandSettings], description: str) -> argparse.Argumen
     for action in parser._actions:
         if action.nargs == "+" and action.dest not in kind.one_or_more:
             action.nargs = "*"
+        if action.type is string_to_bool and action.nargs is None:  # `bool | None`, which else would need a value
+            action.nargs, action.const = "?", True
         if _is_negation(action):  # which is made with the help of what it negates
             action.help, action.default = f"not: {told[action.dest]}", argparse.SUPPRESS
     return parser

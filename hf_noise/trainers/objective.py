@@ -110,10 +110,14 @@ class ObjectiveTrainer(NoiseTrainer):
 
     @property
     def num_saved(self) -> int:
-        """Numbers that a checkpoint holds beside the optimiser's: with an adapter of peft, those that are learned."""
-        with self._beside():
-            is_adapter = hasattr(self.model, "peft_config")
-            return sum(p.numel() for p in self.model.parameters() if p.requires_grad or not is_adapter)
+        """Numbers that a checkpoint holds beside the optimiser's: with an adapter of peft, of the model those that are
+        learned; of what stands beside it all that is kept, such as an early copy of the whole model."""
+        is_adapter, frozen = hasattr(self.model, "peft_config"), self._frozen()
+        with self._alone():
+            kept = [p for p in self.model.parameters() if p.requires_grad or not is_adapter]
+        if self.learned is not None:
+            kept += [p for name, p in self.learned.named_parameters() if name not in frozen]
+        return sum(p.numel() for p in kept)
 
     def loss_record(self) -> dict[str, Any]:
         """The entry `loss` of a record: name, what the run made of it, and the objective as it was asked for."""

@@ -24,6 +24,7 @@ from hf_noise.trainers.seq2seq_batches import (
     PairBatches,
     check_special_tokens,
     longest_pair,
+    noisy_pairs,
     source_tokens,
     target_tokens,
 )
@@ -157,16 +158,27 @@ class Seq2SeqTrainer(TokenTrainer):
         if self._budget is not None:
             self._budget.set_epoch(epoch)
 
-    def get_train_dataloader(self) -> DataLoader:
+    @property
+    def pairs_per_step(self) -> float:
+        """Pairs of an optimiser step of all processes: on average, where batches are made by tokens."""
         if self.tokens_per_batch is None:
-            return super().get_train_dataloader()
+            return float(self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps)
+        return (self._budget or self._new_budget()).rows_per_step
+
+    def _new_budget(self) -> TokenBudget:
         args, rows = self.args, self.train_dataset
         ids = ids_behind(rows)
-        self._budget = TokenBudget(
+        return TokenBudget(
             *pair_lengths(rows), self.tokens_per_batch, num_processes=self.accelerator.num_processes,
             passes=args.gradient_accumulation_steps, seed=args.seed if args.data_seed is None else args.data_seed,
             named=None if ids is None else lambda row: f"{row} (sample_id {ids[row]})",
         )  # fmt: skip
+
+    def get_train_dataloader(self) -> DataLoader:
+        if self.tokens_per_batch is None:
+            return super().get_train_dataloader()
+        args, rows = self.args, self.train_dataset
+        self._budget = self._new_budget()
         self._budget.set_epoch(self.epoch)
         workers = args.dataloader_num_workers
         # The older transformers has no such arguments.
@@ -214,6 +226,16 @@ class Seq2SeqTrainer(TokenTrainer):
         targets = [rows[i].get("clean_labels", rows[i]["labels"]) for i in range(len(rows))]
         targets = [[int(token) for token in target if token != IGNORE_INDEX] for target in targets]
         return tuple(self.processing_class.batch_decode(one, skip_special_tokens=True) for one in (written, targets))
+
+    def realised_noise(self) -> dict[str, float | int]:
+        """Share of what is corrupted and how many were counted, `{"rate", "n"}` (a collective call).
+
+        Of whole rows of noise that are stored, each once; else of all that the training steps saw, as often as they
+        did: of a stream its rows, of noise on tokens the targets.
+        """
+        drawn = super().realised_noise()
+        mask = noisy_pairs(self.train_dataset) if self.meter.by_row else None
+        return drawn if mask is None else {"rate": float(mask.mean()), "n": len(mask)}
 
     def padding(self) -> dict[str, float | int]:
         """Share of padding in all training steps and the number of places, `{"share", "n"}` (a collective call)."""

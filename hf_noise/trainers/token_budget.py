@@ -71,6 +71,11 @@ class TokenBudget(Sampler[list[int]]):
         n = sum(batches for _, _, batches in self._pools)
         return n + -n % self.num_processes
 
+    @property
+    def rows_per_step(self) -> float:
+        """Rows of an optimiser step of all processes, on average."""
+        return len(self._lengths) * self._per_step / len(self)
+
     def set_epoch(self, epoch: int) -> None:
         """Deal out the batches of this epoch from now on."""
         self.epoch = epoch

@@ -22,6 +22,12 @@ def own_cache(tmp_path, monkeypatch):
 def test_root_follows_the_environment(tmp_path, monkeypatch):
     assert cache_root() == tmp_path / "cache"
     monkeypatch.delenv("HF_NOISE_CACHE")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    assert cache_root() == tmp_path / "hf/hf_noise", "beside the caches of Hugging Face's libraries"
+    monkeypatch.delenv("HF_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_root() == tmp_path / "xdg/hf_noise"
+    monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_root().parts[-2:] == (".cache", "hf_noise")
 
 

@@ -209,6 +209,21 @@ def test_bad_settings_and_rows_are_refused(source, tmp_path, settings, error, me
         load(**{"source": source, "r": 0, "cache_dir": str(tmp_path), **settings})
 
 
+@pytest.mark.parametrize(("ids", "named"), [(None, "row 17"), ([100 + i for i in range(30)], "sample_id 117")])
+def test_empty_rows_are_named_as_their_owner_finds_them(tmp_path, ids, named):
+    """By their number in the source or their own id, not by that which they have once others are held out."""
+    rows = {"source": [f"word {i}" for i in range(30)], "target": ["" if i == 17 else "wort" for i in range(30)]}
+    rows |= {} if ids is None else {"sample_id": ids}
+    with pytest.raises(ValueError, match=rf"1 of \d+ rows of the \w+ split .*column 'target', {named}\)"):
+        load({"train": Dataset.from_dict(rows)}, r=0, test_fraction=0.5, cache_dir=str(tmp_path))
+
+
+def test_a_mask_of_ones_own_is_not_passed_over_in_silence(tmp_path, caplog):
+    rows = {"source": ["a", "b"], "target": ["c", "d"], "is_noisy": [True, False]}
+    found = load({"train": Dataset.from_dict(rows)}, r=0, cache_dir=str(tmp_path))["train"]
+    assert not any(found["is_noisy"]) and "'is_noisy' of" in caplog.text and "tokenize_pairs()" in caplog.text
+
+
 def test_a_task_of_another_context_is_refused(teacher, tmp_path):
     import shutil
 

@@ -107,7 +107,8 @@ def test_every_kind_comes_back_from_dictionary_description_pickle_and_card(noise
     assert noise_dict_from_description(told) == noise.to_dict() | {"realised": {"rate": 0.25, "n": 8}}
     block = noise_block(noise_dict_from_description(told))
     assert noise_from_dict(block["config"]) == noise
-    assert noise_sentence(block).startswith(noise.summary) and "0.2500 of 8 units" in noise_sentence(block)
+    units = "pairs" if noise.unit == "sequences" else "units"
+    assert noise_sentence(block).startswith(noise.summary) and f"0.2500 of 8 {units}" in noise_sentence(block)
     once = noise_from_description(describe_noise(None, noise))
     assert once.redraw == "never" and type(once) is type(noise)
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import functools
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 from printed import printed_by
-from transformers import T5Config, T5ForConditionalGeneration, TrainingArguments
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    GPT2Config,
+    GPT2LMHeadModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    TrainingArguments,
+)
 
 import hf_noise
 from hf_noise.data.pair_tokens import pair_tokenizer
@@ -97,14 +106,20 @@ def test_records_hold_what_was_measured(study):
         on_some = record.loss["cure"] == "oracle" or record.loss["cure"].startswith("audited")
         assert ("row_auroc" in record.metrics) == ("clean" not in name and not on_some)
         assert ("kept_share" in record.metrics) == on_some
+        of_noise = {name for name in record.metrics if name.startswith("train_nll")}
+        if not record.loss["cure"].startswith("audited"):  # what an audit keeps may be all right, or all wrong
+            both = "clean" not in name and not on_some
+            assert of_noise == {"train_nll_clean"} | ({"train_nll_corrupted"} if both else set())
+        assert "train_nll_noisy" not in of_noise
         if not on_some:
-            assert record.noise["realised"]["rate"] == pytest.approx(record.noise["error_rate"], abs=0.35)
+            assert record.noise["realised"] == {"rate": round(40 * record.noise["error_rate"]) / 40, "n": 40}
         assert record.budget["pairs_per_step"] == pytest.approx(8, rel=0.3)
     same = {record.data["targets"] for record in records.values()}
     assert len(same) == 1, "the tasks differ in their sources alone"
     assert records["rich-r1-truncated-0.3-seed0"].loss["cure"] == "truncated-0.3"
     assert 0 <= records["rich-r1-truncated-0.3-seed0"].metrics["dropped_share"]["value"] < 1
     right = records["rich-r1-oracle-seed0"]
+    assert "Counted in the data: 0.5000 of 40 pairs." in (folder / "rich-r1-nll-seed0" / "README.md").read_text()
     told = "It was trained on the pairs that are right, 50% of all, which the counted rate is of."
     assert told in (folder / "rich-r1-oracle-seed0" / "README.md").read_text()
     assert (right.metrics["kept_share"]["value"], right.noise["realised"]) == (0.5, {"rate": 0.0, "n": 20})
@@ -176,11 +191,13 @@ def test_objectives_of_runs(sources):
 
 def test_scales_have_what_their_tasks_need():
     demo, paper = at_scale(Settings, "demo"), at_scale(Settings, "paper")
-    assert demo.is_controlled and demo.place("rich").source_column == "body"
+    assert [demo.place(task).source_column for task in demo.task] == ["name", "body"]
     assert at_scale(Settings, "demo", task=["rich"]).place("rich").source_column == "body"
     given = at_scale(Settings, "gpu", source=["embedded/docs-pairs"])
-    assert given.source_column == ["name", "body"] and given.is_controlled
-    assert not paper.is_controlled and [paper.place(task).max_source_tokens for task in paper.task] == [256, 2048]
+    assert given.source_column == ["name", "body"]
+    assert [paper.place(task).max_source_tokens for task in paper.task] == [256, 2048]
+    assert paper.truncate and demo.truncate and given.truncate, "of one's own pairs nothing is cut unasked"
+    assert not at_scale(Settings, "gpu", source=["pairs.parquet"], task=["rich"]).truncate
     assert (paper.steps, paper.teacher_steps, paper.learning_rate, paper.layers) == (50_000, 5000, 1e-4, 6)
     assert STUDY.elsewhere(paper) == "hf_noise/wmt14-noisy" and STUDY.elsewhere(demo) is None
 
@@ -214,7 +231,7 @@ def test_settings_that_cannot_be_honoured_are_refused(sources, flags, message):
     [
         (["--source_column", "names", "body"], "no column 'names'.*choose both with --source_column and "),
         (["--train_rows", "41"], "--train_rows 41, but there are 40 pairs"),
-        (["--max_source_tokens", "4", "--truncate", "False"], "have a source of more than 4 tokens"),
+        (["--max_source_tokens", "4"], "have a source of more than 4 tokens, .*truncate=True"),
         (["--tokens_per_batch", "30"], "the longest pair of the (sparse|rich) task has"),
         (["--ratio", "0", "0.001"], "--ratio 0.001 of 40 pairs is not one pair"),
         (["--vocab_size", "5000"], "vocab_size=5000 is too large"),
@@ -232,14 +249,42 @@ def test_a_dry_run_tells_the_pairs_and_trains_no_teacher(given, tmp_path, monkey
     assert "sparse: 40 pairs to train on, 12 to test on" in printed and "both tasks have the same targets" in printed
     assert "rich: teacher: trained first, 2 steps; it writes all targets once, sample, at most 8 tokens" in printed
     assert "rich-r1-nll-seed0: e = 0.5000, 6 steps x 8 pairs on average = 48 pairs" in printed
+    cut = main(*given, "--dry_run", "--output", tmp_path / "out", "--ratio", "0", "--max_source_tokens", "4",
+               "--truncate")  # fmt: skip
+    assert "100.0% of the sources and 0.0% of the targets cut" in cut
     assert "time: about" in printed and not (tmp_path / "out").exists()
+
+
+def test_tasks_with_the_same_targets_share_a_tokenizer_wherever_they_come_from(given, sources, tmp_path):
+    """By what the targets are, and not by the names of files."""
+    for split in ("train", "test"):
+        shutil.copy(sources / f"{split}.parquet", tmp_path / f"{split}-again.parquet")
+    changed = Dataset.from_parquet(str(sources / "train.parquet")).map(lambda row: {"target": row["target"] + "!"})
+    changed.to_parquet(tmp_path / "other.parquet")
+    told = {}
+    for other in ("train-again", "other"):
+        told[other] = main(*given, "--source", sources / "train.parquet", tmp_path / f"{other}.parquet",
+                           "--test_source", sources / "test.parquet", tmp_path / "test-again.parquet",
+                           "--ratio", "0", "--dry_run", "--output", tmp_path / "out")  # fmt: skip
+    same = "both tasks have the same targets, and one tokenizer"
+    assert same in told["train-again"] and same not in told["other"]
+
+
+def test_steps_that_hold_more_pairs_than_asked_for_are_told(given, tmp_path, caplog):
+    """Each pass holds the longest pair, and a step of eight of them more than eight short ones."""
+    main(*given, "--ratio", "0", "--task", "rich", "--source_column", "body", "--dry_run", "--micro_batch", "1",
+         "--max_target_tokens", "100", "--output", tmp_path / "out")  # fmt: skip
+    (told,) = {record.getMessage() for record in caplog.records if "pairs on average" in record.getMessage()}
+    assert "steps of the rich task have" in told
+    assert "and not --batch_size 8: each of 1 processes times 8 passes" in told
 
 
 def test_a_teacher_is_of_a_task_in_the_words_of_the_builders(study, given, tmp_path):
     trained = study[0] / "teacher" / "rich"
     (place,) = [trained] if (trained / "config.json").exists() else [one.parent for one in trained.rglob("config.json")]
     with pytest.raises(ValueError, match=r"was trained for the task '.*, body -> target', not '.*, name -> target'"):
-        main(*given, "--output", tmp_path / "out", "--teacher", place, place, "--ratio", "1", "--loss", "nll")
+        main(*given, "--output", tmp_path / "out", "--teacher", place, place, "--ratio", "1", "--loss", "nll",
+             "--dry_run")  # fmt: skip
     from hf_noise.data.builders.docs_pairs_noisy import DocsPairsNoisyConfig
 
     demo = Pairs("rich", "embedded/docs-pairs", ("body", "target"), None, None)
@@ -256,16 +301,62 @@ def test_texts_that_just_fit_are_not_counted_as_cut(sources):
     assert (found.cut, found.targets_cut) == (0.5, 0.25), "8 and 9 letters, and 4"
 
 
-def test_a_model_and_a_teacher_of_ones_own(given, sources, tmp_path):
+@pytest.fixture(scope="module")
+def tokenizer(sources):
     rows = Dataset.from_parquet(str(sources / "train.parquet"))
-    folder = tmp_path / "t5"
-    tokenizer = pair_tokenizer(zip(rows["body"], rows["target"]), 270)
+    return pair_tokenizer(zip(rows["body"], rows["target"]), 270)
+
+
+@pytest.fixture(scope="module")
+def t5(tokenizer, tmp_path_factory):
+    """The folder of a model that was saved by its owner."""
+    folder = tmp_path_factory.mktemp("models") / "t5"
     torch.manual_seed(0)
     T5ForConditionalGeneration(T5Config(
         vocab_size=270, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=tokenizer.pad_token_id,
     )).save_pretrained(folder)  # fmt: skip
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_that_cannot_take_the_pairs_is_refused_before_a_teacher_writes(given, t5, tokenizer, tmp_path,
+                                                                               monkeypatch):  # fmt: skip
+    monkeypatch.setattr("hf_noise.studies.seq2seq.run.writes", lambda *_: pytest.fail("a teacher wrote"))
+    short = BartConfig(vocab_size=270, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+                       decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=12,
+                       pad_token_id=0, eos_token_id=1, bos_token_id=1, decoder_start_token_id=1)  # fmt: skip
+    models = {"gpt2": GPT2LMHeadModel(GPT2Config(vocab_size=270, n_embd=8, n_layer=1, n_head=1)),
+              "bart": BartForConditionalGeneration(short)}  # fmt: skip
+    refused = {"gpt2": r"--model .*gpt2 is a gpt2 \(GPT2LMHeadModel\), which is no encoder-decoder; give one, such",
+               "bart": "--model .*bart, rich task: .* have a source of more than the 12 tokens that the model"}
+    for name, model in models.items():
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        asked = [*given, "--model", tmp_path / name, "--task", "rich", "--source_column", "body", "--teacher", t5]
+        with pytest.raises(ValueError, match=refused[name]):
+            main(*asked, "--output", tmp_path / "out")
+
+
+def test_a_dry_run_looks_at_the_teacher_that_is_given(given, t5, tmp_path, monkeypatch):
+    asked = [*given, "--task", "rich", "--source_column", "body", "--ratio", "1", "--loss", "nll", "--dry_run",
+             "--output", tmp_path / "out"]  # fmt: skip
+    assert "at most 8 tokens\n" in main(*asked, "--teacher", t5)
+    printed = main(*asked, "--teacher", t5, "--vocab_size", 268)
+    assert "at most 8 tokens of its own, which are not those of the models" in printed
+    monkeypatch.chdir(t5.parent.parent)
+    here = t5.parent.name
+    with pytest.raises(SettingError, match=f"--teacher {here}/t6: the folder {here} is here .* there is no {here} if"):
+        at_scale(Settings, "demo", task=["rich"], teacher=[f"{here}/t6"])
+    printed = main(*asked, "--teacher", "somebody/teacher")
+    assert "rich: 40 pairs" in printed and "model: somebody/teacher on the Hub" in printed
+    (t5.parent / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="is no whole teacher, it lacks config.json"):
+        main(*asked, "--teacher", t5.parent / "empty")
+
+
+def test_a_model_and_a_teacher_of_ones_own(given, t5, tmp_path):
+    folder = t5
     main(*given, "--output", tmp_path / "out", "--model", folder, "--teacher", folder, "--task", "rich",
          "--source_column", "body", "--ratio", "1", "--loss", "nll", "--steps", "2")  # fmt: skip
     (record,) = read_records(tmp_path / "out")

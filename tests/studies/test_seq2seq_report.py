@@ -16,12 +16,12 @@ TEACHER = {"name": "t", "sha256": "0" * 64, "steps": 30}
 JITTER = [0.0, 0.01, -0.01]
 
 
-def record(task, ratio, nll, seed=0, cure="nll", targets="same", **metrics):
+def record(task, ratio, nll, seed=0, cure="nll", targets="same", source="embedded/docs-pairs", **metrics):
     noise = NoisyTeacher(ratio=ratio, teacher=TEACHER if ratio else None, num_rows=100, seed=seed)
     return RunRecord(
         name=f"{task}-r{ratio:g}-{cure}-seed{seed}", task="seq2seq", recipe="r", seed=seed, settings={},
         model={"name": "m", "parameters": 7}, noise=noise.to_dict() | {"realised": {"rate": noise.error_rate, "n": 9}},
-        data={"task": task, "source": "s", "targets": targets, "tokenizer": "t", "teacher": TEACHER,
+        data={"task": task, "source": source, "targets": targets, "tokenizer": "t", "teacher": TEACHER,
               "source_tokens": 15.0, "target_tokens": 20.0},
         budget={"plan": "budget", "steps": 9}, loss={"name": cure, "cure": cure}, wall_seconds=7.0,
         metrics={
@@ -142,7 +142,18 @@ def test_the_figure_shows_each_seed_the_paper_and_the_cures(tmp_path, figures):
     assert names == ["plain NLL", "sequence mixture,\nq of the teacher", "sequence mixture,\nq learned",
                      "loss truncation,\n0.3", "loss truncation,\n0.5", "error norm truncation,\n1.15",
                      "the right pairs alone"]  # fmt: skip
-    assert any("gap closed 80%" in text.get_text() for text in losses.texts)
+    told = [text for text in losses.texts if "gap closed" in text.get_text()]
+    assert any("gap closed 80%" in text.get_text() for text in told)
+    assert {text.xy[0] for text in told} == {1}, "in a column of their own, wherever a bar ends"
+
+
+def test_of_ones_own_pairs_the_paper_says_nothing(tmp_path, figures):
+    study = compared([*runs("rich", 0.0, 2.0, source="my.parquet"), *runs("rich", 1.0, 2.2, source="my.parquet")])
+    assert "paper A" not in settings_table(study).markdown()
+    study_figure(study, tmp_path / "study.png")
+    relative = figures[0].axes[0]
+    assert relative.get_title(loc="left") == "relative rise"
+    assert [text.get_text() for text in relative.get_legend().get_texts()] == ["rich source"]
 
 
 def test_cures_without_a_clean_run_are_shown_without_rises(tmp_path):

@@ -63,5 +63,5 @@ def test_an_adapter_without_noise_states_its_objective(trainer, tmp_path):
     del trainer.model.config.hf_noise
     state_noise_of_adapter(tmp_path, None, trainer.model)
     assert json.loads((tmp_path / "hf_noise.json").read_text()) == {"hf_noise_objective": trainer.loss.to_dict()}
-    with pytest.raises(ValueError, match="states no noise"):
+    with pytest.raises(ValueError, match="is unknown: .* on rows as they came, .*the noise of an adapter lies beside"):
         load_noise(tmp_path)

@@ -10,10 +10,12 @@ import tokenizers
 import torch
 import transformers
 from datasets import Dataset
+from safetensors.torch import load_file
 
 from hf_noise import load_noise
 from hf_noise.noise import NoisyTeacher, UniformTokens
 from hf_noise.noise.teacher import Teacher
+from hf_noise.objectives import SequenceMixture
 from hf_noise.trainers import Seq2SeqTrainer
 
 V, LAYERS = 64, {"encoder_layers": 1, "decoder_layers": 1}
@@ -179,6 +181,7 @@ def test_a_resumed_run_has_the_same_batches_and_ends_the_same(tiny_seq2seq, pair
 
     whole, seen = run()
     assert 12 > len(whole._budget) > 3
+    assert whole.pairs_per_step == pytest.approx(24 / len(whole._budget))
     again, later = run(str(Path(whole.args.output_dir, "checkpoint-8")))
     assert later == seen[8:]
     for ours, one in zip(again.model.parameters(), whole.model.parameters()):
@@ -189,6 +192,25 @@ def test_a_resumed_run_has_the_same_batches_and_ends_the_same(tiny_seq2seq, pair
             tiny_seq2seq(), arguments(max_steps=12), noise=noise, train_dataset=rows, tokens_per_batch=200
         )
         trainer.train(str(Path(whole.args.output_dir, "checkpoint-8")))
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["whole", "lora"])
+def test_what_a_checkpoint_holds_is_counted_with_the_early_copy(tiny_seq2seq, pair_rows, arguments, wrapped):
+    """Behind an adapter the copy is of the whole model, and goes into every checkpoint as it is."""
+    model = tiny_seq2seq()
+    if wrapped:
+        peft = pytest.importorskip("peft")
+        model = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_2_SEQ_LM", r=2, target_modules=["q_proj"]))
+    loss = SequenceMixture("learned", other="learned")
+    trainer = Seq2SeqTrainer(
+        model, arguments(max_steps=1, save_strategy="steps", save_steps=1), loss=loss, train_dataset=pair_rows(8)
+    )
+    trainer.train()
+    folder = Path(trainer.args.output_dir, "checkpoint-1")
+    saved = sum(value.numel() for file in folder.glob("*.safetensors") for name, value in load_file(file).items()
+                if "." in name and ".scores." not in name and not name.endswith("was_taken"))  # fmt: skip
+    weights = sum(p.numel() for p in model.parameters())
+    assert trainer.num_saved == saved > (weights if wrapped else 2 * weights - 1)
 
 
 def test_padding_is_reported(tiny_seq2seq, pair_rows, arguments):
@@ -215,11 +237,12 @@ def test_whole_rows_of_noise_are_counted_stated_and_recorded(tiny_seq2seq, pair_
     noise = teacher().exactly(5 * np.arange(40))
     rows = marked(pair_rows, noise)
     trainer = Seq2SeqTrainer(
-        tiny_seq2seq(), arguments(max_steps=-1, num_train_epochs=1), noise=noise, train_dataset=rows,
+        tiny_seq2seq(), arguments(max_steps=-1, num_train_epochs=2), noise=noise, train_dataset=rows,
         tokens_per_batch=150,
     )  # fmt: skip
     trainer.train()
-    assert trainer.realised_noise() == {"rate": 0.5, "n": 40}
+    assert trainer.realised_noise() == {"rate": 0.5, "n": 40}, "of pairs, not of what two epochs saw"
+    assert trainer.meter.realised() == {"rate": 0.5, "n": 80}
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert any("nll_corrupted_targets" in entry for entry in logged)
     trainer.save_model()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
+from hf_noise.data.pairs_embedded import DOCS_PAIRS
 from hf_noise.noise import rates
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.paper import paper_table
@@ -38,6 +39,8 @@ BASELINES = ("truncated", "error-norm")
 ORACLE = "oracle"
 #: The paper's tasks.
 PAPER_COLUMNS = {"sparse": "wmt_nll", "rich": "cnndm_nll"}
+#: Where the pairs come from that its figures are shown beside: its own, and embedded ones, which stand for them.
+_OF_PAPER = {"hf_noise/wmt14-noisy", "hf_noise/cnn-dailymail-noisy", "hf_noise/docs-pairs-noisy", DOCS_PAIRS}
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,12 @@ class Compared:
     def better_than(self, ours: Setting, theirs: Setting) -> Spread | None:
         """By how many nats per token a setting's test NLL is below another's, by seed."""
         return self.over_seeds(lambda one, other: other - one, ours, theirs)
+
+    def published(self, task: str) -> dict[float, float]:
+        """`paper_rise` where a task's pairs are the paper's or stand for them, embedded; of others it says nothing."""
+        sources = {run.data.get("source") for one, found in self.runs.items() if one.task == task
+                   for run in found.values()}  # fmt: skip
+        return paper_rise(task) if sources and sources <= _OF_PAPER else {}
 
     @property
     def is_controlled(self) -> bool:

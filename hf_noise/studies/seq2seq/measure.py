@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from hf_noise.metrics.sequences import sequence_scores
+from hf_noise.noise import NoisyTeacher
 from hf_noise.studies.chosen_rows import some_rows
 from hf_noise.studies.engine import Job
 from hf_noise.studies.seq2seq.pairs import by_length
@@ -21,10 +22,13 @@ _NATS = {"unit": "nats per token"}
 _SCORES = {"bleu": "test_bleu", "chrf": "test_chrf", "rougeL": "test_rouge_l"}
 
 
-def measure(job: Job, trainer: Seq2SeqTrainer, audit: SequenceScores | None) -> dict[str, dict]:
+def measure(
+    job: Job, trainer: Seq2SeqTrainer, noise: NoisyTeacher, audit: SequenceScores | None
+) -> dict[str, dict]:
     """The figures of a run, each with the number behind it (a collective call; the main process has all of them).
 
-    Those of training pairs are of all where they are audited, else of some.
+    Those of training pairs are of all where they are audited, else of some. The noise is that of all pairs of the run,
+    which the trainer does not know where it has some of them alone.
     """
     settings, run = job.settings, job.run
     pairs, written = job.data.pairs[run.task], job.data.written[run.task]
@@ -43,7 +47,7 @@ def measure(job: Job, trainer: Seq2SeqTrainer, audit: SequenceScores | None) -> 
         found = sequence_scores(*texts)
         metrics |= {name: found[theirs] for theirs, name in _SCORES.items()}
     if trainer.is_world_process_zero():
-        metrics |= _of_training(trainer, _on_some(trainer, settings) if audit is None else audit)
+        metrics |= _of_training(trainer, _on_some(trainer, settings) if audit is None else audit, noise)
     return metrics
 
 
@@ -54,14 +58,13 @@ def _on_some(trainer: Seq2SeqTrainer, settings: Any) -> SequenceScores:
     return scored_under(model, trainer, rows, settings.micro_batch)
 
 
-def _of_training(trainer: Seq2SeqTrainer, scores: SequenceScores) -> Mapping[str, dict]:
-    metrics = {}
-    if scores.is_noisy is None:  # pairs that were kept, of which one does not know
-        return {"train_nll_noisy": {"value": float(scores.nll.sum() / scores.targets.sum()),
-                                    "n": int(scores.targets.sum()), **_NATS}}  # fmt: skip
-    for name, which in (("clean", ~scores.is_noisy), ("corrupted", scores.is_noisy)):
+def _of_training(trainer: Seq2SeqTrainer, scores: SequenceScores, noise: NoisyTeacher) -> Mapping[str, dict]:
+    metrics, is_noisy = {}, noise.is_noisy(scores.sample_id)
+    for name, which in (("clean", ~is_noisy), ("corrupted", is_noisy)):
         if n := int(scores.targets[which].sum()):
             metrics[f"train_nll_{name}"] = {"value": float(scores.nll[which].sum()) / n, "n": n, **_NATS}
+    if scores.is_noisy is None:  # pairs that were chosen by their noise, or for it
+        return metrics
     if 0 < scores.is_noisy.sum() < len(scores.is_noisy):
         # What noisy pairs are looked for by: their odds, else the mean NLL, as loss truncation does.
         suspicion = scores.mean_nll if scores.log_odds is None else -np.clip(scores.log_odds, -1e9, 1e9)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ from hf_noise.reports.provenance import portable
 from hf_noise.studies.chosen_rows import rows_asked_for
 from hf_noise.studies.reading import reading, source_of
 
-__all__ = ["Pairs", "Written", "noisy_rows", "read_task", "tokenizers_of"]
+__all__ = ["Pairs", "Written", "have_same_targets", "noisy_rows", "read_task", "tokenizers_of"]
 
 
 _WORDS = {
@@ -79,12 +79,15 @@ class Pairs:
 
     def described(self) -> list[str]:
         """What the data are, for a dry run."""
-        source, target = (mean_length(self.train_tokens, name) for name in ("input_ids", "labels"))
-        first = self.train[0]
+        first, tokens = self.train[0], ""
+        if self.train_tokens is not None:
+            source, target = (mean_length(self.train_tokens, name) for name in ("input_ids", "labels"))
+            tokens = (f"; vocabulary of {len(self.tokenizer):,} tokens, {source:.0f} of a source and {target:.0f} of a "
+                      f"target on average, {100 * self.cut:.1f}% of the sources and {100 * self.targets_cut:.1f}% of "
+                      "the targets cut")  # fmt: skip
         return [
-            f"{self.task}: {len(self.train):,} pairs to train on, {len(self.test):,} to test on, of {self.name}; "
-            f"vocabulary of {len(self.tokenizer):,} tokens, {source:.0f} of a source and {target:.0f} of a target on "
-            f"average, {100 * self.cut:.1f}% of the sources and {100 * self.targets_cut:.1f}% of the targets cut",
+            f"{self.task}: {len(self.train):,} pairs to train on, {len(self.test):,} to test on, of {self.name}"
+            f"{tokens}",
             f"first pair: {first['source'][:100]!r} -> {first['target'][:100]!r}",
         ]  # fmt: skip
 
@@ -148,12 +151,17 @@ def tokenizers_of(settings: Any, tasks: Sequence[Pairs]) -> dict[str, Any]:
         with reading("the tokenizer of", settings.model):
             tokenizer = AutoTokenizer.from_pretrained(settings.model, trust_remote_code=False)
         return {one.task: tokenizer for one in tasks}
-    groups = [list(tasks)] if len({one.targets for one in tasks}) == 1 else [[one] for one in tasks]
+    groups = [list(tasks)] if have_same_targets(tasks) else [[one] for one in tasks]
     found = {}
     for group in groups:
         rows = [row for one in group for row in zip(one.train["source"], one.train["target"])]
         found |= dict.fromkeys((one.task for one in group), pair_tokenizer(rows, settings.vocab_size))
     return found
+
+
+def have_same_targets(tasks: Collection[Pairs]) -> bool:
+    """Whether several tasks differ in their sources alone: they then share one tokenizer, and their NLL are of it."""
+    return len(tasks) > 1 and len({one.targets for one in tasks}) == 1
 
 
 def limits_of(settings: Any, task: str) -> dict[str, Any]:

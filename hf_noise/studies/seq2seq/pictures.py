@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from hf_noise.noise import rates
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.studies.documents.compare import Spread
-from hf_noise.studies.seq2seq.compare import PLAIN, Compared, Setting, base_of, clean_of, paper_rise
+from hf_noise.studies.seq2seq.compare import PLAIN, Compared, Setting, base_of, clean_of
 
 __all__ = ["COLOURS", "study_figure"]
 
@@ -20,7 +21,6 @@ _CURES = {
     "audited-teacher": "#00441b", "audited-learned": "#238b45", "truncated": "#b08bbb", "error-norm": "#d8a0c4",
     "oracle": "#2a6f97",
 }  # fmt: skip
-_UNDER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 _OTHER, _FAINT, _GRID = "#8c510a", "#9a9a9a", "#e6e6e6"
 _HEIGHT, _ROW, _FRAME = 3.7, 0.42, 1.15  # inches: of a curve's panel, of a loss, and around a panel of losses
 
@@ -39,25 +39,22 @@ def study_figure(study: Compared, path: str | Path) -> Path:
     for axis, is_relative in zip(parts[0].subplots(1, 2), (True, False)):
         _curves(axis, study, is_relative=is_relative)
     for part, row in zip(parts[1:], rows):
-        axes = part.subplots(1, len(row), sharex=True, squeeze=False)[0]
         told: list[str] = []
-        for axis, (task, ratio) in zip(axes, row):
+        for axis, (task, ratio) in zip(part.subplots(1, len(row), sharex=True, squeeze=False)[0], row):
             names = [one.title.replace(", ", ",\n") for one in study.cures(task, ratio)]
             _losses(axis, study, task, ratio, [""] * len(names) if names == told else names)
             told = names
-        low, high = axes[0].get_xlim()
-        axes[0].set_xlim(low, high + 0.34 * (high - low))  # room for what stands beside the bars
     return save_figure(fig, path)
 
 
 def _curves(axis: Any, study: Compared, *, is_relative: bool) -> None:
-    ends = []
+    ends, has_paper = [], is_relative and any(map(study.published, study.tasks))
     for task in study.tasks:
         rise = study.relative_rise if is_relative else study.rise
         found = {ratio: rise(Setting(task, ratio)) for ratio in study.ratios(task)}
         found = {rates.error_rate(ratio): spread for ratio, spread in found.items() if spread is not None}
-        if is_relative:
-            _published(axis, task)
+        if has_paper:
+            _published(axis, task, study.published(task))
         if not found:
             continue
         colour, rates_ = COLOURS[task], [0.0, *found]
@@ -67,8 +64,8 @@ def _curves(axis: Any, study: Compared, *, is_relative: bool) -> None:
             _seeds(axis, e, spread, colour)
         ends.append((means[-1], f"{task}\n{means[-1]:+.1f}%" if is_relative else f"{task}\n{means[-1]:+.3f}", colour))
     axis.axhline(0, color=_FAINT, lw=0.8, zorder=1)
-    axis.set_title("relative rise, as in figure 2 of paper A" if is_relative else "absolute rise", loc="left",
-                   fontweight="bold")  # fmt: skip
+    title = f"{'relative' if is_relative else 'absolute'} rise{', as in figure 2 of paper A' if has_paper else ''}"
+    axis.set_title(title, loc="left", fontweight="bold")
     axis.set_ylabel("rise of test NLL, clean targets (%)" if is_relative else "rise of test NLL (nats per token)")
     axis.set_xlabel("share e of training targets that the teacher wrote")
     axis.grid(axis="y", color=_GRID, lw=0.7)
@@ -77,7 +74,7 @@ def _curves(axis: Any, study: Compared, *, is_relative: bool) -> None:
     axis.set_xlim(-0.015, last * 1.22)
     _name_ends(axis, last, ends)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(frameon=False, fontsize=8.5, loc="upper left")
+        axis.legend(frameon=False, fontsize=8.5, loc="best")
 
 
 def _seeds(axis: Any, e: float, spread: Spread, colour: str) -> None:
@@ -85,19 +82,26 @@ def _seeds(axis: Any, e: float, spread: Spread, colour: str) -> None:
               zorder=4)  # fmt: skip
 
 
-def _published(axis: Any, task: str) -> None:
-    points = sorted((rates.error_rate(ratio), rise) for ratio, rise in paper_rise(task).items())
-    axis.plot(*zip(*points), "--", color=COLOURS[task], lw=1.1, alpha=0.6, marker=".", ms=4, label=_PAPER[task])
+def _published(axis: Any, task: str, rises: Mapping[float, float]) -> None:
+    points = sorted((rates.error_rate(ratio), rise) for ratio, rise in rises.items())
+    if points:
+        axis.plot(*zip(*points), "--", color=COLOURS[task], lw=1.1, alpha=0.6, marker=".", ms=4, label=_PAPER[task])
 
 
 def _name_ends(axis: Any, last: float, ends: list[tuple[float, str, str]]) -> None:
     """Name curves at their ends, apart from each other."""
     low, high = axis.get_ylim()
-    apart, placed = 0.13 * (high - low), []
-    for height, text, colour in sorted(ends):
-        place = height if not placed else max(height, placed[-1] + apart)
-        placed.append(place)
-        axis.text(last * 1.035, place, text, color=colour, fontsize=9, fontweight="bold", va="center", linespacing=1.1)
+    apart, placed, ends = 0.13 * (high - low), [], sorted(ends)
+    for height, _, _ in ends:
+        placed.append(height if not placed else max(height, placed[-1] + apart))
+    if not ends:
+        return
+    # Neighbours make room for each other, below the title.
+    up = mean(place - height for place, (height, *_) in zip(placed, ends))
+    up = max(up, placed[-1] - high + 0.06 * (high - low))
+    for place, (_, text, colour) in zip(placed, ends):
+        axis.text(last * 1.035, place - up, text, color=colour, fontsize=9, fontweight="bold", va="center",
+                  linespacing=1.1)  # fmt: skip
 
 
 def _losses(axis: Any, study: Compared, task: str, ratio: float, names: list[str]) -> None:
@@ -113,11 +117,12 @@ def _losses(axis: Any, study: Compared, task: str, ratio: float, names: list[str
         axis.plot(rise.values, [place] * len(rise.values), "o", color=colour, ms=6, mec="white", mew=0.6, zorder=4)
         axis.plot([rise.mean] * 2, [place - 0.28, place + 0.28], color=colour, lw=2.4, solid_capstyle="butt", zorder=3)
         closed = study.gap_closed(setting)
-        told = f"{rise.mean:+.1f}%" if closed is None else f"{rise.mean:+.1f}%, gap closed {100 * closed.mean:.0f}%"
+        told = f"{rise.mean:+.1f}%" if closed is None else f"{rise.mean:+.1f}%, gap closed {round(100 * closed.mean)}%"
         share = None if closed is None else study.of_oracle(setting)
-        told += "" if share is None else f"\n{100 * share.mean:.0f}% of what right pairs alone close"
-        axis.annotate(told, (max(*rise.values, rise.mean, 0), place), (7, 0), textcoords="offset points", va="center",
-                      fontsize=8.5, color="#333333", zorder=5, bbox=_UNDER)  # fmt: skip
+        told += "" if share is None else f"\n{round(100 * share.mean)}% of what right pairs alone close"
+        # In a column of their own: a bar may end on either side of the clean runs.
+        axis.annotate(told, (1, place), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+                      va="center", fontsize=8.5, color="#333333", annotation_clip=False)  # fmt: skip
     axis.axvline(0, color="#1a9850", lw=1.4, zorder=2)
     axis.annotate("clean targets", (0, 1), (3, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
                   color="#1a9850", fontsize=8.5)  # fmt: skip

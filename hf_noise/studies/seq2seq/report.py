@@ -12,7 +12,7 @@ from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import Column, Table, fixed, mean_sd, percent, seeds_told
 from hf_noise.studies.documents.compare import Spread
 from hf_noise.studies.seq2seq.claims import claims_table
-from hf_noise.studies.seq2seq.compare import NLL, PLAIN, Compared, Setting, clean_of, compared, paper_rise, value_of
+from hf_noise.studies.seq2seq.compare import NLL, PLAIN, Compared, Setting, clean_of, compared, value_of
 from hf_noise.studies.seq2seq.pictures import study_figure
 
 __all__ = ["run_table", "settings_table", "show", "teacher_table"]
@@ -50,7 +50,8 @@ def settings_table(study: Compared) -> Table:
             if not study.runs.get(setting):
                 continue
             is_plain = setting.cure == PLAIN and setting.ratio > 0
-            closed, published = study.gap_closed(setting), paper_rise(task).get(setting.ratio) if is_plain else None
+            closed = study.gap_closed(setting)
+            published = study.published(task).get(setting.ratio) if is_plain else None
             rows.append([
                 task, setting.title, f"{setting.error_rate:.3f}", str(len(study.runs[setting])),
                 mean_sd(study.values(setting), 3), _told(study.rise(setting) if setting.ratio else None, 3),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,18 +22,40 @@ from hf_noise.reports.provenance import portable
 from hf_noise.studies.engine import Job
 from hf_noise.studies.launch import split_batch, training_world
 from hf_noise.studies.seq2seq.measure import measure
-from hf_noise.studies.seq2seq.pairs import Pairs, Written, ids_of, mean_length, noisy_rows, read_task, tokenizers_of
+from hf_noise.studies.seq2seq.pairs import (
+    Pairs,
+    Written,
+    have_same_targets,
+    ids_of,
+    mean_length,
+    noisy_rows,
+    read_task,
+    tokenizers_of,
+)
 from hf_noise.studies.seq2seq.runs import Run, objective_of
 from hf_noise.studies.seq2seq.study import Settings
-from hf_noise.studies.seq2seq.teachers import decoding_of, network_of, no_teacher, pretrained, with_tokens, writes
+from hf_noise.studies.seq2seq.teachers import (
+    check_model,
+    decoding_of,
+    has_same_tokens,
+    network_of,
+    no_teacher,
+    pretrained,
+    with_tokens,
+    writes,
+)
 from hf_noise.trainers import Seq2SeqTrainer
 from hf_noise.trainers.sequence_audit import audit_sequences
 from hf_noise.trainers.token_budget import TokenBudget, pair_lengths
 
-__all__ = ["Shared", "build", "describe", "finish", "helpers", "load"]
+__all__ = ["Shared", "build", "describe", "describe_rows", "finish", "helpers", "load"]
 
+
+logger = logging.getLogger(__name__)
 
 AUDIT = "audit.parquet"
+#: By how much a step may have more pairs than it was asked for without a word; the record says it in any case.
+_MORE = 1.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,32 +68,63 @@ class Shared:
 
 def load(settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_trial: bool = False) -> Shared:
     """Read and tokenise the pairs; what any of the runs would refuse is refused before a teacher is trained."""
-    decoding_of(settings)
     with args.main_process_first(desc="reading pairs"):
-        texts = [read_task(settings, task) for task in settings.task]
-        tokenizers = tokenizers_of(settings, texts)
-        pairs = {one.task: with_tokens(settings, one, tokenizers[one.task]) for one in texts}
+        pairs = read_pairs(settings)
+    check_pairs(settings, pairs, runs)
+    same = {task: has_same_tokens(settings, one) for task, one in pairs.items()}  # before the first of them writes
+    if is_trial:
+        return Shared(pairs, {task: replace(no_teacher(one), has_same_tokens=same[task])
+                              for task, one in pairs.items()})  # fmt: skip
+    return Shared(pairs, {task: writes(settings, one, runs) for task, one in pairs.items()})
+
+
+def read_pairs(settings: Settings) -> dict[str, Pairs]:
+    """The pairs of each task with their tokens; those of a model that is given fit it."""
+    decoding_of(settings)
+    model = None if settings.model is None else pretrained(settings.model)
+    texts = [read_task(settings, task) for task in settings.task]
+    tokenizers = tokenizers_of(settings, texts)
+    pairs = {one.task: with_tokens(settings, one, tokenizers[one.task]) for one in texts}
+    for one in pairs.values() if model is not None else ():
+        check_model(settings.model, one, model)
+    return pairs
+
+
+def check_pairs(settings: Settings, pairs: Mapping[str, Pairs], runs: Sequence[Run]) -> None:
+    """Raise ValueError where the pairs do not do for a run: a pass cannot hold one, or a noise has none."""
     for one in pairs.values():
         tokens_per_pass(settings, settings.batch_size, one)
     for run in runs:
         if run.ratio and not noise_of(run, pairs[run.task], no_teacher(pairs[run.task])).num_noisy:
             raise ValueError(f"--ratio {run.ratio:g} of {len(pairs[run.task].train)} pairs is not one pair; raise it, "
                              "or give more pairs")  # fmt: skip
-    if is_trial:
-        return Shared(pairs, {task: no_teacher(one) for task, one in pairs.items()})
-    return Shared(pairs, {task: writes(settings, one, runs) for task, one in pairs.items()})
 
 
 def describe(settings: Settings, data: Shared) -> list[str]:
     """What the data are, for a dry run."""
-    lines = [line for one in data.pairs.values() for line in one.described()]
-    if len(data.pairs) > 1 and len({one.targets for one in data.pairs.values()}) == 1:  # as tokenizers are shared by
+    return _described(settings, data.pairs, {task: one.has_same_tokens for task, one in data.written.items()})
+
+
+def describe_rows(settings: Settings, runs: Sequence[Run]) -> list[str]:
+    """What the data and the teachers on this machine are, for a dry run where another model is not."""
+    if settings.model is not None and not Path(settings.model).exists():  # whose tokenizer says how long texts are
+        return [line for task in settings.task for line in read_task(settings, task).described()]
+    pairs = read_pairs(settings)
+    check_pairs(settings, pairs, runs)
+    here = [task for task in settings.task if Path(settings.place(task).teacher or ".").exists()]
+    return _described(settings, pairs, {task: has_same_tokens(settings, pairs[task]) for task in here})
+
+
+def _described(settings: Settings, pairs: Mapping[str, Pairs], has_same: Mapping[str, bool]) -> list[str]:
+    lines = [line for one in pairs.values() for line in one.described()]
+    if have_same_targets(pairs.values()):
         lines.append("both tasks have the same targets, and one tokenizer of all sources and targets")
     for task in settings.task:
         given = settings.place(task).teacher
         how = f"trained first, {settings.teacher_steps:,} steps" if given is None else given
+        other = "" if has_same.get(task, True) else " of its own, which are not those of the models"
         lines.append(f"{task}: teacher: {how}; it writes all targets once, {settings.decoding}, at most "
-                     f"{settings.max_new_tokens} tokens")  # fmt: skip
+                     f"{settings.max_new_tokens} tokens{other}")  # fmt: skip
     return lines
 
 
@@ -102,24 +158,30 @@ def tokens_per_pass(settings: Settings, batch_size: int, pairs: Pairs) -> int:
 
 
 def budget_of(settings: Settings, batch_size: int, pairs: Pairs, rows: Dataset) -> int:
-    """`tokens_per_pass`, or what gives `batch_size` pairs a step on average of these rows, with their padding."""
+    """`tokens_per_pass`, or what gives `batch_size` pairs a step on average of these rows, with their padding.
+
+    A pass holds the longest pair at least, so that a step of many of them may have more pairs, which is told.
+    """
     tokens, world = tokens_per_pass(settings, batch_size, pairs), training_world()
     if settings.tokens_per_batch is not None:
         return tokens
     _, passes = split_batch(batch_size, world, settings.micro_batch)
+    lengths = pair_lengths(rows)
     for _ in range(4):
-        asked = pairs_per_step(rows, tokens, passes) / batch_size
-        if abs(asked - 1) < 0.005:
+        found = TokenBudget(*lengths, tokens, num_processes=world, passes=passes).rows_per_step
+        if abs(found / batch_size - 1) < 0.005:
             break
-        tokens = max(pairs.longest, round(tokens / asked))
+        if tokens == pairs.longest and found > batch_size:
+            if found > _MORE * batch_size and not int(os.environ.get("RANK", 0)):
+                logger.warning(
+                    "steps of the %s task have %.1f pairs on average, and not --batch_size %d: each of %d processes "
+                    "times %d passes holds the longest pair, which has %d tokens. Take fewer processes, a larger "
+                    "--batch_size or --micro_batch, or shorter texts (--max_source_tokens with --truncate)",
+                    pairs.task, found, batch_size, world, passes, tokens,
+                )  # fmt: skip
+            break
+        tokens = max(pairs.longest, round(tokens * batch_size / found))
     return tokens
-
-
-def pairs_per_step(rows: Dataset, tokens: int, passes: int) -> float:
-    """Rows of an optimiser step of all processes on average, in batches by a budget."""
-    world = training_world()
-    batches = TokenBudget(*pair_lengths(rows), tokens, num_processes=world, passes=passes)
-    return len(rows) * world * passes / len(batches)
 
 
 def kept_pairs(job: Job, ids: np.ndarray, is_noisy: np.ndarray) -> np.ndarray | None:
@@ -172,7 +234,7 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
     pairs, written = job.data.pairs[run.task], job.data.written[run.task]
     noise, loss = noise_of(run, pairs, written), trainer.loss_record() | {"cure": run.cure}
     audit = audit_sequences(trainer, job.folder / AUDIT) if run.loss == "sequence-mixture" else None
-    metrics, realised = measure(job, trainer, audit), {} if trainer.noise is None else trainer.realised_noise()
+    metrics, realised = measure(job, trainer, noise, audit), {} if trainer.noise is None else trainer.realised_noise()
     if not trainer.is_world_process_zero():
         return {}
     is_noisy = noise.is_noisy(ids := ids_of(pairs.train))
@@ -204,9 +266,7 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
         noise=noise.to_dict() | {"realised": realised},
         budget=replace(plan, ratio=run.ratio).to_dict() | {
             "tokens_per_batch": trainer.tokens_per_batch, "processes": trainer.args.world_size,
-            "pairs_per_step": pairs_per_step(
-                trainer.train_dataset, trainer.tokens_per_batch, trainer.args.gradient_accumulation_steps
-            ),
+            "pairs_per_step": trainer.pairs_per_step,
         },
         loss=loss,
         metrics=metrics,

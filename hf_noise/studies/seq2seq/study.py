@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from hf_noise.data.pairs_embedded import CONTEXTS, DOCS_PAIRS
@@ -33,7 +34,7 @@ from hf_noise.studies.study import Study
 
 Norm = Annotated[float, Range(above=0, high=math.sqrt(2))]
 USUAL = dict(
-    task=TASKS, loss=["nll"], other=OTHERS[:2], schedule="constant_with_warmup", truncate=True, decoding="greedy"
+    task=TASKS, loss=["nll"], other=OTHERS[:2], schedule="constant_with_warmup", decoding="greedy"
 )
 SCALES: dict[str, dict] = {
     # The rest of a docstring, or the bare name, to its first sentence: the targets of both tasks are the same. The
@@ -110,13 +111,16 @@ class Settings(TrainingSettings):
     train_rows: TwoOrMore | None = setting(None, "how many of the training pairs; all if not set", group="data")
     test_rows: TwoOrMore | None = setting(None, "how many of the test pairs; all if not set", group="data")
     vocab_size: Count = setting(
-        None, "tokens of a task's byte-level BPE, of both tasks' where they have one source", group="data"
+        None, "tokens of a task's byte-level BPE, of both tasks' where their targets are the same", group="data"
     )
     max_source_tokens: list[TwoOrMore] = setting(
         [], "the longest source, or one for each of --task", group="data"
     )
     max_target_tokens: TwoOrMore = setting(None, "the longest target", group="data")
-    truncate: bool = setting(False, "cut what is longer, and tell the share; else it is refused", group="data")
+    truncate: bool | None = setting(
+        None, "cut what is longer, and tell the share; else it is refused (if not set, embedded pairs and data of "
+        "hf_noise are cut)", group="data",
+    )  # fmt: skip
 
     task: list[str] = setting(
         None, "by how much the source says of the target", group="noise and loss", choices=TASKS, in_result=False
@@ -223,6 +227,8 @@ class Settings(TrainingSettings):
             is_embedded = set(self.source) == {DOCS_PAIRS}
             self.source_column = [CONTEXTS[task] for task in self.task] if is_embedded else ["source"]
         self.target_column = self.target_column or ["target"]
+        if self.truncate is None:
+            self.truncate = all(source.startswith(("embedded/", "hf_noise/")) for source in self.source)
 
     def _check_sources(self) -> None:
         places = [self.place(task) for task in self.task]
@@ -231,7 +237,8 @@ class Settings(TrainingSettings):
             if one.source.startswith("hf_noise/") and own:
                 raise SettingError(f"--source {one.source} has columns and test pairs of its own: leave out "
                                    "--source_column, --target_column and --test_source")  # fmt: skip
-        if self.is_controlled and len({one.source_column for one in places}) == 1:
+        alike = {(one.source, one.test_source, one.source_column, one.target_column) for one in places}
+        if len(places) > 1 and len(alike) == 1:
             raise SettingError(f"--task {' '.join(self.task)} would be the same pairs twice: give a --source or a "
                                "--source_column for each, or one --task")  # fmt: skip
 
@@ -259,6 +266,10 @@ class Settings(TrainingSettings):
                 if not may_be_read(name):
                     raise SettingError(f"--{flag} {name}: there is no such folder; give that of an encoder-decoder, or "
                                        "owner/name on the Hub")  # fmt: skip
+                if not Path(name).is_dir() and name.count("/") and (beside := Path(name).parent).is_dir():
+                    raise SettingError(f"--{flag} {name}: the folder {beside} is here and has no such one; name one "
+                                       f"that it has, or run where there is no {beside} if it is on the "
+                                       "Hub")  # fmt: skip
         if self.model is None and self.d_model % (2 * self.heads):
             raise SettingError(f"--d_model {self.d_model} must be a multiple of twice --heads {self.heads}")
 
@@ -270,25 +281,27 @@ class Settings(TrainingSettings):
 
         return Place(**{name: own(getattr(self, name)) for name in _BY_TASK})
 
-    @property
-    def is_controlled(self) -> bool:
-        """Whether all tasks have the same targets and differ in their sources alone."""
-        places = [self.place(task) for task in self.task]
-        alike = {(one.source, one.test_source, one.target_column) for one in places}
-        return len(places) > 1 and len(alike) == 1
-
 
 def elsewhere(settings: Settings) -> str | None:
     """What a run would download, None for nothing."""
-    from pathlib import Path
+    models = [settings.model, *settings.teacher]
+    return _rows_elsewhere(settings) or next(
+        (name for name in models if name is not None and not Path(name).exists()), None
+    )
 
+
+def has_rows(settings: Settings) -> bool:
+    """Whether the pairs are on this machine."""
+    return _rows_elsewhere(settings) is None
+
+
+def _rows_elsewhere(settings: Settings) -> str | None:
     for task in settings.task:
         place = settings.place(task)
         for source in (place.source, place.test_source):
             if source is not None and (_is_on_hub(source) if source.startswith("hf_noise/") else is_elsewhere(source)):
                 return source
-    models = [settings.model, *settings.teacher]
-    return next((name for name in models if name is not None and not Path(name).exists()), None)
+    return None
 
 
 def _is_on_hub(builder: str) -> bool:
@@ -309,6 +322,7 @@ STUDY = Study(
     runs=runs_of,
     plan=plan_of,
     elsewhere=elsewhere,
+    has_rows=has_rows,
     derived=lambda settings, plan, rows: f"pairs on average = {plan.sequences:,} pairs",
 )
 main = STUDY.main

@@ -13,20 +13,24 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
+from hf_noise.data.pair_fit import check_fit
 from hf_noise.data.pair_tokens import tokenize_pairs
 from hf_noise.data.teacher_files import load_teacher
-from hf_noise.data.teacher_targets import teacher_nll, written_rows
+from hf_noise.data.teacher_targets import check_pairs_of, teacher_nll, written_rows
 from hf_noise.data.teacher_training import train_teacher
 from hf_noise.data.tokenization import tokenizer_identity
 from hf_noise.models.loading import load_whole
+from hf_noise.models.seq2seq import check_encoder_decoder
 from hf_noise.noise.teacher import Decoding, Teacher
 from hf_noise.studies.reading import reading
 from hf_noise.studies.seq2seq.pairs import Pairs, Written, by_length, lengths, limits_of
 from hf_noise.studies.seq2seq.runs import Run
+from hf_noise.trainers.seq2seq_batches import check_special_tokens
 
-__all__ = ["decoding_of", "network_of", "no_teacher", "pretrained", "with_tokens", "writes"]
+__all__ = ["check_model", "decoding_of", "has_same_tokens", "network_of", "no_teacher", "pretrained", "with_tokens",
+           "writes"]  # fmt: skip
 
 
 def writes(settings: Any, pairs: Pairs, runs: Sequence[Run]) -> Written:
@@ -48,19 +52,19 @@ def writes(settings: Any, pairs: Pairs, runs: Sequence[Run]) -> Written:
             _as_pairs(rows, written_rows(rows, loaded, cache=folder / split, **told))
             for split, rows in (("train", pairs.train), ("test", pairs.test))
         )
-        has_same_tokens = tokenizer_identity(loaded.tokenizer) == tokenizer_identity(pairs.tokenizer)
+        is_same = tokenizer_identity(loaded.tokenizer) == tokenizer_identity(pairs.tokenizer)
         needs_nll = any(run.other == "teacher" for run in runs if run.task == pairs.task)
         rows = {"clean": pairs.train, "written": of_train} if needs_nll else {}
         nll = {name: teacher_nll(one, loaded, cache=folder / f"{name}-nll", **limits)
                for name, one in (rows | {"test": pairs.test}).items()}  # fmt: skip
-    if not has_same_tokens:  # then the text is all that both have
+    if not is_same:  # then the text is all that both have
         of_train, of_test = (rows.remove_columns("target_ids") for rows in (of_train, of_test))
     return Written(
         loaded.identity, tokenize_pairs(of_train, pairs.tokenizer, **limits),
         by_length(tokenize_pairs(of_test, pairs.tokenizer, **limits)).remove_columns("is_noisy"),
         (nll["clean"], nll["written"]) if needs_nll else None,
-        float(nll["test"].sum(dtype=np.float64)) if has_same_tokens else None,
-        has_same_tokens,
+        float(nll["test"].sum(dtype=np.float64)) if is_same else None,
+        is_same,
     )  # fmt: skip
 
 
@@ -103,9 +107,50 @@ def network_of(settings: Any, task: str) -> dict[str, Any]:
     return network | {"positions": max(settings.place(task).max_source_tokens, settings.max_target_tokens)}
 
 
+def has_same_tokens(settings: Any, pairs: Pairs) -> bool:
+    """Look at the teacher that is given for a task as if it were to write now; True where one is trained.
+
+    Returns:
+        Whether its tokens are those of the models.
+
+    Raises:
+        ValueError, OSError: it cannot be read, is of another task, or cannot take these pairs; what `writes` refuses.
+    """
+    if (given := settings.place(pairs.task).teacher) is None:
+        return True
+    loaded = load_teacher(given, decoding=decoding_of(settings), task=pairs.words)
+    with told_before():
+        for rows in (pairs.train, pairs.test):
+            check_pairs_of(rows, loaded, **pairs.limits)
+    return tokenizer_identity(loaded.tokenizer) == tokenizer_identity(pairs.tokenizer)
+
+
+def check_model(name: str, pairs: Pairs, model: Any) -> None:
+    """Refuse pairs that the model to train on has no positions or tokens for, or a model without special tokens.
+
+    Raises ValueError: as `check_fit` and `Seq2SeqTrainer` do.
+    """
+    try:
+        check_special_tokens(model)
+        for rows in (pairs.train_tokens, pairs.test_tokens):
+            check_fit(rows, model)
+    except ValueError as error:
+        raise ValueError(f"--model {name}, {pairs.task} task: {error}") from error
+
+
 def pretrained(name: str) -> Any:
-    """An encoder-decoder; safetensors only, all weights or none, and no code of its repository is run."""
+    """An encoder-decoder; safetensors only, all weights or none, and no code of its repository is run.
+
+    Raises:
+        ValueError: it is none, or not whole.
+        OSError: it cannot be read.
+    """
     with reading("the model", name):
+        try:
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        except (KeyError, ValueError) as error:  # of a kind that this transformers does not know
+            raise OSError(error) from error
+        check_encoder_decoder(config, f"--model {name}")
         return load_whole(AutoModelForSeq2SeqLM.from_pretrained, name, use_safetensors=True, trust_remote_code=False)
 
 
