@@ -42,8 +42,8 @@ SCALES: dict[str, dict] = {
     "demo": USUAL | dict(
         output="runs/seq2seq-demo", ratio=[0.0, 0.5, 1.0],
         loss=["nll", "sequence-mixture", "audited", "truncated", "error-norm", "oracle"], seed=[0, 1, 2],
-        vocab_size=1000, max_source_tokens=[64], max_target_tokens=64, max_new_tokens=32, layers=2,
-        d_model=64, heads=4, feed_forward=256, dropout=0.0, decoding="sample", steps=300, teacher_steps=30,
+        vocab_size=1000, max_source_tokens=[64], max_target_tokens=64, max_new_tokens=32, layers=1,
+        d_model=64, heads=4, feed_forward=256, dropout=0.0, decoding="sample", steps=350, teacher_steps=35,
         batch_size=16, micro_batch=64, learning_rate=3e-3, warmup=0.1, save_steps=1000, logging_steps=50,
     ),  # fmt: skip
     # Pairs of one's own: clean targets and half a teacher's, with cures.
