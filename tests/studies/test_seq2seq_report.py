@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
 from hf_noise.noise import NoisyTeacher, rates
@@ -9,7 +12,7 @@ from hf_noise.reports.record import RunRecord
 from hf_noise.studies.seq2seq.claims import claims_table, verdicts
 from hf_noise.studies.seq2seq.compare import Setting, clean_of, compared, paper_rise
 from hf_noise.studies.seq2seq.pictures import study_figure
-from hf_noise.studies.seq2seq.report import run_table, settings_table, teacher_table
+from hf_noise.studies.seq2seq.report import run_table, settings_table, show, teacher_table
 
 TEACHER = {"name": "t", "sha256": "0" * 64, "steps": 30}
 #: Added to the clean NLL by what is not known of a seed, so that intervals have a width.
@@ -127,6 +130,15 @@ def test_tables():
     assert "31.5" in plain, "the paper's beside it"
     assert "5.000" in teacher_table(study).markdown() and "1.500 ± 0.000" in teacher_table(study).markdown()
     assert len(run_table(study).markdown().splitlines()) == 2 + len(RECORDS)
+
+
+def test_a_mixture_that_never_began_is_told(tmp_path):
+    told = show(RECORDS, SimpleNamespace(output=tmp_path), [])
+    assert "never began" not in told
+    idle = [replace(one, loss=one.loss | {"has_begun": 0.0}) if one.loss["cure"] == "mixture-teacher" else one
+            for one in RECORDS]  # fmt: skip
+    names = ", ".join(f"sparse-r1-mixture-teacher-seed{seed}" for seed in range(3))
+    assert f"The mixture of {names} never began" in show(idle, SimpleNamespace(output=tmp_path), [])
 
 
 def test_the_figure_shows_each_seed_the_paper_and_the_cures(tmp_path, figures):

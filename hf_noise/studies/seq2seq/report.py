@@ -129,6 +129,12 @@ def _notes(study: Compared) -> list[str]:
                      "where it is told q, and learns both elsewhere. Losses see the same pairs, but where a model is "
                      "trained on some alone, which it sees more often. No search for noise does better than the right "
                      "pairs alone. e found: the mean of 1 - p(clean) in an audit of all pairs.")  # fmt: skip
+    never = sorted(run.name for found in study.runs.values() for run in found.values()
+                   if run.loss.get("has_begun") == 0)  # fmt: skip
+    if never:
+        notes.append(f"The mixture of {', '.join(never)} never began: the model did not find rows likelier than "
+                     "the other writer does. What was minimised is the plain NLL, and its audit says little: more "
+                     "--steps.")  # fmt: skip
     return notes
 
 
