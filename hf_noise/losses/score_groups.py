@@ -17,7 +17,11 @@ _DEGREES = 5.0
 #: Two groups leave a valley between them, this much lower than the lower of the two hills at least; a single group that
 #: is skewed or has heavy tails is fitted by two as well, and there is none.
 _VALLEY = 0.05
-#: What odds begin with where the scores show one group: rows keep their order, and each is held for clean.
+#: Of fewer rows nothing is told: two lines and a scale are fitted to any few points.
+_FEWEST = 50
+#: With fewer rows both means are the same at all lengths.
+_FEWEST_FOR_SLOPES = 200
+#: What odds begin with where two groups cannot be told apart: rows keep their order, and each is held for clean.
 _NONE = 1e-9
 #: Shares that a fit sets out from; of two writers nobody knows whose rows are more.
 _STARTS = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
@@ -33,12 +37,12 @@ class ScoreGroups:
     """Two groups of scores s of rows with n tokens, each Student's t with 5 degrees of freedom around a line in log n.
 
     Attributes:
-        share: of the upper group in (0, 1); 1e-9 where the scores show one group, so that rows keep their order.
+        share: of the upper group in (0, 1); 1e-9 where the groups cannot be told apart, so that rows keep their order.
         low, high: the two means for a row of `length` tokens, in nats per token.
         slopes: of the two means, per unit of log n.
         length: tokens, the geometric mean of the rows'.
         of_rows, of_tokens: both groups have the squared scale of_rows + of_tokens / n.
-        is_one: whether the scores show one group.
+        doubt: why two groups cannot be told apart; None where they can.
     """
 
     share: float
@@ -48,7 +52,7 @@ class ScoreGroups:
     length: float
     of_rows: float
     of_tokens: float
-    is_one: bool = False
+    doubt: str | None = None
 
     def log_odds(self, scores: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Log-odds float64 [N] that rows are of the upper group, for a length never falling as scores rise.
@@ -92,9 +96,13 @@ class ScoreGroups:
 def score_groups(scores: np.ndarray, lengths: np.ndarray, share: float | None = None) -> ScoreGroups:
     """Fit two groups to the scores of all rows by EM from several starts; of those the likeliest.
 
-    Scores of short rows scatter more, and some lie far out: so the groups know of lengths and have heavy tails. Where
-    the share is not known, one group is found if a second explains too little (BIC), or if there is no valley between
-    them: a single skewed group is fitted by two as well, and nothing could be told apart.
+    Scores of short rows scatter more, and some lie far out: so the groups know of lengths and have heavy tails. Both
+    have one scale. So the share is what it says where either writer's scores make one hill, of much the same width and
+    no more skewed than t; rows of one writer that are of two kinds look like two writers.
+
+    Where the share is not known, nothing is told apart if a second group explains too little (BIC), or if there is no
+    valley between the two: a single skewed group is fitted by two as well. That says neither that there is one writer,
+    nor that there are two.
 
     Args:
         scores: [N] finite, each a mean over the tokens of its row, in nats.
@@ -123,18 +131,33 @@ def score_groups(scores: np.ndarray, lengths: np.ndarray, share: float | None = 
         scores, lengths = scores[chosen], lengths[chosen]
     starts = _STARTS if share is None else (share,)
     likelihood, found = max((_fit(scores, lengths, start, share) for start in starts), key=lambda fit: fit[0])
+    doubt = _doubt(scores, lengths, likelihood, found, share)
+    return found if doubt is None else replace(found, share=_NONE, doubt=doubt)
+
+
+def _doubt(
+    scores: np.ndarray, lengths: np.ndarray, likelihood: float, found: ScoreGroups, share: float | None
+) -> str | None:
+    """Why two groups cannot be told apart, in words that follow on "two groups cannot be told apart:"."""
+    if len(scores) < _FEWEST:
+        return f"{len(scores)} rows are too few, it takes {_FEWEST}"
+    if not found.high > found.low:
+        return "the rows that should be the other writer's have no higher scores"
     if share is not None:
-        return found
+        return None
     alone, _ = _fit(scores, lengths, 0.0, 0.0)
-    gained = len(scores) * (likelihood - alone)
-    is_one = gained < 1.5 * math.log(len(scores)) or found.valley < _VALLEY  # three numbers more
-    return replace(found, share=_NONE, is_one=True) if is_one else found
+    if len(scores) * (likelihood - alone) < 1.5 * math.log(len(scores)):  # three numbers more
+        return "a second one explains no more of the scores than chance would"
+    if found.valley < _VALLEY:
+        return "the scores make one hill, of one writer or of two whose rows are too much alike"
+    return None
 
 
 def _fit(scores: np.ndarray, lengths: np.ndarray, start: float, share: float | None) -> tuple[float, ScoreGroups]:
     """Mean log-likelihood in nats, and the groups, from quantiles that go with a share of the upper one."""
     length = math.exp(np.log(lengths).mean())
-    beyond, of_upper, before = np.log(lengths / length), start, -math.inf
+    beyond = np.log(lengths / length) if len(scores) >= _FEWEST_FOR_SLOPES else np.zeros(len(scores))
+    of_upper, before = start, -math.inf
     lines = [(float(level), 0.0) for level in np.quantile(scores, [(1 - start) / 2, 1 - start / 2])]
     spread = max(np.var(np.clip(scores, *np.quantile(scores, [0.05, 0.95]))) / 2, _NARROWEST**2)
     of_rows, of_tokens = spread / 2, spread * length / 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,17 +13,20 @@ import numpy as np
 from hf_noise.noise.checks import check_choice, check_count
 from hf_noise.noise.rates import check_error_rate
 from hf_noise.objectives.base import Bound, Forward, Objective, RunContext, real_in
+from hf_noise.objectives.told_apart import NOT_OVERTAKEN, ToldApart, by_groups
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["SequenceMixture"]
 
-logger = logging.getLogger(__name__)
-
 _SENTENCE = (
     "the likelihood of each row's whole target as clean or written by another model, {}, {}, after {:.3g}% of the "
     "steps."
+)
+_BY_SCORES = (
+    "the NLL of each row times the posterior that it is clean and not written by another model, {}, {}, after {:.3g}% "
+    "of the steps."
 )
 _OTHERS = {
     "teacher": "with q the teacher's", "unigram": "with q a unigram model's that is learned",
@@ -112,19 +114,22 @@ class SequenceMixture(Objective):
     @property
     def sentence(self) -> str:
         stated = {"known": "e of the noise (known)", "learned": "e learned with the model (learned)"}
-        return self._told(stated.get(self.error_rate) or f"e = {self.error_rate:.4g} (assumed)")
+        is_by_scores = self.other == "learned" or self.evidence == "scores"
+        return self._told(stated.get(self.error_rate) or f"e = {self.error_rate:.4g} (assumed)",
+                          _BY_SCORES if is_by_scores else _SENTENCE)  # fmt: skip
 
     def told(self, facts: Mapping[str, Any], task: str, error_rate: float | None = None) -> str:
-        rate = facts.get("error_rate")
-        shown = f"e = {rate:.4g}" if isinstance(rate, Real) else "e learned with the model"
-        said = self._told(f"{shown} ({facts.get('source', 'known')})")
+        rate, is_by_scores = facts.get("error_rate"), facts.get("evidence") == "scores"
+        shown = f"e = {rate:.4g} ({facts.get('source', 'known')})" if isinstance(rate, Real) else \
+            "e not known" if is_by_scores else "e learned with the model (learned)"  # fmt: skip
+        said = self._told(shown, _BY_SCORES if is_by_scores else _SENTENCE)
         if facts.get("has_begun") == 0:
-            said += " It never began: the model did not come to find rows likelier than the other writer does. What " \
-                "was minimised is the plain likelihood."  # fmt: skip
+            why = "no step came after that" if is_by_scores else NOT_OVERTAKEN
+            said += f" It never began: {why}. What was minimised is the plain likelihood."
         return said
 
-    def _told(self, rate: str) -> str:
-        return _SENTENCE.format(_OTHERS[self.other], rate, 100 * self.start)
+    def _told(self, rate: str, sentence: str) -> str:
+        return sentence.format(_OTHERS[self.other], rate, 100 * self.start)
 
     def bound(self, run: RunContext) -> SequenceMixtureNLL:
         if self.error_rate == "known":
@@ -206,7 +211,7 @@ class SequenceMixtureNLL(Bound):
         if not self.by_scores:
             return {"has_begun": float(self.module.scores.has_begun.item())}
         if not self.module.scores.is_fitted:
-            return {}
+            return {"has_begun": 0.0}
         state = {"separation": float(self.module.scores.separation.item())}
         return state | ({"other_weight": float(self.module.share().item())} if self.source == "learned" else {})
 
@@ -223,42 +228,30 @@ class SequenceMixtureNLL(Bound):
             return targets.new_full(targets.shape[:1], float("nan"), dtype=self._losses.exact_dtype(targets))
         return self._losses.row_sums(forward.nll_under(self._copy.network), is_target)
 
-    def clean_log_odds(self, nll: np.ndarray, of_other: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Log-odds that rows are clean, float64 [N]: of their `nll` and `of_other` [N] in nats, and `targets` [N] each.
+    def check_can_tell(self) -> None:
+        """Raise ValueError: rows cannot be told apart yet."""
+        if self._copy is not None and not self._copy.is_there:
+            raise ValueError(
+                "rows are told apart by what they gained over an early copy of the model, and this trainer has none: "
+                f"it is taken after {50 * self.objective.start:g}% of the steps, and stands in checkpoints "
+                "(train(resume_from_checkpoint=...)), not in a saved model"
+            )
+
+    def told_apart(self, nll: np.ndarray, of_other: np.ndarray, targets: np.ndarray) -> ToldApart:
+        """How likely rows are clean, by their `nll` and `of_other` [N] in nats and `targets` [N] each.
 
         Where rows are told apart by scores, two groups are fitted to those of these rows, which have to be all that
         the model is trained on, or drawn from them: recent scores of training are of a model that was another one a
-        moment ago. Where the scores show one group, rows keep their order and all are clean; +inf where nobody else
-        wrote; of a row without a target, what is known of all.
-
-        Raises ValueError: the early copy is still to come.
+        moment ago. Of a row without a target the odds are what is known of all, and +inf where nobody else wrote.
         """
         if self.module is None:
-            return np.full(len(nll), math.inf)
-        if self._copy is not None and not self._copy.is_there:
-            raise ValueError(f"rows are told apart by what they gained over an early copy of the model, which is taken "
-                             f"after {50 * self.objective.start:g}% of the steps: train first")  # fmt: skip
-        if not self.by_scores:
-            if not self.module.scores.has_begun:
-                logger.warning("the model never found rows likelier than the other writer does, so that the mixture "
-                               "did not begin: p_clean says how well a row fits the other's habits, not who wrote it")
-            log_clean, log_other = (float(one) for one in self._log_shares())
-            return (log_clean - nll) - (log_other - of_other)
-        return self._by_groups(self._scores(nll, of_other, np.maximum(targets, 1)), targets)
-
-    def _by_groups(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        from hf_noise.losses.score_groups import score_groups
-
-        has_score, share = targets > 0, None if self.source == "learned" else self._rate
-        if not has_score.any():
-            return np.full(len(scores), math.nan)
-        groups = score_groups(scores[has_score], targets[has_score], share)
-        if groups.is_one:
-            logger.warning("the scores of %d rows show one group of rows and not two: all are called clean",
-                           int(has_score.sum()))  # fmt: skip
-        found = np.full(len(scores), math.log1p(-groups.share) - math.log(groups.share))
-        found[has_score] = -groups.log_odds(scores[has_score], targets[has_score])
-        return found
+            return ToldApart(np.full(len(nll), math.inf), {}, None)
+        if self.by_scores:
+            share = None if self.source == "learned" else self._rate
+            return by_groups(self._scores(nll, of_other, np.maximum(targets, 1)), targets, share)
+        log_clean, log_other = (float(one) for one in self._log_shares())
+        doubt = None if self.module.scores.has_begun else NOT_OVERTAKEN
+        return ToldApart((log_clean - nll) - (log_other - of_other), {}, doubt)
 
     def _scores(self, own: Any, other: Any, n: Any) -> Any:
         """What tells rows apart, in nats a token, high of the other's rows."""

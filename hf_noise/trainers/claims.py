@@ -15,8 +15,9 @@ from hf_noise.noise import Noise
 from hf_noise.noise.arrays import IGNORE_INDEX, as_array
 from hf_noise.trainers.documents import CountedDocuments
 from hf_noise.trainers.marked import FALSE_ALARMS, Marked, contradicts, differing_rows
+from hf_noise.trainers.parts import columns_of
 from hf_noise.trainers.stated import Stated, check_ids, in_short, one_rate
-from hf_noise.trainers.stored import columns_of, different_rows, hides_mask, is_same_row, marked_rows, stored_ids
+from hf_noise.trainers.stored import different_rows, hides_mask, is_same_row, marked_rows, stored_ids
 
 __all__ = ["Claims"]
 

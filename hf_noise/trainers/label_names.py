@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from torch.utils.data import ConcatDataset, Subset
 
-from hf_noise.trainers.stored import columns_of, is_table
+from hf_noise.trainers.parts import columns_of, is_table
 
 __all__ = ["CLEAN_LABELS", "LABELS", "check_clean_beside", "rename_remedy", "with_label_names"]
 

@@ -14,7 +14,8 @@ from hf_noise.noise import HumanLabels, LabelFlips, noise_from_dict
 from hf_noise.trainers.image_batches import check_labels
 from hf_noise.trainers.label_names import with_label_names
 from hf_noise.trainers.objective import ObjectiveTrainer
-from hf_noise.trainers.stored import column_of, held_columns, is_table
+from hf_noise.trainers.parts import held_columns, is_table
+from hf_noise.trainers.stored import column_of
 
 __all__ = [
     "LabelTrainer", "SAME_TRANSITION", "add_penalty", "check_class_names", "check_same_names", "check_same_noise",

@@ -13,7 +13,8 @@ from transformers import TrainerCallback
 from hf_noise.objectives.base import Objective, RunContext
 from hf_noise.trainers.base import NoiseTrainer
 from hf_noise.trainers.model_config import drop_config, write_config
-from hf_noise.trainers.stored import ids_behind, parts_of
+from hf_noise.trainers.parts import parts_of
+from hf_noise.trainers.stored import ids_behind
 from hf_noise.trainers.tied import with_aliases
 
 __all__ = ["ObjectiveTrainer", "refuse_scheduler", "search_no_unused"]

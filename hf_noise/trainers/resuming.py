@@ -19,7 +19,7 @@ from hf_noise.trainers.checkpoints import check, is_foreign, newest, next_order,
 from hf_noise.trainers.folders import locked
 from hf_noise.trainers.manifest import MANIFEST, STATE_FILE, read_manifest, write_manifest
 
-__all__ = ["AUTO", "check_best", "check_same_claims", "claims_of", "saving", "taking_up"]
+__all__ = ["AUTO", "agreed", "check_best", "check_same_claims", "claims_of", "saving", "taking_up"]
 
 logger = logging.getLogger(__name__)
 
@@ -112,13 +112,13 @@ def taking_up(trainer: Any, resume: str | os.PathLike | bool | None) -> Iterator
                     check(found)
             return found
 
-        found = _agreed(trainer, look if is_main else None)
+        found = agreed(trainer, look if is_main else None)
         if is_searched and found is not None:
             chosen = output / found.name
         if chosen is not None:
             if args.save_on_each_node:  # each machine has files of its own
                 is_local_main = args.should_save and not is_main
-                _agreed(trainer, (lambda: check(chosen)) if is_local_main else None)
+                agreed(trainer, (lambda: check(chosen)) if is_local_main else None)
             if is_main:
                 _warn_of_processes(chosen, args.world_size)
         yield None if chosen is None else str(chosen)
@@ -171,7 +171,7 @@ def _shown(value: Any) -> str:
 def check_best(trainer: Any) -> None:
     """Refuse a broken best checkpoint before its weights are taken for the result (a collective call)."""
     best = trainer.state.best_model_checkpoint
-    _agreed(trainer, (lambda: check(best, to_resume=False)) if trainer.is_world_process_zero() else None)
+    agreed(trainer, (lambda: check(best, to_resume=False)) if trainer.is_world_process_zero() else None)
 
 
 def _refuse_deepspeed(trainer: Any) -> None:
@@ -199,7 +199,7 @@ def _warn_of_processes(checkpoint: Path, processes: int) -> None:
         )  # fmt: skip
 
 
-def _agreed(trainer: Any, call: Callable[[], T] | None) -> T:
+def agreed(trainer: Any, call: Callable[[], T] | None) -> T:
     """What the main process's call gives, on all processes; what any call raises stops all (a collective call)."""
     if trainer.args.world_size == 1:
         return None if call is None else call()

@@ -19,6 +19,7 @@ from hf_noise.objectives.base import Objective
 from hf_noise.trainers.arguments import check_given
 from hf_noise.trainers.collate import forward_names
 from hf_noise.trainers.meter import PairMeter
+from hf_noise.trainers.parts import columns_of
 from hf_noise.trainers.seq2seq_batches import (
     PAIR_COLUMNS,
     PairBatches,
@@ -102,7 +103,9 @@ class Seq2SeqTrainer(TokenTrainer):
     def target_tokens(self, model: Any) -> int:
         return target_tokens(model)
 
-    def row_lengths(self, rows: Any) -> np.ndarray:
+    def row_lengths(self, rows: Any) -> np.ndarray | None:
+        if not {"input_ids", "labels"} <= set(columns_of(rows)):  # a collator makes them
+            return None
         return np.sum(pair_lengths(rows), axis=0)
 
     def check_noise(self, noise: Noise) -> None:

@@ -15,7 +15,7 @@ from hf_noise.noise.arrays import as_array
 from hf_noise.pair_sizes import longest_pair, source_tokens, target_tokens
 from hf_noise.trainers.collate import collate_rows, shown_columns
 from hf_noise.trainers.marked import as_mask
-from hf_noise.trainers.stored import is_table, parts_of
+from hf_noise.trainers.parts import is_table, per_row
 
 __all__ = [
     "PairBatches", "check_special_tokens", "collate_pairs", "longest_pair", "noisy_pairs", "source_tokens",
@@ -72,18 +72,19 @@ def collate_pairs(
 
 def noisy_pairs(rows: Any) -> np.ndarray | None:
     """Whether the target of each stored row is noisy, bool [N]; None where that is not known before a row is made."""
-    found = []
-    for data, index in [] if rows is None else parts_of(rows):
-        mask: Any = None
-        if is_table(data) and "is_noisy" in data.column_names:
-            mask = data.select_columns(["is_noisy"]).with_format("arrow")[:]["is_noisy"].to_numpy()
-        elif isinstance(data, list | tuple):
-            values = [row.get("is_noisy") for row in data]
-            mask = np.array(values) if all(np.ndim(value) == 0 for value in values) else None
-        if mask is None or mask.dtype == object:
-            return None
-        found.append(as_mask(mask if index is None else mask[index]))
-    return np.concatenate(found) if found else None
+    return per_row(rows, _mask_of)
+
+
+def _mask_of(data: Any, index: np.ndarray | None) -> np.ndarray | None:
+    mask: Any = None
+    if is_table(data) and "is_noisy" in data.column_names:
+        mask = data.select_columns(["is_noisy"]).with_format("arrow")[:]["is_noisy"].to_numpy()
+    elif isinstance(data, list | tuple):
+        values = [row.get("is_noisy") for row in data]
+        mask = np.array(values) if all(np.ndim(value) == 0 for value in values) else None
+    if mask is None or mask.dtype == object:
+        return None
+    return as_mask(mask if index is None else mask[index])
 
 
 def _flags(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:

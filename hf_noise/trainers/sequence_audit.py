@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,14 @@ from tqdm.auto import tqdm
 from hf_noise.atomic import replaced_whole
 from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.losses.sequence_mixture import row_sums
+from hf_noise.trainers.resuming import agreed
 from hf_noise.trainers.scoring import check_stored, rows_at
 
-__all__ = ["SequenceScores", "audit_sequences", "score_sequences", "scored_under"]
+__all__ = ["SequenceScores", "audit_sequences", "doubt_of", "score_sequences", "scored_under"]
+
+logger = logging.getLogger(__name__)
+
+_COLUMNS, _TOLD = ("sample_id", "targets", "nll", "other_nll", "p_clean", "log_odds"), "hf_noise"
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,9 @@ class SequenceScores:
         log_odds: float64, of the row being clean, log p_clean - log(1 - p_clean): what rows are ranked by, also where
             p_clean rounds to 0 or 1; None of a loss that tells no rows apart.
         is_noisy: bool, what its mask says; None where rows have none. Nothing else depends on it.
+        groups: of a loss that goes by scores, the two groups that these rows show, see
+            `hf_noise.losses.score_groups.ScoreGroups`: share, low, high, separation, valley; else empty.
+        doubt: why nothing is told of single rows; then nobody should act on p_clean. None where rows are told apart.
     """
 
     sample_id: np.ndarray
@@ -43,6 +53,8 @@ class SequenceScores:
     other_nll: np.ndarray | None
     log_odds: np.ndarray | None
     is_noisy: np.ndarray | None
+    groups: Mapping[str, float] = field(default_factory=dict)
+    doubt: str | None = None
 
     @property
     def mean_nll(self) -> np.ndarray:
@@ -57,8 +69,12 @@ class SequenceScores:
 
     @property
     def error_rate(self) -> float | None:
-        """Share of rows that are not clean, the mean of 1 - p_clean: an estimate where e is not known."""
-        return None if self.log_odds is None else float(np.mean(1 - self.p_clean))
+        """Share of rows that are not clean, the mean of 1 - p_clean; None where rows are not told apart.
+
+        An estimate where e is not known, as good as what it rests on: that scores of either writer make one hill, of
+        much the same width. Clean rows of two kinds are taken for two writers.
+        """
+        return None if self.log_odds is None or self.doubt is not None else float(np.mean(1 - self.p_clean))
 
 
 def score_sequences(trainer: Any, rows: Any = None, *, batch_size: int | None = None) -> SequenceScores:
@@ -75,7 +91,8 @@ def score_sequences(trainer: Any, rows: Any = None, *, batch_size: int | None = 
 
     Raises:
         TypeError: the trainer's loss tells no rows apart.
-        ValueError: there are no rows; the loss needs an early copy of the model, and training has not come to it.
+        ValueError: there are no rows; the loss needs an early copy of the model, and the trainer has none; a row has an
+            NLL that is not finite.
     """
     if not _tells_rows_apart(trainer):
         told = getattr(trainer, "loss", trainer)
@@ -95,19 +112,34 @@ def audit_sequences(trainer: Any, output: str | Path, rows: Any = None) -> Seque
     """Write the scores of all rows as Parquet, and give them back; arguments and errors as `score_sequences`.
 
     Columns: sample_id, targets, nll, other_nll, p_clean, log_odds. The rows with the lowest p_clean are the ones to
-    look at first. The main process writes the file, which appears complete or not at all.
+    look at first. The metadata `hf_noise` has error_rate, groups and doubt as JSON. The main process writes the file,
+    which appears complete or not at all.
     """
     scores = score_sequences(trainer, rows)
-    if trainer.is_world_process_zero():
-        names = ("sample_id", "targets", "nll", "other_nll", "p_clean", "log_odds")
+
+    def write() -> None:
+        told = {name: getattr(scores, name) for name in ("error_rate", "groups", "doubt")}
+        table = pa.table({name: getattr(scores, name) for name in _COLUMNS})
         with replaced_whole(Path(output)) as unfinished:
-            pq.write_table(pa.table({name: getattr(scores, name) for name in names}), unfinished, compression="zstd")
+            pq.write_table(table.replace_schema_metadata({_TOLD: json.dumps(told)}), unfinished, compression="zstd")
+
+    agreed(trainer, write if trainer.is_world_process_zero() else None)
     return scores
+
+
+def doubt_of(audit: str | Path) -> str | None:
+    """Why a file of `audit_sequences` tells nothing of single rows; None where it does. ValueError: it is another."""
+    told = (pq.read_schema(audit).metadata or {}).get(_TOLD.encode())
+    if told is None:
+        raise ValueError(f"{audit} does not say what its audit rests on; audit_sequences() writes it anew")
+    return json.loads(told)["doubt"]
 
 
 @torch.no_grad()
 def _scored(model: Any, trainer: Any, rows: Any, batch_size: int, rank: int, world: int) -> SequenceScores:
     """Each process takes every so many-th batch; rows of like length are together."""
+    if _tells_rows_apart(trainer):
+        trainer.objective.check_can_tell()
     order = _order(trainer, rows)
     starts = range(rank * batch_size, len(rows), world * batch_size)
     modes = [(one, one.training) for one in (model, trainer.learned) if one is not None]
@@ -127,8 +159,21 @@ def _scored(model: Any, trainer: Any, rows: Any, batch_size: int, rank: int, wor
     back = np.argsort(np.concatenate(places))
     whole = [None if any(part is None for part in column) else np.concatenate(column)[back] for column in columns]
     sample, targets, nll, other, is_noisy = whole
-    log_odds = None if other is None else trainer.objective.clean_log_odds(nll, other, targets)
-    return SequenceScores(sample, targets, nll, other, log_odds, is_noisy)
+    _check_finite("under the model", nll, sample)
+    if other is None:
+        return SequenceScores(sample, targets, nll, None, None, is_noisy)
+    if trainer.objective.module is not None:
+        _check_finite("under the other writer", other, sample)
+    told = trainer.objective.told_apart(nll, other, targets)
+    if told.doubt is not None:
+        logger.warning("an audit of %d rows tells nothing of single ones: %s", len(nll), told.doubt)
+    return SequenceScores(sample, targets, nll, other, told.log_odds, is_noisy, told.groups, told.doubt)
+
+
+def _check_finite(where: str, nll: np.ndarray, sample: np.ndarray) -> None:
+    if len(odd := np.flatnonzero(~np.isfinite(nll))):
+        raise ValueError(f"the NLL of {len(odd)} of {len(nll)} rows {where} is not finite, {nll[odd[0]]} of sample_id "
+                         f"{sample[odd[0]]}: the model has diverged, or the row holds what it cannot read")  # fmt: skip
 
 
 def _order(trainer: Any, rows: Any) -> np.ndarray:

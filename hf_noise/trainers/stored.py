@@ -11,63 +11,21 @@ from torch.utils.data import ConcatDataset, Subset
 
 from hf_noise.noise.arrays import as_array
 from hf_noise.trainers.marked import Marked, as_mask
+from hf_noise.trainers.parts import ROWS_READ, behind, columns_in, held_columns, is_table, parts_of, per_row
 from hf_noise.trainers.stored_column import Column
 
 __all__ = [
-    "column_of", "columns_of", "described", "different_rows", "held_columns", "hides_mask", "ids_behind", "is_same_row",
-    "is_table", "marked_rows", "stored_ids",
+    "column_of", "described", "different_rows", "hides_mask", "ids_behind", "is_same_row", "marked_rows", "stored_ids",
 ]  # fmt: skip
 
-# So many rows and units are read before training; evenly spread, as a corpus may be sorted.
-_ROWS_READ, _UNITS_READ = 100_000, 1 << 20
-
-
-def columns_of(rows: Any) -> Sequence[str]:
-    """Names of the columns that rows have, or some of them, as far as they can be told without making one."""
-    return list(dict.fromkeys(name for data, _ in parts_of(rows) for name in _columns_of(data)))
-
-
-def _columns_of(data: Any) -> Sequence[str]:
-    if (held := held_columns(data)) is not None:
-        return list(held)
-    if isinstance(data, list | tuple):
-        return list(dict.fromkeys(name for row in data[:: max(1, len(data) // _ROWS_READ)] for name in _keys(row)))
-    if is_table(data):
-        return data.format["columns"]  # a format may hide some
-    names = getattr(data, "column_names", None)  # of a stream, which may not know; others may have anything there
-    return names if isinstance(names, list) else []
-
-
-def _keys(row: Any) -> Sequence[str]:
-    return list(row) if isinstance(row, Mapping) else []
+# So many units are read before training.
+_UNITS_READ = 1 << 20
 
 
 def hides_mask(rows: Any) -> bool:
     """Whether rows have a mask that `with_format(columns=...)` leaves out of them."""
-    return any(is_table(data) and "is_noisy" in set(data.column_names) - set(_columns_of(data))
+    return any(is_table(data) and "is_noisy" in set(data.column_names) - set(columns_in(data))
                for data, _ in parts_of(rows))  # fmt: skip
-
-
-def parts_of(rows: Any) -> list[tuple[Any, np.ndarray | None]]:
-    """The data sets behind torch's own wrappers, each with the numbers [N] of the rows that are taken, None for all."""
-    if isinstance(rows, ConcatDataset):
-        return [part for data in rows.datasets for part in parts_of(data)]
-    if not isinstance(rows, Subset):
-        return [(_behind(rows) if _shows_mask(rows) else rows, None)]
-    taken = np.asarray(rows.indices, dtype=np.int64)
-    taken, start, parts = np.where(taken < 0, taken + len(rows.dataset), taken), 0, []
-    for data, index in parts_of(rows.dataset):
-        stop = start + (len(data) if index is None else len(index))
-        own = taken[(taken >= start) & (taken < stop)] - start
-        parts.append((data, own if index is None else index[own]))
-        start = stop
-    return parts
-
-
-def _shows_mask(rows: Any) -> bool:
-    """Whether these are rows of ours, such as `PackedRows`, that bring the mask of the data set behind them."""
-    is_ours = type(rows).__module__.startswith("hf_noise.") and hasattr(rows, "dataset")
-    return is_ours and "is_noisy" in _columns_of(rows)
 
 
 def _once(index: np.ndarray) -> np.ndarray:
@@ -90,14 +48,6 @@ def different_rows(rows: Any) -> tuple[list[tuple[Any, np.ndarray | None]], bool
             once = None if once is None or before is None else _once(np.append(once, before))
         merged[id(data)] = (data, once)
     return list(merged.values()), again
-
-
-def held_columns(rows: Any) -> Mapping[str, Any] | None:
-    """The columns of rows that hold them as arrays, such as `DeviceImages`."""
-    columns = getattr(rows, "columns", None)  # others may have anything of that name
-    if not isinstance(columns, Mapping) or not all(isinstance(c, np.ndarray | Tensor) for c in columns.values()):
-        return None
-    return columns if all(column.ndim and len(column) == len(rows) for column in columns.values()) else None
 
 
 def described(rows: Any) -> Iterator[Any]:
@@ -125,7 +75,7 @@ def stored_ids(rows: Any) -> np.ndarray | None:
     if isinstance(rows, Subset):
         ids = stored_ids(rows.dataset)
         return None if ids is None or not len(rows) else ids[np.asarray(rows.indices)]
-    data = _behind(rows)
+    data = behind(rows)
     return column_of(data, "sample_id") if is_table(data) else None
 
 
@@ -134,13 +84,13 @@ def ids_behind(rows: Any) -> np.ndarray | None:
 
     None where they are not known before a row is made.
     """
-    found = []
-    for data, index in [] if rows is None else parts_of(rows):
+
+    def read(data: Any, index: np.ndarray | None) -> np.ndarray | None:
         ids = _ids_of(data)
-        if ids is None:
-            return None
-        found.append(ids if index is None else ids[index])
-    return np.concatenate(found).astype(np.int64) if found else None
+        return ids if ids is None or index is None else ids[index]
+
+    ids = per_row(rows, read)
+    return None if ids is None else ids.astype(np.int64)
 
 
 def _ids_of(data: Any) -> np.ndarray | None:
@@ -150,20 +100,15 @@ def _ids_of(data: Any) -> np.ndarray | None:
         ids = [row.get("sample_id") if isinstance(row, Mapping) else None for row in data]
         is_whole = all(isinstance(one, int | np.integer | Tensor) and not isinstance(one, bool) for one in ids)
         return np.array([int(one) for one in ids], dtype=np.int64) if is_whole else None
-    behind = _behind(data)
-    return column_of(behind, "sample_id") if isinstance(behind, Dataset) else stored_ids(data)
-
-
-def _behind(rows: Any) -> Any:
-    """What our own wrappers read, such as `PackedRows`; others may give their rows ids of their own."""
-    return getattr(rows, "dataset", rows) if type(rows).__module__.startswith("hf_noise.") else rows
+    table = behind(data)
+    return column_of(table, "sample_id") if isinstance(table, Dataset) else stored_ids(data)
 
 
 def is_same_row(rows: Any, i: int, j: int) -> bool:
     """Whether two places of stored rows hold the same content under one id."""
     if hasattr(rows, "images"):  # DeviceImages, of which none is cropped or turned yet
         return bool((rows.images[i] == rows.images[j]).all())
-    data = _behind(rows)
+    data = behind(rows)
     data = data.with_format(None) if is_table(data) else data
     return _is_equal(data[i], data[j])
 
@@ -203,7 +148,7 @@ def marked_rows(rows: Any, parts: Sequence[tuple[Any, np.ndarray | None]] | None
     """
     parts = different_rows(rows)[0] if parts is None else parts
     parts = [(data, index) for data, index in parts if _is_read(data) and (len(data) if index is None else len(index))]
-    has_mask = ["is_noisy" in _columns_of(data) for data, _ in parts]
+    has_mask = ["is_noisy" in columns_in(data) for data, _ in parts]
     if any(has_mask) and not all(has_mask):
         raise ValueError(
             f"{has_mask.count(False)} of {len(parts)} data sets that were put together have no is_noisy, which others "
@@ -229,23 +174,16 @@ def _marked(data: Any, index: np.ndarray | None) -> Marked | None:
     ids = sample.values if sample is not None and sample.lengths is None and sample.kind in "iu" else None
     if found is not None and mask.lengths is None and labels.lengths is not None and clean.lengths is not None:
         # Of pairs, whose sources say nothing of targets: without clean ones beside them the mask is all there is.
-        has_clean = _names(_columns_of(data))[1] != "input_ids"
+        has_clean = _names(columns_in(data))[1] != "input_ids"
         return Marked.whole(labels.differs_from(clean) if has_clean else found, found, ids)
     if found is None or not labels.has_shape_of(clean) or not labels.has_shape_of(mask):
         return None
     return Marked.made(labels.values, clean.values, found, ids, labels.lengths)
 
 
-def is_table(rows: Any) -> bool:
-    """Whether rows are a `datasets.Dataset` whose columns come as they are stored."""
-    from datasets import Dataset
-
-    return isinstance(rows, Dataset) and rows.format["type"] != "custom"  # a transform may make others of a column
-
-
 def _read(data: Any, index: np.ndarray | None) -> list[Column | None] | None:
     """Labels, clean labels, mask and ids of some of these rows; None if they have no mask."""
-    named = _names(_columns_of(data))
+    named = _names(columns_in(data))
     if named is None:
         return None
     index = np.arange(len(data)) if index is None else index
@@ -332,5 +270,5 @@ def _names(there: Any) -> tuple[str | None, ...] | None:
 
 def _some(n: int, units: int) -> np.ndarray:
     """Numbers of rows to read, evenly spread."""
-    wanted = min(n, _ROWS_READ, max(1, _UNITS_READ // max(1, units)))
+    wanted = min(n, ROWS_READ, max(1, _UNITS_READ // max(1, units)))
     return np.unique(np.linspace(0, n - 1, wanted).round().astype(np.int64))

@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from hf_noise.noise.counter import stream_key, words_at
-from hf_noise.trainers.stored import is_table, parts_of
+from hf_noise.trainers.parts import is_table, per_row
 
 __all__ = ["TokenBudget", "pair_lengths"]
 
@@ -159,11 +159,11 @@ def pair_lengths(rows: Any) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: a row lacks `input_ids` or `labels`, or one is no list.
     """
-    found = [_lengths(data, index) for data, index in parts_of(rows)]
-    return tuple(np.concatenate(one) for one in zip(*found))
+    return tuple(per_row(rows, _lengths).T)
 
 
-def _lengths(data: Any, index: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _lengths(data: Any, index: np.ndarray | None) -> np.ndarray:
+    """Tokens of source and target, int64 [N, 2]."""
     names = ("input_ids", "labels")
     if is_table(data) and all(name in data.column_names for name in names):
         import pyarrow.compute as pc
@@ -173,7 +173,8 @@ def _lengths(data: Any, index: np.ndarray | None) -> tuple[np.ndarray, np.ndarra
         made = [
             [pc.list_value_length(part[name]).to_numpy() for name in names] for part in table.iter(batch_size=_CHUNK)
         ]
-        return tuple(np.concatenate(one).astype(np.int64) for one in zip(*made))
+        both = [np.concatenate(one) for one in zip(*made)] if made else [np.empty(0), np.empty(0)]
+        return np.stack(both, axis=1).astype(np.int64)
     made = np.empty((len(data) if index is None else len(index), 2), dtype=np.int64)
     for i, number in enumerate(range(len(data)) if index is None else index.tolist()):
         row = data[number]
@@ -181,4 +182,4 @@ def _lengths(data: Any, index: np.ndarray | None) -> tuple[np.ndarray, np.ndarra
             if not isinstance(row, Mapping) or not hasattr(row.get(name), "__len__"):
                 raise ValueError(f"row {number} has no {name}, a list of tokens: {row!r:.80}")
             made[i, k] = len(row[name])
-    return made[:, 0], made[:, 1]
+    return made

@@ -12,7 +12,7 @@ from hf_noise.noise.teacher import Decoding, Teacher
 from hf_noise.objectives import SequenceMixture
 from hf_noise.objectives.base import Forward, RunContext
 from hf_noise.trainers.collate import collate_rows
-from hf_noise.trainers.sequence_audit import audit_sequences, score_sequences
+from hf_noise.trainers.sequence_audit import audit_sequences, doubt_of, score_sequences
 
 V, L = 64, 16
 
@@ -47,14 +47,16 @@ def test_the_likelihood_of_the_teachers_rows_by_hand():
     assert loss.facts() == {
         "source": "known", "error_rate": 0.4, "other": "teacher", "evidence": "likelihood", "has_begun": 0,
     }  # fmt: skip
+    assert "did not come to find rows likelier" in loss.told_apart(np.ones(1), np.ones(1), np.ones(1)).doubt
     assert "It never began" in SequenceMixture().told(loss.facts(), "seq2seq")
     loss.module.scores.has_begun.fill_(True)
     assert "It never began" not in SequenceMixture().told(loss.facts(), "seq2seq")
     parts = loss(NLL, TARGETS, seen)
     assert parts[0].sum().item() == pytest.approx(-np.log(0.6 * np.exp(-6) + 0.4 * np.exp(-5)))
     assert (parts[TARGETS < 0] == 0).all()
-    odds = loss.clean_log_odds(np.array([6.0, 0.0]), np.array([5.0, 0.0]), np.array([2, 0]))
-    np.testing.assert_allclose(odds, [np.log(0.6 / 0.4) - 1, np.log(0.6 / 0.4)])
+    told = loss.told_apart(np.array([6.0, 0.0]), np.array([5.0, 0.0]), np.array([2, 0]))
+    np.testing.assert_allclose(told.log_odds, [np.log(0.6 / 0.4) - 1, np.log(0.6 / 0.4)])
+    assert told.doubt is None
     loss.before_step(0.05)
     assert torch.equal(loss(NLL, TARGETS, seen), NLL), "the start is still to come"
 
@@ -69,7 +71,8 @@ def test_a_rate_of_nothing_is_the_likelihood(evidence):
 def test_at_a_rate_of_nothing_all_rows_are_clean(other):
     loss, seen = bound(SequenceMixture(0.0, other=other)), forward([5.0, 3.0])
     assert loss.of_other(TARGETS, seen).isnan().all()
-    assert loss.clean_log_odds(np.ones(2), np.full(2, np.nan), np.ones(2)).tolist() == [np.inf, np.inf]
+    told = loss.told_apart(np.ones(2), np.full(2, np.nan), np.ones(2))
+    assert told.log_odds.tolist() == [np.inf, np.inf] and told.doubt is None
 
 
 def test_rows_weigh_what_their_scores_say():
@@ -168,7 +171,7 @@ def test_an_audit_of_rows_is_what_the_model_and_its_early_copy_say_of_each(make_
     marked = [{**row, "is_noisy": np.full(L, i % 4 == 0)} for i, row in enumerate(rows())]
     trainer = make_trainer(rows(), loss=SequenceMixture("learned", "learned", start=0.4), max_steps=5)
     assert "separation" not in trainer.objective.facts() and trainer.objective.error_rate is None
-    with pytest.raises(ValueError, match="an early copy of the model, which is taken after 20% of the steps: train"):
+    with pytest.raises(ValueError, match="an early copy .* this trainer has none: it is taken after 20% of the steps"):
         score_sequences(trainer)
     trainer.train()
     assert trainer.objective.error_rate is None, "a weight that is drawn to 0.3 is no estimate"
@@ -189,7 +192,9 @@ def test_an_audit_of_rows_is_what_the_model_and_its_early_copy_say_of_each(make_
     np.testing.assert_allclose(scores.other_nll, early.sum(-1), rtol=1e-5)
     np.testing.assert_allclose(scores.mean_nll, scores.nll / (L - 1))
     # Random tokens are all one writer's, and an audit says so.
-    assert scores.log_odds.min() > 9 and scores.error_rate < 1e-4 and "show one group of rows" in caplog.text
+    assert scores.log_odds.min() > 9 and scores.error_rate is None and "tells nothing of single ones" in caplog.text
+    assert scores.doubt == "two groups cannot be told apart: 32 rows are too few, it takes 50"
+    assert doubt_of(tmp_path / "audit.parquet") == scores.doubt
     assert score_sequences(trainer, batch_size=5).is_noisy is None and trainer.learned.training
 
 
@@ -200,10 +205,25 @@ def test_an_audit_finds_two_writers_among_its_rows():
     draw = np.random.default_rng(0)
     targets, is_clean = draw.integers(4, 40, 400), np.arange(400) % 2 == 0
     gained = targets * np.where(is_clean, 1.5, 0.0) + 1.2 * np.sqrt(targets) * draw.normal(size=400)
-    odds = loss.clean_log_odds(np.full(400, 90.0), 90.0 + gained, targets)
-    assert ((odds > 0) == is_clean).mean() > 0.95
-    odds = loss.clean_log_odds(np.full(401, 90.0), np.append(90.0 + gained, 90), np.append(targets, 0))
-    assert abs(odds[-1]) < 0.3, "of a row without a target nothing is known but the share"
+    told = loss.told_apart(np.full(400, 90.0), 90.0 + gained, targets)
+    assert ((told.log_odds > 0) == is_clean).mean() > 0.95 and told.doubt is None
+    assert told.groups["share"] == pytest.approx(0.5, abs=0.05) and told.groups["valley"] > 0.3
+    told = loss.told_apart(np.full(401, 90.0), np.append(90.0 + gained, 90), np.append(targets, 0))
+    assert abs(told.log_odds[-1]) < 0.3, "of a row without a target nothing is known but the share"
+    told = loss.told_apart(np.full(400, 90.0), 90.0 + 10 * draw.normal(size=400), np.full(400, 10))
+    assert told.doubt.startswith("two groups cannot be told apart: ") and not told.groups
+    assert loss.told_apart(np.ones(2), np.ones(2), np.zeros(2)).doubt == "no row has a target"
+
+
+def test_a_mixture_whose_start_never_comes_says_so():
+    """Of 10 steps the last one begins at 0.9."""
+    objective = SequenceMixture("learned", "learned", start=0.95)
+    loss = bound(objective, model=torch.nn.Linear(1, 1))
+    for step in range(10):
+        loss.before_step(step / 10)
+    assert loss.facts()["has_begun"] == 0
+    told = objective.told(loss.facts(), "seq2seq")
+    assert "e not known" in told and "no step came after that. What was minimised is the plain likelihood." in told
 
 
 def test_an_audit_without_a_mixture_or_rows_is_refused(make_trainer):

@@ -7,8 +7,10 @@ import pytest
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import Subset
+from torch.utils.data import ConcatDataset, Subset
 
+from hf_noise.trainers.seq2seq_batches import noisy_pairs
+from hf_noise.trainers.stored import ids_behind
 from hf_noise.trainers.token_budget import TokenBudget, pair_lengths
 
 PAIRS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 15)), min_size=4, max_size=300)
@@ -87,6 +89,21 @@ def test_what_cannot_be_a_batch_is_refused():
         TokenBudget([1, 1], [1, 1], 50, num_processes=3)
     # One row for each of three processes, though one batch would hold them all.
     assert sorted(TokenBudget([1, 1, 1], [1, 1, 1], 50, num_processes=3)) == [[0], [1], [2]]
+
+
+def test_what_is_read_of_several_data_sets_stands_in_the_order_of_their_rows():
+    """As `random_split` of two data sets takes them, and again of what it gives."""
+    rows = [{"input_ids": [1] * (i + 1), "labels": [1] * (i % 3 + 1), "sample_id": 7 * i, "is_noisy": i % 4 == 0}
+            for i in range(9)]  # fmt: skip
+    both = ConcatDataset([Dataset.from_list(rows[:4]), rows[4:]])
+    mixed = Subset(both, [5, 0, 8, 1, 5, -3, 3])
+    for data in (both, mixed, Subset(mixed, [6, 1, 0, 0, 2]), ConcatDataset([mixed, both]), Subset(both, [])):
+        seen = [data[i] for i in range(len(data))]
+        assert [one.tolist() for one in pair_lengths(data)] == [
+            [len(row[name]) for row in seen] for name in ("input_ids", "labels")
+        ]
+        assert ids_behind(data).tolist() == [row["sample_id"] for row in seen]
+        assert noisy_pairs(data).tolist() == [row["is_noisy"] for row in seen]
 
 
 def test_lengths_of_tables_lists_and_parts():

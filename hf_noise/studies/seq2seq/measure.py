@@ -70,7 +70,7 @@ def _of_training(trainer: Seq2SeqTrainer, scores: SequenceScores, noise: NoisyTe
         suspicion = scores.mean_nll if scores.log_odds is None else -np.clip(scores.log_odds, -1e9, 1e9)
         auroc = float(roc_auc_score(scores.is_noisy, suspicion))
         metrics["row_auroc"] = {"value": auroc, "n": len(scores.is_noisy)}
-    if scores.error_rate is not None:
+    if trainer.objective.source == "learned" and scores.error_rate is not None:  # else it would be what was told
         metrics["audited_error_rate"] = {"value": scores.error_rate, "n": len(scores.targets)}
     if trainer.objective.source == "learned" and (rate := trainer.objective.error_rate) is not None:
         metrics["learned_error_rate"] = {"value": rate, "n": len(trainer.train_dataset)}

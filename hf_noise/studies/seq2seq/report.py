@@ -126,9 +126,15 @@ def _notes(study: Compared) -> list[str]:
     ]
     if study.cured:
         notes.append("Gap closed: the share of what the plain loss loses that a loss wins back. The mixture is told e "
-                     "where it is told q, and learns both elsewhere. Losses see the same pairs, but where a model is "
-                     "trained on some alone, which it sees more often. No search for noise does better than the right "
-                     "pairs alone. e found: the mean of 1 - p(clean) in an audit of all pairs.")  # fmt: skip
+                     "where it is told q, and neither elsewhere. Losses see the same pairs, but where a model is "
+                     "trained on some alone, which it sees more often; trained anew is two trainings, that of the "
+                     "mixture and one of as many steps. e found: the mean of 1 - p(clean) in the mixture's audit of "
+                     "all pairs, where e was not told.")  # fmt: skip
+    doubts = sorted(run.name for found in study.runs.values() for run in found.values()
+                    if (run.loss.get("audit") or {}).get("doubt"))  # fmt: skip
+    if doubts:
+        notes.append(f"The audits of {', '.join(doubts)} tell no pairs apart (their records say why), so that runs "
+                     "that are trained anew on what they call right have all pairs.")  # fmt: skip
     never = sorted(run.name for found in study.runs.values() for run in found.values()
                    if run.loss.get("has_begun") == 0)  # fmt: skip
     if never:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from datasets import Dataset
 from transformers import TrainingArguments
 
@@ -21,6 +20,7 @@ from hf_noise.noise import NoisyTeacher
 from hf_noise.reports.provenance import portable
 from hf_noise.studies.engine import Job
 from hf_noise.studies.launch import split_batch, training_world
+from hf_noise.studies.seq2seq.kept import AUDIT, check_audits, kept_pairs, told_of
 from hf_noise.studies.seq2seq.measure import measure
 from hf_noise.studies.seq2seq.pairs import (
     Pairs,
@@ -52,8 +52,6 @@ __all__ = ["Shared", "build", "describe", "describe_rows", "finish", "helpers", 
 
 
 logger = logging.getLogger(__name__)
-
-AUDIT = "audit.parquet"
 #: By how much a step may have more pairs than it was asked for without a word; the record says it in any case.
 _MORE = 1.05
 
@@ -71,6 +69,7 @@ def load(settings: Settings, args: TrainingArguments, runs: Sequence[Run], is_tr
     with args.main_process_first(desc="reading pairs"):
         pairs = read_pairs(settings)
     check_pairs(settings, pairs, runs)
+    check_audits(settings, runs)
     same = {task: has_same_tokens(settings, one) for task, one in pairs.items()}  # before the first of them writes
     if is_trial:
         return Shared(pairs, {task: replace(no_teacher(one), has_same_tokens=same[task])
@@ -111,6 +110,7 @@ def describe_rows(settings: Settings, runs: Sequence[Run]) -> list[str]:
         return [line for task in settings.task for line in read_task(settings, task).described()]
     pairs = read_pairs(settings)
     check_pairs(settings, pairs, runs)
+    check_audits(settings, runs)
     here = [task for task in settings.task if Path(settings.place(task).teacher or ".").exists()]
     return _described(settings, pairs, {task: has_same_tokens(settings, pairs[task]) for task in here})
 
@@ -184,29 +184,6 @@ def budget_of(settings: Settings, batch_size: int, pairs: Pairs, rows: Dataset) 
     return tokens
 
 
-def kept_pairs(job: Job, ids: np.ndarray, is_noisy: np.ndarray) -> np.ndarray | None:
-    """Which of the pairs a run is trained on, bool [N] as their ids and mask are; None for all.
-
-    Raises FileNotFoundError, ValueError: the run of which the audit is taken has none, or one of other pairs.
-    """
-    run = job.run
-    if run.loss == "oracle":
-        return ~is_noisy
-    if run.loss != "audited" or job.is_trial:
-        return None
-    file = job.folder.parent / run.audit / AUDIT
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing, which says what pairs {run.name} is trained on; remove the folder "
-                                "of that run to make it again")  # fmt: skip
-    audit = pq.read_table(file, columns=["sample_id", "p_clean"])
-    if not np.array_equal(audit["sample_id"].to_numpy(), ids):
-        raise ValueError(f"{file} is of other pairs than those of {run.name}; remove the folder of that run")
-    kept = audit["p_clean"].to_numpy() >= 0.5
-    if not kept.any():
-        raise ValueError(f"{file} calls none of {len(kept):,} pairs right, so that there is nothing to train on")
-    return kept
-
-
 def build(job: Job) -> Seq2SeqTrainer:
     settings, run = job.settings, job.run
     pairs, written = job.data.pairs[run.task], job.data.written[run.task]
@@ -241,8 +218,9 @@ def finish(job: Job, trainer: Seq2SeqTrainer) -> dict[str, Any]:
     if (kept := kept_pairs(job, ids, is_noisy)) is not None:
         realised = {"rate": float(is_noisy[kept].mean()), "n": int(kept.sum())}
         metrics["kept_share"] = {"value": float(kept.mean()), "n": len(kept)}
-        whose = "that are right" if run.loss == "oracle" else f"that the audit of {run.audit} calls right"
-        loss["rows"] = f"the pairs {whose}, {100 * kept.mean():.3g}% of all, which the counted rate is of"
+        loss["rows"] = told_of(job.run, kept)
+    if audit is not None:
+        loss["audit"] = {"groups": dict(audit.groups), "doubt": audit.doubt}
     if "dropped" in (facts := trainer.objective.facts()):
         metrics["dropped_share"] = {"value": facts["dropped"], "n": len(ids)}
     model = trainer.accelerator.unwrap_model(trainer.model)

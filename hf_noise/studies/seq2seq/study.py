@@ -193,6 +193,7 @@ class Settings(TrainingSettings):
         if len(set(self.task)) < len(self.task):
             raise SettingError(f"--task {' '.join(self.task)}: each once")
         self._fill_in()
+        self.loss = sorted(self.loss, key=LOSSES.index)  # an audit is there before what is trained by it
         if not self.source:
             raise SettingError(f"--scale {self.scale} needs --source: pairs of texts, one source or one for each of "
                                "--task")  # fmt: skip
