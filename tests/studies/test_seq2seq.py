@@ -25,6 +25,7 @@ from hf_noise.data.pair_tokens import pair_tokenizer
 from hf_noise.noise import NoisyTeacher
 from hf_noise.objectives import ErrorNorm, SequenceMixture, Truncated
 from hf_noise.reports.record import read_records
+from hf_noise.studies.seq2seq.kept import check_audits
 from hf_noise.studies.seq2seq.pairs import Pairs, noisy_rows
 from hf_noise.studies.seq2seq.run import load, noise_of
 from hf_noise.studies.seq2seq.runs import Run, objective_of, runs_of
@@ -128,8 +129,23 @@ def test_records_hold_what_was_measured(study):
     assert kept["value"] == pytest.approx(np.mean(np.asarray(audit["p_clean"][:]) >= 0.5))
     learned = records["sparse-r1-mixture-learned-seed0"]
     assert "learned_error_rate" not in learned.metrics and learned.loss["error_rate"] is None, "it is no estimate"
-    found = records["rich-r1-mixture-learned-seed0"].metrics["audited_error_rate"]
-    assert found == {"value": pytest.approx(np.mean(1 - np.asarray(audit["p_clean"][:]))), "n": 40}
+    doubt = "two groups cannot be told apart: 40 rows are too few, it takes 50"
+    assert learned.loss["audit"] == {"groups": {}, "doubt": doubt} and "audited_error_rate" not in learned.metrics
+    assert kept["value"] == 1 and "tell no pairs apart (their records say why)" in (folder / "study.md").read_text()
+    told = "It was trained on all pairs, as the audit of rich-r1-mixture-learned-seed0 finds none that are another's"
+    assert told in (folder / "rich-r1-audited-learned-seed0" / "README.md").read_text()
+
+
+def test_an_audit_comes_before_what_is_trained_by_it(sources, tmp_path):
+    settings = settings_of(sources, loss=["audited", "nll", "sequence-mixture"], output=str(tmp_path))
+    assert settings.loss == ["nll", "sequence-mixture", "audited"]
+    runs = runs_of(settings)
+    check_audits(settings, runs)
+    made = tmp_path / "rich-r1-mixture-learned-seed0"
+    made.mkdir()
+    (made / "record.json").write_text("{}")
+    with pytest.raises(ValueError, match="rich-r1-mixture-learned-seed0 is finished and has no audit.parquet"):
+        check_audits(settings, runs)
 
 
 def test_the_table_and_the_claims(study):
