@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,10 @@ _FEWEST = 50
 _FEWEST_FOR_SLOPES = 200
 #: What odds begin with where two groups cannot be told apart: rows keep their order, and each is held for clean.
 _NONE = 1e-9
+#: Where the valley is so deep each group shows a scale of its own; where they overlap, that takes the other's rows.
+_APART = 0.9
+#: By how much the squared scale of a group may differ from the other's.
+_RATIO = 16.0
 #: Shares that a fit sets out from; of two writers nobody knows whose rows are more.
 _STARTS = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 _ROUNDS, _TOLERANCE = 300, 1e-7
@@ -41,7 +46,8 @@ class ScoreGroups:
         low, high: the two means for a row of `length` tokens, in nats per token.
         slopes: of the two means, per unit of log n.
         length: tokens, the geometric mean of the rows'.
-        of_rows, of_tokens: both groups have the squared scale of_rows + of_tokens / n.
+        of_rows, of_tokens: rows of n tokens have the squared scale of_rows + of_tokens / n, times that of their group.
+        scales: of the lower and the upper group, both 1 unless the valley between them is deep.
         doubt: why two groups cannot be told apart; None where they can.
     """
 
@@ -52,6 +58,7 @@ class ScoreGroups:
     length: float
     of_rows: float
     of_tokens: float
+    scales: tuple[float, float] = (1.0, 1.0)
     doubt: str | None = None
 
     def log_odds(self, scores: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -61,12 +68,28 @@ class ScoreGroups:
         length for which the upper mean is not above the lower, they are what the share says.
         """
         low, high = self._means(lengths)
-        scale, half = self._scale(lengths), np.maximum(high - low, 0) / 2
-        # The ratio of the two densities turns where (s - middle)^2 = half^2 + degrees scale.
-        furthest = np.sqrt(half**2 + _DEGREES * scale)
-        offset = np.clip(scores - (low + high) / 2, -furthest, furthest)
-        upper, lower = (_log_density((offset - sign * half) ** 2 / scale) for sign in (1, -1))
-        return math.log(self.share) - math.log1p(-self.share) + upper - lower
+        root = np.sqrt(self._scale(lengths))
+        apart = np.maximum(high - low, 0) / root
+        offset = np.clip((scores - low) / root, *self._turns(apart))
+        return math.log(self.share) - math.log1p(-self.share) + self._ratio(offset, apart)
+
+    def _ratio(self, offset: np.ndarray, apart: np.ndarray) -> np.ndarray:
+        """Logarithm of the ratio of the densities, the upper one's above, in scales from the lower mean."""
+        of_low, of_high = self.scales
+        upper, lower = _log_density((offset - apart) ** 2 / of_high), _log_density(offset**2 / of_low)
+        return upper - lower - math.log(of_high / of_low) / 2
+
+    def _turns(self, apart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Between which offsets from the lower mean the ratio rises, for means that are `apart` scales from each other.
+
+        Found on a grid, as it is a cubic's for two scales, and a step of it within.
+        """
+        known = np.linspace(apart.min(), apart.max() + 1e-9, 65)
+        along, step = np.linspace(-10, known[-1] + 10, 2001, retstep=True)
+        ratio = self._ratio(along[:, None], known)
+        first = along[np.where(along[:, None] <= known, ratio, math.inf).argmin(0)]
+        last = along[np.where(along[:, None] >= 0, ratio, -math.inf).argmax(0)]
+        return np.interp(apart, known, first) + step, np.interp(apart, known, last) - step
 
     @property
     def separation(self) -> float:
@@ -80,8 +103,9 @@ class ScoreGroups:
         Of rows of `length` tokens; 0 where there is one hill.
         """
         along, scale = np.linspace(self.low, self.high, 201), self._scale(self.length)
-        parts = ((1 - self.share, self.low), (self.share, self.high))
-        density = sum(part * np.exp(_log_density((along - mean) ** 2 / scale)) for part, mean in parts)
+        parts = zip((1 - self.share, self.share), (self.low, self.high), self.scales)
+        density = sum(part * np.exp(_log_density((along - mean) ** 2 / (scale * own))) / math.sqrt(own)
+                      for part, mean, own in parts)  # fmt: skip
         lowest = int(density.argmin())
         return 1 - float(density[lowest] / min(density[: lowest + 1].max(), density[lowest:].max()))
 
@@ -97,12 +121,13 @@ def score_groups(scores: np.ndarray, lengths: np.ndarray, share: float | None = 
     """Fit two groups to the scores of all rows by EM from several starts; of those the likeliest.
 
     Scores of short rows scatter more, and some lie far out: so the groups know of lengths and have heavy tails. Both
-    have one scale. So the share is what it says where either writer's scores make one hill, of much the same width and
-    no more skewed than t; rows of one writer that are of two kinds look like two writers.
+    have one scale, unless the valley between them is deep. So the share is what it says where either writer's scores
+    make one hill, of much the same width if they overlap, and no more skewed than t; rows of one writer that are of two
+    kinds look like two writers.
 
     Where the share is not known, nothing is told apart if a second group explains too little (BIC), or if there is no
-    valley between the two: a single skewed group is fitted by two as well. That says neither that there is one writer,
-    nor that there are two.
+    valley between the two, of one scale or of two: a single skewed group is fitted by two as well. That says neither
+    that there is one writer, nor that there are two.
 
     Args:
         scores: [N] finite, each a mean over the tokens of its row, in nats.
@@ -129,44 +154,54 @@ def score_groups(scores: np.ndarray, lengths: np.ndarray, share: float | None = 
     if len(scores) > _ROWS:
         chosen = np.random.default_rng(0).choice(len(scores), _ROWS, replace=False)
         scores, lengths = scores[chosen], lengths[chosen]
-    starts = _STARTS if share is None else (share,)
-    likelihood, found = max((_fit(scores, lengths, start, share) for start in starts), key=lambda fit: fit[0])
-    doubt = _doubt(scores, lengths, likelihood, found, share)
+    likelihood, of_one_scale = _best(scores, lengths, share, has_own=False)
+    _, of_two_scales = _best(scores, lengths, share, has_own=True)
+    found = of_two_scales if min(of_one_scale.valley, of_two_scales.valley) > _APART else of_one_scale
+    doubt = _doubt(scores, lengths, likelihood, (of_one_scale, of_two_scales), share)
     return found if doubt is None else replace(found, share=_NONE, doubt=doubt)
 
 
+def _best(
+    scores: np.ndarray, lengths: np.ndarray, share: float | None, *, has_own: bool
+) -> tuple[float, ScoreGroups]:
+    starts = _STARTS if share is None else (share,)
+    return max((_fit(scores, lengths, start, share, has_own) for start in starts), key=lambda fit: fit[0])
+
+
 def _doubt(
-    scores: np.ndarray, lengths: np.ndarray, likelihood: float, found: ScoreGroups, share: float | None
+    scores: np.ndarray, lengths: np.ndarray, likelihood: float, found: Sequence[ScoreGroups], share: float | None
 ) -> str | None:
     """Why two groups cannot be told apart, in words that follow on "two groups cannot be told apart:"."""
     if len(scores) < _FEWEST:
         return f"{len(scores)} rows are too few, it takes {_FEWEST}"
-    if not found.high > found.low:
+    if not found[0].high > found[0].low:
         return "the rows that should be the other writer's have no higher scores"
     if share is not None:
         return None
-    alone, _ = _fit(scores, lengths, 0.0, 0.0)
+    alone, _ = _fit(scores, lengths, 0.0, 0.0, has_own=False)
     if len(scores) * (likelihood - alone) < 1.5 * math.log(len(scores)):  # three numbers more
         return "a second one explains no more of the scores than chance would"
-    if found.valley < _VALLEY:
+    if min(groups.valley for groups in found) < _VALLEY:
         return "the scores make one hill, of one writer or of two whose rows are too much alike"
     return None
 
 
-def _fit(scores: np.ndarray, lengths: np.ndarray, start: float, share: float | None) -> tuple[float, ScoreGroups]:
+def _fit(
+    scores: np.ndarray, lengths: np.ndarray, start: float, share: float | None, has_own: bool
+) -> tuple[float, ScoreGroups]:
     """Mean log-likelihood in nats, and the groups, from quantiles that go with a share of the upper one."""
     length = math.exp(np.log(lengths).mean())
     beyond = np.log(lengths / length) if len(scores) >= _FEWEST_FOR_SLOPES else np.zeros(len(scores))
     of_upper, before = start, -math.inf
     lines = [(float(level), 0.0) for level in np.quantile(scores, [(1 - start) / 2, 1 - start / 2])]
     spread = max(np.var(np.clip(scores, *np.quantile(scores, [0.05, 0.95]))) / 2, _NARROWEST**2)
-    of_rows, of_tokens = spread / 2, spread * length / 2
+    of_rows, of_tokens, own = spread / 2, spread * length / 2, (1.0, 1.0)
     for _ in range(_ROUNDS):
         scale = of_rows + of_tokens / lengths
-        deviations = [(scores - level - slope * beyond) ** 2 for level, slope in lines]
+        deviations = [(scores - level - slope * beyond) ** 2 / (scale * k) for (level, slope), k in zip(lines, own)]
         with np.errstate(divide="ignore"):
-            logs = [np.log(part) + _log_density(squares / scale) - np.log(scale) / 2
-                    for part, squares in zip((1 - of_upper, of_upper), deviations)]  # fmt: skip
+            logs = [np.log(part) + _log_density(squares) - np.log(scale * k) / 2
+                    for part, squares, k in zip((1 - of_upper, of_upper), deviations, own)]  # fmt: skip
         whole = np.logaddexp(*logs)
         likelihood = float(whole.mean())
         if likelihood - before < _TOLERANCE:
@@ -176,15 +211,23 @@ def _fit(scores: np.ndarray, lengths: np.ndarray, start: float, share: float | N
         if share is None:
             of_upper = float(np.clip(posteriors[1].mean(), 1e-6, 1 - 1e-6))
         # A row far out of both groups counts little: that makes the tails of t.
-        weights = [p * (_DEGREES + 1) / (_DEGREES + squares / scale) for p, squares in zip(posteriors, deviations)]
-        lines = [_line(scores, beyond, w / scale, line) for w, line in zip(weights, lines)]
-        of_rows, of_tokens = _scales(
-            sum(w * (scores - level - slope * beyond) ** 2 for w, (level, slope) in zip(weights, lines)), lengths, scale
-        )
+        weights = [p * (_DEGREES + 1) / (_DEGREES + squares) for p, squares in zip(posteriors, deviations)]
+        lines = [_line(scores, beyond, w / (scale * k), line) for w, k, line in zip(weights, own, lines)]
+        squares = [w * (scores - level - slope * beyond) ** 2 for w, (level, slope) in zip(weights, lines)]
+        if has_own:
+            own = _own_scales([(one / scale).sum() / max(p.sum(), 1e-9) for one, p in zip(squares, posteriors)],
+                              of_upper)  # fmt: skip
+        of_rows, of_tokens = _scales(sum(one / k for one, k in zip(squares, own)), lengths, scale)
     (low, of_low), (high, of_high) = lines
     if high < low and share is None:
-        low, of_low, high, of_high, of_upper = high, of_high, low, of_low, 1 - of_upper
-    return likelihood, ScoreGroups(of_upper, low, high, (of_low, of_high), length, of_rows, of_tokens)
+        low, of_low, high, of_high, of_upper, own = high, of_high, low, of_low, 1 - of_upper, own[::-1]
+    return likelihood, ScoreGroups(of_upper, low, high, (of_low, of_high), length, of_rows, of_tokens, own)
+
+
+def _own_scales(found: Sequence[float], of_upper: float) -> tuple[float, float]:
+    """Squared scales of the two groups beside that of all rows; their logarithms are 0 on average over rows."""
+    ratio = math.log(min(max(found[1] / max(found[0], 1e-12), 1 / _RATIO), _RATIO))
+    return math.exp(-of_upper * ratio), math.exp((1 - of_upper) * ratio)
 
 
 def _log_density(squares: np.ndarray) -> np.ndarray:
