@@ -82,7 +82,8 @@ def _texts(pairs: Iterable[Any]) -> Iterator[str]:
             raise TypeError(f"pair {i} must be a row with source and target, or (source, target), got {pair!r:.80}")
         for name, text in zip(("source", "target"), texts, strict=True):
             if not isinstance(text, str):
-                raise TypeError(f"pair {i} has no text as its {name}, got {text!r:.80}")
+                there = f" (it has {', '.join(map(str, pair))}; rename one)" if isinstance(pair, Mapping) else ""
+                raise TypeError(f"pair {i} has no text as its {name}, got {text!r:.80}{there}")
             yield text
 
 
@@ -115,6 +116,8 @@ def tokenize_pairs(
     if not isinstance(dataset, Dataset):
         raise TypeError(f"dataset must be a datasets.Dataset with source and target, got {type(dataset).__name__}")
     check_tokenizer(tokenizer)
+    if not len(dataset):
+        raise ValueError("dataset is empty, there are no pairs to make tokens of")
     if missing := [name for name in ("source", "target") if name not in dataset.column_names]:
         raise ValueError(f"the rows have no column {missing[0]}, they have: {', '.join(dataset.column_names)}; rename "
                          "one: dataset.rename_column(...)")  # fmt: skip
@@ -157,7 +160,8 @@ class _Encode:
             texts = batch[name]
             if wrong := [i for i, text in enumerate(texts) if not isinstance(text, str)]:
                 raise ValueError(f"{name} of the row with sample_id {batch['sample_id'][wrong[0]]} is no text: "
-                                 f"{texts[wrong[0]]!r:.80}")  # fmt: skip
+                                 f"{texts[wrong[0]]!r:.80}, and {len(wrong) - 1} more of {len(texts)}; leave such rows "
+                                 f"out: dataset.filter(lambda row: isinstance(row[{name!r}], str))")  # fmt: skip
             rows = self._encoded(texts, name, None)
             lengths = [len(row) if text.strip() else 0 for row, text in zip(rows, texts)]
             special = [any(row.count(token) > n for token, n in self.own[name].items()) for row in rows]

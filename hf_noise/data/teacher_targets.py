@@ -282,7 +282,7 @@ def _check_output(loaded: LoadedTeacher) -> None:
     most, positions = loaded.identity.decoding.max_new_tokens, longest_pair(loaded.model)[1]
     if positions is not None and most > positions:
         raise ValueError(f"max_new_tokens={most} is more than the {positions} positions of the teacher "
-                         f"{loaded.identity.name!r}; lower it")  # fmt: skip
+                         f"{loaded.identity.name!r}; lower it: decoding={{'max_new_tokens': {positions}}}")  # fmt: skip
 
 
 def _limit(loaded: LoadedTeacher, name: str, asked: int | None) -> int | None:

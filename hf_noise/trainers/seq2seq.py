@@ -161,6 +161,12 @@ class Seq2SeqTrainer(TokenTrainer):
         if self._budget is not None:
             self._budget.set_epoch(epoch)
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.tokens_per_batch is not None and "train_samples_per_second" in logs:
+            # By transformers it is per_device_train_batch_size rows a step.
+            logs["train_samples_per_second"] = round(logs["train_steps_per_second"] * self.pairs_per_step, 3)
+        super().log(logs, start_time)
+
     @property
     def pairs_per_step(self) -> float:
         """Pairs of an optimiser step of all processes: on average, where batches are made by tokens."""

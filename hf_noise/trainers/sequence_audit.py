@@ -40,11 +40,11 @@ class SequenceScores:
         nll: float64, -log p of the whole target under the model, in nats.
         other_nll: float64, -log q of it under the other writer; None of a loss that knows of none.
         log_odds: float64, of the row being clean, log p_clean - log(1 - p_clean): what rows are ranked by, also where
-            p_clean rounds to 0 or 1; None of a loss that tells no rows apart.
+            p_clean rounds to 0 or 1, or there is doubt about it; None of a loss that tells no rows apart.
         is_noisy: bool, what its mask says; None where rows have none. Nothing else depends on it.
         groups: of a loss that goes by scores, the two groups that these rows show, see
             `hf_noise.losses.score_groups.ScoreGroups`: share, low, high, separation, valley; else empty.
-        doubt: why nothing is told of single rows; then nobody should act on p_clean. None where rows are told apart.
+        doubt: why nothing is told of single rows; p_clean is NaN then. None where rows are told apart.
     """
 
     sample_id: np.ndarray
@@ -64,8 +64,13 @@ class SequenceScores:
 
     @property
     def p_clean(self) -> np.ndarray | None:
-        """Posterior float64 [N] in [0, 1] that the row is clean; None of a loss that tells no rows apart."""
-        return None if self.log_odds is None else np.exp(-np.logaddexp(0, -self.log_odds))
+        """Posterior float64 [N] in [0, 1] that the row is clean; NaN of all where there is doubt whether it says that.
+
+        None of a loss that tells no rows apart.
+        """
+        if self.log_odds is None or self.doubt is not None:
+            return None if self.log_odds is None else np.full(len(self.log_odds), np.nan)
+        return np.exp(-np.logaddexp(0, -self.log_odds))
 
     @property
     def error_rate(self) -> float | None:
@@ -111,15 +116,18 @@ def scored_under(model: Any, trainer: Any, rows: Any, batch_size: int) -> Sequen
 def audit_sequences(trainer: Any, output: str | Path, rows: Any = None) -> SequenceScores:
     """Write the scores of all rows as Parquet, and give them back; arguments and errors as `score_sequences`.
 
-    Columns: sample_id, targets, nll, other_nll, p_clean, log_odds. The rows with the lowest p_clean are the ones to
-    look at first. The metadata `hf_noise` has error_rate, groups and doubt as JSON. The main process writes the file,
-    which appears complete or not at all.
+    Columns: sample_id, targets, nll, other_nll, p_clean, log_odds, and is_noisy where rows have a mask. The rows with
+    the lowest log_odds are the ones to look at first. The metadata `hf_noise` has error_rate, groups and doubt as JSON.
+    The main process writes the file, which appears complete or not at all.
     """
+    if Path(output).is_dir():
+        raise IsADirectoryError(f"output is a folder, {output}; give the name of a file in it, such as audit.parquet")
     scores = score_sequences(trainer, rows)
 
     def write() -> None:
         told = {name: getattr(scores, name) for name in ("error_rate", "groups", "doubt")}
-        table = pa.table({name: getattr(scores, name) for name in _COLUMNS})
+        found = {name: getattr(scores, name) for name in (*_COLUMNS, "is_noisy")}
+        table = pa.table({name: values for name, values in found.items() if values is not None})
         with replaced_whole(Path(output)) as unfinished:
             pq.write_table(table.replace_schema_metadata({_TOLD: json.dumps(told)}), unfinished, compression="zstd")
 

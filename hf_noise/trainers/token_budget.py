@@ -180,6 +180,7 @@ def _lengths(data: Any, index: np.ndarray | None) -> np.ndarray:
         row = data[number]
         for k, name in enumerate(names):
             if not isinstance(row, Mapping) or not hasattr(row.get(name), "__len__"):
-                raise ValueError(f"row {number} has no {name}, a list of tokens: {row!r:.80}")
+                raise ValueError(f"row {number} has no {name}, a list of tokens: {row!r:.80}; "
+                                 "hf_noise.tokenize_pairs makes them from texts")  # fmt: skip
             made[i, k] = len(row[name])
     return made

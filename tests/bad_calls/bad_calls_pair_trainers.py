@@ -106,7 +106,7 @@ def audited() -> list[dict[str, Any]]:
 
 def scored(**given: Any) -> dict[str, Any]:
     found = score_sequences(**given)
-    return {name: getattr(found, name) for name in ("sample_id", "targets", "nll", "other_nll", "p_clean")}
+    return {name: getattr(found, name) for name in ("sample_id", "targets", "nll", "other_nll", "log_odds")}
 
 
 def check_scored(given: dict[str, Any], result: dict[str, Any]) -> None:
@@ -122,7 +122,7 @@ def check_scored(given: dict[str, Any], result: dict[str, Any]) -> None:
     close(result["nll"], nll, 1e-4)
     close(result["other_nll"], other, 1e-6)
     odds = math.log(0.7 / 0.3) - np.array(nll) + np.array(other)
-    close(result["p_clean"], 1 / (1 + np.exp(-odds)), 1e-3)
+    close(result["log_odds"], odds, 1e-3)
     same(result["targets"], [len(row["labels"]) for row in rows])
     same(result["sample_id"], [int(as_integers(row["sample_id"], 0)) for row in rows])
 

@@ -122,6 +122,19 @@ def test_groups_that_are_far_apart_have_scales_of_their_own(widths):
     assert (np.diff(rising) >= -1e-9).all(), "though the wide group has more of what is far out on either side"
 
 
+def test_one_text_again_and_again():
+    """A third of the rows are one text of 18 tokens, whose scores are within 0.02 of each other."""
+    draw = np.random.default_rng(0)
+    is_same = np.arange(3000) % 3 == 0
+    lengths = np.where(is_same, 18, draw.integers(3, 60, 3000))
+    scores = np.where(is_same, -0.2 + 0.01 * draw.normal(size=3000),
+                      -1.4 + 0.3 * np.log(lengths / 18) + 2 / np.sqrt(lengths) * draw.normal(size=3000))  # fmt: skip
+    found = score_groups(scores, lengths)
+    posterior = 1 / (1 + np.exp(-found.log_odds(scores, lengths)))
+    assert found.doubt is None and posterior.mean() == pytest.approx(1 / 3, abs=0.1)
+    assert posterior[is_same].min() > 0.5 and abs(found.slopes[1]) < 2
+
+
 @pytest.mark.parametrize("shape", ["exponential", "lognormal"])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_heavy_tails_on_one_side_are_no_second_writer(shape, sign):
@@ -149,7 +162,7 @@ def test_rows_of_one_length(lengths):
     is_upper = np.arange(500) < 150
     scores = np.where(is_upper, 2.0, 0.0) + 0.3 * draw.normal(size=500)
     found = score_groups(scores, lengths)
-    assert found.share == pytest.approx(0.3, abs=0.02) and found.slopes == (0.0, 0.0)
+    assert found.share == pytest.approx(0.3, abs=0.02) and found.slopes == pytest.approx((0, 0), abs=1e-9)
     assert score_groups(np.where(is_upper, 2.0, 0.0), lengths).share == pytest.approx(0.3, abs=0.01)
     assert score_groups(np.zeros(500), lengths).doubt
 

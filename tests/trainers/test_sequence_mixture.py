@@ -180,8 +180,11 @@ def test_an_audit_of_rows_is_what_the_model_and_its_early_copy_say_of_each(make_
     scores = audit_sequences(trainer, tmp_path / "audit.parquet", marked)
     assert scores.is_noisy.tolist() == [i % 4 == 0 for i in range(32)] and scores.targets.tolist() == [L - 1] * 32
     stored = pq.read_table(tmp_path / "audit.parquet").to_pydict()
-    assert list(stored) == ["sample_id", "targets", "nll", "other_nll", "p_clean", "log_odds"]
-    assert stored["sample_id"] == [3 * i for i in range(32)] and stored["p_clean"] == scores.p_clean.tolist()
+    assert list(stored) == ["sample_id", "targets", "nll", "other_nll", "p_clean", "log_odds", "is_noisy"]
+    assert stored["sample_id"] == [3 * i for i in range(32)] and stored["log_odds"] == scores.log_odds.tolist()
+    assert np.isnan(stored["p_clean"]).all() and np.isnan(scores.p_clean).all(), "no figure where there is doubt"
+    with pytest.raises(IsADirectoryError, match="output is a folder"):
+        audit_sequences(trainer, tmp_path)
     batch = collate_rows(rows())
     targets, _ = trainer.aligned(batch["labels"], None)
     trainer.model.eval()

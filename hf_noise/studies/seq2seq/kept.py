@@ -36,10 +36,10 @@ def kept_pairs(job: Job, ids: np.ndarray, is_noisy: np.ndarray) -> np.ndarray | 
     audit = pq.read_table(file, columns=["sample_id", "p_clean"])
     if not np.array_equal(audit["sample_id"].to_numpy(), ids):
         raise ValueError(f"{file} is of other pairs than those of {run.name}; remove the folder of that run")
-    kept = audit["p_clean"].to_numpy() >= 0.5
     if (doubt := doubt_of(file)) is not None:
         logger.warning("%s is trained on all pairs: %s", run.name, doubt)
-        return np.ones_like(kept)
+        return np.ones(len(ids), dtype=bool)
+    kept = audit["p_clean"].to_numpy() >= 0.5
     if not kept.any():
         raise ValueError(f"{file} calls none of {len(kept):,} pairs right, so that there is nothing to train on")
     return kept
