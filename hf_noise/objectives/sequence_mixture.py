@@ -51,6 +51,8 @@ class SequenceMixture(Objective):
     Without a teacher at hand, q is the model itself as it stood early, at half the start: a model that was trained for
     a short time writes like it. The score of a row is how much likelier it became per token since. What people wrote
     goes on to be learned; what a short training wrote is known by then, or was drawn at random and cannot be learned.
+    So half the start should be about as long as the other was trained: a copy that does not know yet what it writes
+    takes its rows for those that are learned, and of a writer nearly as good as the model nothing can be told.
 
     Args:
         error_rate: share e of the rows that the other one wrote: "known" takes it from the noise of the run, "learned"
