@@ -108,7 +108,7 @@ class MacroBatchLosses:
         resamples = check_count("resamples", resamples, _FEWEST_RESAMPLES, 16, "1000 and more are usual")
         draw, std = np.random.default_rng(check_seed(seed)), self.std
         if len(self.sizes) < 2:
-            raise ValueError(f"sizes holds {self.sizes[0]} alone; an exponent takes macro-batches of two sizes at least")
+            raise ValueError(f"sizes holds {self.sizes[0]} alone; an exponent takes macro-batches of two sizes or more")
         floor = _ROUNDING * np.abs(self.losses).max()
         if (std <= floor).any():
             raise ValueError(f"losses of macro-batches of {self.sizes[std <= floor][0]} rows do not differ, so that "
@@ -199,8 +199,9 @@ def macro_batch_losses(
         np.add.at(units, batch, count)
         spread.add(loss, count)
     if not units.all():
-        raise ValueError(f"row_losses gave no unit in all of a macro-batch of {np.repeat(sizes, num_batches)[units == 0][0]} "
-                         "rows; leave out rows without a target")  # fmt: skip
+        size = np.repeat(sizes, num_batches)[units == 0][0]
+        raise ValueError(f"row_losses gave no unit in all of a macro-batch of {size} rows; leave out rows without a "
+                         "target")  # fmt: skip
     losses = (sums / units).reshape(len(sizes), num_batches)
     passes = -(-int(stops[-1]) // num_rows)
     return MacroBatchLosses(sizes, losses, spread.std(), int(stops[-1]), passes, order)
@@ -247,8 +248,8 @@ def _looked_at(look: Callable[[np.ndarray, int], Any], rows: np.ndarray, epoch: 
     sums, units = found if isinstance(found, tuple) and len(found) == 2 else (found, np.ones(len(rows)))
     sums, units = real_numbers("what row_losses returned", sums), real_numbers("the units of row_losses", units)
     if sums.shape != rows.shape or units.shape != rows.shape:
-        raise ValueError(f"row_losses must return losses [b], or sums [b] and units [b], of {len(rows)} rows, got shapes "
-                         f"{list(sums.shape)} and {list(units.shape)}")  # fmt: skip
+        raise ValueError(f"row_losses must return losses [b], or sums [b] and units [b], of {len(rows)} rows, got "
+                         f"shapes {list(sums.shape)} and {list(units.shape)}")  # fmt: skip
     is_bad = ~((np.abs(sums) <= _LARGEST) & (units >= 0) & (units <= _LARGEST))
     if is_bad.any():
         at = int(is_bad.argmax())

@@ -21,11 +21,11 @@ __all__ = ["RowLosses"]
 
 
 class RowLosses:
-    """`losses(rows, epoch)` of a causal language model, as `hf_noise.analysis.stability.macro_batch_losses` asks for it.
+    """`losses(rows, epoch)` of a causal language model, as `macro_batch_losses` of `hf_noise.analysis.stability` asks.
 
     The loss is the plain NLL of the targets that training would have seen in that epoch, noise included; padding moves
-    no position and is no target's only context. A row whose noise no epoch redraws is scored once, when it is first
-    asked for: 16 bytes are held for each row of the data.
+    no position and is no target's only context. Rows whose noise no epoch redraws are scored once, when they are first
+    asked for, and 16 bytes are held for each.
 
     Args:
         model: `model(input_ids).logits` [B, L, V]; its mode is restored after each call.
@@ -47,8 +47,8 @@ class RowLosses:
                 raise ValueError(f"noise must be one on tokens, which can be drawn on targets, got {noise!r:.80}; rows "
                                  "that carry their noise need none here")  # fmt: skip
             if noise.vocab_size > known:
-                raise ValueError(f"noise draws ids up to {noise.vocab_size - 1}, the model knows {known} tokens; use one "
-                                 "vocab_size for both")  # fmt: skip
+                raise ValueError(f"noise draws ids up to {noise.vocab_size - 1}, the model knows {known} tokens; use "
+                                 "one vocab_size for both")  # fmt: skip
         self._batches = TokenBatches(collate_rows, known, longest_input(model))
         self._inputs = model_inputs(model)
         has_noise = "is_noisy" in self._batches(rows_at(rows, [0]))
@@ -109,6 +109,6 @@ class RowLosses:
         if "sample_id" not in batch:
             raise ValueError(f"to draw noise, rows need the column sample_id; they have: {', '.join(batch)}")
         sample = batch["sample_id"]
-        if labels.device.type == "cpu":  # the same draws; NumPy takes half the time of so many small operations of torch
+        if labels.device.type == "cpu":  # the same draws, in half the time
             return torch.from_numpy(self.noise(labels.numpy(), sample.numpy(), epoch)[0])
         return self.noise.on_device(labels, sample, epoch)[0]

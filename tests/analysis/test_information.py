@@ -144,7 +144,8 @@ def test_what_is_lost_and_what_is_kept_make_up_the_entropy(seed, n):
 def test_entropies_by_hand_and_at_their_limits():
     flips = [[0.75, 0.25], [0.25, 0.75]]
     h = -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
-    assert conditional_entropy(flips) == pytest.approx(h) and mutual_information(flips) == pytest.approx(math.log(2) - h)
+    assert conditional_entropy(flips) == pytest.approx(h)
+    assert mutual_information(flips) == pytest.approx(math.log(2) - h)
     for n in (2, 3, 10):
         right, said = np.eye(n), np.full((n, n), 1 / n)
         assert conditional_entropy(right) == 0 and mutual_information(right) == pytest.approx(math.log(n))
@@ -217,7 +218,10 @@ def test_bad_channels_are_refused(transition, prior, message):
 
 @pytest.mark.parametrize(
     ("name", "bad"),
-    [("eps", 0), ("eps", 1), ("delta", -1), ("dimension", 0), ("error_rate", 1), ("error_rate", -0.1), ("c0", math.nan)],
+    [
+        ("eps", 0), ("eps", 1), ("delta", -1), ("dimension", 0), ("error_rate", 1), ("error_rate", -0.1),
+        ("c0", math.nan),
+    ],
 )
 def test_bad_samples_are_refused(name, bad):
     with pytest.raises(ValueError, match=f"^{name} must lie in"):
