@@ -40,7 +40,7 @@ def test_by_hand_in_stored_order():
 
 
 def test_units_weigh_as_they_do_in_training():
-    """The sum of all losses over the number of all units, not a mean of means; rows without a unit count for nothing."""
+    """The sum of all losses over the number of all units, no mean of means; rows without a unit count for nothing."""
     sums, units = np.array([6.0, 0.0, 1.0, 9.0]), np.array([2.0, 0.0, 1.0, 3.0])
     found = macro_batch_losses(lambda rows, epoch: (sums[rows], units[rows]), [4], num_rows=4, num_batches=10)
     assert found.losses == pytest.approx(np.full((1, 10), 16 / 6))

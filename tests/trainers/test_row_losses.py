@@ -38,7 +38,9 @@ class Counted:
 def by_hand(model, row, noise, epoch):
     """Sum over the targets of a row, one by one."""
     tokens = torch.from_numpy(row["input_ids"])
-    noisy = tokens.numpy() if noise is None else noise(row["input_ids"][None], np.array([row["sample_id"]]), epoch)[0][0]
+    noisy = row["input_ids"]
+    if noise is not None:
+        noisy = noise(row["input_ids"][None], np.array([row["sample_id"]]), epoch)[0][0]
     with torch.no_grad():
         logits = model(input_ids=tokens[None]).logits[0].double()
     return sum(-F.log_softmax(logits[t], -1)[int(noisy[t + 1])].item() for t in range(L - 1))

@@ -17,7 +17,7 @@ from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import markdown_table
 from hf_noise.studies.documents.claims import Verdict
 
-__all__ = ["claims_table", "pairs_of", "predicted_std", "verdicts"]
+__all__ = ["claims_table", "labels_of", "pairs_of", "predicted_std", "verdicts"]
 
 SOURCE = "table 5"
 #: Of an exponent: an interval as wide holds too much to tell anything.
@@ -30,10 +30,19 @@ NEAR = 1.25
 
 def verdicts(records: Sequence[RunRecord]) -> list[Verdict]:
     """Every claim that these measurements can be held against."""
-    found = [one for record in records for one in _of_one(record)]
+    labels = labels_of(records)
+    found = [one for record in records for one in _of_one(record, labels[record.name])]
     for clean, noisy in pairs_of(records):
-        found += [_smaller(clean, noisy), *_arithmetic(clean, noisy)]
+        label = labels[noisy.name]
+        found += [_smaller(clean, noisy, label), *_arithmetic(clean, noisy, label)]
     return found
+
+
+def labels_of(records: Sequence[RunRecord]) -> dict[str, str]:
+    """What each model is called: by its error rate, or by its name where several have the same."""
+    rates = {record.name: f"e = {record.noise['error_rate']:.3g}" for record in records}
+    is_told = len(set(rates.values())) == len(records)
+    return rates if is_told else {name: name for name in rates}
 
 
 def claims_table(records: Sequence[RunRecord]) -> str:
@@ -69,41 +78,41 @@ def predicted_std(clean: RunRecord, noisy: RunRecord) -> np.ndarray | None:
     return np.sqrt(((1 - e) * np.array(std["values"])) ** 2 + of_mask)
 
 
-def _of_one(record: RunRecord) -> Iterator[Verdict]:
+def _of_one(record: RunRecord, label: str) -> Iterator[Verdict]:
     mean, std, exponent = (record.metrics[name] for name in ("macro_batch_mean", "macro_batch_std", "loss_exponent"))
     sizes, spread = std["sizes"], std["values"]
     falls = all(b < a for a, b in zip(spread, spread[1:]))
-    yield _verdict(f"{record.name}: the spread falls at every step from {sizes[0]} to {sizes[-1]} rows",
-                   f"{1000 * spread[0]:.3g} to {1000 * spread[-1]:.3g} thousandths of a nat", falls)  # fmt: skip
+    yield _verdict(f"{label}: the spread falls at every step from {sizes[0]} to {sizes[-1]} rows",
+                   f"{1000 * spread[0]:.3g} to {1000 * spread[-1]:.3g} nats / 1000", falls)  # fmt: skip
     low, high, drop = exponent["low"], exponent["high"], 1 - spread[-1] / spread[0]
     held = None if high - low > WIDEST else low <= INDEPENDENT <= high
-    yield _verdict(f"{record.name}: it falls as of independent rows, exponent -1/2",
-                   f"{exponent['value']:.3f} [{low:.3f}, {high:.3f}], {100 * drop:.1f}% less "
-                   f"({100 * (1 - (sizes[0] / sizes[-1]) ** 0.5):.1f}% of independent rows)", held)  # fmt: skip
+    yield _verdict(f"{label}: as of independent rows, exponent -1/2 and "
+                   f"{100 * (1 - (sizes[0] / sizes[-1]) ** 0.5):.0f}% less",
+                   f"{exponent['value']:.3f} [{low:.3f}, {high:.3f}], {100 * drop:.0f}% less", held)  # fmt: skip
     values, p = mean["values"], mean["same_mean_p"]
-    yield _verdict(f"{record.name}: the mean does not depend on the size",
+    yield _verdict(f"{label}: the mean does not depend on the size",
                    f"{min(values):.4f} to {max(values):.4f} nats, p = {p:.2g}", p >= SMALLEST_P)  # fmt: skip
 
 
-def _smaller(clean: RunRecord, noisy: RunRecord) -> Verdict:
+def _smaller(clean: RunRecord, noisy: RunRecord, label: str) -> Verdict:
     """At every size the noisier model's loss is higher and its spread smaller."""
     higher = all(a > b for a, b in zip(_values(noisy, "macro_batch_mean"), _values(clean, "macro_batch_mean")))
     ratio, low, high = _ratio(_values(noisy, "macro_batch_std"), _values(clean, "macro_batch_std"), noisy)
     held = (higher and high < 1) if high < 1 or low > 1 or not higher else None
     loss = f"loss {'' if higher else 'not '}higher"
-    told = f"spread {ratio:.2f} [{low:.2f}, {high:.2f}] times that of {clean.name}, {loss}"
-    return _verdict(f"{noisy.name}: a higher loss that scatters less than without noise", told, held)
+    told = f"spread {ratio:.2f} [{low:.2f}, {high:.2f}] times, {loss}"
+    return _verdict(f"{label}: a higher loss than without noise that scatters less", told, held)
 
 
-def _arithmetic(clean: RunRecord, noisy: RunRecord) -> Iterator[Verdict]:
+def _arithmetic(clean: RunRecord, noisy: RunRecord, label: str) -> Iterator[Verdict]:
     """That the spread is smaller is what random targets make of it, and no steadier model."""
     expected = predicted_std(clean, noisy)
     if expected is None:
         return
     ratio, low, high = _ratio(_values(noisy, "macro_batch_std"), expected, noisy)
     held = None if low < NEAR < high or low < 1 / NEAR < high else 1 / NEAR <= ratio <= NEAR
-    yield _verdict(f"{noisy.name}: that is arithmetic: the clean targets' spread, and which targets the mask hits",
-                   f"{ratio:.2f} [{low:.2f}, {high:.2f}] times the spread so predicted", held, "ours")  # fmt: skip
+    yield _verdict(f"{label}: by no more than random targets make of the clean spread",
+                   f"{ratio:.2f} [{low:.2f}, {high:.2f}] times what arithmetic says", held, "ours")  # fmt: skip
 
 
 def _values(record: RunRecord, metric: str) -> np.ndarray:

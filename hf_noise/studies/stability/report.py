@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord, read_records
 from hf_noise.reports.tables import Column, Table, shown_table
-from hf_noise.studies.stability.claims import claims_table
+from hf_noise.studies.stability.claims import claims_table, labels_of, pairs_of, predicted_std
 from hf_noise.studies.stability.run import MEASURED, TASK
 from hf_noise.studies.stability.study import Settings
 
@@ -70,15 +70,21 @@ def is_of_the_paper(record: RunRecord) -> bool:
 def stability_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     """The spread against the size on two logarithmic axes, and the losses that it is of."""
     plt = start_figure()
+    from matplotlib.ticker import LogLocator
+
     fig, (left, right) = plt.subplots(1, 2, figsize=(11.2, 4.4), layout="constrained", width_ratios=[1, 1.1])
     fig.get_layout_engine().set(wspace=0.06)
-    for record, colour in zip(records, _cycled(len(records))):
-        _draw_spread(left, record, colour)
+    labels, colours = labels_of(records), _cycled(records)
+    for record in records:
+        _draw_spread(left, record, labels[record.name], colours[record.name])
+    _draw_predicted(left, records, colours)
     sizes = sorted({size for record in records for size in record.metrics["macro_batch_std"]["sizes"]})
-    left.plot([], [], ":", color=_GREY, label="of independent rows, size$^{-1/2}$")
+    left.plot([], [], ":", color=_GREY, label="of independent rows, exponent -1/2")
     left.set(xscale="log", yscale="log", xlabel="rows of a macro-batch", ylabel="standard deviation, nats / 1000")
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter("{x:g}")
     left.set_title("(a) Larger macro-batches scatter less", loc="left", fontweight="bold")
-    _draw_losses(right, records, sizes)
+    _draw_losses(right, records, labels, colours)
     for axis in (left, right):
         axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axis.minorticks_off()
@@ -86,27 +92,40 @@ def stability_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     return save_figure(fig, path)
 
 
-def _cycled(n: int) -> list[str]:
-    return [_COLOURS[at % len(_COLOURS)] for at in range(n)]
+def _cycled(records: Sequence[RunRecord]) -> dict[str, str]:
+    return {record.name: _COLOURS[at % len(_COLOURS)] for at, record in enumerate(records)}
 
 
-def _draw_spread(axis: Any, record: RunRecord, colour: str) -> None:
+def _draw_predicted(axis: Any, records: Sequence[RunRecord], colours: Mapping[str, str]) -> None:
+    """What the spread of each noisy model is to be by arithmetic."""
+    told = "from the clean model, by arithmetic"
+    for clean, noisy in pairs_of(records):
+        if (expected := predicted_std(clean, noisy)) is not None:
+            sizes = noisy.metrics["macro_batch_std"]["sizes"]
+            axis.plot(sizes, 1000 * expected, "x", ms=8, mew=2, color=colours[noisy.name], label=told)
+            told = None
+
+
+def _draw_spread(axis: Any, record: RunRecord, called: str, colour: str) -> None:
     """Standard deviations with their 95 % intervals, those of independent rows dotted."""
     std, found = record.metrics["macro_batch_std"], record.metrics["loss_exponent"]
     values, free = 1000 * np.array(std["values"]), std["n"] - 1
     # Of normal losses: (n - 1) s^2 / sigma^2 is chi-square; chdtri counts from above.
     ends = [values * np.sqrt(free / chdtri(free, tail)) for tail in (0.025, 0.975)]
-    label = f"{record.name}: exponent {found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+    label = f"{called}: exponent {found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
     axis.errorbar(std["sizes"], values, [values - ends[0], ends[1] - values], fmt="o-", ms=5, capsize=3, color=colour,
                   label=label)  # fmt: skip
     axis.plot(std["sizes"], 1000 * np.array(std["independent"]), ":", color=colour)
 
 
-def _draw_losses(axis: Any, records: Sequence[RunRecord], sizes: Sequence[int]) -> None:
+def _draw_losses(
+    axis: Any, records: Sequence[RunRecord], labels: Mapping[str, str], colours: Mapping[str, str]
+) -> None:
     """Every macro-batch as a dot, as far from the model's mean as it is; models side by side."""
     draw = np.random.default_rng(0)
     shift = 2 ** np.linspace(-0.22, 0.22, len(records)) if len(records) > 1 else [1.0]
-    for record, colour, aside in zip(records, _cycled(len(records)), shift):
+    for record, aside in zip(records, shift):
+        colour = colours[record.name]
         mean, std = record.metrics["macro_batch_mean"], record.metrics["macro_batch_std"]
         losses = np.array(mean["losses"])
         middle = losses.mean()
@@ -115,8 +134,8 @@ def _draw_losses(axis: Any, records: Sequence[RunRecord], sizes: Sequence[int]) 
             axis.plot(places, 1000 * (of_size - middle), ".", ms=2.5, alpha=0.45, color=colour, mec="none")
             off = 1000 * (of_size.mean() - middle)
             axis.errorbar(size * aside, off, 1000 * spread, fmt="_", ms=9, color=colour, elinewidth=1.6, capsize=4)
-        axis.plot([], [], "o", ms=5, color=colour, label=f"{record.name}, mean {middle:.3f}")
+        axis.plot([], [], "o", ms=5, color=colour, label=f"{labels[record.name]}: mean {middle:.3f} nats")
     axis.axhline(0, color=_GREY, lw=0.8)
-    axis.set(xscale="log", xlabel="rows of a macro-batch", ylabel="loss above the model's mean, thousandths of a nat")
+    axis.set(xscale="log", xlabel="rows of a macro-batch", ylabel="loss above the model's mean, nats / 1000")
     axis.set_title("(b) Each macro-batch: the mean stays (bars: 1 sd)", loc="left", fontweight="bold")
     axis.legend(frameon=False, fontsize=9, loc="upper right")

@@ -91,7 +91,7 @@ def measure_one(settings: Settings, one: Checkpoint, data: Text, device: torch.d
     model, noise = load_model(settings, one.path).to(device), noise_of(settings, one.path)
     ignored = {field.name for field in fields(settings) if not field.metadata["in_result"]}
     told = {name: value for name, value in asdict(settings).items() if name not in ignored}
-    told |= {"weights": weights_hash(model)[:16], "noise": noise.to_dict()}
+    told |= {"weights": weights_hash(model)[:16], "noise": noise.to_dict(), "seed": one.seed}
     folder = Path(settings.output) / MEASURED / one.name
     with claimed(folder, told, is_main=True):
         if (folder / "record.json").exists():
