@@ -30,7 +30,7 @@ SCALES: dict[str, dict] = {
         output="runs/stability-demo", source="embedded/docs-text", tokenizer=None, block_size=64, network="nano",
         plan="batch", steps=250, batch_size=32, micro_batch=64, sizes=[8, 16, 32, 64, 128],
     ),  # fmt: skip
-    # About 25 minutes of one H200: two models of 30 M weights, and 1.5 G tokens to look at.
+    # Meant for 25 minutes of one H200 (not measured): two models of 30 M weights, and 1.5 G tokens to look at.
     "gpu": dict(
         output="runs/stability-gpu", source=None, tokenizer=None, block_size=256, network="mini", plan="steps",
         steps=2000, batch_size=480, micro_batch=240, sizes=SIZES_OF_THE_PAPER, bf16=True,
