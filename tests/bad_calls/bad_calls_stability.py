@@ -40,9 +40,12 @@ def check_macro(given: dict[str, Any], found: Any) -> None:
     passes = -(-total // len(losses))
     orders = [np.arange(len(losses)) if given["order"] == "stored" else
               np.random.default_rng([seed, i]).permutation(len(losses)) for i in range(passes)]  # fmt: skip
-    parts = np.split(losses[np.concatenate(orders)[:total]], np.cumsum(np.repeat(sizes, k))[:-1])
+    stream = losses[np.concatenate(orders)[:total]]
+    parts = np.split(stream, np.cumsum(np.repeat(sizes, k))[:-1])
     close(found.losses, np.array([part.mean() for part in parts]).reshape(len(sizes), k), 1e-9)
     same(found.sizes, sizes.astype(np.int64))
+    close(found.row_std, stream.std(ddof=1), 1e-6)
+    same((found.rows_read, found.passes, found.order), (total, passes, str(given["order"])))
 
 
 LOSSES = np.random.default_rng(0).normal(size=(3, 20)) * [[1.0], [0.7], [0.5]]
@@ -56,9 +59,13 @@ def exponent(confidence: Any, resamples: Any, seed: Any) -> Any:
 def check_exponent(given: dict[str, Any], found: Any) -> None:
     confidence = number(given["confidence"])
     confirm(0 < confidence < 1, "confidence")
-    whole(given["resamples"], 100, 2**16), whole(given["seed"], 0, 2**63 - 1)
-    close(found.value, np.polyfit(np.log(FOUND.sizes), np.log(FOUND.std), 1)[0], 1e-9)
-    confirm(math.isfinite(found.low) and found.low <= found.high, "interval")
+    n, draw = whole(given["resamples"], 100, 2**16), np.random.default_rng(whole(given["seed"], 0, 2**63 - 1))
+    x, (_, k) = np.log(FOUND.sizes), FOUND.losses.shape
+    close(found.value, np.polyfit(x, np.log(FOUND.std), 1)[0], 1e-9)
+    drawn = [losses[draw.integers(k, size=(n, k))].std(axis=1, ddof=1) for losses in FOUND.losses]
+    slopes, tail = np.sort(np.polyfit(x, np.log(drawn), 1)[0]), (1 - confidence) / 2 * (n - 1)
+    close(found.low, slopes[math.floor(tail + 1e-9)], 1e-9)
+    close(found.high, slopes[math.ceil(n - 1 - tail - 1e-9)], 1e-9)
     close(found.confidence, confidence, 0)
 
 
