@@ -1,4 +1,4 @@
-r"""What theory says of noise documents and noisy labels: figures 7 and 9 of paper B, 3 of paper A, and a table.
+r"""What theory says of noise documents and noisy labels: figures 7 and 9 of paper B, 3 of paper A, PAC, and a table.
 
     python recipes/theory.py                # seconds; with a pair of runs on noise documents, k along training too:
     python recipes/theory.py --clean runs/gpt2-documents-demo/clean-seed0 \

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from hf_noise.analysis.information import (
     channel_information_loss,
+    conditional_entropy,
     independence_point,
     information_loss_slope,
-    pac_samples,
+    mutual_information,
+    pac_sample_bound,
     relative_information_loss,
 )
 
@@ -54,7 +56,7 @@ def test_the_loss_lies_in_0_1_and_rises_up_to_the_independence_point(p, n):
     point, slope = independence_point(n), information_loss_slope(p, n)
     loss = relative_information_loss(p, n)
     assert 0 <= loss <= 1
-    assert relative_information_loss(point, n) == pytest.approx(1, abs=1e-12)
+    assert relative_information_loss(point, n) == 1 and relative_information_loss(0, n) == 0
     if abs(p - point) > 1e-6:
         assert loss < 1 and np.sign(slope) == np.sign(point - p)
     assert loss >= p - 1e-12 if p <= point else True, "above its limit for many classes, p itself"
@@ -126,6 +128,43 @@ def test_structured_noise_loses_less_at_the_same_rate(e):
     assert found == pytest.approx(entropy / math.log(10)) and found <= relative_information_loss(e, 10)
 
 
+@given(st.integers(0, 10**6), st.integers(2, 6))
+@settings(max_examples=50)
+def test_what_is_lost_and_what_is_kept_make_up_the_entropy(seed, n):
+    draw = np.random.default_rng(seed)
+    prior, transition = draw.dirichlet(np.ones(n)), draw.dirichlet(np.full(n, 0.3), n)
+    entropy = -sum(p * math.log(p) for p in prior)
+    lost, kept = conditional_entropy(transition, prior), mutual_information(transition, prior)
+    assert lost + kept == pytest.approx(entropy, abs=1e-12) and lost >= 0 and kept >= 0
+    assert lost == pytest.approx(channel_information_loss(transition, prior) * entropy, abs=1e-12)
+    # What passes through a second channel says no more.
+    assert mutual_information(transition @ draw.dirichlet(np.ones(n), n), prior) <= kept + 1e-12
+
+
+def test_entropies_by_hand_and_at_their_limits():
+    flips = [[0.75, 0.25], [0.25, 0.75]]
+    h = -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
+    assert conditional_entropy(flips) == pytest.approx(h)
+    assert mutual_information(flips) == pytest.approx(math.log(2) - h)
+    for n in (2, 3, 10):
+        right, said = np.eye(n), np.full((n, n), 1 / n)
+        assert conditional_entropy(right) == 0 and mutual_information(right) == pytest.approx(math.log(n))
+        assert conditional_entropy(said) == pytest.approx(math.log(n)) and mutual_information(said) < 1e-15
+    assert conditional_entropy(flips, [1.0, 0.0]) == 0 == mutual_information(flips, [1.0, 0.0]), "nothing to say"
+    tiny = np.array([[0.5 + 1e-9, 0.5 - 1e-9], [0.5 - 1e-9, 0.5 + 1e-9]])
+    assert mutual_information(tiny) == pytest.approx(2e-18, rel=1e-6), "2 delta^2, far below the rounding of entropies"
+
+
+@given(st.integers(2, 10**6), st.floats(1e-9, 0.2))
+def test_beside_the_independence_point_little_is_kept_and_not_nothing(n, share):
+    """1 - loss is (delta n)^2 / (2 (n - 1) ln n) for a small step delta = share / n, on either side."""
+    point = independence_point(n)
+    for side in (-1, 1):
+        e = point + side * share / n
+        kept = (n * (e - point)) ** 2 / (2 * (n - 1) * math.log(n))
+        assert 1 - relative_information_loss(e, n) == pytest.approx(kept, rel=0.3, abs=2e-16)
+
+
 def test_classes_that_do_not_occur_take_no_part():
     transition = [[0.8, 0.2, 0.0], [0.3, 0.7, 0.0], [0.0, 0.0, 1.0]]
     two = channel_information_loss([[0.8, 0.2], [0.3, 0.7]], [0.6, 0.4])
@@ -136,8 +175,9 @@ def test_classes_that_do_not_occur_take_no_part():
 
 
 def test_the_pac_bound_by_hand_and_its_ratios():
-    assert pac_samples(math.exp(-1), math.exp(-2), 3) == pytest.approx(math.e * (2 + 3))
-    m = pac_samples([0.1, 0.05, 0.1], 0.01, [50, 50, 100], 2.0)
+    assert pac_sample_bound(math.exp(-1), math.exp(-2), 3) == pytest.approx(math.e * (2 + 3))
+    m = pac_sample_bound([0.1, 0.05, 0.1], 0.01, [50, 50, 100], c0=2.0)
+    assert (pac_sample_bound(0.1, 0.01, 50, error_rate=[0, 0.5, 0.75], c0=2.0) == m[0] * np.array([1, 2, 4])).all()
     assert m[1] > 2 * m[0] and m[2] - m[0] == pytest.approx(2 * 50 / 0.1 * math.log(10))
 
 
@@ -148,10 +188,10 @@ def test_the_pac_bound_by_hand_and_its_ratios():
 @pytest.mark.parametrize(
     ("p", "n", "error", "message"),
     [
-        (-0.1, 10, ValueError, "p_e must lie in"), (1.1, 10, ValueError, "p_e must lie in"),
-        (math.nan, 10, ValueError, "p_e must lie in"), (0.5, 1, ValueError, r"n must lie in \[2, "),
-        (0.5, 10.0, TypeError, "n must be integers"), ("0.5", 10, TypeError, "p_e must be real"),
-        ([0.1, 0.2], [2, 3, 4], ValueError, r"p_e \[2\], n \[3\]"),
+        (-0.1, 10, ValueError, "error_rate must lie in"), (1.1, 10, ValueError, "error_rate must lie in"),
+        (math.nan, 10, ValueError, "error_rate must lie in"), (0.5, 1, ValueError, r"num_classes must lie in \[2, "),
+        (0.5, 10.0, TypeError, "num_classes must be integers"), ("0.5", 10, TypeError, "error_rate must be real"),
+        ([0.1, 0.2], [2, 3, 4], ValueError, r"error_rate \[2\], num_classes \[3\]"),
     ],
 )  # fmt: skip
 def test_bad_rates_and_classes_are_refused(function, p, n, error, message):
@@ -170,9 +210,19 @@ def test_bad_rates_and_classes_are_refused(function, p, n, error, message):
 def test_bad_channels_are_refused(transition, prior, message):
     with pytest.raises(ValueError, match=message):
         channel_information_loss(transition, prior)
+    if "no information" not in message:
+        for function in (conditional_entropy, mutual_information):
+            with pytest.raises(ValueError, match=message):
+                function(transition, prior)
 
 
-@pytest.mark.parametrize(("name", "bad"), [("eps", 0), ("eps", 1), ("delta", -1), ("dimension", 0), ("c0", math.nan)])
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("eps", 0), ("eps", 1), ("delta", -1), ("dimension", 0), ("error_rate", 1), ("error_rate", -0.1),
+        ("c0", math.nan),
+    ],
+)
 def test_bad_samples_are_refused(name, bad):
     with pytest.raises(ValueError, match=f"^{name} must lie in"):
-        pac_samples(**{"eps": 0.1, "delta": 0.1, "dimension": 3} | {name: bad})
+        pac_sample_bound(**{"eps": 0.1, "delta": 0.1, "dimension": 3} | {name: bad})

@@ -145,6 +145,13 @@ FLAGS: dict[str, dict[str, Kind]] = {
         "name": NAME, "ratios": AMOUNT, "output": TEXT, "source": NAME, "classes": COUNT, "tokenizer": NAME,
         "block_size": TWO, "seed": NOISE_SEED, "num_proc": COUNT, "license": NAME, "push_to_hub": NAME,
     },
+    "loss_stability": {
+        "output": NAME, "source": NAME, "tokenizer": NAME, "block_size": TWO, "num_proc": COUNT, "text_column": NAME,
+        "validation_fraction": Kind(float, 0, 1, is_open=True), "stated": FLAG, "network": TEXT, "ratio": AMOUNT,
+        "plan": one_of("steps", "batch", "table6", "budget"), "steps": COUNT, "batch_size": COUNT,
+        "learning_rate": POSITIVE, "micro_batch": COUNT, "num_batches": Kind(int, 10, 2**16), "score_rows": TWO,
+        "order": one_of("shuffled", "stored"), "bf16": FLAG, "seed": SEED, "num_processes": COUNT,
+    },
     "theory": {
         "output": NAME, "early": Kind(float, 0, 1, is_open=True), "alpha": BELOW_ONE, "k": Kind(float, 1e-200, 1e200),
         "clean_loss": Kind(float, 0, 230), "noise_loss": Kind(float, 0, 230),
@@ -176,6 +183,7 @@ OWN_GOOD = {
     "evaluate_generation": {"seed": 3, "images": [str(IMAGES)]},
     "sample_edm": {"seed": 3, "classes": [0, 3]},
     "publish_dataset": {"seed": 3, "source": "embedded/docs-text"},
+    "loss_stability": {"source": "embedded/docs-text", "network": "nano", "plan": "batch", "num_batches": 20},
     "theory": {"alpha": [0.05, 0.2], "k": [1.0, 10.0]},
 }
 LISTS = {"corrected", "learned", "misstated", "cure"}
@@ -213,7 +221,7 @@ STUDIES = {
     "edm_noise": "diffusion", "evaluate_generation": "evaluation", "sample_edm": "sampling",
     "publish_dataset": "publishing", "theory": "theory", "gpt2_noise of documents": "documents",
     "bert_noise": "masked_language", "finetune_noise": "finetune",
-    "seq2seq_noise": "seq2seq",
+    "seq2seq_noise": "seq2seq", "loss_stability": "stability",
 }  # fmt: skip
 
 

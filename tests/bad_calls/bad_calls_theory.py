@@ -22,9 +22,11 @@ from hf_noise.analysis.flatness import (
 )
 from hf_noise.analysis.information import (
     channel_information_loss,
+    conditional_entropy,
     independence_point,
     information_loss_slope,
-    pac_samples,
+    mutual_information,
+    pac_sample_bound,
     relative_information_loss,
 )
 from hf_noise.analysis.ntp_theory import (
@@ -217,31 +219,46 @@ def classes(value: Any) -> np.ndarray:
 
 
 def check_loss(given: dict[str, Any], found: Any) -> None:
-    p, n = together(within(given["p_e"], 0, 1), classes(given["n"]))
+    p, n = together(within(given["error_rate"], 0, 1), classes(given["num_classes"]))
     close(found, (entr(p) + entr(1 - p) + p * np.log(n - 1)) / np.log(n), 1e-9)
 
 
 def check_slope(given: dict[str, Any], found: Any) -> None:
-    p, n = together(within(given["p_e"], 0, 1), classes(given["n"]))
+    p, n = together(within(given["error_rate"], 0, 1), classes(given["num_classes"]))
     with np.errstate(divide="ignore"):
         close(found, (np.log(1 - p) + np.log(n - 1) - np.log(p)) / np.log(n), 1e-6)
 
 
-def check_channel(given: dict[str, Any], found: Any) -> None:
+def entropies(given: dict[str, Any]) -> tuple[float, float]:
+    """H(true | observed) and H(true)."""
     transition = twin.matrix_of(given["transition"])
     prior = np.full(len(transition), 1 / len(transition)) if given["prior"] is None else reals(given["prior"], 1)
     confirm(prior.shape == (len(transition),) and (prior >= 0).all() and abs(prior.sum() - 1) <= 1e-6, "prior")
     joint = prior[:, None] * transition
-    confirm(entr(prior).sum() > 0, "no information")
-    close(found, (entr(joint).sum() - entr(joint.sum(0)).sum()) / entr(prior).sum(), 1e-5)
+    return entr(joint).sum() - entr(joint.sum(0)).sum(), entr(prior).sum()
+
+
+def check_channel(given: dict[str, Any], found: Any) -> None:
+    lost, total = entropies(given)
+    confirm(total > 0, "no information")
+    close(found, lost / total, 1e-5)
+
+
+def check_lost(given: dict[str, Any], found: Any) -> None:
+    close(found, entropies(given)[0], 1e-5)
+
+
+def check_kept(given: dict[str, Any], found: Any) -> None:
+    lost, total = entropies(given)
+    close(found, total - lost, 1e-5)
 
 
 def check_samples(given: dict[str, Any], found: Any) -> None:
     below = math.nextafter(1, 0)
     eps, delta = within(given["eps"], 1e-100, below), within(given["delta"], 1e-100, below)
     d, c0 = within(given["dimension"], 1e-100, 1e100), within(given["c0"], 1e-50, 1e50)
-    eps, delta, d, c0 = together(eps, delta, d, c0)
-    close(found, c0 * (np.log(1 / delta) + d * np.log(1 / eps)) / eps, 1e-9)
+    eps, delta, d, e, c0 = together(eps, delta, d, within(given["error_rate"], 0, below), c0)
+    close(found, c0 * (np.log(1 / delta) + d * np.log(1 / eps)) / eps / (1 - e), 1e-9)
 
 
 def make_losses(draw: np.random.Generator) -> dict[str, Any]:
@@ -277,13 +294,20 @@ TARGETS = [
            lambda draw: {"weight": draw.normal(size=(4, 3)), "rho": 0.1}, check_upper),
     Target("analysis.flatness_lower", flatness_lower, make_head, check_lower, WORDS),
     Target("analysis.relative_information_loss", relative_information_loss,
-           lambda draw: {"p_e": some(draw, 0.3, 0.5), "n": pick(draw, 10, [2, 50257])}, check_loss),
+           lambda draw: {"error_rate": some(draw, 0.3, 0.5), "num_classes": pick(draw, 10, [2, 50257])}, check_loss),
     Target("analysis.information_loss_slope", information_loss_slope,
-           lambda draw: {"p_e": some(draw, 0.3, 0.5), "n": pick(draw, 10, [2, 50257])}, check_slope),
-    Target("analysis.independence_point", independence_point, lambda draw: {"n": pick(draw, 10, [2, 50257])},
-           lambda given, found: close(found, 1 - 1 / classes(given["n"]), 1e-15), weight=0.5),
+           lambda draw: {"error_rate": some(draw, 0.3, 0.5), "num_classes": pick(draw, 10, [2, 50257])}, check_slope),
+    Target("analysis.independence_point", independence_point, lambda draw: {"num_classes": pick(draw, 10, [2, 50257])},
+           lambda given, found: close(found, 1 - 1 / classes(given["num_classes"]), 1e-15), weight=0.5),
     Target("analysis.channel_information_loss", channel_information_loss,
            lambda draw: {"transition": CHANNEL, "prior": pick(draw, None, [0.2, 0.3, 0.5])}, check_channel, WORDS),
-    Target("analysis.pac_samples", pac_samples,
-           lambda draw: {"eps": some(draw, 0.1, 0.05), "delta": 0.01, "dimension": 50.0, "c0": 1.0}, check_samples),
+    Target("analysis.conditional_entropy", conditional_entropy,
+           lambda draw: {"transition": CHANNEL, "prior": pick(draw, None, [0.2, 0.3, 0.5])}, check_lost, WORDS,
+           weight=0.5),
+    Target("analysis.mutual_information", mutual_information,
+           lambda draw: {"transition": CHANNEL, "prior": pick(draw, None, [0.2, 0.3, 0.5])}, check_kept, WORDS,
+           weight=0.5),
+    Target("analysis.pac_sample_bound", pac_sample_bound,
+           lambda draw: {"eps": some(draw, 0.1, 0.05), "delta": 0.01, "dimension": 50.0, "error_rate": 0.5, "c0": 1.0},
+           check_samples),
 ]  # fmt: skip

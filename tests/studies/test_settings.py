@@ -22,13 +22,14 @@ from hf_noise.studies.publishing import study as publishing
 from hf_noise.studies.sampling import study as sampling
 from hf_noise.studies.seq2seq import study as seq2seq
 from hf_noise.studies.settings import GROUPS, SettingError, at_scale, parse, parser_of
+from hf_noise.studies.stability import study as stability
 from hf_noise.studies.study import planned
 from hf_noise.studies.theory import study as theory
 from hf_noise.studies.time_classifier import study as time_classifier
 
 MODULES = (
     language, documents, masked_language, classifier, time_classifier, diffusion, evaluation, sampling, publishing,
-    theory, finetune, seq2seq,
+    theory, finetune, seq2seq, stability,
 )  # fmt: skip
 OF_TEXT = (language.STUDY, documents.STUDY, masked_language.STUDY, finetune.STUDY)
 STUDIES = [module.STUDY for module in MODULES if hasattr(module, "STUDY")]

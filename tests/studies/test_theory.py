@@ -53,14 +53,14 @@ def test_without_a_pair_there_is_no_k_over_training(tmp_path, capsys, figures):
     assert out.count("k over training (figure 7a) is left out: it takes --clean and --mixed") == 1
     assert [axis.get_title(loc="left")[:3] for axis in figures[0].axes] == ["(b)", "(c)"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "figure3-paper-a.png", "figure7.png", "figure9.png", "theory.json", "theory.md",
+        "figure3-paper-a.png", "figure7.png", "figure9.png", "pac-paper-a.png", "theory.json", "theory.md",
     ]  # fmt: skip
     values = json.loads((tmp_path / "theory.json").read_text())
     assert values["figure_7a"] is None and values["statements"] == REGIMES
     assert values["figure_9"]["eta"] == pytest.approx(0.00289824, abs=5e-9)
     assert values["figure_9"]["clean_loss_rise"]["2 eta"] == pytest.approx(0.111318, abs=1e-6)
     lost = values["figure_3_of_paper_a"]
-    assert lost["relative_information_loss"]["10"][lost["p_e"].index(0.5)] == pytest.approx(0.7782, abs=5e-5)
+    assert lost["relative_information_loss"]["10"][lost["error_rate"].index(0.5)] == pytest.approx(0.7782, abs=5e-5)
     for name in ("figure7.png", "figure9.png", "figure3-paper-a.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert all(figure.get_size_inches()[0] <= 9 for figure in figures), "legible where the README is read"

@@ -1,4 +1,4 @@
-"""Figures 7 and 9 of paper B and figure 3 of paper A."""
+"""Figures 7 and 9 of paper B, figure 3 of paper A, and its bound on the number of samples."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from hf_noise.analysis.information import independence_point, relative_information_loss
+from hf_noise.analysis.information import (
+    channel_information_loss,
+    independence_point,
+    pac_sample_bound,
+    relative_information_loss,
+)
 from hf_noise.analysis.ntp_theory import REGIMES, Proposition1, proposition1
+from hf_noise.noise import LabelFlips
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.studies.theory.pair import Pair
 
-__all__ = ["CLASSES", "draw_figure_7", "draw_figure_9", "draw_figure_a3"]
+__all__ = ["CLASSES", "DELTA", "DIMENSIONS", "draw_figure_7", "draw_figure_9", "draw_figure_a3", "draw_pac"]
 
 #: Numbers of classes of paper A's figure 3: up to the vocabulary of GPT-2.
 CLASSES = (2, 10, 100, 1000, 50257)
+#: Of the bound on samples: VC dimensions, small where much is given beside the target, and the probability to miss.
+DIMENSIONS, DELTA = (10, 100, 1000, 10_000), 0.05
+#: Noise ratios that paper A trains at.
+RATIOS = np.array([0.1, 0.3, 0.5, 1.0])
 _WIDTH = 8.6  # inches: two panels beside each other, read at about 900 pixels
 _COLOURS = ("#2166ac", "#b2182b", "#1b7837", "#762a83", "#b35806")
 _GREY = "#777777"
@@ -149,7 +159,32 @@ def draw_figure_a3(path: str | Path) -> Path:
         axis.plot(p, relative_information_loss(p, n), color=colour, label=f"n = {n:,}")
         axis.plot(at, 1, "o", ms=5, color=colour, clip_on=False, zorder=3)
     axis.plot(p, p, ":", color=_GREY, label="n to infinity")
-    axis.set(xlabel="error rate p_e", ylabel="share of the labels' information lost", xlim=(0, 1), ylim=(0, 1.02))
-    axis.set_title("What symmetric noise takes (dots: labels say nothing)", loc="left", fontweight="bold")
-    axis.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(0.93, 0.02))
+    rates = np.linspace(0, 0.999, 201)
+    to_next = [LabelFlips.cyclic(error_rate=e, num_classes=10, allow_adversarial=True) for e in rates]
+    loss = [channel_information_loss(one.transition) for one in to_next]
+    axis.plot(rates, loss, "--", color=_COLOURS[1], label="n = 10, all to\nthe next class")
+    axis.set(xlabel="error rate e", ylabel="share of the labels' information lost", xlim=(0, 1), ylim=(0, 1.02))
+    axis.set_title("What noise takes (dots: labels say nothing)", loc="left", fontweight="bold")
+    axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return save_figure(fig, path)
+
+
+def draw_pac(path: str | Path) -> Path:
+    """The PAC bound on the number of samples, against the error to reach and against the share of wrong ones."""
+    plt = start_figure()
+    fig, (left, right) = plt.subplots(1, 2, figsize=(_WIDTH, 3.9), layout="constrained")
+    fig.get_layout_engine().set(wspace=0.06)
+    eps, e = np.logspace(-3, -0.5, 200), np.linspace(0, 0.9, 200)
+    for d, colour in zip(DIMENSIONS, _COLOURS):
+        left.plot(eps, pac_sample_bound(eps, DELTA, d), color=colour, label=f"d = {d:,}")
+    left.set(xscale="log", yscale="log", xlabel=r"error to reach $\epsilon$", ylabel="clean samples, at $c_0$ = 1")
+    left.set_title("(a) Less given, more samples", loc="left", fontweight="bold")
+    left.legend(frameon=False, fontsize=9, loc="upper right", title="VC dimension", title_fontsize=9)
+    clean = pac_sample_bound(0.1, DELTA, 100)
+    right.plot(e, pac_sample_bound(0.1, DELTA, 100, error_rate=e) / clean, color=_COLOURS[0], label="1 / (1 - e)")
+    label = "r = 0.1, 0.3, 0.5, 1: 1 + r times"
+    right.plot(RATIOS / (1 + RATIOS), 1 + RATIOS, "o", ms=6, color=_COLOURS[1], label=label)
+    right.set(xlabel="error rate e", ylabel="samples, of those without noise", xlim=(0, 0.9), ylim=(0, 10))
+    right.set_title("(b) Wrong ones do not count", loc="left", fontweight="bold")
+    right.legend(frameon=False, fontsize=9, loc="upper left")
     return save_figure(fig, path)

@@ -10,11 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from hf_noise.analysis.information import independence_point, relative_information_loss
+from hf_noise.analysis.information import independence_point, pac_sample_bound, relative_information_loss
 from hf_noise.analysis.ntp_theory import REGIMES, Proposition1, bilingual, proposition1
 from hf_noise.atomic import write_atomic
 from hf_noise.reports.tables import Column, Table, shown_table
-from hf_noise.studies.theory.figures import CLASSES, draw_figure_7, draw_figure_9, draw_figure_a3
+from hf_noise.studies.theory.figures import (
+    CLASSES,
+    DELTA,
+    DIMENSIONS,
+    draw_figure_7,
+    draw_figure_9,
+    draw_figure_a3,
+    draw_pac,
+)
 from hf_noise.studies.theory.pair import Pair
 from hf_noise.studies.theory.study import CLEAN_LOSS, NOISE_LOSS, Settings
 
@@ -60,7 +68,7 @@ def values_of(settings: Settings, pair: Pair | None) -> dict[str, Any]:
     """All values that are shown, as JSON holds them; None for what there is none of."""
     found, two = regimes(settings, pair), bilingual()
     eps = {"eta": two.eta, "break_even": two.break_even, "2 eta": 2 * two.eta}
-    rates = np.linspace(0, 1, 21)
+    rates, errors = np.linspace(0, 1, 21), [0.3, 0.1, 0.03, 0.01]
     return {
         "settings": asdict(settings), "regimes": _proposition(found), "statements": REGIMES,
         "figure_7a": None if pair is None else _of_pair(pair),
@@ -69,8 +77,12 @@ def values_of(settings: Settings, pair: Pair | None) -> dict[str, Any]:
             "noise_loss_drop": {name: float(two.noise_loss_drop(at)) for name, at in eps.items()},
         },
         "figure_3_of_paper_a": {
-            "p_e": rates.tolist(), "independence_point": {n: float(independence_point(n)) for n in CLASSES},
+            "error_rate": rates.tolist(), "independence_point": {n: float(independence_point(n)) for n in CLASSES},
             "relative_information_loss": {n: relative_information_loss(rates, n).tolist() for n in CLASSES},
+        },
+        "pac_bound_of_paper_a": {
+            "c0": 1.0, "delta": DELTA, "eps": errors,
+            "clean_samples": {d: pac_sample_bound(errors, DELTA, d).tolist() for d in DIMENSIONS},
         },
     }  # fmt: skip
 
@@ -116,7 +128,7 @@ def show(settings: Settings, pair: Pair | None) -> str:
     table = shown_table(table_of_regimes(found), output / "theory.md")
     figures = [
         draw_figure_7(found, pair, output / "figure7.png"), draw_figure_9(bilingual(), output / "figure9.png"),
-        draw_figure_a3(output / "figure3-paper-a.png"),
+        draw_figure_a3(output / "figure3-paper-a.png"), draw_pac(output / "pac-paper-a.png"),
     ]  # fmt: skip
     values = write_atomic(
         output / "theory.json", json.dumps(values_of(settings, pair), indent=2, allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""What theory says of noise documents and noisy labels: figures 7 and 9 of paper B, 3 of paper A, and a table.
+"""What theory says of noise documents and noisy labels: figures 7 and 9 of paper B, 3 of paper A, PAC, and a table.
 
 The table says for each share of noise and each exchange rate k which statement of Proposition 1 holds. k over training
 (figure 7a) is measured on two finished runs of `gpt2_noise.py` or `bert_noise.py`, one on clean text and one on the

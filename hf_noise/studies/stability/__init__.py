@@ -1,0 +1,1 @@
+"""How the loss of trained models scatters between macro-batches."""
