@@ -1,8 +1,8 @@
 """Examples of a batch as rows whose gradients are wanted, each with the loss that it stands for.
 
-The loss of an example is the mean over its targets, so that with as many targets each the sum of all rows is B times the
-gradient of the batch's mean loss (paper A, equation 3). Corruption by token splits it in two: the targets that are clean
-and those that are not, both over the example's number of targets.
+The loss of an example is the mean over its targets, so that with as many targets each the sum of all rows is B times
+the gradient of the batch's mean loss (paper A, equation 3). Corruption by token splits it in two: the targets that are
+clean and those that are not, both over the example's number of targets.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def check_logits(logits: Tensor, rows: Rows, classes: int) -> None:
     """Raises ValueError unless logits [m, C], or [m, positions, C], are such that the labels can be held against them."""
     shape = list(logits.shape)
     if logits.ndim != (2 if rows.positions is None else 3):
-        raise ValueError(f"logits must be [B, classes] where labels are [B], and [B, T, classes] where they are [B, T];"
-                         f" got {shape}")  # fmt: skip
+        raise ValueError(f"logits must be [B, classes] where labels are [B], and [B, T, classes] where they are [B, T]"
+                         f", got {shape}")  # fmt: skip
     if rows.positions is not None and shape[1] != rows.positions:
         raise ValueError(f"labels have {rows.positions} positions, logits {shape[1]}; each needs one")
     if int(rows.targets.max()) >= classes:

@@ -1,8 +1,9 @@
 """How far the gradients of examples agree, clean ones and corrupt ones (paper A, equation 3, table 4).
 
 A batch's gradient is the sum of what its examples say. Clean ones point one way, so that their sum grows like their
-number n; corrupt ones of uniform noise do not, and their sum grows like sqrt(n). A larger batch thus has the better ratio
-of signal to noise. All is computed from the inner products of the examples' gradients, which are never all in memory.
+number n; corrupt ones of uniform noise do not, and their sum grows like sqrt(n). A larger batch thus has the better
+ratio of signal to noise. All is computed from the inner products of the examples' gradients, which are never all in
+memory.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ class Coherence:
         batch_size: examples, int64 [N].
         corrupt: rows that are corrupt, int64 [N]: examples, or of `unit="token"` those with a corrupt target.
         example_square: mean over examples of the squared length of a gradient.
-        batch_square: squared length of the mean gradient. Both are what a gradient noise scale is made of (McCandlish et
-            al. 2018): their difference is the variance's trace times 1 - 1/B, for examples that are drawn apart.
+        batch_square: squared length of the mean gradient. Both are what a gradient noise scale is made of (McCandlish
+            et al. 2018): their difference is the variance's trace times 1 - 1/B, for examples that are drawn apart.
         estimates: over batches, by the name of each of the above that is a float.
         parameters: names of what the gradients are of.
         unit: "example" or "token".
@@ -264,7 +265,7 @@ def _estimates(found: Sequence[_Batch], confidence: float) -> dict[str, Estimate
         values = np.array([one.values[name] for one in found])
         made[name] = _ratio(values, np.ones(len(values)), len(values), values, confidence)
     over, under, snr = (np.array([one.values[name] for one in found]) for name in ("clean_norm", "corrupt_norm", "snr"))
-    if under.any():
+    if under.any() and np.isfinite(snr).any():
         made["snr"] = _ratio(over, under, len(snr), snr[np.isfinite(snr)], confidence)
     return made
 
