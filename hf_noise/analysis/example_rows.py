@@ -109,7 +109,7 @@ def rows_of(model: nn.Module, batch: Any, unit: str, is_causal: bool, where: str
 
 
 def check_logits(logits: Tensor, rows: Rows, classes: int) -> None:
-    """Raises ValueError unless logits [m, C], or [m, positions, C], are such that the labels can be held against them."""
+    """Raises ValueError unless labels can be held against logits [m, C], or [m, positions, C]."""
     shape = list(logits.shape)
     if logits.ndim != (2 if rows.positions is None else 3):
         raise ValueError(f"logits must be [B, classes] where labels are [B], and [B, T, classes] where they are [B, T]"

@@ -82,8 +82,8 @@ def _drawn(settings: Settings, text: Text) -> np.ndarray:
         order = np.random.default_rng(settings.seed).permutation(text.train_rows)[: settings.rows]
         rows = text.train.__getitems__(order.tolist())["input_ids"].astype(np.int64)
     if len(rows) < settings.rows:
-        raise ValueError(f"--batches {settings.batches} of up to {max(settings.batch_size)} need {settings.rows:,} rows,"
-                         f" the text has {len(rows):,}; fewer batches, or a smaller --block_size")  # fmt: skip
+        asked = f"--batches {settings.batches} of up to {max(settings.batch_size)} take {settings.rows:,} rows"
+        raise ValueError(f"{asked}, the text has {len(rows):,}; fewer batches, or a smaller --block_size")
     return np.stack(list(rows))
 
 

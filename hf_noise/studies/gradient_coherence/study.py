@@ -2,9 +2,9 @@
 
 Paper A, table 4: cosines of all pairs of gradients within a batch, lengths of the sums of clean and of corrupt ones,
 and their ratio (SNR), for some rates of corruption and sizes of batches. The gradient is that of the token embedding
-unless `--parameters` names others. An example is corrupt with the rate's probability, and then all its targets are random; of
-`--unit token` single targets are. Each setting has a folder with its `record.json`; started again, the study skips what
-is finished. `--model` is a size of GPT-2, fresh, or a checkpoint: folder or name on the Hub.
+unless `--parameters` names others. An example is corrupt with the rate's probability, and then all its targets are
+random; of `--unit token` single targets are. Each setting has a folder with its `record.json`; started again, the study
+skips what is finished. `--model` is a size of GPT-2, fresh, or a checkpoint: folder or name on the Hub.
 """
 
 from __future__ import annotations
