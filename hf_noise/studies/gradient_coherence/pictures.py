@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +9,15 @@ import numpy as np
 
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
-from hf_noise.studies.gradient_coherence.claims import Found
+from hf_noise.studies.gradient_coherence.claims import Found, expected_length
 
-__all__ = ["draw", "expected_length"]
+__all__ = ["draw"]
 
 _WIDTH = 8.6  # inches: two panels beside each other, read at about 900 pixels
 _KINDS = {"clean_cosine": ("clean / clean", "#2166ac"), "corrupt_cosine": ("corrupt / corrupt", "#b2182b"),
           "cross_cosine": ("clean / corrupt", "#777777")}  # fmt: skip
 _RATES = ("#1b7837", "#762a83", "#b35806", "#2166ac")
 _STYLES = {"clean_norm": ("o", "-", "clean"), "corrupt_norm": ("s", "--", "corrupt")}
-
-
-def expected_length(size: int, share: float, cosine: float) -> float:
-    """E sqrt(n + n (n - 1) c), n ~ Binomial(size, share): a sum of n gradients of length 1 with pairwise cosine c."""
-    n = np.arange(size + 1)
-    chance = [math.comb(size, k) * share**k * (1 - share) ** (size - k) for k in n]
-    return float(np.dot(chance, np.sqrt(np.maximum(n + n * (n - 1) * cosine, 0))))
 
 
 def draw(found: Found, path: str | Path) -> Path:
@@ -39,6 +31,7 @@ def draw(found: Found, path: str | Path) -> Path:
     _draw_sums(axes["sums"], found, colours)
     _draw_snr(axes["snr"], found, colours)
     for name in ("sums", "snr"):
+        axes[name].set_xlim(sizes[0] / 1.2, sizes[-1] * 1.2)  # of an empty panel, too
         axes[name].set_xscale("log", base=2)
         axes[name].set_xticks(sizes, map(str, sizes))
         axes[name].set_xlabel("examples in a batch")
@@ -64,7 +57,7 @@ def _draw_cosines(axis: Any, found: Found) -> None:
     axis.axhline(0, color="#777777", lw=0.8)
     axis.set_xticks(range(len(found)), [f"{100 * rate:g}%\nbatch {size}" for rate, size in found])
     axis.set_ylabel("cosine of two gradients")
-    axis.set_title("(a) Clean gradients agree, corrupt ones do not", loc="left", fontweight="bold")
+    axis.set_title("(a) Pairs of gradients within a batch", loc="left", fontweight="bold")
     axis.legend(frameon=False, fontsize=9, ncol=5, loc="upper center", bbox_to_anchor=(0.5, -0.16), columnspacing=1.2)
 
 
@@ -73,21 +66,23 @@ def _draw_sums(axis: Any, found: Found, colours: dict[float, str]) -> None:
         cells = {size: told for (one, size), told in found.items() if one == rate}
         for name, (marker, line, _) in _STYLES.items():
             share, key = (1 - rate, "clean_cosine") if name == "clean_norm" else (rate, "corrupt_cosine")
+            there = {size: told for size, told in cells.items() if told[name].value > 0}  # the axis is logarithmic
+            _points(axis, there, name, marker, colour)
             cosines = [told[key].value for told in cells.values() if key in told]
-            if not cosines:
+            if not cosines or not there:
                 continue
             cosine = float(np.mean(cosines))
-            shape = {size: expected_length(size, share, cosine) for size in cells}
-            unit = np.mean([told[name].value / shape[size] for size, told in cells.items()])
+            shape = {size: expected_length(size, share, cosine) for size in there}
+            unit = np.mean([told[name].value / shape[size] for size, told in there.items()])
             axis.plot(list(shape), [unit * value for value in shape.values()], line, color=colour, lw=1.2)
-            _points(axis, cells, name, marker, colour)
     for marker, line, label in _STYLES.values():
         axis.plot([], [], line, marker=marker, color="#777777", label=f"{label} sum")
     for rate, colour in colours.items():
         axis.plot([], [], "-", lw=4, color=colour, label=f"{100 * rate:g}% corrupt")
-    axis.set_yscale("log")
+    axis.set_yscale("log", base=2)
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.set_ylabel("length of the sum of gradients")
-    axis.set_title("(b) Sums (lines: what cosines predict)", loc="left", fontweight="bold")
+    axis.set_title("(b) Sums (lines: as cosines predict)", loc="left", fontweight="bold")
     axis.legend(frameon=False, fontsize=9, loc="best", ncol=2)
 
 
@@ -104,9 +99,9 @@ def _draw_snr(axis: Any, found: Found, colours: dict[float, str]) -> None:
         if published:
             axis.plot(list(published), list(published.values()), ":", marker="_", ms=12, mew=2, color=colour)
     axis.plot([], [], ":", marker="_", ms=12, mew=2, color="#777777", label="paper A")
-    axis.set_yscale("log")
+    axis.set_ylim(bottom=0)
     axis.set_ylabel("clean sum / corrupt sum (SNR)")
-    axis.set_title("(c) SNR grows with the batch", loc="left", fontweight="bold")
+    axis.set_title("(c) Signal to noise", loc="left", fontweight="bold")
     axis.legend(frameon=False, fontsize=9, loc="best")
 
 

@@ -89,7 +89,7 @@ def _drawn(settings: Settings, text: Text) -> np.ndarray:
 
 def batches_of(work: Work, cell: Cell) -> Iterator[dict[str, torch.Tensor]]:
     """The batches of a setting: inputs stay clean, labels are corrupt where `is_noisy` says so."""
-    for number in range(work.settings.batches):
+    for number in range(work.settings.rows // cell.batch_size):
         ids = np.arange(number * cell.batch_size, (number + 1) * cell.batch_size)
         tokens = work.rows[ids]
         labels, is_noisy = corrupt(work.settings, cell, tokens, ids, work.vocab_size)
@@ -118,7 +118,8 @@ def measure(settings: Settings, work: Work) -> None:
         with claimed(folder, common | asdict(cell)):
             if not (folder / "record.json").exists():
                 head = f"[{number}/{len(settings.cells)}] {cell.name}"
-                with tqdm(batches_of(work, cell), total=settings.batches, desc=head, disable=None) as bar:
+                total = settings.rows // cell.batch_size
+                with tqdm(batches_of(work, cell), total=total, desc=head, disable=None) as bar:
                     _record(settings, work, cell, bar).write(folder / "record.json")
 
 
@@ -132,7 +133,7 @@ def _record(settings: Settings, work: Work, cell: Cell, batches: Any) -> RunReco
         name=cell.name, task=TASK, recipe="recipes/gradient_coherence.py",
         model={"name": settings.model, "parameters": sum(one.numel() for one in work.model.parameters()),
                "gradients_of": list(found.parameters), "is_fresh": settings.model in GPT2_SIZES},
-        data=work.text.recorded(settings) | {"rows": settings.batches * cell.batch_size},
+        data=work.text.recorded(settings) | {"rows": len(found) * cell.batch_size},
         noise=_noise(settings, cell, found, work.vocab_size),
         budget={"batches": len(found), "batch_size": cell.batch_size, "processes": 1},
         loss={"name": "nll", "method": found.method}, settings=asdict(settings),

@@ -21,9 +21,10 @@ from hf_noise.studies.settings import CommandSettings, SettingError, parse, sett
 from hf_noise.studies.text_settings import TextSettings
 
 SCALES: dict[str, dict] = {
+    # Long rows: of a fourth of the targets the cosine of two clean gradients is about a fourth (paper A: 0.52 of 1024).
     "demo": dict(
-        output="runs/gradient-coherence-demo", source="embedded/docs-text", tokenizer="embedded:2048", block_size=64,
-        model="nano", batch_size=[4, 8, 16], batches=200,
+        output="runs/gradient-coherence-demo", source="embedded/docs-text", tokenizer="embedded:1024", block_size=512,
+        model="nano", batch_size=[4, 8, 16], batches=64,
     ),
     # About ten minutes of one H200.
     "gpu": dict(
@@ -70,7 +71,7 @@ class Settings(TextSettings, CommandSettings):
     )
     unit: str = setting("example", "what is corrupt as a whole", group="noise and loss", choices=["example", "token"])
     batch_size: list[TwoOrMore] = setting(None, "examples in a batch", group="measurement", in_result=False)
-    batches: TwoOrMore = setting(None, "that are drawn for each rate and size", group="measurement")
+    batches: TwoOrMore = setting(None, "of the largest size; smaller ones share its examples", group="measurement")
     memory_mib: Mebibytes = setting(
         256, "MiB of gradients and logits held at a time", group="machine", in_result=False
     )
@@ -91,7 +92,7 @@ class Settings(TextSettings, CommandSettings):
 
     @property
     def rows(self) -> int:
-        """Examples of the largest setting: smaller batches are made of the first of these."""
+        """Examples of each setting, the same ones: of smaller batches there are more."""
         return self.batches * max(self.batch_size)
 
     @property
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if settings.dry_run:
         print(json.dumps(asdict(settings), indent=2))
         names = ", ".join(one.name for one in settings.cells)
-        print(f"{len(settings.cells)} settings of {settings.batches} batches, {names}; {settings.rows:,} rows of "
+        print(f"{len(settings.cells)} settings, {names}; {settings.rows:,} rows of "
               f"{settings.block_size} tokens")  # fmt: skip
         if is_elsewhere(settings.source):
             print(f"data: {settings.source} on the Hub, which a run downloads; a dry run looks at data of this machine")
