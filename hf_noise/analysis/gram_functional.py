@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from hf_noise.analysis.example_rows import Rows, check_logits, losses_of
 from hf_noise.analysis.gram_pieces import add_products
 
-__all__ = ["check_functional", "gram_of_parameters", "logits_of"]
+__all__ = ["check_functional", "gram_of_parameters", "logits_of", "run"]
 
 
 def gram_of_parameters(
@@ -115,10 +115,21 @@ def check_functional(model: nn.Module, rows: Rows) -> None:
     one = {name: value[:1] for name, value in rows.inputs.items()}
     own = [*model.named_parameters(), *model.named_buffers()]
     with torch.no_grad(), _Watch(own) as watch:
-        logits = logits_of(model(**one, **rows.constants))
+        logits = logits_of(run(model, one, rows.constants))
     if watch.changed:
         raise ValueError(_refusal(model, watch.changed[1], f"it changes {watch.changed[0]} in place"))
     check_logits(logits, rows, logits.shape[-1])
+
+
+def run(model: nn.Module, inputs: Mapping[str, Tensor], constants: Mapping[str, Any]) -> Any:
+    """What the model says to these inputs; ValueError with their shapes if it cannot."""
+    try:
+        return model(**inputs, **constants)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        told = ", ".join(f"{name} {list(value.shape)} {value.dtype}" for name, value in inputs.items())
+        raise ValueError(f"{type(model).__name__} cannot be run on {told}: {str(error).strip():.300}") from error
 
 
 def logits_of(told: Any) -> Tensor:

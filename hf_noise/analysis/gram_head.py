@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_noise.analysis.example_rows import Rows, check_logits
+from hf_noise.analysis.gram_functional import logits_of, run
 from hf_noise.analysis.gram_pieces import add_products
 
 __all__ = ["Embedding", "NotThisWay", "embedding_of", "gram_of_embedding"]
@@ -93,7 +94,7 @@ def _look(model: nn.Module, parts: Embedding, rows: Rows, which: slice) -> tuple
     targets = rows.targets[example]
     inputs = {name: value[example] for name, value in rows.inputs.items()}
     with _caught(parts) as caught, torch.set_grad_enabled(parts.looked_up is not None):
-        told = model(**inputs, **rows.constants)
+        told = run(model, inputs, rows.constants)
     full, ids, leaf = _checked(caught, told, parts, rows)
     length, width = targets.shape[1], full.shape[-1]
     hidden = full.detach()[:, :length]
@@ -147,8 +148,6 @@ def _checked(
     seen: Mapping[str, list], told: Any, parts: Embedding, rows: Rows
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Head's input, ids and the embedding's output, if the model does nothing else with either."""
-    from hf_noise.analysis.gram_functional import logits_of
-
     times = (len(seen["hidden"]), len(seen["leaf"]))
     if times != (1, int(parts.looked_up is not None)):
         raise NotThisWay(f"its head ran {times[0]} times, its embedding {times[1]} times")

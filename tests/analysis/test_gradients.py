@@ -312,6 +312,7 @@ def without(name):
         ({"batches": [text_batch() | {"is_noisy": NOISY.long()}]}, r"is_noisy of batch 0 must be bool \[5\]"),
         ({"batches": [text_batch() | {"labels": torch.zeros(B, dtype=torch.int64)}], "unit": "token"},
          r"unit='token' needs labels \[B, T\]"),
+        ({"batches": [text_batch() | {"input_ids": torch.full((B, T), V)}]}, "cannot be run on input_ids"),
         ({"batches": [text_batch() | {"input_ids": torch.zeros(B - 1, T, dtype=torch.int64)}]}, "as many rows as"),
     ],
 )  # fmt: skip
