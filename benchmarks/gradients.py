@@ -21,8 +21,9 @@ from compare import Report, Spread, arguments, interleave, ratio, start
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from hf_noise.analysis.chosen_parameters import measured
 from hf_noise.analysis.example_rows import rows_of
-from hf_noise.analysis.gradients import _Gram, _measured
+from hf_noise.analysis.gradients import _Gram
 
 EMBEDDING = "transformer.wte.weight"
 MIB = 1 << 20
@@ -46,7 +47,7 @@ def batch_of(model: GPT2LMHeadModel, size: int) -> dict[str, Tensor]:
 def blocks(model: GPT2LMHeadModel, batch: dict[str, Tensor]) -> np.ndarray:
     """Ours, as `coherence` does it."""
     gram = _Gram(model, {EMBEDDING: model.transformer.wte.weight}, "blocks", 256 * MIB)
-    with _measured(model):
+    with measured(model):
         return gram(rows_of(model, batch, "example", True, "the batch"))
 
 

@@ -8,9 +8,7 @@ memory.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +18,7 @@ from scipy.special import stdtrit
 from hf_noise.noise.checks import check_choice, check_count, check_flag, check_real
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from hf_noise.analysis.example_rows import Rows
 
@@ -112,8 +110,8 @@ def coherence(
         one_sided: "refuse" a batch without clean or without corrupt ones, or let the sum that it lacks be "zero", which
             is right where corruption is drawn (paper A counts such batches).
         method: "blocks" for the weights of embedding and output layer, where a gradient of one example is larger than
-            all else; "vmap" of `torch.func` for any; "loop" for what `vmap` cannot batch. "auto" is the first of
-            "blocks" and "vmap" that fits.
+            all else; "vmap" of `torch.func` for any; "loop" for what `vmap` cannot batch, such as the masks of padded
+            rows in many models of transformers. "auto" is the first of them that fits.
         is_causal: whether the logits at position t are for the label at t + 1; by default unless the model is known to
             be none (of masked language modelling, tokens, or with an encoder).
         memory_mib: of gradients and logits that are held at a time, in [1, 2^20]; those of one example always are.
@@ -125,10 +123,13 @@ def coherence(
     Raises:
         TypeError: of another kind.
         ValueError: no parameter has this name; a batch has no clean or no corrupt example; the model's forward is not
-            functional, and the message names the operation; weights or labels of another type or range; gradients that
-            are not finite, or all zero.
+            functional (it changes tensors of the model, draws random numbers, or with "vmap" cannot be batched), and
+            the message names the operation; weights or labels of another type or range; gradients that are not finite,
+            or all zero.
     """
     from torch import nn
+
+    from hf_noise.analysis.chosen_parameters import chosen_parameters, measured
 
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch module, got {type(model).__name__}")
@@ -140,10 +141,10 @@ def coherence(
         raise ValueError(f"confidence must lie in (0, 1), got {confidence!r}; 0.95 is usual")
     if isinstance(batches, Mapping) or not isinstance(batches, Iterable):
         raise TypeError(f"batches must be an iterable of mappings, got {type(batches).__name__}; [batch] of one")
-    chosen = _chosen(model, parameters)
+    chosen = chosen_parameters(model, parameters)
     gram = _Gram(model, chosen, method, memory)
     found = []
-    with _measured(model):
+    with measured(model):
         for number, batch in enumerate(batches):
             found.append(_look(gram, batch, unit, one_sided, is_causal, f"batch {number}"))
     if not found:
@@ -178,14 +179,14 @@ class _Gram:
         self.method = "blocks" if self.embedding is not None else "vmap" if method == "auto" else method
 
     def __call__(self, rows: Rows) -> np.ndarray:
-        from hf_noise.analysis.gram_functional import check_functional, gram_of_parameters
+        from hf_noise.analysis.gram_functional import CannotBatch, check_functional, gram_of_parameters
         from hf_noise.analysis.gram_head import NotThisWay, gram_of_embedding
 
         if self.method == "blocks":
-            versions = self._versions()
+            before = self._state()
             try:
                 made = gram_of_embedding(self.model, self.embedding, rows, self.memory)
-                if self._versions() != versions:
+                if self._state() != before:
                     check_functional(self.model, rows)
                 return made.cpu().numpy()
             except NotThisWay as error:
@@ -196,12 +197,21 @@ class _Gram:
         if not self.is_checked:
             check_functional(self.model, rows)
             self.is_checked = True
-        is_batched = self.method == "vmap"
-        made = gram_of_parameters(self.model, self.chosen, rows, self.memory, is_batched=is_batched)
-        return made.cpu().numpy()
+        if self.method == "vmap":
+            try:
+                return gram_of_parameters(self.model, self.chosen, rows, self.memory, is_batched=True).cpu().numpy()
+            except CannotBatch:
+                if self.asked == "vmap":
+                    raise
+                self.method = "loop"
+        return gram_of_parameters(self.model, self.chosen, rows, self.memory, is_batched=False).cpu().numpy()
 
-    def _versions(self) -> list[int]:
-        return [one._version for one in (*self.model.parameters(), *self.model.buffers())]
+    def _state(self) -> tuple[list[int], bytes]:
+        """Differs where a forward has changed a tensor of the model's, or drawn random numbers."""
+        from hf_noise.analysis.gram_functional import draws_so_far
+
+        own = [*self.model.parameters(), *self.model.buffers()]
+        return [one._version for one in own], draws_so_far(own[0].device)
 
 
 def _look(
@@ -283,58 +293,3 @@ def _ratio(over: np.ndarray, under: np.ndarray, n: int, values: np.ndarray, conf
         return Estimate(ratio, None, None, n, smallest, largest)
     half = -float(stdtrit(batches - 1, (1 - confidence) / 2)) * error
     return Estimate(ratio, ratio - half, ratio + half, n, smallest, largest)
-
-
-def _chosen(model: nn.Module, parameters: Any) -> dict[str, Tensor]:
-    """Parameters by the name that `named_parameters` gives them, a tied one once."""
-    import torch
-
-    every = dict(model.named_parameters(remove_duplicate=False))
-    first = {id(value): name for name, value in reversed(list(model.named_parameters()))}
-    if not every:
-        raise ValueError(f"{type(model).__name__} has no parameter, so no gradient")
-    if other := next((name for name, one in every.items() if one.dtype not in (torch.float32, torch.float64)), None):
-        raise ValueError(f"weights must be float32 or float64, {other} is {every[other].dtype}: products of its "
-                         "gradients would be rounding; model.float() first")  # fmt: skip
-    if parameters is None:
-        head = getattr(model, "get_output_embeddings", lambda: None)()
-        wanted = [value for value in every.values() if value is getattr(head, "weight", None)][:1]
-        wanted = wanted or [value for value in every.values() if value.requires_grad] or list(every.values())
-        return {first[id(value)]: value for value in wanted}
-    names = [parameters] if isinstance(parameters, str) else parameters
-    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"parameters must be names, as in model.named_parameters(), got {parameters!r:.80}")
-    if not names:
-        raise ValueError("parameters is empty; name one at least, or leave it out")
-    for name in names:
-        if name not in every:
-            near = difflib.get_close_matches(name, every, n=3, cutoff=0.3) or list(every)[:3]
-            raise ValueError(f"parameters: there is none called {name!r:.80} in {type(model).__name__}; near it "
-                             f"{'are' if len(near) > 1 else 'is'} {', '.join(near)}")  # fmt: skip
-    return {first[id(every[name])]: every[name] for name in names}
-
-
-@contextmanager
-def _measured(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, its weights out of every graph and without a cache; as before at the end."""
-    import torch
-
-    modes = [(module, module.training) for module in model.modules()]
-    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    config = getattr(model, "config", None)
-    cache = getattr(config, "use_cache", None)
-    try:
-        model.eval()
-        for parameter, _ in trained:
-            parameter.requires_grad_(False)
-        if cache is not None:
-            config.use_cache = False
-        with torch.enable_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for parameter, was in trained:
-            parameter.requires_grad_(was)
-        if cache is not None:
-            config.use_cache = cache

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from hf_noise.analysis.example_rows import Rows, check_logits, losses_of
 from hf_noise.analysis.gram_pieces import add_products
 
-__all__ = ["check_functional", "gram_of_parameters", "logits_of", "run"]
+__all__ = ["CannotBatch", "check_functional", "draws_so_far", "gram_of_parameters", "logits_of", "run"]
 
 
 def gram_of_parameters(
@@ -29,7 +29,7 @@ def gram_of_parameters(
         memory: bytes of gradients that may be held at a time; those of one example are, whatever it is.
         is_batched: by `vmap`, else one example after the other.
 
-    Raises ValueError: under `vmap` the model's forward does what cannot be done for examples apart.
+    Raises CannotBatch: under `vmap` the model's forward does what cannot be done for examples apart.
     """
     n = len(rows)
     total = torch.zeros(n, n, dtype=torch.float64, device=rows.weight.device)
@@ -84,7 +84,8 @@ def _batched(
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, NotImplementedError) as error:
-            raise ValueError(_refusal(model, watch.failed, f"vmap says: {str(error).strip():.200}")) from error
+            why = f"vmap says: {str(error).strip():.200}"
+            raise CannotBatch(_refusal(model, watch.failed, why, "method='loop' takes examples one by one")) from error
     return torch.cat([found[name].reshape(len(example), -1) for name in group], 1)
 
 
@@ -108,7 +109,7 @@ def _one_by_one(
 
 
 def check_functional(model: nn.Module, rows: Rows) -> None:
-    """Run one example forward; what it says is what is measured, and its forward changes no tensor of the model's.
+    """Run one example forward, which may change no tensor of the model's and draw no random numbers.
 
     Raises ValueError: it does, or the logits are not those of a classifier or language model, or do not fit the labels.
     """
@@ -117,7 +118,8 @@ def check_functional(model: nn.Module, rows: Rows) -> None:
     with torch.no_grad(), _Watch(own) as watch:
         logits = logits_of(run(model, one, rows.constants))
     if watch.changed:
-        raise ValueError(_refusal(model, watch.changed[1], f"it changes {watch.changed[0]} in place"))
+        what, operation = watch.changed
+        raise ValueError(_refusal(model, operation, f"it {what}", "the gradient of an example has to be its own"))
     check_logits(logits, rows, logits.shape[-1])
 
 
@@ -144,12 +146,24 @@ def logits_of(told: Any) -> Tensor:
     return found
 
 
+class CannotBatch(ValueError):
+    """`vmap` has no way to do for many examples what a forward does for one."""
+
+
+def draws_so_far(device: torch.device) -> bytes:
+    """Changes with every random number that torch draws."""
+    state = torch.get_rng_state() if device.type != "cuda" else torch.cuda.get_rng_state(device)
+    return state.numpy().tobytes()
+
+
 class _Watch(TorchFunctionMode):
-    """Which operation was the first to fail, or to change one of some tensors in place."""
+    """Which operation was the first to fail, or to change one of some tensors in place or draw random numbers."""
 
     def __init__(self, own: Sequence[tuple[str, Tensor]] = ()) -> None:
         super().__init__()
         self.own = [(name, value, value._version) for name, value in own]
+        self.device = own[0][1].device if own else None
+        self.drawn = draws_so_far(self.device) if own else None
         self.failed: Any = None
         self.changed: tuple[str, Any] | None = None
 
@@ -159,15 +173,16 @@ class _Watch(TorchFunctionMode):
         except Exception:
             self.failed = self.failed or func
             raise
-        if self.changed is None:
-            self.changed = next(((name, func) for name, value, before in self.own if value._version != before), None)
+        if self.own and self.changed is None:
+            names = [name for name, value, before in self.own if value._version != before]
+            if names or self.drawn != draws_so_far(self.device):
+                self.changed = f"changes {names[0]} in place" if names else "draws random numbers", func
         return made
 
 
-def _refusal(model: nn.Module, operation: Any, why: str) -> str:
+def _refusal(model: nn.Module, operation: Any, why: str, remedy: str) -> str:
     name = (resolve_name(operation) or getattr(operation, "__name__", None)) if operation is not None else None
     return (
         f"the forward of {type(model).__name__} is not functional: {name or 'an operation'} cannot be done for each "
-        f"example apart ({why}); method='loop' takes examples one by one, and a layer that keeps something "
-        "from call to call has to go"
+        f"example apart ({why}); {remedy}"
     )

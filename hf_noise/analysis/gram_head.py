@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from hf_noise.analysis.example_rows import Rows, check_logits
 from hf_noise.analysis.gram_functional import logits_of, run
 from hf_noise.analysis.gram_pieces import add_products
 
-__all__ = ["Embedding", "NotThisWay", "embedding_of", "gram_of_embedding"]
+__all__ = ["Embedding", "NotThisWay", "embeddings", "embedding_of", "gram_of_embedding"]
 
 #: Vocabulary rows that are formed at a time, at most and at least.
 _MOST, _FEWEST = 512, 16
@@ -48,7 +48,7 @@ class Embedding:
 
 def embedding_of(model: nn.Module, chosen: Mapping[str, nn.Parameter]) -> Embedding | None:
     """The modules if nothing but the weights of embedding and head is wanted, and these are plain; else None."""
-    told = [getattr(model, f"get_{side}_embeddings", lambda: None)() for side in ("input", "output")]
+    told = [embeddings(model, side) for side in ("input", "output")]
     looked_up, head = told
     if type(head) is not nn.Linear or getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         return None
@@ -63,6 +63,14 @@ def embedding_of(model: nn.Module, chosen: Mapping[str, nn.Parameter]) -> Embedd
         return None
     is_tied = of_embedding and looked_up.weight is head.weight
     return Embedding(looked_up if of_embedding else None, head, of_head, is_tied)
+
+
+def embeddings(model: nn.Module, side: Literal["input", "output"]) -> nn.Module | None:
+    """The module that transformers calls the input or output embeddings, None if there is none."""
+    try:
+        return getattr(model, f"get_{side}_embeddings", lambda: None)()
+    except NotImplementedError:  # of models of images
+        return None
 
 
 def gram_of_embedding(model: nn.Module, parts: Embedding, rows: Rows, memory: int) -> Tensor:

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    ResNetConfig,
+    ResNetForImageClassification,
+)
 
 from hf_noise.analysis import gram_head, gram_pieces
 from hf_noise.analysis.gradients import coherence
@@ -256,18 +264,46 @@ NET_BATCH = {"x": torch.randn(4, 3), "labels": torch.tensor([0, 1, 0, 1]), "is_n
     ("what", "message"),
     [
         (adds, r"the forward of Net is not functional: torch.Tensor.(add_|__iadd__) cannot .*changes seen in place"),
-        (asks, r"the forward of Net is not functional: torch.Tensor.item cannot .*method='loop'"),
-        (drops, r"the forward of Net is not functional: torch.*dropout cannot"),
+        (asks, r"the forward of Net is not functional: torch.Tensor.item cannot .*method='loop' takes examples"),
+        (drops, r"the forward of Net is not functional: torch.*dropout cannot .*draws random numbers"),
     ],
 )
-def test_a_forward_that_is_not_functional_is_refused_and_the_operation_named(what, message):
+@pytest.mark.parametrize("method", ["vmap", "auto", "loop"])
+def test_a_forward_that_is_not_functional_is_refused_and_the_operation_named(what, message, method):
+    if what is asks and method != "vmap":
+        found, other = coherence(Net(what), [NET_BATCH], method=method), coherence(Net(lambda _, x: x), [NET_BATCH])
+        assert np.isfinite(found.snr).all() and (found.method, other.method) == ("loop", "vmap")
+        return
     with pytest.raises(ValueError, match=message):
-        coherence(Net(what), [NET_BATCH])
+        coherence(Net(what), [NET_BATCH], method=method)
 
 
-def test_one_by_one_takes_what_cannot_be_batched():
-    found = coherence(Net(asks), [NET_BATCH], method="loop")
-    assert np.isfinite(found.snr).all() and found.method == "loop"
+@pytest.mark.parametrize("what", [adds, drops])
+def test_a_language_model_that_is_not_functional_is_refused_too(what):
+    model = language_model()
+    model.register_buffer("seen", torch.zeros(8, dtype=torch.float64))
+    model.transformer.ln_f.register_forward_hook(lambda _, given, made: what(model, made))
+    with pytest.raises(ValueError, match="GPT2LMHeadModel is not functional"):
+        coherence(model, [text_batch()], method="blocks")
+
+
+def test_padded_rows_of_a_classifier():
+    """Their mask asks whether there is any padding, which cannot be batched."""
+    config = BertConfig(vocab_size=V, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+                        max_position_embeddings=T, num_labels=3)  # fmt: skip
+    mask = torch.ones(B, T, dtype=torch.int64)
+    mask[1, 4:] = 0
+    batch = text_batch() | {"labels": torch.tensor([0, 2, 0, 1, 1]), "attention_mask": mask}
+    found = coherence(BertForSequenceClassification(config), [batch])
+    assert found.method == "loop" and np.isfinite(found.snr).all()
+
+
+def test_of_a_model_of_images():
+    config = ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], num_labels=3)
+    batch = {"pixel_values": torch.randn(4, 3, 16, 16), "labels": torch.arange(4) % 3, "is_noisy": torch.arange(4) > 1}
+    one, other = (coherence(ResNetForImageClassification(config).train(), [batch], method=way, parameters=name)
+                  for way, name in (("vmap", "classifier.1.weight"), ("loop", ["classifier.1.weight"])))  # fmt: skip
+    assert one.parameters == other.parameters and np.isfinite(one.snr).all()
 
 
 def test_logits_that_are_more_than_the_head_are_not_taken_for_it():
