@@ -281,7 +281,7 @@ def test_a_forward_that_is_not_functional_is_refused_and_the_operation_named(wha
 @pytest.mark.parametrize("what", [adds, drops])
 def test_a_language_model_that_is_not_functional_is_refused_too(what):
     model = language_model()
-    model.register_buffer("seen", torch.zeros(8, dtype=torch.float64))
+    model.register_buffer("seen", torch.zeros(T, 8, dtype=torch.float64))
     model.transformer.ln_f.register_forward_hook(lambda _, given, made: what(model, made))
     with pytest.raises(ValueError, match="GPT2LMHeadModel is not functional"):
         coherence(model, [text_batch()], method="blocks")
