@@ -140,8 +140,8 @@ def _told(one: Estimate) -> str:
 
 
 def _span(values: list[float]) -> str:
-    low, high = min(values), max(values)
-    return f"{low:.3f}" if f"{low:.3f}" == f"{high:.3f}" else f"{low:.3f} to {high:.3f}"
+    low, high = (f"{round(how(values), 3) + 0.0:.3f}" for how in (min, max))
+    return low if low == high else f"{low} to {high}"
 
 
 def _percent(rate: float) -> str:

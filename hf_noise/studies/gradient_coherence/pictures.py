@@ -83,7 +83,9 @@ def _draw_sums(axis: Any, found: Found, colours: dict[float, str]) -> None:
     axis.yaxis.set_major_formatter("{x:g}")
     axis.set_ylabel("length of the sum of gradients")
     axis.set_title("(b) Sums (lines: as cosines predict)", loc="left", fontweight="bold")
-    axis.legend(frameon=False, fontsize=9, loc="best", ncol=2)
+    low, high = axis.get_ylim()
+    axis.set_ylim(low, 2.2 * high)  # room for the legend
+    axis.legend(frameon=False, fontsize=9, loc="upper left", ncol=2)
 
 
 def _draw_snr(axis: Any, found: Found, colours: dict[float, str]) -> None:

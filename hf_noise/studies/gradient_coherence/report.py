@@ -76,7 +76,9 @@ def coherence_table(found: Found) -> Table:
 def _told(one: Estimate | None, digits: int) -> str:
     if one is None or one.low is None:
         return fixed(None if one is None else one.value, digits)
-    return f"{one.value:.{digits}f} [{one.low:.{digits}f}, {one.high:.{digits}f}]"
+    # No minus before a figure that is 0 as it is shown.
+    value, low, high = (f"{round(number, digits) + 0.0:.{digits}f}" for number in (one.value, one.low, one.high))
+    return f"{value} [{low}, {high}]"
 
 
 def _note(records: Sequence[RunRecord]) -> str:
