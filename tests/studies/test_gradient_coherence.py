@@ -40,7 +40,7 @@ def test_the_study_ends_in_table_claims_figure_and_records(tmp_path, capsys, fig
     ]  # fmt: skip
     for told in ("cosine, clean", "| 50", "verdict", "SNR rises from a batch of 2 to one of 4", "a sum of 0"):
         assert told in out, told
-    assert all(len(line) <= 100 for line in out.splitlines() if line.startswith("| 50"))
+    assert all(len(line) <= 100 for line in out.splitlines() if line.startswith("| 50 "))
     assert [axis.get_title(loc="left")[:3] for axis in figures[0].axes] == ["(a)", "(b)", "(c)"]
     two, four = read_records(tmp_path)
     assert (two.budget["batches"], four.budget["batches"], two.data["rows"], four.data["rows"]) == (6, 3, 12, 12)
