@@ -128,6 +128,14 @@ METRICS: Mapping[str, Metric] = {metric.key: metric for metric in (
     Metric("test_chrf", "chrF, generated for a sample of test sources", "chrF", "test", "", "higher"),
     Metric("test_rouge_l", "ROUGE-L (F1), generated for a sample of test sources", "ROUGE-L", "test", "", "higher"),
     Metric("padding_share", "padding among all tokens of the batches of training", "padding", "train", _SHARE, "lower"),
+    Metric("clean_cosine", "mean cosine of two clean examples' gradients", "cosine, clean", "train"),
+    Metric("corrupt_cosine", "mean cosine of two corrupt examples' gradients", "cosine, corrupt", "train"),
+    Metric("cross_cosine", "mean cosine of a clean and a corrupt example's gradient", "cosine, across", "train"),
+    Metric("clean_norm", "length of the sum of a batch's clean gradients", "clean sum", "train"),
+    Metric("corrupt_norm", "length of the sum of a batch's corrupt gradients", "corrupt sum", "train"),
+    Metric("snr", "mean length of the clean over that of the corrupt sum", "SNR", "train", "", "higher"),
+    Metric("example_square", "squared length of one example's gradient", "|g|^2 of an example", "train"),
+    Metric("batch_square", "squared length of a batch's mean gradient", "|g|^2 of a batch", "train"),
     Metric("memorised", "share of the wrong training labels that it gives back", "memorised", "train", _SHARE, "lower"),
 )}  # fmt: skip
 

@@ -156,6 +156,12 @@ FLAGS: dict[str, dict[str, Kind]] = {
         "output": NAME, "early": Kind(float, 0, 1, is_open=True), "alpha": BELOW_ONE, "k": Kind(float, 1e-200, 1e200),
         "clean_loss": Kind(float, 0, 230), "noise_loss": Kind(float, 0, 230),
     },
+    "gradient_coherence": {
+        "output": NAME, "source": NAME, "tokenizer": NAME, "block_size": TWO, "streaming": FLAG, "num_proc": COUNT,
+        "validation_fraction": Kind(float, 0, 1, is_open=True), "text_column": NAME, "model": NAME, "seed": SEED,
+        "parameters": NAME, "corruption": Kind(float, 0, 1, is_open=True), "unit": one_of("example", "token"),
+        "batch_size": TWO, "batches": TWO, "memory_mib": Kind(int, 1, 2**20), "num_processes": Kind(int, 1, 1),
+    },
 }  # fmt: skip
 _FOLDER = tempfile.TemporaryDirectory()
 IMAGES = Path(_FOLDER.name) / "images.npz"
@@ -185,8 +191,12 @@ OWN_GOOD = {
     "publish_dataset": {"seed": 3, "source": "embedded/docs-text"},
     "loss_stability": {"source": "embedded/docs-text", "network": "nano", "plan": "batch", "num_batches": 20},
     "theory": {"alpha": [0.05, 0.2], "k": [1.0, 10.0]},
+    "gradient_coherence": {
+        "source": "embedded/docs-text", "model": "nano", "seed": 3, "parameters": ["transformer.wte.weight"],
+        "corruption": [0.25, 0.5], "unit": "token", "batch_size": [4, 8], "num_processes": 1,
+    },
 }
-LISTS = {"corrected", "learned", "misstated", "cure"}
+LISTS = {"corrected", "learned", "misstated", "cure", "parameters"}
 ALWAYS = {
     "evaluate_generation": ["--images", str(IMAGES), "--inception", "none"], "sample_edm": ["--model", "runs/no-model"],
 }  # fmt: skip
@@ -220,7 +230,7 @@ STUDIES = {
     "gpt2_noise": "language", "classifier_noise": "classifier", "time_classifier": "time_classifier",
     "edm_noise": "diffusion", "evaluate_generation": "evaluation", "sample_edm": "sampling",
     "publish_dataset": "publishing", "theory": "theory", "gpt2_noise of documents": "documents",
-    "bert_noise": "masked_language", "finetune_noise": "finetune",
+    "bert_noise": "masked_language", "finetune_noise": "finetune", "gradient_coherence": "gradient_coherence",
     "seq2seq_noise": "seq2seq", "loss_stability": "stability",
 }  # fmt: skip
 

@@ -121,6 +121,14 @@ def test_text_classifier(benchmark):
     assert [row["bar"] for row in rows.values()].count("<= 1.02") == 3 and "ELR / plain loss, both with noise" in rows
 
 
+def test_gradients(benchmark):
+    record, rows = benchmark("gradients", "--batch", "2")
+    assert [row["bar"] for row in rows.values() if row["bar"]] == ["equal", "<= 0.0001", "<= 0.95", "<= 25"]
+    # Of a small network this holds on any machine.
+    assert rows["blocks off float64 sums"]["passed"] and record["settings"]["vocab_size"] == 1000
+    assert rows["blocks, memory of a further example"]["passed"]
+
+
 def test_audit(benchmark):
     _, rows = benchmark("audit")
     assert rows["mean NLL, nano, V = 1024"]["passed"]

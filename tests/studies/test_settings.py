@@ -16,6 +16,7 @@ from hf_noise.studies.documents import study as documents
 from hf_noise.studies.engine import identity
 from hf_noise.studies.evaluation import study as evaluation
 from hf_noise.studies.finetune import study as finetune
+from hf_noise.studies.gradient_coherence import study as gradient_coherence
 from hf_noise.studies.language import study as language
 from hf_noise.studies.masked_language import study as masked_language
 from hf_noise.studies.publishing import study as publishing
@@ -29,7 +30,7 @@ from hf_noise.studies.time_classifier import study as time_classifier
 
 MODULES = (
     language, documents, masked_language, classifier, time_classifier, diffusion, evaluation, sampling, publishing,
-    theory, finetune, seq2seq, stability,
+    theory, finetune, seq2seq, stability, gradient_coherence,
 )  # fmt: skip
 OF_TEXT = (language.STUDY, documents.STUDY, masked_language.STUDY, finetune.STUDY)
 STUDIES = [module.STUDY for module in MODULES if hasattr(module, "STUDY")]
