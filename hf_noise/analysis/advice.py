@@ -80,11 +80,11 @@ def advise_batch(
 
         B_simple(r) = (1 + r) B_c + r + r (1 + r) q
 
-    q follows from the SNR, see `noise_power`. A run of E examples makes E / B steps. With the step
-    of Adam, whose length does not depend on the gradient's, each step gains proportionally to sqrt(B / B_simple) (as long
-    as noise prevails) and loses to curvature what the length alone decides: the best batch of all E examples is a
-    multiple of B_simple that depends on learning rate and curvature, not on r. If the batch of the run without noise is
-    good, so is the one that is larger by
+    q follows from the SNR, see `noise_power`. A run of E examples makes E / B steps. With the step of Adam, whose
+    length does not depend on the gradient's, each step gains in proportion to sqrt(B / B_simple), as long as noise
+    prevails, and loses to curvature what the length alone decides: the best batch for all E examples is a multiple of
+    B_simple that depends on learning rate and curvature, not on r. If the batch of the run without noise is good, so is
+    the one that is larger by
 
         multiplier = B_simple(r) / B_simple(0)               "adam", as if noise took nothing of the signal's length
         multiplier = B_simple(r) / B_simple(0) / (1 + r)     "sgd", whose steps along the signal shrink by 1 - e too
