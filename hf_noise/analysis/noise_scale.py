@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 from hf_noise.analysis.checks import broadcast, numbers_in
 from hf_noise.noise.checks import check_real
 
-__all__ = ["NoiseScale", "gradient_noise_scale"]
+__all__ = ["NoiseScale", "gradient_noise_scale", "ratio_interval"]
 
 _LARGEST = 1e100
 
@@ -92,14 +92,17 @@ def gradient_noise_scale(
     signal = (b_big * big - b_small * small) / (b_big - b_small)
     variance = (small - big) / (1 / b_small - 1 / b_big)
     mean_signal, mean_variance = float(signal.mean()), float(variance.mean())
-    low, high = _fieller(variance, signal, confidence)
+    low, high = ratio_interval(variance, signal, confidence)
     value = max(0.0, mean_variance) / mean_signal if mean_signal > 0 else math.inf
     # Where the variance came out below 0, the value is 0, which its interval has to hold.
     return NoiseScale(value, min(low, value), max(high, value), mean_signal, mean_variance, signal.size, confidence)
 
 
-def _fieller(above: np.ndarray, below: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Interval of mean(above) / mean(below) of pairs [n], cut to [0, inf]; all of it of one pair."""
+def ratio_interval(above: np.ndarray, below: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Fieller's interval of mean(above) / mean(below) of pairs float64 [n] that a caller has checked, cut to [0, inf].
+
+    All of [0, inf] of one pair; without an end where the mean below cannot be told from 0.
+    """
     n = above.size
     if n < 2:
         return 0.0, math.inf

@@ -14,7 +14,7 @@ from transformers import Trainer, TrainerCallback
 from hf_noise.analysis.noise_scale import NoiseScale, gradient_noise_scale
 from hf_noise.noise.checks import check_count
 
-__all__ = ["NoiseScaleCallback"]
+__all__ = ["NoiseScaleCallback", "left_as_it_was"]
 
 #: Steps between measurements: a norm more is cheap beside two passes, half a pass more (a whole one of several
 #: processes) is at most 1 / 64 of a step.
@@ -151,7 +151,7 @@ class NoiseScaleCallback(TrainerCallback):
 
     def _alone(self, trainer: Any, model: Any, part: dict[str, Any], rows: int) -> tuple[Tensor, int]:
         """Norm of the mean gradient of a part of the batch, from a pass that leaves nothing behind."""
-        with _left_as_it_was(trainer, model), trainer.accelerator.no_sync(model):
+        with left_as_it_was(trainer, model), trainer.accelerator.no_sync(model):
             Trainer.training_step(trainer, model, part, None)
             return _norm(trainer, model), rows
 
@@ -196,7 +196,7 @@ def _why_not_twice(trainer: Any) -> str | None:
 
 
 @contextlib.contextmanager
-def _left_as_it_was(trainer: Any, model: Any) -> Iterator[None]:
+def left_as_it_was(trainer: Any, model: Any) -> Iterator[None]:
     """Puts back what a pass of training changes: random numbers, buffers, gradients, what is logged or watched."""
     device = trainer.accelerator.device
     devices = [device] if device.type not in ("cpu", "mps") else []

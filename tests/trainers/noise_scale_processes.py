@@ -1,4 +1,4 @@
-"""What each of two processes does in `test_noise_scale.py`: torchrun --nproc_per_node 2 noise_scale_processes.py folder."""
+"""What each of two processes does in `test_noise_scale.py`, which starts them by torchrun with a folder to write to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The callback measures gradients that are computed here by hand, changes nothing, and refuses what it cannot measure."""
+"""The callback measures gradients that are computed here by hand, changes nothing, and refuses what it cannot do."""
 
 from __future__ import annotations
 

@@ -20,6 +20,8 @@ from hf_noise.metrics import (
     successor_rate,
 )
 from hf_noise.models.image import image_classifier
+from hf_noise.noise import LabelFlips
+from hf_noise.studies.classifier.signal import advice_metrics, observers
 from hf_noise.studies.classifier.study import Run, Settings
 from hf_noise.studies.engine import Job, with_interval
 from hf_noise.studies.images import ImageData, describe_images, load_images, noise_of
@@ -56,10 +58,24 @@ def build(job: Job) -> ImageClassifierTrainer:
         settings.model, labels=data.classes, image_size=data.image_size, num_channels=data.num_channels
     )
     rows = data.training(run)
-    return ImageClassifierTrainer(
+    watching = observers(advised_noise(job), settings.batch_size) if is_watched(job) else []
+    trainer = ImageClassifierTrainer(
         model, args, noise=noise_of(run, data, rows), loss=run.loss, mixup=settings.mixup, train_dataset=rows,
-        eval_dataset=data.test, processing_class=processor_of(settings, data),
+        eval_dataset=data.test, processing_class=processor_of(settings, data), callbacks=watching,
     )  # fmt: skip
+    for one in watching[1:]:
+        one.trainer = trainer
+    return trainer
+
+
+def is_watched(job: Job) -> bool:
+    """Whether the gradients of this run are measured for advice on the batch."""
+    return job.settings.advise and job.run.ratio == 0 and job.run.compute_of is None
+
+
+def advised_noise(job: Job) -> LabelFlips:
+    """The largest noise of the study, which its signal is measured against."""
+    return LabelFlips.symmetric(ratio=max(job.settings.ratio), num_classes=len(job.data.classes), seed=job.run.seed)
 
 
 def finish(job: Job, trainer: ImageClassifierTrainer) -> dict[str, Any]:
@@ -75,7 +91,8 @@ def finish(job: Job, trainer: ImageClassifierTrainer) -> dict[str, Any]:
             "epochs": plan.sequences / data.train_rows, "processes": trainer.args.world_size,
         },
         loss=trainer.loss_record() | {"error_rate": noise.error_rate if run.loss == "corrected" else 0.0},
-        metrics=measure(run, trainer, data),
+        metrics=measure(run, trainer, data)
+        | (advice_metrics(trainer.callback_handler.callbacks) if is_watched(job) else {}),
     )  # fmt: skip
 
 
