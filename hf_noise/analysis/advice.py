@@ -33,7 +33,7 @@ class BatchAdvice:
         ratio: r that it is for.
         steps_factor: optimiser steps over those of the run without noise at equal clean exposure, (1 + r) / multiplier.
         clean_noise_scale: B_simple of clean examples.
-        noisy_noise_scale: B_simple at this ratio.
+        noisy_noise_scale: B_simple at this ratio; both are infinite where the measured one is, and so is `power`.
         power: mean squared norm of the gradient of a corrupt example over |G|^2, that of the expected clean gradient.
         optimizer: whose steps it is for.
     """
@@ -86,15 +86,21 @@ def advise_batch(
     B_simple that depends on learning rate and curvature, not on r. If the batch of the run without noise is good, so is
     the one that is larger by
 
-        multiplier = B_simple(r) / B_simple(0)               "adam", as if noise took nothing of the signal's length
+        multiplier = B_simple(r) / B_simple(0)               "adam"
         multiplier = B_simple(r) / B_simple(0) / (1 + r)     "sgd", whose steps along the signal shrink by 1 - e too
+
+    With a learning rate that is tuned to each batch, examples are wasted by a factor of 1 + B / B_simple (McCandlish),
+    and the first line, of any optimizer, is the largest batch that wastes no more than the run without noise does.
 
     Clean exposure is equal whatever the multiplier, as in paper A's table 6: (1 + r) times the examples in
     `steps_factor` times the steps.
 
     What it assumes beside: examples are independent and corrupt independently of each other; SNR and noise scale are of
     the same stage of training, in the same unit (what the noise falls on: examples, or tokens where tokens are
-    corrupted); the batch without noise is about the best for the learning rate, and steps are small against curvature.
+    corrupted); the batch without noise is about the best for the learning rate, steps are small against curvature, and
+    they are so many that noise, not their number, decides: of short runs, and of those whose learning rate falls to 0
+    and averages noise out, a smaller batch may be better. Measure under the noise that is advised for: a model that
+    knows only clean labels gives corrupt ones far larger gradients than one that has seen them.
     Gradients of wrong labels have a mean where they have a direction in common, as flips to one class do: then no batch
     helps as much as this says.
 
@@ -108,6 +114,7 @@ def advise_batch(
         batch_size: examples in the batches that it was measured in, >= 1.
         snr_ratio: r > 0 of these batches.
         noise_scale: B_simple > 0, as `gradient_noise_scale` and `hf_noise.trainers.NoiseScaleCallback` measure it.
+            Where it is infinite, for no signal could be told from noise, the advice is its limit.
         noise_scale_ratio: r >= 0 of the examples that it was measured on, 0 for clean ones.
         snr_interval: (low, high) of the SNR, 0 < low <= snr <= high.
         optimizer: "adam" for all that divide by the size of gradients, "sgd" with or without momentum.
@@ -141,7 +148,8 @@ def advise_batch(
     multiplier, clean, q = found(scale[1], snrs[1])
     # It falls as either grows: noise is then a smaller part of what scatters anyway.
     low = found(scale[2], snrs[2])[0]
-    high = found(scale[0], snrs[0])[0] if scale[0] > 0 else math.inf if r else 1.0
+    is_possible = scale[0] > _noise_alone(at, snrs[0], batch_size, snr_ratio)
+    high = found(scale[0], snrs[0])[0] if is_possible else math.inf if r else 1.0
     return BatchAdvice(
         multiplier=multiplier, low=min(low, multiplier), high=max(high, multiplier), ratio=r,
         steps_factor=(1 + r) / multiplier, clean_noise_scale=clean,
@@ -212,8 +220,7 @@ def _clean_scale(scale: float, at: float, snr: float, size: float, snr_ratio: fl
         return math.inf
 
     def noisy(clean: float) -> float:
-        q = noise_power(snr, batch_size=size, ratio=snr_ratio, noise_scale=clean)
-        return (1 + at) * clean + at + at * (1 + at) * q
+        return _noise_alone(at, snr, size, snr_ratio, clean) + (1 + at) * clean
 
     low, high = 0.0, scale
     if noisy(low) >= scale:
@@ -229,15 +236,20 @@ def _clean_scale(scale: float, at: float, snr: float, size: float, snr_ratio: fl
     return high
 
 
+def _noise_alone(at: float, snr: float, size: float, snr_ratio: float, clean: float = 0.0) -> float:
+    """What corrupt examples add to B_simple at noise ratio `at`, beside (1 + at) times that of clean ones."""
+    return at + at * (1 + at) * noise_power(snr, batch_size=size, ratio=snr_ratio, noise_scale=clean) if at else 0.0
+
+
 def _scale(noise_scale: Any) -> tuple[float, float, float]:
     """Low end, value and high end of a noise scale."""
     if isinstance(noise_scale, NoiseScale):
         ends = noise_scale.low, noise_scale.value, noise_scale.high
     else:
         ends = (check_real("noise_scale", noise_scale),) * 3
-    if not 0 < ends[1] < math.inf or ends[1] > _LARGEST:
-        raise ValueError(f"noise_scale must lie in (0, 1e12], got {ends[1]!r}; measure it on more or larger batches, "
-                         "where signal and noise can be told apart")  # fmt: skip
+    if not (0 < ends[1] <= _LARGEST or ends[1] == math.inf):
+        raise ValueError(f"noise_scale must lie in (0, 1e12], or be infinite where no signal was found, got "
+                         f"{ends[1]!r}")  # fmt: skip
     return ends
 
 

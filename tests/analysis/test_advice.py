@@ -100,6 +100,26 @@ def test_of_an_open_interval_the_ends_are_limits():
     assert found.high == math.inf and found.low == pytest.approx(large.multiplier, rel=1e-6)
 
 
+def test_an_end_below_what_noise_alone_leaves_is_open():
+    told = MEASURED | {"noise_scale_ratio": 1.0}
+    found = advise_batch(1.0, **(told | {"noise_scale": scale_of(0.5, 60.0, 90.0)}))
+    assert found.high == math.inf and found.multiplier == advise_batch(1.0, **(told | {"noise_scale": 60.0})).multiplier
+    assert found.low == advise_batch(1.0, **(told | {"noise_scale": 90.0})).multiplier
+
+
+@pytest.mark.parametrize("at", [0.0, 1.0])
+def test_without_a_signal_the_advice_is_the_limit(at):
+    """SNR^2 is then the power of clean over that of corrupt examples: with as many of each, signal halves."""
+    told = {"snr": 0.8, "batch_size": 16, "snr_ratio": 1.0, "noise_scale": math.inf, "noise_scale_ratio": at}
+    found = advise_batch(1.0, **told)
+    assert found.multiplier == pytest.approx(2 * (1 + 1 / 0.8**2))
+    assert found.noisy_noise_scale == found.power == found.clean_noise_scale == math.inf
+    assert found.low == found.multiplier == found.high
+    assert advise_batch(0.0, **told).multiplier == 1
+    large = advise_batch(1.0, **(told | {"noise_scale": 1e11, "noise_scale_ratio": 0.0}))
+    assert large.multiplier == pytest.approx(found.multiplier, rel=1e-6)
+
+
 def test_nearest_counts_factors():
     found = BatchAdvice(2.7, 1, 9, 1, 1, 1, 1, 1, "adam")
     assert found.nearest([8, 4, 2, 1]) == 2 and found.nearest([1, 8]) == 1 and found.nearest([4.0]) == 4
@@ -118,7 +138,7 @@ def test_nearest_counts_factors():
         ({"batch_size": 2.5}, ValueError, "batch_size must be a whole number"),
         ({"snr_ratio": 0.0}, ValueError, "without corrupt or clean examples"),
         ({"noise_scale": 0.0}, ValueError, "noise_scale must lie in"),
-        ({"noise_scale": math.inf}, ValueError, "measure it on more or larger batches"),
+        ({"noise_scale": math.nan}, ValueError, "or be infinite where no signal was found"),
         ({"noise_scale": "5"}, TypeError, "noise_scale"),
         ({"noise_scale": 0.5, "noise_scale_ratio": 1.0}, ValueError, "leaves of noise alone"),
         ({"snr_interval": (2.5, 3.0)}, ValueError, "snr_interval must be"),

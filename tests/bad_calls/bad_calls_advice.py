@@ -95,11 +95,15 @@ def make_advice(draw: np.random.Generator) -> dict[str, Any]:
 def check_advice(given: dict[str, Any], found: Any) -> None:
     r, at, scale = number(given["ratio"]), number(given["noise_scale_ratio"]), number(given["noise_scale"])
     snr, size, of_snr = batches(given, "snr_ratio")
-    confirm(0 <= r <= 1e6 and 0 <= at <= 1e6 and 0 < scale <= 1e12, "ranges")
+    confirm(0 <= r <= 1e6 and 0 <= at <= 1e6 and (0 < scale <= 1e12 or scale == math.inf), "ranges")
     kind = text(given["optimizer"], "adam", "sgd")
     if given["snr_interval"] is not None:
         low, high = reals(given["snr_interval"], 1)
         confirm(0 < low <= snr <= high, "interval")
+    if scale == math.inf:
+        share = power(snr, size, of_snr, 1e15) / 1e15
+        close(found.multiplier / ((1 + r) * (1 + r * share) / (1 + r if kind == "sgd" else 1)), 1.0, 1e-6)
+        return
     clean, q = found.clean_noise_scale, power(snr, size, of_snr, found.clean_noise_scale)
     close(found.power, q, 1e-6)
 

@@ -29,7 +29,7 @@ class Advised:
 
     Attributes:
         ratio: r.
-        advice: of each seed's run without noise.
+        advice: of each seed, from its run with the batch of the run without noise.
         accuracies: batch multiplier -> test accuracy of each seed; NLL likewise.
         steps: optimiser steps by multiplier.
     """
@@ -68,7 +68,7 @@ class Advised:
         verdict = f"within {100 * WITHIN:g}% of the best" if self.behind <= WITHIN else \
             f"not within {100 * WITHIN:g}% of the best"  # fmt: skip
         return (
-            f"r = {self.ratio:g}: advised {self.multiplier:.2f} times the batch ({first.optimizer}; by seed "
+            f"r = {self.ratio:g}: advised {self.multiplier:.2f} times the batch (as for {first.optimizer}; by seed "
             f"{', '.join(ends)}), of those tried {self.choice:g}; best mean accuracy at {self.best:g}. The advised one "
             f"is {verdict}: {100 * self.behind:.2f}% behind ({seeds} seed{'s' * (seeds > 1)})"
         )
@@ -76,8 +76,6 @@ class Advised:
 
 def advised(records: Sequence[RunRecord]) -> list[Advised]:
     """What these runs say of advice, by ratio; none where nothing was measured, or no larger batch was tried."""
-    measured = {record.seed: record for record in records
-                if {"gradient_snr", "gradient_noise_scale"} <= record.metrics.keys()}  # fmt: skip
     tried: dict[float, list[RunRecord]] = defaultdict(list)
     for record in records:
         budget = record.budget
@@ -86,6 +84,7 @@ def advised(records: Sequence[RunRecord]) -> list[Advised]:
             tried[record.noise["ratio"]].append(record)
     found = []
     for ratio, runs in sorted(tried.items()):
+        measured = sorted((run for run in runs if "gradient_snr" in run.metrics), key=lambda run: run.seed)
         if not measured or len({run.budget["batch_multiplier"] for run in runs}) < 2:
             continue
         by = {name: defaultdict(dict) for name in ("test_accuracy", "test_nll")}
@@ -93,23 +92,26 @@ def advised(records: Sequence[RunRecord]) -> list[Advised]:
             for name, values in by.items():
                 values[run.budget["batch_multiplier"]][run.seed] = run.metrics[name]["value"]
         found.append(Advised(
-            ratio, {seed: _advice(one, ratio) for seed, one in sorted(measured.items())}, dict(by["test_accuracy"]),
+            ratio, {one.seed: _advice(one, ratio) for one in measured}, dict(by["test_accuracy"]),
             dict(by["test_nll"]), {run.budget["batch_multiplier"]: run.budget["steps"] for run in runs},
         ))  # fmt: skip
     return found
 
 
 def _advice(record: RunRecord, ratio: float) -> BatchAdvice:
-    snr, scale = record.metrics["gradient_snr"], record.metrics["gradient_noise_scale"]
+    snr, scale = record.metrics["gradient_snr"], record.metrics.get("gradient_noise_scale", {})
     value, low, high = snr["value"], snr["low"], snr.get("high")
-    noise_scale = NoiseScale(
-        scale["value"], scale["low"], scale.get("high", math.inf), signal=math.nan, variance=math.nan, n=scale["n"],
-        confidence=0.95,
+    noise_scale = NoiseScale(  # infinite where no signal could be told from noise
+        scale.get("value", math.inf), snr.get("noise_scale_low", 0.0), scale.get("high", math.inf), signal=math.nan,
+        variance=math.nan, n=scale.get("n", 0), confidence=0.95,
     )  # fmt: skip
+    settings = record.settings
+    # Where the learning rate grows with the batch, steps of SGD along the signal are no shorter either.
+    is_plain_sgd = settings.get("optimizer") == "sgd" and not settings.get("scale_learning_rate")
     return advise_batch(
         ratio, snr=value, batch_size=snr["batch_size"], snr_ratio=snr["ratio"], noise_scale=noise_scale,
-        snr_interval=(low, high) if low > 0 and high is not None else None,
-        optimizer="sgd" if record.settings.get("optimizer") == "sgd" else "adam",
+        noise_scale_ratio=ratio, snr_interval=(low, high) if low > 0 and high is not None else None,
+        optimizer="sgd" if is_plain_sgd else "adam",
     )  # fmt: skip
 
 
@@ -172,8 +174,8 @@ def show_advice(records: Sequence[RunRecord], output: Path) -> str:
     """Table, verdicts and files of the advice; says what is missing where there is none."""
     found = advised(records)
     if not found:
-        return ("no advice: it takes a run without noise that was watched (--advise, before it was trained) and runs "
-                "with symmetric noise in batches of several sizes (--plan steps steps-x2 steps-x4)")  # fmt: skip
+        return ("no advice: it takes a run of the plan steps under symmetric noise that was watched (--advise, before "
+                "it was trained), and others in larger batches (--plan steps steps-x2 steps-x4)")  # fmt: skip
     table = shown_table(table_of_multipliers(found), output / "advice.md")
     values = {
         "within": WITHIN, "ratios": [_plain(one) for one in found], "command": command_line(), "versions": versions(),

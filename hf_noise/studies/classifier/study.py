@@ -94,13 +94,16 @@ class Settings(ComparedSettings, ImageSettings):
     optimizer: str = setting(None, "sgd (momentum 0.9) or adamw", choices=["sgd", "adamw"])
     learning_rate: Positive = setting(None, "peak; cosine to 0")
     warmup: NotNegative = setting(None, "steps, or below 1 a share of them")
+    scale_learning_rate: bool = setting(
+        False, "of plans with larger batches: by their factor, its root for adamw", is_later=True
+    )
     weight_decay: NotNegative = setting(None, "on matrices and filters only")
     crop_padding: CountOrNone = setting(None, "random crops after padding by so many pixels")
     label_smoothing: ShareBelowOne = setting(0.0, "share of all classes in the target")
     mixup: NotNegative = setting(0.0, "alpha of mixup, 0 for none")
     advise: bool = setting(
-        False, "measure signal and noise of gradients without noise; advise a batch", group="measurement",
-        in_result=False,
+        False, "measure signal and noise of gradients in runs of the plan steps, and advise a batch",
+        group="measurement", in_result=False,
     )
 
     def complete(self) -> None:
@@ -117,9 +120,9 @@ class Settings(ComparedSettings, ImageSettings):
         runs = runs_of(self)
         if not runs:
             raise SettingError("--ratio is empty: nothing would be trained")
-        if self.advise and not (0 in self.ratio and max(self.ratio) > 0 and self.on_device):
-            raise SettingError("--advise watches the run without noise, in memory, and advises for the others: give "
-                               "--ratio 0 and another, without --on_device False")  # fmt: skip
+        if self.advise and not (any(self.ratio) and "steps" in self.plan and self.on_device):
+            raise SettingError("--advise watches runs with noise of the plan steps, on images in memory: give a "
+                               "--ratio above 0, --plan steps, and not --on_device False")  # fmt: skip
         check_rates(runs, self)
 
 
@@ -189,6 +192,14 @@ def schedule_of(settings: Settings, plan: str) -> Schedule:
         return plan_named(plan, batch_multiplier=int(multiplier))
     options = {"classes": settings.classes, "reading": settings.reading} if plan == "table7" else {}
     return plan_named(plan, **options)
+
+
+def learning_rate_of(settings: Settings, plan: Plan) -> float:
+    """The peak learning rate of a run, raised along with its batch where that is asked for."""
+    if not settings.scale_learning_rate or plan.name not in MULTIPLIED:
+        return settings.learning_rate
+    factor = plan.batch_multiplier
+    return settings.learning_rate * (factor if settings.optimizer == "sgd" else factor**0.5)
 
 
 def plan_of(settings: Settings, run: Run, rows: int) -> Plan:
