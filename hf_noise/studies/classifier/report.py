@@ -103,7 +103,8 @@ def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> st
     output = Path(settings.output)
     figure = label_figure(records, output / "study.png")
     shown = f"{shown_table(table_of_runs(records), output / 'study.md')}\n\nfigure: {figure}"
-    return f"{shown}\n\n{show_advice(records, output)}" if settings.advise else shown
+    is_watched = any("gradient_snr" in record.metrics for record in records)
+    return f"{shown}\n\n{show_advice(records, output)}" if is_watched else shown
 
 
 def _column(metric: str, priority: int, short: str = "") -> Column:
