@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_noise.analysis import advise_batch
@@ -64,6 +64,7 @@ def test_where_corrupt_gradients_are_as_long_as_clean_ones():
     assert sgd.multiplier == pytest.approx(2, rel=1e-3)
 
 
+@settings(deadline=None, max_examples=50)
 @given(RATIOS, st.floats(0.05, 50), st.integers(1, 200), RATIOS, st.floats(0.01, 1e5))
 def test_a_noise_scale_measured_under_noise_tells_the_same(ratio, snr, size, at, scale):
     told = {"snr": snr, "batch_size": size, "snr_ratio": at}
@@ -74,6 +75,7 @@ def test_a_noise_scale_measured_under_noise_tells_the_same(ratio, snr, size, at,
     assert other.clean_noise_scale == pytest.approx(scale, rel=1e-6)
 
 
+@settings(deadline=None, max_examples=50)
 @given(RATIOS, st.floats(0.05, 50), st.integers(1, 200), RATIOS, st.floats(0.01, 1e5), st.sampled_from(["adam", "sgd"]))
 def test_more_noise_asks_for_more(ratio, snr, size, at, scale, optimizer):
     told = {"batch_size": size, "snr_ratio": at, "optimizer": optimizer}

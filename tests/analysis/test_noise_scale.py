@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_noise.analysis import gradient_noise_scale
@@ -69,6 +69,7 @@ def test_a_signal_below_nought_is_an_infinite_scale_and_a_variance_below_nought_
     assert found.variance < 0 and found.value == found.low == 0
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(2, 30), st.integers(0, 10**6), st.floats(1e-6, 1e6))
 def test_it_has_no_unit_and_holds_its_value(n, seed, unit):
     small, big = simulated(np.random.default_rng(seed), n, np.full(20, 0.3))
