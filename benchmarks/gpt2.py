@@ -1,4 +1,4 @@
-"""The causal LM trainer against a bare PyTorch loop, with noise against without: time, host syncs, memory.
+"""The causal LM trainer against a bare PyTorch loop, with noise against without, and what it measures on the way.
 
     python benchmarks/gpt2.py [--model nano] [--quick] [--output benchmarks/results/gpt2-nano.json]
 
@@ -11,7 +11,7 @@ import itertools
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
@@ -28,7 +28,7 @@ from transformers.modeling_outputs import CausalLMOutput
 from hf_noise.data.packing import PackedRows
 from hf_noise.losses.nll import HAS_FUSED
 from hf_noise.noise import UniformTokens
-from hf_noise.trainers import CausalLMTrainer
+from hf_noise.trainers import CausalLMTrainer, NoiseScaleCallback
 from hf_noise.trainers.collate import collate_rows
 
 
@@ -155,6 +155,30 @@ def time_steps(report: Report, setting: Setting, rounds: int, folder: Path) -> N
     report.add("corrected / plain loss, both with noise", ratio(times["corrected"], times["noise"]), at_most=1.02)
 
 
+def noise_scale(report: Report, setting: Setting, rounds: int, folder: Path) -> None:
+    """What a step costs that the noise scale is measured in, against one without; and so the callback, as it is."""
+    for passes, every, what in ((1, 64, "one pass a step"), (2, 8, "two passes a step")):
+        rows = make_rows(setting.batch * setting.steps, setting.block, setting.vocab_size)
+        args = replace(training_arguments(folder, setting.batch // passes, setting.steps),
+                       gradient_accumulation_steps=passes)  # fmt: skip
+
+        def ours(measured: bool, rows=rows, args=args) -> Callable[[], tuple[float, Trainer]]:
+            own = [NoiseScaleCallback(every=1)] if measured else []
+            return by_trainer(lambda callbacks: CausalLMTrainer(
+                gpt2(setting), args, train_dataset=rows, callbacks=[*callbacks, *own]
+            ))  # fmt: skip
+
+        variants = {"with": ours(True), "without": ours(False)}
+        weights = [variant()[1].model.state_dict() for variant in variants.values()]
+        same = all(torch.equal(one, weights[1][name]) for name, one in weights[0].items())
+        report.equal(f"weights with and without NoiseScaleCallback, {what}", same, "bit by bit")
+        times = interleave(variants, rounds, timer=lambda variant: variant()[0])
+        measured = times["with"] / times["without"]
+        report.add(f"step that measures the noise scale / without, {what}", Spread.of(measured))
+        report.add(f"NoiseScaleCallback, every {every} steps / without, {what}", Spread.of(1 + (measured - 1) / every),
+                   at_most=1.02)  # fmt: skip
+
+
 class _Inputs(torch.utils.data.Dataset):
     """The rows for a stock Trainer: GPT-2 does not take `sample_id`."""
 
@@ -264,6 +288,7 @@ def main(argv: list[str] | None = None) -> int:
         memory(report, setting, folder)
         machinery(report, min(rounds, 7), 10 if args.quick else EMPTY_STEPS, folder)
         time_steps(report, setting, rounds, folder)
+        noise_scale(report, setting, min(rounds, 7), folder)
     return report.finish(args.output)
 
 

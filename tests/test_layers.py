@@ -18,7 +18,7 @@ ALLOWED = {
     "models": set(),
     "metrics": set(),
     "diffusion": {"models"},
-    "trainers": {"noise", "losses", "objectives", "diffusion", "reports"},
+    "trainers": {"noise", "analysis", "losses", "objectives", "diffusion", "reports"},
     "estimators": {"losses", "models", "trainers"},
     "reports": {"metrics.words"},
     "hub": {"noise", "objectives", "reports", "metrics.words"},

@@ -204,7 +204,10 @@ class SequenceMixtureNLL(Bound):
 
     def logged(self) -> dict[str, float]:
         rate = self.error_rate if self.source == "learned" else None
-        return ({} if rate is None else {"learned_error_rate": rate}) | self._state()
+        state = self._state()
+        if self.by_scores:  # whose separation says as much
+            state.pop("has_begun", None)
+        return ({} if rate is None else {"learned_error_rate": rate}) | state
 
     def _state(self) -> dict[str, float]:
         """How far apart the two groups of scores are, or whether the likelihoods are used yet."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hf_noise.trainers.heads_plan import HeadSetting as HeadSetting
     from hf_noise.trainers.image_classifier import ImageClassifierTrainer as ImageClassifierTrainer
     from hf_noise.trainers.masked_lm import MaskedLMTrainer as MaskedLMTrainer
+    from hf_noise.trainers.noise_scale import NoiseScaleCallback as NoiseScaleCallback
     from hf_noise.trainers.seq2seq import Seq2SeqTrainer as Seq2SeqTrainer
     from hf_noise.trainers.time_classifier import TimeClassifierTrainer as TimeClassifierTrainer
 
@@ -30,6 +31,7 @@ _WHERE = {
     "HeadSetting": "heads_plan",
     "ImageClassifierTrainer": "image_classifier",
     "MaskedLMTrainer": "masked_lm",
+    "NoiseScaleCallback": "noise_scale",
     "Seq2SeqTrainer": "seq2seq",
     "TimeClassifierTrainer": "time_classifier",
     "fit_heads": "heads",

@@ -21,10 +21,10 @@ from hf_noise.noise.base import Unit
 from hf_noise.trainers.arguments import check_arguments, check_given
 from hf_noise.trainers.card import state_noise, state_noise_of_adapter
 from hf_noise.trainers.claims import Claims
-from hf_noise.trainers.finite import FiniteTrainer
 from hf_noise.trainers.manifest import STATE_FILE
 from hf_noise.trainers.meter import Meter
 from hf_noise.trainers.model_config import keep_earlier_noise, write_config
+from hf_noise.trainers.passes import PassTrainer
 from hf_noise.trainers.resuming import check_best, check_same_claims, claims_of, saving, taking_up
 from hf_noise.trainers.stated import stated_noise
 from hf_noise.trainers.tied import without_aliases
@@ -32,7 +32,7 @@ from hf_noise.trainers.tied import without_aliases
 __all__ = ["NoiseTrainer", "STATE_FILE", "noise_of"]
 
 
-class NoiseTrainer(FiniteTrainer):
+class NoiseTrainer(PassTrainer):
     """`transformers.Trainer` on data whose noise is known; a subclass says what the noise falls on and gives the loss.
 
     A subclass sets `noise_units`, gives its `meter`, whose sums stay exact over processes and resumes, and draws noise
@@ -212,17 +212,6 @@ class NoiseTrainer(FiniteTrainer):
         self.epoch = epoch
         if hasattr(self.train_dataset, "set_epoch"):
             self.train_dataset.set_epoch(epoch)
-
-    def mean_loss(self, total: Tensor, units: Tensor | int, num_items_in_batch: Tensor | int | None) -> Tensor:
-        """Sum of losses over units of this micro-batch -> its share of the mean over the units of the whole batch.
-
-        `units` is their number, or a mask of them.
-        """
-        if num_items_in_batch is None:
-            return total / (units.sum() if isinstance(units, Tensor) else units)
-        # DDP averages gradients, while the divisor already counts the units of all processes.
-        shared = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
-        return total / num_items_in_batch * shared
 
     def get_eval_dataloader(self, *args, **kwargs):
         with self._every_row():

@@ -15,6 +15,7 @@ from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import Column, Table, fixed, markdown_table, percent, shown_table
+from hf_noise.studies.classifier.multipliers import show_advice
 from hf_noise.studies.compute import LABEL, has_more_compute, with_most_compute
 from hf_noise.studies.losses import names_of_losses
 
@@ -101,7 +102,9 @@ def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> st
     """The table as far as there is room, and where the whole one and the figure are."""
     output = Path(settings.output)
     figure = label_figure(records, output / "study.png")
-    return f"{shown_table(table_of_runs(records), output / 'study.md')}\n\nfigure: {figure}"
+    shown = f"{shown_table(table_of_runs(records), output / 'study.md')}\n\nfigure: {figure}"
+    is_watched = any("gradient_snr" in record.metrics for record in records)
+    return f"{shown}\n\n{show_advice(records, output)}" if is_watched else shown
 
 
 def _column(metric: str, priority: int, short: str = "") -> Column:

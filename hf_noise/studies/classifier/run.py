@@ -20,7 +20,8 @@ from hf_noise.metrics import (
     successor_rate,
 )
 from hf_noise.models.image import image_classifier
-from hf_noise.studies.classifier.study import Run, Settings
+from hf_noise.studies.classifier.signal import advice_metrics, observers
+from hf_noise.studies.classifier.study import Run, Settings, learning_rate_of
 from hf_noise.studies.engine import Job, with_interval
 from hf_noise.studies.images import ImageData, describe_images, load_images, noise_of
 from hf_noise.trainers import ImageClassifierTrainer
@@ -50,16 +51,28 @@ def build(job: Job) -> ImageClassifierTrainer:
     settings, run, data = job.settings, job.run, job.data
     args = job.arguments(
         data.train_rows, lr_scheduler_type="cosine", max_grad_norm=0.0,
+        learning_rate=learning_rate_of(settings, job.plan),
         dataloader_num_workers=0 if settings.on_device else settings.workers, **OPTIMIZERS[settings.optimizer],
     )  # fmt: skip
     model = image_classifier(
         settings.model, labels=data.classes, image_size=data.image_size, num_channels=data.num_channels
     )
     rows = data.training(run)
-    return ImageClassifierTrainer(
+    watching = observers(settings.batch_size) if is_watched(job) else []
+    trainer = ImageClassifierTrainer(
         model, args, noise=noise_of(run, data, rows), loss=run.loss, mixup=settings.mixup, train_dataset=rows,
-        eval_dataset=data.test, processing_class=processor_of(settings, data),
+        eval_dataset=data.test, processing_class=processor_of(settings, data), callbacks=watching,
     )  # fmt: skip
+    for one in watching[1:]:
+        one.trainer = trainer
+    return trainer
+
+
+def is_watched(job: Job) -> bool:
+    """Whether the gradients of this run are measured for advice on the batch: with noise, and the batch of without."""
+    run = job.run
+    is_usual = (run.protocol, run.loss, run.plan) == ("symmetric", "nll", "steps")
+    return job.settings.advise and bool(run.ratio) and is_usual and not job.is_trial
 
 
 def finish(job: Job, trainer: ImageClassifierTrainer) -> dict[str, Any]:
@@ -75,7 +88,8 @@ def finish(job: Job, trainer: ImageClassifierTrainer) -> dict[str, Any]:
             "epochs": plan.sequences / data.train_rows, "processes": trainer.args.world_size,
         },
         loss=trainer.loss_record() | {"error_rate": noise.error_rate if run.loss == "corrected" else 0.0},
-        metrics=measure(run, trainer, data),
+        metrics=measure(run, trainer, data)
+        | (advice_metrics(trainer.callback_handler.callbacks) if is_watched(job) else {}),
     )  # fmt: skip
 
 

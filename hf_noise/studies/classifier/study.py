@@ -3,17 +3,22 @@
 Trains one model per setting, then prints a table and draws `<output>/study.png`. Every setting has a folder with
 its checkpoint, `record.json` and card. Started again, it skips what is finished and goes on where it was killed.
 `--dry_run` looks at settings and data. Any flag overrides the scale's preset.
+
+Several `--train_rows` make a study of each number of clean images, and then show what noise costs against it.
 """
 
 from __future__ import annotations
 
+import argparse
 import difflib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from hf_noise.models.names import SMALL_CLASSIFIERS
 from hf_noise.noise.schedule import Plan, Schedule, Table7, plan_named
 from hf_noise.objectives import objectives
+from hf_noise.studies.door import program
 from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, knows_rows, train_rows_of
 from hf_noise.studies.losses import check_losses, names_of_losses
 from hf_noise.studies.ranges import CountOrNone, Name, NotNegative, Positive, ShareBelowOne
@@ -27,13 +32,21 @@ CIFAR = dict(
     loss=["nll"], save_steps=5000, logging_steps=100, bf16=True, torch_compile=True,
 )  # fmt: skip
 RATIOS = [0.0, 0.1, 0.3, 0.5, 1.0]
-PLANS = ["steps", "batch", "table7", "budget"]
+MULTIPLIED = [f"steps-x{m}" for m in (2, 4, 8)]
+PLANS = ["steps", *MULTIPLIED, "batch", "table7", "budget"]
 SCALES: dict[str, dict] = {
     "demo": dict(
         output="runs/classifier-demo", data="hf_noise/digits-noisy", plan=["steps"],
         ratio=RATIOS, protocol=["symmetric", "cyclic"], loss=["nll", "corrected"], epochs=15.0, batch_size=64,
         micro_batch=512, optimizer="sgd", learning_rate=0.05, warmup=0.0, weight_decay=5e-4, crop_padding=1,
         save_steps=1000, logging_steps=50,
+    ),  # fmt: skip
+    # How large a batch at r = 1: what is advised against what is best, at equal clean exposure.
+    "advice": dict(
+        output="runs/classifier-advice", data="hf_noise/digits-noisy", plan=["steps", *MULTIPLIED], ratio=[0.0, 1.0],
+        protocol=["symmetric"], loss=["nll"], epochs=15.0, batch_size=64, micro_batch=512, optimizer="sgd",
+        learning_rate=0.05, warmup=0.0, weight_decay=5e-4, crop_padding=1, save_steps=1000, logging_steps=50,
+        seed=[0, 1, 2], equal_compute=False, advise=True,
     ),  # fmt: skip
     # Meant for 25 minutes of one H200: ten settings, 30 epochs without noise.
     "gpu": CIFAR | dict(
@@ -74,16 +87,24 @@ class Settings(ComparedSettings, ImageSettings):
         group="noise and loss", in_result=False,
     )
     plan: list[str] = setting(
-        None, f"compute at noise r: {', '.join(PLANS)}", group="noise and loss", choices=PLANS, in_result=False
+        None, f"compute at noise r: {', '.join(PLANS)}; -x2: in batches twice as large", group="noise and loss",
+        choices=PLANS, in_result=False,
     )
     reading: str = setting("principle", "of table 7", group="noise and loss", choices=list(Table7.readings))
     optimizer: str = setting(None, "sgd (momentum 0.9) or adamw", choices=["sgd", "adamw"])
     learning_rate: Positive = setting(None, "peak; cosine to 0")
     warmup: NotNegative = setting(None, "steps, or below 1 a share of them")
+    scale_learning_rate: bool = setting(
+        False, "of plans with larger batches: by their factor, its root for adamw", is_later=True
+    )
     weight_decay: NotNegative = setting(None, "on matrices and filters only")
     crop_padding: CountOrNone = setting(None, "random crops after padding by so many pixels")
     label_smoothing: ShareBelowOne = setting(0.0, "share of all classes in the target")
     mixup: NotNegative = setting(0.0, "alpha of mixup, 0 for none")
+    advise: bool = setting(
+        False, "measure signal and noise of gradients in runs of the plan steps, and advise a batch",
+        group="measurement", in_result=False,
+    )
 
     def complete(self) -> None:
         check_losses(self.loss, "labels")
@@ -99,6 +120,9 @@ class Settings(ComparedSettings, ImageSettings):
         runs = runs_of(self)
         if not runs:
             raise SettingError("--ratio is empty: nothing would be trained")
+        if self.advise and not (any(self.ratio) and "steps" in self.plan and self.on_device):
+            raise SettingError("--advise watches runs with noise of the plan steps, on images in memory: give a "
+                               "--ratio above 0, --plan steps, and not --on_device False")  # fmt: skip
         check_rates(runs, self)
 
 
@@ -162,15 +186,30 @@ def runs_of(settings: Settings) -> list[Run]:
 
 
 def schedule_of(settings: Settings, plan: str) -> Schedule:
-    """The compute plan of this name, with what it depends on."""
+    """The compute plan of this name, with what it depends on; steps-x4 is of batches four times as large."""
+    plan, _, multiplier = plan.partition("-x")
+    if multiplier:
+        return plan_named(plan, batch_multiplier=int(multiplier))
     options = {"classes": settings.classes, "reading": settings.reading} if plan == "table7" else {}
     return plan_named(plan, **options)
+
+
+def learning_rate_of(settings: Settings, plan: Plan) -> float:
+    """The peak learning rate of a run, raised along with its batch where that is asked for."""
+    if not settings.scale_learning_rate or plan.name not in MULTIPLIED:
+        return settings.learning_rate
+    factor = plan.batch_multiplier
+    return settings.learning_rate * (factor if settings.optimizer == "sgd" else factor**0.5)
 
 
 def plan_of(settings: Settings, run: Run, rows: int) -> Plan:
     """Steps and batch of a run."""
     steps = max(1, round(settings.epochs * max(1, rows // settings.batch_size)))
-    return planned(schedule_of(settings, run.plan), run, steps=steps, batch_size=settings.batch_size)
+    # Without noise every plan is the same; the others are told apart by their name.
+    is_plain = run.ratio == 0 and run.compute_of is None
+    schedule = schedule_of(settings, run.plan.partition("-x")[0] if is_plain else run.plan)
+    found = planned(schedule, run, steps=steps, batch_size=settings.batch_size)
+    return found if is_plain or run.plan not in MULTIPLIED else replace(found, name=run.plan)
 
 
 STUDY = Study(
@@ -186,4 +225,16 @@ STUDY = Study(
     elsewhere=elsewhere,
     derived=lambda settings, plan, rows: f"images = {plan.sequences / rows:.1f} epochs",
 )
-main = STUDY.main
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The study as a command, or with several `--train_rows` once for each number of them."""
+    first = argparse.ArgumentParser(program(), add_help=False, allow_abbrev=False)
+    first.add_argument("--train_rows", nargs="*", default=[])
+    asked, others = first.parse_known_args(argv)
+    if len(asked.train_rows) < 2:
+        STUDY.main(argv)
+        return
+    from hf_noise.studies.classifier.sizes import sweep
+
+    sweep(STUDY, asked.train_rows, others)
