@@ -172,8 +172,8 @@ def test_the_help_of_negated_flags(recipe, capsys):
 
 @pytest.mark.parametrize(
     ("recipe", "plans"),
-    [(gpt2_noise, "steps batch table6 budget"), (classifier_noise, "steps batch table7 budget"),
-     (edm_noise, "steps batch budget")],
+    [(gpt2_noise, "steps batch table6 budget"),
+     (classifier_noise, "steps steps-x2 steps-x4 steps-x8 batch table7 budget"), (edm_noise, "steps batch budget")],
 )  # fmt: skip
 def test_plans_that_a_recipe_does_not_take(recipe, plans, capsys):
     with pytest.raises(SystemExit):
