@@ -28,9 +28,9 @@ ALLOWED["studies"] = set(ALLOWED)
 #: Modules that a floor may import without the rest of their floor: names, which cost nothing.
 NAMES = {"hf_noise.metrics.words": "metrics.words"}
 
-#: What lies below all floors and imports nothing of ours: the version, how a file is written, a network's positions and
-#: tokens.
-GROUND = {"__version__", "atomic", "pair_sizes", "positions"}
+#: What lies below all floors and imports nothing of ours: the version, how a file is written, how names load what they
+#: stand for, a network's positions and tokens.
+GROUND = {"__version__", "atomic", "lazy_names", "pair_sizes", "positions"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -3,14 +3,14 @@
 Each name loads its module when it is first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hf_noise.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from hf_noise.analysis.advice import advise_batch as advise_batch
     from hf_noise.analysis.noise_scale import gradient_noise_scale as gradient_noise_scale
 
-# No name here may be that of a module beside it: importing the module would put it in the name's place.
 _WHERE = {
     "advise_batch": "advice",
     "gradient_noise_scale": "noise_scale",
@@ -18,12 +18,4 @@ _WHERE = {
 
 __all__ = list(_WHERE)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})
+__getattr__, __dir__ = lazy_names(__name__, _WHERE)

@@ -3,8 +3,9 @@
 Each name loads its module when it is first used: `evaluate` imports transformers and torch, the functions need neither.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hf_noise.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from hf_noise.metrics.audit import audit_metrics as audit_metrics
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from hf_noise.metrics.neighbours import density_coverage as density_coverage
     from hf_noise.metrics.sequences import sequence_scores as sequence_scores
 
-# No name here may be that of a module beside it: importing the module would put it in the function's place.
 _WHERE = {
     "AccuracyWithInterval": "evaluate_metrics",
     "Calibration": "evaluate_metrics",
@@ -92,12 +92,4 @@ _WHERE = {
 
 __all__ = list(_WHERE)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})
+__getattr__, __dir__ = lazy_names(__name__, _WHERE)

@@ -3,8 +3,9 @@
 Each name loads its module when it is first used: heads on features need none of transformers.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hf_noise.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from hf_noise.trainers.causal_lm import CausalLMTrainer as CausalLMTrainer
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from hf_noise.trainers.seq2seq import Seq2SeqTrainer as Seq2SeqTrainer
     from hf_noise.trainers.time_classifier import TimeClassifierTrainer as TimeClassifierTrainer
 
-# No name here may be that of a module beside it: importing the module would put it in the name's place.
 _WHERE = {
     "CausalLMTrainer": "causal_lm",
     "ClassifierTrainer": "classifier",
@@ -40,12 +40,4 @@ _WHERE = {
 
 __all__ = list(_WHERE)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})
+__getattr__, __dir__ = lazy_names(__name__, _WHERE)
