@@ -199,15 +199,13 @@ class SequenceMixtureNLL(Bound):
 
     def facts(self) -> dict[str, Any]:
         by = {} if self.module is None else {"evidence": "scores" if self.by_scores else "likelihood"}
+        never = {"has_begun": 0.0} if self.by_scores and not self.module.scores.is_fitted else {}
         facts = {"source": self.source, "error_rate": self.error_rate, "other": self.objective.other}
-        return facts | by | self._state()
+        return facts | by | never | self._state()
 
     def logged(self) -> dict[str, float]:
         rate = self.error_rate if self.source == "learned" else None
-        state = self._state()
-        if self.by_scores:  # whose separation says as much
-            state.pop("has_begun", None)
-        return ({} if rate is None else {"learned_error_rate": rate}) | state
+        return ({} if rate is None else {"learned_error_rate": rate}) | self._state()
 
     def _state(self) -> dict[str, float]:
         """How far apart the two groups of scores are, or whether the likelihoods are used yet."""
@@ -216,7 +214,7 @@ class SequenceMixtureNLL(Bound):
         if not self.by_scores:
             return {"has_begun": float(self.module.scores.has_begun.item())}
         if not self.module.scores.is_fitted:
-            return {"has_begun": 0.0}
+            return {}
         state = {"separation": float(self.module.scores.separation.item())}
         return state | ({"other_weight": float(self.module.share().item())} if self.source == "learned" else {})
 

@@ -15,7 +15,7 @@ from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord, command_line, now, read_records, versions, write_atomic
 from hf_noise.reports.tables import Column, Table, fixed, markdown_table, percent, shown_table
 from hf_noise.studies.compute import has_more_compute
-from hf_noise.studies.documents.claims import Verdict, lies_in
+from hf_noise.studies.documents.claims import Verdict, all_held, lies_in
 from hf_noise.studies.documents.compare import Spread, spread
 from hf_noise.studies.settings import SettingError
 from hf_noise.studies.study import Study
@@ -140,10 +140,9 @@ def verdicts(found: Sequence[Noisy]) -> list[Verdict]:
                                 + _of_paper(e), *lies_in(whole, 0)))  # fmt: skip
         if len(steps) > 1 and None not in steps:
             held, seeds = zip(*(lies_in(step, 0) for step in steps))
-            all_held = False if False in held else None if None in held else True
             told.append(Verdict(f"{what} at every step of {', '.join(str(one.rows) for one in sizes)}",
-                                "table 3 (trend)", f"by {', '.join(step.told(1) for step in steps)} points", all_held,
-                                min(seeds)))  # fmt: skip
+                                "table 3 (trend)", f"by {', '.join(step.told(1) for step in steps)} points",
+                                all_held(held), min(seeds)))  # fmt: skip
     return told
 
 

@@ -7,7 +7,7 @@ says so, and is open where the interval says both, or seeds are too few; one see
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import markdown_table
 from hf_noise.studies.documents.compare import UNIFORM, Compared, Setting, Spread, at_step, curve, spread, value_of
 
-__all__ = ["GAUSSIAN", "Verdict", "claims_table", "lies_in", "verdicts"]
+__all__ = ["GAUSSIAN", "Verdict", "all_held", "claims_table", "is_inside", "lies_in", "verdicts"]
 
 GAUSSIAN = "gaussian-documents"
 #: Rise of the clean loss in percent, by alpha: paper B, section 3.1.
@@ -202,5 +202,14 @@ def lies_in(found: Spread, low: float = -math.inf, high: float = math.inf) -> tu
     interval = found.interval if n >= FEWEST_PAIRS else (found.mean, found.mean) if n == 1 else None
     if interval is None:
         return None, n
-    start, end = interval
-    return True if low <= start and end <= high else False if end < low or high < start else None, n
+    return is_inside(*interval, low, high), n
+
+
+def is_inside(start: float, end: float, low: float, high: float) -> bool | None:
+    """Whether the whole interval from start to end lies in that from low to high, None if a part, False if nothing."""
+    return True if low <= start and end <= high else False if end < low or high < start else None
+
+
+def all_held(held: Sequence[bool | None]) -> bool | None:
+    """Whether all parts of a claim held; None if that is open."""
+    return False if False in held else None if None in held else True

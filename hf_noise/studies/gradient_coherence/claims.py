@@ -16,6 +16,7 @@ from scipy.stats import binom
 
 from hf_noise.analysis.gradients import Estimate
 from hf_noise.reports.tables import markdown_table
+from hf_noise.studies.documents.claims import all_held, is_inside
 
 __all__ = ["ABOUT_ZERO", "Verdict", "claims_table", "expected_length", "verdicts"]
 
@@ -75,7 +76,7 @@ def _cosines(found: Found) -> Iterator[Verdict]:
     if clean:
         values = [one.value for one in clean]
         yield Verdict(f"clean gradients agree: cosine above {ABOUT_ZERO:g}", _span(values),
-                      _all([_inside(one, ABOUT_ZERO, math.inf) for one in clean]))  # fmt: skip
+                      all_held([_inside(one, ABOUT_ZERO, math.inf) for one in clean]))  # fmt: skip
         if len(clean) > 1:
             yield Verdict("their cosine depends on neither rate nor batch", f"{_span(values)}, apart by "
                           f"{max(values) - min(values):.3f}", max(values) - min(values) <= _ALIKE)  # fmt: skip
@@ -84,7 +85,7 @@ def _cosines(found: Found) -> Iterator[Verdict]:
         some = [one[name] for one in found.values() if name in one]
         if some:
             yield Verdict(f"{told}: cosine within {ABOUT_ZERO:g} of 0", _span([one.value for one in some]),
-                          _all([_inside(one, -ABOUT_ZERO, ABOUT_ZERO) for one in some]))  # fmt: skip
+                          all_held([_inside(one, -ABOUT_ZERO, ABOUT_ZERO) for one in some]))  # fmt: skip
 
 
 def _doubled(found: Found, rate: float, size: int) -> Iterator[Verdict]:
@@ -124,15 +125,7 @@ def _ratio(over: Estimate, under: Estimate) -> Estimate:
 
 def _inside(one: Estimate, low: float, high: float) -> bool | None:
     """Whether the whole interval lies between; None where a part does, or there is no interval."""
-    if one.low is None:
-        return None
-    if low <= one.low and one.high <= high:
-        return True
-    return False if one.high < low or one.low > high else None
-
-
-def _all(held: list[bool | None]) -> bool | None:
-    return False if False in held else None if None in held else True
+    return None if one.low is None else is_inside(one.low, one.high, low, high)
 
 
 def _told(one: Estimate) -> str:

@@ -6,11 +6,11 @@ seeds are too few; one seed alone is told as such.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from statistics import mean
 
 from hf_noise.reports.tables import markdown_table
-from hf_noise.studies.documents.claims import Verdict, lies_in
+from hf_noise.studies.documents.claims import Verdict, all_held, lies_in
 from hf_noise.studies.documents.compare import Spread
 from hf_noise.studies.seq2seq.compare import BASELINES, ORACLE, TITLES, Compared, Setting, clean_of
 
@@ -51,8 +51,8 @@ def _monotone(study: Compared, task: str) -> Iterator[Verdict]:
         return
     held, seeds = zip(*(lies_in(step, 0) for step in steps))
     told = ", ".join(step.told(3) for step in steps)
-    yield Verdict(f"{task}: NLL rises at every step of e = {_grid(grid)}", "table 10", f"by {told} nats", _all(held),
-                  min(seeds))  # fmt: skip
+    yield Verdict(f"{task}: NLL rises at every step of e = {_grid(grid)}", "table 10", f"by {told} nats",
+                  all_held(held), min(seeds))  # fmt: skip
 
 
 def _grid(settings: list[Setting]) -> str:
@@ -103,7 +103,7 @@ def _over_baselines(study: Compared, task: str, ratio: float) -> Iterator[Verdic
         names = [_named(study, other, tried) for other, tried in best]
         told = ", ".join(f"{gain.told(3)} nats below {name}" for gain, name in zip(gains, names))
         yield Verdict(f"{task}, e = {ours.error_rate:.2g}: {TITLES[cure]}, beats both baselines", "goal", told,
-                      _all(held), min(seeds))  # fmt: skip
+                      all_held(held), min(seeds))  # fmt: skip
 
 
 def _named(study: Compared, setting: Setting, tried: int) -> str:
@@ -113,11 +113,6 @@ def _named(study: Compared, setting: Setting, tried: int) -> str:
     told += " and is inactive" if dropped and mean(dropped) < _IDLE else ""
     best = f" (the best of {tried} on the test targets)" if tried > 1 else ""
     return f"{setting.title}{best}{told}"
-
-
-def _all(held: Sequence[bool | None]) -> bool | None:
-    """Whether all parts of a claim held; None if that is open."""
-    return False if False in held else None if None in held else True
 
 
 def _percent(share: Spread) -> str:
