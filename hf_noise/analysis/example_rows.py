@@ -129,8 +129,12 @@ def losses_of(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
 
 def predicts_next(model: nn.Module) -> bool:
     """Whether the logits at position t are for the label at t + 1: of causal language models."""
-    config = getattr(model, "config", None)
-    at_place = type(model).__name__.endswith(("ForMaskedLM", "ForTokenClassification"))
+    from accelerate.utils import extract_model_from_parallel
+
+    inner = extract_model_from_parallel(model, keep_torch_compile=False)
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner  # inside an adapter of peft
+    config = getattr(inner, "config", None)
+    at_place = type(inner).__name__.endswith(("ForMaskedLM", "ForTokenClassification"))
     return not (getattr(config, "is_encoder_decoder", False) or at_place)
 
 

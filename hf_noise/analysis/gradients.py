@@ -114,7 +114,8 @@ def coherence(
             rows in many models of transformers. "auto" is the first of them that fits.
         is_causal: whether the logits at position t are for the label at t + 1; by default unless the model is known to
             be none (of masked language modelling, tokens, or with an encoder).
-        memory_mib: of gradients and logits that are held at a time, in [1, 2^20]; those of one example always are.
+        memory_mib: of gradients, logits and activations that are held at a time, in [1, 2^20]; those of one example
+            always are.
         confidence: of the intervals, in (0, 1).
 
     Returns:
@@ -123,9 +124,9 @@ def coherence(
     Raises:
         TypeError: of another kind.
         ValueError: no parameter has this name; a batch has no clean or no corrupt example; the model's forward is not
-            functional (it changes tensors of the model, draws random numbers, or with "vmap" cannot be batched), and
-            the message names the operation; weights or labels of another type or range; gradients that are not finite,
-            or all zero.
+            functional (it changes tensors of the model or replaces them, draws random numbers, says another thing when
+            it is asked again, or with "vmap" cannot be batched), and the message names the operation where one can be
+            told; weights or labels of another type or range; gradients that are not finite, or all zero.
     """
     from torch import nn
 
@@ -179,14 +180,23 @@ class _Gram:
         self.method = "blocks" if self.embedding is not None else "vmap" if method == "auto" else method
 
     def __call__(self, rows: Rows) -> np.ndarray:
-        from hf_noise.analysis.gram_functional import CannotBatch, check_functional, gram_of_parameters
+        from hf_noise.analysis.gram_functional import (
+            CannotBatch,
+            buffers_put_back,
+            check_functional,
+            gram_of_parameters,
+        )
         from hf_noise.analysis.gram_head import NotThisWay, gram_of_embedding
 
+        if not self.is_checked:
+            check_functional(self.model, rows)
+            self.is_checked = True
         if self.method == "blocks":
             before = self._state()
             try:
-                made = gram_of_embedding(self.model, self.embedding, rows, self.memory)
-                if self._state() != before:
+                with buffers_put_back(self.model) as replaced:
+                    made = gram_of_embedding(self.model, self.embedding, rows, self.memory)
+                if replaced or self._state() != before:
                     check_functional(self.model, rows)
                 return made.cpu().numpy()
             except NotThisWay as error:
@@ -194,9 +204,6 @@ class _Gram:
                     raise ValueError(f"method='blocks' does not fit {type(self.model).__name__}: {error}; leave method "
                                      "out") from None  # fmt: skip
                 self.method = "vmap"
-        if not self.is_checked:
-            check_functional(self.model, rows)
-            self.is_checked = True
         if self.method == "vmap":
             try:
                 return gram_of_parameters(self.model, self.chosen, rows, self.memory, is_batched=True).cpu().numpy()

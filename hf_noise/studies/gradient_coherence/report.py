@@ -89,10 +89,12 @@ def _note(records: Sequence[RunRecord]) -> str:
     what = ("An example is corrupt as a whole" if unit == "example" else "Single targets are corrupt, which splits the "
             "gradient of each example in two")  # fmt: skip
     seeds = sorted({record.seed for record in records})
-    of_first = f" Of several seeds the table shows {seeds[0]}." if len(seeds) > 1 else ""
+    of_first = " Of several seeds the table shows the smallest of each line." if len(seeds) > 1 else ""
+    counts = sorted({record.budget["batches"] for record in records})
+    batches = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return (
-        f"Gradients of {', '.join(one.model['gradients_of'])} of {one.model['name']} {fresh}, {one.budget['batches']} "
-        f"batches, rows of {one.data['block_size']} tokens. {what}; a batch without corrupt ones counts with a sum of "
-        "0, as in the paper. SNR is the ratio of the mean lengths. Intervals are Student's t over batches: of this "
-        f"model, on this text.{of_first} The paper's are GPT-2 124M on OpenWebText, T = 1024."
+        f"Gradients of {', '.join(one.model['gradients_of'])} of {one.model['name']} {fresh}, {batches} batches of each "
+        f"size, rows of {one.data['block_size']} tokens. {what}; a batch without corrupt ones counts with a sum of 0, as "
+        "in the paper. SNR is the ratio of the mean lengths. Intervals are Student's t over batches: of this model, on "
+        f"this text.{of_first} The paper's are GPT-2 124M on OpenWebText, T = 1024."
     )

@@ -46,7 +46,7 @@ class Work:
     def described(self) -> list[str]:
         """For a dry run."""
         count = sum(one.numel() for one in self.model.parameters())
-        of = ", ".join(self.settings.parameters) or "the token embedding (of the output layer)"
+        of = ", ".join(self.settings.parameters) or "the output layer, which is the token embedding where both are one"
         return [*self.text.described(self.settings.block_size),
                 f"{self.settings.model}: {count:,} weights; gradients of {of}"]  # fmt: skip
 
@@ -89,7 +89,7 @@ def _drawn(settings: Settings, text: Text) -> np.ndarray:
 
 def batches_of(work: Work, cell: Cell) -> Iterator[dict[str, torch.Tensor]]:
     """The batches of a setting: inputs stay clean, labels are corrupt where `is_noisy` says so."""
-    for number in range(work.settings.rows // cell.batch_size):
+    for number in range(work.settings.batches):
         ids = np.arange(number * cell.batch_size, (number + 1) * cell.batch_size)
         tokens = work.rows[ids]
         labels, is_noisy = corrupt(work.settings, cell, tokens, ids, work.vocab_size)
@@ -118,8 +118,7 @@ def measure(settings: Settings, work: Work) -> None:
         with claimed(folder, common | asdict(cell)):
             if not (folder / "record.json").exists():
                 head = f"[{number}/{len(settings.cells)}] {cell.name}"
-                total = settings.rows // cell.batch_size
-                with tqdm(batches_of(work, cell), total=total, desc=head, disable=None) as bar:
+                with tqdm(batches_of(work, cell), total=settings.batches, desc=head, disable=None) as bar:
                     _record(settings, work, cell, bar).write(folder / "record.json")
 
 

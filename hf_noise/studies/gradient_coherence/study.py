@@ -1,10 +1,11 @@
 """How far the gradients of clean and of corrupt examples agree, and how the ratio of their sums grows with the batch.
 
 Paper A, table 4: cosines of all pairs of gradients within a batch, lengths of the sums of clean and of corrupt ones,
-and their ratio (SNR), for some rates of corruption and sizes of batches. The gradient is that of the token embedding
-unless `--parameters` names others. An example is corrupt with the rate's probability, and then all its targets are
-random; of `--unit token` single targets are. Each setting has a folder with its `record.json`; started again, the study
-skips what is finished. `--model` is a size of GPT-2, fresh, or a checkpoint: folder or name on the Hub.
+and their ratio (SNR), for some rates of corruption and sizes of batches. The gradient is that of the output layer,
+which is the token embedding where both are one as in GPT-2, unless `--parameters` names others. An example is corrupt
+with the rate's probability, and then all its targets are random; of `--unit token` single targets are. Each setting has
+a folder with its `record.json`; started again, the study skips what is finished. `--model` is a size of GPT-2, fresh,
+or a checkpoint: folder or name on the Hub.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ SCALES: dict[str, dict] = {
     # Long rows: what two examples share stands out of what each has alone the better, the more targets they have.
     "demo": dict(
         output="runs/gradient-coherence-demo", source="embedded/docs-text", tokenizer="embedded:1024", block_size=256,
-        model="nano", batch_size=[4, 8, 16], batches=64,
+        model="nano", batch_size=[4, 8, 16], batches=100,
     ),
-    # About ten minutes of one H200.
+    # Meant for ten minutes of one H200; not measured.
     "gpu": dict(
         output="runs/gradient-coherence-gpu", source=None, tokenizer="openai-community/gpt2", block_size=1024,
         model="gpt2", batch_size=[4, 8, 16], batches=50,
@@ -64,14 +65,15 @@ class Settings(TextSettings, CommandSettings):
     seed: Seed = setting(0, "of weights, rows and corruption", group="study")
     model: Name = setting(None, f"{', '.join(GPT2_SIZES)}: fresh; else a checkpoint", group="model")
     parameters: list[Name] = setting(
-        [], "whose gradient it is (default: the token embedding)", group="measurement"
+        [], "whose gradient it is (default: the output layer, tied to the embedding or not)", group="measurement"
     )
     corruption: list[ShareInside] = setting(
         [0.25, 0.5], "probability that an example, or target, is corrupt", group="noise and loss", in_result=False
     )
     unit: str = setting("example", "what is corrupt as a whole", group="noise and loss", choices=["example", "token"])
     batch_size: list[TwoOrMore] = setting(None, "examples in a batch", group="measurement", in_result=False)
-    batches: TwoOrMore = setting(None, "of the largest size; smaller ones share its examples", group="measurement")
+    batches: TwoOrMore = setting(None, "of each size; those of smaller ones are examples of larger ones too",
+                                 group="measurement")  # fmt: skip
     memory_mib: Mebibytes = setting(
         256, "MiB of gradients and logits held at a time", group="machine", in_result=False
     )
@@ -92,7 +94,7 @@ class Settings(TextSettings, CommandSettings):
 
     @property
     def rows(self) -> int:
-        """Examples of each setting, the same ones: of smaller batches there are more."""
+        """Examples of the largest batches; smaller ones have the first of them."""
         return self.batches * max(self.batch_size)
 
     @property
