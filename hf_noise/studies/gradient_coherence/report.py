@@ -93,8 +93,8 @@ def _note(records: Sequence[RunRecord]) -> str:
     counts = sorted({record.budget["batches"] for record in records})
     batches = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return (
-        f"Gradients of {', '.join(one.model['gradients_of'])} of {one.model['name']} {fresh}, {batches} batches of each "
-        f"size, rows of {one.data['block_size']} tokens. {what}; a batch without corrupt ones counts with a sum of 0, as "
-        "in the paper. SNR is the ratio of the mean lengths. Intervals are Student's t over batches: of this model, on "
-        f"this text.{of_first} The paper's are GPT-2 124M on OpenWebText, T = 1024."
+        f"Gradients of {', '.join(one.model['gradients_of'])} of {one.model['name']} {fresh}, {batches} batches of "
+        f"each size, rows of {one.data['block_size']} tokens. {what}; a batch without corrupt ones counts with a sum "
+        "of 0, as in the paper. SNR is the ratio of the mean lengths. Intervals are Student's t over batches: of this "
+        f"model, on this text.{of_first} The paper's are GPT-2 124M on OpenWebText, T = 1024."
     )
