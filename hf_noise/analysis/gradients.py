@@ -9,7 +9,7 @@ memory.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -63,23 +63,24 @@ class Coherence:
         example_square: mean over examples of the squared length of a gradient.
         batch_square: squared length of the mean gradient. Both are what a gradient noise scale is made of (McCandlish
             et al. 2018): their difference is the variance's trace times 1 - 1/B, for examples that are drawn apart.
-        estimates: over batches, by the name of each of the above that is a float.
+        estimates: over batches, by the name of each of the above that is a float; without those of which no batch has a
+            value, such as the SNR where no example was corrupt.
         parameters: names of what the gradients are of.
         unit: "example" or "token".
         method: "blocks", "vmap" or "loop", by which it was computed.
         confidence: of all intervals.
     """
 
-    clean_cosine: np.ndarray
-    corrupt_cosine: np.ndarray
-    cross_cosine: np.ndarray
-    clean_norm: np.ndarray
-    corrupt_norm: np.ndarray
-    snr: np.ndarray
-    batch_size: np.ndarray
-    corrupt: np.ndarray
-    example_square: np.ndarray
-    batch_square: np.ndarray
+    clean_cosine: np.ndarray = field(repr=False)
+    corrupt_cosine: np.ndarray = field(repr=False)
+    cross_cosine: np.ndarray = field(repr=False)
+    clean_norm: np.ndarray = field(repr=False)
+    corrupt_norm: np.ndarray = field(repr=False)
+    snr: np.ndarray = field(repr=False)
+    batch_size: np.ndarray = field(repr=False)
+    corrupt: np.ndarray = field(repr=False)
+    example_square: np.ndarray = field(repr=False)
+    batch_square: np.ndarray = field(repr=False)
     estimates: Mapping[str, Estimate]
     parameters: tuple[str, ...]
     unit: str
@@ -101,10 +102,12 @@ def coherence(
     Args:
         model: a causal language model or a classifier that returns logits [B, T, V] or [B, C], weights in float32 or
             float64; it is left as it was.
-        batches: mappings with what the model reads, `labels` [B] or [B, T] as it is trained on them (-100 does not
-            count), and `is_noisy` bool; columns that the model does not read are passed over. An iterator is read once.
+        batches: mappings with what the model reads (of an encoder and decoder, `decoder_input_ids` too), `labels` [B]
+            or [B, T] as it is trained on them (-100 does not count), and `is_noisy` bool; columns that the model does
+            not read are passed over. An iterator is read once.
         parameters: names as in `model.named_parameters()`; by default the weight of the output layer of a language
-            model, which is that of the token embedding where both are one, and of a classifier all that are trained.
+            model, which is that of the token embedding where both are one, and of a classifier all that are trained,
+            or all where none is.
         unit: what `is_noisy` marks. "example" [B]: the gradient of an example is clean or corrupt (paper A). "token"
             [B, T]: each example has a clean and a corrupt part, by targets, and these are compared.
         one_sided: "refuse" a batch without clean or without corrupt ones, or let the sum that it lacks be "zero", which
@@ -239,7 +242,8 @@ def _look(
     if not np.isfinite(products).all():
         raise ValueError(f"gradients of {where} are not finite; look at its inputs and at the model's weights")
     if not products.diagonal().any():
-        raise ValueError(f"gradients of {', '.join(gram.chosen)} are all zero in {where}: no loss depends on them")
+        names = ", ".join([*gram.chosen][:3]) + f" and {len(gram.chosen) - 3} more" * (len(gram.chosen) > 3)
+        raise ValueError(f"gradients of {names} are all zero in {where}: no loss depends on them")
     return _measure(products, rows.is_corrupt, rows.example.cpu().numpy(), rows.batch_size)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from textwrap import shorten
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from hf_noise.analysis.example_rows import Rows, check_logits, losses_of
@@ -97,7 +99,7 @@ def _batched(
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, NotImplementedError) as error:
-            why = f"vmap says: {str(error).strip():.200}"
+            why = f"vmap says: {shorten(str(error), 200, placeholder=' ...')}"
             raise CannotBatch(_refusal(model, watch.failed, why, "method='loop' takes examples one by one")) from error
     return torch.cat([found[name].reshape(len(example), -1) for name in group], 1)
 
@@ -127,6 +129,10 @@ def check_functional(model: nn.Module, rows: Rows) -> None:
     Raises ValueError: it does, or says another thing the second time, or the logits are not those of a classifier or
     language model, or do not fit the labels.
     """
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            why = f"{name} is {type(module).__name__} without running statistics, which norms an example by itself"
+            raise ValueError(_refusal(model, None, why, "use track_running_stats=True"))
     one = {name: value[:1] for name, value in rows.inputs.items()}
     own = [*model.named_parameters(), *model.named_buffers()]
     with torch.no_grad(), _Watch(own) as watch, buffers_put_back(model) as replaced:
@@ -140,7 +146,7 @@ def check_functional(model: nn.Module, rows: Rows) -> None:
     if changed:
         what, operation = changed
         raise ValueError(_refusal(model, operation, f"it {what}", "the gradient of an example has to be its own"))
-    check_logits(logits, rows, logits.shape[-1])
+    check_logits(list(logits.shape), rows)
 
 
 @contextmanager

@@ -164,7 +164,7 @@ def _checked(
     full, first = seen["hidden"][0], seen["logits"][0]
     if full.ndim != 3 or not torch.equal(logits_of(told), first):
         raise NotThisWay("its logits are not those of its head")
-    check_logits(full, rows, parts.head.weight.shape[0])
+    check_logits([*full.shape[:-1], parts.head.weight.shape[0]], rows)
     return (full, *(seen[name][0] if seen[name] else None for name in ("ids", "leaf")))
 
 

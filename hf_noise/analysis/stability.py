@@ -10,7 +10,7 @@ targets that are drawn at random cost about the same in every row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ class MacroBatchLosses:
     """
 
     sizes: np.ndarray
-    losses: np.ndarray
+    losses: np.ndarray = field(repr=False)
     row_std: float
     rows_read: int
     passes: int

@@ -302,6 +302,13 @@ def test_a_language_model_that_is_not_functional_is_refused_too(what):
         coherence(model, [text_batch()], method="blocks")
 
 
+def test_norms_over_the_batch_are_refused():
+    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2, track_running_stats=False))
+    batch = {"input": NET_BATCH["x"]} | {name: NET_BATCH[name] for name in ("labels", "is_noisy")}
+    with pytest.raises(ValueError, match="1 is BatchNorm1d without running statistics.*track_running_stats=True"):
+        coherence(net, [batch])
+
+
 def test_padded_rows_of_a_classifier():
     """Their mask asks whether there is any padding, which cannot be batched."""
     config = BertConfig(vocab_size=V, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
@@ -348,7 +355,7 @@ def without(name):
         ({"one_sided": "yes"}, "one_sided must be one of refuse, zero"), ({"method": "fast"}, "method must be one of"),
         ({"confidence": 1.0}, r"confidence must lie in \(0, 1\)"), ({"memory_mib": 0}, "memory_mib must lie in"),
         ({"parameters": INNER, "method": "blocks"}, "method='blocks' is for the weights of embedding and output layer"),
-        ({"batches": []}, "batches is empty"), ({"batches": [without("labels")]}, "no column 'labels', only"),
+        ({"batches": []}, "batches is empty"), ({"batches": [without("labels")]}, "no column 'labels', the targets"),
         ({"batches": [text_batch(), without("is_noisy")]}, "batch 1 has no column 'is_noisy'"),
         ({"batches": [without("input_ids")]}, "no column of a batch is an input of GPT2LMHeadModel"),
         ({"batches": [text_batch(noisy=~torch.zeros(B, dtype=torch.bool))]}, "batch 0 has no clean example: there is "

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hf_noise.analysis.gradients import Estimate, coherence
+from hf_noise.data.tokenization import find_tokenizer
 from hf_noise.models.gpt2 import gpt2
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import read_records
@@ -96,8 +97,33 @@ def test_a_checkpoint_of_ones_own(tmp_path, capsys):
     gpt2("nano", vocab_size=320, block_size=16, end_of_text=0).save_pretrained(tmp_path / "mine")
     out = run(capsys, tmp_path / "out", "--model", tmp_path / "mine")
     assert "as it was loaded" in out and not read_records(tmp_path / "out")[0].model["is_fresh"]
-    with pytest.raises(ValueError, match="has 400 tokens, --model .*mine knows 320; give the tokenizer of the model"):
-        load(small(tmp_path / "more", model=str(tmp_path / "mine"), tokenizer="embedded:400"))
+    for changes, message in (
+        ({"tokenizer": "embedded:400"}, "has 400 tokens, --model .*mine knows 320; give the tokenizer of the model"),
+        ({"tokenizer": "embedded:260"}, "has 260 tokens, --model .*mine knows 320: its ids are others"),
+        ({"block_size": 32}, "--block_size 32: .*mine has positions for 16 tokens"),
+        ({"parameters": ["transformer.nope"]}, "there is none called 'transformer.nope' in GPT2LMHeadModel; near it"),
+        ({"tokenizer": None}, "there is no tokenizer in '.*mine'"),
+    ):
+        with pytest.raises((OSError, ValueError), match=message):
+            load(small(tmp_path / "more", model=str(tmp_path / "mine"), **changes))
+
+
+def test_a_checkpoint_brings_its_tokenizer(tmp_path):
+    torch.manual_seed(5)
+    mine = str(tmp_path / "mine")
+    gpt2("nano", vocab_size=320, block_size=16, end_of_text=0).save_pretrained(mine)
+    find_tokenizer("embedded:320").save_pretrained(mine)
+    work = load(small(tmp_path / "out", model=mine, tokenizer=None))
+    assert (work.settings.tokenizer, work.vocab_size) == (mine, 320)
+    with pytest.raises(SettingError, match="--tokenizer embedded:300 is not that of --model .*; leave it out"):
+        load(small(tmp_path / "out", model=mine, tokenizer="embedded:300"))
+
+
+def test_the_papers_figures_stand_beside_the_same_thing_alone(tmp_path, capsys, figures):
+    out = run(capsys, tmp_path / "example", "--parameters", "transformer.wpe.weight")
+    assert "| paper A" not in out
+    texts = [text.get_text() for axis in figures[0].axes for text in axis.get_legend().get_texts()]
+    assert not any("paper" in text for text in texts)
 
 
 def test_other_settings_do_not_go_on_in_the_same_folder(tmp_path, capsys):

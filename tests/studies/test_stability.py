@@ -103,6 +103,8 @@ def test_models_that_cannot_be_measured_are_refused_before_any_is(done, tiny, tm
     for told, changes, message in (
         ({"hf_noise": None}, [], "--no_stated measures it on the text as it is"),
         ({"architectures": ["BertForMaskedLM"]}, [], "is no causal language model .*BertForMaskedLM"),
+        ({}, ["--tokenizer", "embedded:400"], "--tokenizer embedded:400 has 400 tokens, --model .* knows 300"),
+        ({}, ["--tokenizer", "embedded:290"], "--tokenizer embedded:290 is not that of --model .*; leave it out"),
         ({}, ["--block_size", "64"], "--block_size 64: .* positions for 16"),
         ({}, ["--sizes", "4", "100000"], "--sizes 100000: there are .* none stands twice"),
     ):

@@ -24,20 +24,22 @@ from hf_noise.studies.text_settings import TextSettings
 SCALES: dict[str, dict] = {
     # Long rows: what two examples share stands out of what each has alone the better, the more targets they have.
     "demo": dict(
-        output="runs/gradient-coherence-demo", source="embedded/docs-text", tokenizer="embedded:1024", block_size=256,
+        output="runs/gradient-coherence-demo", source="embedded/docs-text", tokenizer=None, block_size=256,
         model="nano", batch_size=[4, 8, 16], batches=100,
     ),
     # Meant for ten minutes of one H200; not measured.
     "gpu": dict(
-        output="runs/gradient-coherence-gpu", source=None, tokenizer="openai-community/gpt2", block_size=1024,
+        output="runs/gradient-coherence-gpu", source=None, tokenizer=None, block_size=1024,
         model="gpt2", batch_size=[4, 8, 16], batches=50,
     ),
     "paper": dict(
-        output="runs/gradient-coherence-paper", source="Skylion007/openwebtext", tokenizer="openai-community/gpt2",
+        output="runs/gradient-coherence-paper", source="Skylion007/openwebtext", tokenizer=None,
         block_size=1024, model="gpt2", batch_size=[4, 8], batches=200,
     ),
 }  # fmt: skip
 
+#: Of the fresh models of a scale.
+TOKENIZERS = {"demo": "embedded:1024", "gpu": "openai-community/gpt2", "paper": "openai-community/gpt2"}
 Mebibytes = Annotated[int, Range(1, 2**20)]
 
 
@@ -63,6 +65,10 @@ class Settings(TextSettings, CommandSettings):
 
     scale: str = setting("demo", "a preset of all that follows", group="study", in_result=False)
     seed: Seed = setting(0, "of weights, rows and corruption", group="study")
+    tokenizer: Name | None = setting(
+        None, "embedded:<size>, a folder, or a Hub model (default: that of --model; of a fresh one embedded:1024, and "
+        "GPT-2's beyond the demo)", group="data",
+    )  # fmt: skip
     model: Name = setting(None, f"{', '.join(GPT2_SIZES)}: fresh; else a checkpoint", group="model")
     parameters: list[Name] = setting(
         [], "whose gradient it is (default: the output layer, tied to the embedding or not)", group="measurement"
@@ -91,6 +97,8 @@ class Settings(TextSettings, CommandSettings):
         if self.model not in GPT2_SIZES and not may_be_read(self.model):
             raise SettingError(f"--model {self.model}: neither a size ({', '.join(GPT2_SIZES)}), nor a folder, nor "
                                "owner/name on the Hub")  # fmt: skip
+        if self.tokenizer is None:
+            self.tokenizer = TOKENIZERS[self.scale] if self.model in GPT2_SIZES else self.model
 
     @property
     def rows(self) -> int:
