@@ -77,7 +77,9 @@ class Advised:
     def held(self) -> bool | None:
         """Whether the advised one is within `WITHIN` of the best; None where seeds are too few or disagree."""
         lacks = self.lacks
-        return None if len(lacks.values) < FEWEST_PAIRS else lies_in(lacks, high=100 * WITHIN)[0]
+        if len(lacks.values) < FEWEST_PAIRS:
+            return None
+        return self.choice == self.best or lies_in(lacks, high=100 * WITHIN)[0]
 
     def told(self) -> str:
         """In words, with the verdict."""
