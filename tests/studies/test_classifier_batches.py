@@ -154,7 +154,7 @@ def test_plans_of_larger_batches():
     assert len(runs) == 15
     plans = {run.name: classifier.plan_of(settings, run, 1442) for run in runs if run.seed == 0}
     assert {(plan.name, plan.steps, plan.batch_size) for plan in plans.values()} == {
-        ("steps", 330, 64), ("steps", 660, 64), ("steps-x2", 330, 128), ("steps-x4", 165, 256), ("steps-x8", 82, 512),
+        ("steps", 220, 64), ("steps", 440, 64), ("steps-x2", 220, 128), ("steps-x4", 110, 256), ("steps-x8", 55, 512),
     }  # fmt: skip
     eight = plans["r1-symmetric-nll-steps-x8-seed0"]
     assert classifier.learning_rate_of(settings, eight) == 0.05

@@ -45,7 +45,7 @@ SCALES: dict[str, dict] = {
     # passes of 32, over which the network normalises.
     "advice": dict(
         output="runs/classifier-advice", data="hf_noise/digits-noisy", plan=["steps", *MULTIPLIED], ratio=[0.0, 1.0],
-        protocol=["symmetric"], loss=["nll"], epochs=15.0, batch_size=64, micro_batch=32, optimizer="sgd",
+        protocol=["symmetric"], loss=["nll"], epochs=10.0, batch_size=64, micro_batch=32, optimizer="sgd",
         learning_rate=0.05, warmup=0.0, weight_decay=5e-4, crop_padding=1, save_steps=1000, logging_steps=50,
         seed=[0, 1, 2], equal_compute=False, advise=True,
     ),  # fmt: skip
