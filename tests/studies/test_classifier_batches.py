@@ -51,7 +51,8 @@ def record(ratio=1.0, seed=0, accuracy=0.8, multiplier=1.0, rows=1000, optimizer
     return RunRecord(
         name=f"r{ratio:g}-{plan}-seed{seed}", task="image_classification", recipe="recipes/classifier_noise.py",
         command="", model={"name": "resnet10-digits"}, seed=seed, wall_seconds=1.0, git=None, versions={}, hardware={},
-        settings=asdict(SETTINGS) | {"optimizer": optimizer, "train_rows": rows}, data={"source": "x", "train_rows": rows},
+        settings=asdict(SETTINGS) | {"optimizer": optimizer, "train_rows": rows},
+        data={"source": "x", "train_rows": rows},
         noise=noise | {"realised": {"rate": noise["error_rate"], "n": 100}}, loss={"name": "nll"},
         budget={"plan": plan, "steps": int(100 / multiplier), "batch_multiplier": multiplier, "exposure": 1.0},
         metrics=metrics,
