@@ -12,10 +12,11 @@ from scipy.special import gammaln
 
 from hf_noise.analysis.checks import numbers_in
 from hf_noise.analysis.noise_scale import NoiseScale
+from hf_noise.noise.arrays import real_numbers
 from hf_noise.noise.checks import check_choice, check_real
 from hf_noise.noise.rates import check_ratio, error_rate
 
-__all__ = ["BatchAdvice", "advise_batch", "noise_power"]
+__all__ = ["BatchAdvice", "advise_batch", "nearest_factor", "noise_power"]
 
 OPTIMIZERS = ("adam", "sgd")
 _LARGEST = 1e12
@@ -29,7 +30,7 @@ class BatchAdvice:
 
     Attributes:
         multiplier: batch over that of the run without noise, >= 1; a real number, see `nearest`.
-        low, high: its interval; `high` is infinite where the noise scale may be 0.
+        low, high: its interval; `high` is infinite where the noise scale or the SNR may be 0.
         ratio: r that it is for.
         steps_factor: optimiser steps over those of the run without noise at equal clean exposure, (1 + r) / multiplier.
         clean_noise_scale: B_simple of clean examples.
@@ -53,12 +54,16 @@ class BatchAdvice:
 
         Raises ValueError or TypeError: these are no numbers > 0.
         """
-        array = numbers_in("choices", choices, 1e-9, _LARGEST, remedy="give batch multipliers, such as [1, 2, 4, 8]")
-        if array.ndim != 1 or not array.size:
-            raise ValueError(f"choices must be [n], n >= 1, got the shape {list(array.shape)}")
-        ordered = np.sort(array)
-        return float(ordered[np.abs(np.log(ordered / self.multiplier)).argmin()]) if self.multiplier < math.inf \
-            else float(ordered[-1])  # fmt: skip
+        return nearest_factor(self.multiplier, choices)
+
+
+def nearest_factor(multiplier: float, choices: Sequence[float]) -> float:
+    """The choice that is nearest to a multiplier > 0 as a factor, see `BatchAdvice.nearest`."""
+    array = numbers_in("choices", choices, 1e-9, _LARGEST, remedy="give batch multipliers, such as [1, 2, 4, 8]")
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"choices must be [n], n >= 1, got the shape {list(array.shape)}")
+    ordered = np.sort(array)
+    return float(ordered[-1] if multiplier == math.inf else ordered[np.abs(np.log(ordered / multiplier)).argmin()])
 
 
 def advise_batch(
@@ -116,7 +121,9 @@ def advise_batch(
         noise_scale: B_simple > 0, as `gradient_noise_scale` and `hf_noise.trainers.NoiseScaleCallback` measure it.
             Where it is infinite, for no signal could be told from noise, the advice is its limit.
         noise_scale_ratio: r >= 0 of the examples that it was measured on, 0 for clean ones.
-        snr_interval: (low, high) of the SNR, 0 < low <= snr <= high.
+        snr_interval: (low, high) of the SNR, 0 <= low <= snr <= high. Of an open one low is 0, which leaves the
+            multiplier without an upper end, or high is infinite: wrong labels then add no variance of their own at the
+            lower end.
         optimizer: "adam" for all that divide by the size of gradients, "sgd" with or without momentum.
 
     Raises:
@@ -137,10 +144,11 @@ def advise_batch(
     optimizer = check_choice("optimizer", optimizer, OPTIMIZERS, '"adam" or "sgd"')
     scale = _scale(noise_scale)
     snrs = _snrs(snr, snr_interval)
+    batch_size, snr_ratio = _batches(batch_size, snr_ratio)
 
     def found(scale: float, snr: float) -> tuple[float, float, float]:
         clean = _clean_scale(scale, at, snr, batch_size, snr_ratio) if at else scale
-        q = noise_power(snr, batch_size=batch_size, ratio=snr_ratio, noise_scale=clean)
+        q = _power(snr, batch_size, snr_ratio, clean)
         share = q / clean if clean < math.inf else _power_per_scale(snr, batch_size, snr_ratio)
         grown = (1 + r) * (1 + r * share) + r / clean
         return grown / (1 if optimizer == "adam" else 1 + r), clean, q
@@ -148,7 +156,7 @@ def advise_batch(
     multiplier, clean, q = found(scale[1], snrs[1])
     # It falls as either grows: noise is then a smaller part of what scatters anyway.
     low = found(scale[2], snrs[2])[0]
-    is_possible = scale[0] > _noise_alone(at, snrs[0], batch_size, snr_ratio)
+    is_possible = snrs[0] > 0 and scale[0] > _noise_alone(at, snrs[0], batch_size, snr_ratio)
     high = found(scale[0], snrs[0])[0] if is_possible else math.inf if r else 1.0
     return BatchAdvice(
         multiplier=multiplier, low=min(low, multiplier), high=max(high, multiplier), ratio=r,
@@ -180,20 +188,30 @@ def noise_power(snr: float, *, batch_size: float, ratio: float, noise_scale: flo
         >>> [round(noise_power(s, batch_size=b, ratio=r, noise_scale=0.923), 2) for s, b, r in cells]
         [0.34, 0.35, 0.36, 0.35]
     """
-    snr, scale, r = check_real("snr", snr), check_real("noise_scale", noise_scale), check_ratio(ratio)
-    size = check_real("batch_size", batch_size)
+    snr, scale = check_real("snr", snr), check_real("noise_scale", noise_scale)
     if not 0 < snr <= _LARGEST:
         raise ValueError(f"snr must lie in (0, 1e12], got {snr!r}; it is a ratio of norms")
     if not scale >= 0:
         raise ValueError(f"noise_scale must be >= 0, got {noise_scale!r}; it is a variance over a square")
+    return _power(snr, *_batches(batch_size, ratio), scale)
+
+
+def _batches(batch_size: Any, ratio: Any) -> tuple[float, float]:
+    """Size and ratio of the batches that an SNR was measured in; raises as `noise_power`."""
+    r, size = check_ratio(ratio), check_real("batch_size", batch_size)
     if not 1e-6 <= r <= 1e6:
         raise ValueError(f"ratio of the batches in which the SNR was measured must lie in [1e-6, 1e6], got {ratio!r}; "
                          "without corrupt or clean examples there is none")  # fmt: skip
     if not 1 <= size <= _LARGEST or size <= _COUNTED and size != round(size):
         raise ValueError(f"batch_size must be a whole number of examples from 1 to 1e12, got {batch_size!r}")
-    e = error_rate(r)
+    return size, r
+
+
+def _power(snr: float, size: float, r: float, scale: float) -> float:
+    """q, see `noise_power`; snr may be infinite."""
     if scale == math.inf:
         return math.inf
+    e = error_rate(r)
     return (_mean_root(size, 1 - e, scale, 1.0) / (snr * _mean_root(size, e, 1.0, 0.0))) ** 2
 
 
@@ -238,7 +256,7 @@ def _clean_scale(scale: float, at: float, snr: float, size: float, snr_ratio: fl
 
 def _noise_alone(at: float, snr: float, size: float, snr_ratio: float, clean: float = 0.0) -> float:
     """What corrupt examples add to B_simple at noise ratio `at`, beside (1 + at) times that of clean ones."""
-    return at + at * (1 + at) * noise_power(snr, batch_size=size, ratio=snr_ratio, noise_scale=clean) if at else 0.0
+    return at + at * (1 + at) * _power(snr, size, snr_ratio, clean) if at else 0.0
 
 
 def _scale(noise_scale: Any) -> tuple[float, float, float]:
@@ -260,8 +278,8 @@ def _snrs(snr: Any, interval: Any) -> tuple[float, float, float]:
         raise ValueError(f"snr must lie in (0, 1e12], got {snr!r}; it is a ratio of norms")
     if interval is None:
         return value, value, value
-    ends = numbers_in("snr_interval", interval, 0, _LARGEST, remedy="give (low, high) of the SNR")
-    if ends.shape != (2,) or not 0 < ends[0] <= value <= ends[1]:
-        raise ValueError(f"snr_interval must be (low, high) with 0 < low <= snr <= high, got {interval!r:.80} for "
+    ends = real_numbers("snr_interval", interval)
+    if ends.shape != (2,) or not 0 <= ends[0] <= value <= ends[1]:
+        raise ValueError(f"snr_interval must be (low, high) with 0 <= low <= snr <= high, got {interval!r:.80} for "
                          f"{value!r}")  # fmt: skip
     return float(ends[0]), value, float(ends[1])

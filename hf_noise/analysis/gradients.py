@@ -9,12 +9,13 @@ memory.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy.special import stdtrit
 
+from hf_noise.analysis.noise_scale import ratio_interval
 from hf_noise.noise.checks import check_choice, check_count, check_flag, check_real
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Estimate:
     Attributes:
         value: of a cosine the mean over all pairs of all batches, of the SNR the ratio of mean norms, else the mean.
         low, high: interval by Student's t over batches, which are independent where pairs of one batch are not; None of
-            a single batch, and where all batches say the same.
+            a single batch, and where all batches say the same. Of the SNR it is Fieller's, in [0, inf], and `high` is
+            infinite where the mean of corrupt norms cannot be told from 0.
         n: pairs of a cosine, else batches.
         smallest, largest: over pairs of a cosine, else over batches; the SNR of a batch without corrupt ones is left
             out.
@@ -287,7 +289,11 @@ def _estimates(found: Sequence[_Batch], confidence: float) -> dict[str, Estimate
         made[name] = _ratio(values, np.ones(len(values)), len(values), values, confidence)
     over, under, snr = (np.array([one.values[name] for one in found]) for name in ("clean_norm", "corrupt_norm", "snr"))
     if under.any() and np.isfinite(snr).any():
-        made["snr"] = _ratio(over, under, len(snr), snr[np.isfinite(snr)], confidence)
+        of_snr = _ratio(over, under, len(snr), snr[np.isfinite(snr)], confidence)
+        if of_snr.low is not None:
+            low, high = ratio_interval(over, under, confidence)
+            of_snr = replace(of_snr, low=min(low, of_snr.value), high=max(high, of_snr.value))
+        made["snr"] = of_snr
     return made
 
 

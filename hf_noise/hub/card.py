@@ -182,12 +182,9 @@ def _intro(record: RunRecord) -> str:
 def _results(record: RunRecord) -> str:
     rows = []
     for name, metric in _metrics(record):
-        spread = (
-            f"{render.number(metric['low'])} to {render.number(metric['high'])}" if "low" in metric else ""
-        )
         value = render.number(float(metric["value"]))
         told = _name(record, name, metric)
-        rows.append((told, value, spread, str(metric.get("unit", "")), render.number(metric["n"])))
+        rows.append((told, value, _interval(metric), str(metric.get("unit", "")), render.number(metric["n"])))
     columns = ("metric", "value", "interval", "unit", "n")
     kept = [
         i for i, column in enumerate(columns) if column in ("metric", "value", "n") or any(r[i] for r in rows)
@@ -197,6 +194,14 @@ def _results(record: RunRecord) -> str:
         [[row[i] for i in kept] for row in rows],
         numeric=[position for position, i in enumerate(kept) if columns[i] in ("value", "interval", "n")],
     )
+
+
+def _interval(metric: Mapping[str, Any]) -> str:
+    """Of a metric in words; one without a lower or without an upper end is open there."""
+    low, high = (render.number(metric[end]) if end in metric else "" for end in ("low", "high"))
+    if low and high:
+        return f"{low} to {high}"
+    return f"{low} or more" if low else f"{high} or less" if high else ""
 
 
 def _noise_rows(record: RunRecord) -> dict[str, Any]:

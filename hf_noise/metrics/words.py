@@ -24,7 +24,8 @@ class Metric:
         name: as a card says it, in full.
         label: as a table or an axis says it, short.
         split: of the data that it is measured on, "train", "validation" or "test"; None of generated images.
-        unit: "nats", "nats per token", "share" for what lies in [0, 1] and is shown in percent, "" for none.
+        unit: "nats", "nats per token", "images" of a batch, "share" for what lies in [0, 1] and is shown in percent, ""
+            for none.
         better: "lower" or "higher" where one is, "" where it tells and does not judge.
     """
 
@@ -86,6 +87,10 @@ METRICS: Mapping[str, Metric] = {metric.key: metric for metric in (
     Metric("row_std", "standard deviation of the loss between rows", "spread of rows", "train", _TOKENS),
     Metric("loss_exponent", "exponent of the spread in the size of a macro-batch", "exponent", "train"),
     Metric("gradient_snr", "signal to noise of gradients, clean sum over corrupt sum", "SNR of gradients", "train"),
+    Metric("gradient_noise_scale", "gradient noise scale tr(Sigma) / |G|^2, labels as trained on", "noise scale",
+           "train", "images"),
+    Metric("gradient_noise_scale_low", "lower end of that noise scale (95 %)", "noise scale, at least", "train",
+           "images"),
     Metric("noise_nll", "NLL, held-out documents of noise", "NLL on noise", "validation", _TOKENS),
     Metric("row_auroc", "AUROC of finding the rows of noise among training rows", "AUROC, rows of noise", "train", "",
            "higher"),

@@ -253,7 +253,7 @@ class NoiseTrainer(PassTrainer):
 
     def _save_checkpoint(self, model, trial):
         # A collective call, so it cannot stand in `_save`, which some versions call on the main process alone.
-        self._checkpoint_state = self.meter.state(self.accelerator)
+        self._checkpoint_state = self.meter.state(self.accelerator) | self.kept_of_watching()
         if self.claims.documents is not None:
             self._checkpoint_state |= self.claims.documents.state(self.accelerator)
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
@@ -279,6 +279,7 @@ class NoiseTrainer(PassTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         state = load_file(os.path.join(resume_from_checkpoint, STATE_FILE))
         self.meter.load(state, self.accelerator)
+        self.take_up_watching(state)
         if self.claims.documents is not None:
             self.claims.documents.load(state, self.accelerator)
         self._load_own(resume_from_checkpoint, state)

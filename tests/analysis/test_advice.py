@@ -2,14 +2,17 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_noise.analysis import advise_batch
-from hf_noise.analysis.advice import BatchAdvice, noise_power
+from hf_noise.analysis.advice import BatchAdvice, nearest_factor, noise_power
+from hf_noise.analysis.gradients import coherence
 from hf_noise.analysis.noise_scale import NoiseScale
 
 MEASURED = {"snr": 2.0, "batch_size": 16, "snr_ratio": 1.0, "noise_scale": 5.0}
@@ -125,6 +128,7 @@ def test_without_a_signal_the_advice_is_the_limit(at):
 def test_nearest_counts_factors():
     found = BatchAdvice(2.7, 1, 9, 1, 1, 1, 1, 1, "adam")
     assert found.nearest([8, 4, 2, 1]) == 2 and found.nearest([1, 8]) == 1 and found.nearest([4.0]) == 4
+    assert nearest_factor(3.0, [1, 2, 8]) == 2 and nearest_factor(math.inf, [1, 2, 8]) == 8
     with pytest.raises(ValueError, match="choices must"):
         found.nearest([0, 1])
 
@@ -144,9 +148,51 @@ def test_nearest_counts_factors():
         ({"noise_scale": "5"}, TypeError, "noise_scale"),
         ({"noise_scale": 0.5, "noise_scale_ratio": 1.0}, ValueError, "leaves of noise alone"),
         ({"snr_interval": (2.5, 3.0)}, ValueError, "snr_interval must be"),
+        ({"snr_interval": (-0.1, 3.0)}, ValueError, "with 0 <= low <= snr <= high"),
+        ({"snr_interval": (1.0, math.nan)}, ValueError, "snr_interval must be"),
+        ({"snr_interval": (None, None)}, TypeError, "snr_interval"),
         ({"optimizer": "adamw"}, ValueError, "adamw"),
     ],
 )
 def test_refused(changed, kind, says):
     with pytest.raises(kind, match=says):
         advise_batch(**({"ratio": 1.0} | MEASURED | changed))
+
+
+def test_of_an_open_interval_of_the_snr_the_ends_are_limits():
+    """An SNR that may be 0 leaves no upper end; one without an end leaves what clean rows alone scatter."""
+    for told in ({}, {"noise_scale_ratio": 1.0, "noise_scale": 60.0}, {"noise_scale": math.inf}):
+        told = MEASURED | told
+        found = advise_batch(1.0, **told, snr_interval=(0.0, math.inf))
+        near = advise_batch(1.0, **told, snr_interval=(1e-6, 1e12))
+        assert found.high == math.inf and near.high > 1e6
+        assert found.low == pytest.approx(near.low) and found.multiplier == near.multiplier
+        assert advise_batch(0.0, **told, snr_interval=(0.0, math.inf)).high == pytest.approx(1)
+    sgd = advise_batch(1.0, **MEASURED, snr_interval=(0.0, math.inf), optimizer="sgd")
+    assert sgd.low == pytest.approx((2 + 1 / 5) / 2)
+
+
+@pytest.mark.parametrize("batches", [2, 3, 12])
+def test_what_coherence_measures_is_advised_on_as_it_is(batches):
+    """Also of few batches, where the SNR may be 0 or without an end."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3)).double()
+
+    class Logits(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x):
+            return SimpleNamespace(logits=self.inner(x))
+
+    draw = np.random.default_rng(0)
+    rows = [{"x": torch.from_numpy(draw.normal(1, 1, (8, 2))), "labels": torch.from_numpy(draw.integers(0, 3, 8)),
+             "is_noisy": torch.arange(8) % 8 < (1 if i % 2 else 7)} for i in range(batches)]  # fmt: skip
+    one = coherence(Logits(), rows).estimates["snr"]
+    assert 0 <= one.low <= one.value <= one.high
+    found = advise_batch(1.0, snr=one.value, snr_interval=(one.low, one.high), batch_size=8, snr_ratio=1.0,
+                         noise_scale=5.0)  # fmt: skip
+    assert 1 <= found.low <= found.multiplier <= found.high
+    assert (found.high == math.inf) == (one.low == 0)
+    assert batches > 2 or one.low == 0 and one.high == math.inf, "of two so different batches nothing is known"

@@ -88,7 +88,7 @@ def make_advice(draw: np.random.Generator) -> dict[str, Any]:
     return {
         "ratio": pick(draw, 1.0, 0.5), "snr": 2.0, "batch_size": pick(draw, 4, 16), "snr_ratio": 1.0,
         "noise_scale": pick(draw, 5.0, 900.0), "noise_scale_ratio": pick(draw, 0.0, 0.5),
-        "snr_interval": pick(draw, None, (1.5, 2.5)), "optimizer": pick(draw, "adam", "sgd"),
+        "snr_interval": pick(draw, None, (1.5, 2.5), (0.0, math.inf)), "optimizer": pick(draw, "adam", "sgd"),
     }  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def check_advice(given: dict[str, Any], found: Any) -> None:
     kind = text(given["optimizer"], "adam", "sgd")
     if given["snr_interval"] is not None:
         low, high = reals(given["snr_interval"], 1)
-        confirm(0 < low <= snr <= high, "interval")
+        confirm(0 <= low <= snr <= high, "interval")
     if scale == math.inf:
         share = power(snr, size, of_snr, 1e15) / 1e15
         close(found.multiplier / ((1 + r) * (1 + r * share) / (1 + r if kind == "sgd" else 1)), 1.0, 1e-6)

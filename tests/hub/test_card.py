@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,15 @@ def test_the_text_of_a_model_card_shows_what_a_reader_asks(record):
     assert "python recipes/gpt2_noise.py --ratio 0.5" in text
     assert "torch 2.11.0" in text and "Some CPU, 2 cores" in text and "| wall time, s | 61 |" in text
     assert "None" not in text and "{{" not in text and "\n\n\n" not in text
+
+
+def test_an_interval_may_be_open(record):
+    """Of a figure whose record has no upper end, for no finite one was found, or no lower end."""
+    ends = {"a": {"low": 0.5}, "b": {"high": 2.5}, "c": {"low": 0.5, "high": 2.5}, "d": {}}
+    metrics = {name: {"value": 1.5, "n": 9} | of for name, of in ends.items()}
+    text = model_card(replace(record, metrics=metrics)).text
+    for name, told in (("a", "0.5 or more"), ("b", "2.5 or less"), ("c", "0.5 to 2.5"), ("d", "")):
+        assert f"| {name} | 1.5 | {told} | 9 |" in text
 
 
 def test_only_the_record_carries_figures(record):

@@ -33,7 +33,8 @@ def test_words_are_whole_and_names_differ():
     for key, metric in METRICS.items():
         assert isinstance(metric, Metric) and metric.key == key and metric.name and metric.label
         assert metric.split in ("train", "validation", "test", None)
-        assert metric.unit in ("nats", "nats per token", "share", "") and metric.better in ("lower", "higher", "")
+        assert metric.unit in ("nats", "nats per token", "images", "share", "")
+        assert metric.better in ("lower", "higher", "")
         # A beginning tells the split of keys that are not listed, and must tell the same of those that are.
         assert split_of(f"{key}_more") == metric.split, key
         assert name_of(key, {"name": "another"}) == metric.name

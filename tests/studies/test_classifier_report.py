@@ -139,7 +139,7 @@ def test_a_study_of_one_run_can_be_drawn(tmp_path):
 
 def test_what_is_shown_fits_a_terminal_and_the_whole_table_is_in_a_file(study, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "95")
-    narrow, figure = show(study, SimpleNamespace(output=str(tmp_path)), ()).split("\n\n")
+    narrow, figure = show(study, SimpleNamespace(output=str(tmp_path), advise=False), ()).split("\n\n")
     assert cells(narrow, 0) == ["run", "e", "accuracy, %", "95% interval", "test NLL", "paper, %"]
     assert max(map(len, narrow.splitlines()[:-1])) <= 95
     assert narrow.splitlines()[-1] == f"12 more columns in {tmp_path / 'study.md'}"

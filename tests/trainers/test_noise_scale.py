@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import os
 import subprocess
 import sys
@@ -89,6 +88,24 @@ def test_passes_of_several_lengths_are_means_over_their_own_targets(make_trainer
     assert found[0] == pytest.approx(square(model, loss), rel=1e-4) and found[2:] == (2, 4)
 
 
+def test_padded_rows_of_several_lengths_in_one_pass(make_trainer, random_rows, tiny_gpt2):
+    """Of one batch and of its first half, each a mean over its own targets: from rows one by one, without padding."""
+    rows, callback = random_rows(6, (16, 9, 3)), seen(every=1)
+    make_trainer(rows, callbacks=[callback], per_device_train_batch_size=6, learning_rate=0.0, max_steps=1).train()
+    (found,), (batch,), model = callback.measurements, callback.batches, tiny_gpt2()
+    taken = [torch.as_tensor(row["input_ids"]) for i in batch["sample_id"].tolist() for row in rows
+             if row["sample_id"] == i]  # fmt: skip
+    assert len({len(one) for one in taken[:3]}) > 1, "several lengths in either part"
+
+    def loss(of):
+        sums = [torch.nn.functional.cross_entropy(model(input_ids=one[None]).logits[0, :-1], one[1:], reduction="sum")
+                for one in of]  # fmt: skip
+        return sum(sums) / sum(len(one) - 1 for one in of)
+
+    expected = (square(model, lambda: loss(taken[:3])), square(model, lambda: loss(taken)), 3, 6)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
 def test_under_autocast_they_are_those_of_autocast(make_trainer, random_rows, tiny_gpt2):
     callback = seen(every=1)
     make_trainer(random_rows(16), callbacks=[callback], per_device_train_batch_size=8, learning_rate=0.0, max_steps=1,
@@ -99,9 +116,58 @@ def test_under_autocast_they_are_those_of_autocast(make_trainer, random_rows, ti
     assert callback.measurements[0][:2] == pytest.approx(expected, rel=2e-2)
 
 
+#: Kinds whose network of `any_trainer` has batch normalisation.
+NORMALISED = ("image_classifier",)
+
+
+@pytest.mark.parametrize("normalised", NORMALISED)
+def test_half_of_a_batch_that_is_normalised_is_another_function(any_trainer, normalised):
+    trainer = any_trainer(normalised, callbacks=[NoiseScaleCallback()])
+    trainer.model.eval()
+    with pytest.raises(ValueError, match="another function; use gradient_accumulation_steps >= 2"):
+        trainer.train()
+    assert not any(module.training for module in trainer.model.modules()), "a look leaves it as it was"
+    for module in trainer.model.modules():  # whose statistics are held fixed
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.train = lambda mode=True, module=module: module
+    trainer.train()
+
+
+def test_of_a_network_with_batch_normalisation_it_is_that_of_independent_passes(any_trainer, digit_images):
+    """|G|^2 from products of gradients of different micro-batches, which share no noise."""
+    rows = digit_images(400)
+    rows.columns["labels"] = (torch.arange(400) % 20 == 0).long()  # mostly of one class, so that there is a signal
+    callback = NoiseScaleCallback(every=1)
+    trainer = any_trainer("image_classifier", rows, callbacks=[callback], learning_rate=0.0, max_steps=75,
+                          gradient_accumulation_steps=2, logging_steps=75, dataloader_drop_last=True)  # fmt: skip
+    trainer.train()
+    model, draw, gradients = trainer.model.train(), torch.Generator().manual_seed(1), []
+    for _ in range(150):
+        one = trainer.data_collator([rows[int(i)] for i in torch.randperm(400, generator=draw)[:8]])
+        model.zero_grad()
+        torch.nn.functional.cross_entropy(model(one["pixel_values"]).logits, one["labels"]).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).double())
+    gradients = torch.stack(gradients)
+    squares = (gradients**2).sum(1).mean()
+    signal = ((gradients.sum(0) ** 2).sum() - (gradients**2).sum()) / (150 * 149)
+    expected, found = float(8 * (squares - signal) / signal), callback.noise_scale()
+    assert found.n == 75 and found.low < expected < found.high and found.high < 4 * found.low
+
+
+def test_passes_of_unequal_numbers_of_rows_are_left_out_of_a_normalised_network(any_trainer, digit_images):
+    """19 rows in passes of 8: the second step of each epoch is of 3 rows alone, or beside 8."""
+    for rows, measured in ((19, 2), (27, 2), (32, 4)):
+        callback = NoiseScaleCallback(every=1)
+        any_trainer("image_classifier", digit_images(rows), callbacks=[callback], gradient_accumulation_steps=2,
+                    max_steps=4).train()  # fmt: skip
+        assert [one[2:] for one in callback.measurements] == [(8, 16)] * measured
+
+
 @pytest.mark.parametrize("passes", [1, 2])
 def test_a_run_is_the_same_with_it_and_without(any_trainer, kind, passes):
     """Weights and running statistics bit by bit, and all else that is logged."""
+    if passes == 1 and kind in NORMALISED:
+        pytest.skip("refused, see above")
     found = []
     for callbacks in ([], [NoiseScaleCallback(every=1)]):
         trainer = any_trainer(kind, callbacks=callbacks, max_steps=3, gradient_accumulation_steps=passes)
@@ -159,10 +225,42 @@ def test_how_often_and_of_which_window(make_trainer, random_rows):
 
 
 def test_what_is_learned_beside_the_model_is_a_part_of_it(make_trainer, random_rows, noise):
-    callback = seen(every=1)
-    trainer = make_trainer(random_rows(16), noise=noise, loss=Corrected("learned"), callbacks=[callback])
+    class Norms(NoiseScaleCallback):
+        """Notes squared norms of the gradients that stand after each pass: of all, and without what is learned."""
+
+        def after_pass(self, trainer, model):
+            squares = {name: float((p.grad**2).sum()) for name, p in model.named_parameters() if p.grad is not None}
+            self.noted.append((sum(squares.values()), sum(v for k, v in squares.items() if "hf_noise_" not in k)))
+            super().after_pass(trainer, model)
+
+    callback = Norms(every=1)
+    callback.noted = []
+    make_trainer(random_rows(16), noise=noise, loss=Corrected("learned"), callbacks=[callback], learning_rate=0.0,
+                 gradient_accumulation_steps=2, max_steps=1).train()  # fmt: skip
+    (found,), (first, whole) = callback.measurements, callback.noted
+    # The first of two even passes counts half.
+    assert found[:2] == pytest.approx((4 * first[0], whole[0]), rel=1e-5)
+    assert whole[1] < 0.99 * whole[0] and first[1] < 0.99 * first[0], "e has a gradient that shows"
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_resumed_run_has_what_was_measured_before(make_trainer, random_rows, tmp_path, passes):
+    usual = {"save_strategy": "steps", "save_steps": 3, "per_device_train_batch_size": 4,
+             "gradient_accumulation_steps": passes}  # fmt: skip
+    whole, first, then, again = (NoiseScaleCallback(every=1) for _ in range(4))
+    make_trainer(random_rows(64), callbacks=[whole], output_dir=str(tmp_path / "whole"), max_steps=6, **usual).train()
+    for callback, steps in ((first, 3), (then, 6), (again, 6)):
+        trainer = make_trainer(random_rows(64), callbacks=[callback], output_dir=str(tmp_path / "parts"),
+                               max_steps=steps, **usual)  # fmt: skip
+        trainer.train(resume_from_checkpoint="auto")
+    assert len(first.measurements) == 3 and len(whole.measurements) == 6
+    assert then.measurements == whole.measurements and again.measurements == whole.measurements, "also at its end"
+    trainer = make_trainer(random_rows(64), callbacks=[NoiseScaleCallback(every=1)], output_dir=str(tmp_path / "new"),
+                           max_steps=3, **usual)  # fmt: skip
     trainer.train()
-    assert len(callback.measurements) == 2 and all(map(math.isfinite, callback.measurements[1]))
+    assert trainer.callback_handler.callbacks and len(trainer.watching) == 1
+    unwatched = make_trainer(random_rows(64), output_dir=str(tmp_path / "new"), max_steps=4, **usual)
+    unwatched.train(resume_from_checkpoint="auto")  # without it, what a checkpoint kept is of no use, and no harm
 
 
 def launched(folder: Path) -> list[dict]:
@@ -203,6 +301,11 @@ def test_refused(make_trainer, any_trainer, random_rows, tiny_gpt2, arguments):
     with pytest.raises(ValueError, match="ELR keeps what it saw"):
         any_trainer("classifier", loss=ELR(), callbacks=[NoiseScaleCallback()]).train()
     any_trainer("classifier", loss=ELR(), callbacks=[NoiseScaleCallback()], gradient_accumulation_steps=2).train()
+    with pytest.raises(ValueError, match="'group_by_length' puts those of one length together; use 'random'"):
+        any_trainer("seq2seq", callbacks=[NoiseScaleCallback()], train_sampling_strategy="group_by_length",
+                    gradient_accumulation_steps=2).train()  # fmt: skip
+    with pytest.raises(ValueError, match="tokens_per_batch=64 puts those .*use per_device_train_batch_size"):
+        any_trainer("seq2seq", callbacks=[NoiseScaleCallback()], tokens_per_batch=64).train()
     stock = Trainer(tiny_gpt2(), arguments(), train_dataset=[{"input_ids": torch.arange(9)}] * 8,
                     callbacks=[NoiseScaleCallback()])  # fmt: skip
     with pytest.raises(RuntimeError, match="trainers of hf_noise"):

@@ -11,14 +11,19 @@ from pathlib import Path
 from statistics import geometric_mean, mean
 from typing import Any
 
-from hf_noise.analysis.advice import BatchAdvice, advise_batch
+from hf_noise.analysis.advice import BatchAdvice, advise_batch, nearest_factor
 from hf_noise.analysis.noise_scale import NoiseScale
+from hf_noise.analysis.paired import FEWEST_PAIRS
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.record import RunRecord, command_line, now, versions, write_atomic
 from hf_noise.reports.tables import Column, Table, fixed, percent, shown_table
+from hf_noise.studies.documents.claims import lies_in
+from hf_noise.studies.documents.compare import Spread, spread
 
 __all__ = ["Advised", "advice_figure", "advised", "show_advice", "table_of_multipliers"]
 
+#: Of a run, what advice is made of: weights change most at first, and an interval takes them for nearly the same.
+WINDOW = "last half of the steps"
 #: Of the best accuracy, what the advised batch is to reach.
 WITHIN = 0.01
 
@@ -30,8 +35,9 @@ class Advised:
     Attributes:
         ratio: r.
         advice: of each seed, from its run with the batch of the run without noise.
-        accuracies: batch multiplier -> test accuracy of each seed; NLL likewise.
+        accuracies: batch multiplier -> test accuracy of each seed, of those that all multipliers have; NLL likewise.
         steps: optimiser steps by multiplier.
+        window: of the run, what the advice was measured in.
     """
 
     ratio: float
@@ -39,6 +45,7 @@ class Advised:
     accuracies: dict[float, dict[int, float]]
     nlls: dict[float, dict[int, float]]
     steps: dict[float, int]
+    window: str
 
     @property
     def multiplier(self) -> float:
@@ -48,7 +55,7 @@ class Advised:
     @property
     def choice(self) -> float:
         """The tried multiplier that is nearest to it."""
-        return min(sorted(self.accuracies), key=lambda one: abs(math.log(one / self.multiplier)))
+        return nearest_factor(self.multiplier, list(self.accuracies))
 
     @property
     def best(self) -> float:
@@ -56,61 +63,88 @@ class Advised:
         return max(sorted(self.accuracies), key=lambda one: mean(self.accuracies[one].values()))
 
     @property
+    def lacks(self) -> Spread:
+        """What the advised one lacks of the best, in percent of the best, seed by seed."""
+        tried, best = self.accuracies[self.choice], self.accuracies[self.best]
+        return spread([100 * (1 - tried[seed] / best[seed]) for seed in sorted(best)])
+
+    @property
     def behind(self) -> float:
-        """Share of the best mean accuracy that the advised one lacks."""
-        return 1 - mean(self.accuracies[self.choice].values()) / mean(self.accuracies[self.best].values())
+        """Share of the best accuracy that the advised one lacks, the mean over seeds."""
+        return self.lacks.mean / 100
+
+    @property
+    def held(self) -> bool | None:
+        """Whether the advised one is within `WITHIN` of the best; None where seeds are too few or disagree."""
+        lacks = self.lacks
+        if len(lacks.values) < FEWEST_PAIRS:
+            return None
+        return self.choice == self.best or lies_in(lacks, high=100 * WITHIN)[0]
 
     def told(self) -> str:
         """In words, with the verdict."""
         ends = [f"{one.multiplier:.2f} [{one.low:.2f}, {one.high:.2f}]" for one in self.advice.values()]
-        first = next(iter(self.advice.values()))
-        seeds = min(len(values) for values in self.accuracies.values())
-        verdict = f"within {100 * WITHIN:g}% of the best" if self.behind <= WITHIN else \
-            f"not within {100 * WITHIN:g}% of the best"  # fmt: skip
+        first, seeds = next(iter(self.advice.values())), len(self.lacks.values)
+        limit = f"within {100 * WITHIN:g}% of the best"
+        verdict = {True: f"The advised one is {limit}", False: f"The advised one is not {limit}",
+                   None: f"Whether the advised one is {limit} is open"}[self.held]  # fmt: skip
         return (
-            f"r = {self.ratio:g}: advised {self.multiplier:.2f} times the batch (as for {first.optimizer}; by seed "
-            f"{', '.join(ends)}), of those tried {self.choice:g}; best mean accuracy at {self.best:g}. The advised one "
-            f"is {verdict}: {100 * self.behind:.2f}% behind ({seeds} seed{'s' * (seeds > 1)})"
+            f"r = {self.ratio:g}: advised {self.multiplier:.2f} times the batch (as for {first.optimizer}, of the "
+            f"{self.window}; by seed {', '.join(ends)}), of those tried {self.choice:g}; best mean accuracy at "
+            f"{self.best:g}. {verdict}: {self.lacks.told(2, '%')} behind ({seeds} seed{'s' * (seeds > 1)})"
         )
 
 
 def advised(records: Sequence[RunRecord]) -> list[Advised]:
     """What these runs say of advice, by ratio; none where nothing was measured, or no larger batch was tried."""
     tried: dict[float, list[RunRecord]] = defaultdict(list)
-    for record in records:
-        budget = record.budget
-        is_plain = record.loss["name"] == "nll" and budget["plan"].startswith("steps")
-        if record.noise.get("kind") == "symmetric" and record.noise["error_rate"] > 0 and is_plain:
-            tried[record.noise["ratio"]].append(record)
+    for record in filter(_is_tried, records):
+        tried[record.noise["ratio"]].append(record)
     found = []
     for ratio, runs in sorted(tried.items()):
         measured = sorted((run for run in runs if "gradient_snr" in run.metrics), key=lambda run: run.seed)
-        if not measured or len({run.budget["batch_multiplier"] for run in runs}) < 2:
+        seeds = _common_seeds(runs)
+        if not measured or not seeds or len({run.budget["batch_multiplier"] for run in runs}) < 2:
             continue
         by = {name: defaultdict(dict) for name in ("test_accuracy", "test_nll")}
         for run in runs:
-            for name, values in by.items():
+            for name, values in by.items() if run.seed in seeds else ():
                 values[run.budget["batch_multiplier"]][run.seed] = run.metrics[name]["value"]
         found.append(Advised(
             ratio, {one.seed: _advice(one, ratio) for one in measured}, dict(by["test_accuracy"]),
             dict(by["test_nll"]), {run.budget["batch_multiplier"]: run.budget["steps"] for run in runs},
+            measured[0].metrics["gradient_snr"].get("window", "whole run"),
         ))  # fmt: skip
     return found
 
 
+def _is_tried(record: RunRecord) -> bool:
+    """Whether it is of a batch multiplier at equal clean exposure."""
+    is_plain = record.loss["name"] == "nll" and record.budget["plan"].startswith("steps")
+    return record.noise.get("kind") == "symmetric" and record.noise["error_rate"] > 0 and is_plain
+
+
+def _common_seeds(runs: Sequence[RunRecord]) -> set[int]:
+    """Seeds that were trained with every multiplier: of others the means would not be of the same runs."""
+    by: dict[float, set[int]] = defaultdict(set)
+    for run in runs:
+        by[run.budget["batch_multiplier"]].add(run.seed)
+    return set.intersection(*by.values())
+
+
 def _advice(record: RunRecord, ratio: float) -> BatchAdvice:
     snr, scale = record.metrics["gradient_snr"], record.metrics.get("gradient_noise_scale", {})
-    value, low, high = snr["value"], snr["low"], snr.get("high")
+    low = record.metrics.get("gradient_noise_scale_low", {}).get("value", 0.0)
     noise_scale = NoiseScale(  # infinite where no signal could be told from noise
-        scale.get("value", math.inf), snr.get("noise_scale_low", 0.0), scale.get("high", math.inf), signal=math.nan,
-        variance=math.nan, n=scale.get("n", 0), confidence=0.95,
+        scale.get("value", math.inf), low, scale.get("high", math.inf), signal=math.nan, variance=math.nan,
+        n=scale.get("n", 0), confidence=0.95,
     )  # fmt: skip
     settings = record.settings
     # Where the learning rate grows with the batch, steps of SGD along the signal are no shorter either.
     is_plain_sgd = settings.get("optimizer") == "sgd" and not settings.get("scale_learning_rate")
     return advise_batch(
-        ratio, snr=value, batch_size=snr["batch_size"], snr_ratio=snr["ratio"], noise_scale=noise_scale,
-        noise_scale_ratio=ratio, snr_interval=(low, high) if low > 0 and high is not None else None,
+        ratio, snr=snr["value"], batch_size=snr["batch_size"], snr_ratio=snr["ratio"], noise_scale=noise_scale,
+        noise_scale_ratio=ratio, snr_interval=(snr["low"], snr.get("high", math.inf)),
         optimizer="sgd" if is_plain_sgd else "adam",
     )  # fmt: skip
 
@@ -174,8 +208,7 @@ def show_advice(records: Sequence[RunRecord], output: Path) -> str:
     """Table, verdicts and files of the advice; says what is missing where there is none."""
     found = advised(records)
     if not found:
-        return ("no advice: it takes a run of the plan steps under symmetric noise that was watched (--advise, before "
-                "it was trained), and others in larger batches (--plan steps steps-x2 steps-x4)")  # fmt: skip
+        return f"no advice: {_missing(records)}"
     table = shown_table(table_of_multipliers(found), output / "advice.md")
     values = {
         "within": WITHIN, "ratios": [_plain(one) for one in found], "command": command_line(), "versions": versions(),
@@ -186,11 +219,25 @@ def show_advice(records: Sequence[RunRecord], output: Path) -> str:
     return "\n".join([table, "", *(one.told() for one in found), "", f"figure: {figure}", f"values: {file}"])
 
 
+def _missing(records: Sequence[RunRecord]) -> str:
+    """What advice lacks in these runs."""
+    tried = [one for one in records if _is_tried(one)]
+    usual = [one for one in tried if one.budget["plan"] == "steps"]
+    if not usual:
+        return "there is no run under symmetric noise with the plain loss and the plan steps, which is watched"
+    if not any("gradient_snr" in one.metrics for one in usual):
+        return (f"{', '.join(one.name for one in usual)}: no SNR was measured. A run is watched with --advise, before "
+                "it is trained and for a few steps at least; train it anew in another --output")  # fmt: skip
+    if len({one.budget["batch_multiplier"] for one in tried}) < 2:
+        return "no larger batches were tried (--plan steps steps-x2 steps-x4)"
+    return "no seed was trained with every batch multiplier of one ratio; give all plans the same --seed"
+
+
 def _plain(one: Advised) -> dict[str, Any]:
     advice = {seed: {name: value if isinstance(value, str) or math.isfinite(value) else None
                      for name, value in asdict(found).items()} for seed, found in one.advice.items()}  # fmt: skip
     told = {
         "ratio": one.ratio, "advice": advice, "multiplier": one.multiplier, "choice": one.choice, "best": one.best,
-        "behind": one.behind, "held": one.behind <= WITHIN, "told": one.told(), "steps": one.steps,
+        "behind": one.behind, "held": one.held, "window": one.window, "told": one.told(), "steps": one.steps,
     }  # fmt: skip
     return told | {"test_accuracy": one.accuracies, "test_nll": one.nlls}

@@ -103,7 +103,7 @@ def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> st
     output = Path(settings.output)
     figure = label_figure(records, output / "study.png")
     shown = f"{shown_table(table_of_runs(records), output / 'study.md')}\n\nfigure: {figure}"
-    is_watched = any("gradient_snr" in record.metrics for record in records)
+    is_watched = settings.advise or any("gradient_snr" in record.metrics for record in records)
     return f"{shown}\n\n{show_advice(records, output)}" if is_watched else shown
 
 

@@ -59,13 +59,10 @@ def build(job: Job) -> ImageClassifierTrainer:
     )
     rows = data.training(run)
     watching = observers(settings.batch_size) if is_watched(job) else []
-    trainer = ImageClassifierTrainer(
+    return ImageClassifierTrainer(
         model, args, noise=noise_of(run, data, rows), loss=run.loss, mixup=settings.mixup, train_dataset=rows,
         eval_dataset=data.test, processing_class=processor_of(settings, data), callbacks=watching,
     )  # fmt: skip
-    for one in watching[1:]:
-        one.trainer = trainer
-    return trainer
 
 
 def is_watched(job: Job) -> bool:
@@ -89,7 +86,7 @@ def finish(job: Job, trainer: ImageClassifierTrainer) -> dict[str, Any]:
         },
         loss=trainer.loss_record() | {"error_rate": noise.error_rate if run.loss == "corrected" else 0.0},
         metrics=measure(run, trainer, data)
-        | (advice_metrics(trainer.callback_handler.callbacks) if is_watched(job) else {}),
+        | (advice_metrics(trainer) if is_watched(job) else {}),
     )  # fmt: skip
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -14,13 +14,14 @@ from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord, command_line, now, read_records, versions, write_atomic
 from hf_noise.reports.tables import Column, Table, fixed, markdown_table, percent, shown_table
+from hf_noise.studies.classifier.study import Settings
 from hf_noise.studies.compute import has_more_compute
 from hf_noise.studies.documents.claims import Verdict, all_held, lies_in
 from hf_noise.studies.documents.compare import Spread, spread
 from hf_noise.studies.settings import SettingError
 from hf_noise.studies.study import Study
 
-__all__ = ["Noisy", "show_sizes", "size_figure", "sizes_of", "sweep", "table_of_sizes", "verdicts"]
+__all__ = ["Noisy", "comparable", "show_sizes", "size_figure", "sizes_of", "sweep", "table_of_sizes", "verdicts"]
 
 #: What a sweep is of where the command says nothing else: paper A's first and last ratio at equal clean exposure.
 USUAL = ("--ratio", "0", "1", "--protocol", "symmetric", "--loss", "nll", "--plan", "steps", "--no_equal_compute",
@@ -35,20 +36,27 @@ class Noisy:
         rows: clean images.
         name: of protocol, loss and plan.
         error_rate: e.
-        clean: test accuracy without noise by seed, of the seeds that have both.
-        accuracy: with noise, of the same seeds.
+        seeds: that have a run without noise and one with.
+        clean: test accuracy without noise, of each of these seeds.
+        accuracy: with noise, of the same.
     """
 
     rows: int
     name: str
     error_rate: float
+    seeds: tuple[int, ...]
     clean: tuple[float, ...]
     accuracy: tuple[float, ...]
 
     @property
     def loss(self) -> Spread:
         """Relative loss of accuracy in percent, seed by seed."""
-        return spread([100 * (1 - noisy / clean) for clean, noisy in zip(self.clean, self.accuracy)])
+        return self.loss_of(self.seeds)
+
+    def loss_of(self, seeds: Collection[int]) -> Spread:
+        """The same of these of its seeds."""
+        pairs = zip(self.seeds, self.clean, self.accuracy)
+        return spread([100 * (1 - noisy / clean) for seed, clean, noisy in pairs if seed in seeds])
 
 
 def sweep(study: Study, sizes: Sequence[str], argv: Sequence[str]) -> None:
@@ -79,10 +87,34 @@ def sweep(study: Study, sizes: Sequence[str], argv: Sequence[str]) -> None:
         runs, plans, _ = study.planned(settings)
         is_main = train(study, settings, runs, plans)
     if is_main:
-        # Those of earlier commands with this output too.
+        # Those of earlier commands with this output too, as far as nothing but what is compared differs.
         folders = [path for path in Path(output).glob("rows-*") if path.is_dir()]
         records = [one for path in folders for one in read_records(path) if isinstance(one, RunRecord)]
-        print(show_sizes(records, Path(output)))
+        kept, left_out = comparable(records, parsed[0])
+        print("\n\n".join([*left_out, show_sizes(kept, Path(output))]))
+
+
+def comparable(records: Sequence[RunRecord], settings: Settings) -> tuple[list[RunRecord], list[str]]:
+    """The records of runs that differ from these settings in what is compared alone: rows, seed, noise, loss and plan.
+
+    Also says of the others, which are left out, what they were made with.
+    """
+    told, kept, left_out = _deciding(asdict(settings)), [], {}
+    for record in records:
+        theirs = _deciding(record.settings)
+        differ = [f"--{name} {theirs.get(name)}" for name in told if theirs.get(name) != told[name]]
+        if differ:
+            left_out.setdefault(" ".join(differ), []).append(f"{record.data['train_rows']} images: {record.name}")
+        else:
+            kept.append(record)
+    return kept, [f"left out, of {how}: {', '.join(names)}" for how, names in left_out.items()]
+
+
+def _deciding(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a run's settings those that its result depends on beside what is compared."""
+    known = {one.name: one for one in fields(Settings) if one.metadata["in_result"] and one.name != "train_rows"}
+    return {name: given.get(name) or None if one.metadata["is_later"] else given.get(name)
+            for name, one in known.items()}  # fmt: skip
 
 
 def sizes_of(records: Sequence[RunRecord]) -> list[Noisy]:
@@ -103,7 +135,7 @@ def sizes_of(records: Sequence[RunRecord]) -> list[Noisy]:
     for (name, e, rows), by_seed in sorted(found.items()):
         seeds = [seed for seed in sorted(by_seed) if clean.get((rows, seed), 0) > 0]
         if seeds:
-            told.append(Noisy(rows, name, e, *(tuple(of[seed] for seed in seeds) for of in (
+            told.append(Noisy(rows, name, e, tuple(seeds), *(tuple(of[seed] for seed in seeds) for of in (
                 {seed: clean[rows, seed] for seed in seeds}, by_seed
             ))))  # fmt: skip
     return told
@@ -135,9 +167,10 @@ def verdicts(found: Sequence[Noisy]) -> list[Verdict]:
         what = f"{name}, e = {e:.2g}: the relative loss of accuracy shrinks"
         whole, first, last = _less(sizes[0], sizes[-1]), sizes[0], sizes[-1]
         if whole is not None:
+            start, end = (one.loss_of(_both(first, last)).mean for one in (first, last))
             told.append(Verdict(f"{what} from {first.rows} to {last.rows} clean images", "table 3 (trend)",
-                                f"by {whole.told(1)} points, from {first.loss.mean:.1f}% to {last.loss.mean:.1f}%"
-                                + _of_paper(e), *lies_in(whole, 0)))  # fmt: skip
+                                f"by {whole.told(1)} points, from {start:.1f}% to {end:.1f}%" + _of_paper(e),
+                                *lies_in(whole, 0)))  # fmt: skip
         if len(steps) > 1 and None not in steps:
             held, seeds = zip(*(lies_in(step, 0) for step in steps))
             told.append(Verdict(f"{what} at every step of {', '.join(str(one.rows) for one in sizes)}",
@@ -147,10 +180,14 @@ def verdicts(found: Sequence[Noisy]) -> list[Verdict]:
 
 
 def _less(small: Noisy, large: Noisy) -> Spread | None:
-    """By how many points of percent the loss is smaller with more images, seed by seed; None of other seeds."""
-    if len(small.clean) != len(large.clean):
-        return None
-    return spread([one - other for one, other in zip(small.loss.values, large.loss.values)])
+    """By how many points of percent the loss is smaller with more images, in the seeds of both; None without any."""
+    seeds = _both(small, large)
+    pairs = zip(small.loss_of(seeds).values, large.loss_of(seeds).values)
+    return spread([one - other for one, other in pairs]) if seeds else None
+
+
+def _both(one: Noisy, other: Noisy) -> set[int]:
+    return {*one.seeds} & {*other.seeds}
 
 
 def _of_paper(e: float) -> str:

@@ -41,10 +41,11 @@ SCALES: dict[str, dict] = {
         micro_batch=512, optimizer="sgd", learning_rate=0.05, warmup=0.0, weight_decay=5e-4, crop_padding=1,
         save_steps=1000, logging_steps=50,
     ),  # fmt: skip
-    # How large a batch at r = 1: what is advised against what is best, at equal clean exposure.
+    # How large a batch at r = 1: what is advised against what is best, at equal clean exposure. All batches are made of
+    # passes of 32, over which the network normalises.
     "advice": dict(
         output="runs/classifier-advice", data="hf_noise/digits-noisy", plan=["steps", *MULTIPLIED], ratio=[0.0, 1.0],
-        protocol=["symmetric"], loss=["nll"], epochs=15.0, batch_size=64, micro_batch=512, optimizer="sgd",
+        protocol=["symmetric"], loss=["nll"], epochs=10.0, batch_size=64, micro_batch=32, optimizer="sgd",
         learning_rate=0.05, warmup=0.0, weight_decay=5e-4, crop_padding=1, save_steps=1000, logging_steps=50,
         seed=[0, 1, 2], equal_compute=False, advise=True,
     ),  # fmt: skip
@@ -120,10 +121,21 @@ class Settings(ComparedSettings, ImageSettings):
         runs = runs_of(self)
         if not runs:
             raise SettingError("--ratio is empty: nothing would be trained")
-        if self.advise and not (any(self.ratio) and "steps" in self.plan and self.on_device):
+        if self.advise:
+            self._check_advice()
+        check_rates(runs, self)
+
+    def _check_advice(self) -> None:
+        if not (any(self.ratio) and "steps" in self.plan and self.on_device):
             raise SettingError("--advise watches runs with noise of the plan steps, on images in memory: give a "
                                "--ratio above 0, --plan steps, and not --on_device False")  # fmt: skip
-        check_rates(runs, self)
+        if self.mixup:
+            raise SettingError(f"--advise tells gradients of clean from those of wrong labels, and --mixup "
+                               f"{self.mixup:g} mixes their rows: leave one out")  # fmt: skip
+        if self.batch_size < 2 * self.micro_batch or self.batch_size % self.micro_batch:
+            raise SettingError(f"--advise compares the passes of a step, which are to be as large in each batch: give "
+                               f"a --batch_size that is a multiple of --micro_batch {self.micro_batch} and at least "
+                               f"twice that, got {self.batch_size}")  # fmt: skip
 
 
 def check_network(name: str, flag: str) -> None:
@@ -209,6 +221,10 @@ def plan_of(settings: Settings, run: Run, rows: int) -> Plan:
     is_plain = run.ratio == 0 and run.compute_of is None
     schedule = schedule_of(settings, run.plan.partition("-x")[0] if is_plain else run.plan)
     found = planned(schedule, run, steps=steps, batch_size=settings.batch_size)
+    if found.batch_size > rows:
+        raise SettingError(f"{run.name} is to make steps of {found.batch_size} images, and there are {rows} to train "
+                           f"on: its batches would be smaller than is planned; give a smaller --batch_size than "
+                           f"{settings.batch_size}, or another --plan")  # fmt: skip
     return found if is_plain or run.plan not in MULTIPLIED else replace(found, name=run.plan)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -159,4 +160,4 @@ def _noise(settings: Settings, cell: Cell, found: Coherence, vocab_size: int) ->
 
 
 def _metric(found: Estimate) -> dict[str, Any]:
-    return {name: value for name, value in asdict(found).items() if value is not None}
+    return {name: value for name, value in asdict(found).items() if value is not None and math.isfinite(value)}
