@@ -85,11 +85,11 @@ def advise_batch(
 
         B_simple(r) = (1 + r) B_c + r + r (1 + r) q
 
-    q follows from the SNR, see `noise_power`. A run of E examples makes E / B steps. With the step of Adam, whose
-    length does not depend on the gradient's, each step gains in proportion to sqrt(B / B_simple), as long as noise
-    prevails, and loses to curvature what the length alone decides: the best batch for all E examples is a multiple of
-    B_simple that depends on learning rate and curvature, not on r. If the batch of the run without noise is good, so is
-    the one that is larger by
+    q follows from the SNR, see `noise_power` of this module. A run of E examples makes E / B steps. With the step of
+    Adam, whose length does not depend on the gradient's, each step gains in proportion to sqrt(B / B_simple), as long
+    as noise prevails, and loses to curvature what the length alone decides: the best batch for all E examples is a
+    multiple of B_simple that depends on learning rate and curvature, not on r. If the batch of the run without noise
+    is good, so is the one that is larger by
 
         multiplier = B_simple(r) / B_simple(0)               "adam"
         multiplier = B_simple(r) / B_simple(0) / (1 + r)     "sgd", whose steps along the signal shrink by 1 - e too
@@ -101,7 +101,8 @@ def advise_batch(
     `steps_factor` times the steps.
 
     What it assumes beside: examples are independent and corrupt independently of each other; SNR and noise scale are of
-    the same stage of training, in the same unit (what the noise falls on: examples, or tokens where tokens are
+    the same weights at the same stage of training (`coherence` takes the output layer unless `parameters` names others,
+    the callback all that are learned), in the same unit (what the noise falls on: examples, or tokens where tokens are
     corrupted); the batch without noise is about the best for the learning rate, steps are small against curvature, and
     they are so many that noise, not their number, decides: of short runs, and of those whose learning rate falls to 0
     and averages noise out, a smaller batch may be better. Measure under the noise that is advised for: a model that

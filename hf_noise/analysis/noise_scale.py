@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,18 @@ class NoiseScale:
     variance: float
     n: int
     confidence: float
+
+    def times(self, units: float) -> NoiseScale:
+        """The same in smaller units, of which there are so many in each: of rows times tokens in a row, in tokens.
+
+        Raises TypeError or ValueError: this is no number > 0.
+        """
+        units = check_real("units", units)
+        if not 0 < units < math.inf:
+            raise ValueError(f"units must be a number > 0, got {units!r}; it is how many there are in each, such as "
+                             "the tokens of a row")  # fmt: skip
+        return replace(self, value=self.value * units, low=self.low * units, high=self.high * units,
+                       variance=self.variance * units)  # fmt: skip
 
 
 def gradient_noise_scale(
@@ -109,7 +121,7 @@ def ratio_interval(above: np.ndarray, below: np.ndarray, confidence: float) -> t
     scale_a, scale_b = np.abs(above).max() or 1.0, np.abs(below).max() or 1.0  # squares of tiny numbers are 0
     above, below = above / scale_a, below / scale_b
     t2 = float(stdtrit(n - 1, (1 + confidence) / 2)) ** 2 / n
-    (v_aa, v_ab), (_, v_bb) = np.cov(above, below)
+    (v_aa, v_ab), (_, v_bb) = np.cov(above, below).tolist()
     a, b = float(above.mean()), float(below.mean())
     # The ratios R with (a - R b)^2 <= t^2 (v_aa - 2 R v_ab + R^2 v_bb) / n: a quadratic inequality in R.
     square, half, constant = b * b - t2 * v_bb, a * b - t2 * v_ab, a * a - t2 * v_aa

@@ -97,3 +97,14 @@ def test_refused(changed, kind, says):
     good = {"small": [2.0, 3.0], "big": [1.0, 2.0], "small_batch": 4, "big_batch": 8}
     with pytest.raises(kind, match=says):
         gradient_noise_scale(**(good | changed))
+
+
+def test_of_rows_in_tokens():
+    rows = gradient_noise_scale([4.0, 4.4, 3.6], [2.0, 2.1, 1.9], small_batch=4, big_batch=12)
+    tokens = gradient_noise_scale([4.0, 4.4, 3.6], [2.0, 2.1, 1.9], small_batch=4 * 255, big_batch=12 * 255)
+    found = rows.times(255)
+    assert (found.value, found.low, found.high) == pytest.approx((tokens.value, tokens.low, tokens.high))
+    assert (found.signal, found.variance) == pytest.approx((tokens.signal, tokens.variance))
+    assert all(type(one) is float for one in (found.value, found.low, found.high))
+    with pytest.raises(ValueError, match="units must be a number > 0, got 0"):
+        rows.times(0)

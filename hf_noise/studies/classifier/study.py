@@ -21,7 +21,7 @@ from hf_noise.objectives import objectives
 from hf_noise.studies.door import program
 from hf_noise.studies.image_settings import ImageSettings, check_rates, elsewhere, knows_rows, train_rows_of
 from hf_noise.studies.losses import check_losses, names_of_losses
-from hf_noise.studies.ranges import CountOrNone, Name, NotNegative, Positive, ShareBelowOne
+from hf_noise.studies.ranges import Count, CountOrNone, Name, NotNegative, Positive, ShareBelowOne
 from hf_noise.studies.settings import ComparedSettings, SettingError, setting
 from hf_noise.studies.study import Study, most_compute, planned
 
@@ -73,6 +73,10 @@ class Settings(ComparedSettings, ImageSettings):
     """Settings of the study; the defaults of most are those of the scale."""
 
     scales: ClassVar = SCALES
+    train_rows: Count | None = setting(
+        None, "how many of the images, all if not set; several numbers: a study of each, at r = 0 and 1 with three "
+        "seeds unless told", group="data",
+    )  # fmt: skip
     one_or_more: ClassVar = ("protocol", "loss", "plan", "seed")
 
     model: Name | None = setting(None, f"{', '.join(SMALL_CLASSIFIERS)}, or any name of timm", group="model")
@@ -128,7 +132,7 @@ class Settings(ComparedSettings, ImageSettings):
     def _check_advice(self) -> None:
         if not (any(self.ratio) and "steps" in self.plan and self.on_device):
             raise SettingError("--advise watches runs with noise of the plan steps, on images in memory: give a "
-                               "--ratio above 0, --plan steps, and not --on_device False")  # fmt: skip
+                               "--ratio above 0, --plan steps, and not --no_on_device")  # fmt: skip
         if self.mixup:
             raise SettingError(f"--advise tells gradients of clean from those of wrong labels, and --mixup "
                                f"{self.mixup:g} mixes their rows: leave one out")  # fmt: skip
