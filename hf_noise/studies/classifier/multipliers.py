@@ -200,7 +200,7 @@ def advice_figure(found: Sequence[Advised], path: str | Path) -> Path:
     axis.set(xlabel="batch over that of the run without noise, equal clean exposure",
              ylabel="accuracy, clean test labels (%)")  # fmt: skip
     axis.set_title("How large a batch under wrong labels", loc="left", fontweight="bold")
-    axis.legend(frameon=False, fontsize=8.5, loc="best")
+    fig.legend(frameon=False, fontsize=8.5, loc="outside lower center", ncol=2)
     return save_figure(fig, path)
 
 
