@@ -157,7 +157,9 @@ class Evaluation:
         self, images: ImageSet, pixels: Tensor, labels: Tensor, folder: Path, content: str
     ) -> dict[str, dict]:
         """Classification accuracy score (Ravuri and Vinyals 2019): trained on generated images, tested on real ones."""
-        settings = replace(self.judged_by, model=self.settings.cas_model or self.judged_by.model)
+        # Of fewer images than a step of the judge's takes, each step takes all.
+        settings = replace(self.judged_by, model=self.settings.cas_model or self.judged_by.model,
+                           batch_size=min(self.judged_by.batch_size, len(pixels)))  # fmt: skip
         run, folder = judges.clean_run(settings), folder / "cas"
         own = {"model": settings.model, "epochs": settings.epochs, "seed": run.seed, "content": content}
         with claimed(folder, own, is_main=self.accelerator.is_main_process):
