@@ -98,9 +98,13 @@ class Frame:
 
     def draw(self, seed: int) -> Sample:
         seed = check_seed(seed)
-        # Rows of a class within a stratum stand together, in random order.
+        # Rows of a class within a stratum stand together, in random order: one sort of words that begin with the group.
         groups = self.stratum * (self.classes.max() + 1) + self.classes
-        rows = np.lexsort((row_keys(seed, _ORDER, 0, self.ids), groups))[self._places(seed)]
+        bits = np.uint64(int(groups.max()).bit_length())
+        words = row_keys(seed, _ORDER, 0, self.ids) >> bits
+        if bits:
+            words |= groups.astype(np.uint64) << (np.uint64(64) - bits)
+        rows = np.argsort(words, kind="stable")[self._places(seed)]
         # Then all strata in turn: each row at (its number in a random order of its stratum + 1/2) / n_h.
         rows = rows[np.lexsort((row_keys(seed, _ORDER, 1, self.ids[rows]), self.stratum[rows]))]
         turn = np.concatenate([(np.arange(m) + 0.5) / m for m in self.drawn])
