@@ -64,7 +64,8 @@ def transition_cells(
     shape = _fitted_shape(found[off], counted[off])
     factor = (shape + found) / (shape + counted)
     wrong = guess * factor * off
-    wrong *= rate[0] / wrong.sum() if wrong.sum() > 0 else 0
+    if rate[0] > 0:  # else no wrong row was found, and what the intervals reach to is what one more row might have shown
+        wrong *= rate[0] / wrong.sum()
     # A row's right ones are what is left of its given label; mistakes cannot be more than all rows of it.
     columns = given_counts / total
     wrong *= np.minimum(1, columns / np.maximum(wrong.sum(0), 1e-300))
@@ -75,15 +76,16 @@ def transition_cells(
     common = ((rate[2] - rate[1]) / 4 / rate[0]) ** 2 if rate[0] > 0 else 1.0
     spread = 1 / (1 / (shape + found) + common)
     tail = (1 - confidence) / 2
-    low, high = (gamma.ppf(share, spread, scale=value / spread) for share in (tail, 1 - tail))
+    low, high = (gamma.ppf(share, spread) * value / spread for share in (tail, 1 - tail))
     low = np.where(found > 0, low, 0.0)
     # The diagonal: 1 less the sum of a row's mistakes, whose own factor is fitted in the same way.
     by_class, mistakes = found.sum(1), (value * off).sum(1)
     row_shape = _fitted_shape(by_class, (counted * off).sum(1))
     spread = 1 / (1 / (row_shape + by_class) + common)
-    few, many = (gamma.ppf(share, spread, scale=mistakes / spread) for share in (tail, 1 - tail))
+    few, many = (gamma.ppf(share, spread) * mistakes / spread for share in (tail, 1 - tail))
     few = np.where(by_class > 0, few, 0.0)
     low, high = (np.where(off, ends, 1 - of_row[:, None]) for ends, of_row in ((low, many), (high, few)))
+    value = value if rate[0] > 0 else np.eye(classes)
     return Cells(value, np.clip(np.minimum(low, value), 0, 1), np.clip(np.maximum(high, value), 0, 1), shape)
 
 

@@ -15,8 +15,8 @@ from hf_noise.noise.counter import row_keys
 __all__ = ["Sample", "draw_sample"]
 
 _TIES, _ORDER, _START = 176, 177, 178  # streams of the counter
-_SHARE = 25  # rows of the sample to a stratum: fewer, and the spread within one is hardly known
-_MOST_STRATA = 20
+#: One stratum for 25 rows past the first 50: of fewer rows, the spread within a stratum is hardly known.
+_SHARE, _FIRST, _MOST_STRATA = 25, 50, 20
 #: Added to p (1 - p) before the root: rows that the audit calls clean keep at least a third of the chance of the most
 #: doubtful ones, since what it is sure of may be wrong, and only a look tells.
 _FLOOR = 0.04
@@ -51,8 +51,8 @@ class Sample:
 def draw_sample(p_wrong: Any, n: int, *, given: Any = None, sample_ids: Any = None, seed: int = 0) -> Sample:
     """Draw n rows to verify, more of them where the audit is in doubt.
 
-    Rows are sorted by `p_wrong` and cut into strata of equal sum of sqrt(p (1 - p) + 0.04), one for 25 rows of the sample
-    and at most 20; each gets the same number of rows, which is Neyman's allocation with a floor. Within a stratum the rows
+    Rows are sorted by `p_wrong` and cut into strata of equal sum of sqrt(p (1 - p) + 0.04), one for 25 rows past the first
+    50 and at most 20; each gets the same number of rows, which is Neyman's allocation with a floor. Within a stratum the rows
     of each given class are drawn in proportion (a systematic draw with a random start from rows in random order, sorted by
     class), so that no class is forgotten. Every row of a stratum has the same chance, exactly n_h / N_h.
 
@@ -174,7 +174,7 @@ def _ids(sample_ids: Any, rows: int) -> np.ndarray:
 
 def _strata(p_wrong: np.ndarray, ids: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Stratum of every row, and how many to draw of each."""
-    number = min(max(n // _SHARE, 1), _MOST_STRATA)
+    number = min(max((n - _FIRST) // _SHARE, 1), _MOST_STRATA)
     order = np.lexsort((row_keys(0, _TIES, 0, ids), p_wrong))
     spread = np.sqrt(p_wrong[order] * (1 - p_wrong[order]) + _FLOOR)
     # The middle of each row's own part: no rounding moves the last row past the last stratum.
