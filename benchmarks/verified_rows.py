@@ -1,9 +1,10 @@
-"""Intervals of an audit after so many verified rows, drawn a thousand times over: how often they hold, and how long they are.
+"""How often the intervals of an audit hold, and how long they are, when its verified rows are drawn a thousand times.
 
     python benchmarks/verified_rows.py --data a.parquet b.parquet [--output benchmarks/results/verified_rows.json]
 
 Each file holds one set of labels: the columns given_label, true_label and, for one network or several,
-probabilities_<network> (out-of-fold, a list of C). `--quick` makes labels of its own. See benchmarks/README.md for the bars.
+probabilities_<network> (out-of-fold, a list of C). `--quick` makes labels of its own. See benchmarks/README.md for the
+bars.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The transition matrix of a data set's labels from verified rows, with an interval for every cell.
 
-A few hundred rows leave most of C (C - 1) kinds of mistake unseen. What is between the classes is therefore taken from the
-posterior of all rows, at the error rate that verified rows show in each stratum, and each cell's share is that times an
-unknown factor. The factors' spread is fitted to the verified mistakes (a gamma mixture of Poisson counts): where they fall
-as the posterior says, intervals are short, and where it is worth little they are wide.
+A few hundred rows leave most of C (C - 1) kinds of mistake unseen. What is between the classes is therefore taken from
+the posterior of all rows, at the error rate that verified rows show in each stratum, and each cell's share is that
+times an unknown factor. The factors' spread is fitted to the verified mistakes (a gamma mixture of Poisson counts):
+where they fall as the posterior says, intervals are short, and where it is worth little they are wide.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def transition_cells(
             (`expected_cells`).
         given_counts: integers [C], rows of each given label.
         rate: share of wrong labels with its interval, as found by `powered_share`.
-        confidence: of each cell's interval. It holds for that share of cells, on average over the cells; a cell in which
-            no verified row fell has the lower end 0.
+        confidence: of each cell's interval. It holds for that share of cells, on average over the cells; a cell in
+            which no verified row fell has the lower end 0.
 
-    Source: Robbins, "An empirical Bayes approach to statistics" (1956), and Morris, "Parametric empirical Bayes inference:
-    theory and applications" (JASA 1983), for intervals that hold on average over many like cells.
+    Source: Robbins, "An empirical Bayes approach to statistics" (1956), and Morris, "Parametric empirical Bayes
+    inference: theory and applications" (JASA 1983), for intervals that hold on average over many like cells.
     """
     classes, total = len(given_counts), sizes.sum()
     off = ~np.eye(classes, dtype=bool)
@@ -64,7 +64,7 @@ def transition_cells(
     shape = _fitted_shape(found[off], counted[off])
     factor = (shape + found) / (shape + counted)
     wrong = guess * factor * off
-    if rate[0] > 0:  # else no wrong row was found, and what the intervals reach to is what one more row might have shown
+    if rate[0] > 0:  # else no wrong row was found, and intervals reach to what one more row might have shown
         wrong *= rate[0] / wrong.sum()
     # A row's right ones are what is left of its given label; mistakes cannot be more than all rows of it.
     columns = given_counts / total
@@ -112,7 +112,7 @@ def _guesses(true, given, stratum, sizes, expected) -> tuple[np.ndarray, np.ndar
 
 
 def _fitted_shape(found: np.ndarray, expected: np.ndarray) -> float:
-    """Shape of the factors' gamma distribution of mean 1 under which the counts are likeliest, near 1 if they are few."""
+    """Shape of the factors' gamma distribution, of mean 1, under which the counts are likeliest; near 1 if few."""
     shape = _SHAPES[:, None]
     expected = np.maximum(expected, 1e-12)
     likelihood = (

@@ -16,7 +16,7 @@ from hf_noise.metrics.checks import as_array, real_numbers
 from hf_noise.metrics.intervals import check_confidence
 from hf_noise.metrics.labels import class_indices
 
-__all__ = ["UNANSWERED", "Verified", "combine"]
+__all__ = ["UNANSWERED", "Verified", "combine_verified"]
 
 UNANSWERED = -1  # the label of a row of the sample that nobody could or did answer
 
@@ -28,8 +28,8 @@ class Verified:
     Attributes:
         error_rate: share of wrong labels among all rows of the data.
         prior, prior_low, prior_high: float64 [C], share of rows that are truly of each class, with intervals.
-        transition, transition_low, transition_high: float64 [C, C], p(given = j | true = i), with intervals that hold for
-            the stated share of cells on average.
+        transition, transition_low, transition_high: float64 [C, C], p(given = j | true = i), with intervals that hold
+            for the stated share of cells on average.
         p_wrong: float64 [N], recalibrated; verified rows are 0 or 1.
         suggested: int64 [N], likeliest class of every row; the verified one where there is one.
         power: what part of the prediction the rate makes use of, 0 where it is of none.
@@ -50,15 +50,15 @@ class Verified:
     unanswered: int
 
 
-def combine(
+def combine_verified(
     sample: Sample, labels: Any, *, given: Any, p_wrong: Any, posterior: Any, confidence: float = 0.95
 ) -> Verified:
     """Combine the true labels of a sample with what a classifier says of all rows.
 
-    Every interval is for the N rows at hand, not for a population that they came from. That of the rate and those of the
-    prior assume only that the sample was drawn as `draw_sample` draws it, that the labels filled in are true, and that rows
-    left open are like the answered ones of their stratum. Those of T assume besides that mistakes scatter around what
-    the posterior expects of each cell by as much as the verified ones do.
+    Every interval is for the N rows at hand, not for a population that they came from. That of the rate and those of
+    the prior assume only that the sample was drawn as `draw_sample` draws it, that the labels filled in are true, and
+    that rows left open are like the answered ones of their stratum. Those of T assume besides that mistakes scatter
+    around what the posterior expects of each cell by as much as the verified ones do.
 
     Args:
         sample: as drawn.
@@ -73,8 +73,9 @@ def combine(
         ValueError: lengths, ranges or sums are wrong, or not one row was answered.
 
     >>> sample = draw_sample([0.1, 0.1, 0.8, 0.9], 4)
-    >>> made = combine(sample, np.array([0, 1, 1, 0])[sample.rows], given=[0, 1, 0, 1], p_wrong=[0.1, 0.1, 0.8, 0.9],
-    ...                posterior=[[0.9, 0.1], [0.1, 0.9], [0.2, 0.8], [0.9, 0.1]])
+    >>> true, given, posterior = np.array([0, 1, 1, 0]), [0, 1, 0, 1], [[0.9, 0.1], [0.1, 0.9], [0.2, 0.8], [0.9, 0.1]]
+    >>> p_wrong = [0.1, 0.1, 0.8, 0.9]
+    >>> made = combine_verified(sample, true[sample.rows], given=given, p_wrong=p_wrong, posterior=posterior)
     >>> str(made.error_rate)
     '50.0% [50.0, 50.0]'
     """
@@ -85,8 +86,8 @@ def combine(
     p_wrong, given = shares("p_wrong", p_wrong), class_indices("given", given, posterior.shape[1])
     if not len(p_wrong) == len(given) == len(sample.stratum):
         raise ValueError(
-            f"p_wrong ({len(p_wrong)}), given ({len(given)}) and posterior must have the {len(sample.stratum)} rows that the "
-            "sample was drawn from"
+            f"p_wrong ({len(p_wrong)}), given ({len(given)}) and posterior must have the {len(sample.stratum)} rows "
+            "that the sample was drawn from"
         )
     labels = _labels(labels, len(sample), posterior.shape[1])
     rows, true = sample.rows[labels >= 0], labels[labels >= 0]
@@ -99,14 +100,16 @@ def combine(
     prior = powered_share(is_class, posterior[rows].T, by_class, stratum, sizes, confidence)
     of_cells = transition_cells(
         true, given[rows], stratum, sizes, expected_cells(posterior, given, sample.stratum),
-        np.bincount(given, minlength=posterior.shape[1]), (float(rate.value), float(rate.low), float(rate.high)), confidence,
+        np.bincount(given, minlength=posterior.shape[1]), (float(rate.value), float(rate.low), float(rate.high)),
+        confidence,
     )  # fmt: skip
     suggested = posterior.argmax(1)
     suggested[rows] = true
     open_ = len(sample) - len(rows)
-    how = f"{len(rows)} verified rows of a stratified random sample, with the classifier's help (power {rate.power:.2g}); " + (
-        "it assumes that the filled labels are true" + f", and that the {open_} rows left open are like the others" * (open_ > 0)
-    )
+    how = (
+        f"{len(rows)} verified rows of a stratified sample, with the classifier's help (power {rate.power:.2g}); "
+        "it assumes that the filled labels are true"
+    ) + f", and that the {open_} rows left open are like the others" * (open_ > 0)
     return Verified(
         Measured(float(rate.value), float(rate.low), float(rate.high), how, confidence), *prior[:3], *of_cells[:3],
         recalibrated(p_wrong, rows, is_wrong, sample.probability[rows]), suggested, float(rate.power), len(rows), open_,
@@ -120,7 +123,8 @@ def _posterior(values: Any, rows: int) -> np.ndarray:
     is_whole = (posterior >= 0).all(1) & (np.abs(posterior.sum(1) - 1) < 1e-2)
     if not is_whole.all():
         first = int(np.argmin(is_whole))
-        raise ValueError(f"posterior must be >= 0 and sum to 1 in each row; row {first} sums to {posterior[first].sum():g}")
+        total = posterior[first].sum()
+        raise ValueError(f"posterior must be >= 0 and sum to 1 in each row; row {first} sums to {total:g}")
     return posterior / posterior.sum(1, keepdims=True)
 
 

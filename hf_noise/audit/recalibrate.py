@@ -17,20 +17,21 @@ _EDGE = 1e-6  # nearest to 0 and 1 that a probability counts
 _OFFSET_PRIOR, _SLOPE_PRIOR = 0.05, 2.0
 _LEAST_SLOPE = 0.05  # never turns the order of rows round
 _STEPS = 30
+_LEAST_CHANCE = 1e-12  # of a row to be drawn; its inverse is a weight
 
 
 def recalibrated(p_wrong: Any, rows: Any, is_wrong: Any, probability: Any) -> np.ndarray:
     """p_wrong of all rows, corrected by verified ones: p' = sigmoid(a + b logit p), which keeps the order of rows.
 
-    Platt's two parameters by likelihood of the verified rows, each weighted by the inverse of its chance to be drawn (to
-    a mean weight of 1), with a ridge that holds a near 0 and b near 1: isotonic steps, the other usual way, tie most rows
-    where there are few hundred verified ones, and ties cost the ranking.
+    Platt's two parameters by likelihood of the verified rows, each weighted by the inverse of its chance to be drawn
+    (to a mean weight of 1), with a ridge that holds a near 0 and b near 1: isotonic steps, the other usual way, tie
+    most rows where there are few hundred verified ones, and ties cost the ranking.
 
     Args:
         p_wrong: float [N] in [0, 1].
         rows: integers [n], numbers of the verified rows in [0, N).
         is_wrong: bool [n], what was found.
-        probability: float [n] in (0, 1], the chance of each to be drawn.
+        probability: float [n] in [1e-12, 1], the chance of each to be drawn.
 
     Returns:
         float64 [N]; verified rows are 0 or 1.
@@ -106,10 +107,10 @@ def _looked_at(rows: Any, is_wrong: Any, probability: Any, total: int) -> tuple[
     if numbers.ndim != 1 or is_wrong.shape != numbers.shape:
         raise ValueError(f"rows and is_wrong must be [n] each, got {list(numbers.shape)} and {list(is_wrong.shape)}")
     if numbers.size and not 0 <= numbers.min() <= numbers.max() < total:
-        raise ValueError(f"rows must lie in [0, {total}), got {numbers.min()} to {numbers.max()}")
+        raise ValueError(f"rows must lie in [0, {total}), as p_wrong has, got {numbers.min()} to {numbers.max()}")
     if len(np.unique(numbers)) < len(numbers):
         raise ValueError("rows must differ; a row that was looked at twice counts once")
     chance = shares("probability", probability) if numbers.size else np.ones(0)
-    if chance.shape != numbers.shape or numbers.size and not chance.min() > 0:
-        raise ValueError(f"probability must be [{len(numbers)}] as rows, each > 0, got {list(chance.shape)}")
+    if chance.shape != numbers.shape or numbers.size and not chance.min() >= _LEAST_CHANCE:
+        raise ValueError(f"probability must be [{len(numbers)}] as rows, each >= {_LEAST_CHANCE:g}, got {list(chance.shape)}")
     return numbers.astype(np.int64), is_wrong, 1 / chance

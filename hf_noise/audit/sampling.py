@@ -51,18 +51,19 @@ class Sample:
 def draw_sample(p_wrong: Any, n: int, *, given: Any = None, sample_ids: Any = None, seed: int = 0) -> Sample:
     """Draw n rows to verify, more of them where the audit is in doubt.
 
-    Rows are sorted by `p_wrong` and cut into strata of equal sum of sqrt(p (1 - p) + 0.04), one for 25 rows past the first
-    50 and at most 20; each gets the same number of rows, which is Neyman's allocation with a floor. Within a stratum the rows
-    of each given class are drawn in proportion (a systematic draw with a random start from rows in random order, sorted by
-    class), so that no class is forgotten. Every row of a stratum has the same chance, exactly n_h / N_h.
+    Rows are sorted by `p_wrong` and cut into strata of equal sum of sqrt(p (1 - p) + 0.04), one for 25 rows past the
+    first 50 and at most 20; each gets the same number of rows, which is Neyman's allocation with a floor. Within a
+    stratum the rows of each given class are drawn in proportion (a systematic draw with a random start from rows in
+    random order, sorted by class), so that no class is forgotten. Every row of a stratum has the same chance, exactly
+    n_h / N_h.
 
     Args:
         p_wrong: float [N] in [0, 1], the audit's probability that a row's label is wrong. It decides how much a look
             teaches, never whether what is concluded from it holds.
         n: how many rows, 2 <= n <= N.
         given: given class of each row, integers [N] >= 0; by default classes play no part.
-        sample_ids: integers [N], each row's own; by default 0 .. N - 1. The draw depends on these and not on the order of
-            the rows.
+        sample_ids: integers [N], each row's own; by default 0 .. N - 1. The draw depends on these and not on the order
+            of the rows.
         seed: of the draw, in [0, 2^63).
 
     Returns:
@@ -114,8 +115,8 @@ class Frame:
     def _places(self, seed: int) -> np.ndarray:
         """Places [n] in rows that are sorted by stratum: n_h of each N_h, evenly apart, from a random start.
 
-        floor((k N_h + r) / n_h) with an integer r in [0, N_h): of the n_h N_h pairs (k, r) exactly n_h lead to each place,
-        so that each has the chance n_h / N_h.
+        floor((k N_h + r) / n_h) with an integer r in [0, N_h): of the n_h N_h pairs (k, r) exactly n_h lead to each
+        place, so that each has the chance n_h / N_h.
         """
         starts = row_keys(seed, _START, 0, np.arange(len(self.sizes))) % self.sizes.astype(np.uint64)
         begins = np.cumsum(self.sizes) - self.sizes
@@ -151,7 +152,7 @@ def check_sample_size(n: Any, rows: int) -> int:
     """`n` as an int, or an error unless 2 <= n <= rows."""
     number = check_integer("n", n)
     if not 2 <= number <= rows:
-        raise ValueError(f"n must lie in [2, {rows}], got {number}; it counts rows to verify of the {rows} that there are")
+        raise ValueError(f"n must lie in [2, {rows}], got {number}; it counts rows to verify of those in p_wrong")
     return number
 
 

@@ -62,7 +62,7 @@ def write_sheet(
         ValueError: lengths or class names do not fit.
     """
     names = _class_names(class_names)
-    given, suggested = (_of_rows(name, values, sample, names) for name, values in (("given", given), ("suggested", suggested)))
+    given, suggested = _of_rows("given", given, sample, names), _of_rows("suggested", suggested, sample, names)
     if not isinstance(title, str):
         raise TypeError(f"title must be a text, got {title!r:.80}")
     for name, parts in (("texts", texts), ("images", images)):
@@ -73,7 +73,8 @@ def write_sheet(
     audit = fingerprint(sample, given, names)
     items = [
         {"row": int(row), "given": names[given[row]], "suggested": names[suggested[row]],
-         "text": None if texts is None else _readable(texts[i])} | ({"image": None} if images is None else _picture(images[i], i))
+         "text": None if texts is None else _readable(texts[i])}
+        | ({"image": None} if images is None else _picture(images[i], i))
         for i, row in enumerate(sample.rows)
     ]  # fmt: skip
     columns = COLUMNS + ("text",) * (texts is not None)
@@ -84,16 +85,15 @@ def write_sheet(
         text = [] if texts is None else ["'" * item["text"].startswith(_FORMULA) + item["text"]]
         writer.writerow([item["row"], item["given"], item["suggested"], "", audit, *text])
     page = _template().render(
-        title=title, items=items, class_names=names, unsure=UNSURE, audit=audit, columns=COLUMNS, has_images=images is not None
-    )
+        title=title, items=items, class_names=names, unsure=UNSURE, audit=audit, columns=COLUMNS,
+        has_images=images is not None,
+    )  # fmt: skip
     folder = Path(folder)
     return write_atomic(folder / "to_verify.csv", table.getvalue()), write_atomic(folder / "to_verify.html", page)
 
 
-def read_sheet(
-    path: str | os.PathLike, sample: Sample, *, given: Any, class_names: Sequence[str]
-) -> np.ndarray:
-    """Read a filled CSV back as the labels that `combine` takes.
+def read_sheet(path: str | os.PathLike, sample: Sample, *, given: Any, class_names: Sequence[str]) -> np.ndarray:
+    """Read a filled CSV back as the labels that `combine_verified` takes.
 
     Columns may stand in any order and be separated by commas, semicolons or tabs, as spreadsheets save them. An empty
     field and "unsure" leave a row open, as does a row that is not there.
@@ -119,24 +119,27 @@ def read_sheet(
     for line, fields in _lines(file):
         if fields["audit"] != audit:
             raise ValueError(
-                f"{file.name}, line {line}: of the audit {fields['audit']!r:.40}, and this one is {audit!r}; read it with the "
-                "audit (data, labels, classes, n, seed) that it was written by"
+                f"{file.name}, line {line}: of the audit {fields['audit']!r:.40}, and this one is {audit!r}; read it "
+                "with the audit (data, labels, classes, n, seed) that it was written by"
             )
         number = int(fields["row"]) if fields["row"].isdecimal() and len(fields["row"]) < 19 else -1
         if number not in place:
             raise ValueError(
-                f"{file.name}, line {line}: row {fields['row']!r:.40} is not in the sample of {len(sample)} rows; only rows "
-                "that were drawn may be filled in, since others were not left to chance"
+                f"{file.name}, line {line}: row {fields['row']!r:.40} is not in the sample of {len(sample)} rows; only "
+                "rows that were drawn may be filled in, since others were not left to chance"
             )
         label = " ".join(fields["true_label"].split())
         if not label or label.casefold() == UNSURE:
             continue
         if label not in numbers:
-            raise ValueError(f"{file.name}, line {line}: unknown class {label!r:.60}; classes are {_listed(names)}, or {UNSURE}")
+            raise ValueError(
+                f"{file.name}, line {line}: unknown class {label!r:.60}; classes are {_listed(names)}, or {UNSURE}"
+            )
         at = place[number]
         if labels[at] not in (UNANSWERED, numbers[label]):
             raise ValueError(
-                f"{file.name}, lines {where[at]} and {line}: row {number} is {names[labels[at]]!r} and {label!r}; keep one"
+                f"{file.name}, lines {where[at]} and {line}: row {number} is {names[labels[at]]!r} and {label!r}; keep "
+                "one of them"
             )
         labels[at], where[at] = numbers[label], line
     if not where:
@@ -164,15 +167,17 @@ def _lines(file: Path):
         lacking = [name for name in ("row", "true_label", "audit") if head.count(name) != 1]
         if lacking:
             raise ValueError(
-                f"{file.name}: the columns are {_listed(head)}, and {', '.join(lacking)} must be there once; fill in the CSV "
-                "that to_verify wrote, or save one from its page"
+                f"{file.name}: the columns are {_listed(head)}, and {', '.join(lacking)} must be there once; fill in "
+                "the CSV that to_verify wrote, or save one from its page"
             )
         table = [(rows.line_num, fields) for fields in rows if any(field.strip() for field in fields)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{file.name} cannot be read as a CSV in UTF-8: {error}") from error
     for line, fields in table:
         if len(fields) > len(head):
-            raise ValueError(f"{file.name}, line {line}: {len(fields)} fields for {len(head)} columns; put quotes round commas")
+            raise ValueError(
+                f"{file.name}, line {line}: {len(fields)} fields for {len(head)} columns; put quotes round commas"
+            )
         yield line, dict(zip(head, [field.strip() for field in fields] + [""] * (len(head) - len(fields))))
 
 
@@ -183,9 +188,12 @@ def _class_names(names: Sequence[str]) -> list[str]:
     if len(names) < 2 or not all(names):
         raise ValueError(f"class_names must be 2 texts or more, none of them empty, got {_listed(names)}")
     if len(set(names)) < len(names):
-        raise ValueError(f"class_names must differ, got {_listed(sorted(n for n in set(names) if names.count(n) > 1))} twice")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"class_names must differ, got {_listed(twice)} twice")
     if any(name.casefold() == UNSURE for name in names):
-        raise ValueError(f"class_names must not hold {UNSURE!r}: the sheet calls a row so that was left open; rename that class")
+        raise ValueError(
+            f"class_names must not hold {UNSURE!r}, which the sheet calls a row left open; rename that class"
+        )
     return names
 
 
@@ -194,7 +202,9 @@ def _of_rows(name: str, values: Any, sample: Sample, names: list[str]) -> np.nda
         raise TypeError(f"sample must be a Sample, as draw_sample draws it, got {type(sample).__name__}")
     array = class_indices(name, values, len(names))
     if len(array) != len(sample.stratum):
-        raise ValueError(f"{name} must be [{len(sample.stratum)}], of all rows that the sample was drawn from, got {len(array)}")
+        raise ValueError(
+            f"{name} must be [{len(sample.stratum)}], of all rows that the sample was drawn from, got {len(array)}"
+        )
     return array
 
 
@@ -214,7 +224,8 @@ def _picture(image: Any, index: int) -> dict[str, Any]:
 
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.ndim == 3 and image.shape[2] not in (3, 4):
-            raise ValueError(f"images[{index}] must be uint8 [H, W] or [H, W, 3], got {image.dtype} {list(image.shape)}")
+            shape = f"{image.dtype} {list(image.shape)}"
+            raise ValueError(f"images[{index}] must be uint8 [H, W] or [H, W, 3], got {shape}")
         image = Image.fromarray(image)
     if not isinstance(image, Image.Image):
         raise TypeError(f"images[{index}] must be a PIL image or an array, got {type(image).__name__}")

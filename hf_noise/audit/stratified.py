@@ -17,8 +17,8 @@ __all__ = ["PoweredShare", "powered_share", "share_interval"]
 #: Member of Cressie and Read's family of power divergences: 0 is the likelihood ratio, whose interval is somewhat short
 #: where hardly a wrong row was found, and 1 Pearson's statistic (Wilson's score), whose interval is far too wide there.
 _DIVERGENCE = 0.1
-#: A row added to those that bear on the spread, as if the prediction were worth nothing on them: that it fitted every row
-#: which was looked at does not show that it never fails.
+#: A row added to those that bear on the spread, as if the prediction were worth nothing on them: that it fitted every
+#: row which was looked at does not show that it never fails.
 _UNSEEN = 1
 _STEPS = 48  # halvings of a range
 
@@ -42,10 +42,10 @@ def powered_share(
 ) -> PoweredShare:
     """The share of a data set's rows that are true, from n that were looked at and a prediction for all.
 
-    With weights W_h = N_h / N, drawn rows' means y_h and f_h, and means F_h of the prediction over all rows, the value is
-    sum_h W_h (y_h + power (F_h - f_h)). Its interval is that of the stratified share (`share_interval`), moved by the
-    prediction's part and shortened by the root of the share of variance that the prediction leaves, which is counted on
-    rows that its power was not fitted to.
+    With weights W_h = N_h / N, drawn rows' means y_h and f_h, and means F_h of the prediction over all rows, the value
+    is sum_h W_h (y_h + power (F_h - f_h)). Its interval is that of the stratified share (`share_interval`), moved by
+    the prediction's part and shortened by the root of the share of variance that the prediction leaves, which is
+    counted on rows that its power was not fitted to.
 
     Args:
         truth: [..., n], 0 or 1; leading axes are so many questions, or samples of the same sizes.
@@ -85,9 +85,10 @@ def share_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interval of sum_h W_h p_h of independent binomial shares, that is never a point where rows were left out.
 
-    It holds the sums of all shares p_h whose power divergence from the observed ones is small; on the curve of those that
-    come closest to the observation at each sum (its likelihood's, under a Lagrange multiplier, a quadratic equation). The
-    bound is Student's t squared with n - H degrees of freedom. Where no row was true it ends near 2.1 / n.
+    It holds the sums of all shares p_h whose power divergence from the observed ones is small; on the curve of those
+    that come closest to the observation at each sum (its likelihood's, under a Lagrange multiplier, a quadratic
+    equation). The bound is Student's t squared with n - H degrees of freedom. Where no row was true it ends near 2.1 /
+    n.
 
     Args:
         share: float [..., H] in [0, 1], observed.
@@ -126,7 +127,7 @@ def _closest(share: np.ndarray, n: np.ndarray, pull: np.ndarray) -> np.ndarray:
     root = np.sqrt(b * b + 4 * pull * n * share)
     with np.errstate(divide="ignore", invalid="ignore"):  # each form where the other one would cancel
         x = np.where(b >= 0, 2 * n * share / (b + root), (root - b) / (2 * pull))
-    return np.clip(np.where((pull == 0) | (root == 0), share, x), 0, 1)  # 0 / 0: where nothing pulls, or just not enough
+    return np.clip(np.where((pull == 0) | (root == 0), share, x), 0, 1)  # 0 / 0 where nothing pulls, or just too little
 
 
 def _divergence(share: np.ndarray, n: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_noise.audit.powered import combine
+from hf_noise.audit.powered import combine_verified
 from hf_noise.audit.recalibrate import longest_list, recalibrated
 from hf_noise.audit.sampling import draw_sample
 
@@ -25,7 +25,7 @@ def test_all_intervals_hold_the_truth_and_rows_of_t_sum_to_one():
     covers, cells, priors = [], [], []
     for seed in range(60):
         sample = draw_sample(p_wrong, 200, given=given, seed=seed)
-        found = combine(sample, true[sample.rows], given=given, p_wrong=p_wrong, posterior=posterior)
+        found = combine_verified(sample, true[sample.rows], given=given, p_wrong=p_wrong, posterior=posterior)
         covers.append(found.error_rate.low <= (true != given).mean() <= found.error_rate.high)
         cells.append((found.transition_low <= transition) & (transition <= found.transition_high))
         priors.append((found.prior_low <= prior) & (prior <= found.prior_high))
@@ -38,7 +38,7 @@ def test_verified_rows_are_known_and_open_rows_are_left_out():
     true, given, posterior, p_wrong = labelled()
     sample = draw_sample(p_wrong, 100, given=given)
     labels = np.where(np.arange(100) % 4, true[sample.rows], -1)
-    found = combine(sample, labels, given=given, p_wrong=p_wrong, posterior=posterior)
+    found = combine_verified(sample, labels, given=given, p_wrong=p_wrong, posterior=posterior)
     rows = sample.rows[labels >= 0]
     assert (found.answered, found.unanswered) == (75, 25) and "25 rows left open" in found.error_rate.how
     np.testing.assert_array_equal(found.p_wrong[rows], true[rows] != given[rows])
@@ -49,7 +49,7 @@ def test_verified_rows_are_known_and_open_rows_are_left_out():
 def test_all_rows_verified_leave_nothing_to_estimate():
     true, given, posterior, p_wrong = labelled(rows=60)
     sample = draw_sample(p_wrong, 60)
-    found = combine(sample, true[sample.rows], given=given, p_wrong=p_wrong, posterior=posterior)
+    found = combine_verified(sample, true[sample.rows], given=given, p_wrong=p_wrong, posterior=posterior)
     rate = (true != given).mean()
     assert (found.error_rate.low, found.error_rate.value, found.error_rate.high) == pytest.approx((rate, rate, rate))
     np.testing.assert_allclose(found.prior, np.bincount(true, minlength=4) / 60)
@@ -62,7 +62,7 @@ def test_no_wrong_row_found_and_two_rows():
     p_wrong = np.full(400, 0.01)
     for n, most in ((100, 0.03), (2, 1)):
         sample = draw_sample(p_wrong, n)
-        found = combine(sample, given[sample.rows], given=given, p_wrong=p_wrong, posterior=posterior)
+        found = combine_verified(sample, given[sample.rows], given=given, p_wrong=p_wrong, posterior=posterior)
         assert found.error_rate.low == 0 and 0.01 < found.error_rate.high <= most
         assert (found.transition_high > 0).all() and (found.transition_low[~np.eye(2, dtype=bool)] == 0).all()
 
@@ -87,9 +87,9 @@ def test_what_is_refused(changed, error, words):
         "sample": draw_sample([0.5] * 5, 4), "labels": [0, 1, 0, 1], "given": [0, 1, 0, 1, 0], "p_wrong": [0.5] * 5,
         "posterior": [[0.5, 0.5]] * 5,
     }  # fmt: skip
-    combine(**arguments)
+    combine_verified(**arguments)
     with pytest.raises(error, match=words):
-        combine(**(arguments | changed))
+        combine_verified(**(arguments | changed))
 
 
 def test_recalibration_moves_towards_what_was_found_and_keeps_the_order():
