@@ -72,6 +72,7 @@ def combine_verified(
         TypeError: an argument is of another kind.
         ValueError: lengths, ranges or sums are wrong, or not one row was answered.
 
+    >>> from hf_noise.audit import draw_sample
     >>> sample = draw_sample([0.1, 0.1, 0.8, 0.9], 4)
     >>> true, given, posterior = np.array([0, 1, 1, 0]), [0, 1, 0, 1], [[0.9, 0.1], [0.1, 0.9], [0.2, 0.8], [0.9, 0.1]]
     >>> p_wrong = [0.1, 0.1, 0.8, 0.9]

@@ -112,5 +112,7 @@ def _looked_at(rows: Any, is_wrong: Any, probability: Any, total: int) -> tuple[
         raise ValueError("rows must differ; a row that was looked at twice counts once")
     chance = shares("probability", probability) if numbers.size else np.ones(0)
     if chance.shape != numbers.shape or numbers.size and not chance.min() >= _LEAST_CHANCE:
-        raise ValueError(f"probability must be [{len(numbers)}] as rows, each >= {_LEAST_CHANCE:g}, got {list(chance.shape)}")
+        raise ValueError(
+            f"probability must be [{len(numbers)}] as rows, each >= {_LEAST_CHANCE:g}, got {list(chance.shape)}"
+        )
     return numbers.astype(np.int64), is_wrong, 1 / chance
