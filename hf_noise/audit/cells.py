@@ -57,6 +57,13 @@ def transition_cells(
     inference: theory and applications" (JASA 1983), for intervals that hold on average over many like cells.
     """
     classes, total = len(given_counts), sizes.sum()
+    if len(true) == total:  # every row was looked at
+        joint = np.zeros((classes, classes))
+        np.add.at(joint, (true, given), 1)
+        known = np.where(
+            joint.sum(1, keepdims=True) > 0, joint / np.maximum(joint.sum(1, keepdims=True), 1), np.eye(classes)
+        )
+        return Cells(known, known, known, np.inf)
     off = ~np.eye(classes, dtype=bool)
     guess, counted = _guesses(true, given, stratum, sizes, expected * off)
     found = np.zeros((classes, classes))

@@ -54,6 +54,10 @@ def test_all_rows_verified_leave_nothing_to_estimate():
     assert (found.error_rate.low, found.error_rate.value, found.error_rate.high) == pytest.approx((rate, rate, rate))
     np.testing.assert_allclose(found.prior, np.bincount(true, minlength=4) / 60)
     np.testing.assert_array_equal(found.suggested, true)
+    joint = np.zeros((4, 4))
+    np.add.at(joint, (true, given), 1)
+    for known in (found.transition_low, found.transition, found.transition_high):
+        np.testing.assert_allclose(known, joint / joint.sum(1, keepdims=True))
 
 
 def test_no_wrong_row_found_and_two_rows():
