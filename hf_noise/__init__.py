@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _FLOORS = (
-    "analysis", "data", "diffusion", "estimators", "hub", "losses", "metrics", "models", "noise", "objectives",
+    "analysis", "audit", "data", "diffusion", "estimators", "hub", "losses", "metrics", "models", "noise", "objectives",
     "reports", "studies", "trainers",
 )  # fmt: skip
 

@@ -189,3 +189,10 @@ def test_the_counters_see_what_they_count(benchmark):
     assert observe.syncs_per_step(train) == 4
     _, n, peak = observe.large_allocations(lambda: (torch.ones(1 << 20) + 1).sum(), 4 << 20)
     assert n == 2 and 8 << 20 <= peak < 9 << 20
+
+
+def test_verified_rows(benchmark):
+    record, rows = benchmark("verified_rows")
+    assert record["settings"]["verified"] == [200, 400] and len(rows) == 8
+    assert all(row["figure"] > 75 for what, row in rows.items() if "is covered" in what)
+    assert all(row["passed"] for what, row in rows.items() if "width" in what or "cells" in what)
