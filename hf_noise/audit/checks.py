@@ -47,7 +47,7 @@ def check_labels(labels: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarra
         first = int(wrong.argmax())
         raise ValueError(
             f"{wrong.sum()} of {len(p)} rows of probabilities are no distributions, the first is row {first} with the "
-            f"sum {total[first]:.6g} and the smallest entry {p[first].min():.6g}; give the softmax of out-of-fold logits"
+            f"sum {total[first]:.6g} and the smallest entry {p[first].min():.6g}; give the softmax of the logits"
         )
     if y.min() < 0 or y.max() >= classes:
         first = int(((y < 0) | (y >= classes)).argmax())

@@ -5,8 +5,10 @@
 2. If they are, by three standard errors, `agreement` speaks, which lets noise grow with difficulty. If not,
    `em_sharpness` does, unless the harder rows are the cleaner ones by as much: then its form is wrong too, in the other
    direction, and `agreement` speaks as well.
-3. The interval covers what the data cannot decide. It spans the ranges of both estimators, or of `agreement` alone,
-   widened by half its length each way, once class-conditional noise is refuted; sampling comes on top.
+3. The interval covers what the data cannot decide, and sampling comes on top. It spans the ranges of both estimators.
+   Once class-conditional noise is refuted, `em_sharpness` reads too little, so that its rate is but a lower bound, and
+   the range of `agreement` is widened by half its length each way: its readings are few and share their assumptions.
+   Where another naming of the true classes would leave fewer labels wrong, it reaches down to that naming's rate.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 from scipy.stats import norm
 
 from hf_noise.audit.checks import check_confidence, check_labels, looks_in_sample
-from hf_noise.audit.class_conditional_test import difficulty_score
+from hf_noise.audit.difficulty import difficulty_score
 from hf_noise.audit.estimators.em import fit_em
 from hf_noise.audit.estimators.joint import confident_joint
 from hf_noise.audit.estimators.noise_estimate import NoiseEstimate
@@ -31,6 +34,8 @@ __all__ = ["ChosenEstimate", "choose_estimate"]
 
 #: Standard errors that refute class-conditional noise, and the rows that are asked: more would refute a trifle.
 _REFUTED, _TEST_ROWS = 3.0, 50_000
+#: A class is hardly told from one that it is labelled as nearly as often as itself.
+_CLEARLY = 0.1
 _IN_SAMPLE = (
     "the classifier finds nearly every given label again: either the labels are almost all right, or it was trained on "
     "the very rows that it judges, where its probabilities say nothing; cross-validate it"
@@ -94,11 +99,11 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
     chosen = by_class if abs(score) < _REFUTED else by_row
     others = (by_row if chosen is by_class else by_class, confident_joint(y, p))
     normal = float(norm.ppf((1 + confidence) / 2))
-    ranges = [by_row.range] if score <= -_REFUTED else [by_row.range, by_class.range]
-    low, high = _interval(ranges, len(y), normal, 0.5 if score <= -_REFUTED else 0.0)
-    rate, warnings = chosen.error_rate, ()
+    low, high = _range(by_class, by_row, score <= -_REFUTED)
+    low, high = _with_sampling(low, -normal, len(y)), _with_sampling(high, normal, len(y))
+    rate, warnings = chosen.error_rate, _mistakable(chosen.transition)
     if looks_in_sample(y, p):
-        low, high, warnings = 0.0, 1.0, (_IN_SAMPLE,)
+        low, high, warnings = 0.0, 1.0, (_IN_SAMPLE, *warnings)
     posterior = chosen.posterior
     transition = np.stack([chosen.transition, *(other.transition for other in others)])
     error = normal * np.sqrt(transition * (1 - transition) / np.maximum(len(y) * chosen.prior, 1)[:, None])
@@ -111,12 +116,37 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
     )  # fmt: skip
 
 
-def _interval(ranges: list[tuple[float, float]], rows: int, normal: float, widen: float) -> tuple[float, float]:
-    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-    low, high = low - widen * (high - low), high + widen * (high - low)
-    low, high = float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
-    error = [normal * np.sqrt(max(rate * (1 - rate), 1 / rows) / rows) for rate in (low, high)]
-    return max(0.0, low - error[0]), min(1.0, high + error[1])
+def _range(by_class: NoiseEstimate, by_row: NoiseEstimate, is_refuted: bool) -> tuple[float, float]:
+    """Rates that the data leave possible, were there any number of rows."""
+    low, high = by_row.range
+    if is_refuted:
+        widen = (high - low) / 2
+        low, high = min(low - widen, by_class.error_rate), high + widen
+    else:
+        low, high = min(low, by_class.range[0]), max(high, by_class.range[1])
+    for joint in (by_class.joint, by_row.joint):
+        low = min(low, 1 - joint[linear_sum_assignment(joint, maximize=True)].sum())
+    return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+
+
+def _mistakable(transition: np.ndarray) -> tuple[str, ...]:
+    """A warning if a class is labelled as another nearly as often as itself."""
+    right = np.diagonal(transition)
+    other = transition - np.diag(right)
+    unclear = np.flatnonzero(right - other.max(axis=1) < _CLEARLY)
+    if not unclear.size:
+        return ()
+    first = int(unclear[0])
+    return (
+        f"class {first} is labelled as itself in {right[first]:.0%} of its rows and as class {other[first].argmax()} "
+        f"in {other[first].max():.0%} ({unclear.size} of {len(right)} classes are like this), so that labels alone do "
+        "not tell which of the two it is; verify some of its rows",
+    )
+
+
+def _with_sampling(rate: float, normal: float, rows: int) -> float:
+    """The rate and so many standard errors of a share of the rows, of one row at least, in [0, 1]."""
+    return float(np.clip(rate + normal * np.sqrt(max(rate * (1 - rate), 1 / rows) / rows), 0, 1))
 
 
 def _how(chosen: NoiseEstimate, score: float, warnings: tuple[str, ...]) -> str:

@@ -13,8 +13,9 @@ from hf_noise.audit.estimators.rows import Rows, in_chunks
 
 __all__ = ["em_sharpness", "fit_em"]
 
-#: The clean posterior is not exactly a power of the classifier's, so its sharpness is known within this factor.
-SOFTNESS_FACTOR = 2**0.5
+#: The clean posterior is not exactly a power of the classifier's, so its sharpness is known within this factor, and in
+#: as many further steps of it as cost the likelihood less than 2 nats (95% of a chi-square of one degree).
+_FACTOR, _MOST_STEPS, _NATS = 2**0.5, 6, 2.0
 _ASSUMPTION = (
     "labels are wrong by their true class alone, not by how hard the row is, and the classifier's probabilities are "
     "right up to one sharpness and the frequencies of the classes; where hard rows are mislabelled more often, the "
@@ -25,7 +26,8 @@ _ASSUMPTION = (
 def em_sharpness(labels: Any, probabilities: Any) -> NoiseEstimate:
     """Fit T, the frequencies of the classes and one sharpness to the given labels; see `class_conditional`.
 
-    The range is that of the rates when the sharpness is off by sqrt(2) either way and all else is fitted again.
+    The range is that of the rates when the sharpness is off by sqrt(2) either way, or by more where the likelihood
+    hardly tells, and all else is fitted again.
 
     Args, Raises: as `confident_joint`.
 
@@ -42,12 +44,18 @@ def fit_em(y: np.ndarray, p: np.ndarray) -> tuple[NoiseEstimate, Fit]:
     model = ClassConditional(rows, own_rows=True)
     fit = model.fit()
     posterior, joint = in_chunks(y, p, fit.posterior)
-    rates = [_rate(model.refit(fit, fit.softness * factor), rows) for factor in (SOFTNESS_FACTOR, 1 / SOFTNESS_FACTOR)]
+    rates = [_farthest(model, fit, factor) for factor in (_FACTOR, 1 / _FACTOR)]
     rate = float(1 - joint.trace())
     found = NoiseEstimate(joint, posterior, "EM with a fitted sharpness", _ASSUMPTION,
                           (min(rate, *rates), max(rate, *rates)))  # fmt: skip
     return found, fit
 
 
-def _rate(fit: Fit, rows: Rows) -> float:
-    return float(1 - fit.posterior(rows)[rows.given].mean())
+def _farthest(model: ClassConditional, fit: Fit, factor: float) -> float:
+    """The rate at the softness that is farthest in this direction and still possible."""
+    rows, other = model.rows, fit
+    for _ in range(_MOST_STEPS):
+        other = model.refit(other, other.softness * factor)
+        if (other.value - fit.value) * len(rows) > _NATS:
+            break
+    return float(1 - other.posterior(rows)[rows.given].mean())

@@ -6,10 +6,11 @@ a class are wrong, how that grows as rows get harder, and where wrong labels go:
     p(wrong | class i, margin m) = sigmoid(u_i + v m),      p(label j | wrong, i, p) ~ N[i, j] p_j^gamma, gamma <= 1
 
 On the other rows this is held fixed, and what labels and classifier disagree on beyond it are the classifier's own
-mistakes: their clean posterior is softmax(log p / s + b), with s and b fitted to their labels; half of the readings fix b = 0, since labels of hard rows
-hardly tell a class that is frequent among them from one that they are mistaken for. (Fitted at once, s is
-hardly determined: soft posteriors with few wrong labels explain the labels of hard rows as well as sharp ones with
-many. Cutting the fit in two keeps the hard rows from explaining away what the sure ones show.)
+mistakes: their clean posterior is softmax(log p / s + b), with s and b fitted to their labels. Half of the readings fix
+b = 0, since labels of hard rows hardly tell a class that is frequent among them from one that they are mistaken for.
+
+Fitted at once, s is hardly determined: soft posteriors with few wrong labels explain the labels of hard rows as well as
+sharp ones with many. Cutting the fit in two keeps the hard rows from explaining away what the sure ones show.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ def _noise_of_the_sure(rows: Rows, sure: np.ndarray, clean: np.ndarray) -> _Nois
         centred = wrong - wrong.mean()
         loss = -(xlogy(is_wrong, rate) + xlogy(~is_wrong, 1 - rate)).sum()
         loss -= (np.log(where[of, at] + 1e-300) + gamma * log_label - np.log(total[:, 0])).sum()
-        loss += (centred @ centred + slope**2 + gamma**2) / 2 / width - np.log(where[off] + 1e-300).sum() / (classes - 1)
+        loss += (centred @ centred + slope**2 + gamma**2) / 2 / width
+        loss -= np.log(where[off] + 1e-300).sum() / (classes - 1)
         by_rate = rate - is_wrong
         expected = np.zeros((classes, classes))
         np.add.at(expected, of, share)
