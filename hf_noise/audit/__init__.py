@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 from hf_noise.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from hf_noise.audit.choose import ChosenEstimate as ChosenEstimate
+    from hf_noise.audit.choose import choose_estimate as choose_estimate
+    from hf_noise.audit.estimators.noise_estimate import NoiseEstimate as NoiseEstimate
+    from hf_noise.audit.label_audit import LabelAudit as LabelAudit
+    from hf_noise.audit.label_audit import audit_labels as audit_labels
+    from hf_noise.audit.lists import default_list as default_list
+    from hf_noise.audit.lists import list_at_fdr as list_at_fdr
     from hf_noise.audit.measured import Measured as Measured
     from hf_noise.audit.powered import Verified as Verified
     from hf_noise.audit.powered import combine_verified as combine_verified
-    from hf_noise.audit.recalibrate import longest_list as longest_list
     from hf_noise.audit.recalibrate import recalibrated as recalibrated
     from hf_noise.audit.sampling import Sample as Sample
     from hf_noise.audit.sampling import draw_sample as draw_sample
@@ -19,12 +25,18 @@ if TYPE_CHECKING:
     from hf_noise.audit.sheet import write_sheet as write_sheet
 
 _WHERE = {
+    "ChosenEstimate": "choose",
+    "LabelAudit": "label_audit",
     "Measured": "measured",
+    "NoiseEstimate": "estimators.noise_estimate",
     "Sample": "sampling",
     "Verified": "powered",
+    "audit_labels": "label_audit",
+    "choose_estimate": "choose",
     "combine_verified": "powered",
+    "default_list": "lists",
     "draw_sample": "sampling",
-    "longest_list": "recalibrate",
+    "list_at_fdr": "lists",
     "read_sheet": "sheet",
     "recalibrated": "recalibrate",
     "write_sheet": "sheet",

@@ -1,4 +1,4 @@
-"""An audit's probabilities after a person has looked at some rows, and the list of rows that they make."""
+"""An audit's probabilities after a person has looked at some rows."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 from scipy.special import expit, logit
 
 from hf_noise.audit.sampling import shares
-from hf_noise.metrics.checks import as_array, check_real, masked_units
+from hf_noise.metrics.checks import as_array, masked_units
 
-__all__ = ["longest_list", "recalibrated"]
+__all__ = ["recalibrated"]
 
 _EDGE = 1e-6  # nearest to 0 and 1 that a probability counts
 #: What holds offset and slope near 0 and 1, in rows: a handful of verified rows moves little.
@@ -70,32 +70,6 @@ def recalibrated(p_wrong: Any, rows: Any, is_wrong: Any, probability: Any) -> np
     result = expit(at[0] + max(at[1], _LEAST_SLOPE) * x)
     result[rows] = is_wrong
     return result
-
-
-def longest_list(p_wrong: Any, fdr: float = 0.1) -> np.ndarray:
-    """Row numbers of the longest list whose expected share of false alarms is at most `fdr`, the likeliest rows first.
-
-    Args:
-        p_wrong: float [N] in [0, 1], calibrated.
-        fdr: in [0, 1].
-
-    Returns:
-        int64 [k], k >= 0; of equal probabilities all or none are in it.
-
-    Raises:
-        TypeError, ValueError: an argument is of another kind or range.
-
-    >>> longest_list([0.2, 0.99, 0.85, 0.7], fdr=0.1).tolist()
-    [1, 2]
-    """
-    p_wrong, fdr = shares("p_wrong", p_wrong), check_real("fdr", fdr)
-    if not 0 <= fdr <= 1:
-        raise ValueError(f"fdr must lie in [0, 1], got {fdr!r}; it is the share of false alarms that a list may hold")
-    order = np.argsort(-p_wrong, kind="stable")
-    sorted_ = p_wrong[order]
-    false = np.cumsum(1 - sorted_) <= fdr * np.arange(1, len(order) + 1) * (1 + 1e-12)
-    false &= np.r_[sorted_[1:] < sorted_[:-1], True]
-    return order[: np.flatnonzero(false).max() + 1] if false.any() else order[:0]
 
 
 def _looked_at(rows: Any, is_wrong: Any, probability: Any, total: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

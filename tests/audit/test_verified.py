@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hf_noise.audit.powered import combine_verified
-from hf_noise.audit.recalibrate import longest_list, recalibrated
+from hf_noise.audit.recalibrate import recalibrated
 from hf_noise.audit.sampling import draw_sample
 
 
@@ -108,14 +106,3 @@ def test_recalibration_moves_towards_what_was_found_and_keeps_the_order():
     assert (np.diff(found[others][np.argsort(stated[others])]) >= 0).all()
     np.testing.assert_array_equal(found[rows], is_wrong[rows])
     np.testing.assert_array_equal(recalibrated(stated, [], [], []), stated)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0]), min_size=1, max_size=12), st.floats(0, 1))
-def test_the_longest_list(p_wrong, fdr):
-    p = np.array(p_wrong)
-    found = longest_list(p, fdr)
-    lists = [np.flatnonzero(p >= least) for least in {*p_wrong}]
-    allowed = [len(rows) for rows in lists if (1 - p[rows]).mean() <= fdr + 1e-12]
-    assert len(found) == max(allowed, default=0)
-    assert (np.diff(p[found]) <= 0).all() and set(found) <= set(range(len(p)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from bad_calls import Target
-from bad_readers import close, confirm, flag, ints, number, reals, same, whole
+from bad_readers import close, confirm, flag, ints, reals, same, whole
 from bad_values import pick
 
 from hf_noise import audit
@@ -50,20 +50,6 @@ def check_sample(given: dict[str, Any], result: Any) -> None:
     close(result.probability, [n / rows] * rows)
 
 
-def make_list(draw: np.random.Generator) -> dict[str, Any]:
-    return {"p_wrong": draw.random(6).round(1), "fdr": float(pick(draw, 0.1, 0.3, 0.5))}
-
-
-def check_list(given: dict[str, Any], result: Any) -> None:
-    p, fdr = shares_of(given["p_wrong"]), number(given["fdr"])
-    confirm(0 <= fdr <= 1, "fdr")
-    lists = [np.flatnonzero(p >= least).tolist() for least in set(p.tolist())]
-    allowed = [rows for rows in lists if (1 - p[rows]).mean() <= fdr + 1e-9]
-    rows = ints(result, 1).tolist()
-    confirm(sorted(rows) == sorted(max(allowed, key=len, default=[])), "the list")
-    confirm((np.diff(p[rows]) <= 0).all(), "order")
-
-
 def make_rows(draw: np.random.Generator) -> dict[str, Any]:
     return {
         "p_wrong": draw.random(8), "rows": draw.permutation(8)[:4], "is_wrong": draw.random(4) < 0.5,
@@ -87,6 +73,5 @@ def check_rows(given: dict[str, Any], result: Any) -> None:
 
 TARGETS = [
     Target("audit.draw_sample", audit.draw_sample, make_sample, check_sample, {"given": ("classes",)}),
-    Target("audit.longest_list", audit.longest_list, make_list, check_list),
     Target("audit.recalibrated", audit.recalibrated, make_rows, check_rows),
 ]
