@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +45,16 @@ def batch_of(model: GPT2LMHeadModel, size: int) -> dict[str, Tensor]:
     return {"input_ids": tokens, "labels": tokens, "is_noisy": torch.arange(size) % 2 == 1}
 
 
+@lru_cache(maxsize=4)
+def gram_of(model: GPT2LMHeadModel) -> _Gram:
+    """One for all batches, as in `coherence`: whether the forward is functional is looked at once."""
+    return _Gram(model, {EMBEDDING: model.transformer.wte.weight}, "blocks", 256 * MIB)
+
+
 def blocks(model: GPT2LMHeadModel, batch: dict[str, Tensor]) -> np.ndarray:
-    """Ours, as `coherence` does it."""
-    gram = _Gram(model, {EMBEDDING: model.transformer.wte.weight}, "blocks", 256 * MIB)
+    """Ours, as `coherence` does it with each batch."""
     with measured(model):
-        return gram(rows_of(model, batch, "example", True, "the batch"))
+        return gram_of(model)(rows_of(model, batch, "example", True, "the batch"))
 
 
 def gradients(model: GPT2LMHeadModel, batch: dict[str, Tensor]) -> list[Tensor]:

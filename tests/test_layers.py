@@ -31,7 +31,7 @@ NAMES = {"hf_noise.metrics.words": "metrics.words"}
 
 #: What lies below all floors and imports nothing of ours: the version, how a file is written, how names load what they
 #: stand for, a network's positions and tokens.
-GROUND = {"__version__", "atomic", "lazy_names", "pair_sizes", "positions"}
+GROUND = {"__version__", "atomic", "evaluation_mode", "lazy_names", "pair_sizes", "positions"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from hf_noise.analysis.gram_head import embeddings
+from hf_noise.evaluation_mode import evaluation_mode
 
 __all__ = ["chosen_parameters", "measured"]
 
@@ -51,21 +52,17 @@ def chosen_parameters(model: nn.Module, parameters: Any) -> dict[str, nn.Paramet
 @contextmanager
 def measured(model: nn.Module) -> Iterator[None]:
     """The model in evaluation mode, its weights out of every graph and without a cache; as before at the end."""
-    modes = [(module, module.training) for module in model.modules()]
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     config = getattr(model, "config", None)
     cache = getattr(config, "use_cache", None)
     try:
-        model.eval()
         for parameter, _ in trained:
             parameter.requires_grad_(False)
         if cache is not None:
             config.use_cache = False
-        with torch.enable_grad():
+        with evaluation_mode(model), torch.enable_grad():
             yield
     finally:
-        for module, mode in modes:
-            module.training = mode
         for parameter, was in trained:
             parameter.requires_grad_(was)
         if cache is not None:

@@ -69,7 +69,8 @@ def rows_of(model: nn.Module, batch: Any, unit: str, is_causal: bool, where: str
         raise TypeError(f"{where} must be a mapping of columns with labels and is_noisy, got {type(batch).__name__}")
     if missing := [name for name in ("labels", "is_noisy") if name not in batch]:
         there = ", ".join(map(str, batch)) or "nothing"
-        raise ValueError(f"{where} has no column {missing[0]!r}, only {there}; is_noisy says which labels are wrong")
+        needed = "the targets" if missing[0] == "labels" else "which of the labels are wrong"
+        raise ValueError(f"{where} has no column {missing[0]!r}, {needed}; only {there}")
     first = next(model.parameters())
     labels = _tensor("labels", batch["labels"], where)
     is_noisy = _tensor("is_noisy", batch["is_noisy"], where)
@@ -108,16 +109,15 @@ def rows_of(model: nn.Module, batch: Any, unit: str, is_causal: bool, where: str
                 is_corrupt[is_there].cpu().numpy())  # fmt: skip
 
 
-def check_logits(logits: Tensor, rows: Rows, classes: int) -> None:
-    """Raises ValueError unless labels can be held against logits [m, C], or [m, positions, C]."""
-    shape = list(logits.shape)
-    if logits.ndim != (2 if rows.positions is None else 3):
+def check_logits(shape: list[int], rows: Rows) -> None:
+    """Raises ValueError unless labels can be held against logits of this shape, [m, C] or [m, positions, C]."""
+    if len(shape) != (2 if rows.positions is None else 3):
         raise ValueError(f"logits must be [B, classes] where labels are [B], and [B, T, classes] where they are [B, T]"
                          f", got {shape}")  # fmt: skip
     if rows.positions is not None and shape[1] != rows.positions:
         raise ValueError(f"labels have {rows.positions} positions, logits {shape[1]}; each needs one")
-    if int(rows.targets.max()) >= classes:
-        raise ValueError(f"labels must be below {classes}, the number of logits, got {int(rows.targets.max())}")
+    if int(rows.targets.max()) >= shape[-1]:
+        raise ValueError(f"labels must be below {shape[-1]}, the number of logits, got {int(rows.targets.max())}")
 
 
 def losses_of(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
@@ -129,8 +129,12 @@ def losses_of(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
 
 def predicts_next(model: nn.Module) -> bool:
     """Whether the logits at position t are for the label at t + 1: of causal language models."""
-    config = getattr(model, "config", None)
-    at_place = type(model).__name__.endswith(("ForMaskedLM", "ForTokenClassification"))
+    from accelerate.utils import extract_model_from_parallel
+
+    inner = extract_model_from_parallel(model, keep_torch_compile=False)
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner  # inside an adapter of peft
+    config = getattr(inner, "config", None)
+    at_place = type(inner).__name__.endswith(("ForMaskedLM", "ForTokenClassification"))
     return not (getattr(config, "is_encoder_decoder", False) or at_place)
 
 

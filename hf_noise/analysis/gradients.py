@@ -9,7 +9,7 @@ memory.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -63,23 +63,24 @@ class Coherence:
         example_square: mean over examples of the squared length of a gradient.
         batch_square: squared length of the mean gradient. Both are what a gradient noise scale is made of (McCandlish
             et al. 2018): their difference is the variance's trace times 1 - 1/B, for examples that are drawn apart.
-        estimates: over batches, by the name of each of the above that is a float.
+        estimates: over batches, by the name of each of the above that is a float; without those of which no batch has a
+            value, such as the SNR where no example was corrupt.
         parameters: names of what the gradients are of.
         unit: "example" or "token".
         method: "blocks", "vmap" or "loop", by which it was computed.
         confidence: of all intervals.
     """
 
-    clean_cosine: np.ndarray
-    corrupt_cosine: np.ndarray
-    cross_cosine: np.ndarray
-    clean_norm: np.ndarray
-    corrupt_norm: np.ndarray
-    snr: np.ndarray
-    batch_size: np.ndarray
-    corrupt: np.ndarray
-    example_square: np.ndarray
-    batch_square: np.ndarray
+    clean_cosine: np.ndarray = field(repr=False)
+    corrupt_cosine: np.ndarray = field(repr=False)
+    cross_cosine: np.ndarray = field(repr=False)
+    clean_norm: np.ndarray = field(repr=False)
+    corrupt_norm: np.ndarray = field(repr=False)
+    snr: np.ndarray = field(repr=False)
+    batch_size: np.ndarray = field(repr=False)
+    corrupt: np.ndarray = field(repr=False)
+    example_square: np.ndarray = field(repr=False)
+    batch_square: np.ndarray = field(repr=False)
     estimates: Mapping[str, Estimate]
     parameters: tuple[str, ...]
     unit: str
@@ -101,10 +102,12 @@ def coherence(
     Args:
         model: a causal language model or a classifier that returns logits [B, T, V] or [B, C], weights in float32 or
             float64; it is left as it was.
-        batches: mappings with what the model reads, `labels` [B] or [B, T] as it is trained on them (-100 does not
-            count), and `is_noisy` bool; columns that the model does not read are passed over. An iterator is read once.
+        batches: mappings with what the model reads (of an encoder and decoder, `decoder_input_ids` too), `labels` [B]
+            or [B, T] as it is trained on them (-100 does not count), and `is_noisy` bool; columns that the model does
+            not read are passed over. An iterator is read once.
         parameters: names as in `model.named_parameters()`; by default the weight of the output layer of a language
-            model, which is that of the token embedding where both are one, and of a classifier all that are trained.
+            model, which is that of the token embedding where both are one, and of a classifier all that are trained,
+            or all where none is.
         unit: what `is_noisy` marks. "example" [B]: the gradient of an example is clean or corrupt (paper A). "token"
             [B, T]: each example has a clean and a corrupt part, by targets, and these are compared.
         one_sided: "refuse" a batch without clean or without corrupt ones, or let the sum that it lacks be "zero", which
@@ -114,7 +117,8 @@ def coherence(
             rows in many models of transformers. "auto" is the first of them that fits.
         is_causal: whether the logits at position t are for the label at t + 1; by default unless the model is known to
             be none (of masked language modelling, tokens, or with an encoder).
-        memory_mib: of gradients and logits that are held at a time, in [1, 2^20]; those of one example always are.
+        memory_mib: of gradients, logits and activations that are held at a time, in [1, 2^20]; those of one example
+            always are.
         confidence: of the intervals, in (0, 1).
 
     Returns:
@@ -123,9 +127,9 @@ def coherence(
     Raises:
         TypeError: of another kind.
         ValueError: no parameter has this name; a batch has no clean or no corrupt example; the model's forward is not
-            functional (it changes tensors of the model, draws random numbers, or with "vmap" cannot be batched), and
-            the message names the operation; weights or labels of another type or range; gradients that are not finite,
-            or all zero.
+            functional (it changes tensors of the model or replaces them, draws random numbers, says another thing when
+            it is asked again, or with "vmap" cannot be batched), and the message names the operation where one can be
+            told; weights or labels of another type or range; gradients that are not finite, or all zero.
     """
     from torch import nn
 
@@ -179,14 +183,23 @@ class _Gram:
         self.method = "blocks" if self.embedding is not None else "vmap" if method == "auto" else method
 
     def __call__(self, rows: Rows) -> np.ndarray:
-        from hf_noise.analysis.gram_functional import CannotBatch, check_functional, gram_of_parameters
+        from hf_noise.analysis.gram_functional import (
+            CannotBatch,
+            buffers_put_back,
+            check_functional,
+            gram_of_parameters,
+        )
         from hf_noise.analysis.gram_head import NotThisWay, gram_of_embedding
 
+        if not self.is_checked:
+            check_functional(self.model, rows)
+            self.is_checked = True
         if self.method == "blocks":
             before = self._state()
             try:
-                made = gram_of_embedding(self.model, self.embedding, rows, self.memory)
-                if self._state() != before:
+                with buffers_put_back(self.model) as replaced:
+                    made = gram_of_embedding(self.model, self.embedding, rows, self.memory)
+                if replaced or self._state() != before:
                     check_functional(self.model, rows)
                 return made.cpu().numpy()
             except NotThisWay as error:
@@ -194,9 +207,6 @@ class _Gram:
                     raise ValueError(f"method='blocks' does not fit {type(self.model).__name__}: {error}; leave method "
                                      "out") from None  # fmt: skip
                 self.method = "vmap"
-        if not self.is_checked:
-            check_functional(self.model, rows)
-            self.is_checked = True
         if self.method == "vmap":
             try:
                 return gram_of_parameters(self.model, self.chosen, rows, self.memory, is_batched=True).cpu().numpy()
@@ -232,7 +242,8 @@ def _look(
     if not np.isfinite(products).all():
         raise ValueError(f"gradients of {where} are not finite; look at its inputs and at the model's weights")
     if not products.diagonal().any():
-        raise ValueError(f"gradients of {', '.join(gram.chosen)} are all zero in {where}: no loss depends on them")
+        names = ", ".join([*gram.chosen][:3]) + f" and {len(gram.chosen) - 3} more" * (len(gram.chosen) > 3)
+        raise ValueError(f"gradients of {names} are all zero in {where}: no loss depends on them")
     return _measure(products, rows.is_corrupt, rows.example.cpu().numpy(), rows.batch_size)
 
 

@@ -5,19 +5,26 @@ Of a group of parameters only so many examples are held as memory allows; the re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from textwrap import shorten
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from hf_noise.analysis.example_rows import Rows, check_logits, losses_of
 from hf_noise.analysis.gram_pieces import add_products
 
-__all__ = ["CannotBatch", "check_functional", "draws_so_far", "gram_of_parameters", "logits_of", "run"]
+__all__ = [
+    "CannotBatch", "buffers_put_back", "bytes_kept", "check_functional", "draws_so_far", "gram_of_parameters",
+    "logits_of", "run",
+]  # fmt: skip
 
 
 def gram_of_parameters(
@@ -33,7 +40,7 @@ def gram_of_parameters(
     """
     n = len(rows)
     total = torch.zeros(n, n, dtype=torch.float64, device=rows.weight.device)
-    make = _batched if is_batched else _one_by_one
+    make = partial(_batched, kept=_kept(model, chosen, rows)) if is_batched else _one_by_one
     for names in _groups(chosen, n, memory):
         group = {name: chosen[name].detach() for name in names}
         size = sum(value.numel() * value.element_size() for value in group.values())
@@ -49,6 +56,14 @@ def gram_of_parameters(
     return total
 
 
+def _kept(model: nn.Module, chosen: Mapping[str, nn.Parameter], rows: Rows) -> int:
+    """Bytes that one example's forward keeps for its backward pass."""
+    leaves = {name: value.detach().requires_grad_() for name, value in chosen.items()}
+    columns = {name: value[:1] for name, value in rows.inputs.items()}
+    with sdpa_kernel(SDPBackend.MATH):
+        return bytes_kept(model, lambda: functional_call(model, leaves, (), {**columns, **rows.constants}))[0]
+
+
 def _groups(chosen: Mapping[str, nn.Parameter], n: int, memory: int) -> Iterator[list[str]]:
     """Names in groups whose gradients of n rows fit into memory, where those of one parameter do."""
     group, held = [], 0
@@ -62,9 +77,9 @@ def _groups(chosen: Mapping[str, nn.Parameter], n: int, memory: int) -> Iterator
 
 
 def _batched(
-    model: nn.Module, group: Mapping[str, Tensor], rows: Rows, span: slice, memory: int
+    model: nn.Module, group: Mapping[str, Tensor], rows: Rows, span: slice, memory: int, kept: int
 ) -> Tensor:
-    """Gradients [m, P] of some rows, by `vmap`."""
+    """Gradients [m, P] of some rows, by `vmap`, of as many at a time as memory allows with what each keeps."""
     example = rows.example[span]
     columns = {name: value[example] for name, value in rows.inputs.items()}
 
@@ -74,7 +89,7 @@ def _batched(
         return losses_of(logits_of(told), targets[None], weight[None])[0]
 
     size = sum(value.numel() * value.element_size() for value in group.values())
-    chunk = max(1, min(len(example), memory // (2 * size)))
+    chunk = max(1, min(len(example), memory // (2 * size + kept)))
     # Of the kernels of attention only the plain one can be batched.
     with _Watch() as watch, sdpa_kernel(SDPBackend.MATH):
         try:
@@ -84,7 +99,7 @@ def _batched(
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, NotImplementedError) as error:
-            why = f"vmap says: {str(error).strip():.200}"
+            why = f"vmap says: {shorten(str(error), 200, placeholder=' ...')}"
             raise CannotBatch(_refusal(model, watch.failed, why, "method='loop' takes examples one by one")) from error
     return torch.cat([found[name].reshape(len(example), -1) for name in group], 1)
 
@@ -109,18 +124,61 @@ def _one_by_one(
 
 
 def check_functional(model: nn.Module, rows: Rows) -> None:
-    """Run one example forward, which may change no tensor of the model's and draw no random numbers.
+    """Run one example forward twice, which may change no tensor of the model's and draw no random numbers.
 
-    Raises ValueError: it does, or the logits are not those of a classifier or language model, or do not fit the labels.
+    Raises ValueError: it does, or says another thing the second time, or the logits are not those of a classifier or
+    language model, or do not fit the labels.
     """
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            why = f"{name} is {type(module).__name__} without running statistics, which norms an example by itself"
+            raise ValueError(_refusal(model, None, why, "use track_running_stats=True"))
     one = {name: value[:1] for name, value in rows.inputs.items()}
     own = [*model.named_parameters(), *model.named_buffers()]
-    with torch.no_grad(), _Watch(own) as watch:
+    with torch.no_grad(), _Watch(own) as watch, buffers_put_back(model) as replaced:
         logits = logits_of(run(model, one, rows.constants))
-    if watch.changed:
-        what, operation = watch.changed
+        again = logits_of(run(model, one, rows.constants))
+    changed = watch.changed
+    if changed is None and replaced:
+        changed = f"puts another tensor in the place of {replaced[0]}", None
+    if changed is None and not torch.allclose(logits, again, rtol=1e-3, atol=1e-4, equal_nan=True):
+        changed = "says another thing of the same example when it is asked again", None
+    if changed:
+        what, operation = changed
         raise ValueError(_refusal(model, operation, f"it {what}", "the gradient of an example has to be its own"))
-    check_logits(logits, rows, logits.shape[-1])
+    check_logits(list(logits.shape), rows)
+
+
+@contextmanager
+def buffers_put_back(model: nn.Module) -> Iterator[list[str]]:
+    """Puts back the buffers that a forward replaces by others, whose names the list has at the end."""
+    held = [(module, dict(module._buffers)) for module in model.modules()]
+    names = {id(module): name for name, module in model.named_modules()}
+    replaced: list[str] = []
+    try:
+        yield replaced
+    finally:
+        for module, buffers in held:
+            for name, buffer in buffers.items():
+                if module._buffers.get(name) is not buffer:
+                    replaced.append(".".join(filter(None, [names[id(module)], name])))
+                    module._buffers[name] = buffer
+
+
+def bytes_kept(model: nn.Module, forward: Callable[[], Any]) -> tuple[int, Any]:
+    """Bytes that a forward keeps for the backward pass, without the model's own tensors; and what it returns."""
+    own = {one.untyped_storage().data_ptr() for one in [*model.parameters(), *model.buffers()]}
+    sizes: dict[int, int] = {}
+
+    def pack(kept: Tensor) -> Tensor:
+        storage = kept.untyped_storage()
+        if storage.data_ptr() not in own:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+        made = forward()
+    return sum(sizes.values()), made
 
 
 def run(model: nn.Module, inputs: Mapping[str, Tensor], constants: Mapping[str, Any]) -> Any:

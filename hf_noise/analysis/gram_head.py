@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_noise.analysis.example_rows import Rows, check_logits
-from hf_noise.analysis.gram_functional import logits_of, run
+from hf_noise.analysis.gram_functional import bytes_kept, logits_of, run
 from hf_noise.analysis.gram_pieces import add_products
 
 __all__ = ["Embedding", "NotThisWay", "embeddings", "embedding_of", "gram_of_embedding"]
@@ -77,13 +77,15 @@ def gram_of_embedding(model: nn.Module, parts: Embedding, rows: Rows, memory: in
     """Inner products of all rows' gradients, float64 [n, n].
 
     Args:
-        memory: bytes of logits, and of vocabulary blocks, that may be held at a time.
+        memory: bytes of logits and activations, and of vocabulary blocks, that may be held at a time.
 
     Raises NotThisWay: the model's forward does more with embedding or head than is asked here.
     """
     vocab, n = parts.head.weight.shape[0], len(rows)
-    at_once = max(1, memory // (4 * rows.targets.shape[1] * vocab * parts.head.weight.element_size()))
-    seen = [_look(model, parts, rows, slice(start, start + at_once)) for start in range(0, n, at_once)]
+    kept, first = bytes_kept(model, lambda: _look(model, parts, rows, slice(0, 1)))
+    of_logits = 4 * rows.targets.shape[1] * vocab * parts.head.weight.element_size()
+    at_once = max(1, memory // (of_logits + kept))
+    seen = [first, *(_look(model, parts, rows, slice(start, start + at_once)) for start in range(1, n, at_once))]
     hidden, lse, ids, slopes = (None if one[0] is None else torch.cat(one) for one in zip(*seen))
     total = torch.zeros(n, n, dtype=torch.float64, device=hidden.device)
     if parts.is_tied:
@@ -162,7 +164,7 @@ def _checked(
     full, first = seen["hidden"][0], seen["logits"][0]
     if full.ndim != 3 or not torch.equal(logits_of(told), first):
         raise NotThisWay("its logits are not those of its head")
-    check_logits(full, rows, parts.head.weight.shape[0])
+    check_logits([*full.shape[:-1], parts.head.weight.shape[0]], rows)
     return (full, *(seen[name][0] if seen[name] else None for name in ("ids", "leaf")))
 
 

@@ -10,11 +10,11 @@ targets that are drawn at random cost about the same in every row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.special import chdtrc
+from scipy.special import fdtrc
 
 from hf_noise.analysis.checks import integers_in
 from hf_noise.noise.arrays import real_numbers
@@ -66,7 +66,7 @@ class MacroBatchLosses:
     """
 
     sizes: np.ndarray
-    losses: np.ndarray
+    losses: np.ndarray = field(repr=False)
     row_std: float
     rows_read: int
     passes: int
@@ -124,17 +124,22 @@ class MacroBatchLosses:
         return Exponent(float(weights @ np.log(std)), float(low), float(high), confidence)
 
     def same_mean_p(self) -> float:
-        """p of all sizes having one mean loss, by the chi-square of their means; small where the mean moves with size.
+        """p of all sizes having one mean loss, by Welch's F of their means; small where the mean moves with size.
 
         1.0 of one size, and where no size has any spread. Sizes without any beside others that have some are left out.
+
+        Source: Welch, "On the comparison of several mean values" (Biometrika, 1951).
         """
-        variance = self.std**2 / self.losses.shape[1]
+        n = self.losses.shape[1]
+        variance = self.std**2 / n
         kept = variance > (_ROUNDING * np.abs(self.losses).max()) ** 2
-        if kept.sum() < 2:
+        if (k := int(kept.sum())) < 2:
             return 1.0
         weights, mean = 1 / variance[kept], self.mean[kept]
-        statistic = float((weights * (mean - np.average(mean, weights=weights)) ** 2).sum())
-        return float(chdtrc(int(kept.sum()) - 1, statistic))
+        between = float((weights * (mean - np.average(mean, weights=weights)) ** 2).sum()) / (k - 1)
+        uncertain = float(((1 - weights / weights.sum()) ** 2).sum()) / (n - 1)
+        statistic = between / (1 + 2 * (k - 2) / (k * k - 1) * uncertain)
+        return float(fdtrc(k - 1, (k * k - 1) / (3 * uncertain), statistic))
 
 
 def macro_batch_losses(

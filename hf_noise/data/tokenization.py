@@ -63,6 +63,10 @@ def find_tokenizer(tokenizer: str | PreTrainedTokenizerBase) -> PreTrainedTokeni
                     f"the tokenizer {name!r} could not be loaded ({type(error).__name__}: {error}); without a network, "
                     'give tokenizer= a folder with tokenizer files, or "embedded"'
                 ) from error
+            # Of a folder with a config.json alone, transformers makes one that knows nothing.
+            if len(tokenizer) <= len(tokenizer.all_special_ids):
+                raise OSError(f"there is no tokenizer in {name!r}: what transformers makes of it knows no word; give "
+                              "tokenizer= a folder with tokenizer files")  # fmt: skip
         if getattr(tokenizer, "eos_token_id", 0) is None and tokenizer.sep_token is not None:
             tokenizer.eos_token = tokenizer.sep_token  # that of BERT's: its texts end with [SEP]
     check_tokenizer(tokenizer)

@@ -28,6 +28,7 @@ from hf_noise.diffusion.ranges import check_churn, check_steps
 
 # diffusers loads a component of another package only if its module is imported already.
 from hf_noise.diffusion.scheduling_edm_heun import EDMHeunScheduler
+from hf_noise.evaluation_mode import evaluation_mode
 from hf_noise.models.checks import MANY, as_json, check_int, check_name, check_number, shown
 from hf_noise.models.loading import folder_of, load_whole
 
@@ -206,16 +207,13 @@ class EDMPipeline(DiffusionPipeline):
         self, sample: Tensor, labels: Tensor | None, guidance_scale: float, generator: Any, has_churn: bool
     ) -> Tensor:
         """The sample at the end of all timesteps."""
-        scheduler, was_training, dtype = self.scheduler, self.unet.training, sample.dtype
-        self.unet.eval()
-        try:
+        scheduler, dtype = self.scheduler, sample.dtype
+        with evaluation_mode(self.unet):
             for timestep in self.progress_bar(scheduler.timesteps):
                 if has_churn:
                     sample = scheduler.add_churn(sample, timestep, generator)
                 raw = self._network(scheduler.scale_model_input(sample, timestep), timestep, labels, guidance_scale)
                 sample = scheduler.step(raw.to(dtype), timestep, sample, return_dict=False)[0]
-        finally:
-            self.unet.train(was_training)
         return sample
 
     def _network(self, scaled: Tensor, timestep: Tensor, labels: Tensor | None, guidance_scale: float) -> Tensor:

@@ -38,7 +38,8 @@ def door(main: Callable[[], Any]) -> None:
         main()
         leave_processes()
     except KeyboardInterrupt as error:
-        _end(f"stopped{f' {error}' if str(error) else ''}; the same command again goes on from there", INTERRUPTED)
+        where = f" {error}" if str(error) else ""
+        _end(f"stopped{where}; the same command again goes on from what was saved", INTERRUPTED)
     except (ArithmeticError, OSError, RuntimeError, TypeError, ValueError) as error:
         if _wants_traceback() or not is_refusal(error):
             raise

@@ -13,7 +13,10 @@ from huggingface_hub.utils import validate_repo_id
 
 from hf_noise.studies.settings import SettingError
 
-__all__ = ["check_judge", "check_readable", "find_judge", "is_elsewhere", "may_be_read", "reading", "source_of"]
+__all__ = [
+    "check_judge", "check_readable", "find_judge", "is_elsewhere", "may_be_read", "reading", "source_of",
+    "tokenizer_of_model",
+]  # fmt: skip
 
 
 def check_readable(flag: str, name: str | None) -> None:
@@ -50,6 +53,35 @@ def find_judge(name: str) -> str:
             f"judge's own folder, such as {folder / 'judge' / 'r0-seed0'}"
         )
     return str(within[0])
+
+
+def tokenizer_of_model(model: str, known: int, given: str, tokenizer: Any) -> None:
+    """Raises SettingError where the ids of a tokenizer are not those that a checkpoint was trained with.
+
+    Args:
+        model: the checkpoint.
+        known: tokens that it has embeddings of.
+        given: the tokenizer's name.
+        tokenizer: what it means.
+    """
+    from hf_noise.data.tokenization import find_tokenizer, tokenizer_identity, vocabulary_size
+
+    size = vocabulary_size(tokenizer)
+    if known < size:
+        raise SettingError(f"--tokenizer {given} has {size} tokens, --model {model} knows {known}; give the tokenizer "
+                           "of the model")  # fmt: skip
+    if given == model:
+        return
+    try:
+        own = find_tokenizer(model)
+    except (OSError, ValueError):  # it brings none; rows of its embedding may be padded to a round number
+        if size < 0.9 * known:
+            raise SettingError(f"--tokenizer {given} has {size} tokens, --model {model} knows {known}: its ids are "
+                               "others; give the tokenizer that it was trained with") from None  # fmt: skip
+        return
+    if tokenizer_identity(own) != tokenizer_identity(tokenizer):
+        raise SettingError(f"--tokenizer {given} is not that of --model {model}, to which its ids mean other tokens; "
+                           f"leave it out, or give --tokenizer {model}")  # fmt: skip
 
 
 def source_of(text: str | None) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hf_noise.evaluation_mode import evaluation_mode
 from hf_noise.losses import shift_targets
 from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.noise import Noise
@@ -88,14 +89,11 @@ class RowLosses:
 
     @torch.no_grad()
     def _score(self, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        was_training, device = self.model.training, next(self.model.parameters()).device
+        device = next(self.model.parameters()).device
         batch = {name: one.to(device) for name, one in self._batches(rows_at(self.rows, rows.tolist())).items()}
         targets = shift_targets(self._labels(batch, epoch))
-        self.model.eval()
-        try:
+        with evaluation_mode(self.model):
             logits = self.model(**{name: batch[name] for name in self._inputs if name in batch}).logits
-        finally:
-            self.model.train(was_training)
         nll = nll_of_logits(logits.flatten(0, 1), targets.flatten()).view(targets.shape)
         exact = torch.float32 if nll.device.type == "mps" else torch.float64
         found = torch.stack([nll.sum(-1, dtype=exact), (targets != IGNORE_INDEX).sum(-1, dtype=exact)])

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hf_noise.evaluation_mode import evaluation_mode
 from hf_noise.losses import shift_targets
 from hf_noise.losses.document_mixture import noise_nll, noise_table
 from hf_noise.losses.nll import IGNORE_INDEX
@@ -77,14 +78,11 @@ def score_rows(model: nn.Module, rows: Any, noise: Any, *, batch_size: int = 32)
     device = next(model.parameters()).device
     of_noise = _under(noise, known_tokens(model), device)
     batches, inputs = TokenBatches(collate_rows, known_tokens(model)), model_inputs(model)
-    was_training, parts = model.training, []
-    model.eval()
-    try:
+    parts = []
+    with evaluation_mode(model):
         for start in range(0, len(rows), batch_size):
             batch = {name: column.to(device) for name, column in batches(rows_from(rows, start, batch_size)).items()}
             parts.append(_score(model, batch, inputs, of_noise, start))
-    finally:
-        model.train(was_training)
     return RowScores(*(torch.cat(column).numpy() for column in zip(*parts, strict=True)))
 
 

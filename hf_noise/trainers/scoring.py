@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.trainer_utils import has_length
 
+from hf_noise.evaluation_mode import evaluation_mode
 from hf_noise.losses import posthoc_nll, shift_targets
 from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.noise import Noise
@@ -89,14 +90,10 @@ def score_batches(
     if noise is not None and not noise.draws_targets:
         raise ValueError(f"{type(noise).__name__} is no noise on targets and cannot be drawn here; rows bring it")
     batches, inputs = TokenBatches(collate_rows, known_tokens(model)), model_inputs(model)
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluation_mode(model):
         for start in range(0, len(rows), batch_size):
             batch = batches(rows_from(rows, start, batch_size))
             yield _score(model, batch, inputs, noise, epoch, error_rates, vocab_size, start, ranks)
-    finally:
-        model.train(was_training)
 
 
 def score_tokens(model: nn.Module, rows: Any, **kwargs: Any) -> TokenScores:

@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import GenerationConfig
 
+from hf_noise.evaluation_mode import evaluation_mode
 from hf_noise.pair_sizes import special_tokens
 
 __all__ = ["generate", "without_padding"]
@@ -26,21 +27,18 @@ def generate(trainer: Any, rows: Any, settings: dict[str, Any]) -> list[list[int
     lengths = np.array([len(rows[i]["input_ids"]) for i in range(len(rows))])
     order = np.argsort(-lengths, kind="stable")  # the longest first: what does not fit is seen at once
     written: list[tuple[int, list[int]]] = []
-    was_training = base.training
-    base.eval()
     stated, base.generation_config = base.generation_config, _of_tokens(base)
     try:
         for start in range(rank * size, len(order), world * size):
             chosen = order[start : start + size].tolist()
             batch = trainer._prepare_inputs(trainer.data_collator([rows[i] for i in chosen]))
-            with torch.no_grad(), trainer.compute_loss_context_manager():
+            with evaluation_mode(base), torch.no_grad(), trainer.compute_loss_context_manager():
                 tokens = base.generate(
                     input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], **settings
                 )
             written += zip(chosen, without_padding(tokens[:, 1:], _ends(base), base.config.pad_token_id))
     finally:
         base.generation_config = stated
-        base.train(was_training)
     if world > 1:
         written = gather_object(written)
     return [tokens for _, tokens in sorted(written)]

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hf_noise.atomic import replaced_whole
+from hf_noise.evaluation_mode import evaluation_mode
 from hf_noise.losses.nll import IGNORE_INDEX
 from hf_noise.losses.sequence_mixture import row_sums
 from hf_noise.trainers.resuming import agreed
@@ -150,18 +151,12 @@ def _scored(model: Any, trainer: Any, rows: Any, batch_size: int, rank: int, wor
         trainer.objective.check_can_tell()
     order = _order(trainer, rows)
     starts = range(rank * batch_size, len(rows), world * batch_size)
-    modes = [(one, one.training) for one in (model, trainer.learned) if one is not None]
-    for one, _ in modes:
-        one.eval()
     parts = []
-    try:
+    with evaluation_mode(model, trainer.learned):
         for start in tqdm(starts, desc="rows", unit="batch", leave=False, disable=rank > 0 or len(starts) < 100):
             chosen = order[start : start + batch_size]
             inputs = trainer._prepare_inputs(trainer.data_collator(rows_at(rows, chosen.tolist())))
             parts.append((chosen, *_score(trainer, model, inputs, chosen)))
-    finally:
-        for one, was_training in modes:
-            one.train(was_training)
     parts = gather_object(parts) if world > 1 else parts
     places, *columns = zip(*parts, strict=True)
     back = np.argsort(np.concatenate(places))

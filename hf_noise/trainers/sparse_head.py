@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_noise.evaluation_mode import evaluation_mode
 from hf_noise.trainers.collate import known_tokens
 from hf_noise.trainers.networks import longest_input
 
@@ -68,16 +69,13 @@ class SparseHead:
         tokens = (torch.arange(shape[0] * shape[1], device=device) % known_tokens(model)).view(shape)
         positions = torch.zeros(shape, dtype=torch.bool, device=device)
         positions[0, -1] = positions[1, 0] = positions[1, shape[1] // 2] = True
-        was_training = model.training
-        model.eval()
         try:
-            whole = model(input_ids=tokens).logits
-            with self.at(positions):
-                some = model(input_ids=tokens).logits
+            with evaluation_mode(model):
+                whole = model(input_ids=tokens).logits
+                with self.at(positions):
+                    some = model(input_ids=tokens).logits
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
-        finally:
-            model.train(was_training)
         if some.shape != (1, int(positions.sum()), whole.shape[-1]):
             return f"it gives logits {list(some.shape)} for {int(positions.sum())} positions"
         near = 1e-4 if whole.dtype == torch.float32 else 2e-2

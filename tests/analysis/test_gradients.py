@@ -257,6 +257,16 @@ def drops(net, x):
     return nn.functional.dropout(x, 0.5, training=True)
 
 
+def replaces(net, x):
+    net.seen = net.seen + x.mean(0).detach()
+    return x
+
+
+def asks_its_own_generator(net, x):
+    return x + torch.randn(x.shape, generator=OWN, dtype=x.dtype)
+
+
+OWN = torch.Generator().manual_seed(0)
 NET_BATCH = {"x": torch.randn(4, 3), "labels": torch.tensor([0, 1, 0, 1]), "is_noisy": torch.arange(4) > 1}
 
 
@@ -266,6 +276,8 @@ NET_BATCH = {"x": torch.randn(4, 3), "labels": torch.tensor([0, 1, 0, 1]), "is_n
         (adds, r"the forward of Net is not functional: torch.Tensor.(add_|__iadd__) cannot .*changes seen in place"),
         (asks, r"the forward of Net is not functional: torch.Tensor.item cannot .*method='loop' takes examples"),
         (drops, r"the forward of Net is not functional: torch.*dropout cannot .*draws random numbers"),
+        (replaces, r"the forward of Net is not functional: .*puts another tensor in the place of seen"),
+        (asks_its_own_generator, r"the forward of Net is not functional: .*says another thing of the same example"),
     ],
 )
 @pytest.mark.parametrize("method", ["vmap", "auto", "loop"])
@@ -274,17 +286,27 @@ def test_a_forward_that_is_not_functional_is_refused_and_the_operation_named(wha
         found, other = coherence(Net(what), [NET_BATCH], method=method), coherence(Net(lambda _, x: x), [NET_BATCH])
         assert np.isfinite(found.snr).all() and (found.method, other.method) == ("loop", "vmap")
         return
+    net = Net(what)
+    seen = net.seen
     with pytest.raises(ValueError, match=message):
-        coherence(Net(what), [NET_BATCH], method=method)
+        coherence(net, [NET_BATCH], method=method)
+    assert net.seen is seen
 
 
-@pytest.mark.parametrize("what", [adds, drops])
+@pytest.mark.parametrize("what", [adds, drops, replaces, asks_its_own_generator])
 def test_a_language_model_that_is_not_functional_is_refused_too(what):
     model = language_model()
     model.register_buffer("seen", torch.zeros(T, 8, dtype=torch.float64))
     model.transformer.ln_f.register_forward_hook(lambda _, given, made: what(model, made))
     with pytest.raises(ValueError, match="GPT2LMHeadModel is not functional"):
         coherence(model, [text_batch()], method="blocks")
+
+
+def test_norms_over_the_batch_are_refused():
+    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2, track_running_stats=False))
+    batch = {"input": NET_BATCH["x"]} | {name: NET_BATCH[name] for name in ("labels", "is_noisy")}
+    with pytest.raises(ValueError, match="1 is BatchNorm1d without running statistics.*track_running_stats=True"):
+        coherence(net, [batch])
 
 
 def test_padded_rows_of_a_classifier():
@@ -333,7 +355,7 @@ def without(name):
         ({"one_sided": "yes"}, "one_sided must be one of refuse, zero"), ({"method": "fast"}, "method must be one of"),
         ({"confidence": 1.0}, r"confidence must lie in \(0, 1\)"), ({"memory_mib": 0}, "memory_mib must lie in"),
         ({"parameters": INNER, "method": "blocks"}, "method='blocks' is for the weights of embedding and output layer"),
-        ({"batches": []}, "batches is empty"), ({"batches": [without("labels")]}, "no column 'labels', only"),
+        ({"batches": []}, "batches is empty"), ({"batches": [without("labels")]}, "no column 'labels', the targets"),
         ({"batches": [text_batch(), without("is_noisy")]}, "batch 1 has no column 'is_noisy'"),
         ({"batches": [without("input_ids")]}, "no column of a batch is an input of GPT2LMHeadModel"),
         ({"batches": [text_batch(noisy=~torch.zeros(B, dtype=torch.bool))]}, "batch 0 has no clean example: there is "
@@ -385,3 +407,33 @@ def test_gradients_without_a_value_are_refused():
     for parameters in (TIED, INNER):
         with pytest.raises(ValueError, match="gradients of batch 0 are not finite"):
             coherence(broken, [text_batch()], parameters=parameters)
+
+
+def test_memory_is_bounded_where_activations_are_the_largest():
+    """Of a small vocabulary and a deep model: as many examples go forward together as memory allows."""
+    config = GPT2Config(vocab_size=16, n_layer=8, n_embd=64, n_head=2, n_positions=128, bos_token_id=0, eos_token_id=0)
+    model = GPT2LMHeadModel(config).eval()
+    sizes = []
+    model.transformer.wte.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    tokens = torch.randint(16, (24, 128), generator=torch.Generator().manual_seed(0))
+    batch = {"input_ids": tokens, "labels": tokens, "is_noisy": torch.arange(24) % 2 == 0}
+    small = coherence(model, [batch], memory_mib=16)
+    assert sum(sizes) >= 24 and max(sizes) <= 3
+    sizes.clear()
+    large = coherence(model, [batch], memory_mib=4096)
+    assert max(sizes) >= 23 and small.snr == pytest.approx(large.snr, rel=1e-4)
+
+
+@pytest.mark.parametrize("wrap", ["peft", "compile"])
+def test_a_masked_model_in_a_wrapper_is_one_still(wrap):
+    from hf_noise.analysis.example_rows import predicts_next
+
+    config = BertConfig(vocab_size=V, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+                        max_position_embeddings=T)  # fmt: skip
+    model = BertForMaskedLM(config)
+    if wrap == "peft":
+        peft = pytest.importorskip("peft")
+        wrapped = peft.get_peft_model(model, peft.LoraConfig(target_modules=["query"]))
+    else:
+        wrapped = torch.compile(model)
+    assert not predicts_next(wrapped) and predicts_next(language_model())

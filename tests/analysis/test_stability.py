@@ -145,6 +145,23 @@ def test_means_that_move_with_the_size_are_seen():
     assert replace(found, losses=np.full((3, 20), 5.0)).same_mean_p() == 1.0
 
 
+def test_means_that_are_one_are_told_apart_as_often_as_p_says():
+    """Also of few macro-batches, whose spread is uncertain: of 2,000 draws 100 +- 39 at 5 % (4 sd)."""
+    draw, spread = np.random.default_rng(0), np.array([[1.0], [0.7], [0.5], [0.35]])
+    found = made([1, 0.7, 0.5, 0.35])
+    told = [replace(found, losses=5 + spread * draw.normal(size=(4, 10))).same_mean_p() < 0.05 for _ in range(2000)]
+    assert 61 < sum(told) < 139
+
+
+def test_welchs_f_is_that_of_scipy():
+    from scipy.stats import ttest_ind
+
+    draw = np.random.default_rng(1)
+    losses = np.stack([draw.normal(5, 1, 30), draw.normal(5.5, 0.3, 30)])
+    p = replace(made([1, 0.7]), losses=losses).same_mean_p()
+    assert p == pytest.approx(ttest_ind(*losses, equal_var=False).pvalue, rel=1e-9)
+
+
 # ---- refusals
 
 

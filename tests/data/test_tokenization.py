@@ -112,6 +112,13 @@ def test_a_folder_with_broken_files_is_named(tmp_path, content):
         find_tokenizer(tmp_path)
 
 
+def test_a_checkpoint_without_tokenizer_files_has_none(tmp_path):
+    """Of its config.json alone transformers makes a tokenizer that knows no word."""
+    transformers.GPT2Config().save_pretrained(tmp_path)
+    with pytest.raises(OSError, match="there is no tokenizer in .*give tokenizer= a folder with tokenizer files"):
+        find_tokenizer(str(tmp_path))
+
+
 def test_no_end_of_text():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=embedded_tokenizer(300).backend_tokenizer)
     with pytest.raises(ValueError, match="no end-of-text"):

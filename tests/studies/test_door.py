@@ -216,7 +216,7 @@ def test_ctrl_c_says_where_it_was_and_the_restart_from_where_it_goes_on(tmp_path
         patch.setattr(FigureProgress, "on_save", ctrl_c)
         door(lambda: gpt2_noise.main(arguments))
     assert stop.value.code == 130
-    told = f"recipe.py: stopped in [1/1] {RUN} of {tmp_path}; the same command again goes on from there"
+    told = f"recipe.py: stopped in [1/1] {RUN} of {tmp_path}; the same command again goes on from what was saved"
     assert capsys.readouterr().err.splitlines()[-1] == told
     gpt2_noise.main(arguments)
     told = capsys.readouterr()
@@ -247,7 +247,7 @@ def test_ctrl_c_in_a_real_process_is_one_line(tmp_path):
         process.kill()
         process.wait()
     assert process.returncode == 130 and "Traceback" not in err and out == ""
-    told = f"gpt2_noise.py: stopped in [1/1] {RUN} of {tmp_path}; the same command again goes on from there"
+    told = f"gpt2_noise.py: stopped in [1/1] {RUN} of {tmp_path}; the same command again goes on from what was saved"
     assert re.split(r"[\r\n]+", err.rstrip())[-1] == told  # a line of its own below the bar
     assert (tmp_path / RUN / "run.json").is_file()  # the folder is this run's still
 

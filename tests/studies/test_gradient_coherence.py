@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hf_noise.analysis.gradients import Estimate, coherence
+from hf_noise.data.tokenization import find_tokenizer
 from hf_noise.models.gpt2 import gpt2
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import read_records
@@ -43,8 +44,8 @@ def test_the_study_ends_in_table_claims_figure_and_records(tmp_path, capsys, fig
     assert all(len(line) <= 100 for line in out.splitlines() if line.startswith("| 50 "))
     assert [axis.get_title(loc="left")[:3] for axis in figures[0].axes] == ["(a)", "(b)", "(c)"]
     two, four = read_records(tmp_path)
-    assert (two.budget["batches"], four.budget["batches"], two.data["rows"], four.data["rows"]) == (6, 3, 12, 12)
-    assert two.noise["protocol"] == "uniform_examples" and two.noise["realised"] == four.noise["realised"]
+    assert (two.budget["batches"], four.budget["batches"], two.data["rows"], four.data["rows"]) == (3, 3, 6, 12)
+    assert two.noise["protocol"] == "uniform_examples" and four.noise["realised"] == {"rate": 0.5, "n": 12}
     assert two.model["gradients_of"] == ["transformer.wte.weight"] and two.loss["method"] == "blocks"
     assert set(two.metrics) >= {"clean_norm", "corrupt_norm", "snr", "example_square", "batch_square"}
     assert run(capsys, tmp_path) == out, "nothing is measured again"
@@ -96,8 +97,33 @@ def test_a_checkpoint_of_ones_own(tmp_path, capsys):
     gpt2("nano", vocab_size=320, block_size=16, end_of_text=0).save_pretrained(tmp_path / "mine")
     out = run(capsys, tmp_path / "out", "--model", tmp_path / "mine")
     assert "as it was loaded" in out and not read_records(tmp_path / "out")[0].model["is_fresh"]
-    with pytest.raises(ValueError, match="has 400 tokens, --model .*mine knows 320; give the tokenizer of the model"):
-        load(small(tmp_path / "more", model=str(tmp_path / "mine"), tokenizer="embedded:400"))
+    for changes, message in (
+        ({"tokenizer": "embedded:400"}, "has 400 tokens, --model .*mine knows 320; give the tokenizer of the model"),
+        ({"tokenizer": "embedded:260"}, "has 260 tokens, --model .*mine knows 320: its ids are others"),
+        ({"block_size": 32}, "--block_size 32: .*mine has positions for 16 tokens"),
+        ({"parameters": ["transformer.nope"]}, "there is none called 'transformer.nope' in GPT2LMHeadModel; near it"),
+        ({"tokenizer": None}, "there is no tokenizer in '.*mine'"),
+    ):
+        with pytest.raises((OSError, ValueError), match=message):
+            load(small(tmp_path / "more", model=str(tmp_path / "mine"), **changes))
+
+
+def test_a_checkpoint_brings_its_tokenizer(tmp_path):
+    torch.manual_seed(5)
+    mine = str(tmp_path / "mine")
+    gpt2("nano", vocab_size=320, block_size=16, end_of_text=0).save_pretrained(mine)
+    find_tokenizer("embedded:320").save_pretrained(mine)
+    work = load(small(tmp_path / "out", model=mine, tokenizer=None))
+    assert (work.settings.tokenizer, work.vocab_size) == (mine, 320)
+    with pytest.raises(SettingError, match="--tokenizer embedded:300 is not that of --model .*; leave it out"):
+        load(small(tmp_path / "out", model=mine, tokenizer="embedded:300"))
+
+
+def test_the_papers_figures_stand_beside_the_same_thing_alone(tmp_path, capsys, figures):
+    out = run(capsys, tmp_path / "example", "--parameters", "transformer.wpe.weight")
+    assert "| paper A" not in out
+    texts = [text.get_text() for axis in figures[0].axes for text in axis.get_legend().get_texts()]
+    assert not any("paper" in text for text in texts)
 
 
 def test_other_settings_do_not_go_on_in_the_same_folder(tmp_path, capsys):
@@ -109,7 +135,7 @@ def test_other_settings_do_not_go_on_in_the_same_folder(tmp_path, capsys):
 def test_a_dry_run_looks_and_writes_nothing(tmp_path, capsys):
     out = run(capsys, tmp_path / "out", "--dry_run")
     assert "2 settings, e0.5-b2-seed0, e0.5-b4-seed0; 12 rows of 16 tokens" in out
-    assert "gradients of the token embedding" in out and not (tmp_path / "out" / "e0.5-b2-seed0").exists()
+    assert "gradients of the output layer" in out and not (tmp_path / "out" / "e0.5-b2-seed0").exists()
     study.main(["--scale", "paper", "--dry_run"])
     assert "Skylion007/openwebtext on the Hub, which a run downloads" in capsys.readouterr().out
 
@@ -179,6 +205,17 @@ def test_claims_that_do_not_hold(changes, claim, word):
     assert {one.word for one in verdicts(measured(**changes)) if claim in one.claim} == {word}
 
 
+def test_that_the_cosine_stays_is_told_by_its_interval():
+    """Wide intervals tell nothing, however near the values are."""
+
+    def word(found):
+        return next(one.word for one in verdicts(found) if one.claim.startswith("their cosine depends"))
+
+    near = measured()
+    far = near | {(0.25, 4): near[0.25, 4] | {"clean_cosine": Estimate(0.9, 0.899, 0.901, 200, 0.9, 0.9)}}
+    assert (word(near), word(far), word(measured(width=0.6))) == ("held", "not held", "open")
+
+
 def test_the_table_stands_beside_the_papers():
     table = coherence_table(measured(clean=0.52))
     assert [row[:2] for row in table.rows] == [["25", "4"], ["25", "8"], ["50", "4"], ["50", "8"]]
@@ -190,7 +227,7 @@ def test_the_table_stands_beside_the_papers():
 
 def test_settings_without_some_pairs_are_shown_too(tmp_path, capsys):
     """Two batches of two examples: there may be no pair of corrupt ones."""
-    run(capsys, tmp_path, "--batches", 2, "--corruption", 0.01, "--batch_size", 2, "--seed", 1)
+    run(capsys, tmp_path, "--batches", 2, "--corruption", 0.01, "--batch_size", 2, 4, "--seed", 1)
     record = json.loads((tmp_path / "e0.01-b2-seed1" / "record.json").read_text())
     assert "corrupt_cosine" not in record["metrics"] and "snr" not in record["metrics"]
     found = found_in(read_records(tmp_path))

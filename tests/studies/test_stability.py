@@ -103,6 +103,8 @@ def test_models_that_cannot_be_measured_are_refused_before_any_is(done, tiny, tm
     for told, changes, message in (
         ({"hf_noise": None}, [], "--no_stated measures it on the text as it is"),
         ({"architectures": ["BertForMaskedLM"]}, [], "is no causal language model .*BertForMaskedLM"),
+        ({}, ["--tokenizer", "embedded:400"], "--tokenizer embedded:400 has 400 tokens, --model .* knows 300"),
+        ({}, ["--tokenizer", "embedded:290"], "--tokenizer embedded:290 is not that of --model .*; leave it out"),
         ({}, ["--block_size", "64"], "--block_size 64: .* positions for 16"),
         ({}, ["--sizes", "4", "100000"], "--sizes 100000: there are .* none stands twice"),
     ):
@@ -207,6 +209,21 @@ def test_claims_that_fail_or_stay_open(paper):
     assert words(changed("macro_batch_std", values=(4 * std).tolist()))[3:] == ["not held", "not held"]
     equal = changed("macro_batch_std", values=clean.metrics["macro_batch_std"]["values"])
     assert words(equal)[3] == "open"
+    larger_at_first = (std * np.r_[2.5, np.ones(4)]).tolist()
+    assert words(changed("macro_batch_std", values=larger_at_first))[3] == "not held"
+    few = replace(noisy, metrics={
+        name: value | {"n": 3} if name.startswith("macro") else value for name, value in noisy.metrics.items()
+    })  # fmt: skip
+    assert words(few)[0] == "open"  # of three macro-batches a spread says nothing
+    means = noisy.metrics["macro_batch_mean"]["values"]
+    assert words(changed("macro_batch_mean", values=[1.05 * means[0], *means[1:]]))[2] == "not held"
+    scattered = replace(noisy, metrics=noisy.metrics | {
+        "macro_batch_std": noisy.metrics["macro_batch_std"] | {"values": (100 * std).tolist()}
+    })  # fmt: skip
+    assert words(scattered)[2] == "open"
+    for other in ({"block_size": 64}, {"tokenizer": "another"}):
+        assert pairs_of([clean, replace(noisy, data=noisy.data | other)]) == []
+    assert pairs_of([clean, replace(noisy, model=noisy.model | {"parameters": 1})]) == []
     assert pairs_of([clean, replace(noisy, seed=1)]) == [] and pairs_of([noisy, clean]) == [(clean, noisy)]
 
 

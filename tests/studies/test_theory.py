@@ -121,10 +121,15 @@ def test_a_pair_that_has_no_rate_anywhere_is_drawn_too(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("flags", [["--alpha", 0, "--k", 1e-200], ["--alpha", 0.999999, "--k", 1e200],
-                                   ["--clean_loss", 0, "--noise_loss", 230], ["--clean_loss", 230, "--noise_loss", 0]])
+                                   ["--clean_loss", 0, "--noise_loss", 230]])
 def test_figures_at_the_ends_of_all_ranges(flags, tmp_path, capsys, recwarn):
     assert "figures: " in run(capsys, "--output", tmp_path, *flags)
     assert not [str(one.message) for one in recwarn if "hf_noise" in str(one.filename)]
+
+
+def test_a_model_that_knows_no_clean_text_from_noise_is_refused(tmp_path, capsys):
+    with pytest.raises(ValueError, match="--clean_loss 12 is not below --noise_loss 10.82: a model that"):
+        run(capsys, "--output", tmp_path, "--clean_loss", 12)
 
 
 def test_a_dry_run_reads_the_pair_and_writes_nothing(pair, tmp_path, capsys):

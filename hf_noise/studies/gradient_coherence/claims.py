@@ -7,9 +7,9 @@ share their rows, so that ratios of two are, if anything, known better than thei
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 from scipy.stats import binom
@@ -79,13 +79,25 @@ def _cosines(found: Found) -> Iterator[Verdict]:
                       all_held([_inside(one, ABOUT_ZERO, math.inf) for one in clean]))  # fmt: skip
         if len(clean) > 1:
             yield Verdict("their cosine depends on neither rate nor batch", f"{_span(values)}, apart by "
-                          f"{max(values) - min(values):.3f}", max(values) - min(values) <= _ALIKE)  # fmt: skip
+                          f"{max(values) - min(values):.3f}", _are_alike(clean))  # fmt: skip
     others = {"corrupt_cosine": "corrupt gradients do not", "cross_cosine": "nor a clean and a corrupt one"}
     for name, told in others.items():
         some = [one[name] for one in found.values() if name in one]
         if some:
             yield Verdict(f"{told}: cosine within {ABOUT_ZERO:g} of 0", _span([one.value for one in some]),
                           all_held([_inside(one, -ABOUT_ZERO, ABOUT_ZERO) for one in some]))  # fmt: skip
+
+
+def _are_alike(found: Sequence[Estimate]) -> bool | None:
+    """Whether each two are within `_ALIKE`, by the interval of their difference, as if they were measured apart."""
+    told = []
+    for one, other in combinations(found, 2):
+        if one.low is None or other.low is None:
+            told.append(None)
+            continue
+        apart, half = one.value - other.value, math.hypot(one.high - one.value, other.high - other.value)
+        told.append(is_inside(apart - half, apart + half, -_ALIKE, _ALIKE))
+    return all_held(told)
 
 
 def _doubled(found: Found, rate: float, size: int) -> Iterator[Verdict]:
@@ -115,8 +127,10 @@ def _greater(found: Found, one: Key, other: Key, claim: str) -> Iterator[Verdict
 
 def _ratio(over: Estimate, under: Estimate) -> Estimate:
     """One figure over another, as if they were measured apart (the delta method, on the logarithm)."""
-    value = over.value / under.value
     n = min(over.n, under.n)
+    if not (over.value > 0 and under.value > 0):  # of one kind there was no example
+        return Estimate(math.nan, None, None, n, math.nan, math.nan)
+    value = over.value / under.value
     if over.low is None or under.low is None:
         return Estimate(value, None, None, n, value, value)
     half = math.hypot(*((one.high - one.value) / one.value for one in (over, under)))
@@ -129,6 +143,8 @@ def _inside(one: Estimate, low: float, high: float) -> bool | None:
 
 
 def _told(one: Estimate) -> str:
+    if math.isnan(one.value):
+        return "-"
     return f"{one.value:.2f}" if one.low is None else f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,20 @@ _RATES = ("#1b7837", "#762a83", "#b35806", "#2166ac")
 _STYLES = {"clean_norm": ("o", "-", "clean"), "corrupt_norm": ("s", "--", "corrupt")}
 
 
-def draw(found: Found, path: str | Path) -> Path:
-    """Three panels; lines of (b) are what the cosines alone predict, with one length of a gradient each."""
+def draw(found: Found, path: str | Path, *, is_comparable: bool = True) -> Path:
+    """Three panels; lines of (b) are what the cosines alone predict, with one length of a gradient each.
+
+    The paper's figures stand beside where they are of the same thing (`is_comparable`) and of a size that was measured.
+    """
+    paper = paper_table("A.table4") if is_comparable else {}
     plt = start_figure()
     fig, axes = plt.subplot_mosaic([["cosine", "cosine"], ["sums", "snr"]], figsize=(_WIDTH, 7.0), layout="constrained")
     fig.get_layout_engine().set(wspace=0.05, hspace=0.06)
     rates, sizes = sorted({rate for rate, _ in found}), sorted({size for _, size in found})
     colours = {rate: _RATES[i % len(_RATES)] for i, rate in enumerate(rates)}
-    _draw_cosines(axes["cosine"], found)
+    _draw_cosines(axes["cosine"], found, paper)
     _draw_sums(axes["sums"], found, colours)
-    _draw_snr(axes["snr"], found, colours)
+    _draw_snr(axes["snr"], found, colours, [row for row in paper.values() if row["batch"] in sizes])
     for name in ("sums", "snr"):
         axes[name].set_xlim(sizes[0] / 1.2, sizes[-1] * 1.2)  # of an empty panel, too
         axes[name].set_xscale("log", base=2)
@@ -38,9 +43,8 @@ def draw(found: Found, path: str | Path) -> Path:
     return save_figure(fig, path)
 
 
-def _draw_cosines(axis: Any, found: Found) -> None:
+def _draw_cosines(axis: Any, found: Found, paper: Mapping[str, Mapping[str, float]]) -> None:
     """Of each setting the mean over pairs, with their range."""
-    paper = paper_table("A.table4")
     for shift, (name, (label, colour)) in zip((-0.22, 0, 0.22), _KINDS.items()):
         for at, ((rate, size), told) in enumerate(found.items()):
             if (one := told.get(name)) is None:
@@ -88,8 +92,9 @@ def _draw_sums(axis: Any, found: Found, colours: dict[float, str]) -> None:
     axis.legend(frameon=False, fontsize=9, loc="upper left", ncol=2)
 
 
-def _draw_snr(axis: Any, found: Found, colours: dict[float, str]) -> None:
-    paper = paper_table("A.table4").values()
+def _draw_snr(
+    axis: Any, found: Found, colours: dict[float, str], paper: Sequence[Mapping[str, float]]
+) -> None:
     for rate, colour in colours.items():
         cells = {size: told for (one, size), told in found.items() if one == rate and "snr" in told}
         if not cells:
@@ -100,11 +105,13 @@ def _draw_snr(axis: Any, found: Found, colours: dict[float, str]) -> None:
         published = {row["batch"]: row["snr"] for row in paper if row["corruption"] == rate}
         if published:
             axis.plot(list(published), list(published.values()), ":", marker="_", ms=12, mew=2, color=colour)
-    axis.plot([], [], ":", marker="_", ms=12, mew=2, color="#777777", label="paper A")
-    axis.set_ylim(bottom=0)
+    if any(row["corruption"] in colours for row in paper):
+        axis.plot([], [], ":", marker="_", ms=12, mew=2, color="#777777", label="paper A")
+    axis.set_ylim(0, 1.35 * axis.get_ylim()[1])  # room for the legend
     axis.set_ylabel("clean sum / corrupt sum (SNR)")
     axis.set_title("(c) Signal to noise", loc="left", fontweight="bold")
-    axis.legend(frameon=False, fontsize=9, loc="best")
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(frameon=False, fontsize=9, loc="upper left", ncol=2)
 
 
 def _points(axis: Any, cells: dict, name: str, marker: str, colour: str) -> None:

@@ -15,7 +15,7 @@ from hf_noise.reports.tables import Column, Table, fixed
 from hf_noise.studies.gradient_coherence.claims import Found, Key, claims_table
 from hf_noise.studies.gradient_coherence.pictures import draw
 
-__all__ = ["coherence_table", "found_in", "show"]
+__all__ = ["coherence_table", "found_in", "is_comparable", "show"]
 
 _TASK = "gradient_coherence"
 _COSINES = ("clean_cosine", "corrupt_cosine", "cross_cosine")
@@ -27,8 +27,9 @@ def show(settings: Any) -> str:
     output = Path(settings.output)
     records = [one for one in read_records(output) if isinstance(one, RunRecord) and one.task == _TASK]
     found = found_in(records)
-    table, parts = coherence_table(found), [claims_table(found), _note(records)]
-    figure = draw(found, output / "study.png")
+    alike = is_comparable(records)
+    table, parts = coherence_table(found, alike).measured(), [claims_table(found), _note(records)]
+    figure = draw(found, output / "study.png", is_comparable=alike)
     write_atomic(output / "study.md", "\n\n".join([table.markdown(), *parts]) + "\n")
     shown = "\n\n".join([table.fitted().markdown(), *parts])
     return f"{shown}\n\nfigure: {figure}\nall columns: {output / 'study.md'}"
@@ -48,8 +49,16 @@ def _estimate(told: Mapping[str, Any]) -> Estimate:
     return Estimate(**{name: told.get(name) for name in names})
 
 
-def coherence_table(found: Found) -> Table:
-    """One line for each setting: cosines, lengths of sums, SNR, each beside the paper's."""
+def is_comparable(records: Sequence[RunRecord]) -> bool:
+    """Whether the gradients are of what the paper's are: a tied embedding at initialisation, corrupt by example."""
+    return all(
+        one.settings.get("unit", "example") == "example" and one.model.get("is_fresh")
+        and one.model["gradients_of"] == ["transformer.wte.weight"] for one in records
+    )  # fmt: skip
+
+
+def coherence_table(found: Found, has_paper: bool = True) -> Table:
+    """One line for each setting: cosines, lengths of sums, SNR, each beside the paper's where it is comparable."""
     columns = [Column("corrupt, %"), Column("batch")]
     for name in _COSINES:
         label = METRICS[name].label
@@ -59,7 +68,7 @@ def coherence_table(found: Found) -> Table:
         label = METRICS[name].label
         columns += [Column(f"{label} (95% interval)", 0 if name == "snr" else 4, label),
                     Column("paper A", 1 if name == "snr" else 7)]  # fmt: skip
-    paper, rows = paper_table("A.table4"), []
+    paper, rows = paper_table("A.table4") if has_paper else {}, []
     for (rate, size), told in found.items():
         published = paper.get(f"e{rate:g}-b{size}", {})
         row = [f"{100 * rate:g}", str(size)]
@@ -89,10 +98,12 @@ def _note(records: Sequence[RunRecord]) -> str:
     what = ("An example is corrupt as a whole" if unit == "example" else "Single targets are corrupt, which splits the "
             "gradient of each example in two")  # fmt: skip
     seeds = sorted({record.seed for record in records})
-    of_first = f" Of several seeds the table shows {seeds[0]}." if len(seeds) > 1 else ""
+    of_first = " Of several seeds the table shows the smallest of each line." if len(seeds) > 1 else ""
+    counts = sorted({record.budget["batches"] for record in records})
+    batches = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return (
-        f"Gradients of {', '.join(one.model['gradients_of'])} of {one.model['name']} {fresh}, {one.budget['batches']} "
-        f"batches, rows of {one.data['block_size']} tokens. {what}; a batch without corrupt ones counts with a sum of "
-        "0, as in the paper. SNR is the ratio of the mean lengths. Intervals are Student's t over batches: of this "
+        f"Gradients of {', '.join(one.model['gradients_of'])} of {one.model['name']} {fresh}, {batches} batches of "
+        f"each size, rows of {one.data['block_size']} tokens. {what}; a batch without corrupt ones counts with a sum "
+        "of 0, as in the paper. SNR is the ratio of the mean lengths. Intervals are Student's t over batches: of this "
         f"model, on this text.{of_first} The paper's are GPT-2 124M on OpenWebText, T = 1024."
     )

@@ -14,6 +14,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM
 
+from hf_noise.analysis.chosen_parameters import chosen_parameters
 from hf_noise.analysis.gradients import Coherence, Estimate, coherence
 from hf_noise.data.tokenization import vocabulary_size
 from hf_noise.models.gpt2 import gpt2
@@ -23,9 +24,11 @@ from hf_noise.noise import UniformTokens, counter
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.engine import world_of
 from hf_noise.studies.gradient_coherence.study import Cell, Settings
-from hf_noise.studies.reading import reading
+from hf_noise.studies.reading import reading, tokenizer_of_model
+from hf_noise.studies.settings import SettingError
 from hf_noise.studies.text import Text
 from hf_noise.trainers.folders import claimed
+from hf_noise.trainers.networks import longest_input
 
 __all__ = ["TASK", "Work", "batches_of", "load", "measure"]
 
@@ -46,7 +49,7 @@ class Work:
     def described(self) -> list[str]:
         """For a dry run."""
         count = sum(one.numel() for one in self.model.parameters())
-        of = ", ".join(self.settings.parameters) or "the token embedding (of the output layer)"
+        of = ", ".join(self.settings.parameters) or "the output layer, which is the token embedding where both are one"
         return [*self.text.described(self.settings.block_size),
                 f"{self.settings.model}: {count:,} weights; gradients of {of}"]  # fmt: skip
 
@@ -54,7 +57,8 @@ class Work:
 def load(settings: Settings) -> Work:
     """Read text and model; refuses what does not fit together.
 
-    Raises ValueError: there are too few rows, or the tokenizer has tokens that the model does not know.
+    Raises ValueError: there are too few rows, the tokenizer is not the model's, rows are longer than its positions, or
+        no parameter has a name that was given.
     """
     args = world_of(settings)
     text = Text.load(settings, args, settings.rows)
@@ -67,9 +71,12 @@ def load(settings: Settings) -> Work:
         with reading("the model", settings.model):
             model = load_whole(AutoModelForCausalLM.from_pretrained, settings.model, dtype=torch.float32)
         known = model.get_input_embeddings().weight.shape[0]
-        if known < vocab_size:
-            raise ValueError(f"--tokenizer {settings.tokenizer} has {vocab_size} tokens, --model {settings.model} "
-                             f"knows {known}; give the tokenizer of the model")  # fmt: skip
+        tokenizer_of_model(settings.model, known, settings.tokenizer, text.tokenizer)
+        longest = longest_input(model)
+        if longest is not None and settings.block_size > longest:
+            raise SettingError(f"--block_size {settings.block_size}: {settings.model} has positions for {longest} "
+                               "tokens; give that or less")  # fmt: skip
+    chosen_parameters(model, settings.parameters or None)  # refused before anything is measured
     return Work(settings, text, _drawn(settings, text), model.to(args.device), vocab_size)
 
 
@@ -89,7 +96,7 @@ def _drawn(settings: Settings, text: Text) -> np.ndarray:
 
 def batches_of(work: Work, cell: Cell) -> Iterator[dict[str, torch.Tensor]]:
     """The batches of a setting: inputs stay clean, labels are corrupt where `is_noisy` says so."""
-    for number in range(work.settings.rows // cell.batch_size):
+    for number in range(work.settings.batches):
         ids = np.arange(number * cell.batch_size, (number + 1) * cell.batch_size)
         tokens = work.rows[ids]
         labels, is_noisy = corrupt(work.settings, cell, tokens, ids, work.vocab_size)
@@ -118,8 +125,7 @@ def measure(settings: Settings, work: Work) -> None:
         with claimed(folder, common | asdict(cell)):
             if not (folder / "record.json").exists():
                 head = f"[{number}/{len(settings.cells)}] {cell.name}"
-                total = settings.rows // cell.batch_size
-                with tqdm(batches_of(work, cell), total=total, desc=head, disable=None) as bar:
+                with tqdm(batches_of(work, cell), total=settings.batches, desc=head, disable=None) as bar:
                     _record(settings, work, cell, bar).write(folder / "record.json")
 
 

@@ -5,8 +5,10 @@ A claim about a size is held against an interval over the macro-batches of one m
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from scipy.special import ndtri
 from hf_noise.analysis.stability import INDEPENDENT
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import markdown_table
-from hf_noise.studies.documents.claims import Verdict
+from hf_noise.studies.documents.claims import Verdict, all_held, is_inside
 
 __all__ = ["claims_table", "labels_of", "pairs_of", "predicted_std", "verdicts"]
 
@@ -24,6 +26,9 @@ SOURCE = "table 5"
 WIDEST = 0.3
 #: Of the means of all sizes: a p below says that they differ.
 SMALLEST_P = 0.01
+#: Share of the loss by which the means of two sizes may differ and still be one.
+ALIKE = 0.01
+_Z = float(ndtri(0.975))
 #: Between the spread that arithmetic predicts of a noisy model and the measured one.
 NEAR = 1.25
 
@@ -54,9 +59,11 @@ def claims_table(records: Sequence[RunRecord]) -> str:
 def pairs_of(records: Sequence[RunRecord]) -> list[tuple[RunRecord, RunRecord]]:
     """A model without noise, and each with noise that was measured in the same way and has its seed."""
 
-    def alike(record: RunRecord) -> tuple:
-        std = record.metrics["macro_batch_std"]
-        return record.seed, record.budget["order"], std["n"], tuple(std["sizes"]), record.data.get("source")
+    def alike(record: RunRecord) -> str:
+        std, settings = record.metrics["macro_batch_std"], record.settings
+        same = [record.seed, record.budget["order"], std["n"], std["sizes"], record.data,
+                record.model.get("parameters"), settings.get("bf16"), settings.get("stated")]  # fmt: skip
+        return json.dumps(same, sort_keys=True)
 
     clean = {alike(record): record for record in reversed(records) if not record.noise["error_rate"]}
     noisy = [record for record in records if record.noise["error_rate"]]
@@ -81,7 +88,7 @@ def predicted_std(clean: RunRecord, noisy: RunRecord) -> np.ndarray | None:
 def _of_one(record: RunRecord, label: str) -> Iterator[Verdict]:
     mean, std, exponent = (record.metrics[name] for name in ("macro_batch_mean", "macro_batch_std", "loss_exponent"))
     sizes, spread = std["sizes"], std["values"]
-    falls = all(b < a for a, b in zip(spread, spread[1:]))
+    falls = all_held([is_inside(*_of_ratio(math.log(b / a), std["n"]), 0, 1) for a, b in pairwise(spread)])
     yield _verdict(f"{label}: the spread falls at every step from {sizes[0]} to {sizes[-1]} rows",
                    f"{1000 * spread[0]:.3g} to {1000 * spread[-1]:.3g} nats / 1000", falls)  # fmt: skip
     low, high, drop = exponent["low"], exponent["high"], 1 - spread[-1] / spread[0]
@@ -91,15 +98,29 @@ def _of_one(record: RunRecord, label: str) -> Iterator[Verdict]:
                    f"{exponent['value']:.3f} [{low:.3f}, {high:.3f}], {100 * drop:.0f}% less", held)  # fmt: skip
     values, p = mean["values"], mean["same_mean_p"]
     yield _verdict(f"{label}: the mean does not depend on the size",
-                   f"{min(values):.4f} to {max(values):.4f} nats, p = {p:.2g}", p >= SMALLEST_P)  # fmt: skip
+                   f"{min(values):.4f} to {max(values):.4f} nats, p = {p:.2g}",
+                   False if p < SMALLEST_P else _are_alike(values, spread, mean["n"]))  # fmt: skip
+
+
+def _are_alike(means: Sequence[float], spread: Sequence[float], n: int) -> bool | None:
+    """Whether each two means are within `ALIKE` of the loss, by the interval of their difference; None: too few."""
+    margin, told = ALIKE * abs(float(np.mean(means))), []
+    for (one, s), (other, t) in combinations(zip(means, spread), 2):
+        half = _Z * math.hypot(s, t) / math.sqrt(n)
+        told.append(is_inside(one - other - half, one - other + half, -margin, margin))
+    return all_held(told)
 
 
 def _smaller(clean: RunRecord, noisy: RunRecord, label: str) -> Verdict:
     """At every size the noisier model's loss is higher and its spread smaller."""
-    higher = all(a > b for a, b in zip(_values(noisy, "macro_batch_mean"), _values(clean, "macro_batch_mean")))
-    ratio, low, high = _ratio(_values(noisy, "macro_batch_std"), _values(clean, "macro_batch_std"), noisy)
-    held = (higher and high < 1) if high < 1 or low > 1 or not higher else None
-    loss = f"loss {'' if higher else 'not '}higher"
+    n, (s, t) = noisy.metrics["macro_batch_std"]["n"], (_values(one, "macro_batch_std") for one in (noisy, clean))
+    more = _values(noisy, "macro_batch_mean") - _values(clean, "macro_batch_mean")
+    half = _Z * np.hypot(s, t) / math.sqrt(n)
+    higher = all_held([is_inside(one - h, one + h, 0, math.inf) for one, h in zip(more, half)])
+    smaller = all_held([is_inside(*_of_ratio(math.log(a / b), n), 0, 1) for a, b in zip(s, t)])
+    ratio, low, high = _ratio(s, t, noisy)
+    held = all_held([higher, smaller])
+    loss = f"loss {'' if (more > 0).all() else 'not '}higher"
     told = f"spread {ratio:.2f} [{low:.2f}, {high:.2f}] times, {loss}"
     return _verdict(f"{label}: a higher loss than without noise that scatters less", told, held)
 
@@ -122,8 +143,14 @@ def _values(record: RunRecord, metric: str) -> np.ndarray:
 def _ratio(ours: Any, theirs: Any, record: RunRecord) -> tuple[float, float, float]:
     """Geometric mean over sizes of a ratio of standard deviations, with a 95 % interval of normal losses."""
     logs, n = np.log(ours) - np.log(theirs), record.metrics["macro_batch_std"]["n"]
-    half = float(ndtri(0.975)) * math.sqrt(1 / (n - 1) / len(logs))  # 1 / (2 (n - 1)) of each of two
-    return tuple(float(np.exp(logs.mean() + step)) for step in (0.0, -half, half))
+    low, high = _of_ratio(logs.mean(), n, len(logs))
+    return float(np.exp(logs.mean())), low, high
+
+
+def _of_ratio(log: float, n: int, sizes: int = 1) -> tuple[float, float]:
+    """95 % interval of a ratio of standard deviations of n normal losses each, from its logarithm over sizes."""
+    half = _Z * math.sqrt(1 / (n - 1) / sizes)  # 1 / (2 (n - 1)) of each of two
+    return math.exp(log - half), math.exp(log + half)
 
 
 def _verdict(claim: str, statistic: str, held: bool | None, source: str = SOURCE) -> Verdict:

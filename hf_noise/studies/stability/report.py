@@ -21,8 +21,8 @@ from hf_noise.studies.stability.study import Settings
 __all__ = ["show", "stability_figure", "table_of_sizes"]
 
 _COLUMNS = (
-    Column("model"), Column("e", 2), Column("rows"), Column("mean, nats", 0, "mean"),
-    Column("spread, nats / 1000", 0, "spread"), Column("of independent rows", 3, "independent"),
+    Column("model"), Column("e", 2), Column("rows"), Column("mean, nats", 0),
+    Column("spread, nats / 1000", 0, "spread / 1000"), Column("of independent rows", 3, "independent"),
     Column("worth, independent rows", 4, "worth"), Column("paper: mean", 5), Column("paper: spread", 5),
 )  # fmt: skip
 _COLOURS = ("#2166ac", "#b2182b", "#1b7837", "#762a83", "#b35806", "#777777")
@@ -88,6 +88,9 @@ def stability_figure(records: Sequence[RunRecord], path: str | Path) -> Path:
     for axis in (left, right):
         axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axis.minorticks_off()
+    left.plot([], [], "|", ms=9, color=_GREY, label="bars: 95% intervals")
+    low, high = left.get_ylim()
+    left.set_ylim(low, high * (high / low) ** (0.12 * len(left.get_legend_handles_labels()[1])))  # room for the legend
     left.legend(frameon=False, fontsize=9, loc="upper right")
     return save_figure(fig, path)
 
@@ -131,7 +134,7 @@ def _draw_losses(
         middle = losses.mean()
         for size, of_size, spread in zip(mean["sizes"], losses, std["values"]):
             places = size * aside * 2 ** draw.uniform(-0.08, 0.08, len(of_size))
-            axis.plot(places, 1000 * (of_size - middle), ".", ms=2.5, alpha=0.45, color=colour, mec="none")
+            axis.plot(places, 1000 * (of_size - middle), ".", ms=3.5, alpha=0.5, color=colour, mec="none")
             off = 1000 * (of_size.mean() - middle)
             axis.errorbar(size * aside, off, 1000 * spread, fmt="_", ms=9, color=colour, elinewidth=1.6, capsize=4)
         axis.plot([], [], "o", ms=5, color=colour, label=f"{labels[record.name]}: mean {middle:.3f} nats")

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from hf_noise.analysis.stability import MacroBatchLosses, macro_batch_losses
+from hf_noise.data.tokenization import vocabulary_size
 from hf_noise.hub.load import load_noise
 from hf_noise.metrics import weights_hash
 from hf_noise.models.loading import load_whole
@@ -24,9 +25,10 @@ from hf_noise.reports.record import RunRecord
 from hf_noise.studies import engine
 from hf_noise.studies.language import study as language
 from hf_noise.studies.language.run import UNSEEN_EPOCH, score_batch
-from hf_noise.studies.reading import reading
+from hf_noise.studies.reading import reading, tokenizer_of_model
 from hf_noise.studies.stability.study import Settings, models_of
 from hf_noise.studies.text import Text
+from hf_noise.trainers.collate import known_tokens
 from hf_noise.trainers.folders import claimed
 from hf_noise.trainers.networks import longest_input
 from hf_noise.trainers.row_losses import RowLosses
@@ -89,6 +91,8 @@ def measure_one(settings: Settings, one: Checkpoint, data: Text, device: torch.d
     """Measure a model and write its record, unless it is there."""
     started = time.perf_counter()
     model, noise = load_model(settings, one.path).to(device), noise_of(settings, one.path)
+    tokenizer_of_model(one.path, known_tokens(model), settings.tokenizer, data.tokenizer)
+    check_vocabulary(settings, one.path, noise, data)
     ignored = {field.name for field in fields(settings) if not field.metadata["in_result"]}
     told = {name: value for name, value in asdict(settings).items() if name not in ignored}
     told |= {"weights": weights_hash(model)[:16], "noise": noise.to_dict(), "seed": one.seed}
@@ -201,6 +205,14 @@ def check_noise(name: str, noise: Noise) -> None:
     if noise.unit != "tokens" or not noise.draws_targets:
         raise ValueError(f"--model {name} was trained with {type(noise).__name__}, which cannot be drawn on targets of "
                          "text; --no_stated measures it on the text as it is")  # fmt: skip
+
+
+def check_vocabulary(settings: Settings, name: str, noise: Noise, data: Text) -> None:
+    """Raises ValueError: a model states noise over another vocabulary than that of the text."""
+    size, stated = vocabulary_size(data.tokenizer), getattr(noise, "vocab_size", None)
+    if noise.error_rate and stated is not None and stated != size:
+        raise ValueError(f"--model {name} states noise over {stated} tokens, --tokenizer {settings.tokenizer} has "
+                         f"{size}; give the tokenizer that it was trained with")  # fmt: skip
 
 
 def check_sizes(settings: Settings, data: Text) -> None:

@@ -61,7 +61,7 @@ class Settings(TextSettings, StudySettings):
         in_result=False,
     )  # fmt: skip
     stated: bool = setting(
-        True, "draw the noise that a --model states; else measure it on the text as it is", group="noise and loss"
+        True, "draw the noise that a --model states; --no_stated: measure on the text as it is", group="noise and loss"
     )
     tokenizer: Name | None = setting(
         None, "embedded:<size>, a folder, or a Hub model (default: that of --model, else of gpt2_noise.py)",

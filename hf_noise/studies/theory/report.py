@@ -30,17 +30,24 @@ __all__ = ["regimes", "show", "table_of_regimes", "values_of"]
 
 _COLUMNS = (
     Column("alpha"), Column("k"), Column("eta", 3), Column("eta / p_c, %", 1, "eta, %"),
-    Column("what Proposition 1 says", 0, "says"), Column("break-even / eta", 2, "even / eta"),
-    Column("clean loss rises at eta, nats", 1, "rise at eta"),
+    Column("what Proposition 1 says", 0, "says"), Column("break-even / eta", 2, "break-even / eta"),
+    Column("clean loss rises at eta, nats", 1, "rise, nats"),
     Column("at the break-even, nats", 4, "at break-even"),
 )  # fmt: skip
 
 
 def losses_of(settings: Settings, pair: Pair | None) -> tuple[float, float]:
-    """Losses of h* on clean text and on noise, in nats: as told, else of the pair's last step, else the paper's."""
+    """Losses of h* on clean text and on noise, in nats: as told, else of the pair's last step, else the paper's.
+
+    Raises ValueError: clean text costs no less than noise, of which Proposition 1 says nothing.
+    """
     clean, noise = (CLEAN_LOSS, NOISE_LOSS) if pair is None else (float(pair.clean_star[-1]), pair.early_noise)
     given = settings.clean_loss, settings.noise_loss
-    return (clean if given[0] is None else given[0], noise if given[1] is None else given[1])
+    told = (clean if given[0] is None else given[0], noise if given[1] is None else given[1])
+    if told[0] >= told[1]:
+        raise ValueError(f"--clean_loss {told[0]:g} is not below --noise_loss {told[1]:.4g}: a model that finds noise "
+                         "as likely as clean text has learned nothing, and Proposition 1 is not of it")  # fmt: skip
+    return told
 
 
 def regimes(settings: Settings, pair: Pair | None = None) -> Proposition1:
