@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from hf_noise.trainers.dynamics_files import Part, check_whole, first_copies, keep_until, parts_in, write_part
-from hf_noise.trainers.folders import claim_folder, locked, refuse_other
+from hf_noise.trainers.folders import claim_folder, is_claimed, locked, refuse_other
 from hf_noise.trainers.resuming import agreed, claims_of
 
 __all__ = ["DynamicsCallback", "row_dynamics"]
@@ -207,6 +207,9 @@ class DynamicsCallback(TrainerCallback):
         """Make the folder hold what was seen before this step, and no more; on the main process."""
         self._used.enter_context(locked(self.folder))
         refuse_other(self.folder, self._settings)
+        if parts_in(self.folder) and not is_claimed(self.folder):
+            raise FileExistsError(f"{self.folder} holds training dynamics of a run that it does not tell; delete it or "
+                                  "choose another folder")  # fmt: skip
         if dropped := keep_until(self.folder, step):
             begins = f"goes on from step {step}" if step else "begins anew"
             logger.warning("%s: %d rows that were seen after are dropped, as the run %s", self.folder, dropped, begins)
