@@ -145,10 +145,11 @@ class DynamicsCallback(TrainerCallback):
             return
         steps, logits, labels, ids = zip(*self._held)
         steps = np.repeat(steps, [len(one) for one in labels])
-        logits, labels = torch.cat(logits), torch.cat(labels).long()
+        logits = torch.cat(logits)
+        labels, ids = (torch.cat(one).to(logits.device).long() for one in (labels, ids))
         classes = logits.shape[1]
         values = row_dynamics(logits, labels.clamp(0, classes - 1)).cpu().numpy()
-        labels, ids = torch.stack([labels, torch.cat(ids).long()]).cpu().numpy()
+        labels, ids = torch.stack([labels, ids]).cpu().numpy()
         if (wrong := (labels < 0) | (labels >= classes)).any():
             raise ValueError(f"labels must lie in [0, {classes}), got {labels[wrong][0]} for sample_id "
                              f"{ids[wrong][0]}; leave rows without a label out")  # fmt: skip

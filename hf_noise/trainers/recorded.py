@@ -28,10 +28,10 @@ class RecordedTrainer(LabelTrainer):
         found = tuple(one for one in self.callback_handler.callbacks if isinstance(one, DynamicsCallback))
         if found and (why := self.why_unrecorded()) is not None:
             raise ValueError(f"DynamicsCallback records what each sample's logits are, and {why}")
-        for one in found:
-            one.attach(self, known_ids("DynamicsCallback", self.train_dataset))
-        self._recorders = found
         try:
+            for one in found:
+                one.attach(self, known_ids("DynamicsCallback", self.train_dataset))
+            self._recorders = found
             return super().train(resume_from_checkpoint, **kwargs)
         finally:
             self._recorders = ()

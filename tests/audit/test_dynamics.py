@@ -103,7 +103,8 @@ def test_bad_folders(tmp_path):
 def test_bad_ids(tmp_path):
     write(tmp_path, 0, 0, 1, [9, 4])
     for wrong, said in (([9], "holds 1 samples that sample_ids lacks .the first is 4"), ([4, 9, 9], "repeat: 1 of 3"),
-                        ([4.0, 9.0], "integers"), ([[4, 9]], "integers"), (np.array([2**64 - 1, 4], dtype=np.uint64), "2.63")):  # fmt: skip
+                        ([4.0, 9.0], "integers"), ([[4, 9]], "integers"),
+                        (np.array([2**64 - 1, 4], dtype=np.uint64), "2.63")):  # fmt: skip
         with pytest.raises(ValueError, match=said):
             read_dynamics(tmp_path, wrong)
 
