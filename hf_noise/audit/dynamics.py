@@ -75,7 +75,7 @@ class TrainingDynamics:
 
         Raises ValueError: labels changed between these epochs, or there are no such epochs.
         """
-        chosen = _chosen(len(self.epochs), epochs)
+        chosen = _chosen("this record", len(self.epochs), epochs)
         one = TrainingDynamics(self.sample_ids, self.epochs[chosen], self.labels[chosen], self.loss[chosen],
                                self.margin[chosen], self.p_given[chosen])  # fmt: skip
         _ = one.given
@@ -163,7 +163,7 @@ def area_under_margin(margin: Any, epochs: Sequence[int] | slice | None = None) 
 
     Source: Pleiss et al. (2020), "Identifying mislabeled data using the area under the margin ranking", section 3.
     """
-    return _mean(_epochs_by_samples("margin", margin), epochs)
+    return _mean("margin", _epochs_by_samples("margin", margin), epochs)
 
 
 def aum_score(margin: Any, epochs: Sequence[int] | slice | None = None) -> np.ndarray:
@@ -188,7 +188,7 @@ def forgetting_events(margin: Any, epochs: Sequence[int] | slice | None = None) 
         section 3 and algorithm 1.
     """
     values = _epochs_by_samples("margin", margin)
-    values = values[_chosen(len(values), epochs)]
+    values = values[_chosen("margin", len(values), epochs)]
     events, was, ever = np.zeros(values.shape[1]), *np.zeros((2, values.shape[1]), dtype=bool)
     for of_epoch in values:
         seen, predicted = ~np.isnan(of_epoch), of_epoch > 0
@@ -225,7 +225,7 @@ def mean_loss(loss: Any, epochs: Sequence[int] | slice | None = None) -> np.ndar
     values = _epochs_by_samples("loss", loss)
     if (values < 0).any():
         raise ValueError(f"loss must be >= 0, -log p(given) in nats, got {values[values < 0].min():.6g}")
-    return _mean(values, epochs)
+    return _mean("loss", values, epochs)
 
 
 def small_loss_score(loss: Any, epochs: Sequence[int] | slice | None = None) -> np.ndarray:
@@ -243,30 +243,30 @@ def _epochs_by_samples(name: str, values: Any) -> np.ndarray:
     return values
 
 
-def _chosen(n: int, epochs: Sequence[int] | slice | None) -> np.ndarray:
-    """Places int64 [m] of chosen epochs among n."""
+def _chosen(name: str, n: int, epochs: Sequence[int] | slice | None) -> np.ndarray:
+    """Places int64 [m] of chosen epochs among the n of an array."""
     if epochs is None:
         return np.arange(n)
     if isinstance(epochs, slice):
         try:
             places = np.arange(n)[epochs]
         except (TypeError, ValueError) as error:
-            raise ValueError(f"epochs = {epochs!r} cuts nothing out of {n} epochs: {error}") from error
+            raise ValueError(f"epochs = {epochs!r} cuts nothing out of the {n} of {name}: {error}") from error
     else:
         places = as_array("epochs", epochs)
         if places.ndim != 1 or places.size and places.dtype.kind not in "iu":
             raise TypeError(f"epochs must be a slice, or integers in [0, {n}), got {epochs!r:.80}")
     if not places.size or places.min() < 0 or places.max() >= n:
-        raise ValueError(f"epochs must name at least one of {n}, counted from 0, got {epochs!r:.80}")
+        raise ValueError(f"epochs must name at least one of the {n} of {name}, counted from 0, got {epochs!r:.80}")
     if len(np.unique(places)) < len(places):
         raise ValueError(f"epochs must name each once, got {epochs!r:.80}")
     return places.astype(np.int64)
 
 
-def _mean(values: np.ndarray, epochs: Sequence[int] | slice | None) -> np.ndarray:
+def _mean(name: str, values: np.ndarray, epochs: Sequence[int] | slice | None) -> np.ndarray:
     """Mean over chosen epochs, of each sample over those that saw it."""
-    values = values[_chosen(len(values), epochs)]
+    values = values[_chosen(name, len(values), epochs)]
     seen = ~np.isnan(values)
     count = seen.sum(0)
-    with np.errstate(invalid="ignore"):  # of infinities of both signs, and where none was seen
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities of both signs, and where none was seen
         return np.where(seen, values, 0).sum(0) / np.where(count, count, np.nan)

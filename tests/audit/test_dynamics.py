@@ -174,10 +174,10 @@ def test_bad_arrays_and_epochs():
 
 # ---- on real digits
 
-#: Hidden noise -> the least AUROC of each score, below what seeds 0 to 2 gave.
+#: Hidden noise -> the least AUROC of `aum`, `forgetting` and `small_loss`, 0.01 or more below what three seeds gave.
 BOUNDS = {
-    "symmetric": (lambda: LabelFlips.symmetric(error_rate=0.3, num_classes=10, seed=5), (0.97, 0.85, 0.97)),
-    "cyclic": (lambda: LabelFlips.cyclic(error_rate=0.3, num_classes=10, seed=5), (0.95, 0.80, 0.95)),
+    "symmetric": (lambda: LabelFlips.symmetric(error_rate=0.3, num_classes=10, seed=5), (0.98, 0.88, 0.98)),
+    "cyclic": (lambda: LabelFlips.cyclic(error_rate=0.3, num_classes=10, seed=5), (0.92, 0.72, 0.91)),
 }
 
 

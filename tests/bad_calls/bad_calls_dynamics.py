@@ -44,7 +44,6 @@ def columns_of(values: Any, epochs: Any) -> list[list[float]]:
 
 
 def mean(seen: list[float]) -> float:
-    confirm(all(map(math.isfinite, seen)) and all(abs(one) < 1e100 for one in seen), "too large for a twin")
     return sum(seen) / len(seen) if seen else math.nan
 
 
