@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from bad_calls import Target
 from bad_calls_metrics import converted
-from bad_readers import close, confirm, ints, reals
+from bad_readers import close, confirm, ints, reals, same
 from bad_values import pick
 
 from hf_noise import audit
+from hf_noise.trainers.dynamics import DynamicsCallback
 from hf_noise.trainers.dynamics_files import Part, write_part
 
 EPOCHS, SAMPLES = 4, 5
@@ -113,8 +114,22 @@ def check_read(given: dict[str, Any], result: Any) -> None:
     confirm(isinstance(given["folder"], str | os.PathLike) and Path(given["folder"]) == folder_of(), "another folder")
     ids = sorted(IDS) if given["sample_ids"] is None else [int(one) for one in ints(given["sample_ids"], 1)]
     confirm(len({*ids}) == len(ids) and {*IDS} <= {*ids}, "ids")
-    confirm(result.sample_ids.tolist() == ids, "other ids")
+    seen = [one in IDS for one in ids]
+    same(result.sample_ids, ids, "ids")
+    same(result.epochs, [0], "epochs")
+    same(result.labels, [[0 if one else -1 for one in seen]], "labels")
+    for values in (result.loss, result.margin, result.p_given):
+        same(values, [[0.0 if one else math.nan for one in seen]], "values")
     confirm(result.never_seen.tolist() == [one for one in ids if one not in IDS], "never seen")
+
+
+def make_callback(draw: np.random.Generator) -> dict[str, Any]:
+    return {"folder": pick(draw, folder_of(), str(folder_of()))}
+
+
+def check_callback(given: dict[str, Any], result: Any) -> None:
+    confirm(isinstance(given["folder"], str | os.PathLike) and str(given["folder"]), "no path")
+    confirm(result == str(Path(given["folder"])), "another folder")
 
 
 WORDS = {"folder": ("path", "training dynamics"), "sample_ids": ("sample_ids", "ids")}
@@ -127,4 +142,5 @@ TARGETS = [
     Target("audit.mean_loss", audit.mean_loss, make_loss, check_loss),
     Target("audit.small_loss_score", audit.small_loss_score, make_loss, check_small_loss),
     Target("audit.read_dynamics", audit.read_dynamics, make_read, check_read, WORDS),
+    Target("trainers.DynamicsCallback", lambda folder: str(DynamicsCallback(folder).folder), make_callback, check_callback),
 ]
