@@ -44,7 +44,7 @@ class ClassifierTrainer(RecordedTrainer):
     wrong labels the model gives back (`memorised`). `evaluate` returns exact accuracy and NLL over all rows, against
     clean labels; of rows that bring both kinds also against those that are trained on (`eval_accuracy_trained_labels`,
     `eval_nll_trained_labels`), and `eval_memorised`. `predict` returns logits, and so does what `compute_metrics` is
-    given, beside the clean labels.
+    given, beside the clean labels. `DynamicsCallback` records what each pass makes of each row's label.
 
     Args:
         noise: what the training labels suffer: `LabelFlips`, drawn here unless the rows have `is_noisy`, or

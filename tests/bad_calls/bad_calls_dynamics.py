@@ -142,5 +142,6 @@ TARGETS = [
     Target("audit.mean_loss", audit.mean_loss, make_loss, check_loss),
     Target("audit.small_loss_score", audit.small_loss_score, make_loss, check_small_loss),
     Target("audit.read_dynamics", audit.read_dynamics, make_read, check_read, WORDS),
-    Target("trainers.DynamicsCallback", lambda folder: str(DynamicsCallback(folder).folder), make_callback, check_callback),
-]
+    Target("trainers.DynamicsCallback", lambda folder: str(DynamicsCallback(folder).folder), make_callback,
+           check_callback),
+]  # fmt: skip
