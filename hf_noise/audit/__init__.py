@@ -10,6 +10,14 @@ from hf_noise.lazy_names import lazy_names
 if TYPE_CHECKING:
     from hf_noise.audit.choose import ChosenEstimate as ChosenEstimate
     from hf_noise.audit.choose import choose_estimate as choose_estimate
+    from hf_noise.audit.dynamics import TrainingDynamics as TrainingDynamics
+    from hf_noise.audit.dynamics import area_under_margin as area_under_margin
+    from hf_noise.audit.dynamics import aum_score as aum_score
+    from hf_noise.audit.dynamics import forgetting_events as forgetting_events
+    from hf_noise.audit.dynamics import forgetting_score as forgetting_score
+    from hf_noise.audit.dynamics import mean_loss as mean_loss
+    from hf_noise.audit.dynamics import read_dynamics as read_dynamics
+    from hf_noise.audit.dynamics import small_loss_score as small_loss_score
     from hf_noise.audit.estimators.noise_estimate import NoiseEstimate as NoiseEstimate
     from hf_noise.audit.label_audit import LabelAudit as LabelAudit
     from hf_noise.audit.label_audit import audit_labels as audit_labels
@@ -30,15 +38,23 @@ _WHERE = {
     "Measured": "measured",
     "NoiseEstimate": "estimators.noise_estimate",
     "Sample": "sampling",
+    "TrainingDynamics": "dynamics",
     "Verified": "powered",
+    "area_under_margin": "dynamics",
     "audit_labels": "label_audit",
+    "aum_score": "dynamics",
     "choose_estimate": "choose",
     "combine_verified": "powered",
     "default_list": "lists",
     "draw_sample": "sampling",
+    "forgetting_events": "dynamics",
+    "forgetting_score": "dynamics",
     "list_at_fdr": "lists",
+    "mean_loss": "dynamics",
+    "read_dynamics": "dynamics",
     "read_sheet": "sheet",
     "recalibrated": "recalibrate",
+    "small_loss_score": "dynamics",
     "write_sheet": "sheet",
 }
 
