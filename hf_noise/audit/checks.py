@@ -9,7 +9,7 @@ import numpy as np
 from hf_noise.noise.arrays import integers, real_numbers
 from hf_noise.noise.checks import check_real
 
-__all__ = ["check_confidence", "check_labels", "looks_in_sample"]
+__all__ = ["check_confidence", "check_labels", "knows_nothing", "looks_in_sample"]
 
 #: Of the sum of a row: float16 keeps three digits of each of its entries.
 _ROW_SUM = 2e-3
@@ -75,3 +75,14 @@ def looks_in_sample(labels: np.ndarray, probabilities: np.ndarray) -> bool:
     Very clean and easy data look the same, which is why this is said and not refused.
     """
     return len(labels) >= _IN_SAMPLE_ROWS and float((probabilities.argmax(axis=1) == labels).mean()) >= _IN_SAMPLE
+
+
+def knows_nothing(labels: np.ndarray, probabilities: np.ndarray) -> bool:
+    """Whether the model's first class meets the given label no more often than by chance, two standard errors allowed.
+
+    Chance is that of labels and first classes dealt out anew, as in Cohen's kappa.
+    """
+    n, classes = probabilities.shape
+    first = probabilities.argmax(axis=1)
+    chance = (np.bincount(labels, minlength=classes) / n) @ (np.bincount(first, minlength=classes) / n)
+    return bool((first == labels).mean() <= chance + 2 * np.sqrt(chance * (1 - chance) / n))

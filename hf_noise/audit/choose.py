@@ -20,7 +20,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import norm
 
-from hf_noise.audit.checks import check_confidence, check_labels, looks_in_sample
+from hf_noise.audit.checks import check_confidence, check_labels, knows_nothing, looks_in_sample
 from hf_noise.audit.difficulty import difficulty_score
 from hf_noise.audit.estimators.em import fit_em
 from hf_noise.audit.estimators.joint import confident_joint
@@ -39,6 +39,10 @@ _CLEARLY = 0.1
 _IN_SAMPLE = (
     "the classifier finds nearly every given label again: either the labels are almost all right, or it was trained on "
     "the very rows that it judges, where its probabilities say nothing; cross-validate it"
+)
+_NOTHING = (
+    "the classifier's first class meets the given label no more often than by chance, so that it says nothing of the "
+    "noise; use features or a model that tell the classes apart"
 )
 
 
@@ -102,8 +106,9 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
     low, high = _range(by_class, by_row, score <= -_REFUTED)
     low, high = _with_sampling(low, -normal, len(y)), _with_sampling(high, normal, len(y))
     rate, warnings = chosen.error_rate, _mistakable(chosen.transition)
-    if looks_in_sample(y, p):
-        low, high, warnings = 0.0, 1.0, (_IN_SAMPLE, *warnings)
+    told = (*[_IN_SAMPLE] * looks_in_sample(y, p), *[_NOTHING] * knows_nothing(y, p))
+    if told:
+        low, high, warnings = 0.0, 1.0, (*told, *warnings)
     posterior = chosen.posterior
     transition = np.stack([chosen.transition, *(other.transition for other in others)])
     error = normal * np.sqrt(transition * (1 - transition) / np.maximum(len(y) * chosen.prior, 1)[:, None])

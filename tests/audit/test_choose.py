@@ -61,3 +61,9 @@ def test_classes_that_are_labelled_as_each_other_as_often_as_as_themselves_are_n
     found = choose_estimate(noisy, p)
     assert found.error_rate.low <= (clean != noisy).mean() <= found.error_rate.high
     assert "do not tell which of the two it is" in found.warnings[0]
+
+
+def test_a_classifier_that_knows_nothing_leaves_nothing_known():
+    found = choose_estimate(np.arange(300) % 3, np.full((300, 3), 1 / 3))
+    assert (found.error_rate.low, found.error_rate.high) == (0, 1)
+    assert "no more often than by chance" in found.warnings[0] and "tell the classes apart" in found.error_rate.how

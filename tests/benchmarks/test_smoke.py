@@ -135,6 +135,14 @@ def test_audit(benchmark):
     assert rows["audit / evaluate, nano, V = 1024"]["bar"] == "<= 1.3"
 
 
+def test_label_audit(benchmark):
+    record, rows = benchmark("label_audit")
+    assert record["settings"]["sets"] == ["digits, symmetric 0.2", "digits, cyclic 0.2", "digits, pairs 0.2"]
+    for name in record["settings"]["sets"]:
+        assert rows[f"{name}: interval holds the rate"]["passed"]
+        assert rows[f"{name}: F1 of the list / best of its ranking"]["bar"] == ">= 0.97"
+
+
 def test_features(benchmark):
     _, rows = benchmark("features")
     for kind in ("texts", "images"):

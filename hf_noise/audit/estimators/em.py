@@ -15,7 +15,7 @@ __all__ = ["em_sharpness", "fit_em"]
 
 #: The clean posterior is not exactly a power of the classifier's, so its sharpness is known within this factor, and in
 #: as many further steps of it as cost the likelihood less than 2 nats (95% of a chi-square of one degree).
-_FACTOR, _MOST_STEPS, _NATS = 2**0.5, 6, 2.0
+_FACTOR, _MOST_STEPS, _NATS = 2.0, 4, 2.0
 _ASSUMPTION = (
     "labels are wrong by their true class alone, not by how hard the row is, and the classifier's probabilities are "
     "right up to one sharpness and the frequencies of the classes; where hard rows are mislabelled more often, the "
@@ -26,8 +26,8 @@ _ASSUMPTION = (
 def em_sharpness(labels: Any, probabilities: Any) -> NoiseEstimate:
     """Fit T, the frequencies of the classes and one sharpness to the given labels; see `class_conditional`.
 
-    The range is that of the rates when the sharpness is off by sqrt(2) either way, or by more where the likelihood
-    hardly tells, and all else is fitted again.
+    The range is that of the rates when the sharpness is off by a factor of two either way, or by more where the
+    likelihood hardly tells, and all else is fitted again.
 
     Args, Raises: as `confident_joint`.
 
