@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from hf_noise.noise.arrays import integers, real_numbers
-from hf_noise.noise.checks import check_real
 
-__all__ = ["check_confidence", "check_labels", "knows_nothing", "looks_in_sample"]
+__all__ = ["check_labels", "knows_nothing", "looks_in_sample"]
 
 #: Of the sum of a row: float16 keeps three digits of each of its entries.
 _ROW_SUM = 2e-3
@@ -59,14 +58,6 @@ def check_labels(labels: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarra
         raise ValueError(f"labels have no row of class {missing[0]} ({missing.size} of {classes} classes are empty); "
                          "drop its column of probabilities and number the classes that there are")  # fmt: skip
     return y, p / total[:, None]
-
-
-def check_confidence(confidence: Any) -> float:
-    """Return `confidence` as a float in (0, 1), or raise."""
-    confidence = check_real("confidence", confidence)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie in (0, 1), got {confidence!r}; 0.95 is usual")
-    return confidence
 
 
 def looks_in_sample(labels: np.ndarray, probabilities: np.ndarray) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import norm
 
-from hf_noise.audit.checks import check_confidence, check_labels, knows_nothing, looks_in_sample
+from hf_noise.audit.checks import check_labels, knows_nothing, looks_in_sample
 from hf_noise.audit.difficulty import difficulty_score
 from hf_noise.audit.estimators.em import fit_em
 from hf_noise.audit.estimators.joint import confident_joint
@@ -29,6 +29,7 @@ from hf_noise.audit.estimators.rows import Rows
 from hf_noise.audit.estimators.sure_rows import agreement
 from hf_noise.audit.lists import default_list, list_at_fdr
 from hf_noise.audit.measured import Measured
+from hf_noise.metrics.intervals import check_confidence
 
 __all__ = ["ChosenEstimate", "choose_estimate"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hf_noise.audit.checks import check_confidence, check_labels, looks_in_sample
+from hf_noise.audit.checks import check_labels, looks_in_sample
 
 LABELS = np.array([0, 1, 2, 0, 1, 2])
 EVEN = np.full((6, 3), 1 / 3)
@@ -43,8 +43,6 @@ def test_what_holds_no_labels_or_numbers_is_refused():
         check_labels(LABELS / 1.0, EVEN)
     with pytest.raises(TypeError, match="probabilities must be real numbers"):
         check_labels(LABELS, EVEN.astype(str))
-    with pytest.raises(ValueError, match="confidence must lie in"):
-        check_confidence(1)
 
 
 def test_rounding_of_float16_is_taken_and_undone():
