@@ -17,8 +17,9 @@ from hf_noise.audit.lists import default_list, list_at_fdr
 from hf_noise.audit.measured import Measured
 from hf_noise.audit.out_of_fold import out_of_fold
 from hf_noise.audit.powered import Verified, combine_verified
-from hf_noise.audit.sampling import Sample, draw_sample
-from hf_noise.audit.sheet import read_sheet, write_sheet
+from hf_noise.audit.sample_file import filled_sheet, keep_sample, kept_sample, sheets_in
+from hf_noise.audit.sampling import draw_sample
+from hf_noise.audit.sheet import is_filled, read_sheet, write_sheet
 from hf_noise.noise.checks import check_seed
 
 __all__ = ["LabelAudit", "audit_labels"]
@@ -111,55 +112,65 @@ class LabelAudit:
                 texts or images.
             seed: of the draw; by default the audit's.
 
+        How the rows were drawn is written beside them (`sample.parquet`), so that what was filled in keeps its meaning
+        whatever later audits say of these rows.
+
         Returns:
-            The page's path. Fill in either file, and give the CSV to `verified`.
+            The page's path. Fill in either file; the page saves a CSV, which belongs into the same folder.
 
         Raises:
-            TypeError, ValueError: as `draw_sample` and `write_sheet`; there is no such column.
+            FileExistsError: the folder holds a sheet in which something is filled in.
+            TypeError, ValueError: as `draw_sample` and `write_sheet`; there is no such column, or this audit was
+                verified already.
         """
-        sample = self._sample(n, seed)
+        if self.verified_by is not None:
+            raise ValueError("this audit was verified already; draw further rows from the audit before, whose sample "
+                             "they have to be a part of: give it a larger n")  # fmt: skip
+        if filled := [file.name for file in sheets_in(folder) if is_filled(file)]:
+            raise FileExistsError(f"{folder} holds {filled[0]}, in which something is filled in; give another folder")
+        sample = draw_sample(self.p_wrong, n, given=self.labels, seed=self.seed if seed is None else seed)
         text, image = self._shown(text_column, image_column)
         rows = sample.rows.tolist()
-        taken = None if text is image is None else self._data.select(rows)
+        taken = None if text is image is None else self._data.with_format(None).select(rows)
         _, page = write_sheet(
             folder, sample, given=self.labels, suggested=self.suggested, class_names=self.class_names,
             texts=None if text is None else [str(one) for one in taken[text]],
             images=None if image is None else list(taken[image]),
         )  # fmt: skip
-        write_atomic(Path(folder) / _DRAWN, json.dumps({"n": len(sample), "seed": sample.seed}) + "\n")
+        keep_sample(sample, folder)
         return page
 
-    def verified(self, path: str | os.PathLike, *, confidence: float = 0.95) -> LabelAudit:
+    def verified(self, path: str | os.PathLike, *, confidence: float | None = None) -> LabelAudit:
         """This audit with what a person found in the rows of `to_verify`.
 
         The interval of the rate then holds whatever the classifier is worth; p_wrong and the lists are corrected, T and
         the prior are estimated anew.
 
         Args:
-            path: of the filled CSV, or its folder; `drawn.json` of `to_verify` lies beside it.
-            confidence: of the intervals, in (0, 1).
+            path: of the filled CSV, or its folder, in which one CSV is filled in; `sample.parquet` of `to_verify` lies
+                beside it.
+            confidence: of the intervals, in (0, 1); by default the audit's.
 
         Raises:
             FileNotFoundError: there is no such file, or none that says how the rows were drawn.
-            TypeError, ValueError: as `read_sheet` and `combine_verified`.
+            TypeError, ValueError: as `read_sheet` and `combine_verified`; several sheets of a folder are filled in.
         """
         first = self if self.verified_by is None else _from(self.estimate, self.labels, self.class_names, self.seed,
                                                             self._data)  # fmt: skip
-        path = Path(path)
-        path = path / "to_verify.csv" if path.is_dir() else path
-        drawn = path.with_name(_DRAWN)
-        if not drawn.is_file():
-            raise FileNotFoundError(f"there is no {drawn}, which says how the rows were drawn; keep the filled CSV in "
-                                    "the folder that to_verify wrote")  # fmt: skip
-        told = json.loads(drawn.read_text(encoding="utf-8"))
-        sample = first._sample(told["n"], told["seed"])
+        path = filled_sheet(path)
+        sample = kept_sample(path.parent, len(self))
         labels = read_sheet(path, sample, given=self.labels, class_names=self.class_names)
-        found = combine_verified(sample, labels, given=self.labels, p_wrong=first.p_wrong, posterior=first.posterior,
-                                 confidence=confidence)  # fmt: skip
+        found = combine_verified(
+            sample, labels, given=self.labels, p_wrong=first.p_wrong, posterior=first.posterior,
+            confidence=first.error_rate.confidence if confidence is None else confidence,
+        )  # fmt: skip
+        posterior = _tilted(first.posterior, self.labels, found.p_wrong)
+        is_known = labels >= 0
+        posterior[sample.rows[is_known]] = np.eye(len(self.class_names))[labels[is_known]]
         return replace(
             first, error_rate=found.error_rate, transition=found.transition, transition_low=found.transition_low,
-            transition_high=found.transition_high, prior=found.prior, p_wrong=found.p_wrong, suggested=found.suggested,
-            verified_by=found,
+            transition_high=found.transition_high, prior=found.prior, p_wrong=found.p_wrong, posterior=posterior,
+            suggested=posterior.argmax(axis=1), warnings=(), verified_by=found,
         )  # fmt: skip
 
     def summary(self, most: int = 5) -> str:
@@ -199,9 +210,6 @@ class LabelAudit:
         write_atomic(folder / "audit.json", json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
         return folder
 
-    def _sample(self, n: int, seed: int | None) -> Sample:
-        return draw_sample(self.p_wrong, n, given=self.labels, seed=self.seed if seed is None else seed)
-
     def _shown(self, text: str | None, image: str | None) -> tuple[str | None, str | None]:
         """The columns that a person is shown."""
         if self._data is None:
@@ -221,7 +229,17 @@ class LabelAudit:
         return text, image
 
 
-_DRAWN = "drawn.json"
+def _tilted(posterior: np.ndarray, labels: np.ndarray, p_wrong: np.ndarray) -> np.ndarray:
+    """p(true = c), float64 [N, C], where 1 - p_wrong is that of the given label and the others keep their ratios."""
+    rows = np.arange(len(labels))
+    others = posterior.copy()
+    others[rows, labels] = 0
+    total = others.sum(axis=1, keepdims=True)
+    even = np.full_like(others, 1 / (others.shape[1] - 1))
+    even[rows, labels] = 0
+    made = np.where(total > 0, others / np.where(total > 0, total, 1), even) * p_wrong[:, None]
+    made[rows, labels] = 1 - p_wrong
+    return made
 
 
 def audit_labels(
@@ -235,10 +253,12 @@ def audit_labels(
             booleans or words.
         column: of the labels in a data set.
         probabilities: p(label = j | row) out of fold, real numbers [N, C]: no row may be judged by a model that was
-            trained on it.
+            trained on it. Columns are in the order of the classes: of a ClassLabel its own, of words `class_names`, or
+            the alphabet's without.
         features: in their place real numbers [N, D], of which `out_of_fold` makes them.
         verified: a CSV of `LabelAudit.to_verify` that was filled in, or its folder.
-        class_names: C texts; by default those of the column, else the numbers.
+        class_names: C texts, all different; by default those of the column, else the numbers. Of words they are the
+            order of the classes; a ClassLabel has its own, and no others may be given.
         seed: of folds, and of rows to verify, in [0, 2^63).
         confidence: of the intervals, in (0, 1).
 
@@ -264,6 +284,8 @@ def audit_labels(
     names = tuple(map(str, range(classes))) if names is None else names
     if len(names) != classes:
         raise ValueError(f"class_names are {len(names)}, and there are {classes} columns of probabilities")
+    if len(set(names)) < len(names):
+        raise ValueError(f"class_names must be all different, got {names!r:.80}")
     audit = _from(found, labels, names, seed, rows)
     return audit if verified is None else audit.verified(verified, confidence=confidence)
 
@@ -288,16 +310,25 @@ def _read(data: Any, column: str | None, names: Any) -> tuple[np.ndarray, tuple[
             raise ValueError(f"column={column!r} is of a data set, and labels were given as an array; leave it out")
         from hf_noise.noise.arrays import integers
 
-        return integers("labels", data), names, None
+        return integers("labels", data).astype(np.int64), names, None  # a copy of one's own
     from datasets import Dataset
 
     from hf_noise.data.classes import classes_of
 
     if not isinstance(data, Dataset):
-        raise TypeError(f"data must be labels or a datasets.Dataset, got {type(data).__name__}; choose a split of it")
+        what = "choose a split of it" if isinstance(data, dict) else "read it into a Dataset"
+        raise TypeError(f"data must be labels or a datasets.Dataset, got {type(data).__name__}; {what}")
     if column is None or column not in data.column_names:
         raise ValueError(f"column={column!r}: which column holds the labels? There are {', '.join(data.column_names)}")
-    table = data.with_format("arrow")[:]
+    table = data.select_columns([column]).with_format("arrow")[:]
+    if nulls := table[column].null_count:
+        raise ValueError(f"column {column!r} holds {nulls} rows without a label; leave them out of the audit")
     found = classes_of({"data": data.features}, {"data": column}, {"data": table[column]}, "the data set", "column")
-    own = found.names
-    return found.numbers(table, column), names if names is not None else None if own is None else tuple(own), data
+    if found.names is not None and names is not None:
+        if set(names) != set(found.names) or not found.is_words and names != tuple(found.names):
+            raise ValueError(f"column {column!r} has the classes {', '.join(found.names[:10])}, and class_names are "
+                             f"{', '.join(names[:10])}; leave them out, or give these{' in any order' * found.is_words}"
+                             )  # fmt: skip
+        found = replace(found, names=names)
+    own = None if found.names is None else tuple(found.names)
+    return found.numbers(table, column), names if own is None else own, data

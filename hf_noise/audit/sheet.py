@@ -20,7 +20,7 @@ from hf_noise.audit.sampling import Sample
 from hf_noise.metrics.checks import check_path
 from hf_noise.metrics.labels import class_indices
 
-__all__ = ["UNSURE", "fingerprint", "read_sheet", "write_sheet"]
+__all__ = ["UNSURE", "fingerprint", "is_filled", "read_sheet", "write_sheet"]
 
 UNSURE = "unsure"
 COLUMNS = ("row", "given_label", "suggested_label", "true_label", "audit")
@@ -82,8 +82,9 @@ def write_sheet(
     writer = csv.writer(table)
     writer.writerow(columns)
     for item in items:
-        text = [] if texts is None else ["'" * item["text"].startswith(_FORMULA) + item["text"]]
-        writer.writerow([item["row"], item["given"], item["suggested"], "", audit, *text])
+        text = [] if texts is None else [_guarded(item["text"])]
+        given_, suggested_ = _guarded(item["given"]), _guarded(item["suggested"])
+        writer.writerow([item["row"], given_, suggested_, "", audit, *text])
     page = _template().render(
         title=title, items=items, class_names=names, unsure=UNSURE, audit=audit, columns=COLUMNS,
         has_images=images is not None,
@@ -128,9 +129,12 @@ def read_sheet(path: str | os.PathLike, sample: Sample, *, given: Any, class_nam
                 f"{file.name}, line {line}: row {fields['row']!r:.40} is not in the sample of {len(sample)} rows; only "
                 "rows that were drawn may be filled in, since others were not left to chance"
             )
-        label = " ".join(fields["true_label"].split())
+        label = _unguarded(" ".join(fields["true_label"].split()))
         if not label or label.casefold() == UNSURE:
             continue
+        if label not in numbers:  # spreadsheets write true as TRUE
+            alike = [name for name in names if name.casefold() == label.casefold()]
+            label = alike[0] if len(alike) == 1 else label
         if label not in numbers:
             raise ValueError(
                 f"{file.name}, line {line}: unknown class {label!r:.60}; classes are {_listed(names)}, or {UNSURE}"
@@ -147,12 +151,29 @@ def read_sheet(path: str | os.PathLike, sample: Sample, *, given: Any, class_nam
     return labels
 
 
+def is_filled(path: str | os.PathLike) -> bool:
+    """Whether a true label stands in any row of a sheet; False of what is none."""
+    try:
+        return any(fields["true_label"].strip() for _, fields in _lines(Path(path)))
+    except (OSError, ValueError):
+        return False
+
+
+def _guarded(text: str) -> str:
+    """As a spreadsheet shows it, which would run a formula."""
+    return "'" + text if text.startswith(_FORMULA) else text
+
+
+def _unguarded(text: str) -> str:
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
+
+
 def fingerprint(sample: Sample, given: np.ndarray, class_names: Sequence[str]) -> str:
-    """16 hexadecimal digits over the rows that were drawn, all given labels and the names of classes."""
+    """Of the rows that were drawn, all given labels and the names of classes; a word, which no spreadsheet rounds."""
     digest = hashlib.sha256(repr((len(sample.stratum), list(class_names))).encode("utf-8", "backslashreplace"))
     digest.update(np.sort(sample.rows).astype("<i8").tobytes())
     digest.update(np.asarray(given).astype("<i8").tobytes())
-    return digest.hexdigest()[:16]
+    return f"audit-{digest.hexdigest()[:16]}"
 
 
 def _lines(file: Path):

@@ -98,8 +98,60 @@ def test_verified_rows_make_it_sure(found, tmp_path):
     assert again.error_rate == sure.error_rate and np.array_equal(again.p_wrong, sure.p_wrong)
     same = audit_labels(given, probabilities=labelled()[2], class_names=NAMES, verified=tmp_path)
     assert same.error_rate == sure.error_rate and same.to_dict()["verified"] == 120
+    with pytest.raises(FileExistsError, match="to_verify.csv, in which something is filled in"):
+        audit.to_verify(120, tmp_path)
+    with pytest.raises(ValueError, match="was verified already; draw further rows from the audit before"):
+        sure.to_verify(200, tmp_path / "more")
     with pytest.raises(FileNotFoundError, match="says how the rows were drawn"):
         audit.verified((tmp_path / "to_verify.csv").rename(tmp_path.parent / "moved.csv"))
+
+
+def test_a_verified_audit_is_of_one_mind(found, tmp_path):
+    """p_wrong, posterior and suggestions say the same, and verified rows are known."""
+    true, given, audit = found
+    audit.to_verify(150, tmp_path)
+    sure = audit_labels(given, probabilities=labelled()[2], class_names=NAMES, confidence=0.8)
+    sure = sure.verified(fill(tmp_path, true))
+    assert sure.error_rate.confidence == 0.8 and not sure.warnings
+    rows = np.arange(len(given))
+    assert np.allclose(sure.posterior.sum(1), 1) and np.allclose(1 - sure.posterior[rows, given], sure.p_wrong)
+    assert not ((sure.p_wrong > 0.5) & (sure.suggested == given) & (sure.posterior.max(1) > 0.5)).any()
+    looked_at = np.isin(sure.posterior, [0, 1]).all(1)
+    assert looked_at.sum() >= 150 and (sure.suggested[looked_at] == true[looked_at]).all()
+
+
+def test_the_sheet_outlives_small_changes_of_the_probabilities(found, tmp_path):
+    """What was filled in is not lost because a later run rounds otherwise; the page's own CSV will do."""
+    true, given, audit = found
+    audit.to_verify(120, tmp_path)
+    fill(tmp_path, true).rename(tmp_path / "verified-of-the-page.csv")
+    later = audit_labels(given, probabilities=labelled()[2].astype(np.float16), class_names=NAMES)
+    assert later.verified(tmp_path).verified_by.answered == 120
+    with pytest.raises(ValueError, match="is of 900 rows of data, and this audit has 899"):
+        audit_labels(given[:-1], probabilities=labelled()[2][:-1], class_names=NAMES).verified(tmp_path)
+
+
+def test_names_of_words_are_the_order_of_their_classes():
+    _, given, p = labelled()
+    words = Dataset.from_dict({"kind": [NAMES[i] for i in given]})
+    turned = ("owl", "cat", "dog")
+    audit = audit_labels(words, column="kind", probabilities=p[:, [2, 0, 1]], class_names=turned)
+    assert audit.class_names == turned and [turned[i] for i in audit.labels] == words["kind"][:]
+    assert np.allclose(audit.p_wrong, audit_labels(words, column="kind", probabilities=p).p_wrong, atol=1e-6)
+    named = Dataset.from_dict({"kind": given}, features=Features({"kind": ClassLabel(names=NAMES)}))
+    for rows, names in ((words, ["cat", "dog", "cow"]), (named, turned)):
+        with pytest.raises(ValueError, match="has the classes cat, dog, owl, and class_names are"):
+            audit_labels(rows, column="kind", probabilities=p, class_names=names)
+    with pytest.raises(ValueError, match="holds 1 rows without a label"):
+        audit_labels(Dataset.from_dict({"kind": [None, *given[1:].tolist()]}), column="kind", probabilities=p)
+
+
+def test_labels_are_the_audits_own():
+    _, given, p = labelled()
+    mine = given.astype(np.int8)
+    audit = audit_labels(mine, probabilities=p)
+    mine[:] = 0
+    assert audit.labels.dtype == np.int64 and np.array_equal(audit.labels, given)
 
 
 def test_from_features_of_digits():
@@ -127,6 +179,7 @@ def test_out_of_fold_judges_no_row_by_itself():
         ({"probabilities": None}, ValueError, "give out-of-fold probabilities .* or features"),
         ({"features": np.zeros((900, 2))}, ValueError, "and not both"), ({"seed": -1}, ValueError, "seed"),
         ({"class_names": ["a", "b"]}, ValueError, "class_names are 2, and there are 3 columns"),
+        ({"class_names": ["a", "b", "a"]}, ValueError, "must be all different"),
         ({"class_names": "abc"}, TypeError, "class_names must be texts"), ({"column": "x"}, ValueError, "leave it out"),
         ({"probabilities": np.full((900, 3), 0.5)}, ValueError, "no distributions"),
         ({"probabilities": np.full((899, 3), 1 / 3)}, ValueError, "one per row of probabilities"),

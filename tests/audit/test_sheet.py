@@ -100,7 +100,7 @@ def test_another_audit_has_another_fingerprint():
         fingerprint(draw_sample(np.linspace(0, 1, 30), 6, given=GIVEN, seed=2), GIVEN, NAMES),
         fingerprint(SAMPLE, (GIVEN + 1) % 3, NAMES), fingerprint(SAMPLE, GIVEN, [*NAMES[:2], "hen"]),
     ]  # fmt: skip
-    assert len({AUDIT, *others}) == 4 and re.fullmatch("[0-9a-f]{16}", AUDIT)
+    assert len({AUDIT, *others}) == 4 and re.fullmatch("audit-[0-9a-f]{16}", AUDIT)
 
 
 def test_the_page_needs_nothing_and_runs_no_data(tmp_path):
