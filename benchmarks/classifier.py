@@ -9,6 +9,7 @@ All variants train the same network on the same rows in turns. See benchmarks/RE
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from transformers import get_cosine_schedule_with_warmup as cosine_schedule
 from hf_noise.models.image import image_classifier
 from hf_noise.noise import LabelFlips
 from hf_noise.objectives import ELR
-from hf_noise.trainers import ClassifierTrainer, ImageClassifierTrainer
+from hf_noise.trainers import ClassifierTrainer, DynamicsCallback, ImageClassifierTrainer
 from hf_noise.trainers.image_classifier import collate_images
 from hf_noise.trainers.images import CropFlip, DeviceImages
 
@@ -54,6 +55,7 @@ SETTINGS = {
     "small-bert": Setting(16, steps=10, rounds=9),
 }  # fmt: skip
 WORDS, LENGTH = 8192, 64
+LOOKS = 130  # steps in which logits that wait are looked at twice, in 13 epochs that are written
 
 
 def make_images(n: int, augment: CropFlip | None = None) -> DeviceImages:
@@ -143,8 +145,32 @@ def small_bert() -> nn.Module:
     ))  # fmt: skip
 
 
+class TimedDynamics(DynamicsCallback):
+    """Counts the seconds that it takes from the first step to the end of training, with all that it writes."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self.seconds = self.before = 0.0
+        self.made = clock()
+        for name in ("seen", "on_step_begin", "on_step_end", "on_epoch_begin", "on_epoch_end", "on_train_end"):
+            setattr(self, name, self._timed(getattr(self, name)))
+
+    def _timed(self, call: Callable) -> Callable:
+        def timed(*args, **kwargs):
+            began = clock()
+            call(*args, **kwargs)
+            self.seconds += clock() - began
+
+        return timed
+
+    def on_train_begin(self, *args, **kwargs):
+        super().on_train_begin(*args, **kwargs)
+        self.before = clock() - self.made
+
+
 def time_text(report: Report, setting: Setting, rounds: int, folder: Path) -> None:
-    """Seconds per step on text: the stock Trainer, ours without noise, with noise, corrected, with a memory of rows."""
+    """Seconds per step on text: the stock Trainer, ours without noise, with noise, corrected, with a memory of
+    rows; and what it costs to record training dynamics."""
     draw = np.random.default_rng(0)
     n = setting.batch * setting.steps
     tokens = draw.integers(1, WORDS, (n, LENGTH)).tolist()
@@ -156,12 +182,25 @@ def time_text(report: Report, setting: Setting, rounds: int, folder: Path) -> No
     def trained_by(cls: type[Trainer], **options) -> Callable[[], tuple[float, Trainer]]:
         return by_trainer(lambda **more: cls(small_bert(), args, train_dataset=rows, **options, **more))
 
+    def recorded(cls: type[Trainer], steps: int = setting.steps, **options) -> Callable[[], tuple[float, Trainer]]:
+        """With a record that begins anew in each turn."""
+
+        def make(callbacks: list) -> Trainer:
+            shutil.rmtree(folder / "record", ignore_errors=True)
+            its = replace(args, remove_unused_columns=False, max_steps=steps)
+            callbacks = [*callbacks, TimedDynamics(folder / "record")]
+            return cls(small_bert(), its, train_dataset=rows, callbacks=callbacks, **options)
+
+        return by_trainer(make)
+
     variants = {
         "stock": trained_by(Trainer),
         "clean": trained_by(ClassifierTrainer),
         "noise": trained_by(ClassifierTrainer, noise=noise),
         "corrected": trained_by(ClassifierTrainer, noise=noise, loss="corrected"),
         "elr": trained_by(ClassifierTrainer, noise=noise, loss=ELR()),
+        "recorded": recorded(ClassifierTrainer, noise=noise),
+        "stock, recorded": recorded(Trainer),
     }
     began = small_bert().state_dict()
     stock, ours = (variants[name]()[1].model.state_dict() for name in ("stock", "clean"))
@@ -175,6 +214,16 @@ def time_text(report: Report, setting: Setting, rounds: int, folder: Path) -> No
     report.add("ClassifierTrainer with noise / stock", ratio(times["noise"], times["stock"]), at_most=1.02)
     report.add("corrected / plain loss, both with noise", ratio(times["corrected"], times["noise"]), at_most=1.02)
     report.add("ELR / plain loss, both with noise", ratio(times["elr"], times["noise"]))
+    report.add("DynamicsCallback / without, with noise", ratio(times["recorded"], times["noise"]), at_most=1.02)
+    of_stock = ratio(times["stock, recorded"], times["stock"])
+    report.add("DynamicsCallback / without, stock Trainer", of_stock, at_most=1.02)
+    shares = []
+    for _ in range(max(2, rounds // 3)):
+        started = clock()
+        trainer = recorded(ClassifierTrainer, steps=max(setting.steps, LOOKS), noise=noise)()[1]
+        (own,) = [one for one in trainer.callback_handler.callbacks if isinstance(one, TimedDynamics)]
+        shares.append(own.seconds / (clock() - started - own.before))
+    report.add("DynamicsCallback, all its own time of training", Spread.of(shares), at_most=0.02)
 
 
 def augmentation(report: Report, rounds: int, batch: int) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from hf_noise.data.hook import install_on_import
 
 if TYPE_CHECKING:
+    from hf_noise.audit.label_audit import LabelAudit as LabelAudit
+    from hf_noise.audit.label_audit import audit_labels as audit_labels
     from hf_noise.data.corrupt import corrupt as corrupt
     from hf_noise.data.hook import load_dataset as load_dataset
     from hf_noise.data.pair_tokens import pair_tokenizer as pair_tokenizer
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _FLOORS = (
-    "analysis", "data", "diffusion", "estimators", "hub", "losses", "metrics", "models", "noise", "objectives",
+    "analysis", "audit", "data", "diffusion", "estimators", "hub", "losses", "metrics", "models", "noise", "objectives",
     "reports", "studies", "trainers",
 )  # fmt: skip
 
@@ -45,6 +47,8 @@ _FLOORS = (
 _VALUES = ("hf_noise.noise", "hf_noise.objectives")
 _WHERE = {
     "LGMClassifier": "hf_noise.estimators.lgm",
+    "LabelAudit": "hf_noise.audit.label_audit",
+    "audit_labels": "hf_noise.audit.label_audit",
     "audit_sequences": "hf_noise.trainers.sequence_audit",
     "audit_tokens": "hf_noise.trainers.audit",
     "corrupt": "hf_noise.data.corrupt",

@@ -10,6 +10,7 @@ from hf_noise.lazy_names import lazy_names
 if TYPE_CHECKING:
     from hf_noise.trainers.causal_lm import CausalLMTrainer as CausalLMTrainer
     from hf_noise.trainers.classifier import ClassifierTrainer as ClassifierTrainer
+    from hf_noise.trainers.dynamics import DynamicsCallback as DynamicsCallback
     from hf_noise.trainers.edm import EDMTrainer as EDMTrainer
     from hf_noise.trainers.heads import FittedHeads as FittedHeads
     from hf_noise.trainers.heads import fit_heads as fit_heads
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "CausalLMTrainer": "causal_lm",
     "ClassifierTrainer": "classifier",
+    "DynamicsCallback": "dynamics",
     "EDMTrainer": "edm",
     "FittedHeads": "heads",
     "HeadPlan": "heads_plan",

@@ -21,14 +21,15 @@ from hf_noise.trainers.classifier_batches import classifier_batches, input_names
 from hf_noise.trainers.classifier_head import ModelHead, find_head
 from hf_noise.trainers.collate import text_config
 from hf_noise.trainers.finite import check_finite
-from hf_noise.trainers.labels import LabelTrainer, add_penalty
+from hf_noise.trainers.labels import add_penalty
 from hf_noise.trainers.meter import LabelMeter
 from hf_noise.trainers.model_config import write_config
+from hf_noise.trainers.recorded import RecordedTrainer
 
 __all__ = ["ClassifierTrainer"]
 
 
-class ClassifierTrainer(LabelTrainer):
+class ClassifierTrainer(RecordedTrainer):
     """Train any classifier of transformers on labels of which some are wrong: text, images, sound; LoRA too.
 
     The model is what `AutoModelForSequenceClassification`, `...ImageClassification` or `...AudioClassification` gives,
@@ -43,7 +44,7 @@ class ClassifierTrainer(LabelTrainer):
     wrong labels the model gives back (`memorised`). `evaluate` returns exact accuracy and NLL over all rows, against
     clean labels; of rows that bring both kinds also against those that are trained on (`eval_accuracy_trained_labels`,
     `eval_nll_trained_labels`), and `eval_memorised`. `predict` returns logits, and so does what `compute_metrics` is
-    given, beside the clean labels.
+    given, beside the clean labels. `DynamicsCallback` records what each pass makes of each row's label.
 
     Args:
         noise: what the training labels suffer: `LabelFlips`, drawn here unless the rows have `is_noisy`, or
@@ -155,6 +156,7 @@ class ClassifierTrainer(LabelTrainer):
         if model.training:
             self.book(losses, logits, labels, clean, is_noisy)
             self.watch(losses, sample)
+            self.record(logits, labels, sample)
         total = add_penalty(self.objective, losses.sum(), len(labels))
         loss = self.mean_loss(total, len(labels), num_items_in_batch)
         return (loss, {"logits": logits}) if return_outputs else loss

@@ -20,7 +20,7 @@ try:
 except ImportError:  # no Unix
     fcntl = None
 
-__all__ = ["LOCK_FILE", "claim_folder", "claimed", "locked", "refuse_other", "release_folder"]
+__all__ = ["LOCK_FILE", "claim_folder", "claimed", "is_claimed", "locked", "refuse_other", "release_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -182,6 +182,11 @@ def refuse_other(folder: str | Path, settings: Mapping[str, Any]) -> None:
         raise FileExistsError(
             f"{folder} holds a run with other settings ({', '.join(changed)}); delete it or choose another folder"
         )
+
+
+def is_claimed(folder: str | Path) -> bool:
+    """Whether a folder belongs to a run; raises ValueError where that cannot be told."""
+    return _claim(folder) is not None
 
 
 def _claim(folder: str | Path) -> dict[str, Any] | None:

@@ -78,6 +78,9 @@ class ImageClassifierTrainer(ClassifierTrainer, ImageLabelTrainer):
     def _take_batches(self, model: Any, args: Any, options: dict[str, Any]) -> None:
         """Nothing: `ImageLabelTrainer` makes the batches."""
 
+    def why_unrecorded(self) -> str | None:
+        return None if self.mixup is None else "mixup mixes the images of two; leave mixup out"
+
     def network_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"pixel_values": self.laid_out(inputs["pixel_values"])}
 

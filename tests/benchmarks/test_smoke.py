@@ -118,7 +118,7 @@ def test_gpt2(benchmark):
 def test_text_classifier(benchmark):
     record, rows = benchmark("classifier", "--model", "small-bert")
     assert record["title"] == "Text classifier, small-bert" and rows["weights after both trainers"]["passed"]
-    assert [row["bar"] for row in rows.values()].count("<= 1.02") == 3 and "ELR / plain loss, both with noise" in rows
+    assert [row["bar"] for row in rows.values()].count("<= 1.02") == 5 and "ELR / plain loss, both with noise" in rows
 
 
 def test_gradients(benchmark):
@@ -133,6 +133,14 @@ def test_audit(benchmark):
     _, rows = benchmark("audit")
     assert rows["mean NLL, nano, V = 1024"]["passed"]
     assert rows["audit / evaluate, nano, V = 1024"]["bar"] == "<= 1.3"
+
+
+def test_label_audit(benchmark):
+    record, rows = benchmark("label_audit")
+    assert record["settings"]["sets"] == ["digits, symmetric 0.2", "digits, cyclic 0.2", "digits, pairs 0.2"]
+    for name in record["settings"]["sets"]:
+        assert rows[f"{name}: interval holds the rate"]["passed"]
+        assert rows[f"{name}: F1 of the list / best of its ranking"]["bar"] == ">= 0.97"
 
 
 def test_features(benchmark):
@@ -189,3 +197,10 @@ def test_the_counters_see_what_they_count(benchmark):
     assert observe.syncs_per_step(train) == 4
     _, n, peak = observe.large_allocations(lambda: (torch.ones(1 << 20) + 1).sum(), 4 << 20)
     assert n == 2 and 8 << 20 <= peak < 9 << 20
+
+
+def test_verified_rows(benchmark):
+    record, rows = benchmark("verified_rows")
+    assert record["settings"]["verified"] == [200, 400] and len(rows) == 8
+    assert all(row["figure"] > 75 for what, row in rows.items() if "is covered" in what)
+    assert all(row["passed"] for what, row in rows.items() if "width" in what or "cells" in what)

@@ -1,0 +1,129 @@
+"""The transition matrix of a data set's labels from verified rows, with an interval for every cell.
+
+A few hundred rows leave most of C (C - 1) kinds of mistake unseen. What is between the classes is therefore taken from
+the posterior of all rows, at the error rate that verified rows show in each stratum, and each cell's share is that
+times an unknown factor. The factors' spread is fitted to the verified mistakes (a gamma mixture of Poisson counts):
+where they fall as the posterior says, intervals are short, and where it is worth little they are wide.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import gammaln
+from scipy.stats import gamma
+
+__all__ = ["Cells", "transition_cells"]
+
+#: Part of a stratum's mistakes that is spread evenly over all cells: the posterior rules none out.
+_ANYWHERE = 0.1
+#: Shapes of the factors' gamma distribution that are tried, from a factor of 10 either way to agreement within a tenth.
+_SHAPES = np.geomspace(0.5, 100, 48)
+
+
+class Cells(NamedTuple):
+    """T[i, j] = p(given = j | true = i) and its intervals, float64 [C, C] each; rows of `value` sum to 1."""
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    shape: float
+
+
+def transition_cells(
+    true: np.ndarray,
+    given: np.ndarray,
+    stratum: np.ndarray,
+    sizes: np.ndarray,
+    expected: np.ndarray,
+    given_counts: np.ndarray,
+    rate: tuple[float, float, float],
+    confidence: float = 0.95,
+) -> Cells:
+    """Estimate T with an interval for each cell.
+
+    Args:
+        true, given, stratum: integers [n] of verified rows.
+        sizes: integers [H], all rows of each stratum.
+        expected: float [H, C, C], rows of stratum h with the given label j that are of class i by the posterior
+            (`expected_cells`).
+        given_counts: integers [C], rows of each given label.
+        rate: share of wrong labels with its interval, as found by `powered_share`.
+        confidence: of each cell's interval. It holds for that share of cells, on average over the cells; a cell in
+            which no verified row fell has the lower end 0.
+
+    Source: Robbins, "An empirical Bayes approach to statistics" (1956), and Morris, "Parametric empirical Bayes
+    inference: theory and applications" (JASA 1983), for intervals that hold on average over many like cells.
+    """
+    classes, total = len(given_counts), sizes.sum()
+    if len(true) == total:  # every row was looked at
+        joint = np.zeros((classes, classes))
+        np.add.at(joint, (true, given), 1)
+        known = np.where(
+            joint.sum(1, keepdims=True) > 0, joint / np.maximum(joint.sum(1, keepdims=True), 1), np.eye(classes)
+        )
+        return Cells(known, known, known, np.inf)
+    off = ~np.eye(classes, dtype=bool)
+    guess, counted = _guesses(true, given, stratum, sizes, expected * off)
+    found = np.zeros((classes, classes))
+    np.add.at(found, (true, given), true != given)
+    shape = _fitted_shape(found[off], counted[off])
+    factor = (shape + found) / (shape + counted)
+    wrong = guess * factor * off
+    if rate[0] > 0:  # else no wrong row was found, and intervals reach to what one more row might have shown
+        wrong *= rate[0] / wrong.sum()
+    # A row's right ones are what is left of its given label; mistakes cannot be more than all rows of it.
+    columns = given_counts / total
+    wrong *= np.minimum(1, columns / np.maximum(wrong.sum(0), 1e-300))
+    joint = wrong + np.diag(columns - wrong.sum(0))
+    prior = np.maximum(joint.sum(1), 1e-300)
+    value = np.where(joint.sum(1, keepdims=True) > 0, joint / prior[:, None], np.eye(classes))
+    # The rate's own uncertainty is common to all cells; half its relative width is about two standard deviations.
+    common = ((rate[2] - rate[1]) / 4 / rate[0]) ** 2 if rate[0] > 0 else 1.0
+    spread = 1 / (1 / (shape + found) + common)
+    tail = (1 - confidence) / 2
+    low, high = (gamma.ppf(share, spread) * value / spread for share in (tail, 1 - tail))
+    low = np.where(found > 0, low, 0.0)
+    # The diagonal: 1 less the sum of a row's mistakes, whose own factor is fitted in the same way.
+    by_class, mistakes = found.sum(1), (value * off).sum(1)
+    row_shape = _fitted_shape(by_class, (counted * off).sum(1))
+    spread = 1 / (1 / (row_shape + by_class) + common)
+    few, many = (gamma.ppf(share, spread) * mistakes / spread for share in (tail, 1 - tail))
+    few = np.where(by_class > 0, few, 0.0)
+    low, high = (np.where(off, ends, 1 - of_row[:, None]) for ends, of_row in ((low, many), (high, few)))
+    value = value if rate[0] > 0 else np.eye(classes)
+    return Cells(value, np.clip(np.minimum(low, value), 0, 1), np.clip(np.maximum(high, value), 0, 1), shape)
+
+
+def expected_cells(posterior: np.ndarray, given: np.ndarray, stratum: np.ndarray) -> np.ndarray:
+    """Sums of the posterior [N, C] over rows of each stratum and given label, float64 [H, C, C] as [h, true, given]."""
+    strata, classes = stratum.max() + 1, posterior.shape[1]
+    group = stratum * classes + given
+    sums = [np.bincount(group, posterior[:, i], minlength=strata * classes) for i in range(classes)]
+    return np.stack(sums).reshape(classes, strata, classes).swapaxes(0, 1)
+
+
+def _guesses(true, given, stratum, sizes, expected) -> tuple[np.ndarray, np.ndarray]:
+    """Each cell's share of all rows before its own factor, and how many verified rows it lets one expect."""
+    strata, classes = len(sizes), expected.shape[1]
+    n, wrong = (np.bincount(stratum, weight, strata) for weight in (None, true != given))
+    mistakes = expected.sum((1, 2))
+    # As if one more row had been looked at, which is as wrong as the posterior says.
+    rate = (wrong + np.clip(mistakes / sizes, 1e-6, 1)) / (n + 1)
+    anywhere = (1 - np.eye(classes)) / (classes * (classes - 1))
+    shape = expected / np.maximum(mistakes, 1e-300)[:, None, None]
+    shape = (1 - _ANYWHERE) * shape + _ANYWHERE * anywhere
+    weights = np.stack([rate * sizes / sizes.sum(), rate * n])
+    return tuple(np.tensordot(weights, shape, 1))
+
+
+def _fitted_shape(found: np.ndarray, expected: np.ndarray) -> float:
+    """Shape of the factors' gamma distribution, of mean 1, under which the counts are likeliest; near 1 if few."""
+    shape = _SHAPES[:, None]
+    expected = np.maximum(expected, 1e-12)
+    likelihood = (
+        gammaln(found + shape) - gammaln(shape) + shape * np.log(shape / (shape + expected))
+        + found * np.log(expected / (shape + expected))
+    ).sum(1)  # fmt: skip
+    return float(_SHAPES[np.argmax(likelihood - 0.1 * np.log(_SHAPES) ** 2)])

@@ -1,0 +1,164 @@
+"""Which estimator speaks, what it says of each row, and how sure the rate is: a rule that never looks at the truth.
+
+1. Labels under class-conditional noise are fitted (`em_sharpness`), and asked whether hard rows are mislabelled more
+   often than that explains (`difficulty_score`).
+2. If they are, by three standard errors, `agreement` speaks, which lets noise grow with difficulty. If not,
+   `em_sharpness` does, unless the harder rows are the cleaner ones by as much: then its form is wrong too, in the other
+   direction, and `agreement` speaks as well.
+3. The interval covers what the data cannot decide, and sampling comes on top. It spans the ranges of both estimators.
+   Once class-conditional noise is refuted, `em_sharpness` reads too little, so that its rate is but a lower bound, and
+   the range of `agreement` is widened by half its length each way: its readings are few and share their assumptions.
+   Where another naming of the true classes would leave fewer labels wrong, it reaches down to that naming's rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import norm
+
+from hf_noise.audit.checks import check_labels, knows_nothing, looks_in_sample
+from hf_noise.audit.difficulty import difficulty_score
+from hf_noise.audit.estimators.em import fit_em
+from hf_noise.audit.estimators.joint import confident_joint
+from hf_noise.audit.estimators.noise_estimate import NoiseEstimate
+from hf_noise.audit.estimators.rows import Rows
+from hf_noise.audit.estimators.sure_rows import agreement
+from hf_noise.audit.lists import default_list, list_at_fdr
+from hf_noise.audit.measured import Measured
+from hf_noise.metrics.intervals import check_confidence
+
+__all__ = ["ChosenEstimate", "choose_estimate"]
+
+#: Standard errors that refute class-conditional noise, and the rows that are asked: more would refute a trifle.
+_REFUTED, _TEST_ROWS = 3.0, 50_000
+#: A class is hardly told from one that it is labelled as nearly as often as itself.
+_CLEARLY = 0.1
+_IN_SAMPLE = (
+    "the classifier finds nearly every given label again: either the labels are almost all right, or it was trained on "
+    "the very rows that it judges, where its probabilities say nothing; cross-validate it"
+)
+_NOTHING = (
+    "the classifier's first class meets the given label no more often than by chance, so that it says nothing of the "
+    "noise; use features or a model that tell the classes apart"
+)
+
+
+@dataclass(frozen=True)
+class ChosenEstimate:
+    """What labels and probabilities say of the noise.
+
+    Attributes:
+        error_rate: share of wrong labels, with an interval that includes what cannot be identified, and how it is
+            known.
+        joint: float64 [C, C], p(clean = i, noisy = j).
+        transition, transition_low, transition_high: T [C, C] and an interval for each cell.
+        prior: p(clean = i), float64 [C].
+        p_wrong: float64 [N], calibrated probability that the given label is wrong.
+        suggested: int64 [N], the most probable true class; the given label where that is none other.
+        chosen: the estimate that speaks.
+        others: the further ones that were asked.
+        difficulty: the score of `difficulty_score`.
+        warnings: what a user should know, in words; empty if nothing.
+    """
+
+    error_rate: Measured
+    joint: np.ndarray
+    transition: np.ndarray
+    transition_low: np.ndarray
+    transition_high: np.ndarray
+    prior: np.ndarray
+    p_wrong: np.ndarray
+    suggested: np.ndarray
+    chosen: NoiseEstimate
+    others: tuple[NoiseEstimate, ...]
+    difficulty: float
+    warnings: tuple[str, ...]
+
+    def flagged(self, fdr: float | None = None) -> np.ndarray:
+        """Rows to look at, bool [N]: the list of the largest expected F1, or the longest one at this share of false
+        alarms in [0, 1]."""
+        return default_list(self.p_wrong) if fdr is None else list_at_fdr(self.p_wrong, fdr)
+
+
+def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95) -> ChosenEstimate:
+    """Estimate label noise by the rule above.
+
+    Args:
+        labels: given labels, integers [N] in [0, C), every class at least once, N >= 2 C.
+        probabilities: out-of-fold, real numbers [N, C], rows sum to 1 (to within 2e-3).
+        confidence: of the intervals, in (0, 1); it concerns sampling, what cannot be identified is in them whole.
+
+    Raises:
+        TypeError: labels are no integers, or probabilities or confidence no real numbers.
+        ValueError: as `hf_noise.audit.checks.check_labels`, or another confidence.
+    """
+    confidence = check_confidence(confidence)
+    y, p = check_labels(labels, probabilities)
+    by_class, fit = fit_em(y, p)
+    by_row = agreement(y, p)
+    score = difficulty_score(fit, Rows.sample(y, p, _TEST_ROWS))
+    chosen = by_class if abs(score) < _REFUTED else by_row
+    others = (by_row if chosen is by_class else by_class, confident_joint(y, p))
+    normal = float(norm.ppf((1 + confidence) / 2))
+    low, high = _range(by_class, by_row, score <= -_REFUTED)
+    low, high = _with_sampling(low, -normal, len(y)), _with_sampling(high, normal, len(y))
+    rate, warnings = chosen.error_rate, _mistakable(chosen.transition)
+    told = (*[_IN_SAMPLE] * looks_in_sample(y, p), *[_NOTHING] * knows_nothing(y, p))
+    if told:
+        low, high, warnings = 0.0, 1.0, (*told, *warnings)
+    posterior = chosen.posterior
+    transition = np.stack([chosen.transition, *(other.transition for other in others)])
+    error = normal * np.sqrt(transition * (1 - transition) / np.maximum(len(y) * chosen.prior, 1)[:, None])
+    return ChosenEstimate(
+        error_rate=Measured(rate, min(low, rate), max(high, rate), _how(chosen, score, warnings), confidence),
+        joint=chosen.joint, transition=transition[0], transition_low=np.clip(transition - error, 0, 1).min(axis=0),
+        transition_high=np.clip(transition + error, 0, 1).max(axis=0), prior=chosen.prior,
+        p_wrong=np.clip(1 - posterior[np.arange(len(y)), y], 0, 1), suggested=posterior.argmax(axis=1),
+        chosen=chosen, others=others, difficulty=score, warnings=warnings,
+    )  # fmt: skip
+
+
+def _range(by_class: NoiseEstimate, by_row: NoiseEstimate, is_refuted: bool) -> tuple[float, float]:
+    """Rates that the data leave possible, were there any number of rows."""
+    low, high = by_row.range
+    if is_refuted:
+        widen = (high - low) / 2
+        low, high = min(low - widen, by_class.error_rate), high + widen
+    else:
+        low, high = min(low, by_class.range[0]), max(high, by_class.range[1])
+    for joint in (by_class.joint, by_row.joint):
+        low = min(low, 1 - joint[linear_sum_assignment(joint, maximize=True)].sum())
+    return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+
+
+def _mistakable(transition: np.ndarray) -> tuple[str, ...]:
+    """A warning if a class is labelled as another nearly as often as itself."""
+    right = np.diagonal(transition)
+    other = transition - np.diag(right)
+    unclear = np.flatnonzero(right - other.max(axis=1) < _CLEARLY)
+    if not unclear.size:
+        return ()
+    first = int(unclear[0])
+    return (
+        f"class {first} is labelled as itself in {right[first]:.0%} of its rows and as class {other[first].argmax()} "
+        f"in {other[first].max():.0%} ({unclear.size} of {len(right)} classes are like this), so that labels alone do "
+        "not tell which of the two it is; verify some of its rows",
+    )
+
+
+def _with_sampling(rate: float, normal: float, rows: int) -> float:
+    """The rate and so many standard errors of a share of the rows, of one row at least, in [0, 1]."""
+    return float(np.clip(rate + normal * np.sqrt(max(rate * (1 - rate), 1 / rows) / rows), 0, 1))
+
+
+def _how(chosen: NoiseEstimate, score: float, warnings: tuple[str, ...]) -> str:
+    asked = (
+        f"hard rows are mislabelled more often than their class explains ({score:.1f} standard errors)"
+        if score <= -_REFUTED else
+        f"hard rows are not mislabelled more often than their class explains ({score:+.1f} standard errors)"
+    )  # fmt: skip
+    return "; ".join([f"{chosen.method}, because {asked}", f"it assumes that {chosen.assumption}", *warnings])

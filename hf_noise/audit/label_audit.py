@@ -1,0 +1,334 @@
+"""An audit of a user's own labels: how many are wrong, which classes are taken for which, and which rows to look at."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_noise.atomic import replaced_whole, write_atomic
+from hf_noise.audit.choose import ChosenEstimate, choose_estimate
+from hf_noise.audit.lists import default_list, list_at_fdr
+from hf_noise.audit.measured import Measured
+from hf_noise.audit.out_of_fold import out_of_fold
+from hf_noise.audit.powered import Verified, combine_verified
+from hf_noise.audit.sample_file import filled_sheet, keep_sample, kept_sample, sheets_in
+from hf_noise.audit.sampling import draw_sample
+from hf_noise.audit.sheet import is_filled, read_sheet, write_sheet
+from hf_noise.noise.checks import check_seed
+
+__all__ = ["LabelAudit", "audit_labels"]
+
+_PERCENT = 100
+#: Of all rows, the least share of a confusion that a summary tells.
+_SHOWN = 5e-4
+
+
+@dataclass(frozen=True, eq=False)
+class LabelAudit:
+    """What labels and a classifier say of each other, and what verified rows make of it.
+
+    Attributes:
+        error_rate: share of wrong labels with its interval, and on which assumption it stands.
+        transition, transition_low, transition_high: T[i, j] = p(given = j | true = i), float64 [C, C], with intervals.
+        prior: p(true = i), float64 [C].
+        p_wrong: probability that each label is wrong, float64 [N].
+        suggested: likeliest class of each row, int64 [N].
+        posterior: p(true = c) of each row, float64 [N, C].
+        labels: the given ones, int64 [N] in [0, C).
+        class_names: C texts.
+        warnings: what a user should know, in words; empty if nothing.
+        estimate: what was estimated before a row was verified.
+        verified_by: what verified rows say; None where none was.
+    """
+
+    error_rate: Measured
+    transition: np.ndarray = field(repr=False)
+    transition_low: np.ndarray = field(repr=False)
+    transition_high: np.ndarray = field(repr=False)
+    prior: np.ndarray = field(repr=False)
+    p_wrong: np.ndarray = field(repr=False)
+    suggested: np.ndarray = field(repr=False)
+    posterior: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    class_names: tuple[str, ...]
+    warnings: tuple[str, ...]
+    estimate: ChosenEstimate = field(repr=False)
+    verified_by: Verified | None = field(default=None, repr=False)
+    seed: int = 0
+    _data: Any = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def flagged(self, fdr: float | None = None) -> np.ndarray:
+        """Rows to look at, bool [N].
+
+        Args:
+            fdr: the longest list whose expected share of false alarms is at most this, in [0, 1]; None for the list
+                whose expected F1 is largest.
+
+        Raises TypeError or ValueError: it is no such share.
+        """
+        return default_list(self.p_wrong) if fdr is None else list_at_fdr(self.p_wrong, fdr)
+
+    def rows(self) -> Any:
+        """The data set with the columns `p_wrong` (float) and `suggested` (of the label's classes).
+
+        Without a data set (labels were given as an array) one of `label`, `p_wrong` and `suggested`.
+
+        Raises ValueError: it has a column of one of these names.
+        """
+        from datasets import ClassLabel, Dataset, Features, Value
+
+        kind = ClassLabel(names=list(self.class_names))
+        ours = {"p_wrong": (self.p_wrong, Value("float64")), "suggested": (self.suggested, kind)}
+        if self._data is None:
+            columns = {"label": (self.labels, kind)} | ours
+            features = Features({name: of for name, (_, of) in columns.items()})
+            return Dataset.from_dict({name: values for name, (values, _) in columns.items()}, features=features)
+        if taken := sorted({*ours} & {*self._data.column_names}):
+            raise ValueError(f"the data set has a column {taken[0]!r} already; rename it before the audit")
+        made = self._data
+        for name, (values, of) in ours.items():
+            made = made.add_column(name, values, feature=of)
+        return made
+
+    def to_verify(
+        self, n: int, folder: str | os.PathLike, *, text_column: str | None = None, image_column: str | None = None,
+        seed: int | None = None,
+    ) -> Path:  # fmt: skip
+        """Draw n rows, more of them where the audit is in doubt, and write `to_verify.csv` and `to_verify.html`.
+
+        Args:
+            n: rows, in [2, N].
+            folder: of both files, made if it is not there.
+            text_column, image_column: of the data set, what a person sees of a row; by default the first that holds
+                texts or images.
+            seed: of the draw; by default the audit's.
+
+        How the rows were drawn is written beside them (`sample.parquet`), so that what was filled in keeps its meaning
+        whatever later audits say of these rows.
+
+        Returns:
+            The page's path. Fill in either file; the page saves a CSV, which belongs into the same folder.
+
+        Raises:
+            FileExistsError: the folder holds a sheet in which something is filled in.
+            TypeError, ValueError: as `draw_sample` and `write_sheet`; there is no such column, or this audit was
+                verified already.
+        """
+        if self.verified_by is not None:
+            raise ValueError("this audit was verified already; draw further rows from the audit before, whose sample "
+                             "they have to be a part of: give it a larger n")  # fmt: skip
+        if filled := [file.name for file in sheets_in(folder) if is_filled(file)]:
+            raise FileExistsError(f"{folder} holds {filled[0]}, in which something is filled in; give another folder")
+        sample = draw_sample(self.p_wrong, n, given=self.labels, seed=self.seed if seed is None else seed)
+        text, image = self._shown(text_column, image_column)
+        rows = sample.rows.tolist()
+        taken = None if text is image is None else self._data.with_format(None).select(rows)
+        _, page = write_sheet(
+            folder, sample, given=self.labels, suggested=self.suggested, class_names=self.class_names,
+            texts=None if text is None else [str(one) for one in taken[text]],
+            images=None if image is None else list(taken[image]),
+        )  # fmt: skip
+        keep_sample(sample, folder)
+        return page
+
+    def verified(self, path: str | os.PathLike, *, confidence: float | None = None) -> LabelAudit:
+        """This audit with what a person found in the rows of `to_verify`.
+
+        The interval of the rate then holds whatever the classifier is worth; p_wrong and the lists are corrected, T and
+        the prior are estimated anew.
+
+        Args:
+            path: of the filled CSV, or its folder, in which one CSV is filled in; `sample.parquet` of `to_verify` lies
+                beside it.
+            confidence: of the intervals, in (0, 1); by default the audit's.
+
+        Raises:
+            FileNotFoundError: there is no such file, or none that says how the rows were drawn.
+            TypeError, ValueError: as `read_sheet` and `combine_verified`; several sheets of a folder are filled in.
+        """
+        first = self if self.verified_by is None else _from(self.estimate, self.labels, self.class_names, self.seed,
+                                                            self._data)  # fmt: skip
+        path = filled_sheet(path)
+        sample = kept_sample(path.parent, len(self))
+        labels = read_sheet(path, sample, given=self.labels, class_names=self.class_names)
+        found = combine_verified(
+            sample, labels, given=self.labels, p_wrong=first.p_wrong, posterior=first.posterior,
+            confidence=first.error_rate.confidence if confidence is None else confidence,
+        )  # fmt: skip
+        posterior = _tilted(first.posterior, self.labels, found.p_wrong)
+        is_known = labels >= 0
+        posterior[sample.rows[is_known]] = np.eye(len(self.class_names))[labels[is_known]]
+        return replace(
+            first, error_rate=found.error_rate, transition=found.transition, transition_low=found.transition_low,
+            transition_high=found.transition_high, prior=found.prior, p_wrong=found.p_wrong, posterior=posterior,
+            suggested=posterior.argmax(axis=1), warnings=(), verified_by=found,
+        )  # fmt: skip
+
+    def summary(self, most: int = 5) -> str:
+        """The rate, what it stands on, the most frequent confusions and how many rows are listed, as text."""
+        wrong = self.transition * self.prior[:, None]
+        np.fill_diagonal(wrong, 0)
+        cells = [np.unravel_index(at, wrong.shape) for at in np.argsort(-wrong, axis=None)[:most]]
+        lines = [f"wrong labels: {self.error_rate} of {len(self):,} rows", f"how: {self.error_rate.how}"]
+        lines += [
+            f"{self.class_names[i]} labelled {self.class_names[j]}: {_PERCENT * self.transition[i, j]:.1f}% "
+            f"[{_PERCENT * self.transition_low[i, j]:.1f}, {_PERCENT * self.transition_high[i, j]:.1f}] of its rows"
+            for i, j in cells if wrong[i, j] >= _SHOWN
+        ]  # fmt: skip
+        lines.append(f"rows to look at: {int(self.flagged().sum()):,}, or {int(self.flagged(0.1).sum()):,} of which a "
+                     "tenth should be false alarms")  # fmt: skip
+        return "\n".join([*lines, *(f"note: {one}" for one in self.warnings)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but what is said of single rows, as JSON holds it."""
+        arrays = ("transition", "transition_low", "transition_high", "prior")
+        rate = self.error_rate
+        return {
+            "rows": len(self), "class_names": list(self.class_names), "seed": self.seed,
+            "error_rate": {"value": rate.value, "low": rate.low, "high": rate.high, "confidence": rate.confidence,
+                           "how": rate.how},
+            **{name: getattr(self, name).tolist() for name in arrays},
+            "flagged": int(self.flagged().sum()), "warnings": list(self.warnings),
+            "verified": None if self.verified_by is None else self.verified_by.answered,
+        }  # fmt: skip
+
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Write `audit.json` and `rows.parquet` (those of `rows`) into a folder, which is returned."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replaced_whole(folder / "rows.parquet") as file:
+            self.rows().to_parquet(file)
+        write_atomic(folder / "audit.json", json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+        return folder
+
+    def _shown(self, text: str | None, image: str | None) -> tuple[str | None, str | None]:
+        """The columns that a person is shown."""
+        if self._data is None:
+            if text or image:
+                raise ValueError("labels were given as an array, so that there is no column to show; audit a data set")
+            return None, None
+        from datasets import Image, Value
+
+        features = self._data.features
+        for name in (text, image):
+            if name is not None and name not in features:
+                raise ValueError(f"there is no column {name!r}, only {', '.join(features)}")
+        if text is None and image is None:
+            image = next((name for name, of in features.items() if isinstance(of, Image)), None)
+            texts = (name for name, of in features.items() if isinstance(of, Value) and "string" in of.dtype)
+            text = next(texts, None) if image is None else None
+        return text, image
+
+
+def _tilted(posterior: np.ndarray, labels: np.ndarray, p_wrong: np.ndarray) -> np.ndarray:
+    """p(true = c), float64 [N, C], where 1 - p_wrong is that of the given label and the others keep their ratios."""
+    rows = np.arange(len(labels))
+    others = posterior.copy()
+    others[rows, labels] = 0
+    total = others.sum(axis=1, keepdims=True)
+    even = np.full_like(others, 1 / (others.shape[1] - 1))
+    even[rows, labels] = 0
+    made = np.where(total > 0, others / np.where(total > 0, total, 1), even) * p_wrong[:, None]
+    made[rows, labels] = 1 - p_wrong
+    return made
+
+
+def audit_labels(
+    data: Any, *, column: str | None = None, probabilities: Any = None, features: Any = None, verified: Any = None,
+    class_names: Sequence[str] | None = None, seed: int = 0, confidence: float = 0.95,
+) -> LabelAudit:  # fmt: skip
+    """Audit given labels by a classifier that has not seen them.
+
+    Args:
+        data: labels, integers [N] in [0, C); or a `datasets.Dataset` with a column of them: a ClassLabel, integers,
+            booleans or words.
+        column: of the labels in a data set.
+        probabilities: p(label = j | row) out of fold, real numbers [N, C]: no row may be judged by a model that was
+            trained on it. Columns are in the order of the classes: of a ClassLabel its own, of words `class_names`, or
+            the alphabet's without.
+        features: in their place real numbers [N, D], of which `out_of_fold` makes them.
+        verified: a CSV of `LabelAudit.to_verify` that was filled in, or its folder.
+        class_names: C texts, all different; by default those of the column, else the numbers. Of words they are the
+            order of the classes; a ClassLabel has its own, and no others may be given.
+        seed: of folds, and of rows to verify, in [0, 2^63).
+        confidence: of the intervals, in (0, 1).
+
+    Raises:
+        TypeError: an argument is of another kind.
+        ValueError: neither probabilities nor features are given, or both; lengths, ranges or sums are wrong.
+
+    >>> rng = np.random.default_rng(0)
+    >>> true = rng.integers(0, 2, 400)
+    >>> p = np.where(true[:, None] == [0, 1], 0.97, 0.03)
+    >>> audit = audit_labels(np.where(np.arange(400) < 40, 1 - true, true), probabilities=p)
+    >>> int(audit.flagged().sum())
+    40
+    """
+    labels, names, rows = _read(data, column, class_names)
+    seed = check_seed(seed)
+    if (probabilities is None) == (features is None):
+        raise ValueError("give out-of-fold probabilities [N, C], or features [N, D] to make them of, and not both")
+    if probabilities is None:
+        probabilities = out_of_fold(features, labels, seed=seed)
+    found = choose_estimate(labels, probabilities, confidence=confidence)
+    classes = found.transition.shape[0]
+    names = tuple(map(str, range(classes))) if names is None else names
+    if len(names) != classes:
+        raise ValueError(f"class_names are {len(names)}, and there are {classes} columns of probabilities")
+    if len(set(names)) < len(names):
+        raise ValueError(f"class_names must be all different, got {names!r:.80}")
+    audit = _from(found, labels, names, seed, rows)
+    return audit if verified is None else audit.verified(verified, confidence=confidence)
+
+
+def _from(found: ChosenEstimate, labels: np.ndarray, names: tuple[str, ...], seed: int, rows: Any) -> LabelAudit:
+    return LabelAudit(
+        error_rate=found.error_rate, transition=found.transition, transition_low=found.transition_low,
+        transition_high=found.transition_high, prior=found.prior, p_wrong=found.p_wrong, suggested=found.suggested,
+        posterior=found.chosen.posterior, labels=labels, class_names=names, warnings=found.warnings, estimate=found,
+        seed=seed, _data=rows,
+    )  # fmt: skip
+
+
+def _read(data: Any, column: str | None, names: Any) -> tuple[np.ndarray, tuple[str, ...] | None, Any]:
+    """Labels, names of classes where there are any, and the data set."""
+    if names is not None:
+        if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(one, str) for one in names):
+            raise TypeError(f"class_names must be texts, got {names!r:.80}")
+        names = tuple(names)
+    if not hasattr(data, "column_names"):
+        if column is not None:
+            raise ValueError(f"column={column!r} is of a data set, and labels were given as an array; leave it out")
+        from hf_noise.noise.arrays import integers
+
+        return integers("labels", data).astype(np.int64), names, None  # a copy of one's own
+    from datasets import Dataset
+
+    from hf_noise.data.classes import classes_of
+
+    if not isinstance(data, Dataset):
+        what = "choose a split of it" if isinstance(data, dict) else "read it into a Dataset"
+        raise TypeError(f"data must be labels or a datasets.Dataset, got {type(data).__name__}; {what}")
+    if column is None or column not in data.column_names:
+        raise ValueError(f"column={column!r}: which column holds the labels? There are {', '.join(data.column_names)}")
+    table = data.select_columns([column]).with_format("arrow")[:]
+    if nulls := table[column].null_count:
+        raise ValueError(f"column {column!r} holds {nulls} rows without a label; leave them out of the audit")
+    found = classes_of({"data": data.features}, {"data": column}, {"data": table[column]}, "the data set", "column")
+    if found.names is not None and names is not None:
+        if set(names) != set(found.names) or not found.is_words and names != tuple(found.names):
+            raise ValueError(f"column {column!r} has the classes {', '.join(found.names[:10])}, and class_names are "
+                             f"{', '.join(names[:10])}; leave them out, or give these{' in any order' * found.is_words}"
+                             )  # fmt: skip
+        found = replace(found, names=names)
+    own = None if found.names is None else tuple(found.names)
+    return found.numbers(table, column), names if own is None else own, data

@@ -1,0 +1,268 @@
+"""Rows to verify as files for a person: a CSV, and one HTML page that needs nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import functools
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_noise.atomic import write_atomic
+from hf_noise.audit.powered import UNANSWERED
+from hf_noise.audit.sampling import Sample
+from hf_noise.metrics.checks import check_path
+from hf_noise.metrics.labels import class_indices
+
+__all__ = ["UNSURE", "fingerprint", "is_filled", "read_sheet", "write_sheet"]
+
+UNSURE = "unsure"
+COLUMNS = ("row", "given_label", "suggested_label", "true_label", "audit")
+_TEXT, _SIDE, _SMALL = 4000, 320, 96  # characters; pixels of a thumbnail, and up to which a picture keeps every pixel
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run at the beginning of a cell
+
+
+def write_sheet(
+    folder: str | os.PathLike,
+    sample: Sample,
+    *,
+    given: Any,
+    suggested: Any,
+    class_names: Sequence[str],
+    texts: Sequence[str] | None = None,
+    images: Sequence[Any] | None = None,
+    title: str = "Which class is true?",
+) -> tuple[Path, Path]:
+    """Write `to_verify.csv` and `to_verify.html` into a folder; either is enough to fill in.
+
+    The page holds everything that it shows, loads nothing, keeps what was filled in in the browser, and saves a CSV of
+    the same columns. Both carry the audit's fingerprint, by which `read_sheet` knows them.
+
+    Args:
+        folder: made if it is not there; files of these names are replaced.
+        sample: rows to verify.
+        given, suggested: integers [N] in [0, C), of all rows.
+        class_names: C texts, all different; none may be "unsure", which is what the sheet calls a row left open.
+        texts: as many as rows in the sample, in their order; each is cut at 4,000 characters.
+        images: as many as rows in the sample, in their order: PIL images, or uint8 arrays [H, W] or [H, W, 3]. They are
+            put in as thumbnails of at most 320 pixels.
+        title: of the page.
+
+    Returns:
+        Paths of the CSV and of the page.
+
+    Raises:
+        TypeError: an argument is of another kind.
+        ValueError: lengths or class names do not fit.
+    """
+    names = _class_names(class_names)
+    given, suggested = _of_rows("given", given, sample, names), _of_rows("suggested", suggested, sample, names)
+    if not isinstance(title, str):
+        raise TypeError(f"title must be a text, got {title!r:.80}")
+    for name, parts in (("texts", texts), ("images", images)):
+        if parts is not None and len(parts) != len(sample):
+            raise ValueError(f"{name} must be as many as the {len(sample)} rows of the sample, got {len(parts)}")
+    if texts is not None and not all(isinstance(text, str) for text in texts):
+        raise TypeError("texts must all be str")
+    audit = fingerprint(sample, given, names)
+    items = [
+        {"row": int(row), "given": names[given[row]], "suggested": names[suggested[row]],
+         "text": None if texts is None else _readable(texts[i])}
+        | ({"image": None} if images is None else _picture(images[i], i))
+        for i, row in enumerate(sample.rows)
+    ]  # fmt: skip
+    columns = COLUMNS + ("text",) * (texts is not None)
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(columns)
+    for item in items:
+        text = [] if texts is None else [_guarded(item["text"])]
+        given_, suggested_ = _guarded(item["given"]), _guarded(item["suggested"])
+        writer.writerow([item["row"], given_, suggested_, "", audit, *text])
+    page = _template().render(
+        title=title, items=items, class_names=names, unsure=UNSURE, audit=audit, columns=COLUMNS,
+        has_images=images is not None,
+    )  # fmt: skip
+    folder = Path(folder)
+    return write_atomic(folder / "to_verify.csv", table.getvalue()), write_atomic(folder / "to_verify.html", page)
+
+
+def read_sheet(path: str | os.PathLike, sample: Sample, *, given: Any, class_names: Sequence[str]) -> np.ndarray:
+    """Read a filled CSV back as the labels that `combine_verified` takes.
+
+    Columns may stand in any order and be separated by commas, semicolons or tabs, as spreadsheets save them. An empty
+    field and "unsure" leave a row open, as does a row that is not there.
+
+    Args:
+        path: of the CSV, from the page or from `to_verify.csv`.
+        sample, given, class_names: as they were written.
+
+    Returns:
+        int64 [n], true class of `sample.rows` in their order, -1 where open.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no table of these columns, belongs to another audit, names rows that are not in the sample or
+            classes that there are not, says two things of one row, or nothing is filled in.
+    """
+    names = _class_names(class_names)
+    given = _of_rows("given", given, sample, names)
+    numbers = {name: i for i, name in enumerate(names)}
+    place = {int(row): i for i, row in enumerate(sample.rows)}
+    audit, labels, where = fingerprint(sample, given, names), np.full(len(sample), UNANSWERED), {}
+    file = check_path("path", path)
+    for line, fields in _lines(file):
+        if fields["audit"] != audit:
+            raise ValueError(
+                f"{file.name}, line {line}: of the audit {fields['audit']!r:.40}, and this one is {audit!r}; read it "
+                "with the audit (data, labels, classes, n, seed) that it was written by"
+            )
+        number = int(fields["row"]) if fields["row"].isdecimal() and len(fields["row"]) < 19 else -1
+        if number not in place:
+            raise ValueError(
+                f"{file.name}, line {line}: row {fields['row']!r:.40} is not in the sample of {len(sample)} rows; only "
+                "rows that were drawn may be filled in, since others were not left to chance"
+            )
+        label = _unguarded(" ".join(fields["true_label"].split()))
+        if not label or label.casefold() == UNSURE:
+            continue
+        if label not in numbers:  # spreadsheets write true as TRUE
+            alike = [name for name in names if name.casefold() == label.casefold()]
+            label = alike[0] if len(alike) == 1 else label
+        if label not in numbers:
+            raise ValueError(
+                f"{file.name}, line {line}: unknown class {label!r:.60}; classes are {_listed(names)}, or {UNSURE}"
+            )
+        at = place[number]
+        if labels[at] not in (UNANSWERED, numbers[label]):
+            raise ValueError(
+                f"{file.name}, lines {where[at]} and {line}: row {number} is {names[labels[at]]!r} and {label!r}; keep "
+                "one of them"
+            )
+        labels[at], where[at] = numbers[label], line
+    if not where:
+        raise ValueError(f"{file.name}: nothing is filled in; say the true class of rows in the column true_label")
+    return labels
+
+
+def is_filled(path: str | os.PathLike) -> bool:
+    """Whether a true label stands in any row of a sheet; False of what is none."""
+    try:
+        return any(fields["true_label"].strip() for _, fields in _lines(Path(path)))
+    except (OSError, ValueError):
+        return False
+
+
+def _guarded(text: str) -> str:
+    """As a spreadsheet shows it, which would run a formula."""
+    return "'" + text if text.startswith(_FORMULA) else text
+
+
+def _unguarded(text: str) -> str:
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
+
+
+def fingerprint(sample: Sample, given: np.ndarray, class_names: Sequence[str]) -> str:
+    """Of the rows that were drawn, all given labels and the names of classes; a word, which no spreadsheet rounds."""
+    digest = hashlib.sha256(repr((len(sample.stratum), list(class_names))).encode("utf-8", "backslashreplace"))
+    digest.update(np.sort(sample.rows).astype("<i8").tobytes())
+    digest.update(np.asarray(given).astype("<i8").tobytes())
+    return f"audit-{digest.hexdigest()[:16]}"
+
+
+def _lines(file: Path):
+    """Line numbers and fields of a table that has the columns of a sheet."""
+    if not file.is_file():
+        raise FileNotFoundError(f"path {str(file)!r:.200} is no file; pass the CSV that was filled in")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        head = text.split("\n", 1)[0]
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count), strict=True)
+        head = [name.strip() for name in next(rows, [])]
+        lacking = [name for name in ("row", "true_label", "audit") if head.count(name) != 1]
+        if lacking:
+            raise ValueError(
+                f"{file.name}: the columns are {_listed(head)}, and {', '.join(lacking)} must be there once; fill in "
+                "the CSV that to_verify wrote, or save one from its page"
+            )
+        table = [(rows.line_num, fields) for fields in rows if any(field.strip() for field in fields)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{file.name} cannot be read as a CSV in UTF-8: {error}") from error
+    for line, fields in table:
+        if len(fields) > len(head):
+            raise ValueError(
+                f"{file.name}, line {line}: {len(fields)} fields for {len(head)} columns; put quotes round commas"
+            )
+        yield line, dict(zip(head, [field.strip() for field in fields] + [""] * (len(head) - len(fields))))
+
+
+def _class_names(names: Sequence[str]) -> list[str]:
+    if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"class_names must be a sequence of str, got {names!r:.80}")
+    names = [" ".join(name.split()) for name in names]
+    if len(names) < 2 or not all(names):
+        raise ValueError(f"class_names must be 2 texts or more, none of them empty, got {_listed(names)}")
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"class_names must differ, got {_listed(twice)} twice")
+    if any(name.casefold() == UNSURE for name in names):
+        raise ValueError(
+            f"class_names must not hold {UNSURE!r}, which the sheet calls a row left open; rename that class"
+        )
+    return names
+
+
+def _of_rows(name: str, values: Any, sample: Sample, names: list[str]) -> np.ndarray:
+    if not isinstance(sample, Sample):
+        raise TypeError(f"sample must be a Sample, as draw_sample draws it, got {type(sample).__name__}")
+    array = class_indices(name, values, len(names))
+    if len(array) != len(sample.stratum):
+        raise ValueError(
+            f"{name} must be [{len(sample.stratum)}], of all rows that the sample was drawn from, got {len(array)}"
+        )
+    return array
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"{name!r:.60}" for name in names[:20])
+    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def _readable(text: str) -> str:
+    text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text if len(text) <= _TEXT else text[:_TEXT] + " \N{HORIZONTAL ELLIPSIS}"
+
+
+def _picture(image: Any, index: int) -> dict[str, Any]:
+    """A picture as a data URI of at most 320 x 320 pixels, and whether its pixels are to be seen."""
+    from PIL import Image
+
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.ndim == 3 and image.shape[2] not in (3, 4):
+            shape = f"{image.dtype} {list(image.shape)}"
+            raise ValueError(f"images[{index}] must be uint8 [H, W] or [H, W, 3], got {shape}")
+        image = Image.fromarray(image)
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"images[{index}] must be a PIL image or an array, got {type(image).__name__}")
+    is_small = max(image.size) <= _SMALL
+    image = image.convert("RGBA" if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info else "RGB")
+    image.thumbnail((_SIDE, _SIDE))
+    kind, stream = ("PNG" if is_small or image.mode == "RGBA" else "JPEG"), io.BytesIO()
+    image.save(stream, kind, **({"quality": 85} if kind == "JPEG" else {"optimize": True}))
+    uri = f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return {"image": uri, "is_small": is_small}
+
+
+@functools.cache
+def _template():
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("hf_noise.audit"), autoescape=True, keep_trailing_newline=True, undefined=StrictUndefined
+    ).get_template("sheet.html")

@@ -1,0 +1,69 @@
+"""The rule that chooses: who speaks where, whether the interval holds the rate, and what it says of seen labels."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hf_noise.audit import choose_estimate
+
+_SPEC = importlib.util.spec_from_file_location("drawn_noise", Path(__file__).with_name("drawn.py"))
+noise = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(noise)
+
+
+@pytest.mark.parametrize("protocol", ["symmetric", "cyclic"])
+@pytest.mark.parametrize("rate", [0.05, 0.3])
+def test_drawn_noise_is_in_the_interval(protocol, rate):
+    noisy, clean, p = noise.drawn(rate=rate, protocol=protocol)
+    found = choose_estimate(noisy, p)
+    assert found.error_rate.low <= (clean != noisy).mean() <= found.error_rate.high
+    assert found.chosen.method == "EM with a fitted sharpness" and not found.warnings
+    assert "it assumes that labels are wrong by their true class alone" in found.error_rate.how
+    wrong = clean != noisy
+    assert found.p_wrong[wrong].mean() > found.p_wrong[~wrong].mean() + 0.5
+    suggested = found.suggested[wrong & found.flagged()]
+    assert (suggested == clean[wrong & found.flagged()]).mean() > 0.75
+    assert (1 - found.p_wrong[found.flagged(0.1)]).mean() <= 0.1
+
+
+def test_shapes_and_that_cells_are_inside_their_intervals():
+    noisy, _, p = noise.drawn(rows=400, classes=3)
+    found = choose_estimate(noisy, p, confidence=0.8)
+    assert found.error_rate.confidence == 0.8 and found.p_wrong.shape == found.suggested.shape == (400,)
+    assert found.error_rate.value == pytest.approx(found.p_wrong.mean())
+    assert (found.transition_low <= found.transition).all() and (found.transition <= found.transition_high).all()
+    assert len(found.others) == 2 and all(other is not found.chosen for other in found.others)
+    wider = choose_estimate(noisy, p, confidence=0.99).error_rate
+    assert wider.low < found.error_rate.low and wider.high > found.error_rate.high
+
+
+def test_hard_rows_that_are_wrong_more_often_change_who_speaks():
+    noisy, clean, posterior = noise.harder_are_noisier()
+    found = choose_estimate(noisy, posterior)
+    assert found.difficulty < -3 and found.chosen.method == "agreement"
+    assert "hard rows are mislabelled more often" in found.error_rate.how
+    assert found.error_rate.low <= (clean != noisy).mean() <= found.error_rate.high
+
+
+def test_probabilities_that_have_seen_the_labels_leave_nothing_known():
+    noisy, _, _ = noise.drawn(rows=300)
+    found = choose_estimate(noisy, 0.9 * np.eye(4)[noisy] + 0.025)
+    assert (found.error_rate.low, found.error_rate.high) == (0, 1)
+    assert len(found.warnings) == 1 and "cross-validate it" in found.error_rate.how
+
+
+def test_classes_that_are_labelled_as_each_other_as_often_as_as_themselves_are_named():
+    noisy, clean, p = noise.drawn(rate=0.49, protocol="cyclic")
+    found = choose_estimate(noisy, p)
+    assert found.error_rate.low <= (clean != noisy).mean() <= found.error_rate.high
+    assert "do not tell which of the two it is" in found.warnings[0]
+
+
+def test_a_classifier_that_knows_nothing_leaves_nothing_known():
+    found = choose_estimate(np.arange(300) % 3, np.full((300, 3), 1 / 3))
+    assert (found.error_rate.low, found.error_rate.high) == (0, 1)
+    assert "no more often than by chance" in found.warnings[0] and "tell the classes apart" in found.error_rate.how

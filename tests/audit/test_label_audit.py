@@ -1,0 +1,201 @@
+"""`audit_labels`: from labels and probabilities, features or a data set to rate, lists, files, and verified rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+from sklearn.datasets import load_digits
+
+import hf_noise
+from hf_noise.audit import audit_labels
+from hf_noise.audit.out_of_fold import out_of_fold
+
+NAMES = ["cat", "dog", "owl"]
+
+
+def labelled(rows: int = 900, rate: float = 0.2, seed: int = 0):
+    """True classes, given labels and the probabilities of a good classifier of the given labels."""
+    draw = np.random.default_rng(seed)
+    true = draw.integers(0, 3, rows)
+    given = np.where(draw.random(rows) < rate, (true + 1) % 3, true)
+    scores = np.exp(draw.normal(size=(rows, 3)) + 6 * np.eye(3)[true])
+    clean = scores / scores.sum(1, keepdims=True)
+    transition = (1 - rate) * np.eye(3) + rate * np.roll(np.eye(3), 1, axis=1)
+    return true, given, clean @ transition
+
+
+@pytest.fixture(scope="module")
+def found():
+    true, given, p = labelled()
+    return true, given, audit_labels(given, probabilities=p, class_names=NAMES)
+
+
+def test_rate_rows_and_confusions(found):
+    true, given, audit = found
+    wrong = true != given
+    assert audit.error_rate.low <= wrong.mean() <= audit.error_rate.high and len(audit) == 900
+    flagged = audit.flagged()
+    assert (flagged & wrong).sum() >= 0.95 * wrong.sum() and (flagged & ~wrong).sum() <= 0.1 * flagged.sum()
+    assert (audit.suggested == true).mean() > 0.95
+    assert audit.flagged(0.0).sum() <= audit.flagged(0.1).sum() <= audit.flagged(0.5).sum()
+    told = audit.summary()
+    assert "cat labelled dog" in told and "dog labelled cat" not in told and audit.error_rate.how in told
+
+
+def test_of_a_data_set_with_its_columns_and_names(found):
+    _, given, audit = found
+    texts = [f"row {i}" for i in range(len(given))]
+    features = Features({"text": Value("string"), "kind": ClassLabel(names=NAMES)})
+    rows = Dataset.from_dict({"text": texts, "kind": given}, features=features)
+    made = hf_noise.audit_labels(rows, column="kind", probabilities=labelled()[2])
+    assert made.class_names == tuple(NAMES) and np.array_equal(made.p_wrong, audit.p_wrong)
+    shown = made.rows()
+    assert shown.column_names == ["text", "kind", "p_wrong", "suggested"] and shown[7]["text"] == "row 7"
+    assert shown.features["suggested"].names == NAMES
+    words = Dataset.from_dict({"kind": [NAMES[i] for i in given]})
+    assert np.array_equal(audit_labels(words, column="kind", probabilities=labelled()[2]).labels, given)
+    with pytest.raises(ValueError, match="has a column 'p_wrong' already"):
+        audit_labels(shown, column="kind", probabilities=labelled()[2]).rows()
+
+
+def test_saved_and_read_again(found, tmp_path):
+    *_, audit = found
+    folder = audit.save(tmp_path / "audit")
+    told = json.loads((folder / "audit.json").read_text())
+    assert told["rows"] == 900 and told["error_rate"]["value"] == audit.error_rate.value and told["verified"] is None
+    rows = Dataset.from_parquet(str(folder / "rows.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert np.array_equal(rows["p_wrong"], audit.p_wrong)
+    assert np.array_equal(rows["suggested"], audit.suggested)
+
+
+def fill(folder, true, names=NAMES):
+    file = folder / "to_verify.csv"
+    with file.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    for row in rows:
+        row["true_label"] = names[true[int(row["row"])]]
+    with file.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return file
+
+
+def test_verified_rows_make_it_sure(found, tmp_path):
+    true, given, audit = found
+    page = audit.to_verify(120, tmp_path)
+    assert page.name == "to_verify.html" and page.is_file()
+    with pytest.raises(ValueError, match="nothing is filled in"):
+        audit.verified(tmp_path)
+    sure = audit.verified(fill(tmp_path, true))
+    assert sure.verified_by.answered == 120 and "120 verified rows" in sure.error_rate.how
+    assert sure.error_rate.low <= (true != given).mean() <= sure.error_rate.high
+    again = sure.verified(tmp_path)  # of the same first estimate, and not of the corrected one
+    assert again.error_rate == sure.error_rate and np.array_equal(again.p_wrong, sure.p_wrong)
+    same = audit_labels(given, probabilities=labelled()[2], class_names=NAMES, verified=tmp_path)
+    assert same.error_rate == sure.error_rate and same.to_dict()["verified"] == 120
+    with pytest.raises(FileExistsError, match="to_verify.csv, in which something is filled in"):
+        audit.to_verify(120, tmp_path)
+    with pytest.raises(ValueError, match="was verified already; draw further rows from the audit before"):
+        sure.to_verify(200, tmp_path / "more")
+    with pytest.raises(FileNotFoundError, match="says how the rows were drawn"):
+        audit.verified((tmp_path / "to_verify.csv").rename(tmp_path.parent / "moved.csv"))
+
+
+def test_a_verified_audit_is_of_one_mind(found, tmp_path):
+    """p_wrong, posterior and suggestions say the same, and verified rows are known."""
+    true, given, audit = found
+    audit.to_verify(150, tmp_path)
+    sure = audit_labels(given, probabilities=labelled()[2], class_names=NAMES, confidence=0.8)
+    sure = sure.verified(fill(tmp_path, true))
+    assert sure.error_rate.confidence == 0.8 and not sure.warnings
+    rows = np.arange(len(given))
+    assert np.allclose(sure.posterior.sum(1), 1) and np.allclose(1 - sure.posterior[rows, given], sure.p_wrong)
+    assert not ((sure.p_wrong > 0.5) & (sure.suggested == given) & (sure.posterior.max(1) > 0.5)).any()
+    looked_at = np.isin(sure.posterior, [0, 1]).all(1)
+    assert looked_at.sum() >= 150 and (sure.suggested[looked_at] == true[looked_at]).all()
+
+
+def test_the_sheet_outlives_small_changes_of_the_probabilities(found, tmp_path):
+    """What was filled in is not lost because a later run rounds otherwise; the page's own CSV will do."""
+    true, given, audit = found
+    audit.to_verify(120, tmp_path)
+    fill(tmp_path, true).rename(tmp_path / "verified-of-the-page.csv")
+    later = audit_labels(given, probabilities=labelled()[2].astype(np.float16), class_names=NAMES)
+    assert later.verified(tmp_path).verified_by.answered == 120
+    with pytest.raises(ValueError, match="is of 900 rows of data, and this audit has 899"):
+        audit_labels(given[:-1], probabilities=labelled()[2][:-1], class_names=NAMES).verified(tmp_path)
+
+
+def test_names_of_words_are_the_order_of_their_classes():
+    _, given, p = labelled()
+    words = Dataset.from_dict({"kind": [NAMES[i] for i in given]})
+    turned = ("owl", "cat", "dog")
+    audit = audit_labels(words, column="kind", probabilities=p[:, [2, 0, 1]], class_names=turned)
+    assert audit.class_names == turned and [turned[i] for i in audit.labels] == words["kind"][:]
+    assert np.allclose(audit.p_wrong, audit_labels(words, column="kind", probabilities=p).p_wrong, atol=1e-6)
+    named = Dataset.from_dict({"kind": given}, features=Features({"kind": ClassLabel(names=NAMES)}))
+    for rows, names in ((words, ["cat", "dog", "cow"]), (named, turned)):
+        with pytest.raises(ValueError, match="has the classes cat, dog, owl, and class_names are"):
+            audit_labels(rows, column="kind", probabilities=p, class_names=names)
+    with pytest.raises(ValueError, match="holds 1 rows without a label"):
+        audit_labels(Dataset.from_dict({"kind": [None, *given[1:].tolist()]}), column="kind", probabilities=p)
+
+
+def test_labels_are_the_audits_own():
+    _, given, p = labelled()
+    mine = given.astype(np.int8)
+    audit = audit_labels(mine, probabilities=p)
+    mine[:] = 0
+    assert audit.labels.dtype == np.int64 and np.array_equal(audit.labels, given)
+
+
+def test_from_features_of_digits():
+    """Cyclic errors in a fifth of the labels, pixels alone: the rate is inside, most wrong rows are listed."""
+    digits = load_digits()
+    noise = hf_noise.LabelFlips.cyclic(error_rate=0.2, num_classes=10, seed=3)
+    given, is_noisy = noise(digits.target, np.arange(len(digits.target)))
+    audit = audit_labels(given, features=digits.data)
+    listed = audit.flagged()
+    assert audit.error_rate.low <= is_noisy.mean() <= audit.error_rate.high
+    precision, recall = (listed & is_noisy).sum() / listed.sum(), (listed & is_noisy).sum() / is_noisy.sum()
+    assert precision > 0.8 and recall > 0.8
+
+
+def test_out_of_fold_judges_no_row_by_itself():
+    """Of labels that say nothing of the features, no more than chance is found again."""
+    draw = np.random.default_rng(0)
+    p = out_of_fold(draw.normal(size=(400, 300)), draw.integers(0, 2, 400))
+    assert np.allclose(p.sum(1), 1) and p.shape == (400, 2) and np.abs(p - 0.5).max() < 0.45
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"probabilities": None}, ValueError, "give out-of-fold probabilities .* or features"),
+        ({"features": np.zeros((900, 2))}, ValueError, "and not both"), ({"seed": -1}, ValueError, "seed"),
+        ({"class_names": ["a", "b"]}, ValueError, "class_names are 2, and there are 3 columns"),
+        ({"class_names": ["a", "b", "a"]}, ValueError, "must be all different"),
+        ({"class_names": "abc"}, TypeError, "class_names must be texts"), ({"column": "x"}, ValueError, "leave it out"),
+        ({"probabilities": np.full((900, 3), 0.5)}, ValueError, "no distributions"),
+        ({"probabilities": np.full((899, 3), 1 / 3)}, ValueError, "one per row of probabilities"),
+        ({"confidence": 1.0}, ValueError, "confidence must lie in"), ({"data": ["cat"] * 900}, TypeError, "labels"),
+        ({"data": {"a": 1}}, TypeError, "labels"),
+    ],
+)
+def test_bad_calls_are_refused(changes, error, message):
+    _, given, p = labelled()
+    options = {"data": given, "probabilities": p} | changes
+    with pytest.raises(error, match=message):
+        audit_labels(options.pop("data"), **options)
+
+
+def test_features_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="each class must be in at least 5 rows.*class 1 is in 2"):
+        out_of_fold(np.zeros((10, 1)), np.r_[np.zeros(8, int), 1, 1])
+    with pytest.raises(ValueError, match="features must be finite, row 3 is not"):
+        out_of_fold(np.where(np.arange(20)[:, None] == 3, np.nan, 0.0), np.arange(20) % 2)
