@@ -15,7 +15,7 @@ _SHARE = 0.75
 _PRIOR_WIDTH = 2.0
 #: How well the offset is known, in log odds per standard deviation of the margin: it is a fit, and so many rows that
 #: the coefficient is known better would refute a trifle.
-_OFFSET_ERROR = 0.01
+_OFFSET_ERROR = 0.005
 _STEPS = 30
 
 
