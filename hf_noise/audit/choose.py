@@ -25,10 +25,10 @@ from scipy.stats import norm
 from hf_noise.audit.checks import check_labels, knows_nothing, looks_in_sample
 from hf_noise.audit.difficulty import difficulty_score
 from hf_noise.audit.estimators.em import fit_em
-from hf_noise.audit.estimators.joint import confident_joint
+from hf_noise.audit.estimators.joint import count_confident
 from hf_noise.audit.estimators.noise_estimate import NoiseEstimate
 from hf_noise.audit.estimators.rows import Rows
-from hf_noise.audit.estimators.sure_rows import agreement
+from hf_noise.audit.estimators.sure_rows import fit_agreement
 from hf_noise.audit.estimators.unmixed import Calibrated, unmixed_anchors
 from hf_noise.audit.lists import default_list, list_at_fdr
 from hf_noise.audit.measured import Measured
@@ -113,7 +113,7 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
     confidence = check_confidence(confidence)
     y, p = check_labels(labels, probabilities)
     rows, asked = Rows.sample(y, p), Rows.sample(y, p, _TEST_ROWS)
-    fits, (fitted, fit), by_row = [], fit_em(y, p, rows), agreement(y, p)
+    fits, (fitted, fit), by_row = [], fit_em(y, p, rows), fit_agreement(y, p, rows)
     calibrated = Calibrated(rows)
     is_calibrated = calibrated.value - fit.value < _EXPLAINED
     if is_calibrated:
@@ -124,7 +124,7 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
     score = difficulty_score(fit, asked)
     is_refuted = score <= -_REFUTED or (score >= _REFUTED and not is_calibrated)
     ranked = [by_row, *fits] if is_refuted else [*fits, by_row]
-    chosen, others = ranked[0], (*ranked[1:], confident_joint(y, p))
+    chosen, others = ranked[0], (*ranked[1:], count_confident(y, p))
     normal = float(norm.ppf((1 + confidence) / 2))
     low, high = _range(fits, by_row, score <= -_REFUTED)
     low, high = _with_sampling(low, -normal, len(rows)), _with_sampling(high, normal, len(rows))
