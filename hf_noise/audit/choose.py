@@ -135,7 +135,9 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
         low, high, warnings = 0.0, 1.0, (*told, *_mistakable(chosen.transition))
     how = _how(chosen, score, is_calibrated and not is_refuted, warnings)
     posterior = chosen.posterior
-    transition = np.stack([chosen.transition, *(other.transition for other in others)])
+    # No noise at all is as likely where the classifier is calibrated for the given labels.
+    possible = [np.eye(p.shape[1])] * is_calibrated
+    transition = np.stack([chosen.transition, *(other.transition for other in others), *possible])
     error = normal * np.sqrt(transition * (1 - transition) / np.maximum(len(rows) * chosen.prior, 1)[:, None])
     cells_low = np.clip(transition - error, 0, 1).min(axis=0)
     cells_high = np.clip(transition + error, 0, 1).max(axis=0)
