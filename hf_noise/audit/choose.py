@@ -1,13 +1,15 @@
 """Which estimator speaks, what it says of each row, and how sure the rate is: a rule that never looks at the truth.
 
-1. Labels under class-conditional noise are fitted (`em_sharpness`), and asked whether hard rows are mislabelled more
-   often than that explains (`difficulty_score`).
-2. If they are, by three standard errors, `agreement` speaks, which lets noise grow with difficulty. If not,
-   `em_sharpness` does, unless the harder rows are the cleaner ones by as much: then its form is wrong too, in the other
-   direction, and `agreement` speaks as well.
-3. The interval covers what the data cannot decide, and sampling comes on top. It spans the ranges of both estimators.
-   Once class-conditional noise is refuted, `em_sharpness` reads too little, so that its rate is but a lower bound, and
-   the range of `agreement` is widened by half its length each way: its readings are few and share their assumptions.
+1. Labels under class-conditional noise are fitted (`em_sharpness`). If that explains them no better, to 0.01 nats per
+   row, than the classifier itself does with no noise at all, the classifier is calibrated for the given labels: then
+   labels alone do not tell the rate, and the sharpest of the equally likely explanations (`unmixed_anchors`) stands in.
+2. It is asked whether hard rows are mislabelled more often than that explains (`difficulty_score`). If they are, by
+   three standard errors, `agreement` speaks, which lets noise grow with difficulty. If not, the fit does, unless the
+   harder rows are the cleaner ones by as much: then the form of `em_sharpness` is wrong too, in the other direction,
+   and `agreement` speaks as well.
+3. The interval covers what the data cannot decide, and sampling comes on top. It spans the ranges of the estimators.
+   Once class-conditional noise is refuted, the fit reads too little, so that its rate is but a lower bound, and the
+   range of `agreement` is widened by half its length each way: its readings are few and share their assumptions.
    Where another naming of the true classes would leave fewer labels wrong, it reaches down to that naming's rate.
 """
 
@@ -23,10 +25,11 @@ from scipy.stats import norm
 from hf_noise.audit.checks import check_labels, knows_nothing, looks_in_sample
 from hf_noise.audit.difficulty import difficulty_score
 from hf_noise.audit.estimators.em import fit_em
-from hf_noise.audit.estimators.joint import confident_joint
+from hf_noise.audit.estimators.joint import count_confident
 from hf_noise.audit.estimators.noise_estimate import NoiseEstimate
 from hf_noise.audit.estimators.rows import Rows
-from hf_noise.audit.estimators.sure_rows import agreement
+from hf_noise.audit.estimators.sure_rows import fit_agreement
+from hf_noise.audit.estimators.unmixed import Calibrated, unmixed_anchors
 from hf_noise.audit.lists import default_list, list_at_fdr
 from hf_noise.audit.measured import Measured
 from hf_noise.metrics.intervals import check_confidence
@@ -35,6 +38,11 @@ __all__ = ["ChosenEstimate", "choose_estimate"]
 
 #: Standard errors that refute class-conditional noise, and the rows that are asked: more would refute a trifle.
 _REFUTED, _TEST_ROWS = 3.0, 50_000
+#: Nats per row by which noise has to explain the labels better than the classifier alone. On features of text and
+#: images with drawn noise it is 0.02 and more, for calibrated classifiers 0.007 at most.
+_EXPLAINED = 0.01
+#: Rates that differ by this factor, and by this share of the rows, are not of one mind.
+_APART, _APART_ROWS = 2.0, 0.02
 #: A class is hardly told from one that it is labelled as nearly as often as itself.
 _CLEARLY = 0.1
 _IN_SAMPLE = (
@@ -45,6 +53,12 @@ _NOTHING = (
     "the classifier's first class meets the given label no more often than by chance, so that it says nothing of the "
     "noise; use features or a model that tell the classes apart"
 )
+_CALIBRATED = (
+    "the classifier foretells the given labels as well as any noise explains them, so that labels alone do not tell "
+    "the rate: the rate, p_wrong and the share of false alarms are those of the sharpest explanation, and they hold "
+    "only if every class has unmistakable rows; verify some rows"
+)
+_REPEATED = "mistakes in the labels that the classifier repeats are invisible to it"
 
 
 @dataclass(frozen=True)
@@ -98,41 +112,69 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
     """
     confidence = check_confidence(confidence)
     y, p = check_labels(labels, probabilities)
-    by_class, fit = fit_em(y, p)
-    by_row = agreement(y, p)
-    score = difficulty_score(fit, Rows.sample(y, p, _TEST_ROWS))
-    chosen = by_class if abs(score) < _REFUTED else by_row
-    others = (by_row if chosen is by_class else by_class, confident_joint(y, p))
+    rows, asked = Rows.sample(y, p), Rows.sample(y, p, _TEST_ROWS)
+    fits, (fitted, fit), by_row = [], fit_em(y, p, rows), fit_agreement(y, p, rows)
+    calibrated = Calibrated(rows)
+    is_calibrated = calibrated.value - fit.value < _EXPLAINED
+    if is_calibrated:
+        fits = [fitted]
+        fitted, unmixed = unmixed_anchors(y, p, rows, calibrated)
+        fit, asked = unmixed.fit, unmixed.rows(asked)
+    fits.insert(0, fitted)
+    score = difficulty_score(fit, asked)
+    is_refuted = score <= -_REFUTED or (score >= _REFUTED and not is_calibrated)
+    ranked = [by_row, *fits] if is_refuted else [*fits, by_row]
+    chosen, others = ranked[0], (*ranked[1:], count_confident(y, p))
     normal = float(norm.ppf((1 + confidence) / 2))
-    low, high = _range(by_class, by_row, score <= -_REFUTED)
-    low, high = _with_sampling(low, -normal, len(y)), _with_sampling(high, normal, len(y))
+    low, high = _range(fits, by_row, score <= -_REFUTED)
+    low, high = _with_sampling(low, -normal, len(rows)), _with_sampling(high, normal, len(rows))
     rate, warnings = chosen.error_rate, _mistakable(chosen.transition)
+    warnings = (*[_CALIBRATED] * (is_calibrated and not is_refuted), *_of_two_minds(chosen, ranked[1:]), *warnings)
     told = (*[_IN_SAMPLE] * looks_in_sample(y, p), *[_NOTHING] * knows_nothing(y, p))
     if told:
-        low, high, warnings = 0.0, 1.0, (*told, *warnings)
+        low, high, warnings = 0.0, 1.0, (*told, *_mistakable(chosen.transition))
+    how = _how(chosen, score, is_calibrated and not is_refuted, warnings)
     posterior = chosen.posterior
-    transition = np.stack([chosen.transition, *(other.transition for other in others)])
-    error = normal * np.sqrt(transition * (1 - transition) / np.maximum(len(y) * chosen.prior, 1)[:, None])
+    # No noise at all is as likely where the classifier is calibrated for the given labels.
+    possible = [np.eye(p.shape[1])] * is_calibrated
+    transition = np.stack([chosen.transition, *(other.transition for other in others), *possible])
+    error = normal * np.sqrt(transition * (1 - transition) / np.maximum(len(rows) * chosen.prior, 1)[:, None])
+    cells_low = np.clip(transition - error, 0, 1).min(axis=0)
+    cells_high = np.clip(transition + error, 0, 1).max(axis=0)
+    if told:
+        cells_low, cells_high = np.zeros_like(cells_low), np.ones_like(cells_high)
     return ChosenEstimate(
-        error_rate=Measured(rate, min(low, rate), max(high, rate), _how(chosen, score, warnings), confidence),
-        joint=chosen.joint, transition=transition[0], transition_low=np.clip(transition - error, 0, 1).min(axis=0),
-        transition_high=np.clip(transition + error, 0, 1).max(axis=0), prior=chosen.prior,
+        error_rate=Measured(rate, min(low, rate), max(high, rate), how, confidence),
+        joint=chosen.joint, transition=transition[0], transition_low=cells_low, transition_high=cells_high,
+        prior=chosen.prior,
         p_wrong=np.clip(1 - posterior[np.arange(len(y)), y], 0, 1), suggested=posterior.argmax(axis=1),
         chosen=chosen, others=others, difficulty=score, warnings=warnings,
     )  # fmt: skip
 
 
-def _range(by_class: NoiseEstimate, by_row: NoiseEstimate, is_refuted: bool) -> tuple[float, float]:
+def _range(fits: list[NoiseEstimate], by_row: NoiseEstimate, is_refuted: bool) -> tuple[float, float]:
     """Rates that the data leave possible, were there any number of rows."""
     low, high = by_row.range
     if is_refuted:
         widen = (high - low) / 2
-        low, high = min(low - widen, by_class.error_rate), high + widen
+        low, high = min(low - widen, *(fit.error_rate for fit in fits)), high + widen
     else:
-        low, high = min(low, by_class.range[0]), max(high, by_class.range[1])
-    for joint in (by_class.joint, by_row.joint):
+        low, high = min(low, *(fit.range[0] for fit in fits)), max(high, *(fit.range[1] for fit in fits))
+    for joint in (*(fit.joint for fit in fits), by_row.joint):
         low = min(low, 1 - joint[linear_sum_assignment(joint, maximize=True)].sum())
     return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+
+
+def _of_two_minds(chosen: NoiseEstimate, others: list[NoiseEstimate]) -> tuple[str, ...]:
+    """A warning if the rates of estimators are far from each other."""
+    rates = [chosen.error_rate, *(other.error_rate for other in others)]
+    least, most = min(rates), max(rates)
+    if most < _APART * least or most - least < _APART_ROWS:
+        return ()
+    return (
+        f"the estimators read {least:.1%} to {most:.1%}, more than a factor of {_APART:g} apart, so that p_wrong and "
+        "the share of false alarms of its lists are not known; verify some rows",
+    )
 
 
 def _mistakable(transition: np.ndarray) -> tuple[str, ...]:
@@ -155,10 +197,14 @@ def _with_sampling(rate: float, normal: float, rows: int) -> float:
     return float(np.clip(rate + normal * np.sqrt(max(rate * (1 - rate), 1 / rows) / rows), 0, 1))
 
 
-def _how(chosen: NoiseEstimate, score: float, warnings: tuple[str, ...]) -> str:
-    asked = (
-        f"hard rows are mislabelled more often than their class explains ({score:.1f} standard errors)"
-        if score <= -_REFUTED else
-        f"hard rows are not mislabelled more often than their class explains ({score:+.1f} standard errors)"
-    )  # fmt: skip
-    return "; ".join([f"{chosen.method}, because {asked}", f"it assumes that {chosen.assumption}", *warnings])
+def _how(chosen: NoiseEstimate, score: float, is_calibrated: bool, warnings: tuple[str, ...]) -> str:
+    if score <= -_REFUTED:
+        asked = f"hard rows are mislabelled more often than their class explains ({score:.1f} standard errors)"
+    elif score >= _REFUTED:
+        asked = f"hard rows are mislabelled less often than their class explains ({score:+.1f} standard errors)"
+    else:
+        asked = f"hard rows are not mislabelled more often than their class explains ({score:+.1f} standard errors)"
+    if is_calibrated:
+        asked = f"noise explains the labels no better than the classifier alone, and {asked}"
+    said = (f"{chosen.method}, because {asked}", f"it assumes that {chosen.assumption}", _REPEATED)
+    return "; ".join([*said, *warnings])

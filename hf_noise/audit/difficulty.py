@@ -13,6 +13,9 @@ __all__ = ["difficulty_score"]
 #: Share of the rows of each predicted class that are looked at: on the hardest the classifier's mistakes prevail.
 _SHARE = 0.75
 _PRIOR_WIDTH = 2.0
+#: How well the offset is known, in log odds per standard deviation of the margin: it is a fit, and so many rows that
+#: the coefficient is known better would refute a trifle.
+_OFFSET_ERROR = 0.005
 _STEPS = 30
 
 
@@ -21,8 +24,8 @@ def difficulty_score(fit: Fit, rows: Rows) -> float:
 
     A logistic regression of "the label contradicts the classifier" on class and margin among the surer three quarters
     of the rows, where the odds that the fit predicts stand in as an offset. The coefficient of the margin over its
-    standard error is about normal if noise is class-conditional and the classifier as fitted; -3 and less says that
-    hard rows are mislabelled more often.
+    standard error, that of the offset included, is about normal if noise is class-conditional and the classifier as
+    fitted; -3 and less says that hard rows are mislabelled more often.
     """
     evidence = fit.evidence(rows.log_p)
     classes, margin = evidence.argmax(axis=1), margins(evidence)
@@ -39,4 +42,4 @@ def difficulty_score(fit: Fit, rows: Rows) -> float:
         p = expit(design @ coefficients + offset)
         information = (design * (p * (1 - p))[:, None]).T @ design + ridge * np.eye(design.shape[1])
         coefficients += np.linalg.solve(information, design.T @ (contradicts - p) - ridge * coefficients)
-    return float(coefficients[-1] / np.sqrt(np.linalg.inv(information)[-1, -1]))
+    return float(coefficients[-1] / np.sqrt(np.linalg.inv(information)[-1, -1] + _OFFSET_ERROR**2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ _GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 def out_of_fold(features: Any, labels: Any, *, folds: int = 5, seed: int = 0) -> np.ndarray:
     """p(label = j | features) of each row, from logistic regressions that were fitted without it.
 
-    Rows are dealt out to folds by class; features are standardised within the rows of each fit. Of five strengths of
+    Rows are dealt out to folds by class, rows of the same features into one fold, as a copy would give its label away;
+    features are standardised within the rows of each fit. Of five strengths of
     the ridge that one speaks whose out-of-fold NLL on the given labels is smallest.
 
     Args:
@@ -32,11 +34,12 @@ def out_of_fold(features: Any, labels: Any, *, folds: int = 5, seed: int = 0) ->
 
     Raises:
         TypeError: features are no real numbers, or labels no integers.
-        ValueError: shapes differ, a feature is not finite, or a class has fewer rows than there are folds.
+        ValueError: shapes differ, a feature is not finite, a class has fewer rows than there are folds, or copies of
+            rows leave a fold empty or a class in one fold alone.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -52,7 +55,7 @@ def out_of_fold(features: Any, labels: Any, *, folds: int = 5, seed: int = 0) ->
         rare = int(counts.argmin())
         raise ValueError(f"each class must be in at least {folds} rows, one for each fold, and there must be two: "
                          f"class {rare} is in {counts[rare]}; drop it, or use fewer folds")  # fmt: skip
-    split = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
+    split = _split(x, y, folds, seed % 2**32)
     found = []
     for strength in _GRID:
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
@@ -60,3 +63,23 @@ def out_of_fold(features: Any, labels: Any, *, folds: int = 5, seed: int = 0) ->
         found.append((log_loss(y, p), p))
     p = min(found, key=lambda one: one[0])[1]
     return p / p.sum(axis=1, keepdims=True)
+
+
+def _split(x: np.ndarray, y: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows to fit and rows to judge, of each fold; copies of a row are in one fold."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    seen: dict[bytes, int] = {}
+    # Zero has two signs, which bytes tell apart and a sum does not.
+    of = np.array([seen.setdefault(blake2b((row + 0).tobytes(), digest_size=16).digest(), len(seen)) for row in x])
+    distinct = len(seen)
+    if distinct == len(x):
+        return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y))
+    if distinct >= folds:
+        split = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(x, y, of))
+        if all(len(judged) and len(np.unique(y[fitted])) == y.max() + 1 for fitted, judged in split):
+            return split
+    raise ValueError(
+        f"features have {distinct} distinct rows among {len(x)}, too few for {folds} folds that share none and "
+        "each leave rows of every class to fit; drop copies or rare classes, or use fewer folds"
+    )

@@ -86,7 +86,7 @@ def test_classes_that_are_mistaken_for_each_other_in_every_third_case():
 
 def test_noise_that_grows_with_difficulty_is_noticed_and_read():
     noisy, clean, posterior = noise.harder_are_noisier()
-    found, fit = fit_em(noisy, posterior)
+    found, fit = fit_em(noisy, posterior, Rows.sample(noisy, posterior))
     assert difficulty_score(fit, Rows.sample(noisy, posterior)) < -3
     true = (clean != noisy).mean()
     read = estimators.agreement(noisy, posterior)

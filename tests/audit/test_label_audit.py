@@ -173,6 +173,17 @@ def test_out_of_fold_judges_no_row_by_itself():
     assert np.allclose(p.sum(1), 1) and p.shape == (400, 2) and np.abs(p - 0.5).max() < 0.45
 
 
+def test_copies_of_a_row_are_judged_by_none_of_them():
+    """More features than rows are learned by heart: a copy in another fold would find its label again."""
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(150, 300)), draw.integers(0, 2, 150)
+    p = out_of_fold(np.vstack([x, x]), np.r_[y, y])
+    assert (p.argmax(axis=1) == np.r_[y, y]).mean() < 0.65
+    np.testing.assert_allclose(p[:150], p[150:])
+    with pytest.raises(ValueError, match="features have 2 distinct rows among 40, too few for 5 folds"):
+        out_of_fold(np.repeat(np.eye(2), 20, axis=0), np.arange(40) % 2)
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [

@@ -68,9 +68,13 @@ class ClassConditional:
         fits = []
         for softness in _STARTS:
             x = np.concatenate([[-np.log(softness)], np.zeros(self.rows.classes), begin])
-            bounds = [(-np.log(SOFTNESS[1]), -np.log(SOFTNESS[0]))] + [(None, None)] * (len(x) - 1)
-            fits.append(minimize(self.value, x, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps}))
-        best = min(fits, key=lambda found: found.fun)
+            fits.append(self.fit_from(x, sharpest=SOFTNESS[0], softest=SOFTNESS[1], steps=steps))
+        return min(fits, key=lambda fit: fit.value)
+
+    def fit_from(self, x: np.ndarray, *, sharpest: float, softest: float, steps: int) -> Fit:
+        """Maximum likelihood over everything from this start, with the softness in a range."""
+        bounds = [(-np.log(softest), -np.log(sharpest))] + [(None, None)] * (len(x) - 1)
+        best = minimize(self.value, x, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps})
         return Fit(best.x, float(best.fun), self.own_rows)
 
     def refit(self, fit: Fit, softness: float, steps: int = 40) -> Fit:

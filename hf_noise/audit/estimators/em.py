@@ -35,12 +35,12 @@ def em_sharpness(labels: Any, probabilities: Any) -> NoiseEstimate:
     beside a classifier of Bekker and Goldberger, ICASSP 2016, here with the classifier fixed and its temperature (Guo
     et al., "On calibration of modern neural networks", ICML 2017) fitted; L-BFGS in place of EM steps.
     """
-    return fit_em(*check_labels(labels, probabilities))[0]
+    y, p = check_labels(labels, probabilities)
+    return fit_em(y, p, Rows.sample(y, p))[0]
 
 
-def fit_em(y: np.ndarray, p: np.ndarray) -> tuple[NoiseEstimate, Fit]:
-    """The estimate, and the fit that it stands on, of what `check_labels` returned."""
-    rows = Rows.sample(y, p)
+def fit_em(y: np.ndarray, p: np.ndarray, rows: Rows) -> tuple[NoiseEstimate, Fit]:
+    """The estimate, and the fit that it stands on, of what `check_labels` returned, fitted to these rows of it."""
     model = ClassConditional(rows, own_rows=True)
     fit = model.fit()
     posterior, joint = in_chunks(y, p, fit.posterior)

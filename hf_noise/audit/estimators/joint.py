@@ -9,7 +9,7 @@ import numpy as np
 from hf_noise.audit.checks import check_labels
 from hf_noise.audit.estimators.noise_estimate import NoiseEstimate
 
-__all__ = ["confident_joint"]
+__all__ = ["confident_joint", "count_confident"]
 
 _ASSUMPTION = (
     "the classifier is about as confident of a row as it is on average of rows labelled as its class; where it repeats "
@@ -32,7 +32,11 @@ def confident_joint(labels: Any, probabilities: Any) -> NoiseEstimate:
 
     Source: Northcutt et al., "Confident learning: estimating uncertainty in dataset labels", JAIR 2021, section 3.1.
     """
-    y, p = check_labels(labels, probabilities)
+    return count_confident(*check_labels(labels, probabilities))
+
+
+def count_confident(y: np.ndarray, p: np.ndarray) -> NoiseEstimate:
+    """The estimate, of what `check_labels` returned."""
     n, classes = p.shape
     given = np.bincount(y, minlength=classes)
     threshold = np.bincount(y, p[np.arange(n), y], classes) / given

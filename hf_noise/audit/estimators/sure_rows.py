@@ -27,7 +27,7 @@ from hf_noise.audit.estimators.class_conditional import SOFTNESS, confusion_star
 from hf_noise.audit.estimators.noise_estimate import NoiseEstimate
 from hf_noise.audit.estimators.rows import Rows, in_chunks, softmax, surest
 
-__all__ = ["agreement"]
+__all__ = ["agreement", "fit_agreement"]
 
 #: Shares of the rows of each predicted class that count as sure. No share is the right one, so that all speak.
 SHARES = (0.5, 0.65, 0.8)
@@ -89,7 +89,11 @@ def agreement(labels: Any, probabilities: Any) -> NoiseEstimate:
     2020) with the bound fitted.
     """
     y, p = check_labels(labels, probabilities)
-    rows = Rows.sample(y, p)
+    return fit_agreement(y, p, Rows.sample(y, p))
+
+
+def fit_agreement(y: np.ndarray, p: np.ndarray, rows: Rows) -> NoiseEstimate:
+    """The estimate, of what `check_labels` returned, fitted to these rows of it."""
     posterior, joint, rates = np.zeros_like(p), np.zeros((p.shape[1],) * 2), []
     readings = [reading for share in SHARES for reading in _read(rows, share)]
     for reading in readings:
