@@ -2,8 +2,9 @@
 
 A few hundred rows leave most of C (C - 1) kinds of mistake unseen. What is between the classes is therefore taken from
 the posterior of all rows, at the error rate that verified rows show in each stratum, and each cell's share is that
-times an unknown factor. The factors' spread is fitted to the verified mistakes (a gamma mixture of Poisson counts):
-where they fall as the posterior says, intervals are short, and where it is worth little they are wide.
+times an unknown factor. The factors' spread is fitted to the verified mistakes (a gamma mixture of Poisson counts), and
+a wider one that they leave possible is allowed for: where mistakes fall as the posterior says, intervals are short, and
+where it is worth little they are wide.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ __all__ = ["Cells", "transition_cells"]
 #: Part of a stratum's mistakes that is spread evenly over all cells: the posterior rules none out.
 _ANYWHERE = 0.1
 #: Shapes of the factors' gamma distribution that are tried, from a factor of 10 either way to agreement within a tenth.
-_SHAPES = np.geomspace(0.5, 100, 48)
+_SHAPES = np.geomspace(0.05, 100, 64)
+#: Shapes of a log likelihood less than this below the best one's (a standard error) are possible as well.
+_POSSIBLE = 0.5
 
 
 class Cells(NamedTuple):
@@ -50,8 +53,10 @@ def transition_cells(
             (`expected_cells`).
         given_counts: integers [C], rows of each given label.
         rate: share of wrong labels with its interval, as found by `powered_share`.
-        confidence: of each cell's interval. It holds for that share of cells, on average over the cells; a cell in
-            which no verified row fell has the lower end 0.
+        confidence: of each cell's interval. It is meant to hold for that share of cells, on average over the cells, if
+            factors scatter as a gamma distribution says; of cells that are rare in truth it holds nearly always, and of
+            the large ones less often where mistakes are few and all in a few cells. A cell in which no verified row
+            fell has the lower end 0.
 
     Source: Robbins, "An empirical Bayes approach to statistics" (1956), and Morris, "Parametric empirical Bayes
     inference: theory and applications" (JASA 1983), for intervals that hold on average over many like cells.
@@ -68,7 +73,7 @@ def transition_cells(
     guess, counted = _guesses(true, given, stratum, sizes, expected * off)
     found = np.zeros((classes, classes))
     np.add.at(found, (true, given), true != given)
-    shape = _fitted_shape(found[off], counted[off])
+    shape, widest = _fitted_shapes(found[off], counted[off])
     factor = (shape + found) / (shape + counted)
     wrong = guess * factor * off
     if rate[0] > 0:  # else no wrong row was found, and intervals reach to what one more row might have shown
@@ -81,13 +86,18 @@ def transition_cells(
     value = np.where(joint.sum(1, keepdims=True) > 0, joint / prior[:, None], np.eye(classes))
     # The rate's own uncertainty is common to all cells; half its relative width is about two standard deviations.
     common = ((rate[2] - rate[1]) / 4 / rate[0]) ** 2 if rate[0] > 0 else 1.0
-    spread = 1 / (1 / (shape + found) + common)
     tail = (1 - confidence) / 2
-    low, high = (gamma.ppf(share, spread) * value / spread for share in (tail, 1 - tail))
+    # A few dozen mistakes hardly tell how far factors scatter: each end is the farther one of both shapes.
+    ends = []
+    for each in (shape, widest):
+        spread = 1 / (1 / (each + found) + common)
+        of_shape = value * ((each + found) / (each + counted) / factor)
+        ends.append([gamma.ppf(share, spread) * of_shape / spread for share in (tail, 1 - tail)])
+    low, high = np.minimum(ends[0][0], ends[1][0]), np.maximum(ends[0][1], ends[1][1])
     low = np.where(found > 0, low, 0.0)
     # The diagonal: 1 less the sum of a row's mistakes, whose own factor is fitted in the same way.
     by_class, mistakes = found.sum(1), (value * off).sum(1)
-    row_shape = _fitted_shape(by_class, (counted * off).sum(1))
+    row_shape = _fitted_shapes(by_class, (counted * off).sum(1))[0]
     spread = 1 / (1 / (row_shape + by_class) + common)
     few, many = (gamma.ppf(share, spread) * mistakes / spread for share in (tail, 1 - tail))
     few = np.where(by_class > 0, few, 0.0)
@@ -118,12 +128,16 @@ def _guesses(true, given, stratum, sizes, expected) -> tuple[np.ndarray, np.ndar
     return tuple(np.tensordot(weights, shape, 1))
 
 
-def _fitted_shape(found: np.ndarray, expected: np.ndarray) -> float:
-    """Shape of the factors' gamma distribution, of mean 1, under which the counts are likeliest; near 1 if few."""
+def _fitted_shapes(found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
+    """Shape of the factors' gamma distribution, of mean 1, under which the counts are likeliest; near 1 if few.
+
+    And the smallest one, of the widest factors, that is possible as well.
+    """
     shape = _SHAPES[:, None]
     expected = np.maximum(expected, 1e-12)
     likelihood = (
         gammaln(found + shape) - gammaln(shape) + shape * np.log(shape / (shape + expected))
         + found * np.log(expected / (shape + expected))
-    ).sum(1)  # fmt: skip
-    return float(_SHAPES[np.argmax(likelihood - 0.1 * np.log(_SHAPES) ** 2)])
+    ).sum(1) - 0.1 * np.log(_SHAPES) ** 2  # fmt: skip
+    best = int(np.argmax(likelihood))
+    return float(_SHAPES[best]), float(_SHAPES[np.argmax(likelihood > likelihood[best] - _POSSIBLE)])

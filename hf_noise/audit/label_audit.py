@@ -143,8 +143,8 @@ class LabelAudit:
     def verified(self, path: str | os.PathLike, *, confidence: float | None = None) -> LabelAudit:
         """This audit with what a person found in the rows of `to_verify`.
 
-        The interval of the rate then holds whatever the classifier is worth; p_wrong and the lists are corrected, T and
-        the prior are estimated anew.
+        The interval of the rate then rests on the draw, whatever the classifier is worth (`combine_verified`); p_wrong
+        and the lists are corrected, T and the prior are estimated anew.
 
         Args:
             path: of the filled CSV, or its folder, in which one CSV is filled in; `sample.parquet` of `to_verify` lies

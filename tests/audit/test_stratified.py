@@ -18,19 +18,19 @@ def test_one_stratum_is_a_binomial_whose_interval_lies_about_wilsons():
 
 
 def test_ends_are_as_far_from_the_observation_as_the_bound_says():
-    """By hand, one stratum: 2 / (a (a + 1)) n (p ((p/x)^a - 1) + (1-p) (((1-p)/(1-x))^a - 1)) = t^2, a = 0.1."""
+    """By hand, one stratum: 2 / (a (a + 1)) n (p ((p/x)^a - 1) + (1-p) (((1-p)/(1-x))^a - 1)) = t^2, a = 0.5."""
     for k in (0, 7, 50):
         p, n = k / 50, 50
         for x in share_interval(np.array([p]), np.array([n]), np.array([10**12])):
             if 0 < x < 1:
-                true = p * ((p / x) ** 0.1 - 1) if k else 0
-                false = (1 - p) * (((1 - p) / (1 - x)) ** 0.1 - 1) if k < n else 0
-                assert 2 / 0.11 * n * (true + false) == pytest.approx(student.ppf(0.975, 49) ** 2, rel=1e-6)
+                true = p * ((p / x) ** 0.5 - 1) if k else 0
+                false = (1 - p) * (((1 - p) / (1 - x)) ** 0.5 - 1) if k < n else 0
+                assert 2 / 0.75 * n * (true + false) == pytest.approx(student.ppf(0.975, 49) ** 2, rel=1e-6)
 
 
 def test_no_wrong_row_found_is_no_proof_that_there_is_none():
     low, high = share_interval(np.zeros(3), np.array([60, 20, 20]), np.array([6000, 2000, 2000]))
-    assert low == 0 and 0.019 < high < 0.024
+    assert low == 0 and 0.026 < high < 0.031
     turned = share_interval(np.ones(3), np.array([60, 20, 20]), np.array([6000, 2000, 2000]))
     assert turned == pytest.approx((1 - high, 1))
 
@@ -83,6 +83,27 @@ def test_ends_are_in_order_and_see_what_is_known(data):
     assert whole.low[0] == whole.low[1] and whole.value.shape == (2,)
 
 
+def test_a_value_that_no_drawn_row_has_is_counted_with():
+    """The prediction fits every drawn row, and misses may yet be: of them 2.9 / n, as if none had been predicted."""
+    truth = np.arange(200) % 10 == 0
+    found = powered_share(truth, truth * 1.0, np.array([0.1]), np.zeros(200, int), np.array([10**6]))
+    assert found.value == pytest.approx(0.1) and found.power == pytest.approx(1)
+    assert 0.1 + 2.5 / 200 < found.high < 0.1 + 2.9 / 200 and 0.1 - 2.9 / 200 < found.low < 0.1 - 2.5 / 200
+
+
+@pytest.mark.parametrize(("rate", "sharp"), [(0.1, 1.0), (0.3, 0.97)])
+def test_the_interval_holds_of_a_sharp_prediction_that_misses_one_wrong_row_in_a_hundred(rate, sharp):
+    """Half of these samples hold one miss or none. 400 draws, fixed seeds: did each interval hold with the chance 94%,
+    one of these 2 tests would find less than 89% with a chance below 2e-4. A length from what was seen alone: 75%."""
+    draw = np.random.default_rng(0)
+    is_found, noise = draw.random(10_000) < rate, 0.001 * draw.random(10_000)
+    is_wrong = is_found | (draw.random(10_000) < 0.01)
+    p_wrong = np.where(is_found, sharp - noise, 1 - sharp + noise)
+    covers = _covered(p_wrong, is_wrong, 200, 400)[0]
+    assert 2 * binom.cdf(int(0.89 * 400), 400, 0.94) < 2e-4
+    assert covers > 0.89 * 400
+
+
 @pytest.mark.parametrize("worth", ["sharp", "raw", "none", "opposite"])
 @pytest.mark.parametrize("rate", [0.02, 0.2])
 def test_the_interval_holds_whatever_the_prediction_is_worth(worth, rate):
@@ -93,18 +114,22 @@ def test_the_interval_holds_whatever_the_prediction_is_worth(worth, rate):
     is_wrong = draw.random(20_000) < chance
     random = draw.random(20_000)
     p_wrong = {"sharp": chance, "raw": 0.2 + 0.6 * chance, "none": random, "opposite": 1 - chance}[worth]
-    design, rows = frame(p_wrong, 200), []
-    for seed in range(600):
+    covers, width = _covered(p_wrong, is_wrong, 200, 600)
+    true = is_wrong.mean()
+    assert 8 * binom.cdf(int(0.89 * 600), 600, 0.94) < 1e-4
+    assert covers > 0.89 * 600
+    if worth == "sharp":
+        assert width < (0.85 if rate < 0.1 else 0.6) * 2 * 1.96 * np.sqrt(true * (1 - true) / 200)
+
+
+def _covered(p_wrong, is_wrong, n, draws):
+    """How many of so many intervals hold the true share, and their mean length."""
+    design, rows = frame(p_wrong, n), []
+    for seed in range(draws):
         drawn = design.draw(seed).rows
         rows.append(drawn[np.argsort(design.stratum[drawn], kind="stable")])
     rows = np.stack(rows)
     means = np.bincount(design.stratum, p_wrong) / design.sizes
     found = powered_share(is_wrong[rows], p_wrong[rows], means, design.stratum[rows[0]], design.sizes)
     true = is_wrong.mean()
-    covers = ((found.low <= true) & (true <= found.high)).sum()
-    assert 8 * binom.cdf(int(0.89 * 600), 600, 0.94) < 1e-4
-    assert covers > 0.89 * 600
-    if worth == "sharp":
-        assert (found.high - found.low).mean() < (0.85 if rate < 0.1 else 0.6) * 2 * 1.96 * np.sqrt(
-            true * (1 - true) / 200
-        )
+    return ((found.low <= true) & (true <= found.high)).sum(), (found.high - found.low).mean()
