@@ -43,6 +43,7 @@ _REFUTED, _TEST_ROWS = 3.0, 50_000
 _EXPLAINED = 0.01
 #: Rates that differ by this factor, and by this share of the rows, are not of one mind.
 _APART, _APART_ROWS = 2.0, 0.02
+_MOST_CLASSES = 200
 #: A class is hardly told from one that it is labelled as nearly as often as itself.
 _CLEARLY = 0.1
 _IN_SAMPLE = (
@@ -108,10 +109,13 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
 
     Raises:
         TypeError: labels are no integers, or probabilities or confidence no real numbers.
-        ValueError: as `hf_noise.audit.checks.check_labels`, or another confidence.
+        ValueError: as `hf_noise.audit.checks.check_labels`, more than 200 classes, or another confidence.
     """
     confidence = check_confidence(confidence)
     y, p = check_labels(labels, probabilities)
+    if p.shape[1] > _MOST_CLASSES:
+        raise ValueError(f"probabilities are of {p.shape[1]} classes, and the estimates take at most {_MOST_CLASSES}: "
+                         "a step costs rows times the square of the classes; audit groups of classes")  # fmt: skip
     rows, asked = Rows.sample(y, p), Rows.sample(y, p, _TEST_ROWS)
     fits, (fitted, fit), by_row = [], fit_em(y, p, rows), fit_agreement(y, p, rows)
     calibrated = Calibrated(rows)

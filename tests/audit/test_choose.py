@@ -99,3 +99,8 @@ def test_a_classifier_that_knows_nothing_leaves_nothing_known():
     assert (found.error_rate.low, found.error_rate.high) == (0, 1)
     assert (found.transition_low == 0).all() and (found.transition_high == 1).all()
     assert "no more often than by chance" in found.warnings[0] and "tell the classes apart" in found.error_rate.how
+
+
+def test_more_classes_than_can_be_fitted_in_minutes_are_refused():
+    with pytest.raises(ValueError, match="probabilities are of 201 classes, and the estimates take at most 200"):
+        choose_estimate(np.arange(402) % 201, np.full((402, 201), 1 / 201))
