@@ -15,7 +15,7 @@ from hf_noise.studies.settings import SettingError
 
 __all__ = [
     "check_judge", "check_readable", "find_judge", "is_elsewhere", "may_be_read", "reading", "source_of",
-    "tokenizer_of_model",
+    "tokenizer_of_model", "within_positions",
 ]  # fmt: skip
 
 
@@ -82,6 +82,15 @@ def tokenizer_of_model(model: str, known: int, given: str, tokenizer: Any) -> No
     if tokenizer_identity(own) != tokenizer_identity(tokenizer):
         raise SettingError(f"--tokenizer {given} is not that of --model {model}, to which its ids mean other tokens; "
                            f"leave it out, or give --tokenizer {model}")  # fmt: skip
+
+
+def within_positions(name: str, model: Any, block_size: int) -> None:
+    """Raises SettingError where rows have more tokens than a checkpoint has positions for."""
+    from hf_noise.trainers.networks import longest_input
+
+    longest = longest_input(model)
+    if longest is not None and block_size > longest:
+        raise SettingError(f"--block_size {block_size}: {name} has positions for {longest} tokens; give that or less")
 
 
 def source_of(text: str | None) -> Any:

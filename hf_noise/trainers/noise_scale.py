@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import Trainer
 
 from hf_noise.analysis.noise_scale import NoiseScale, gradient_noise_scale
+from hf_noise.evaluation_mode import training_mode
 from hf_noise.noise.checks import check_count
 from hf_noise.trainers.passes import PassCallback
 
@@ -245,12 +246,8 @@ def _why_dependent(trainer: Any) -> str | None:
 
 def _batch_norms(model: Any) -> list[str]:
     """Names of the modules that normalise over the batch when the model is trained."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.train()
-    found = [name for name, one in model.named_modules() if isinstance(one, _BatchNorm) and one.training]
-    for module, mode in modes:
-        module.training = mode
-    return found
+    with training_mode(model):
+        return [name for name, one in model.named_modules() if isinstance(one, _BatchNorm) and one.training]
 
 
 @contextlib.contextmanager

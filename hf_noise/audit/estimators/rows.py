@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
+import scipy.special
 
 __all__ = ["CHUNK", "Rows", "in_chunks", "log_probabilities", "margins", "softmax", "surest"]
+
+#: Of each row of [n, C]; -inf gives 0.
+softmax = partial(scipy.special.softmax, axis=1)
 
 #: Probabilities below this are not told apart: float16 and the softmax of most networks hold no more.
 _SMALLEST = 1e-4
@@ -73,12 +78,6 @@ def surest(classes: np.ndarray, margin: np.ndarray, share: float) -> np.ndarray:
     chosen = np.zeros(len(classes), dtype=bool)
     chosen[order] = place < np.ceil(share * np.repeat(counts, counts))
     return chosen
-
-
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Of each row of [n, C]; -inf gives 0."""
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def in_chunks(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import markdown_table
 from hf_noise.studies.documents.compare import UNIFORM, Compared, Setting, Spread, at_step, curve, spread, value_of
 
-__all__ = ["GAUSSIAN", "Verdict", "all_held", "claims_table", "is_inside", "lies_in", "verdicts"]
+__all__ = ["GAUSSIAN", "Verdict", "all_held", "are_alike", "claims_table", "is_inside", "lies_in", "verdicts"]
 
 GAUSSIAN = "gaussian-documents"
 #: Rise of the clean loss in percent, by alpha: paper B, section 3.1.
@@ -208,6 +209,21 @@ def lies_in(found: Spread, low: float = -math.inf, high: float = math.inf) -> tu
 def is_inside(start: float, end: float, low: float, high: float) -> bool | None:
     """Whether the whole interval from start to end lies in that from low to high, None if a part, False if nothing."""
     return True if low <= start and end <= high else False if end < low or high < start else None
+
+
+def are_alike(found: Sequence[tuple[float, float | None]], margin: float) -> bool | None:
+    """Whether each two values are within a margin, by the interval of their difference, as if they were measured apart.
+
+    `found` are values and half-widths of their intervals, None of one without; the answer is None if that is open.
+    """
+    told = []
+    for (one, half), (other, of_other) in combinations(found, 2):
+        if half is None or of_other is None:
+            told.append(None)
+            continue
+        apart, wide = one - other, math.hypot(half, of_other)
+        told.append(is_inside(apart - wide, apart + wide, -margin, margin))
+    return all_held(told)
 
 
 def all_held(held: Sequence[bool | None]) -> bool | None:

@@ -7,16 +7,16 @@ share their rows, so that ratios of two are, if anything, known better than thei
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 import numpy as np
 from scipy.stats import binom
 
 from hf_noise.analysis.gradients import Estimate
 from hf_noise.reports.tables import markdown_table
-from hf_noise.studies.documents.claims import all_held, is_inside
+from hf_noise.studies.documents.claims import all_held, are_alike, is_inside
 
 __all__ = ["ABOUT_ZERO", "Verdict", "claims_table", "expected_length", "verdicts"]
 
@@ -79,25 +79,14 @@ def _cosines(found: Found) -> Iterator[Verdict]:
                       all_held([_inside(one, ABOUT_ZERO, math.inf) for one in clean]))  # fmt: skip
         if len(clean) > 1:
             yield Verdict("their cosine depends on neither rate nor batch", f"{_span(values)}, apart by "
-                          f"{max(values) - min(values):.3f}", _are_alike(clean))  # fmt: skip
+                          f"{max(values) - min(values):.3f}",
+                          are_alike([(one.value, _half(one)) for one in clean], _ALIKE))  # fmt: skip
     others = {"corrupt_cosine": "corrupt gradients do not", "cross_cosine": "nor a clean and a corrupt one"}
     for name, told in others.items():
         some = [one[name] for one in found.values() if name in one]
         if some:
             yield Verdict(f"{told}: cosine within {ABOUT_ZERO:g} of 0", _span([one.value for one in some]),
                           all_held([_inside(one, -ABOUT_ZERO, ABOUT_ZERO) for one in some]))  # fmt: skip
-
-
-def _are_alike(found: Sequence[Estimate]) -> bool | None:
-    """Whether each two are within `_ALIKE`, by the interval of their difference, as if they were measured apart."""
-    told = []
-    for one, other in combinations(found, 2):
-        if one.low is None or other.low is None:
-            told.append(None)
-            continue
-        apart, half = one.value - other.value, math.hypot(one.high - one.value, other.high - other.value)
-        told.append(is_inside(apart - half, apart + half, -_ALIKE, _ALIKE))
-    return all_held(told)
 
 
 def _doubled(found: Found, rate: float, size: int) -> Iterator[Verdict]:
@@ -135,6 +124,10 @@ def _ratio(over: Estimate, under: Estimate) -> Estimate:
         return Estimate(value, None, None, n, value, value)
     half = math.hypot(*((one.high - one.value) / one.value for one in (over, under)))
     return Estimate(value, value * math.exp(-half), value * math.exp(half), n, value, value)
+
+
+def _half(one: Estimate) -> float | None:
+    return None if one.low is None else one.high - one.value
 
 
 def _inside(one: Estimate, low: float, high: float) -> bool | None:

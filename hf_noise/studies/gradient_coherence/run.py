@@ -25,11 +25,9 @@ from hf_noise.noise import UniformTokens, counter
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.engine import world_of
 from hf_noise.studies.gradient_coherence.study import Cell, Settings
-from hf_noise.studies.reading import reading, tokenizer_of_model
-from hf_noise.studies.settings import SettingError
+from hf_noise.studies.reading import reading, tokenizer_of_model, within_positions
 from hf_noise.studies.text import Text
 from hf_noise.trainers.folders import claimed
-from hf_noise.trainers.networks import longest_input
 
 __all__ = ["TASK", "Work", "batches_of", "load", "measure"]
 
@@ -73,10 +71,7 @@ def load(settings: Settings) -> Work:
             model = load_whole(AutoModelForCausalLM.from_pretrained, settings.model, dtype=torch.float32)
         known = model.get_input_embeddings().weight.shape[0]
         tokenizer_of_model(settings.model, known, settings.tokenizer, text.tokenizer)
-        longest = longest_input(model)
-        if longest is not None and settings.block_size > longest:
-            raise SettingError(f"--block_size {settings.block_size}: {settings.model} has positions for {longest} "
-                               "tokens; give that or less")  # fmt: skip
+        within_positions(settings.model, model, settings.block_size)
     chosen_parameters(model, settings.parameters or None)  # refused before anything is measured
     return Work(settings, text, _drawn(settings, text), model.to(args.device), vocab_size)
 

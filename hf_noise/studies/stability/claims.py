@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy.special import ndtri
 from hf_noise.analysis.stability import INDEPENDENT
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import markdown_table
-from hf_noise.studies.documents.claims import Verdict, all_held, is_inside
+from hf_noise.studies.documents.claims import Verdict, all_held, are_alike, is_inside
 
 __all__ = ["claims_table", "labels_of", "pairs_of", "predicted_std", "verdicts"]
 
@@ -103,12 +103,9 @@ def _of_one(record: RunRecord, label: str) -> Iterator[Verdict]:
 
 
 def _are_alike(means: Sequence[float], spread: Sequence[float], n: int) -> bool | None:
-    """Whether each two means are within `ALIKE` of the loss, by the interval of their difference; None: too few."""
-    margin, told = ALIKE * abs(float(np.mean(means))), []
-    for (one, s), (other, t) in combinations(zip(means, spread), 2):
-        half = _Z * math.hypot(s, t) / math.sqrt(n)
-        told.append(is_inside(one - other - half, one - other + half, -margin, margin))
-    return all_held(told)
+    """Whether each two means are within `ALIKE` of the loss; None: too few."""
+    margin = ALIKE * abs(float(np.mean(means)))
+    return are_alike([(one, _Z * s / math.sqrt(n)) for one, s in zip(means, spread)], margin)
 
 
 def _smaller(clean: RunRecord, noisy: RunRecord, label: str) -> Verdict:

@@ -25,12 +25,11 @@ from hf_noise.reports.record import RunRecord
 from hf_noise.studies import engine
 from hf_noise.studies.language import study as language
 from hf_noise.studies.language.run import UNSEEN_EPOCH, score_batch
-from hf_noise.studies.reading import reading, tokenizer_of_model
+from hf_noise.studies.reading import reading, tokenizer_of_model, within_positions
 from hf_noise.studies.stability.study import Settings, models_of
 from hf_noise.studies.text import Text
 from hf_noise.trainers.collate import known_tokens
 from hf_noise.trainers.folders import claimed
-from hf_noise.trainers.networks import longest_input
 from hf_noise.trainers.row_losses import RowLosses
 from hf_noise.trainers.scoring import score_tokens
 
@@ -61,6 +60,7 @@ def measure(settings: Settings) -> bool:
     for one, noise in given:  # refused before the first is measured
         check_model(one.path)
         check_noise(one.path, noise)
+        check_vocabulary(settings, one.path, noise, data)
     if not settings.model:
         models = models_of(settings)
         runs, plans, _ = language.STUDY.planned(models)
@@ -92,7 +92,6 @@ def measure_one(settings: Settings, one: Checkpoint, data: Text, device: torch.d
     started = time.perf_counter()
     model, noise = load_model(settings, one.path).to(device), noise_of(settings, one.path)
     tokenizer_of_model(one.path, known_tokens(model), settings.tokenizer, data.tokenizer)
-    check_vocabulary(settings, one.path, noise, data)
     ignored = {field.name for field in fields(settings) if not field.metadata["in_result"]}
     told = {name: value for name, value in asdict(settings).items() if name not in ignored}
     told |= {"weights": weights_hash(model)[:16], "noise": noise.to_dict(), "seed": one.seed}
@@ -171,10 +170,7 @@ def load_model(settings: Settings, name: str) -> PreTrainedModel:
             AutoModelForCausalLM.from_pretrained, name, use_safetensors=True, trust_remote_code=False,
             dtype=torch.float32,
         )  # fmt: skip
-    longest = longest_input(model)
-    if longest is not None and settings.block_size > longest:
-        raise ValueError(f"--block_size {settings.block_size}: {name} has positions for {longest} tokens; give that or "
-                         "less")  # fmt: skip
+    within_positions(name, model, settings.block_size)
     return model
 
 
@@ -242,6 +238,7 @@ def _planned(settings: Settings, data: Text) -> Iterator[str]:
         check_model(name)
         noise = noise_of(settings, name)
         check_noise(name, noise)
+        check_vocabulary(settings, name, noise, data)
         yield f"{name}: e = {noise.error_rate:.4f}"
     rows = settings.num_batches * sum(settings.sizes)
     yield (f"each is measured on {rows:,} rows, {rows / len(data.train):.1f} passes over {len(data.train):,}: "

@@ -30,7 +30,7 @@ __all__ = ["regimes", "show", "table_of_regimes", "values_of"]
 
 _COLUMNS = (
     Column("alpha"), Column("k"), Column("eta", 3), Column("eta / p_c, %", 1, "eta, %"),
-    Column("what Proposition 1 says", 0, "says"), Column("break-even / eta", 2, "break-even / eta"),
+    Column("what Proposition 1 says", 0, "says"), Column("break-even / eta", 2),
     Column("clean loss rises at eta, nats", 1, "rise, nats"),
     Column("at the break-even, nats", 4, "at break-even"),
 )  # fmt: skip
