@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import functools
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -53,11 +53,12 @@ def picture(image: Any, name: str, *, side: int, small: int, on_white: bool = Fa
     return {"image": uri, "is_small": is_small}
 
 
-@functools.cache
-def template(name: str) -> Any:
+def template(name: str, **filters: Callable[[Any], str]) -> Any:
     """A template of this package, which escapes whatever is put into it."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    made = Environment(
         loader=PackageLoader("hf_noise.audit"), autoescape=True, keep_trailing_newline=True, undefined=StrictUndefined
-    ).get_template(name)
+    )
+    made.filters |= filters
+    return made.get_template(name)
