@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 
 from hf_noise import __version__
 from hf_noise.atomic import write_atomic
 from hf_noise.audit import page_parts as parts
 from hf_noise.audit.label_audit import LabelAudit
+from hf_noise.audit.page_plan import planned
 from hf_noise.audit.shown import picture, readable, template
 from hf_noise.metrics.checks import check_path
 from hf_noise.metrics.labels import class_indices
@@ -24,6 +26,7 @@ _ROWS = 14  # bits: more than 2^14 rows are no page but a table
 _TEXT, _NAME, _TITLE = 400, 60, 200  # characters
 _SIDE, _SMALL = 96, 40  # pixels of a thumbnail, and up to which a picture keeps every pixel
 _VERIFY = 200
+_FILTERS = (parts.cell, parts.percent, parts.probability)
 
 
 def write_page(
@@ -53,8 +56,8 @@ def write_page(
             None, and are put in as thumbnails of at most 96 pixels.
         rows: at most so many rows of the default list are shown, those likeliest wrong, in [0, 2^14]. 200 with
             pictures make a file of less than 2 MB.
-        plan: what may be done: a list of dicts with the name of an option and, if known, its value, low, high and how;
-            or an object that has such a list as `options`, or returns one by `to_dict()`.
+        plan: what may be done: a plan with `options`, or a list of dicts with the name of each and, if known, what it
+            `does`, its value with low and high, and how that is known (`hf_noise.audit.page_plan.planned`).
         clean: true labels, integers [N] in [0, C), if they are known: the page then says how right the audit is.
 
     Returns:
@@ -80,17 +83,17 @@ def write_page(
         clean = class_indices("clean", clean, len(audit.class_names))
         if len(clean) != len(audit):
             raise ValueError(f"clean must be the true labels of all {len(audit)} rows, got {len(clean)}")
-    planned = None if plan is None else parts.options(plan)
+    to_do = None if plan is None else planned(plan)
     listed = audit.flagged()
     order = np.argsort(-audit.p_wrong, kind="stable")
     names = [readable(name, _NAME) for name in audit.class_names]
-    page = template("page.html", percent=parts.percent, cell=parts.cell, figure=parts.figure, probability=parts.probability).render(
+    page = template("page.html", **{of.__name__: of for of in _FILTERS}).render(
         title=readable(title, _TITLE), source=None if source is None else readable(source, _TITLE), names=names,
         items=[_item(int(row), audit, names, texts, images, clean) for row in order[listed[order]][:rows]],
         n=len(audit), listed=int(listed.sum()), tenth=int(audit.flagged(0.1).sum()), answer=parts.answer(audit),
         warnings=audit.warnings, matrix=parts.heat_map(audit, names), confusions=parts.confusions(audit),
         histogram=parts.histogram(audit.p_wrong, listed), classes=parts.by_class(audit, listed),
-        estimators=parts.estimators(audit), how=_how(audit), difficulty=audit.estimate.difficulty, plan=planned,
+        estimators=parts.estimators(audit), how=_how(audit), plan=to_do,
         truth=None if clean is None else parts.kept_word(audit, listed, clean), verify=_verify(audit),
         verified=None if audit.verified_by is None else audit.verified_by.answered, seed=audit.seed,
         version=__version__, has_images=images is not None,
@@ -136,7 +139,8 @@ def _how(audit: LabelAudit) -> list[str]:
 
 
 def _verify(audit: LabelAudit) -> dict[str, Any]:
-    """Rows to verify, and how well as many random ones would make the rate known at worst, in shares."""
+    """Rows to verify, and how well as many random ones would make the rate known at most, in shares."""
     count, rate = min(_VERIFY, len(audit)), audit.error_rate
     at_worst = float(np.clip(0.5, rate.low, rate.high))
-    return {"rows": count, "half": 1.96 * float(np.sqrt(at_worst * (1 - at_worst) / count)), "now": rate.half_width}
+    normal = float(ndtri((1 + rate.confidence) / 2))
+    return {"rows": count, "half": normal * float(np.sqrt(at_worst * (1 - at_worst) / count)), "now": rate.half_width}

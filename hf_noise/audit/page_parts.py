@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_noise.audit.shown import readable
+
 if TYPE_CHECKING:
     from hf_noise.audit.label_audit import LabelAudit
 
-__all__ = ["answer", "by_class", "confusions", "estimators", "heat_map", "histogram", "kept_word", "options", "percent"]
+__all__ = [
+    "answer", "by_class", "cell", "confusions", "estimators", "heat_map", "histogram", "kept_word", "percent",
+    "probability",
+]  # fmt: skip
 
 _MOST_CELLS, _MOST_CONFUSIONS = 12, 10
 #: Of all rows, the least share of a confusion that is told.
 _LEAST = 5e-4
+_SHORT = 16  # characters of a name in a table of all pairs
 _BINS = 25
 #: An interval whose ends differ by this factor, and by this share of the rows, is told in the place of the estimate.
 _APART, _APART_ROWS = 3.0, 0.05
@@ -24,7 +29,7 @@ _SCALES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 def percent(share: float) -> str:
     """A share in percent, without the sign: one digit, two where it is below 1%."""
-    return f"{100 * share:.{2 if share < 0.01 else 1}f}" if share else "0"
+    return f"{100 * share:.{2 if share < 0.01 else 1}f}" if 0 < share < 1 else f"{100 * share:g}"
 
 
 def cell(share: float) -> str:
@@ -37,11 +42,6 @@ def probability(p: float) -> str:
     if p == 1:
         return "= 1"
     return "> 0.999" if p > 0.999 else f"= {p:.{3 if p > 0.99 else 2}f}"
-
-
-def figure(value: float | None) -> str:
-    """A figure of any unit."""
-    return "\N{EN DASH}" if value is None else f"{value:.4g}"
 
 
 def answer(audit: LabelAudit) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def heat_map(audit: LabelAudit, names: list[str]) -> list[dict[str, Any]] | None
         return None
     wrong = audit.transition[~np.eye(classes, dtype=bool)].max()
     return [
-        {"name": name, "cells": [
+        {"name": name, "short": readable(name, _SHORT), "cells": [
             {"is_right": i == j, "given": names[j], "value": audit.transition[i, j],
              "low": audit.transition_low[i, j], "high": audit.transition_high[i, j],
              "shade": round(0.45 * float(audit.transition[i, j] / (1 if i == j else max(wrong, 0.01))), 3)}
@@ -101,14 +101,15 @@ def confusions(audit: LabelAudit) -> list[dict[str, Any]]:
     """The confusions that make most wrong labels, the most frequent first."""
     wrong = audit.transition * audit.prior[:, None]
     np.fill_diagonal(wrong, 0)
-    cells = [np.unravel_index(at, wrong.shape) for at in np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSIONS]]
-    cells = [(int(i), int(j)) for i, j in cells if wrong[i, j] >= _LEAST]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSIONS]
+    cells = [(int(at) // len(wrong), int(at) % len(wrong)) for at in order if wrong.flat[at] >= _LEAST]
     scale = _scale(max((float(audit.transition_high[cell]) for cell in cells), default=1))
     found = []
     for i, j in cells:
         value, low, high = (float(of[i, j]) for of in (audit.transition, audit.transition_low, audit.transition_high))
         found.append({
-            "true": i, "given": j, "value": value, "low": low, "high": high, "rows": round(len(audit) * float(wrong[i, j])), "bar": _bar(value, low, high, scale),
+            "true": i, "given": j, "value": value, "low": low, "high": high,
+            "rows": round(len(audit) * float(wrong[i, j])), "bar": _bar(value, low, high, scale),
         })  # fmt: skip
     return found
 
@@ -187,46 +188,3 @@ def kept_word(audit: LabelAudit, listed: np.ndarray, clean: np.ndarray) -> dict[
             for i in range(5) if rows[i]
         ],
     }  # fmt: skip
-
-
-def options(plan: Any) -> list[dict[str, Any]]:
-    """What may be done and what to expect of it, of a plan (or of what its `to_dict()` returns) or of a list.
-
-    Each option has a name and, where they are known, a value, the ends low and high of its interval, and how it is
-    known, as keys or as attributes.
-
-    Raises TypeError: there are no options in it, or one has no name.
-    """
-    made = plan.to_dict() if hasattr(plan, "to_dict") else plan
-    made = made.get("options") if isinstance(made, Mapping) else getattr(made, "options", made)
-    if isinstance(made, Mapping):
-        made = [{"name": name, **of} if isinstance(of, Mapping) else {"name": name, "value": of}
-                for name, of in made.items()]  # fmt: skip
-    if not isinstance(made, list | tuple):
-        raise TypeError(f"plan must be a list of options, or have them as options, got {type(plan).__name__}")
-    found = [{key: _key(one, key) for key in ("name", "value", "low", "high", "how")} for one in made]
-    for one in found:
-        if not isinstance(one["name"], str):
-            raise TypeError(f"an option of the plan must have a name, a text, got {one['name']!r:.80}")
-        one["how"] = None if one["how"] is None else str(one["how"])
-        one |= {key: _finite(one[key]) for key in ("value", "low", "high")}
-        one["low"], one["high"] = (one["value"] if one[key] is None else one[key] for key in ("low", "high"))
-    ends = [one[key] for one in found for key in ("low", "value", "high") if one[key] is not None]
-    least, most = (min(ends), max(ends)) if ends else (0.0, 1.0)
-    for one in found:
-        at = [None if one[key] is None else 100 * (one[key] - least) / ((most - least) or 1)
-              for key in ("low", "value", "high")]  # fmt: skip
-        is_drawn = None not in at and most > least
-        one["bar"] = {"left": at[0], "width": max(at[2] - at[0], 0.4), "at": at[1]} if is_drawn else None
-    return found
-
-
-def _key(option: Any, key: str) -> Any:
-    return option.get(key) if isinstance(option, Mapping) else getattr(option, key, None)
-
-
-def _finite(value: Any) -> float | None:
-    try:
-        return float(value) if math.isfinite(value) else None
-    except (TypeError, ValueError, OverflowError):
-        return None
