@@ -65,7 +65,8 @@ def write_page(
 
     Raises:
         TypeError: an argument is of another kind.
-        ValueError: texts, images or clean are not N, a picture has another shape, or rows lie outside their range.
+        ValueError: texts, images or clean are not N, a picture has another shape, the title is empty, or rows lie
+            outside their range.
         OSError: the file cannot be written; IsADirectoryError if it is a folder.
     """
     file = check_path("file", file)
@@ -76,6 +77,8 @@ def write_page(
     for name, text in (("title", title), ("source", source)):
         if not isinstance(text, str) and not (name == "source" and text is None):
             raise TypeError(f"{name} must be a text, got {text!r:.80}")
+    if not title.strip():
+        raise ValueError(f"title must say what the page is about, got {title!r:.80}")
     rows = check_count("rows", rows, 0, _ROWS, "it is how many rows the page shows at most")
     for name, of in (("texts", texts), ("images", images)):
         _check_column(name, of, len(audit))

@@ -62,7 +62,7 @@ def _draw(options: list[dict[str, Any]]) -> None:
     """Give options whose figures can be compared a bar, in percent of the width between the least and the largest."""
     least, most = (end(place(one["at"].values()) for one in options) if options else 0.0
                    for end, place in ((min, min), (max, max)))  # fmt: skip
-    for one in options if most > least else ():
+    for one in options if 0 < most - least < math.inf else ():
         low, value, high = (100 * (one["at"][key] - least) / (most - least) for key in _ENDS)
         one["bar"] = {"left": round(low, 2), "width": round(max(high - low, 0.4), 2), "at": round(value, 2)}
 
@@ -85,5 +85,5 @@ def _words(one: Any, key: str) -> str | None:
 def _number(value: Any) -> float | None:
     try:
         return float(value) if math.isfinite(value) else None
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is torch's, of several numbers
         return None

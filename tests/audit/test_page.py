@@ -287,7 +287,8 @@ def test_a_plan_of_accuracies_is_shown_in_percent(tmp_path):
     assert made["how"] == [{"of": "given, drop", "how": "a"}, {"of": "more", "how": "b"}]
     said = words(page_of(tmp_path, plan={"options": options, "best": "drop"}))
     assert "drop best 95.0 % [90.0, 100] +5.0 [-1.0, +11.0]" in said and "given as they are 90.0 % [85.0, 95.0]" in said
-    assert "What each way should lead to" not in words(page_of(tmp_path))
+    for nothing in (None, [], {"options": []}):
+        assert "What each way should lead to" not in words(page_of(tmp_path, plan=nothing))
 
 
 def test_figures_have_the_digits_they_need():
@@ -302,6 +303,7 @@ def test_figures_have_the_digits_they_need():
     [
         ({"audit": "audit"}, TypeError, "audit must be a LabelAudit"),
         ({"title": None}, TypeError, "title must be a text"),
+        ({"title": " "}, ValueError, "title must say what the page is about"),
         ({"source": 3}, TypeError, "source must be a text"),
         ({"texts": ["a"]}, ValueError, "texts must be as many as the audit's 600 rows, in their order, got 1"),
         ({"texts": "a" * 600}, TypeError, "texts must be a sequence"),
