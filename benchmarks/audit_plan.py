@@ -32,7 +32,7 @@ from hf_noise.audit.plan_probes import read_features, read_test
 from hf_noise.audit.probe_fit import fit_head
 from hf_noise.noise import LabelFlips
 
-CONFIDENCE, BUDGET, VERIFIED, VERIFIED_EVERY = 0.95, 100, 200, 4
+CONFIDENCE, BUDGET, VERIFIED, VERIFIED_EVERY = 0.95, 100, 200, 3
 RATES, TEXT_RATES = (0.05, 0.2, 0.4), (0.2, 0.4)
 TRAINED, TEXT_TRAINED, TEXT_WIDTH = 1078, 2000, 100
 FALSE_ALARM = 0.01  # of each bar, were coverage exactly as stated
@@ -166,7 +166,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--text", type=Path, help="Parquet file with the columns text and label")
     args = parser.parse_args(argv)
     start(args)
-    draws = args.rounds or (2 if args.quick else 4)
+    draws = args.rounds or (2 if args.quick else 3)
     asked = list(settings(None if args.quick else args.text, args.quick))
     report = Report("Plan of an audit", {
         "settings": [one.name for one in asked], "draws of each": draws, "confidence": CONFIDENCE, "budget": BUDGET,
