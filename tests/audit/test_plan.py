@@ -1,4 +1,4 @@
-"""Plans: judges that read clean accuracy off wrong labels, probe runs that tell themselves nothing, and what is told."""
+"""Plans: judges that read accuracy off wrong labels, probe runs that tell themselves nothing, and what is told."""
 
 from __future__ import annotations
 
