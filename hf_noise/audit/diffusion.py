@@ -38,7 +38,7 @@ _STREAM = 180  # of the counter
 _TRAINED_WITHIN = 3.0
 _BATCH = 1024
 #: Images of up to so many pixels on a side are for the smallest network.
-_SMALL = 16
+_SMALL = 12
 
 
 def time_posterior(
@@ -178,7 +178,7 @@ def fit_time_classifier(
         epochs: in [1, 2^20].
         batch_size: of images, in [1, 2^20].
         learning_rate: peak, finite and > 0.
-        architecture: of `hf_noise.models.time_classifier.ARCHITECTURES`; by default "cnn-digits" for images of up to 16
+        architecture: of `hf_noise.models.time_classifier.ARCHITECTURES`; by default "cnn-digits" for images of up to 12
             pixels and "cnn-mnist" for larger ones, which take seconds to minutes of a CPU for a few thousand rows.
         sample_ids: of the rows, integers [N] in [0, 2^63), of which the noise is a function; by default 0 .. N - 1.
         seed: of weights, order and noise, in [0, 2^32).
