@@ -93,7 +93,7 @@ def stored(path: Path, rows: int, size: int) -> tuple[torch.Tensor, Any]:
 def sets_of(folder: Path | None, quick: bool) -> Iterator[Images]:
     pixels, clean = digits()
     if quick:
-        yield drawn("digits", pixels[:300], clean[:300], "symmetric", 0.2)
+        yield drawn("digits", pixels[:200], clean[:200], "symmetric", 0.2)
         return
     for protocol, rate in DRAWN:
         yield drawn("digits", pixels, clean, protocol, rate)
@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     start(args)
     peer = importlib.util.find_spec("cleanlab") is not None
     folder = None if args.data is None else Path(args.data)
-    epochs = 8 if args.quick else args.epochs
+    epochs = 2 if args.quick else args.epochs
     sets = list(sets_of(folder, args.quick))
     report = Report("Audit of image labels by a classifier of noisy images", {
         "sets": [images.name for images in sets], "cleanlab": peer, "epochs": epochs, "folds": FOLDS, "draws": DRAWS,

@@ -64,7 +64,7 @@ def time_posterior(
             `cross_fitted_posterior`.
         sigmas: noise levels, > 0, each within three standard deviations of what it was trained on; small ones, at which
             the image is still what it was.
-        draws: of the noise at each level, in [1, 2^16]; they are the same for all levels.
+        draws: of the noise at each level, in [1, 2^10]; they are the same for all levels.
         sample_ids: of the rows, integers [N] in [0, 2^63); by default 0 .. N - 1. The noise of a row is a pure function
             of the seed and its id, so that it does not depend on the other rows.
         seed: of the noise, in [0, 2^63).
@@ -88,7 +88,7 @@ def time_posterior(
     ids = _ids("sample_ids", sample_ids, len(pixels))
     seen = np.isin(ids, _ids("trained_on", trained_on))
     model = _read(classifier)
-    levels, draws, seed = _levels(sigmas, model.config), check_count("draws", draws, 1, 16), check_seed(seed)
+    levels, draws, seed = _levels(sigmas, model.config), check_count("draws", draws, 1, 10), check_seed(seed)
     model.check(num_channels=pixels.shape[1], image_size=pixels.shape[2])
     if seen.any():
         warnings.warn(
@@ -290,7 +290,8 @@ def _ids(name: str, values: Any, rows: int | None = None) -> np.ndarray:
 
 
 def _levels(sigmas: Any, config: Any) -> list[float]:
-    if not isinstance(sigmas, Sequence | np.ndarray) or isinstance(sigmas, str) or not len(sigmas):
+    is_list = isinstance(sigmas, Sequence) and not isinstance(sigmas, str)
+    if not is_list and not (isinstance(sigmas, np.ndarray) and sigmas.ndim == 1) or not len(sigmas):
         raise TypeError(f"sigmas must be a sequence of noise levels, got {sigmas!r:.80}")
     low, high = (float(np.exp(config.P_mean + side * _TRAINED_WITHIN * config.P_std)) for side in (-1, 1))
     levels = [check_real("each of sigmas", sigma) for sigma in sigmas]
