@@ -2,10 +2,10 @@
 
 The time-dependent classifier of paper C is told an image x_t = x_0 + sigma n and its level sigma, and says
 q_j = p(given = j | x_t). At small sigma x_t is the image but for a little noise, so that q is what `audit_labels` asks
-for, and p(true = i | x_t, given = j), the weights of TDSM, tend to the true class of the image. Many draws of the noise
-make the training set larger than it is, which keeps a small classifier from learning wrong labels by heart; it does not
-keep it from fitting them on average. So the rows that it judges must not be those that it was trained on, here as
-anywhere: in-sample its ranks are nearly as good, and the rate that is read off them is far too low.
+for, and p(true = i | x_t, given = j), the weights of TDSM, tend to the true class of the image. New noise in each epoch
+slows a network down in learning wrong labels by heart, and does not keep it from it. So the rows that it judges must
+not be those that it was trained on, here as anywhere: in-sample the ranks may still look good, while the rate is that
+of a network which explains nearly all labels, and falls with every epoch.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def cross_fitted_posterior(
         raise TypeError(f"fit must be a function of row numbers that returns a classifier, got {fit!r:.80}")
     classes = int(given.max()) + 1
     found = np.zeros((len(given), classes))
-    for fitted, judged in split_rows("images", pixels.numpy(), given, folds, seed % 2**32):
+    for fitted, judged in split_rows(pixels.numpy(), given, folds, seed):
         if fit is None:
             model = fit_time_classifier(pixels[fitted], given[fitted], sample_ids=fitted, seed=seed)
         else:

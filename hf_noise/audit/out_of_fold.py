@@ -50,7 +50,7 @@ def out_of_fold(features: Any, labels: Any, *, folds: int = 5, seed: int = 0) ->
     if not np.isfinite(x).all():
         row = int((~np.isfinite(x).all(axis=1)).argmax())
         raise ValueError(f"features must be finite, row {row} is not")
-    split = split_rows("features", x, y, folds, seed % 2**32)
+    split = split_rows(x, y, folds, seed)
     found = []
     for strength in _GRID:
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
@@ -60,12 +60,8 @@ def out_of_fold(features: Any, labels: Any, *, folds: int = 5, seed: int = 0) ->
     return p / p.sum(axis=1, keepdims=True)
 
 
-def split_rows(name: str, x: np.ndarray, y: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows to fit and rows to judge, of each fold, dealt out by class; copies of a row of x [N, ...] are in one fold.
-
-    Raises ValueError, which calls x by its name: a class is in fewer rows than there are folds, or copies leave a fold
-    empty or a class in one fold alone.
-    """
+def split_rows(x: np.ndarray, y: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows to fit and rows to judge, of each fold; copies of a row are in one fold. Raises as `out_of_fold`."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     counts = np.bincount(y) if y.size and y.min() >= 0 else np.zeros(1, dtype=int)
@@ -78,12 +74,12 @@ def split_rows(name: str, x: np.ndarray, y: np.ndarray, folds: int, seed: int) -
     of = np.array([seen.setdefault(blake2b((row + 0).tobytes(), digest_size=16).digest(), len(seen)) for row in x])
     distinct = len(seen)
     if distinct == len(x):
-        return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y))
+        return list(StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32).split(x, y))
     if distinct >= folds:
-        split = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(x, y, of))
+        split = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32).split(x, y, of))
         if all(len(judged) and len(np.unique(y[fitted])) == y.max() + 1 for fitted, judged in split):
             return split
     raise ValueError(
-        f"{name} have {distinct} distinct rows among {len(x)}, too few for {folds} folds that share none and "
+        f"features have {distinct} distinct rows among {len(x)}, too few for {folds} folds that share none and "
         "each leave rows of every class to fit; drop copies or rare classes, or use fewer folds"
     )

@@ -165,7 +165,7 @@ def test_what_folds_refuse():
         cross_fitted_posterior(images, labels + 1)
     with pytest.raises(TypeError, match="fit must be a function of row numbers"):
         cross_fitted_posterior(images, labels, fit="mine")
-    with pytest.raises(ValueError, match="images have 1 distinct rows among 24"):
+    with pytest.raises(ValueError, match="1 distinct rows among 24"):
         cross_fitted_posterior(np.repeat(images[:1], 24, axis=0), np.arange(24) % 4, folds=2)
     with pytest.raises(ValueError, match="fit returned a classifier of 4 classes, and labels have 2"):
         cross_fitted_posterior(images, labels % 2, fit=lambda rows: network(), folds=2)

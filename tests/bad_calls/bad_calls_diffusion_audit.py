@@ -118,7 +118,7 @@ def check_fit(given: dict[str, Any], result: Any) -> None:
     confirm(all(parameter.isfinite().all() for parameter in result.parameters()), "weights")
 
 
-WORDS = {"images": ("image", "noisy_images"), "sigmas": ("sigmas",), "labels": ("label", "classes"),
+WORDS = {"images": ("image", "noisy_images", "features"), "sigmas": ("sigmas",), "labels": ("label", "classes"),
          "folds": ("folds",)}  # fmt: skip
 TARGETS = [
     Target("audit.time_posterior", posterior, make, check, WORDS, weight=0.5),
