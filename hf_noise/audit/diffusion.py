@@ -5,7 +5,7 @@ q_j = p(given = j | x_t). At small sigma x_t is the image but for a little noise
 for, and p(true = i | x_t, given = j), the weights of TDSM, tend to the true class of the image. New noise in each epoch
 slows a network down in learning wrong labels by heart, and does not keep it from it. So the rows that it judges must
 not be those that it was trained on, here as anywhere: in-sample the ranks may still look good, while the rate is that
-of a network which explains nearly all labels, and falls with every epoch.
+of a network which explains nearly all labels, and falls as training goes on.
 """
 
 from __future__ import annotations
