@@ -10,6 +10,9 @@ from hf_noise.lazy_names import lazy_names
 if TYPE_CHECKING:
     from hf_noise.audit.choose import ChosenEstimate as ChosenEstimate
     from hf_noise.audit.choose import choose_estimate as choose_estimate
+    from hf_noise.audit.diffusion import cross_fitted_posterior as cross_fitted_posterior
+    from hf_noise.audit.diffusion import fit_time_classifier as fit_time_classifier
+    from hf_noise.audit.diffusion import time_posterior as time_posterior
     from hf_noise.audit.dynamics import TrainingDynamics as TrainingDynamics
     from hf_noise.audit.dynamics import area_under_margin as area_under_margin
     from hf_noise.audit.dynamics import aum_score as aum_score
@@ -55,8 +58,10 @@ _WHERE = {
     "aum_score": "dynamics",
     "choose_estimate": "choose",
     "combine_verified": "powered",
+    "cross_fitted_posterior": "diffusion",
     "default_list": "lists",
     "draw_sample": "sampling",
+    "fit_time_classifier": "diffusion",
     "forgetting_events": "dynamics",
     "forgetting_score": "dynamics",
     "list_at_fdr": "lists",
@@ -67,6 +72,7 @@ _WHERE = {
     "recalibrated": "recalibrate",
     "small_loss_score": "dynamics",
     "write_page": "page",
+    "time_posterior": "diffusion",
     "write_sheet": "sheet",
 }
 

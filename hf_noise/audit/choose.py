@@ -55,7 +55,8 @@ _NOTHING = (
     "noise; use features or a model that tell the classes apart"
 )
 _CALIBRATED = (
-    "the classifier foretells the given labels as well as any noise explains them, so that labels alone do not tell "
+    "the classifier foretells the given labels as well as any noise explains them (so does one that was trained on the "
+    "very rows that it judges: cross-validate it), so that labels alone do not tell "
     "the rate: the rate, p_wrong and the share of false alarms are those of the sharpest explanation, and they hold "
     "only if every class has unmistakable rows; verify some rows"
 )

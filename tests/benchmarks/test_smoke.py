@@ -143,6 +143,18 @@ def test_label_audit(benchmark):
         assert rows[f"{name}: F1 of the list / best of its ranking"]["bar"] == ">= 0.97"
 
 
+def test_diffusion_audit(benchmark, capsys):
+    record, rows = benchmark("diffusion_audit")
+    name, printed = "digits, symmetric 0.2", capsys.readouterr().out
+    assert record["settings"]["sets"] == [name]
+    cases = ["logistic on pixels, out of fold", "network without noise, in-sample",
+             "time classifier, sigma 0.05, out of fold", "time classifier, sigma 0.8, in-sample"]  # fmt: skip
+    for case in cases:
+        assert 0 <= rows[f"{name}: {case}: AUROC"]["figure"] <= 1 and f"wrong) | {case} | " in printed
+        held = "interval holds the rate" + ", or a warning" * case.endswith("in-sample")
+        assert rows[f"{name}: {case}: {held}"]["bar"] == ">= 1"
+
+
 def test_features(benchmark):
     _, rows = benchmark("features")
     for kind in ("texts", "images"):
