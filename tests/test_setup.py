@@ -36,7 +36,7 @@ def test_the_wheel_holds_every_file_of_the_package(monkeypatch):
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "hf_noise").rglob("*") if path.is_file()}
     files = {file for file in files if "__pycache__" not in file}
     assert files_of_wheel() == files
-    for kind in ("py.typed", "studies/language/__main__", "hub/templates/", "audit/templates/", "reports/paper_tables/"):
+    for kind in ("py.typed", "studies/language/__main__", "hub/templates/", "audit/templates/", "reports/paper_tables"):
         assert any(file.startswith(f"hf_noise/{kind}") for file in files), kind
 
 
