@@ -32,6 +32,8 @@ What bad training data does to a model, and how to survive it.
   hf-noise list                                  the studies, and what each of them shows
   hf-noise gpt2-noise                            one of them, offline, in minutes on two cores
   hf-noise gpt2-noise my.txt --dry_run           with data of one's own; look first, then run
+  hf-noise audit my.csv --column label           which labels of one's own are wrong
+  hf-noise reproduce --list                      the papers' tables, each from one command
   hf-noise gpt2-noise --scale paper --help       its flags that are used most; --help-all has all of them
   hf-noise gpt2-noise --num_processes 2          on several devices; all flags of `accelerate launch` are known
   hf-noise --version
@@ -58,7 +60,7 @@ def command(argv: list[str]) -> None:
     """List studies, or start one."""
     first = argv[0] if argv else "--help"
     if first in ("-h", "--help", "help"):
-        print(HELP, end="")
+        print("\n".join(help_lines()))
     elif first in ("--version", "-V"):
         print(f"{CONSOLE_SCRIPT} {hf_noise.__version__}")
     elif first == "list":
@@ -68,6 +70,12 @@ def command(argv: list[str]) -> None:
                          f"{CONSOLE_SCRIPT} gpt2-noise {first}")  # fmt: skip
     else:
         start(find(first), argv[1:])
+
+
+def help_lines() -> list[str]:
+    """HELP, without the studies that there are not."""
+    known = {"list", "STUDY", "--version", *catalogue()}
+    return [line for line in HELP.splitlines() if not line.startswith("  hf-noise ") or line.split()[1] in known]
 
 
 def lines(entries: Sequence[Entry], width: int) -> list[str]:
@@ -87,7 +95,8 @@ def start(entry: Entry, argv: list[str]) -> None:
     sys.argv = [CONSOLE_SCRIPT, entry.name, *argv]
     study = import_module(f"{entry.package}.study")
     own = with_source(study, argv)
-    if not {"-h", "--help", "--help-all", "--help_all"} & set(own):
+    # Without settings it reads its arguments itself, and starts what it needs.
+    if hasattr(study, "Settings") and not {"-h", "--help", "--help-all", "--help_all"} & set(own):
         launcher, own = split(own, study)
         if needs_launcher(entry, launcher):
             launch(entry, launcher, own)
@@ -96,8 +105,8 @@ def start(entry: Entry, argv: list[str]) -> None:
 
 
 def names_of(study: ModuleType) -> set[str]:
-    """Names of the settings of a study."""
-    return {one.name for one in fields(study.Settings)}
+    """Names of the settings of a study, none where it has no such thing."""
+    return {one.name for one in fields(study.Settings)} if hasattr(study, "Settings") else set()
 
 
 def with_source(study: ModuleType, argv: list[str]) -> list[str]:

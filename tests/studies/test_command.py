@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import fields, make_dataclass
+from dataclasses import make_dataclass
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,10 +117,12 @@ def test_the_list_fits_the_terminal(width, capsys, monkeypatch):
 def test_help_and_version(capsys):
     for argv in ([], ["--help"], ["help"]):
         command.main(argv)
-        assert capsys.readouterr().out == command.HELP
+        lines = capsys.readouterr().out.splitlines()
+        named = {line.split()[1] for line in lines if line.startswith("  hf-noise ")}
+        assert {"list", "gpt2-noise", "--version"} <= named <= {"list", "--version", *ENTRIES}
+        assert set(lines) <= set(command.HELP.splitlines()) and len(lines) <= 24
     command.main(["--version"])
     assert capsys.readouterr().out == f"hf-noise {hf_noise.__version__}\n"
-    assert len(command.HELP.splitlines()) <= 24
     assert ended(capsys, "--scale", "demo")[1].endswith("comes first, as in hf-noise gpt2-noise --scale")
 
 
@@ -173,7 +175,7 @@ def test_flags_are_the_launchers_or_the_studys(given, launcher, own):
 def test_no_setting_of_a_study_is_called_as_one_of_the_launcher(name):
     study = import_module(f"{ENTRIES[name].package}.study")
     theirs = {action.dest for action in accelerate_launch.launch_command_parser()._actions}
-    assert {one.name for one in fields(study.Settings)} & theirs <= {"num_processes", "debug"}
+    assert command.names_of(study) & theirs <= {"num_processes", "debug"}
 
 
 def test_a_first_value_is_the_source():
@@ -198,6 +200,14 @@ def devices(monkeypatch, tmp_path):
             (tmp_path / "default_config.yaml").touch()
 
     return have
+
+
+def test_a_study_without_settings_reads_all_of_its_arguments(monkeypatch, devices):
+    devices(4)
+    given = []
+    monkeypatch.setattr(command, "import_module", lambda name: SimpleNamespace(main=given.append))
+    command.main(["gpt2-noise", "A.table8", "--jobs", "2", "--num_processes", "2", "--", "--help"])
+    assert given == [["A.table8", "--jobs", "2", "--num_processes", "2", "--", "--help"]]
 
 
 @pytest.mark.parametrize(

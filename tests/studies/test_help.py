@@ -11,7 +11,8 @@ from hf_noise.studies.catalogue import catalogue
 from hf_noise.studies.help import FEW, USUAL
 from hf_noise.studies.settings import CommandSettings, StudySettings, parse, setting
 
-STUDIES = {name: import_module(f"{entry.package}.study") for name, entry in catalogue().items()}
+MODULES = {name: import_module(f"{entry.package}.study") for name, entry in catalogue().items()}
+STUDIES = {name: study for name, study in MODULES.items() if hasattr(study, "Settings")}  # else with its own parser
 SCREEN = 48  # lines of a terminal that is not small
 
 
