@@ -136,7 +136,7 @@ class LabelAudit:
         sample = draw_sample(self.p_wrong, n, given=self.labels, seed=self.seed if seed is None else seed)
         text, image = self._shown(text_column, image_column)
         rows = sample.rows.tolist()
-        taken = None if text is image is None else self._data.with_format(None).select(rows)
+        taken = {} if text is image is None else self._data.with_format(None).select(rows)
         _, page = write_sheet(
             folder, sample, given=self.labels, suggested=self.suggested, class_names=self.class_names,
             texts=None if text is None else [str(one) for one in taken[text]],
@@ -293,6 +293,7 @@ def audit_labels(
 
 
 def _from(found: ChosenEstimate, labels: np.ndarray, names: tuple[str, ...], seed: int, rows: Any) -> LabelAudit:
+    assert found.chosen.posterior is not None  # what is chosen among has one
     return LabelAudit(
         error_rate=found.error_rate, transition=found.transition, transition_low=found.transition_low,
         transition_high=found.transition_high, prior=found.prior, p_wrong=found.p_wrong, suggested=found.suggested,
