@@ -1,0 +1,137 @@
+"""The work of an audit: rows, what they are judged by, the audit, and all that is written of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Image
+
+from hf_noise.atomic import write_atomic
+from hf_noise.audit import LabelAudit, audit_labels
+from hf_noise.hub.audit_card import TASK, audit_card
+from hf_noise.noise.block import UNKNOWN_NOISE
+from hf_noise.reports.record import RunRecord
+from hf_noise.studies.audit.data import AuditData, read_data
+from hf_noise.studies.audit.evidence import WORDS, Evidence, content_key, gather, way_of
+from hf_noise.studies.audit.measures import metrics_of
+from hf_noise.studies.audit.pictures import audit_figure
+from hf_noise.studies.audit.report import audit_text, training_text
+from hf_noise.studies.audit.study import Settings
+from hf_noise.studies.audit.training import Judge, Trained, judge_of, train_all, ways_of
+from hf_noise.studies.engine import stopped_in, world_of
+from hf_noise.studies.reading import is_elsewhere
+from hf_noise.trainers.folders import claimed
+
+__all__ = ["look", "work"]
+
+RECIPE = "recipes/audit.py"
+#: Folder of the sheet to fill in, within the output.
+SHEET = "verify"
+
+
+def look(settings: Settings) -> Iterator[str]:
+    """What a dry run shows: the rows, and what they will be judged by."""
+    if is_elsewhere(settings.source):
+        yield f"data: {settings.source} on the Hub, which a run downloads; a dry run looks at data of this machine"
+        return
+    data = read_data(settings)
+    yield from data.describe()
+    way = way_of(settings, data)
+    folds = "" if way == "probabilities" else f", in {settings.folds} folds"
+    yield f"judged by {WORDS[way]}{folds}"
+    if settings.train:
+        yield f"then trained and measured on {judge_of(data).words}"
+
+
+def work(settings: Settings) -> str:
+    """Audit, write all of it, and train if asked to; what a terminal shows, nothing on other processes."""
+    started, args = time.perf_counter(), world_of(settings)
+    with args.main_process_first(desc="data"):
+        data = read_data(settings)
+    told = {one.name: getattr(settings, one.name) for one in fields(settings) if one.metadata["in_result"]}
+    told |= data.identity | {"key": content_key(settings, data)}
+    is_main = args.process_index == 0
+    with claimed(settings.output, told, is_main=is_main), stopped_in("the audit", settings):
+        evidence = gather(settings, data, args)
+        if evidence is None:
+            return ""
+        audit = audited(settings, data, evidence)
+        listed = audit.flagged(settings.fdr)
+        trained, judge = [], None
+        if settings.train and (is_main or evidence.features is None):
+            judge = judge_of(data)
+            trained = train_all(settings, data, evidence, ways_of(audit, listed), judge, args)
+        if not is_main:
+            return ""
+        metrics = metrics_of(audit, listed, data.clean, trained, judge)
+        record = record_of(settings, data, evidence, audit, metrics, time.perf_counter() - started)
+        return told_and_written(settings, data, evidence, audit, listed, trained, judge, record)
+
+
+def audited(settings: Settings, data: AuditData, evidence: Evidence) -> LabelAudit:
+    """The audit, by verified rows where there are any. Raises what `audit_labels` and `LabelAudit.verified` do."""
+    return audit_labels(
+        data.rows.table, column=data.column, probabilities=evidence.probabilities, verified=settings.verified,
+        class_names=data.classes if data.is_words else None, seed=settings.seed,
+    )  # fmt: skip
+
+
+def record_of(
+    settings: Settings, data: AuditData, evidence: Evidence, audit: LabelAudit, metrics: dict[str, dict], seconds: float
+) -> RunRecord:
+    """All that is known of the audit but what is said of single rows."""
+    task = "image-classification" if data.image else "text-classification" if data.text else "tabular-classification"
+    counts = np.bincount(audit.labels, minlength=len(data.classes)).tolist()
+    return RunRecord(
+        name=Path(settings.output).name, task=TASK, recipe=RECIPE, seed=settings.seed, settings=asdict(settings),
+        model=evidence.told, noise=data.noise or UNKNOWN_NOISE,
+        data={
+            "source": data.source, "split": data.split, "column": data.column, "rows": len(data.rows), "task": task,
+            "classes": len(data.classes), "clean_column": settings.clean_column, "test_source": settings.test_source,
+            "audit": audit.to_dict() | {"rows_of_class": counts}, "notes": data.notes, **data.identity,
+        },
+        budget={"folds": evidence.told["folds"]}, loss={"name": "nll"}, metrics=metrics, wall_seconds=seconds,
+    )  # fmt: skip
+
+
+def told_and_written(
+    settings: Settings, data: AuditData, evidence: Evidence, audit: LabelAudit, listed: np.ndarray,
+    trained: Sequence[Trained], judge: Judge | None, record: RunRecord,
+) -> str:  # fmt: skip
+    """Rows, figure, page, record and card in the output folder; returns the tables and where all of it is."""
+    output, texts = Path(settings.output), data.shown()
+    audit.save(output)
+    parts = [*data.notes, audit_text(audit, listed, evidence.words, texts, record.metrics)]
+    if judge is not None:
+        parts.append(training_text(trained, judge))
+    files = {"rows": output / "rows.parquet", "figure": audit_figure(audit, listed, output / "audit.png", data.clean)}
+    files |= written_page(settings, data, audit, texts, output)
+    if settings.verify is not None:
+        files["to fill in"] = audit.to_verify(
+            settings.verify, output / SHEET, text_column=data.first_text, image_column=data.image
+        )
+    write_atomic(output / "audit.md", "\n\n".join(parts) + "\n")
+    write_atomic(output / "README.md", str(audit_card(record)))
+    record.write(output / "record.json")
+    files |= {"card": output / "README.md", "record": output / "record.json"}
+    said = "\n".join(f"{name}: {place}" for name, place in files.items())
+    if audit.verified_by is None and settings.verify is None and data.noise is None:
+        said += "\nto know the rate without an assumption: --verify 200, fill in the sheet, then --verified"
+    return "\n\n".join([*parts, said])
+
+
+def written_page(
+    settings: Settings, data: AuditData, audit: LabelAudit, texts: Sequence[str] | None, output: Path
+) -> dict[str, Any]:
+    """The page of the audit, by its name; see `hf_noise.audit.page.write_page`."""
+    return {}
+
+
+def images_of(data: AuditData) -> Any:
+    """The column of images, decoded when one is asked for; None without."""
+    return None if data.image is None else data.rows.table.cast_column(data.image, Image())[data.image]
