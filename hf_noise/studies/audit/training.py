@@ -26,8 +26,8 @@ __all__ = ["Judge", "Trained", "Way", "judge_of", "train_all", "ways_of"]
 #: Share of the rows that is held out to measure on where there are no test rows, and of the others to choose by.
 _HELD, _CHOSEN_BY = 0.2, 0.1
 #: Of heads: passes in which so many rows are seen in all, at least and at most.
-_SEEN, _FEWEST, _MOST = 1 << 18, 10, 60
-_GRID = {"learning_rate": (3e-3, 1e-2), "weight_decay": (1e-2, 0.3, 3.0), "batch_size": 64}
+_SEEN, _FEWEST, _MOST = 1 << 17, 10, 40
+_GRID = {"learning_rate": (1e-2, 3e-2), "weight_decay": (1e-2, 0.3, 3.0), "batch_size": 256}
 
 
 @dataclass(frozen=True, eq=False)
