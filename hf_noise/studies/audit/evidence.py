@@ -20,7 +20,7 @@ from hf_noise.data.features import extract_features, fingerprint_of
 from hf_noise.data.reading import CorpusError
 from hf_noise.studies.audit.data import AuditData, Part
 from hf_noise.studies.audit.kept import kept_array
-from hf_noise.studies.audit.study import Settings
+from hf_noise.studies.audit.study import PATCHES, Settings
 from hf_noise.studies.audit.words import word_features
 from hf_noise.studies.backbone import backbone_of
 
@@ -32,8 +32,9 @@ _TINY = 16
 WORDS = {
     "model": "features of a network, by a logistic regression on them",
     "words": "TF-IDF of words and letters, reduced by a singular value decomposition, and a logistic regression on it",
+    "patches": "a layer of filters that are typical patches of the images, and a logistic regression on it",
     "pixels": "pixels, and a logistic regression on them",
-    "network": "a small network on images, trained once for each fold",
+    "network": "a network that was trained here on the images, once for each fold",
     "features": "features that were given, and a logistic regression on them",
     "probabilities": "probabilities that were given",
 }
@@ -73,7 +74,7 @@ def way_of(settings: Settings, data: AuditData) -> str:
     if data.image is None:
         return "words"
     size = max(data.rows.table[0][data.image].size)
-    return "pixels" if size <= _TINY else "network"
+    return "pixels" if size <= _TINY else "patches" if settings.network == PATCHES else "network"
 
 
 def content_key(settings: Settings, data: AuditData) -> str:
@@ -134,18 +135,27 @@ def _features(
         return _given_features(settings, data, test)
     if way == "words":
         return word_features(data.texts(), None if test is None else data.texts(test), settings.seed)
-    if way == "pixels":
-        from hf_noise.studies.audit.network import read_pictures
-
-        pictures = read_pictures(data.rows.table, data.image, _TINY)
-        of_test = None if test is None else read_pictures(test.table, data.image, _TINY, pictures)
-        flat = [None if one is None else one.images.flatten(1).numpy().astype(np.float32) / 255
-                for one in (pictures, of_test)]  # fmt: skip
-        return flat[0], flat[1]
+    if way in ("pixels", "patches"):
+        return _of_pictures(settings, data, way, test)
     backbone = backbone_of(replace(settings, image_column=data.image), settings.model)
     found = [None if part is None else extract_features(backbone, _contents(data, part),
              batch_size=settings.extract_batch).features for part in (data.rows, test)]  # fmt: skip
     return found[0], found[1]
+
+
+def _of_pictures(
+    settings: Settings, data: AuditData, way: str, test: Part | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    from hf_noise.studies.audit.network import read_pictures
+    from hf_noise.studies.audit.patches import patch_features
+
+    pictures = read_pictures(data.rows.table, data.image, settings.network_size)
+    of_test = None if test is None else read_pictures(test.table, data.image, 0, pictures).images
+    if way == "patches":
+        return patch_features(pictures.images, of_test, settings.seed)
+    rows, of_test = (None if one is None else one.flatten(1).numpy().astype(np.float32) / 255
+                     for one in (pictures.images, of_test))  # fmt: skip
+    return rows, of_test
 
 
 def _contents(data: AuditData, part: Part) -> Any:

@@ -22,8 +22,10 @@ from hf_noise.studies.ranges import Count, Name, NotNegative, Positive, Range, S
 from hf_noise.studies.reading import check_readable
 from hf_noise.studies.settings import SettingError, StudySettings, parse, setting
 
+#: In place of a network that is trained: see `hf_noise.studies.audit.patches`.
+PATCHES = "patches"
 SCALES: dict[str, dict] = {
-    "demo": dict(network="resnet10-small", epochs=15.0, network_size=32),
+    "demo": dict(network=PATCHES, epochs=15.0, network_size=32),
     # Meant for minutes of one GPU.
     "gpu": dict(network="resnet18-cifar", epochs=30.0, network_size=64, bf16=True),
     # The schedule by which papers A and C train this network on CIFAR.
@@ -32,6 +34,8 @@ SCALES: dict[str, dict] = {
 PROTOCOLS = [name for name in LABEL_PROTOCOLS if name != "pairs"]
 #: r of the noise that is hidden in the embedded digits: a fifth of the labels is wrong.
 HIDDEN = 0.25
+
+SideOfPixels = Annotated[int, Range(8, 1024)]
 
 
 @dataclass
@@ -77,10 +81,10 @@ class Settings(StudySettings):
     max_length: Count | None = setting(None, "tokens of a text; all that the network takes if not set", group="model")
     image_size: Count | None = setting(None, "pixels, of networks of timm; theirs if not set", group="model")
     network: str = setting(
-        None, f"trained here on images without --model: {', '.join(SMALL_CLASSIFIERS)}", group="model",
-        choices=list(SMALL_CLASSIFIERS),
+        None, f"on images without --model: {PATCHES} (filters that need no labels), or trained here in folds",
+        group="model", choices=[PATCHES, *SMALL_CLASSIFIERS],
     )  # fmt: skip
-    network_size: Count = setting(None, "pixels of a side at most, for that network", group="model")
+    network_size: SideOfPixels = setting(None, "pixels of a side at most, for that network", group="model")
 
     ratio: NotNegative | None = setting(
         None, f"hide noise of this r in the labels first and see what is found (default: {HIDDEN:g} without --source)",
