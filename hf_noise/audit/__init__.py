@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from hf_noise.audit.lists import default_list as default_list
     from hf_noise.audit.lists import list_at_fdr as list_at_fdr
     from hf_noise.audit.measured import Measured as Measured
+    from hf_noise.audit.plan import Plan as Plan
+    from hf_noise.audit.plan import PlanOption as PlanOption
     from hf_noise.audit.powered import Verified as Verified
     from hf_noise.audit.powered import combine_verified as combine_verified
     from hf_noise.audit.recalibrate import recalibrated as recalibrated
@@ -37,6 +39,8 @@ _WHERE = {
     "LabelAudit": "label_audit",
     "Measured": "measured",
     "NoiseEstimate": "estimators.noise_estimate",
+    "Plan": "plan",
+    "PlanOption": "plan",
     "Sample": "sampling",
     "TrainingDynamics": "dynamics",
     "Verified": "powered",

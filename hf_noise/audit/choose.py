@@ -78,6 +78,7 @@ class ChosenEstimate:
         others: the further ones that were asked.
         difficulty: the score of `difficulty_score`.
         warnings: what a user should know, in words; empty if nothing.
+        is_refuted: whether labels are wrong by more than their true class, as the score says.
     """
 
     error_rate: Measured
@@ -92,6 +93,7 @@ class ChosenEstimate:
     others: tuple[NoiseEstimate, ...]
     difficulty: float
     warnings: tuple[str, ...]
+    is_refuted: bool
 
     def flagged(self, fdr: float | None = None) -> np.ndarray:
         """Rows to look at, bool [N]: the list of the largest expected F1, or the longest one at this share of false
@@ -153,6 +155,7 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
         prior=chosen.prior,
         p_wrong=np.clip(1 - posterior[np.arange(len(y)), y], 0, 1), suggested=posterior.argmax(axis=1),
         chosen=chosen, others=others, difficulty=score, warnings=warnings,
+        is_refuted=is_refuted,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,10 +17,14 @@ from hf_noise.audit.lists import default_list, list_at_fdr
 from hf_noise.audit.measured import Measured
 from hf_noise.audit.out_of_fold import out_of_fold
 from hf_noise.audit.powered import Verified, combine_verified
+from hf_noise.audit.recalibrate import tilted
 from hf_noise.audit.sample_file import filled_sheet, keep_sample, kept_sample, sheets_in
 from hf_noise.audit.sampling import draw_sample
 from hf_noise.audit.sheet import is_filled, read_sheet, write_sheet
 from hf_noise.noise.checks import check_seed
+
+if TYPE_CHECKING:
+    from hf_noise.audit.plan import Plan
 
 __all__ = ["LabelAudit", "audit_labels"]
 
@@ -164,7 +168,7 @@ class LabelAudit:
             sample, labels, given=self.labels, p_wrong=first.p_wrong, posterior=first.posterior,
             confidence=first.error_rate.confidence if confidence is None else confidence,
         )  # fmt: skip
-        posterior = _tilted(first.posterior, self.labels, found.p_wrong)
+        posterior = tilted(first.posterior, self.labels, found.p_wrong)
         is_known = labels >= 0
         posterior[sample.rows[is_known]] = np.eye(len(self.class_names))[labels[is_known]]
         return replace(
@@ -172,6 +176,15 @@ class LabelAudit:
             transition_high=found.transition_high, prior=found.prior, p_wrong=found.p_wrong, posterior=posterior,
             suggested=posterior.argmax(axis=1), warnings=(), verified_by=found,
         )  # fmt: skip
+
+    def plan(self, features: Any, **options: Any) -> Plan:
+        """What to expect of each way to train on these labels, see `hf_noise.audit.plan.make_plan`.
+
+        Takes features [N, D] and the options `budget`, `test`, `batch`, `seed` and `confidence` of it, with its errors.
+        """
+        from hf_noise.audit.plan import make_plan
+
+        return make_plan(self, features, **options)
 
     def summary(self, most: int = 5) -> str:
         """The rate, what it stands on, the most frequent confusions and how many rows are listed, as text."""
@@ -227,19 +240,6 @@ class LabelAudit:
             texts = (name for name, of in features.items() if isinstance(of, Value) and "string" in of.dtype)
             text = next(texts, None) if image is None else None
         return text, image
-
-
-def _tilted(posterior: np.ndarray, labels: np.ndarray, p_wrong: np.ndarray) -> np.ndarray:
-    """p(true = c), float64 [N, C], where 1 - p_wrong is that of the given label and the others keep their ratios."""
-    rows = np.arange(len(labels))
-    others = posterior.copy()
-    others[rows, labels] = 0
-    total = others.sum(axis=1, keepdims=True)
-    even = np.full_like(others, 1 / (others.shape[1] - 1))
-    even[rows, labels] = 0
-    made = np.where(total > 0, others / np.where(total > 0, total, 1), even) * p_wrong[:, None]
-    made[rows, labels] = 1 - p_wrong
-    return made
 
 
 def audit_labels(
