@@ -154,8 +154,8 @@ def _split_of(settings: Settings) -> tuple[str, tuple[Source, Any]]:
         split = "train" if "train" in found else next(iter(found))
         return split, found[split]
     if settings.split not in found:
-        told = "which is audited?" if settings.split is None else f"there is no {settings.split!r}"
-        raise CorpusError(f"{settings.source} has the splits {', '.join(found)}: {told} Choose one with --split")
+        told = "which is audited?" if settings.split is None else f"none is called {settings.split!r}."
+        raise CorpusError(f"{settings.source} has the splits {', '.join(found)}; {told} Choose one with --split")
     return settings.split, found[settings.split]
 
 
@@ -170,7 +170,8 @@ def _named(settings: Settings) -> dict[str, str]:
 def _table(source: Source, dataset: Any, named: Mapping[str, str]) -> Dataset:
     """All columns of a split; those that are named have to be there."""
     dataset = with_features(dataset, source.name)
-    return read_table(source, dataset, dict(named) | {name: "column" for name in dataset.features if name not in named})
+    others = {name: "column" for name in dataset.features if name not in named}
+    return read_table(source, dataset, dict(named) | others).select_columns(list(dataset.features))
 
 
 def _seen(settings: Settings, table: Dataset) -> tuple[str | None, str | None]:

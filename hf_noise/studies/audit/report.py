@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_noise.audit import LabelAudit
+from hf_noise.audit import LabelAudit, Plan
 from hf_noise.reports.tables import WIDEST, markdown_table
 from hf_noise.studies.audit.training import Judge, Trained
 
@@ -26,7 +26,7 @@ def audit_text(
     """The rate and what it stands on, T, the rows to look at, and the truth where it is known."""
     rate, n = audit.error_rate, len(audit)
     share = f"{_PERCENT * rate.confidence:.0f}% interval"
-    lines = [f"wrong labels: {rate} of {n:,} rows ({share})", f"judged by {judged}", "how:"]
+    lines = [f"wrong labels: {rate} of {n:,} rows ({share})", _wrapped(f"judged by {judged}", 2), "how:"]
     lines += [_wrapped(f"  - {part}", 4) for part in rate.how.split("; ") if part not in "; ".join(audit.warnings)]
     lines += [_wrapped(f"note: {one}", 2) for one in audit.warnings]
     parts = ["\n".join(lines), transition_table(audit), rows_table(audit, listed, texts)]
@@ -92,6 +92,17 @@ def truth_table(metrics: dict[str, dict[str, Any]]) -> str:
     return markdown_table(["beside true labels", ""], rows)
 
 
+def plan_text(plan: Plan) -> str:
+    """What a plan expects of each option, and which is best."""
+    rows = []
+    for one in plan.options:
+        apart = one.difference
+        gain = "-" if apart is None else f"{_signed(apart.value)} [{_signed(apart.low)}, {_signed(apart.high)}]"
+        rows.append([one.name, "-" if one.accuracy is None else str(one.accuracy), gain, f"{one.rows:,}"])
+    table = markdown_table(["what to do", "clean accuracy, predicted", "beside given, points", "rows"], rows)
+    return f"{table}\n{_wrapped(plan.advice, 2)}"
+
+
 def training_text(trained: Sequence[Trained], judge: Judge) -> str:
     """Accuracy of each way, beside what was expected of it where a plan says."""
     has_plan = any(one.way.predicted is not None for one in trained)
@@ -101,16 +112,20 @@ def training_text(trained: Sequence[Trained], judge: Judge) -> str:
         found, apart = one.accuracy, one.beside
         gain = "-"
         if apart is not None:
-            ends = "" if apart.low is None else f" [{_PERCENT * apart.low:+.1f}, {_PERCENT * apart.high:+.1f}]"
-            gain = f"{_PERCENT * apart.mean + 0.0:+.1f}{ends}"
-        cells = [f"{one.way.name}: {one.way.does}", f"{one.rows:,}",
+            gain = _signed(apart.mean) + ("" if apart.low is None else f" [{_signed(apart.low)}, {_signed(apart.high)}]")
+        cells = [one.way.name, f"{one.rows:,}",
                  f"{_percent(found['value'])} [{_percent(found['low'])}, {_percent(found['high'])}]", gain]  # fmt: skip
         expected = one.way.predicted
         rows.append(cells + ["-" if expected is None else str(expected)] * has_plan)
-    said = f"measured on {judge.words}; gains are paired row by row, with intervals of 95%"
+    said = [f"{one.way.name}: {one.way.does}" for one in trained]
+    said += [_wrapped(f"measured on {judge.words}; gains are paired row by row, with intervals of 95%", 2)]
     if not judge.is_clean:
-        said += "\nso this is no accuracy: a model that repeats the wrong labels looks better here, give --test_source"
-    return f"{markdown_table(heads, rows)}\n{said}"
+        said.append("so this is no accuracy: a model that repeats wrong labels looks better here; give --test_source")
+    return "\n".join([markdown_table(heads, rows), *said])
+
+
+def _signed(share: float) -> str:
+    return f"{round(_PERCENT * share, 1) + 0.0:+.1f}"  # which makes 0 of -0
 
 
 def _percent(share: float) -> str:

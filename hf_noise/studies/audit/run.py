@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Image
 
 from hf_noise.atomic import write_atomic
-from hf_noise.audit import LabelAudit, audit_labels
+from hf_noise.audit import LabelAudit, Plan, audit_labels, write_page
 from hf_noise.hub.audit_card import TASK, audit_card
 from hf_noise.noise.block import UNKNOWN_NOISE
 from hf_noise.reports.record import RunRecord
@@ -20,9 +19,9 @@ from hf_noise.studies.audit.data import AuditData, read_data
 from hf_noise.studies.audit.evidence import WORDS, Evidence, content_key, gather, way_of
 from hf_noise.studies.audit.measures import metrics_of
 from hf_noise.studies.audit.pictures import audit_figure
-from hf_noise.studies.audit.report import audit_text, training_text
+from hf_noise.studies.audit.report import audit_text, plan_text, training_text
 from hf_noise.studies.audit.study import Settings
-from hf_noise.studies.audit.training import Judge, Trained, judge_of, train_all, ways_of
+from hf_noise.studies.audit.training import judge_of, train_all, ways_of
 from hf_noise.studies.engine import stopped_in, world_of
 from hf_noise.studies.reading import is_elsewhere
 from hf_noise.trainers.folders import claimed
@@ -62,15 +61,19 @@ def work(settings: Settings) -> str:
             return ""
         audit = audited(settings, data, evidence)
         listed = audit.flagged(settings.fdr)
+        plan = None if evidence.features is None else audit.plan(evidence.features, seed=settings.seed)
         trained, judge = [], None
-        if settings.train and (is_main or evidence.features is None):
+        if settings.train:
             judge = judge_of(data)
-            trained = train_all(settings, data, evidence, ways_of(audit, listed), judge, args)
+            trained = train_all(settings, data, evidence, ways_of(audit, listed, plan), judge, args)
         if not is_main:
             return ""
         metrics = metrics_of(audit, listed, data.clean, trained, judge)
         record = record_of(settings, data, evidence, audit, metrics, time.perf_counter() - started)
-        return told_and_written(settings, data, evidence, audit, listed, trained, judge, record)
+        parts = [*data.notes, audit_text(audit, listed, evidence.words, data.shown(), metrics)]
+        parts += [plan_text(plan)] * (plan is not None)
+        parts += [] if judge is None else [training_text(trained, judge)]
+        return written(settings, data, audit, listed, plan, record, parts)
 
 
 def audited(settings: Settings, data: AuditData, evidence: Evidence) -> LabelAudit:
@@ -99,39 +102,34 @@ def record_of(
     )  # fmt: skip
 
 
-def told_and_written(
-    settings: Settings, data: AuditData, evidence: Evidence, audit: LabelAudit, listed: np.ndarray,
-    trained: Sequence[Trained], judge: Judge | None, record: RunRecord,
+def written(
+    settings: Settings, data: AuditData, audit: LabelAudit, listed: np.ndarray, plan: Plan | None, record: RunRecord,
+    parts: list[str],
 ) -> str:  # fmt: skip
     """Rows, figure, page, record and card in the output folder; returns the tables and where all of it is."""
-    output, texts = Path(settings.output), data.shown()
+    output = Path(settings.output)
     audit.save(output)
-    parts = [*data.notes, audit_text(audit, listed, evidence.words, texts, record.metrics)]
-    if judge is not None:
-        parts.append(training_text(trained, judge))
-    files = {"rows": output / "rows.parquet", "figure": audit_figure(audit, listed, output / "audit.png", data.clean)}
-    files |= written_page(settings, data, audit, texts, output)
+    files = {
+        "page": write_page(
+            output / "audit.html", audit, title=f"Labels of {Path(data.source).name}", source=data.source,
+            texts=data.shown(), images=images_of(data), plan=plan,
+            clean=None if data.clean is None or (data.clean < 0).any() else data.clean,
+        ),
+        "figure": audit_figure(audit, listed, output / "audit.png", data.clean), "rows": output / "rows.parquet",
+    }  # fmt: skip
     if settings.verify is not None:
         files["to fill in"] = audit.to_verify(
             settings.verify, output / SHEET, text_column=data.first_text, image_column=data.image
         )
     write_atomic(output / "audit.md", "\n\n".join(parts) + "\n")
-    write_atomic(output / "README.md", str(audit_card(record)))
-    record.write(output / "record.json")
-    files |= {"card": output / "README.md", "record": output / "record.json"}
+    files["card"] = write_atomic(output / "README.md", str(audit_card(record)))
+    files["record"] = record.write(output / "record.json")
     said = "\n".join(f"{name}: {place}" for name, place in files.items())
     if audit.verified_by is None and settings.verify is None and data.noise is None:
         said += "\nto know the rate without an assumption: --verify 200, fill in the sheet, then --verified"
     return "\n\n".join([*parts, said])
 
 
-def written_page(
-    settings: Settings, data: AuditData, audit: LabelAudit, texts: Sequence[str] | None, output: Path
-) -> dict[str, Any]:
-    """The page of the audit, by its name; see `hf_noise.audit.page.write_page`."""
-    return {}
-
-
 def images_of(data: AuditData) -> Any:
-    """The column of images, decoded when one is asked for; None without."""
-    return None if data.image is None else data.rows.table.cast_column(data.image, Image())[data.image]
+    """The column of images, each decoded when it is asked for; None without."""
+    return None if data.image is None else data.rows.table[data.image]

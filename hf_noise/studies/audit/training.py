@@ -13,7 +13,9 @@ from transformers import TrainingArguments
 
 from hf_noise.analysis.paired import PairedTest, paired_test
 from hf_noise.audit import LabelAudit, Measured
+from hf_noise.audit.plan import Plan
 from hf_noise.data.held_rows import HeldRows
+from hf_noise.data.reading import CorpusError
 from hf_noise.metrics.intervals import wilson_share
 from hf_noise.objectives import CorrectedLabels, CrossEntropy
 from hf_noise.studies.audit.data import AuditData
@@ -82,11 +84,16 @@ class Trained:
 
 
 def judge_of(data: AuditData) -> Judge:
-    """Test rows where a user has them, else some of the audited rows, with true labels where these are known."""
+    """Test rows where a user has them, else some of the audited rows, with true labels where these are known.
+
+    Raises CorpusError: there are too few rows to hold any out.
+    """
     nothing = np.zeros(len(data.rows), dtype=bool)
     if data.test is not None:
         return Judge(data.test.labels, nothing, True, f"{len(data.test):,} test rows with clean labels")
     held = HeldRows(test=_HELD).rows("test", data.chosen)
+    if not held.any():
+        raise CorpusError(f"--train: none of {len(held)} rows is held out to measure on; give --test_source, or more")
     if data.clean is None:
         words = f"{held.sum():,} held-out rows with labels as given, some of them wrong: no clean ones are known"
         return Judge(data.rows.labels[held], held, False, words)
@@ -94,8 +101,15 @@ def judge_of(data: AuditData) -> Judge:
     return Judge(data.clean[held], held, True, f"{held.sum():,} held-out rows with their true labels")
 
 
-def ways_of(audit: LabelAudit, listed: np.ndarray) -> list[Way]:
-    """The labels as they are, without the listed rows, with suggested labels for them, and through the audited T."""
+def ways_of(audit: LabelAudit, listed: np.ndarray, plan: Plan | None = None) -> list[Way]:
+    """Those of a plan that need neither a person nor soft labels, the first being that of the labels as they are.
+
+    Without a plan: the labels as they are, without the listed rows, with suggested labels for them, and through the
+    audited T.
+    """
+    if plan is not None:
+        return [Way(one.name, one.does, one.keep, one.labels, one.transition, one.accuracy) for one in plan.options
+                if one.labels is not None]  # fmt: skip
     every, given = np.ones(len(audit), dtype=bool), audit.labels
     return [
         Way("given", "labels as they are", every, given),
@@ -132,8 +146,8 @@ def _heads(
         judged = (evidence.test_features - mean) / np.where(spread > 0, spread, 1)
 
     def fit(way: Way, rows: np.ndarray) -> np.ndarray:
-        by = HeldRows(validation=_CHOSEN_BY).rows("validation", data.chosen[rows])
-        fitted, apart = rows[~by], rows[by]
+        mixed = np.random.default_rng(settings.seed).permutation(rows)
+        apart, fitted = np.split(mixed, [max(1, round(_CHOSEN_BY * len(rows)))])
         epochs = int(np.clip(_SEEN // len(fitted), _FEWEST, _MOST))
         plan = HeadPlan(epochs=epochs, schedule="cosine", transition=way.transition)
         heads = fit_heads(
