@@ -24,7 +24,7 @@ from hf_noise.studies.audit.study import PATCHES, Settings
 from hf_noise.studies.audit.words import word_features
 from hf_noise.studies.backbone import backbone_of
 
-__all__ = ["WORDS", "Evidence", "content_key", "gather", "way_of"]
+__all__ = ["WORDS", "Evidence", "claim_of", "gather", "way_of"]
 
 #: Pixels of a side up to which images are their own features: a network has nothing to look for in them.
 _TINY = 16
@@ -77,16 +77,21 @@ def way_of(settings: Settings, data: AuditData) -> str:
     return "pixels" if size <= _TINY else "patches" if settings.network == PATCHES else "network"
 
 
-def content_key(settings: Settings, data: AuditData) -> str:
-    """A mark of all that features and probabilities depend on: settings, labels, and what rows hold."""
-    kept = {one.name: getattr(settings, one.name) for one in fields(settings) if one.metadata["in_result"]}
-    rows = data.identity | {"content": _content(settings, data, data.rows)}
-    return hashlib.sha256(json.dumps([kept, rows], sort_keys=True).encode()).hexdigest()[:32]
+def claim_of(settings: Settings, data: AuditData) -> dict[str, Any]:
+    """All that features and probabilities depend on: settings, labels, and what rows hold, as JSON has it."""
+    told = {one.name: getattr(settings, one.name) for one in fields(settings) if one.metadata["in_result"]}
+    return told | data.identity | {"content": _content(settings, data, data.rows)}
 
 
-def gather(settings: Settings, data: AuditData, args: TrainingArguments) -> Evidence | None:
-    """Features and probabilities, made or read; None on processes whose work ends with the features."""
-    way, key, output = way_of(settings, data), content_key(settings, data), Path(settings.output)
+def gather(
+    settings: Settings, data: AuditData, args: TrainingArguments, claim: dict[str, Any]
+) -> Evidence | None:
+    """Features and probabilities, made or read where the folder has those of this claim.
+
+    None on processes whose work ends with the features.
+    """
+    way, output = way_of(settings, data), Path(settings.output)
+    key = hashlib.sha256(json.dumps(claim, sort_keys=True).encode()).hexdigest()[:32]
     told: dict[str, Any] = {"way": way, "words": WORDS[way], "folds": settings.folds}
     if way == "probabilities":
         return Evidence(way, _given_probabilities(settings, data), None, None, told | {"folds": None})

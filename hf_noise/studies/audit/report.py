@@ -112,7 +112,8 @@ def training_text(trained: Sequence[Trained], judge: Judge) -> str:
         found, apart = one.accuracy, one.beside
         gain = "-"
         if apart is not None:
-            gain = _signed(apart.mean) + ("" if apart.low is None else f" [{_signed(apart.low)}, {_signed(apart.high)}]")
+            ends = "" if apart.low is None else f" [{_signed(apart.low)}, {_signed(apart.high)}]"
+            gain = _signed(apart.mean) + ends
         cells = [one.way.name, f"{one.rows:,}",
                  f"{_percent(found['value'])} [{_percent(found['low'])}, {_percent(found['high'])}]", gain]  # fmt: skip
         expected = one.way.predicted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from hf_noise.hub.audit_card import TASK, audit_card
 from hf_noise.noise.block import UNKNOWN_NOISE
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.audit.data import AuditData, read_data
-from hf_noise.studies.audit.evidence import WORDS, Evidence, content_key, gather, way_of
+from hf_noise.studies.audit.evidence import WORDS, Evidence, claim_of, gather, way_of
 from hf_noise.studies.audit.measures import metrics_of
 from hf_noise.studies.audit.pictures import audit_figure
 from hf_noise.studies.audit.report import audit_text, plan_text, training_text
@@ -52,11 +52,9 @@ def work(settings: Settings) -> str:
     started, args = time.perf_counter(), world_of(settings)
     with args.main_process_first(desc="data"):
         data = read_data(settings)
-    told = {one.name: getattr(settings, one.name) for one in fields(settings) if one.metadata["in_result"]}
-    told |= data.identity | {"key": content_key(settings, data)}
-    is_main = args.process_index == 0
-    with claimed(settings.output, told, is_main=is_main), stopped_in("the audit", settings):
-        evidence = gather(settings, data, args)
+    claim, is_main = claim_of(settings, data), args.process_index == 0
+    with claimed(settings.output, claim, is_main=is_main), stopped_in("the audit", settings):
+        evidence = gather(settings, data, args, claim)
         if evidence is None:
             return ""
         audit = audited(settings, data, evidence)
