@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from hf_noise.atomic import write_atomic
 from hf_noise.audit import LabelAudit, Plan, audit_labels, write_page
@@ -33,6 +34,18 @@ RECIPE = "recipes/audit.py"
 SHEET = "verify"
 
 
+class Stages(tqdm):
+    """A bar of what is being done, beside those of its parts."""
+
+    def __init__(self, is_shown: bool):
+        super().__init__(total=4, disable=not is_shown, leave=False, bar_format="{desc} ({n} of {total}, {elapsed})")
+
+    def begin(self, what: str) -> None:
+        """Show what begins now."""
+        self.update()
+        self.set_description_str(what)
+
+
 def look(settings: Settings) -> Iterator[str]:
     """What a dry run shows: the rows, and what they will be judged by."""
     if is_elsewhere(settings.source):
@@ -53,13 +66,17 @@ def work(settings: Settings) -> str:
     with args.main_process_first(desc="data"):
         data = read_data(settings)
     claim, is_main = claim_of(settings, data), args.process_index == 0
-    with claimed(settings.output, claim, is_main=is_main), stopped_in("the audit", settings):
+    with claimed(settings.output, claim, is_main=is_main), stopped_in("the audit", settings), Stages(is_main) as bar:
+        bar.begin("judging rows out of fold")
         evidence = gather(settings, data, args, claim)
         if evidence is None:
             return ""
+        bar.begin("audit")
         audit = audited(settings, data, evidence)
         listed = audit.flagged(settings.fdr)
+        bar.begin("plan")
         plan = None if evidence.features is None else audit.plan(evidence.features, seed=settings.seed)
+        bar.begin("training and writing" if settings.train else "writing")
         trained, judge = [], None
         if settings.train:
             judge = judge_of(data)
