@@ -87,6 +87,10 @@ class AuditData:
         """The column of texts, the first one of a prompt."""
         return prompt_fields(self.text)[0] if self.text else None
 
+    def seen_by(self, way: str) -> bool:
+        """Whether texts or images are what rows are judged by."""
+        return way not in ("features", "probabilities")
+
     def texts(self, part: Part | None = None) -> list[str]:
         """What is read of each row. Raises CorpusError: a text is blank."""
         try:
@@ -186,7 +190,7 @@ def _seen(settings: Settings, table: Dataset) -> tuple[str | None, str | None]:
         return settings.text_column and f"{{{settings.text_column}}}", settings.image_column
     images = [name for name, of in table.features.items() if isinstance(of, Image)]
     texts = [name for name in table.column_names if is_text(table, name)
-             and name not in (settings.column, settings.clean_column) and not _is_class_like(table, name)]  # fmt: skip
+             and name not in (settings.column, settings.clean_column) and _has_words(table, name)]  # fmt: skip
     texts = ["text"] if "text" in texts else texts
     if len(images) + len(texts) == 1:
         return (f"{{{texts[0]}}}", None) if texts else (None, images[0])
@@ -198,14 +202,21 @@ def _seen(settings: Settings, table: Dataset) -> tuple[str | None, str | None]:
         raise CorpusError(f"{settings.source} has the columns {told}, and one of them is judged; choose with "
                           "--text_column or --image_column, or several texts with --prompt")
     raise CorpusError(
-        f"{settings.source} has neither texts nor images, only {', '.join(map(repr, table.column_names))}: give "
-        "vectors of the rows with --features or --feature_column, or out-of-fold --probabilities"
+        f"{settings.source} has neither texts of several words nor images, only "
+        f"{', '.join(map(repr, table.column_names))}: name a column with --text_column, or give vectors of the rows "
+        "with --features or --feature_column, or out-of-fold --probabilities"
     )
 
 
 def is_text(table: Dataset, name: str) -> bool:
     """Whether a column holds texts."""
     return isinstance(of := table.features[name], Value) and "string" in of.dtype
+
+
+def _has_words(table: Dataset, name: str) -> bool:
+    """Whether most rows of a column of texts have several words, as names and keys do not."""
+    several = pc.sum(pc.match_substring_regex(table.data[name], r"\S\s+\S")).as_py() or 0
+    return name == "text" or several > len(table) / 2
 
 
 def _is_class_like(table: Dataset, name: str) -> bool:

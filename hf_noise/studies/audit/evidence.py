@@ -23,6 +23,7 @@ from hf_noise.studies.audit.kept import kept_array
 from hf_noise.studies.audit.study import PATCHES, Settings
 from hf_noise.studies.audit.words import word_features
 from hf_noise.studies.backbone import backbone_of
+from hf_noise.studies.hashes import hash_of
 
 __all__ = ["WORDS", "Evidence", "claim_of", "gather", "way_of"]
 
@@ -80,7 +81,12 @@ def way_of(settings: Settings, data: AuditData) -> str:
 def claim_of(settings: Settings, data: AuditData) -> dict[str, Any]:
     """All that features and probabilities depend on: settings, labels, and what rows hold, as JSON has it."""
     told = {one.name: getattr(settings, one.name) for one in fields(settings) if one.metadata["in_result"]}
-    return told | data.identity | {"content": _content(settings, data, data.rows)}
+    way = way_of(settings, data)
+    if way == "probabilities":
+        content = hash_of(_given_probabilities(settings, data))
+    else:
+        content = hash_of(_given_features(settings, data)) if way == "features" else _content(data, data.rows)
+    return told | data.identity | {"content": content}
 
 
 def gather(
@@ -115,6 +121,9 @@ def gather(
 def _kept_features(settings: Settings, data: AuditData, way: str, key: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Features of the rows, and of the test rows where training will want them."""
     test = data.test if settings.train else None
+    if way == "features":
+        rows = _given_features(settings, data)
+        return rows, None if test is None else _given_test_features(settings, data, test, rows)
     made: dict[str, np.ndarray] = {}
 
     def make(name: str) -> Callable[[], np.ndarray]:
@@ -129,15 +138,13 @@ def _kept_features(settings: Settings, data: AuditData, way: str, key: str) -> t
     rows = kept_array(output / "features.safetensors", key, make("features"))
     if test is None:
         return rows, None
-    of_test = f"{key} {_content(settings, data, test)}"
+    of_test = f"{key} {_content(data, test)}"
     return rows, kept_array(output / "test_features.safetensors", of_test, make("test"))
 
 
 def _features(
     settings: Settings, data: AuditData, way: str, test: Part | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    if way == "features":
-        return _given_features(settings, data, test)
     if way == "words":
         return word_features(data.texts(), None if test is None else data.texts(test), settings.seed)
     if way in ("pixels", "patches"):
@@ -167,27 +174,27 @@ def _contents(data: AuditData, part: Part) -> Any:
     return image_contents(part.table, data.image) if data.image is not None else data.texts(part)
 
 
-def _content(settings: Settings, data: AuditData, part: Part) -> str:
-    """A hash of what rows hold that they are judged by."""
-    if data.text is None and data.image is None:
-        return str(len(part))
+def _content(data: AuditData, part: Part) -> str:
+    """A hash of the texts or images that rows are judged by."""
     return fingerprint_of(_contents(data, part))
 
 
-def _given_features(settings: Settings, data: AuditData, test: Part | None) -> tuple[np.ndarray, np.ndarray | None]:
+def _given_features(settings: Settings, data: AuditData) -> np.ndarray:
     if settings.feature_column is not None:
-        parts = [None if part is None else _vectors(part, settings.feature_column, data) for part in (data.rows, test)]
-        return parts[0], parts[1]
-    rows = _of_rows(read_features(settings.features), "features", settings.features, data)
-    if test is None:
-        return rows, None
+        return _vectors(data.rows, settings.feature_column, data)
+    return _of_rows(read_features(settings.features), "features", settings.features, data)
+
+
+def _given_test_features(settings: Settings, data: AuditData, test: Part, rows: np.ndarray) -> np.ndarray:
+    if settings.feature_column is not None:
+        return _vectors(test, settings.feature_column, data)
     if settings.test_features is None:
         raise CorpusError("--features are of the rows under audit; those with clean labels need --test_features")
     of_test = read_features(settings.test_features)
     if of_test.shape != (len(test), rows.shape[1]):
         raise CorpusError(f"{settings.test_features} is {list(of_test.shape)}, and {len(test)} test rows need features "
                           f"of {rows.shape[1]} numbers, as {settings.features} has")  # fmt: skip
-    return rows, of_test
+    return of_test
 
 
 def _vectors(part: Part, column: str, data: AuditData) -> np.ndarray:

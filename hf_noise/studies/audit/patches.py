@@ -18,6 +18,8 @@ __all__ = ["patch_features"]
 
 #: Pixels of a side of a patch, filters, and patches that they are learned from.
 _SIDE, _FILTERS, _PATCHES = 6, 128, 50_000
+#: Patches of an image at most, on average.
+_OF_AN_IMAGE = 100
 #: Added to the variance of a patch (of pixels up to 255) and to those of the directions that are whitened.
 _EVEN, _WHITE = 10.0, 0.1
 #: Images at once.
@@ -52,7 +54,7 @@ class _Layer:
 
         draw = np.random.default_rng(seed)
         height, width = images.shape[-2] - _SIDE + 1, images.shape[-1] - _SIDE + 1
-        places = draw.integers([len(images), height, width], size=(_PATCHES, 3))
+        places = draw.integers([len(images), height, width], size=(min(_PATCHES, _OF_AN_IMAGE * len(images)), 3))
         patches = torch.stack([
             images[row, :, top : top + _SIDE, left : left + _SIDE].flatten() for row, top, left in places
         ])  # fmt: skip

@@ -85,8 +85,9 @@ def work(settings: Settings) -> str:
             return ""
         metrics = metrics_of(audit, listed, data.clean, trained, judge)
         record = record_of(settings, data, evidence, audit, metrics, time.perf_counter() - started)
-        parts = [*data.notes, audit_text(audit, listed, evidence.words, data.shown(), metrics)]
-        parts += [plan_text(plan)] * (plan is not None)
+        judged = f"{evidence.words}, of {data.text or data.image}" if data.seen_by(evidence.way) else evidence.words
+        parts = [*data.notes, audit_text(audit, listed, judged, data.shown(), metrics)]
+        parts += [] if plan is None else [plan_text(plan)]
         parts += [] if judge is None else [training_text(trained, judge)]
         return written(settings, data, audit, listed, plan, record, parts)
 
