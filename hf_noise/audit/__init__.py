@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from hf_noise.audit.sampling import draw_sample as draw_sample
     from hf_noise.audit.sheet import read_sheet as read_sheet
     from hf_noise.audit.sheet import write_sheet as write_sheet
+    from hf_noise.audit.token_plan import TokenOption as TokenOption
+    from hf_noise.audit.token_plan import TokenPlan as TokenPlan
+    from hf_noise.audit.token_plan import plan_tokens as plan_tokens
 
 _WHERE = {
     "ChosenEstimate": "choose",
@@ -43,6 +46,8 @@ _WHERE = {
     "Plan": "plan",
     "PlanOption": "plan",
     "Sample": "sampling",
+    "TokenOption": "token_plan",
+    "TokenPlan": "token_plan",
     "TrainingDynamics": "dynamics",
     "Verified": "powered",
     "area_under_margin": "dynamics",
@@ -56,6 +61,7 @@ _WHERE = {
     "forgetting_score": "dynamics",
     "list_at_fdr": "lists",
     "mean_loss": "dynamics",
+    "plan_tokens": "token_plan",
     "read_dynamics": "dynamics",
     "read_sheet": "sheet",
     "recalibrated": "recalibrate",

@@ -161,7 +161,7 @@ class ByGiven:
         if self.inverses:
             return self._over([of.scored(inverse, self.given) for inverse in self.inverses], confidence, 0)
         agrees = of.scored(np.eye(self.posterior.shape[1]), self.given)
-        reach = self.rate * (1 + 2 * of.gain) + _half(agrees, confidence)
+        reach = self.rate + _half(agrees, confidence)
         value = of.scored(self.posterior, np.arange(len(self.given))).mean()
         return _clipped(value, agrees.mean() - reach, agrees.mean() + reach, 0)
 
@@ -169,14 +169,17 @@ class ByGiven:
         if self.inverses:
             apart = [of.scored(inverse, self.given) - base.scored(inverse, self.given) for inverse in self.inverses]
             return self._over(apart, confidence, -1)
-        every = np.arange(len(self.given))
+        every, same = np.arange(len(self.given)), np.eye(self.posterior.shape[1])
         value = (of.scored(self.posterior, every) - base.scored(self.posterior, every)).mean()
-        same = np.eye(self.posterior.shape[1])
         apart = of.scored(same, self.given) - base.scored(same, self.given)
-        # Where both say the same, no label tells them apart; elsewhere a wrong one may turn the one into the other.
-        large, small = (min(self.rate, differ.mean()) for differ in (of.large != base.large, of.small != base.small))
-        reach = 2 * ((1 + of.gain) * large + of.gain * small) + _half(apart, confidence)
-        return _clipped(value, apart.mean() - reach, apart.mean() + reach, -1)
+        half, differ = _half(apart, confidence), of.large != base.large
+        ours, theirs = differ & (of.large == self.given), differ & (base.large == self.given)
+        neither = (differ & ~ours & ~theirs).mean()
+        # Were such a label wrong, the other of the two might be right, which moves the difference by 2; where the label
+        # is neither's, by 1; where both say the same, it tells them apart in no case.
+        down, up = (2 * min(self.rate, most) + min(max(self.rate - most, 0), neither)
+                    for most in (ours.mean(), theirs.mean()))  # fmt: skip
+        return _clipped(value, apart.mean() - down - half, apart.mean() + up + half, -1)
 
     @staticmethod
     def _over(scores: list[np.ndarray], confidence: float, least: int) -> Span:

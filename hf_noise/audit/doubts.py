@@ -76,11 +76,10 @@ def doubts_within(
     """
     classes, judged = np.eye(len(audit.class_names)), [of for _, of in split]
     p = np.full((len(split), len(audit), len(classes)), np.nan)
-    head = None
     for first in range(len(split)):
         for second in range(first):
             kept = np.concatenate([of for fold, of in enumerate(judged) if fold not in (first, second)])
-            head = fit_head(features[kept], classes[audit.labels[kept]], ridge=ridge, start=head)
+            head = fit_head(features[kept], classes[audit.labels[kept]], ridge=ridge)
             for away, of in ((first, second), (second, first)):
                 p[away, judged[of]] = head.probabilities(features[judged[of]])
     return [_audited(audit, fitted, p[fold]) for fold, (fitted, _) in enumerate(split)]

@@ -50,11 +50,6 @@ def out_of_fold(features: Any, labels: Any, *, folds: int = 5, seed: int = 0) ->
     if not np.isfinite(x).all():
         row = int((~np.isfinite(x).all(axis=1)).argmax())
         raise ValueError(f"features must be finite, row {row} is not")
-    counts = np.bincount(y) if y.size and y.min() >= 0 else np.zeros(1, dtype=int)
-    if len(counts) < 2 or counts.min() < folds:
-        rare = int(counts.argmin())
-        raise ValueError(f"each class must be in at least {folds} rows, one for each fold, and there must be two: "
-                         f"class {rare} is in {counts[rare]}; drop it, or use fewer folds")  # fmt: skip
     split = split_rows(x, y, folds, seed)
     found = []
     for strength in _GRID:
@@ -66,9 +61,14 @@ def out_of_fold(features: Any, labels: Any, *, folds: int = 5, seed: int = 0) ->
 
 
 def split_rows(x: np.ndarray, y: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows to fit and rows to judge, of each fold; copies of a row are in one fold."""
+    """Rows to fit and rows to judge, of each fold; copies of a row are in one fold. Raises as `out_of_fold`."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+    counts = np.bincount(y) if y.size and y.min() >= 0 else np.zeros(1, dtype=int)
+    if len(counts) < 2 or counts.min() < folds:
+        rare = int(counts.argmin())
+        raise ValueError(f"each class must be in at least {folds} rows, one for each fold, and there must be two: "
+                         f"class {rare} is in {counts[rare]}; drop it, or use fewer folds")  # fmt: skip
     seen: dict[bytes, int] = {}
     # Zero has two signs, which bytes tell apart and a sum does not.
     of = np.array([seen.setdefault(blake2b((row + 0).tobytes(), digest_size=16).digest(), len(seen)) for row in x])

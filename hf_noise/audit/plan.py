@@ -72,7 +72,7 @@ class PlanOption:
         return self.difference is not None and self.difference.low > 0
 
     def objective(self) -> Objective:
-        """What a trainer of ours takes as `objective` to follow it, on `keep` rows with `labels`."""
+        """What a trainer of ours takes as `loss` to follow it, on `keep` rows with `labels`."""
         from hf_noise.objectives import CorrectedLabels, CrossEntropy
 
         return CrossEntropy() if self.transition is None else CorrectedLabels(transition=self.transition.tolist())

@@ -80,7 +80,8 @@ class Probes:
         large, small = np.zeros(len(self.given), np.int64), np.zeros(len(self.given), np.int64)
         ridge, head = self.ridge(recipes[0])
         for fold, (recipe, (fitted, of)) in enumerate(zip(recipes, self.split, strict=True)):
-            head = head if fold == 0 else recipe.fit(self.features, fitted, ridge, head)
+            # Each begins anew: a head of another fold has seen the labels of this one.
+            head = head if fold == 0 else recipe.fit(self.features, fitted, ridge)
             large[of] = head.scores(self.features[of]).argmax(axis=1)
             half = np.concatenate([self.split[(fold + step) % FOLDS][1] for step in range(1, (FOLDS + 1) // 2)])
             small[of] = recipe.fit(self.features, half, ridge, head).scores(self.features[of]).argmax(axis=1)

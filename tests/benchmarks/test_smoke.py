@@ -204,3 +204,14 @@ def test_verified_rows(benchmark):
     assert record["settings"]["verified"] == [200, 400] and len(rows) == 18
     assert all(row["figure"] > 75 for what, row in rows.items() if "is covered" in what)
     assert all(row["passed"] for what, row in rows.items() if "made up" in what and "beyond" not in what)
+
+
+def test_audit_plan(benchmark):
+    record, rows = benchmark("audit_plan", "--rounds", "2")
+    assert record["settings"]["settings"] == ["digits, cyclic 0.2"]
+    for judge, draws in (("given labels", 2), ("200 verified rows", 1)):
+        for name in ("given", "drop", "relabel", "soft", "corrected", "verify"):
+            held = rows[f"{judge}: accuracy of {name} is held, {draws} draws"]
+            assert held["figure"] in (0, 50, 100) and held["bar"].startswith(">= ")
+        assert f"{judge}: difference of given is held, {draws} draws" not in rows
+    assert rows["given labels: lost beside the best option by best"]["figure"] >= 0
