@@ -107,7 +107,7 @@ def write_page(
 def _check_column(name: str, values: Any, rows: int) -> None:
     if values is None:
         return
-    if isinstance(values, str | bytes | dict | set | frozenset) or not hasattr(values, "__getitem__"):
+    if isinstance(values, str | bytes | bytearray | memoryview | dict) or not hasattr(values, "__getitem__"):
         raise TypeError(f"{name} must be a sequence, one for each row, got {type(values).__name__}")
     try:
         count = len(values)

@@ -32,7 +32,7 @@ def picture(image: Any, name: str, *, side: int, small: int, on_white: bool = Fa
 
     Raises:
         TypeError: it is neither.
-        ValueError: it is an array of another dtype or shape.
+        ValueError: it is an array of another dtype or shape, or has no pixel.
     """
     from PIL import Image
 
@@ -42,6 +42,8 @@ def picture(image: Any, name: str, *, side: int, small: int, on_white: bool = Fa
         image = Image.fromarray(image)
     if not isinstance(image, Image.Image):
         raise TypeError(f"{name} must be a PIL image or an array, got {type(image).__name__}")
+    if not min(image.size):
+        raise ValueError(f"{name} has no pixel, its size is {image.width} x {image.height}")
     is_small = max(image.size) <= small
     image = image.convert("RGBA" if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info else "RGB")
     image.thumbnail((side, side))

@@ -311,6 +311,8 @@ def test_figures_have_the_digits_they_need():
         ({"texts": [3] * 600}, TypeError, r"texts\[\d+\] must be a str"),
         ({"images": [np.zeros((2, 2), np.uint8)]}, ValueError, "images must be as many as the audit's 600 rows"),
         ({"images": ["a.png"] * 600}, TypeError, r"images\[\d+\] must be a PIL image or an array"),
+        ({"images": [np.zeros((0, 2), np.uint8)] * 600}, ValueError, r"images\[\d+\] has no pixel"),
+        ({"images": memoryview(b"a" * 600)}, TypeError, "images must be a sequence"),
         ({"rows": -1}, ValueError, r"rows must lie in \[0, 2\^14\], got -1"),
         ({"rows": 1 << 15}, ValueError, r"rows must lie in \[0, 2\^14\]"),
         ({"rows": 2.0}, TypeError, "rows must be an integer"),

@@ -78,8 +78,8 @@ def check(given: dict[str, Any], found: dict[str, Any]) -> None:
     texts, images = ([] if given[name] is None else [given[name][row] for row in shown] for name in ("texts", "images"))
     confirm(all(text is None or isinstance(text, str) for text in texts), "texts")
     for image in images:
-        is_array = isinstance(image, np.ndarray) and image.dtype == np.uint8
-        confirm(image is None or isinstance(image, PIL.Image.Image) or is_array and image.ndim in (2, 3), "images")
+        is_array = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3)
+        confirm(image is None or isinstance(image, PIL.Image.Image) or is_array and image.size, "images")
     same(found["texts"], [cut(text or "", 400) or ("" if images else "(empty)") for text in texts], "texts")
     same(found["images"], sum(image is not None for image in images), "images")
     if given["clean"] is not None:
