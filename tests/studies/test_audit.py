@@ -149,7 +149,7 @@ def test_verified_rows_replace_the_assumption(done, source, news):
 
 def test_hidden_noise_is_all_that_the_audit_sees(tmp_path):
     """Without a source: digits, a fifth of whose labels are made wrong."""
-    printed = main("--output", tmp_path, "--rows", "500", "--train", "False")
+    printed = main("--output", tmp_path, "--rows", "500", "--train", "False", "--no_plan")
     record, rows = record_in(tmp_path), pq.read_table(tmp_path / "rows.parquet").to_pandas()
     _, labels = digits("train")
     chosen = np.sort(np.random.default_rng(0).permutation(len(labels))[:500])
@@ -158,6 +158,7 @@ def test_hidden_noise_is_all_that_the_audit_sees(tmp_path):
     np.testing.assert_array_equal(rows.label, noisy)
     assert record.noise["realised"] == {"rate": wrong.mean(), "n": 500} and record.model["way"] == "pixels"
     assert record.metrics["auroc"]["value"] > 0.9 and "true rate, %" in printed
+    assert "what to do" not in printed
     assert "labels are an example" in (tmp_path / "README.md").read_text()
 
 
@@ -302,3 +303,12 @@ def test_settings_that_make_no_sense_are_refused(changes, message):
     changes = {"source": "rows.csv", "scale": "demo"} | changes
     with pytest.raises(SettingError, match=message):
         at_scale(study.Settings, changes.pop("scale"), **changes)
+
+
+def test_weak_labels_of_rules_are_doubted(shared_data, tmp_path):
+    """A classifier gives the labels of rules again, so that the rate cannot be told: the audit says so."""
+    told = ["--source", shared_data / "hausa_newsclass-weak.parquet", "--rows", "600", "--no_plan"]
+    printed = main(*told, "--output", tmp_path)
+    record = record_in(tmp_path)
+    assert record.data["column"] == "weak_label" and record.data["rows"] == 600 and record.model["way"] == "words"
+    assert record.metrics["error_rate"]["low"] < 0.1 and "verify" in printed

@@ -75,7 +75,8 @@ def work(settings: Settings) -> str:
         audit = audited(settings, data, evidence)
         listed = audit.flagged(settings.fdr)
         bar.begin("plan")
-        plan = None if evidence.features is None else audit.plan(evidence.features, seed=settings.seed)
+        can_plan = settings.plan and evidence.features is not None
+        plan = audit.plan(evidence.features, seed=settings.seed) if can_plan else None
         bar.begin("training and writing" if settings.train else "writing")
         trained, judge = [], None
         if settings.train:

@@ -106,6 +106,9 @@ class Settings(StudySettings):
     train: bool | None = setting(
         None, "train on what the audit says and measure it (default: without --source)", group="study", in_result=False
     )
+    plan: bool = setting(
+        True, "predict what each way to train would reach; --no_plan spares the time", group="study", in_result=False
+    )
     seed: Seed = setting(0, "of folds, of rows to verify and of all training", group="study")
     fdr: Share | None = setting(
         None, "share of false alarms in the list; if not set, the list of the largest expected F1",
