@@ -60,7 +60,7 @@ def settings(text: Path | None, quick: bool) -> Iterator[Setting]:
     digits = load_digits(return_X_y=True)
     for protocol in ("cyclic",) if quick else ("symmetric", "cyclic", "pairs"):
         for rate in RATES[1:2] if quick else RATES:
-            yield Setting("digits", digits, TRAINED, protocol, rate)
+            yield Setting("digits", digits, TRAINED // 2 if quick else TRAINED, protocol, rate)
     if text is None:
         return
     table = pq.read_table(text)

@@ -25,6 +25,7 @@ from hf_noise.audit.sheet import is_filled, read_sheet, write_sheet
 from hf_noise.noise.checks import check_seed
 
 if TYPE_CHECKING:
+    from hf_noise.analysis.advice import BatchAdvice
     from hf_noise.audit.plan import Plan
 
 __all__ = ["LabelAudit", "audit_labels"]
@@ -178,14 +179,15 @@ class LabelAudit:
             suggested=posterior.argmax(axis=1), warnings=(), verified_by=found,
         )  # fmt: skip
 
-    def plan(self, features: Any, **options: Any) -> Plan:
-        """What to expect of each way to train on these labels, see `hf_noise.audit.plan.make_plan`.
-
-        Takes features [N, D] and the options `budget`, `test`, `batch`, `seed` and `confidence` of it, with its errors.
-        """
+    def plan(
+        self, features: Any, *, budget: int = 0, test: tuple[Any, Any] | None = None,
+        batch: BatchAdvice | None = None, seed: int = 0, confidence: float | None = None,
+    ) -> Plan:  # fmt: skip
+        """What to expect of each way to train on these labels, see `hf_noise.audit.plan.make_plan`, which takes the
+        same and raises the same."""
         from hf_noise.audit.plan import make_plan
 
-        return make_plan(self, features, **options)
+        return make_plan(self, features, budget=budget, test=test, batch=batch, seed=seed, confidence=confidence)
 
     def summary(self, most: int = 5) -> str:
         """The rate, what it stands on, the most frequent confusions and how many rows are listed, as text."""

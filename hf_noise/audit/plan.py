@@ -155,7 +155,32 @@ def make_plan(
     audit: LabelAudit, features: Any, *, budget: int = 0, test: tuple[Any, Any] | None = None,
     batch: BatchAdvice | None = None, seed: int = 0, confidence: float | None = None,
 ) -> Plan:  # fmt: skip
-    """What `LabelAudit.plan` returns, with its arguments and errors."""
+    """What to expect on clean labels of each way to train on audited ones.
+
+    Each is tried by probe runs, linear heads on the features: fitted on four of five folds, they predict the fifth, and
+    the predictions are judged as `hf_noise.audit.clean_accuracy` says: by clean test rows, verified rows, or the given
+    labels through T. What an option does to the rows of a fold (which it flags, what it suggests) is from an audit of
+    these four folds alone by heads of their own, so that no label is judged by what it told; of an audit by better
+    probabilities than such heads have, gains are therefore understated. What all rows gain over four fifths of them is
+    added by the law error ~ 1 / N, from heads of two folds. With test rows heads are of all rows, by the audit itself.
+
+    Differences are paired by rows, and hold together (Bonferroni); intervals are of new rows like these, and of such
+    heads: a network that learns features of its own may gain more or less.
+
+    Args:
+        audit: of N rows.
+        features: real numbers [N, D], of the same rows in the same order.
+        budget: rows in [0, N] that a person can look at; the option "verify" spends it.
+        test: (features [M, D], clean labels [M]) of other rows.
+        batch: what `hf_noise.analysis.advise_batch` says, for the option "more".
+        seed: of folds, and of what a person is taken to find, in [0, 2^63).
+        confidence: of the intervals, in (0, 1); by default the audit's.
+
+    Raises:
+        TypeError: an argument is of another kind; test has no labels.
+        ValueError: lengths, widths or ranges are wrong, a feature is not finite, a class is in fewer rows than there
+            are folds, or copies of rows leave too few distinct ones.
+    """
     confidence = check_confidence(audit.error_rate.confidence if confidence is None else confidence)
     x, split = read_features(features, audit.labels, check_seed(seed))
     budget = _budget(budget, len(audit))

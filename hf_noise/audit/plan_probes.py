@@ -100,7 +100,7 @@ def what_is_done(recipes: dict[str, Recipe], given: np.ndarray) -> dict[str, str
     if not np.array_equal(recipes["corrected"].transition, np.eye(plain.targets.shape[1])):
         found["corrected"] = "the labels as they are, and the loss corrected by the audited T"
     if n := len(recipes["verify"].to_verify):
-        found["verify"] = f"look at the {n:,} rows likeliest wrong, then train on what was found"
+        found["verify"] = f"look at the {n:,} rows likeliest wrong, then train on what is found"
     return found
 
 
