@@ -180,6 +180,18 @@ def test_clean_test_rows_are_measured_on(source, news, tmp_path):
     assert record_in(tmp_path / "out").metrics["test_accuracy_given"]["n"] == 40
 
 
+def test_the_rows_under_audit_are_no_test_rows(source, news, tmp_path):
+    with pytest.raises(ValueError, match="names the rows under audit, split train"):
+        main("--source", source, "--column", "topic", "--test_source", source, "--dry_run")
+    for split, rows in (("train", news[:120]), ("test", news[120:])):
+        rows.to_csv(tmp_path / f"{split}.csv", index=False)
+    told = ["--source", tmp_path, "--column", "topic", "--test_source", tmp_path, "--train", "--dry_run"]
+    printed = main(*told)
+    assert "120 rows of" in printed and "measured on 60 test rows with clean labels" in printed
+    with pytest.raises(ValueError, match="names the rows under audit, split test"):
+        main(*told, "--split", "test")
+
+
 @pytest.mark.parametrize("kind", ["columns", "column", "npy", "parquet"])
 def test_given_probabilities_are_taken_as_they_are(kind, news, tmp_path):
     names = sorted(WORDS)

@@ -137,7 +137,7 @@ def read_data(settings: Settings) -> AuditData:
     column = settings.column or _guessed_labels(settings, table, text, image)
     test = None
     if settings.test_source is not None:
-        own = find_splits({"test": source_of(settings.test_source)})["test"]
+        own = _test_of(settings, split)
         wanted = settings.test_column or settings.clean_column or column
         test = _table(*own, {wanted: "test_column"}), wanted
     labels, clean, of_test, classes = _labels(settings, table, column, test, split)
@@ -153,7 +153,7 @@ def read_data(settings: Settings) -> AuditData:
 
 def _split_of(settings: Settings) -> tuple[str, tuple[Source, Any]]:
     """The split that is audited, and where it is."""
-    found = find_splits(source_of(settings.source))
+    found = _splits(settings.source)
     if settings.split is None and ("train" in found or len(found) == 1):
         split = "train" if "train" in found else next(iter(found))
         return split, found[split]
@@ -161,6 +161,18 @@ def _split_of(settings: Settings) -> tuple[str, tuple[Source, Any]]:
         told = "which is audited?" if settings.split is None else f"none is called {settings.split!r}."
         raise CorpusError(f"{settings.source} has the splits {', '.join(found)}; {told} Choose one with --split")
     return settings.split, found[settings.split]
+
+
+def _test_of(settings: Settings, audited: str) -> tuple[Source, Any]:
+    """The test split, or all of a source without splits. Raises CorpusError: its rows are those under audit."""
+    if settings.test_source == settings.source and (audited == "test" or "test" not in _splits(settings.source)):
+        raise CorpusError(f"--test_source {settings.test_source} names the rows under audit, split {audited}: a model "
+                          "is measured on rows that it was not trained on; name others, or leave it out")  # fmt: skip
+    return find_splits({"test": source_of(settings.test_source)})["test"]
+
+
+def _splits(source: str) -> dict[str, Any]:
+    return find_splits(source_of(source))
 
 
 def _named(settings: Settings) -> dict[str, str]:

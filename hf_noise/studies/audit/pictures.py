@@ -60,8 +60,8 @@ def _draw_doubt(axis: Any, audit: LabelAudit, listed: np.ndarray, clean: np.ndar
         axis.hist(audit.p_wrong, bins, color=_GREY)
     else:
         is_wrong = clean != audit.labels
-        axis.hist([audit.p_wrong[~is_wrong], audit.p_wrong[is_wrong]], bins, stacked=True, color=[_RIGHT, _WRONG],
-                  label=["right", "wrong in truth"])  # fmt: skip
+        for which, colour, label in ((~is_wrong, _RIGHT, "right in truth"), (is_wrong, _WRONG, "wrong in truth")):
+            axis.hist(audit.p_wrong[which], bins, histtype="stepfilled", alpha=0.55, color=colour, label=label)
     if listed.any():
         threshold = float(audit.p_wrong[listed].min())
         axis.axvline(threshold, color="black", lw=1.2, ls="--", label=f"listed from {threshold:.2f}: {listed.sum():,}")
