@@ -6,6 +6,7 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from hf_noise.hub.audit_card import audit_card
+from hf_noise.hub.card import render_card
 from hf_noise.reports.record import RunRecord
 
 T = [[0.9, 0.1], [0.0, 1.0]]
@@ -36,6 +37,7 @@ def test_the_rate_and_what_it_stands_on_are_told():
     assert "**5.0% [2.0, 30.0] of them are wrong**" in card.text and "interval of\n90%, by 100 rows." in card.text
     assert "- agreement\n- it assumes \\*nothing\\*" in card.text, "as text, and no markup"
     assert "| 10.0 | 5.0 | 20.0 |" in card.text and "4 rows are on the list" in card.text
+    assert str(render_card(record())) == str(card)
     assert "## Measured" not in card.text and "on purpose" not in card.text
 
 

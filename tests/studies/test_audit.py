@@ -96,6 +96,8 @@ def test_training_follows_the_plan_and_is_measured_beside_it(done):
     metrics = record_in(folder).metrics
     trained = {name.rpartition("_")[2]: of for name, of in metrics.items() if name.startswith("test_accuracy_")}
     assert list(trained)[0] == "given" and {"drop", "relabel"} <= set(trained)
+    expected = {one["name"]: one["accuracy"] for one in record_in(folder).data["plan"]["options"]}
+    assert all(one["predicted"]["value"] == expected[name]["value"] for name, one in trained.items())
     held = trained["given"]["n"]
     assert trained["given"]["trained_on"] == N - held and trained["drop"]["trained_on"] < N - held
     for one in trained.values():

@@ -93,12 +93,14 @@ def truth_table(metrics: dict[str, dict[str, Any]]) -> str:
 
 
 def plan_text(plan: Plan) -> str:
-    """What a plan expects of each option, and which is best."""
+    """The accuracy that a plan expects of each option, and which is best."""
     rows = []
     for one in plan.options:
+        if one.accuracy is None:
+            continue
         apart = one.difference
         gain = "-" if apart is None else f"{_signed(apart.value)} [{_signed(apart.low)}, {_signed(apart.high)}]"
-        rows.append([one.name, "-" if one.accuracy is None else str(one.accuracy), gain, f"{one.rows:,}"])
+        rows.append([one.name, str(one.accuracy), gain, f"{one.rows:,}"])
     table = markdown_table(["what to do", "clean accuracy, predicted", "beside given, points", "rows"], rows)
     return f"{table}\n{_wrapped(plan.advice, 2)}"
 

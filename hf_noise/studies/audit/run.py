@@ -85,8 +85,8 @@ def work(settings: Settings) -> str:
         if not is_main:
             return ""
         metrics = metrics_of(audit, listed, data.clean, trained, judge)
-        record = record_of(settings, data, evidence, audit, metrics, time.perf_counter() - started)
-        judged = f"{evidence.words}, of {data.text or data.image}" if data.seen_by(evidence.way) else evidence.words
+        record = record_of(settings, data, evidence, audit, plan, metrics, time.perf_counter() - started)
+        judged = evidence.words + (f" ({data.text or data.image})" if data.seen_by(evidence.way) else "")
         parts = [*data.notes, audit_text(audit, listed, judged, data.shown(), metrics)]
         parts += [] if plan is None else [plan_text(plan)]
         parts += [] if judge is None else [training_text(trained, judge)]
@@ -102,8 +102,9 @@ def audited(settings: Settings, data: AuditData, evidence: Evidence) -> LabelAud
 
 
 def record_of(
-    settings: Settings, data: AuditData, evidence: Evidence, audit: LabelAudit, metrics: dict[str, dict], seconds: float
-) -> RunRecord:
+    settings: Settings, data: AuditData, evidence: Evidence, audit: LabelAudit, plan: Plan | None,
+    metrics: dict[str, dict], seconds: float,
+) -> RunRecord:  # fmt: skip
     """All that is known of the audit but what is said of single rows."""
     task = "image-classification" if data.image else "text-classification" if data.text else "tabular-classification"
     counts = np.bincount(audit.labels, minlength=len(data.classes)).tolist()
@@ -113,7 +114,8 @@ def record_of(
         data={
             "source": data.source, "split": data.split, "column": data.column, "rows": len(data.rows), "task": task,
             "classes": len(data.classes), "clean_column": settings.clean_column, "test_source": settings.test_source,
-            "audit": audit.to_dict() | {"rows_of_class": counts}, "notes": data.notes, **data.identity,
+            "audit": audit.to_dict() | {"rows_of_class": counts}, "notes": data.notes,
+            "plan": None if plan is None else plan.to_dict(), **data.identity,
         },
         budget={"folds": evidence.told["folds"]}, loss={"name": "nll"}, metrics=metrics, wall_seconds=seconds,
     )  # fmt: skip
