@@ -294,8 +294,9 @@ def check_paper(given: Mapping[str, Any], result: Mapping[Any, Any]) -> None:
     stored = json.loads(file.read_text())
     same(len(result), len(stored["rows"]))
     for row in stored["rows"]:
-        found = {stored["key"]: row[stored["key"]], **result[row[stored["key"]]]}
-        confirm(found == row, "another row")
+        told = {name: value[0] if isinstance(value, list) else value for name, value in row.items()}
+        numbers = {name: value for name, value in told.items() if type(value) in (int, float) and name != stored["key"]}
+        confirm(result[row[stored["key"]]] == numbers, "another row")
 
 
 WORDS = {
