@@ -211,5 +211,5 @@ KINDS = tuple(_KINDS)
 def _told(part: _Part) -> str:
     found = spread([*part.values.values()])
     largest = max(map(abs, found.values))
-    digits = 2 if largest == 0 else min(5, max(0, 2 - math.floor(math.log10(largest))))
+    digits = 2 if largest == 0 else min(5, max(0, 3 - math.floor(math.log10(largest))))
     return found.told(digits)

@@ -59,7 +59,7 @@ class Runs:
         missing: why a scale has no such runs.
         stand_in: by scale, what is measured in place of the paper's data or models.
         reads: how rows are read of the records, see `hf_noise.studies.reproduce.rows`.
-        folder: part of the name of their output; runs of one study that share it are made once.
+        folder: by scale, part of the name of their output; runs of one study that share it are made once.
     """
 
     study: str
@@ -67,7 +67,7 @@ class Runs:
     missing: Mapping[str, str] = field(default_factory=dict)
     stand_in: Mapping[str, str] = field(default_factory=dict)
     reads: Mapping[str, Any] = field(default_factory=dict)
-    folder: str = ""
+    folder: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

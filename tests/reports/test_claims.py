@@ -51,7 +51,7 @@ def test_kinds(kind, told, holds, fails):
 def test_gain_is_the_mean_over_pairs_and_columns():
     of = {"a": {"x": {0: 50.0}, "y": {0: 60.0}}, "a+lgm": {"x": {0: 51.0}, "y": {0: 59.5}}, "b": {"x": {0: 1.0}}}
     found = judge(claim("gain", "x", "y"), of)
-    assert (found.word, found.statistic) == ("held (one seed)", "mean gain of 2 cells: 0.250")
+    assert (found.word, found.statistic) == ("held (one seed)", "mean gain of 2 cells: 0.2500")
     assert word("gain", "x", "y", of=of, low=0.3) == "not held (one seed)"
 
 
@@ -84,9 +84,9 @@ def test_what_was_not_measured_says_so():
 
 def test_a_column_that_nothing_measures_is_left_out_and_the_statistic_names_the_others():
     found = judge(claim("monotone_up", "x", "y"), rows(x=[1, 2], y=[None, None]))
-    assert (found.word, found.statistic) == ("held (one seed)", "x: 1.00")
+    assert (found.word, found.statistic) == ("held (one seed)", "x: 1.000")
     both = judge(claim("monotone_up", "x", "y"), rows(x=[1, 2], y=[2, 1]))
-    assert (both.word, both.statistic) == ("not held (one seed)", "x: 1.00; y: -1.00")
+    assert (both.word, both.statistic) == ("not held (one seed)", "x: 1.000; y: -1.000")
 
 
 def test_a_claim_without_tests_is_not_judged():

@@ -1,0 +1,102 @@
+"""A process that makes cells one after the other: what ends it, ends one cell alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from hf_noise.studies.reproduce.cells import Cell, family
+
+__all__ = ["Worker"]
+
+#: Between two looks at whether the command that started a worker is still there.
+_LOOK = 1.0  # seconds
+#: Bars of progress are written to a file, where nobody sees each of their steps.
+_BARS = {"TQDM_MININTERVAL": "2"}
+
+
+class Worker:
+    """The process, started when there is a first cell, and anew after one that ended it.
+
+    Args:
+        cores: numbers of those that it may use; None: all.
+    """
+
+    def __init__(self, cores: list[int] | None = None):
+        self._cores, self._process, self._connection = cores, None, None
+
+    def make(self, cell: Cell, log: Path) -> str | None:
+        """Make a cell, what it prints goes to a file. Returns what went wrong, or None."""
+        if self._process is None or not self._process.is_alive():
+            self._start()
+        try:
+            self._connection.send((cell, log))
+            return self._connection.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            code, self._process = self._process.exitcode, None
+            how = f"signal {-code}" if code is not None and code < 0 else f"status {code}"
+            return f"its process ended ({how}; -9 is also what a machine without memory left sends)"
+
+    def stop(self) -> None:
+        """End the process, whatever it does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")  # threads and CUDA do not survive a fork
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, os.getpid(), self._cores), daemon=True)
+        self._process.start()
+        theirs.close()
+
+
+def _work(connection: Connection, parent: int, cores: list[int] | None) -> None:
+    """Make what comes, until nothing more does."""
+    os.environ |= _BARS
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if cores is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+    with suppress(EOFError, KeyboardInterrupt):
+        while True:
+            connection.send(_made(*connection.recv()))
+
+
+def _end_with(parent: int) -> None:
+    """A command that is killed tells nobody; what it started would go on, and keep its folder from the next one."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os._exit(1)
+
+
+def _made(cell: Cell, log: Path) -> str | None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())  # of libraries in C, too
+        try:
+            of_study = family(cell.study)
+            of_study.make(of_study.settings(cell.argv), cell.name)
+        except Exception as error:  # noqa: BLE001  (any of them is of this cell alone)
+            traceback.print_exc()
+            return _told(error)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+    return None if cell.is_done else "it ended without a record"
+
+
+def _told(error: Any) -> str:
+    message = " ".join(str(error).split())
+    return message if isinstance(error, ValueError | OSError) and message else f"{type(error).__name__}: {message}"
