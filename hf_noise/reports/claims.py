@@ -14,6 +14,7 @@ from statistics import mean
 from typing import Any
 
 from hf_noise.reports.paper import Claim
+from hf_noise.reports.record import is_number
 from hf_noise.reports.verdicts import Verdict, all_held, lies_in, spread
 
 __all__ = ["KINDS", "Rows", "judge", "others_of", "with_others"]
@@ -59,7 +60,12 @@ def judge(claim: Claim, rows: Rows, *, is_printed: bool = False) -> Verdict:
 
     Returns:
         A verdict: held, not held, open, or not measured; its statistic says what the figures were.
+
+    Raises:
+        TypeError: this is no claim, or no rows of numbers.
+        ValueError: a test of the claim has an unknown kind.
     """
+    _check(claim, rows)
     parts, told = [], []
     for test in claim.printed if is_printed else claim.again:
         for column, found in _KINDS[test["kind"]](test, rows):
@@ -70,6 +76,21 @@ def judge(claim: Claim, rows: Rows, *, is_printed: bool = False) -> Verdict:
         return Verdict(claim.says, claim.id, why, None, seeds=0)
     held, seeds = zip(*(lies_in(spread([*part.values.values()]), part.low, part.high) for part in parts))
     return Verdict(claim.says, claim.id, "; ".join(told), all_held(held), min(seeds))
+
+
+def _check(claim: Any, rows: Any) -> None:
+    if not isinstance(claim, Claim):
+        raise TypeError(f"claim must be one of hf_noise.reports.paper.published(id).claims, got {claim!r:.80}")
+    for test in (*claim.printed, *claim.again):
+        if test.get("kind") not in _KINDS:
+            raise ValueError(f"claim {claim.id} has a test of kind {test.get('kind')!r:.80}; known: {', '.join(KINDS)}")
+    told = "rows must map keys to columns, these to seeds and these to numbers"
+    if not isinstance(rows, Mapping):
+        raise TypeError(f"{told}, got {rows!r:.80}")
+    for key, row in rows.items():
+        cells = row.values() if isinstance(row, Mapping) else [None]
+        if not all(isinstance(cell, Mapping) and all(map(is_number, cell.values())) for cell in cells):
+            raise TypeError(f"{told}, got {row!r:.80} at {key!r:.40}")
 
 
 def others_of(claim: Claim) -> set[str]:

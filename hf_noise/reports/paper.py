@@ -112,6 +112,7 @@ def paper_table(table_id: str) -> dict[Any, dict[str, float]]:
     Raises:
         ValueError: there is no such table.
     """
+    _check(table_id)
     table = _stored(table_id)
     found = {}
     for row in table["rows"]:
@@ -127,13 +128,18 @@ def mean_of(value: Any) -> float | None:
     return None if isinstance(value, str | bool | dict | list) else value
 
 
-@cache
 def published(table_id: str) -> PaperTable:
     """A published table with its claims and the runs that show them.
 
     Raises:
         ValueError: there is no such table.
     """
+    _check(table_id)
+    return _read(table_id)
+
+
+@cache
+def _read(table_id: str) -> PaperTable:
     told = _stored(table_id)
     claims = [_claim(one) for one in told.pop("claims", ())]
     runs = [Runs(**one) for one in told.pop("runs", ())]
@@ -146,7 +152,10 @@ def _claim(told: Mapping[str, Any]) -> Claim:
     return Claim(**{**told, "printed": printed, "again": tuple(told.get("again", printed))})
 
 
-def _stored(table_id: str) -> dict[str, Any]:
+def _check(table_id: Any) -> None:
     if not isinstance(table_id, str) or table_id not in paper_table_ids():
         raise ValueError(f"unknown table {table_id!r}; there are: {', '.join(paper_table_ids())}")
+
+
+def _stored(table_id: str) -> dict[str, Any]:
     return json.loads((_FOLDER / f"{table_id}.json").read_text(encoding="utf-8"))

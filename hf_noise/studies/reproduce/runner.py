@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import queue
 import threading
-import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,21 +60,19 @@ def run(lanes: Sequence[Sequence[Cell]], asked: Asked, jobs: int = 1) -> list[Fa
     failures: list[Failure] = []
     workers = [Worker(share) for share in _shares(board.jobs)]
     stopped = threading.Event()
-    threads = [threading.Thread(target=_take, args=(worker, waiting, asked, board, failures, stopped), daemon=True)
-               for worker in workers]  # fmt: skip
-    with board:
+    with board, ThreadPoolExecutor(len(workers)) as pool:
+        takers = [pool.submit(_take, worker, waiting, asked, board, failures, stopped) for worker in workers]
         try:
-            for thread in threads:
-                thread.start()
-            while any(thread.is_alive() for thread in threads):
-                time.sleep(_TICK)
+            while wait(takers, _TICK).not_done:
                 board.tick()
+            for taker in takers:
+                taker.result()  # raises what a slip in the code raised there
         except KeyboardInterrupt as error:
             raise Stopped(f"after {board.made} of {len(cells)} cells") from error
         finally:
             stopped.set()
-            for worker in workers:
-                worker.stop()
+            for worker, taker in zip(workers, takers):
+                worker.stop(at_once=not taker.done())
     return failures
 
 

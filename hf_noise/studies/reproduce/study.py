@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_noise.atomic import write_atomic
-from hf_noise.reports.paper import SCALES, paper_table_ids, published
+from hf_noise.reports.paper import SCALES, PaperTable, paper_table_ids, published
 from hf_noise.studies.door import program
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         for cell in cells:
             state = "there" if is_there(cell, asked) else "to run"
             print(f"{cell.title} ({state}): python -m hf_noise.studies.{cell.study} {shlex.join(cell.argv)}")
-        print("\n".join(f"{plan.table.id}: {'; '.join(plan.missing)}" for plan in plans if plan.missing))
+        for plan in plans:
+            if plan.missing:
+                print(f"{plan.table.id}: {'; '.join(plan.missing)}")
         return
     _make_and_show(names, asked, told.jobs)
 
@@ -97,12 +99,17 @@ def _names(parser: argparse.ArgumentParser, told: argparse.Namespace) -> list[st
             parser.error(f"there is no table {one}{hint} --list shows them all")
         found += names
     if not told.list:
-        from hf_noise.studies.reproduce.rows import others_of_table
-
         tables = [published(name) for name in found]
         found = [name for table in tables
-                 for name in (*([] if table.runs or table.not_built else others_of_table(table)), table.id)]  # fmt: skip
+                 for name in [*_needed(table), table.id]]  # fmt: skip
     return list(dict.fromkeys(found))
+
+
+def _needed(table: PaperTable) -> list[str]:
+    """The tables that decide the claims of one that has no runs of its own."""
+    from hf_noise.studies.reproduce.rows import others_of_table
+
+    return [] if table.runs or table.not_built else others_of_table(table)
 
 
 def _count(text: str) -> int:
@@ -113,21 +120,21 @@ def _count(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     usage = "%(prog)s [--FLAG VALUE ...] ID ... [-- FLAGS OF THE STUDIES]"
-    parser = argparse.ArgumentParser(program(), usage, __doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(program(), usage, __doc__, allow_abbrev=False, formatter_class=raw)
     parser.add_argument("ids", nargs="*", metavar="ID", help="tables, such as A.table8 or 'B.*', or all")
     runs = parser.add_argument_group("what is run")
     runs.add_argument("--scale", choices=SCALES, default="demo", help="how large the runs are (default: demo)")
-    runs.add_argument("--seeds", type=_count, metavar="N", help="of each run, 0 to N - 1 (default: one, or three where "
-                      "a run takes seconds)")  # fmt: skip
+    runs.add_argument("--seeds", type=_count, metavar="N",
+                      help="of each run, 0 to N - 1 (default: one, three where a run takes seconds)")  # fmt: skip
     runs.add_argument("--only", nargs="+", default=[], metavar="CELL", help="cells of these names, with * and ?")
-    runs.add_argument("--jobs", type=_count, default=1, metavar="J", help="processes that share the cores (default: 1)")
+    runs.add_argument("--jobs", type=_count, default=1, metavar="J", help="processes side by side (default: 1)")
     runs.add_argument("--output", default="runs/reproduce", metavar="OUTPUT",
                       help="folder of all runs (default: runs/reproduce)")  # fmt: skip
     before = parser.add_argument_group("what was run before")
     before.add_argument("--reuse", action="store_true", help="cells that have a record in --records are not run")
-    before.add_argument("--records", metavar="DIR", help="folder of records (default: benchmarks/results of the "
-                        "repository)")  # fmt: skip
+    before.add_argument("--records", metavar="DIR",
+                        help="folder of records (default: benchmarks/results of the repository)")  # fmt: skip
     looks = parser.add_argument_group("looks")
     looks.add_argument("--list", action="store_true", help="ids with status and cost, then stop")
     looks.add_argument("--dry_run", action="store_true", help="the command of each cell, then stop")

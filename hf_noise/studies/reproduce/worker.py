@@ -13,12 +13,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from hf_noise.studies.reproduce.cells import Cell, family
 
 __all__ = ["Worker"]
 
 #: Between two looks at whether the command that started a worker is still there.
 _LOOK = 1.0  # seconds
+#: After which a process that was told to end is killed.
+_LONGEST_END = 20.0  # seconds
 #: Bars of progress are written to a file, where nobody sees each of their steps.
 _BARS = {"TQDM_MININTERVAL": "2"}
 
@@ -37,21 +41,26 @@ class Worker:
         """Make a cell, what it prints goes to a file. Returns what went wrong, or None."""
         if self._process is None or not self._process.is_alive():
             self._start()
+        process = self._process
         try:
             self._connection.send((cell, log))
             return self._connection.recv()
         except (EOFError, OSError):
-            self._process.join()
-            code, self._process = self._process.exitcode, None
+            process.join()
+            code, self._process = process.exitcode, None
             how = f"signal {-code}" if code is not None and code < 0 else f"status {code}"
             return f"its process ended ({how}; -9 is also what a machine without memory left sends)"
 
-    def stop(self) -> None:
-        """End the process, whatever it does."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._process = None
+    def stop(self, *, at_once: bool = False) -> None:
+        """End the process: when it has nothing to do, or whatever it does."""
+        process = self._process
+        if process is None:
+            return
+        if not at_once:
+            self._connection.close()
+            process.join(_LONGEST_END)
+        process.kill()
+        process.join()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # threads and CUDA do not survive a fork
@@ -64,6 +73,8 @@ class Worker:
 def _work(connection: Connection, parent: int, cores: list[int] | None) -> None:
     """Make what comes, until nothing more does."""
     os.environ |= _BARS
+    # That of processes, which is the default, would be reported as leaked by one that is killed.
+    tqdm.set_lock(threading.RLock())
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if cores is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
