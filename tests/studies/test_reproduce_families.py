@@ -32,7 +32,7 @@ def asked_of(monkeypatch):
 
 
 def test_a_run_of_the_engine_is_made_alone_and_data_are_read_once(tmp_path, monkeypatch):
-    more = ("--epochs", "0.1", "--train_rows", "128", "--test_rows", "32")
+    more = ("--epochs", "0.1", "--train_rows", "128")
     read, of_study = [], family("classifier")
     load = of_study.study.work.load
     monkeypatch.setattr(of_study.study.work, "load", lambda *told, **named: read.append(1) or load(*told, **named))
