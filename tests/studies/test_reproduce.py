@@ -273,7 +273,7 @@ def test_a_cell_that_fails_ends_with_status_1(tmp_path, capsys, monkeypatch):
         study.main(["A.abstract", "--output", str(tmp_path)])
     told = capsys.readouterr()
     assert stop.value.code == 1
-    assert "1 cells failed; the same command makes them again:\n  language/r0-seed0: no room" in told.err
+    assert "1 cell failed; the same command tries again:\n  language/r0-seed0: no room" in told.err
     # A table that others decide brings those with it.
     assert [line.split(":")[0] for line in told.out.splitlines() if line.startswith("## ")] == [
         "## A.figure1", "## A.table1", "## A.abstract"]  # fmt: skip

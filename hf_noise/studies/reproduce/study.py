@@ -83,6 +83,7 @@ def _commands(plans: Sequence[Planned], asked: Asked) -> Iterator[str]:
 
 
 def _make_and_show(names: Sequence[str], asked: Asked, jobs: int) -> None:
+    from hf_noise.studies.reproduce.board import counted
     from hf_noise.studies.reproduce.plan import lanes, planned
     from hf_noise.studies.reproduce.report import outcomes, shown, summary, values_of
     from hf_noise.studies.reproduce.runner import run
@@ -97,7 +98,8 @@ def _make_and_show(names: Sequence[str], asked: Asked, jobs: int) -> None:
     print(f"{text}\n\nwritten: {file}, values: {values}")
     if failures:
         told = [f"  {one.cell.title}: {one.message} ({one.log})" for one in failures]
-        print("\n".join([f"{len(failures)} cells failed; the same command makes them again:", *told]), file=sys.stderr)
+        head = f"{counted(len(failures))} failed; the same command tries again:"
+        print("\n".join([head, *told]), file=sys.stderr)
         sys.exit(1)
 
 
