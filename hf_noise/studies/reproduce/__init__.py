@@ -1,0 +1,1 @@
+"""One command for every table of the papers: runs of the studies, paper beside measured, and which claims held."""
