@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hf_noise.audit.lists import default_list as default_list
     from hf_noise.audit.lists import list_at_fdr as list_at_fdr
     from hf_noise.audit.measured import Measured as Measured
+    from hf_noise.audit.page import write_page as write_page
     from hf_noise.audit.powered import Verified as Verified
     from hf_noise.audit.powered import combine_verified as combine_verified
     from hf_noise.audit.recalibrate import recalibrated as recalibrated
@@ -55,6 +56,7 @@ _WHERE = {
     "read_sheet": "sheet",
     "recalibrated": "recalibrate",
     "small_loss_score": "dynamics",
+    "write_page": "page",
     "write_sheet": "sheet",
 }
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import functools
 import hashlib
 import io
 import os
@@ -17,6 +15,7 @@ import numpy as np
 from hf_noise.atomic import write_atomic
 from hf_noise.audit.powered import UNANSWERED
 from hf_noise.audit.sampling import Sample
+from hf_noise.audit.shown import picture, readable, template
 from hf_noise.metrics.checks import check_path
 from hf_noise.metrics.labels import class_indices
 
@@ -73,8 +72,8 @@ def write_sheet(
     audit = fingerprint(sample, given, names)
     items = [
         {"row": int(row), "given": names[given[row]], "suggested": names[suggested[row]],
-         "text": None if texts is None else _readable(texts[i])}
-        | ({"image": None} if images is None else _picture(images[i], i))
+         "text": None if texts is None else readable(texts[i], _TEXT)}
+        | ({"image": None} if images is None else picture(images[i], f"images[{i}]", side=_SIDE, small=_SMALL))
         for i, row in enumerate(sample.rows)
     ]  # fmt: skip
     columns = COLUMNS + ("text",) * (texts is not None)
@@ -85,7 +84,7 @@ def write_sheet(
         text = [] if texts is None else [_guarded(item["text"])]
         given_, suggested_ = _guarded(item["given"]), _guarded(item["suggested"])
         writer.writerow([item["row"], given_, suggested_, "", audit, *text])
-    page = _template().render(
+    page = template("sheet.html").render(
         title=title, items=items, class_names=names, unsure=UNSURE, audit=audit, columns=COLUMNS,
         has_images=images is not None,
     )  # fmt: skip
@@ -232,37 +231,3 @@ def _of_rows(name: str, values: Any, sample: Sample, names: list[str]) -> np.nda
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(f"{name!r:.60}" for name in names[:20])
     return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-
-
-def _readable(text: str) -> str:
-    text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return text if len(text) <= _TEXT else text[:_TEXT] + " \N{HORIZONTAL ELLIPSIS}"
-
-
-def _picture(image: Any, index: int) -> dict[str, Any]:
-    """A picture as a data URI of at most 320 x 320 pixels, and whether its pixels are to be seen."""
-    from PIL import Image
-
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.ndim == 3 and image.shape[2] not in (3, 4):
-            shape = f"{image.dtype} {list(image.shape)}"
-            raise ValueError(f"images[{index}] must be uint8 [H, W] or [H, W, 3], got {shape}")
-        image = Image.fromarray(image)
-    if not isinstance(image, Image.Image):
-        raise TypeError(f"images[{index}] must be a PIL image or an array, got {type(image).__name__}")
-    is_small = max(image.size) <= _SMALL
-    image = image.convert("RGBA" if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info else "RGB")
-    image.thumbnail((_SIDE, _SIDE))
-    kind, stream = ("PNG" if is_small or image.mode == "RGBA" else "JPEG"), io.BytesIO()
-    image.save(stream, kind, **({"quality": 85} if kind == "JPEG" else {"optimize": True}))
-    uri = f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
-    return {"image": uri, "is_small": is_small}
-
-
-@functools.cache
-def _template():
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    return Environment(
-        loader=PackageLoader("hf_noise.audit"), autoescape=True, keep_trailing_newline=True, undefined=StrictUndefined
-    ).get_template("sheet.html")

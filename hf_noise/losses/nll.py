@@ -38,12 +38,12 @@ def shift_targets(labels: Tensor) -> Tensor:
 
     Raises:
         TypeError: labels are no tensor of integers.
-        ValueError: they are not [B, L].
+        ValueError: they are not [B, L] with L >= 1.
     """
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.layout is not torch.strided:
         labels = check_integers("labels", labels)  # int64: a narrower type may not hold -100
-    if labels.ndim != 2:
-        raise ValueError(f"labels must be [B, L], got {list(labels.shape)}")
+    if labels.ndim != 2 or not labels.shape[1]:
+        raise ValueError(f"labels must be [B, L] with L >= 1, got {list(labels.shape)}")
     return F.pad(labels, (-1, 1), value=IGNORE_INDEX)
 
 

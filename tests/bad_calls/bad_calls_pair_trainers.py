@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from bad_calls import Target
 from bad_calls_pairs import ROW_WORDS
 from bad_calls_teacher import SHA
@@ -105,6 +106,7 @@ def audited() -> list[dict[str, Any]]:
 
 
 def scored(**given: Any) -> dict[str, Any]:
+    Accelerator(cpu=True)  # the trainer is kept, and the arguments of others have reset what it shares with them
     found = score_sequences(**given)
     return {name: getattr(found, name) for name in ("sample_id", "targets", "nll", "other_nll", "log_odds")}
 
