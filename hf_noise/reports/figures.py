@@ -33,7 +33,7 @@ def wrapped(plt: Any, panels: int, *, columns: int = 2, height: float = 3.8) -> 
 
 
 def save_figure(fig: Any, path: str | Path, told: Mapping[str, str] | None = None) -> Path:
-    """Write a figure as a PNG, with texts about it if they are told; whole or not at all. Closes it, returns its path."""
+    """Write a figure as a PNG, whole or not at all, with texts inside if `told`; closes it, and returns its path."""
     path = Path(path)
     with replaced_whole(path) as unfinished:
         fig.savefig(unfinished, dpi=150, format="png", metadata=told)

@@ -138,9 +138,9 @@ def test_rows_of_studies_with_readers_of_their_own(kept, tmp_path):
     assert found["B.table8"].rows[0.0]["it_10000"][0] > found["B.table8"].rows[0.0]["it_50000"][0] > clean
     assert found["B.figure7"].rows[0.05]["k_median"][0] >= found["B.figure7"].rows[0.05]["k_smallest"][0] > 1
     heads = [one.metrics["test_accuracy"]["value"]
-             for one in read_records(RESULTS / "noisy-backbones-demo" / "heads" / "random-documents-a0.2-nll-seed0")
+             for one in read_records(RESULTS / "noisy-backbones-demo" / "heads" / "random-documents-a0.05-nll-seed0")
              if one.model["head"] == "mlp" and one.loss["penalty"]["name"] == "difference"]  # fmt: skip
-    averages = found["B.table1"].rows["uniform_20pct+lgm"]["avg_mlp"]
+    averages = found["B.table1"].rows["uniform_5pct+lgm"]["avg_mlp"]
     assert len(averages) == 5 and mean(averages.values()) == pytest.approx(100 * mean(heads))
     assert list(found["C.text"].rows) == ["clean", "dsm", "tdsm"]
     assert all(row.keys() == {"fid", "cw_fid", "consistency"} for row in found["C.text"].rows.values())
@@ -233,13 +233,14 @@ def test_status_of_what_is_made_here(tmp_path):
 
 
 def test_dry_run_shows_commands_and_makes_nothing(tmp_path, capsys):
-    told = run(capsys, "A.table8", "B.table2", "--dry_run", "--output", tmp_path, "--", "--steps", "7")
-    assert told.count("to run") == 5 and told.splitlines()[-1].startswith("B.table2: five models")
+    told = run(capsys, "A.table8", "B.table2", "--dry_run", "--output", tmp_path, "--", "--steps", "7").splitlines()
     command = f"--scale demo --plan budget --corrected --no_equal_compute --steps 7 --output {tmp_path}/demo/language"
-    assert f"language/r0-seed0 (to run): python -m hf_noise.studies.language {command}" in told
-    assert list(tmp_path.iterdir()) == []
-    only = run(capsys, "A.table8", "--dry_run", "--only", "r1*", "language/r0-*", "--output", tmp_path)
-    assert [line.split(" ")[0] for line in only.splitlines()] == ["language/r0-seed0", "language/r1-nll-budget-seed0"]
+    assert told[:2] == [f"python -m hf_noise.studies.language {command}", "  r0-seed0 (to run)"]
+    assert len(told) == 7 and told[-1].startswith("B.table2: five models") and list(tmp_path.iterdir()) == []
+    only = run(capsys, "A.table8", "--dry_run", "--only", "r1*", "language/r0-*", "--output", tmp_path).splitlines()
+    assert only[1:] == ["  r0-seed0 (to run)", "  r1-nll-budget-seed0 (to run)"]
+    coherence = run(capsys, "A.table4", "--dry_run", "--seeds", "2", "--output", tmp_path)
+    assert coherence.count("python -m") == 2 and coherence.count("(to run)") == 8, "one seed a command"
 
 
 def test_a_table_of_theory_is_made_shown_and_not_made_again(tmp_path, capsys):
@@ -285,6 +286,14 @@ def test_what_is_refused(flags, message, capsys):
     with pytest.raises(SystemExit) as stop:
         study.main(flags)
     assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_launcher_of_several_processes_is_refused(capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        study.main(["A.figure3"])
+    assert "2 processes of this command were launched" in capsys.readouterr().err
+    monkeypatch.undo()
 
 
 def test_without_a_repository_records_have_to_be_named(capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """Cells of `reproduce`: made once, killed and made again alone, failing without stopping others; a study of its own."""
 
+import io
 import os
 import signal
 import subprocess
@@ -162,3 +163,28 @@ def test_the_board_says_what_runs_and_how_long_it_will_take(tmp_path, monkeypatc
     assert Board({a: None}, jobs=1).seconds_left is None
     assert [in_words(one) for one in (5, 119, 120, 7300, 200_000)] == ["5 seconds", "119 seconds", "2 minutes",
                                                                       "2 hours", "2 days"]  # fmt: skip
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_one_line_moves(tmp_path):
+    a, b = cells(Asked("demo", tmp_path), "a b")
+    log = tmp_path / "log"
+    log.write_bytes(b" 12%|")
+    shown = Terminal()
+    with Board({a: None, b: None}, jobs=1, file=shown) as board:
+        board.started(a, log)
+        board.tick()
+        board.ended(a, "no room")
+        board.started(b, log)
+        board.ended(b, None)
+    told = shown.getvalue()
+    assert "0/2 |" in told and "reproduce_fakes.tiny/a-seed0 12%" in told and "2/2 |" in told
+    assert "[1/2] reproduce_fakes.tiny/a-seed0 failed: no room\n" in told
+    empty = Terminal()
+    with Board({}, jobs=1, file=empty) as board:
+        board.tick()
+    assert empty.getvalue() == "", "nothing to make, nothing to show"

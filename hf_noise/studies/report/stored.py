@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,8 @@ class Stored:
 
     Attributes:
         folder: where they lie.
-        told: the place of each record, its study's folder and its name, and its fields.
+        told: the place of each record, its study's folder and its name, and its fields; of
+            several records of a name the place tells their lines.
     """
 
     folder: Path
@@ -39,7 +41,9 @@ class Stored:
                 lines = [json.loads(line) for line in ([text] if of_run else text.splitlines()) if line.strip()]
             except ValueError as error:
                 raise ValueError(f"{file} is no record ({error}); delete it, or name another folder") from None
-            found += [(f"{study}/{one['name']}", one) for one in lines if one.get("schema") == RunRecord.schema]
+            runs = [(i, one) for i, one in enumerate(lines, 1) if one.get("schema") == RunRecord.schema]
+            names = Counter(one["name"] for _, one in runs)
+            found += [(f"{study}/{one['name']}" + f" (line {i})" * (names[one["name"]] > 1), one) for i, one in runs]
         if not found:
             raise ValueError(f"{folder} holds no records of runs; python recipes/reproduce.py all makes them")
         return cls(folder, found)

@@ -50,9 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(program(), description=__doc__, allow_abbrev=False, formatter_class=raw)
     parser.add_argument("--records", metavar="DIR",
-                        help="folder of records, such as runs/reproduce (default: benchmarks/results of the repository)")  # fmt: skip
-    parser.add_argument("--scale", choices=SCALES, default="demo", help="of the runs that tables are read of "
-                        "(default: demo)")  # fmt: skip
+                        help="folder of records, as runs/reproduce (default: benchmarks/results of the repository)")
+    parser.add_argument("--scale", choices=SCALES, default="demo",
+                        help="of the runs that tables are read of (default: demo)")  # fmt: skip
     parser.add_argument("--output", default="runs/report", metavar="OUTPUT",
                         help="folder of report.html, report.md and overview.png (default: runs/report)")  # fmt: skip
     parser.add_argument("--readme", nargs="?", const="", metavar="DIR",

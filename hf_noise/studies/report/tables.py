@@ -16,6 +16,8 @@ from hf_noise.studies.reproduce.rows import Outcome
 
 __all__ = ["KINDS", "claims_table", "counted", "families_table", "kind_of", "recipes_table", "told", "told_gap"]
 
+#: Studies under the command of another one.
+_COMMANDS = {"documents": "language"}
 #: What a verdict comes to.
 DECIDED = ("held", "not held")
 KINDS = (*DECIDED, "open", "not measured")
@@ -101,7 +103,7 @@ def recipes_table(recipes: Path) -> str:
     tables: dict[str, list[str]] = {}
     for name in paper_table_ids():
         for runs in published(name).runs:
-            of_study = tables.setdefault(runs.study, [])
+            of_study = tables.setdefault(_COMMANDS.get(runs.study, runs.study), [])
             if name not in of_study:
                 of_study.append(name)
     rows = []

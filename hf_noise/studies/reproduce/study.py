@@ -2,16 +2,18 @@
 
 Each table is made of cells, runs of this package's studies. A cell that was made before is not made again, and one that
 fails or is killed stops no other: the same command goes on where it was. What stands after `--` is told to the studies,
-such as `-- --source corpus.parquet`.
+such as `-- --source corpus.parquet`. Runs for several GPUs are started by the commands that `--dry_run` shows, with
+`accelerate launch -m` for `python -m`; this command then finds what they made.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +23,7 @@ from hf_noise.reports.paper import SCALES, PaperTable, paper_table_ids, publishe
 from hf_noise.studies.door import program
 
 if TYPE_CHECKING:
-    from hf_noise.studies.reproduce.plan import Asked
+    from hf_noise.studies.reproduce.plan import Asked, Planned
 
 __all__ = ["main"]
 
@@ -35,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = _parser()
     told, more = parser.parse_args(argv[:at]), argv[at + 1 :]
     names = _names(parser, told)
-    from hf_noise.studies.reproduce.plan import Asked, is_there, lanes, planned
+    if (launched := int(os.environ.get("WORLD_SIZE", 1))) > 1:
+        parser.error(f"{launched} processes of this command were launched, and it starts those that it needs itself: "
+                     "start it with python, and see --jobs")  # fmt: skip
+    from hf_noise.studies.reproduce.plan import Asked, planned
     from hf_noise.studies.reproduce.records import Kept, usual_folder
 
     folder = usual_folder() if told.records is None else Path(told.records)
@@ -53,18 +58,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(listing(names, asked))
         return
     plans = [planned(name, asked) for name in names]
-    cells = [cell for lane in lanes(plans) for cell in lane]
-    if told.only and not cells:
+    if told.only and not any(plan.every for plan in plans):
         parser.error(f"--only {' '.join(told.only)}: no cell of these tables has such a name; --dry_run lists them")
     if told.dry_run:
-        for cell in cells:
-            state = "there" if is_there(cell, asked) else "to run"
-            print(f"{cell.title} ({state}): python -m hf_noise.studies.{cell.study} {shlex.join(cell.argv)}")
-        for plan in plans:
-            if plan.missing:
-                print(f"{plan.table.id}: {'; '.join(plan.missing)}")
+        print("\n".join(_commands(plans, asked)))
         return
     _make_and_show(names, asked, told.jobs)
+
+
+def _commands(plans: Sequence[Planned], asked: Asked) -> Iterator[str]:
+    """Each command with the cells that it makes; what it makes is found here, too, whoever starts it."""
+    from hf_noise.studies.reproduce.plan import is_there, lanes
+
+    commands: dict[tuple[str, ...], list[str]] = {}
+    for cell in (cell for lane in lanes(plans) for cell in lane):
+        state = "there" if is_there(cell, asked) else "to run"
+        commands.setdefault((f"hf_noise.studies.{cell.study}", *cell.argv), []).append(f"  {cell.name} ({state})")
+    for command, cells in commands.items():
+        yield "\n".join([f"python -m {shlex.join(command)}", *cells])
+    for plan in plans:
+        if plan.missing:
+            yield f"{plan.table.id}: {'; '.join(plan.missing)}"
 
 
 def _make_and_show(names: Sequence[str], asked: Asked, jobs: int) -> None:
