@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from hf_noise.atomic import write_atomic
+from hf_noise.hub.card import render_card
 from hf_noise.reports.paper import paper_table_ids
-from hf_noise.reports.record import RunRecord
+from hf_noise.reports.record import RunRecord, read_records
 from hf_noise.studies.classifier.report import accuracy_table
 from hf_noise.studies.diffusion.report import consistency_table
 from hf_noise.studies.documents.compare import compared
@@ -40,9 +41,9 @@ def texts(root: Path) -> list[Path]:
     return [file for file in (root / "README.md", *sorted(root.glob("docs/*.md"))) if file.is_file()]
 
 
-def rendered(root: Path, names: Iterable[str]) -> dict[str, str]:
+def rendered(root: Path, stored: Stored, names: Iterable[str]) -> dict[str, str]:
     """The tables of those names that there is a table of; other marks hold what somebody wrote."""
-    stored, found = Stored.read(root / RESULTS), {}
+    found = {}
     for name in sorted({*names}):
         if name in OF_STUDIES:
             study, table = OF_STUDIES[name]
@@ -58,7 +59,7 @@ def rendered(root: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def update(root: Path, *, writes: bool = True) -> list[Path]:
-    """Put the tables of a repository's records between the marks of its README and docs, and draw the picture.
+    """Put the tables of a repository's records between the marks of its README and docs; its cards and picture, too.
 
     Args:
         root: of the repository.
@@ -71,32 +72,32 @@ def update(root: Path, *, writes: bool = True) -> list[Path]:
         ValueError: records cannot be read, or there are none.
     """
     files = {file: file.read_text(encoding="utf-8") for file in texts(root)}
-    tables = rendered(root, (match[2] for text in files.values() for match in _BETWEEN.finditer(text)))
-    old = []
-    for file, text in files.items():
-        here = {name: _linked(table, file, root) for name, table in tables.items()}
-        new = _BETWEEN.sub(lambda match: _filled(match, here), text)  # noqa: B023  (called at once)
-        if new != text:
-            old.append(file)
-            if writes:
-                write_atomic(file, new)
-    found = curves(Stored.read(root / RESULTS))
-    if _digest_of(root / PICTURE) != digest(found):
-        old.append(root / PICTURE)
-        if writes:
-            draw(found, root / PICTURE)
-    return old
+    stored = Stored.read(root / RESULTS)
+    tables = rendered(root, stored, (match[2] for text in files.values() for match in _BETWEEN.finditer(text)))
+    new = {file: _filled(text, tables, "../" * (len(file.relative_to(root).parts) - 1)) for file, text in files.items()}
+    for file in sorted(root.glob("hub_cards/*/record.json")):
+        (record,) = read_records(file)
+        new[file.with_name("README.md")] = str(render_card(record, repo_id=f"user/{record.name}"))
+    old = [file for file, text in new.items() if not file.is_file() or file.read_text(encoding="utf-8") != text]
+    lines = curves(stored)
+    is_drawn = _digest_of(root / PICTURE) == digest(lines)
+    if writes:
+        for file in old:
+            write_atomic(file, new[file])
+        if not is_drawn:
+            draw(lines, root / PICTURE)
+    return old if is_drawn else [*old, root / PICTURE]
 
 
-def _linked(table: str, file: Path, root: Path) -> str:
-    """A table with links as they are from a file; they are made as from the repository's root."""
-    up = "../" * (len(file.relative_to(root).parts) - 1)
-    return re.sub(r"\]\((?=benchmarks/|recipes/)", f"]({up}", table)
+def _filled(text: str, tables: Mapping[str, str], up: str) -> str:
+    """A text with the tables between its marks; their links are made as from the repository's root."""
 
+    def between(match: re.Match[str]) -> str:
+        table = tables.get(match[2])
+        linked = None if table is None else re.sub(r"\]\((?=benchmarks/|recipes/)", f"]({up}", table)
+        return match[0] if linked is None else f"{match[1]}{linked}\n{match[4]}"
 
-def _filled(match: re.Match[str], tables: Mapping[str, str]) -> str:
-    table = tables.get(match[2])
-    return match[0] if table is None else f"{match[1]}{table}\n{match[4]}"
+    return _BETWEEN.sub(between, text)
 
 
 def _digest_of(picture: Path) -> str | None:

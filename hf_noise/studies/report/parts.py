@@ -154,13 +154,17 @@ def _study(places: Sequence[str]) -> str:
 def studies(stored: Stored) -> list[dict[str, Any]]:
     """Each folder of records: how many runs of what, how long they took, on what, with which versions."""
     by: dict[str, list[Mapping[str, Any]]] = {}
+    names: dict[str, list[str]] = {}
     for place, one in stored.told:
-        by.setdefault(place.rpartition("/")[0], []).append(one)
+        study, _, name = place.rpartition("/")
+        by.setdefault(study, []).append(one)
+        names.setdefault(study, []).append(name)
     found = []
     for name, runs in sorted(by.items()):
         seeds = {one["seed"] for one in runs}
         found.append({
-            "name": name, "runs": len(runs), "seeds": len(seeds), "recipe": _told({one["recipe"] for one in runs}),
+            "name": name, "names": names[name], "runs": len(runs), "seeds": len(seeds),
+            "recipe": _told({one["recipe"] for one in runs}),
             "data": _told({_source(one["data"]) for one in runs}), "model": _told({_model(one) for one in runs}),
             "seconds": in_words(sum(one["wall_seconds"] for one in runs)),
             "on": _told({_hardware(one["hardware"]) for one in runs}),

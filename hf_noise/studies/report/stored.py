@@ -36,7 +36,8 @@ class Stored:
         for file in sorted([*folder.rglob("records.jsonl"), *folder.rglob("record.json")]):
             text = file.read_text(encoding="utf-8")
             of_run = file.name == "record.json"
-            study = (file.parent.parent if of_run else file.parent).relative_to(folder).as_posix()
+            home = file.parent.parent if of_run and file.parent != folder else file.parent
+            study = home.relative_to(folder).as_posix()
             try:
                 lines = [json.loads(line) for line in ([text] if of_run else text.splitlines()) if line.strip()]
             except ValueError as error:

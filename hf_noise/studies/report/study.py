@@ -56,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", default="runs/report", metavar="OUTPUT",
                         help="folder of report.html, report.md and overview.png (default: runs/report)")  # fmt: skip
     parser.add_argument("--readme", nargs="?", const="", metavar="DIR",
-                        help="only put the tables between the marks of a repository's README.md and docs, and draw the "
-                             "first picture (default: this one)")  # fmt: skip
+                        help="only put the tables between the marks of a repository's README.md and docs, render its "
+                             "hub_cards and draw the first picture (default: this repository)")  # fmt: skip
     parser.add_argument("--check", action="store_true", help="with --readme: write nothing, name what is old")
     parser.add_argument("--debug", action="store_true", help="show where in the code an error was raised")
     return parser

@@ -26,7 +26,8 @@ def markdown(stored: Stored, lines: Sequence[Curve], found: Sequence[Found], sca
           if lines else []),
         "## Claims of the papers",
         f"{tiles['asked']} claims asked, {tiles['decided']} decided, {tiles['of one seed']} of them by one seed: "
-        f"{tiles['held']} held, {tiles['not held']} did not; {tiles['open']} open, {tiles['not measured']} not measured.",
+        f"{tiles['held']} held, {tiles['not held']} did not. {tiles['open']} open, "
+        f"{tiles['not measured']} not measured.",
         claims_table([one.outcome for one in found]),
         *(_table(one) for one in found if one.cells or one.outcome.verdicts),
         "## Runs",
