@@ -248,6 +248,12 @@ def test_a_table_of_theory_is_made_shown_and_not_made_again(tmp_path, capsys):
     assert "| 0.5      | n2, share     |      1 |        1 |" in told
     assert "3 claims asked, 2 decided: 2 held, 0 did not" in told
     assert (tmp_path / "demo" / "tables.md").read_text() in told
+    values = json.loads((tmp_path / "demo" / "tables.json").read_text())
+    assert values["scale"] == "demo" and values["summary"] in told
+    (table,) = values["tables"]
+    assert table["rows"][0] == {"row": 0.05, "column": "n2", "unit": "share", "paper": 0.2864,
+                                "by_seed": {"0": pytest.approx(0.2864, abs=5e-5)}}  # fmt: skip
+    assert [one["verdict"] for one in table["claims"]] == ["held (one computation)"] * 2 + ["not measured"]
     file = tmp_path / "demo" / "theory" / "theory.json"
     before = file.stat().st_mtime_ns
     run(capsys, "A.figure3", "--output", tmp_path)
@@ -267,7 +273,7 @@ def test_a_cell_that_fails_ends_with_status_1(tmp_path, capsys, monkeypatch):
         study.main(["A.abstract", "--output", str(tmp_path)])
     told = capsys.readouterr()
     assert stop.value.code == 1
-    assert "1 cells failed; the same command makes them again:\n  language/r0-seed0: no room" in told.err
+    assert "1 cell failed; the same command tries again:\n  language/r0-seed0: no room" in told.err
     # A table that others decide brings those with it.
     assert [line.split(":")[0] for line in told.out.splitlines() if line.startswith("## ")] == [
         "## A.figure1", "## A.table1", "## A.abstract"]  # fmt: skip

@@ -188,3 +188,20 @@ def test_on_a_terminal_one_line_moves(tmp_path):
     with Board({}, jobs=1, file=empty) as board:
         board.tick()
     assert empty.getvalue() == "", "nothing to make, nothing to show"
+
+
+def test_processes_share_cores_and_gpus(monkeypatch, tmp_path):
+    monkeypatch.setattr(runner.os, "sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
+    assert runner._shares(1) == [None] and runner._shares(2) == [[3, 7], [5]]
+    assert runner._shares(4) == [[3], [5], [7], [3]], "more processes than cores"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-7")
+    assert runner._gpus(3) == ["2", "GPU-7", "2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert runner._gpus(2) == [None, None]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    tool = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert runner._gpus(2) == [None, None], "there is no such tool"
+    tool.write_text("#!/bin/sh\necho 0\necho 1\n")
+    tool.chmod(0o755)
+    assert runner._gpus(3) == ["0", "1", "0"]

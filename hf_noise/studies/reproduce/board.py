@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from hf_noise.studies.reproduce.cells import Cell
 
-__all__ = ["Board", "in_words"]
+__all__ = ["Board", "counted", "in_words"]
 
 #: How far a bar of progress is, in what a cell printed.
 _BAR = re.compile(rb"(\d+)%\|")
@@ -44,7 +44,7 @@ class Board:
             told = "{n_fmt}/{total_fmt} |{bar:16}| {desc}"
             self._bar = tqdm(total=len(self.expected), bar_format=told, file=self.file, dynamic_ncols=True)
         elif self.expected:
-            self._say(f"{len(self.expected)} cells to make{self._left(', about ')}")
+            self._say(f"{counted(len(self.expected))} to make{self._left(', about ')}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -119,6 +119,11 @@ def _share(log: Path) -> str:
     except OSError:
         return ""
     return f" {int(found[-1])}%" if found else ""
+
+
+def counted(cells: int) -> str:
+    """Such as `1 cell` and `2 cells`."""
+    return f"{cells} cell{'s' * (cells != 1)}"
 
 
 def in_words(seconds: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hf_noise.reports.tables import pipe_table
-from hf_noise.studies.reproduce.board import in_words
+from hf_noise.studies.reproduce.board import counted, in_words
 from hf_noise.studies.reproduce.plan import Asked, Planned, is_there, lanes, planned
 from hf_noise.studies.reproduce.rows import claims_asked
 
@@ -29,7 +29,7 @@ def listing(names: Sequence[str], asked: Asked) -> str:
     known = [one for one in seconds if one is not None]
     told = f", {in_words(sum(known))} of one process by the records of before" if known else ""
     unknown = f", and {len(seconds) - len(known)} of unknown cost" if len(known) < len(seconds) else ""
-    parts.append(f"{len(every)} cells in all, each made once; to run: {len(seconds)}{told}{unknown}")
+    parts.append(f"{counted(len(every))} in all, each made once; to run: {len(seconds)}{told}{unknown}")
     return "\n\n".join(parts)
 
 

@@ -8,12 +8,13 @@ from statistics import stdev
 from typing import Any
 
 from hf_noise.reports.paper import PaperTable, published
+from hf_noise.reports.record import command_line, now, versions
 from hf_noise.reports.tables import pipe_table
 from hf_noise.reports.verdicts import spread
 from hf_noise.studies.reproduce.plan import Asked, Planned, planned, records_of
 from hf_noise.studies.reproduce.rows import Outcome, claims_asked, others_of_table, outcome
 
-__all__ = ["outcomes", "shown", "summary"]
+__all__ = ["outcomes", "shown", "summary", "values_of"]
 
 
 def outcomes(names: Sequence[str], asked: Asked) -> list[Outcome]:
@@ -83,6 +84,24 @@ def _claims(found: Outcome) -> Iterable[str]:
         verdict = found.verdicts[claim.id]
         in_print = "" if claim.holds else " (not true in print)"
         yield f"- {claim.id}: {verdict.word}. {claim.says}{in_print} [{verdict.statistic}]"
+
+
+def values_of(found: Sequence[Outcome]) -> dict[str, Any]:
+    """All that is shown, as JSON holds it: figures by row, column and seed beside the printed ones, and verdicts."""
+    tables = []
+    for one in found:
+        rows = [{"row": key, "column": column, "unit": _unit(one.table, column),
+                 "paper": next((row.get(column) for row in one.table.rows if row[one.table.key] == key), None),
+                 "by_seed": {str(seed): value for seed, value in sorted(values.items())}}
+                for key, row in one.rows.items() for column, values in row.items() if values]  # fmt: skip
+        claims = [{"id": claim.id, "says": claim.says, "holds_in_print": claim.holds,
+                   "verdict": (verdict := one.verdicts[claim.id]).word, "held": verdict.held,
+                   "seeds": verdict.seeds, "statistic": verdict.statistic}
+                  for claim in claims_asked(one.table, one.scale)]  # fmt: skip
+        tables.append({"id": one.table.id, "title": one.table.title, "stand_in": [*one.stand_in], "rows": rows,
+                       "claims": claims})  # fmt: skip
+    told = {"command": command_line(), "versions": versions(), "created": now()}
+    return {"scale": found[0].scale if found else None, "summary": summary(found), "tables": tables} | told
 
 
 def summary(found: Sequence[Outcome]) -> str:

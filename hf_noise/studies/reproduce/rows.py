@@ -85,8 +85,9 @@ def table_rows(table: PaperTable, records: Records) -> Rows:
         if at in records:
             for key, row in read_rows(runs, records[at]).items():
                 there = found.setdefault(_key_of(table, key), {})
-                for column, values in row.items():
-                    there.setdefault(column, {}).update(values)
+                for column in table.columns:  # a reader may know more
+                    if column in row:
+                        there.setdefault(column, {}).update(row[column])
     order = {key: place for place, key in enumerate(table.keys)}
     return {key: found[key] for key in sorted(found, key=lambda key: (order.get(key, len(order)), str(key)))}
 

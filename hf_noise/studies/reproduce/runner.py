@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import subprocess
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -58,7 +59,7 @@ def run(lanes: Sequence[Sequence[Cell]], asked: Asked, jobs: int = 1) -> list[Fa
     for lane in left:
         waiting.put(lane)
     failures: list[Failure] = []
-    workers = [Worker(share) for share in _shares(board.jobs)]
+    workers = [Worker(cores, gpu) for cores, gpu in zip(_shares(board.jobs), _gpus(board.jobs))]
     stopped = threading.Event()
     with board, ThreadPoolExecutor(len(workers)) as pool:
         takers = [pool.submit(_take, worker, waiting, asked, board, failures, stopped) for worker in workers]
@@ -118,3 +119,20 @@ def _shares(jobs: int) -> list[list[int] | None]:
         return [None] * jobs
     cores = sorted(os.sched_getaffinity(0))
     return [cores[at::jobs] or [cores[at % len(cores)]] for at in range(jobs)]
+
+
+def _gpus(jobs: int) -> list[str | None]:
+    """The GPU of each of several processes, in turn; None where there is none."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    there = [one.strip() for one in given.split(",") if one.strip()] if given is not None else _listed()
+    return [there[at % len(there)] for at in range(jobs)] if there else [None] * jobs
+
+
+def _listed() -> list[str]:
+    """Numbers of the GPUs of this machine: asked of the driver's own tool, since torch would take hold of them."""
+    try:
+        done = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True,
+                              text=True, timeout=30, check=True)  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.split()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import os
 import shlex
 import sys
@@ -82,19 +83,23 @@ def _commands(plans: Sequence[Planned], asked: Asked) -> Iterator[str]:
 
 
 def _make_and_show(names: Sequence[str], asked: Asked, jobs: int) -> None:
+    from hf_noise.studies.reproduce.board import counted
     from hf_noise.studies.reproduce.plan import lanes, planned
-    from hf_noise.studies.reproduce.report import outcomes, shown, summary
+    from hf_noise.studies.reproduce.report import outcomes, shown, summary, values_of
     from hf_noise.studies.reproduce.runner import run
 
     plans = {name: planned(name, asked) for name in names}
     failures = run(lanes([*plans.values()]), asked, jobs)
     found = outcomes(names, asked)
     text = "\n\n".join([*(shown(one, plans[one.table.id]) for one in found), summary(found)])
-    file = write_atomic(asked.output / asked.scale / "tables.md", f"{text}\n")
-    print(f"{text}\n\nwritten: {file}")
+    folder = asked.output / asked.scale
+    file = write_atomic(folder / "tables.md", f"{text}\n")
+    values = write_atomic(folder / "tables.json", json.dumps(values_of(found), indent=1, allow_nan=False) + "\n")
+    print(f"{text}\n\nwritten: {file}, values: {values}")
     if failures:
         told = [f"  {one.cell.title}: {one.message} ({one.log})" for one in failures]
-        print("\n".join([f"{len(failures)} cells failed; the same command makes them again:", *told]), file=sys.stderr)
+        head = f"{counted(len(failures))} failed; the same command tries again:"
+        print("\n".join([head, *told]), file=sys.stderr)
         sys.exit(1)
 
 

@@ -32,10 +32,11 @@ class Worker:
 
     Args:
         cores: numbers of those that it may use; None: all.
+        gpu: the one that it sees, as CUDA_VISIBLE_DEVICES has it; None: what there is.
     """
 
-    def __init__(self, cores: list[int] | None = None):
-        self._cores, self._process, self._connection = cores, None, None
+    def __init__(self, cores: list[int] | None = None, gpu: str | None = None):
+        self._cores, self._gpu, self._process, self._connection = cores, gpu, None, None
 
     def make(self, cell: Cell, log: Path) -> str | None:
         """Make a cell, what it prints goes to a file. Returns what went wrong, or None."""
@@ -65,14 +66,16 @@ class Worker:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # threads and CUDA do not survive a fork
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, os.getpid(), self._cores), daemon=True)
+        told = theirs, os.getpid(), self._cores, self._gpu
+        self._process = context.Process(target=_work, args=told, daemon=True)
         self._process.start()
         theirs.close()
 
 
-def _work(connection: Connection, parent: int, cores: list[int] | None) -> None:
+def _work(connection: Connection, parent: int, cores: list[int] | None, gpu: str | None) -> None:
     """Make what comes, until nothing more does."""
-    os.environ |= _BARS
+    # One GPU for a process: of several a trainer would make one model that is copied in each step.
+    os.environ |= _BARS | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
     # That of processes, which is the default, would be reported as leaked by one that is killed.
     tqdm.set_lock(threading.RLock())
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
