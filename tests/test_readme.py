@@ -12,6 +12,8 @@ from hf_noise.studies.report.marks import OF_STUDIES, texts, update
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+#: A newcomer reads it at one go; what is longer belongs to docs.
+MOST_LINES = 250
 
 
 #: What makes the run of its own pairs a matter of a second.
@@ -22,8 +24,19 @@ SMALL = {
 }  # fmt: skip
 
 
-def between_marks(name: str) -> str:
-    return re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL)[1].strip()
+def between_marks(page: str, name: str) -> str:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", text, re.DOTALL)[1].strip()
+
+
+def test_the_readme_stays_short():
+    assert len(README.splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("page", texts(ROOT), ids=lambda page: page.name)
+def test_links_of_the_pages_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
 def test_tables_cards_and_the_first_picture_are_rendered_from_their_records():
@@ -57,7 +70,7 @@ def test_pairs_of_ones_own_are_trained_on_and_audited_as_told(tmp_path, monkeypa
     rows = {"source": words, "target": [f"of {one}" for one in words], "other": words}
     Dataset.from_dict(rows | ({"is_noisy": is_noisy} if knows else {})).to_parquet(tmp_path / "pairs.parquet")
     monkeypatch.chdir(tmp_path)
-    code, made = between_marks("own pairs").removeprefix("```python").removesuffix("```"), {}
+    code, made = between_marks("docs/seq2seq.md", "own pairs").removeprefix("```python").removesuffix("```"), {}
     for large, small in SMALL.items():
         assert large in code
         code = code.replace(large, small)
