@@ -23,8 +23,8 @@ DECIDED = ("held", "not held")
 KINDS = (*DECIDED, "open", "not measured")
 
 
-def families_table(curves: Sequence[Curve]) -> str:
-    """A row for each family and setting, at the largest error rate of its plain loss."""
+def families_table(curves: Sequence[Curve], folder: str | None = None) -> str:
+    """A row for each family and setting, at the largest error rate of its plain loss; records are links to a folder."""
     head = ["model", "measured", "no noise", "same compute", "noise, plain", "with the cure", "gap closed", "cure",
             "seeds", "record"]  # fmt: skip
     rows = []
@@ -34,7 +34,7 @@ def families_table(curves: Sequence[Curve]) -> str:
         rows.append([
             one.title, f"{one.family.label}, {one.family.unit}", told(one, one.clean), told(one, one.equal),
             f"{told(one, plain)} (e = {one.worst:.2g})", told(one, cured), told_gap(one), one.family.cure, seeds,
-            f"[{one.study}](benchmarks/results/{one.study})",
+            one.study if folder is None else f"[{one.study}]({folder}/{one.study})",
         ])  # fmt: skip
     return pipe_table(head, rows, numeric=range(2, 7), show=_escaped, is_aligned=False)
 
