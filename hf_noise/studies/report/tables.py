@@ -26,14 +26,15 @@ KINDS = (*DECIDED, "open", "not measured")
 def families_table(curves: Sequence[Curve], folder: str | None = None) -> str:
     """A row for each family and setting, at the largest error rate of its plain loss; records are links to a folder."""
     head = ["model", "measured", "no noise", "same compute", "noise, plain", "with the cure", "gap closed", "cure",
-            "seeds", "record"]  # fmt: skip
+            "n", "seeds", "record"]  # fmt: skip
     rows = []
     for one in curves:
         plain, cured = one.plain[one.worst], one.cured.get(one.worst, {})
         seeds = seeds_told(len(of) for of in (one.clean, plain, cured) if of).partition(" seed")[0]
         rows.append([
             one.title, f"{one.family.label}, {one.family.unit}", told(one, one.clean), told(one, one.equal),
-            f"{told(one, plain)} (e = {one.worst:.2g})", told(one, cured), told_gap(one), one.family.cure, seeds,
+            f"{told(one, plain)} (e = {one.worst:.2g})", told(one, cured), told_gap(one), one.family.cure,
+            f"{one.size[0]:,}", seeds,
             one.study if folder is None else f"[{one.study}]({folder}/{one.study})",
         ])  # fmt: skip
     return pipe_table(head, rows, numeric=range(2, 7), show=_escaped, is_aligned=False)
