@@ -20,7 +20,7 @@ ALLOWED = {
     "diffusion": {"models"},
     "trainers": {"noise", "analysis", "losses", "objectives", "diffusion", "reports"},
     "estimators": {"losses", "models", "trainers"},
-    "audit": {"noise", "data", "analysis", "metrics", "objectives", "trainers"},
+    "audit": {"noise", "data", "analysis", "metrics", "models", "objectives", "trainers"},
     "reports": {"analysis", "metrics.words"},
     "hub": {"noise", "objectives", "reports", "metrics.words"},
 }

@@ -55,7 +55,8 @@ _NOTHING = (
     "noise; use features or a model that tell the classes apart"
 )
 _CALIBRATED = (
-    "the classifier foretells the given labels as well as any noise explains them, so that labels alone do not tell "
+    "the classifier foretells the given labels as well as any noise explains them (so does one that was trained on the "
+    "very rows that it judges: cross-validate it), so that labels alone do not tell "
     "the rate: the rate, p_wrong and the share of false alarms are those of the sharpest explanation, and they hold "
     "only if every class has unmistakable rows; verify some rows"
 )
@@ -78,6 +79,7 @@ class ChosenEstimate:
         others: the further ones that were asked.
         difficulty: the score of `difficulty_score`.
         warnings: what a user should know, in words; empty if nothing.
+        is_refuted: whether labels are wrong by more than their true class, as the score says.
     """
 
     error_rate: Measured
@@ -92,6 +94,7 @@ class ChosenEstimate:
     others: tuple[NoiseEstimate, ...]
     difficulty: float
     warnings: tuple[str, ...]
+    is_refuted: bool
 
     def flagged(self, fdr: float | None = None) -> np.ndarray:
         """Rows to look at, bool [N]: the list of the largest expected F1, or the longest one at this share of false
@@ -139,6 +142,7 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
         low, high, warnings = 0.0, 1.0, (*told, *_mistakable(chosen.transition))
     how = _how(chosen, score, is_calibrated and not is_refuted, warnings)
     posterior = chosen.posterior
+    assert posterior is not None  # what is chosen among has one
     # No noise at all is as likely where the classifier is calibrated for the given labels.
     possible = [np.eye(p.shape[1])] * is_calibrated
     transition = np.stack([chosen.transition, *(other.transition for other in others), *possible])
@@ -153,6 +157,7 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
         prior=chosen.prior,
         p_wrong=np.clip(1 - posterior[np.arange(len(y)), y], 0, 1), suggested=posterior.argmax(axis=1),
         chosen=chosen, others=others, difficulty=score, warnings=warnings,
+        is_refuted=is_refuted,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,12 +15,18 @@ from hf_noise.atomic import replaced_whole, write_atomic
 from hf_noise.audit.choose import ChosenEstimate, choose_estimate
 from hf_noise.audit.lists import default_list, list_at_fdr
 from hf_noise.audit.measured import Measured
+from hf_noise.audit.model_features import model_features
 from hf_noise.audit.out_of_fold import out_of_fold
 from hf_noise.audit.powered import Verified, combine_verified
+from hf_noise.audit.recalibrate import tilted
 from hf_noise.audit.sample_file import filled_sheet, keep_sample, kept_sample, sheets_in
 from hf_noise.audit.sampling import draw_sample
 from hf_noise.audit.sheet import is_filled, read_sheet, write_sheet
 from hf_noise.noise.checks import check_seed
+
+if TYPE_CHECKING:
+    from hf_noise.analysis.advice import BatchAdvice
+    from hf_noise.audit.plan import Plan
 
 __all__ = ["LabelAudit", "audit_labels"]
 
@@ -131,7 +137,7 @@ class LabelAudit:
         sample = draw_sample(self.p_wrong, n, given=self.labels, seed=self.seed if seed is None else seed)
         text, image = self._shown(text_column, image_column)
         rows = sample.rows.tolist()
-        taken = None if text is image is None else self._data.with_format(None).select(rows)
+        taken = {} if text is image is None else self._data.with_format(None).select(rows)
         _, page = write_sheet(
             folder, sample, given=self.labels, suggested=self.suggested, class_names=self.class_names,
             texts=None if text is None else [str(one) for one in taken[text]],
@@ -164,7 +170,7 @@ class LabelAudit:
             sample, labels, given=self.labels, p_wrong=first.p_wrong, posterior=first.posterior,
             confidence=first.error_rate.confidence if confidence is None else confidence,
         )  # fmt: skip
-        posterior = _tilted(first.posterior, self.labels, found.p_wrong)
+        posterior = tilted(first.posterior, self.labels, found.p_wrong)
         is_known = labels >= 0
         posterior[sample.rows[is_known]] = np.eye(len(self.class_names))[labels[is_known]]
         return replace(
@@ -172,6 +178,16 @@ class LabelAudit:
             transition_high=found.transition_high, prior=found.prior, p_wrong=found.p_wrong, posterior=posterior,
             suggested=posterior.argmax(axis=1), warnings=(), verified_by=found,
         )  # fmt: skip
+
+    def plan(
+        self, features: Any, *, budget: int = 0, test: tuple[Any, Any] | None = None,
+        batch: BatchAdvice | None = None, seed: int = 0, confidence: float | None = None,
+    ) -> Plan:  # fmt: skip
+        """What to expect of each way to train on these labels, see `hf_noise.audit.plan.make_plan`, which takes the
+        same and raises the same."""
+        from hf_noise.audit.plan import make_plan
+
+        return make_plan(self, features, budget=budget, test=test, batch=batch, seed=seed, confidence=confidence)
 
     def summary(self, most: int = 5) -> str:
         """The rate, what it stands on, the most frequent confusions and how many rows are listed, as text."""
@@ -229,22 +245,10 @@ class LabelAudit:
         return text, image
 
 
-def _tilted(posterior: np.ndarray, labels: np.ndarray, p_wrong: np.ndarray) -> np.ndarray:
-    """p(true = c), float64 [N, C], where 1 - p_wrong is that of the given label and the others keep their ratios."""
-    rows = np.arange(len(labels))
-    others = posterior.copy()
-    others[rows, labels] = 0
-    total = others.sum(axis=1, keepdims=True)
-    even = np.full_like(others, 1 / (others.shape[1] - 1))
-    even[rows, labels] = 0
-    made = np.where(total > 0, others / np.where(total > 0, total, 1), even) * p_wrong[:, None]
-    made[rows, labels] = 1 - p_wrong
-    return made
-
-
 def audit_labels(
-    data: Any, *, column: str | None = None, probabilities: Any = None, features: Any = None, verified: Any = None,
-    class_names: Sequence[str] | None = None, seed: int = 0, confidence: float = 0.95,
+    data: Any, *, column: str | None = None, probabilities: Any = None, model: str | os.PathLike | None = None,
+    features: Any = None, verified: Any = None, class_names: Sequence[str] | None = None, seed: int = 0,
+    confidence: float = 0.95,
 ) -> LabelAudit:  # fmt: skip
     """Audit given labels by a classifier that has not seen them.
 
@@ -255,6 +259,8 @@ def audit_labels(
         probabilities: p(label = j | row) out of fold, real numbers [N, C]: no row may be judged by a model that was
             trained on it. Columns are in the order of the classes: of a ClassLabel its own, of words `class_names`, or
             the alphabet's without.
+        model: in their place a frozen network, a folder, a Hub id or a name of timm's, that makes features of the
+            images or texts of the data set, see `model_features`.
         features: in their place real numbers [N, D], of which `out_of_fold` makes them.
         verified: a CSV of `LabelAudit.to_verify` that was filled in, or its folder.
         class_names: C texts, all different; by default those of the column, else the numbers. Of words they are the
@@ -264,7 +270,9 @@ def audit_labels(
 
     Raises:
         TypeError: an argument is of another kind.
-        ValueError: neither probabilities nor features are given, or both; lengths, ranges or sums are wrong.
+        ValueError: not one of probabilities, model and features is given, or several are; lengths, ranges or sums are
+            wrong; a model has no column to look at, or several.
+        OSError: there is no such model.
 
     >>> rng = np.random.default_rng(0)
     >>> true = rng.integers(0, 2, 400)
@@ -275,8 +283,11 @@ def audit_labels(
     """
     labels, names, rows = _read(data, column, class_names)
     seed = check_seed(seed)
-    if (probabilities is None) == (features is None):
-        raise ValueError("give out-of-fold probabilities [N, C], or features [N, D] to make them of, and not both")
+    if sum(way is not None for way in (probabilities, model, features)) != 1:
+        raise ValueError("give out-of-fold probabilities [N, C], or features [N, D] or a model to make them of, and "
+                         "not two of them")  # fmt: skip
+    if model is not None:
+        features = model_features(model, rows, column)
     if probabilities is None:
         probabilities = out_of_fold(features, labels, seed=seed)
     found = choose_estimate(labels, probabilities, confidence=confidence)
@@ -291,6 +302,7 @@ def audit_labels(
 
 
 def _from(found: ChosenEstimate, labels: np.ndarray, names: tuple[str, ...], seed: int, rows: Any) -> LabelAudit:
+    assert found.chosen.posterior is not None  # what is chosen among has one
     return LabelAudit(
         error_rate=found.error_rate, transition=found.transition, transition_low=found.transition_low,
         transition_high=found.transition_high, prior=found.prior, p_wrong=found.p_wrong, suggested=found.suggested,

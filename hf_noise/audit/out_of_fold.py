@@ -10,7 +10,7 @@ import numpy as np
 from hf_noise.noise.arrays import integers, real_numbers
 from hf_noise.noise.checks import check_count, check_seed
 
-__all__ = ["out_of_fold"]
+__all__ = ["out_of_fold", "split_rows"]
 
 #: Inverse strengths of the ridge that are tried; features are standardised.
 _GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -50,12 +50,7 @@ def out_of_fold(features: Any, labels: Any, *, folds: int = 5, seed: int = 0) ->
     if not np.isfinite(x).all():
         row = int((~np.isfinite(x).all(axis=1)).argmax())
         raise ValueError(f"features must be finite, row {row} is not")
-    counts = np.bincount(y) if y.size and y.min() >= 0 else np.zeros(1, dtype=int)
-    if len(counts) < 2 or counts.min() < folds:
-        rare = int(counts.argmin())
-        raise ValueError(f"each class must be in at least {folds} rows, one for each fold, and there must be two: "
-                         f"class {rare} is in {counts[rare]}; drop it, or use fewer folds")  # fmt: skip
-    split = _split(x, y, folds, seed % 2**32)
+    split = split_rows(x, y, folds, seed)
     found = []
     for strength in _GRID:
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
@@ -65,18 +60,23 @@ def out_of_fold(features: Any, labels: Any, *, folds: int = 5, seed: int = 0) ->
     return p / p.sum(axis=1, keepdims=True)
 
 
-def _split(x: np.ndarray, y: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows to fit and rows to judge, of each fold; copies of a row are in one fold."""
+def split_rows(x: np.ndarray, y: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows to fit and rows to judge, of each fold; copies of a row are in one fold. Raises as `out_of_fold`."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+    counts = np.bincount(y) if y.size and y.min() >= 0 else np.zeros(1, dtype=int)
+    if len(counts) < 2 or counts.min() < folds:
+        rare = int(counts.argmin())
+        raise ValueError(f"each class must be in at least {folds} rows, one for each fold, and there must be two: "
+                         f"class {rare} is in {counts[rare]}; drop it, or use fewer folds")  # fmt: skip
     seen: dict[bytes, int] = {}
     # Zero has two signs, which bytes tell apart and a sum does not.
     of = np.array([seen.setdefault(blake2b((row + 0).tobytes(), digest_size=16).digest(), len(seen)) for row in x])
     distinct = len(seen)
     if distinct == len(x):
-        return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y))
+        return list(StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32).split(x, y))
     if distinct >= folds:
-        split = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(x, y, of))
+        split = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32).split(x, y, of))
         if all(len(judged) and len(np.unique(y[fitted])) == y.max() + 1 for fitted, judged in split):
             return split
     raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,8 @@ class Verified:
         suggested: int64 [N], likeliest class of every row; the verified one where there is one.
         power: what part of the prediction the rate makes use of, 0 where it is of none.
         answered, unanswered: rows of the sample with and without a label.
+        sample: as drawn.
+        rows, labels: int64 [answered], row numbers and true classes of those with a label.
     """
 
     error_rate: Measured
@@ -48,6 +50,9 @@ class Verified:
     power: float
     answered: int
     unanswered: int
+    sample: Sample = field(repr=False)
+    rows: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
 
 
 def combine_verified(
@@ -117,6 +122,7 @@ def combine_verified(
     return Verified(
         Measured(float(rate.value), float(rate.low), float(rate.high), how, confidence), *prior[:3], *of_cells[:3],
         recalibrated(p_wrong, rows, is_wrong, sample.probability[rows]), suggested, float(rate.power), len(rows), open_,
+        sample, rows, true,
     )  # fmt: skip
 
 

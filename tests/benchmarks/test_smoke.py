@@ -143,6 +143,18 @@ def test_label_audit(benchmark):
         assert rows[f"{name}: F1 of the list / best of its ranking"]["bar"] == ">= 0.97"
 
 
+def test_diffusion_audit(benchmark, capsys):
+    record, rows = benchmark("diffusion_audit")
+    name, printed = "digits, symmetric 0.2", capsys.readouterr().out
+    assert record["settings"]["sets"] == [name]
+    cases = ["logistic on pixels, out of fold", "network without noise, in-sample",
+             "time classifier, sigma 0.05, out of fold", "time classifier, sigma 0.8, in-sample"]  # fmt: skip
+    for case in cases:
+        assert 0 <= rows[f"{name}: {case}: AUROC"]["figure"] <= 1 and f"wrong) | {case} | " in printed
+        held = "interval holds the rate" + ", or a warning" * case.endswith("in-sample")
+        assert rows[f"{name}: {case}: {held}"]["bar"] == ">= 1"
+
+
 def test_features(benchmark):
     _, rows = benchmark("features")
     for kind in ("texts", "images"):
@@ -204,3 +216,14 @@ def test_verified_rows(benchmark):
     assert record["settings"]["verified"] == [200, 400] and len(rows) == 18
     assert all(row["figure"] > 75 for what, row in rows.items() if "is covered" in what)
     assert all(row["passed"] for what, row in rows.items() if "made up" in what and "beyond" not in what)
+
+
+def test_audit_plan(benchmark):
+    record, rows = benchmark("audit_plan", "--rounds", "2")
+    assert record["settings"]["settings"] == ["digits, cyclic 0.2"]
+    for judge, draws in (("given labels", 2), ("200 verified rows", 1)):
+        for name in ("given", "drop", "relabel", "soft", "corrected", "verify"):
+            held = rows[f"{judge}: accuracy of {name} is held, {draws} draws"]
+            assert held["figure"] in (0, 50, 100) and held["bar"].startswith(">= ")
+        assert f"{judge}: difference of given is held, {draws} draws" not in rows
+    assert rows["given labels: lost beside the best option by best"]["figure"] >= 0

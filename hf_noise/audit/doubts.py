@@ -1,0 +1,104 @@
+"""What an audit says of each row, and what it would say had it never seen a fold of them.
+
+An audit's posterior knows the label of every row that its classifiers were fitted on. Heads that are trained by it and
+judged by the label of a row left out have then been told that label, if faintly: of digits with a fifth of wrong labels
+this made soft targets look four points better than they were. So each fold's heads are trained by an audit of their own
+rows alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hf_noise.audit.choose import choose_estimate
+from hf_noise.audit.lists import default_list
+from hf_noise.audit.probe_fit import fit_head
+from hf_noise.audit.recalibrate import recalibrated, tilted
+
+if TYPE_CHECKING:
+    from hf_noise.audit.label_audit import LabelAudit
+
+__all__ = ["Doubts", "doubts_within"]
+
+
+@dataclass(frozen=True, eq=False)
+class Doubts:
+    """What is said of some rows; that of all others has no meaning.
+
+    Attributes:
+        rows: int64 [n], those spoken of.
+        posterior: float64 [N, C].
+        p_wrong: float64 [N].
+        transition: T [C, C].
+        known: int64 [m], those of the rows that were verified.
+    """
+
+    rows: np.ndarray
+    posterior: np.ndarray
+    p_wrong: np.ndarray
+    transition: np.ndarray
+    known: np.ndarray
+
+    @classmethod
+    def of(cls, audit: LabelAudit) -> Doubts:
+        """Of all rows, by the audit itself."""
+        known = np.zeros(0, np.int64) if audit.verified_by is None else audit.verified_by.rows
+        return cls(np.arange(len(audit)), audit.posterior, audit.p_wrong, audit.transition, known)
+
+    def flagged(self) -> np.ndarray:
+        """The list of the largest expected F1, bool [N]."""
+        found = np.zeros(len(self.p_wrong), bool)
+        found[self.rows] = default_list(self.p_wrong[self.rows])
+        return found
+
+    def likeliest_wrong(self, share: float) -> np.ndarray:
+        """This share of the rows, likeliest wrong first, int64; verified ones last."""
+        p = self.p_wrong.copy()
+        p[self.known] = -1
+        return self.rows[np.argsort(-p[self.rows], kind="stable")[: round(share * len(self.rows))]]
+
+
+def doubts_within(
+    audit: LabelAudit, features: np.ndarray, split: list[tuple[np.ndarray, np.ndarray]], ridge: float
+) -> list[Doubts]:
+    """For each fold an audit of the other rows, by linear heads of these alone.
+
+    A head of all rows but two folds judges one of them for the audit without the other: ten heads for five folds.
+
+    Args:
+        audit: of all rows.
+        features: float64 [N, D], standardised.
+        split: (rows to fit, rows to judge) of each fold.
+        ridge: of heads that learn p(given label | row).
+    """
+    classes, judged = np.eye(len(audit.class_names)), [of for _, of in split]
+    p = np.full((len(split), len(audit), len(classes)), np.nan)
+    for first in range(len(split)):
+        for second in range(first):
+            kept = np.concatenate([of for fold, of in enumerate(judged) if fold not in (first, second)])
+            head = fit_head(features[kept], classes[audit.labels[kept]], ridge=ridge)
+            for away, of in ((first, second), (second, first)):
+                p[away, judged[of]] = head.probabilities(features[judged[of]])
+    return [_audited(audit, fitted, p[fold]) for fold, (fitted, _) in enumerate(split)]
+
+
+def _audited(audit: LabelAudit, rows: np.ndarray, p: np.ndarray) -> Doubts:
+    given, classes = audit.labels[rows], np.eye(len(audit.class_names))
+    found = choose_estimate(given, p[rows])
+    posterior, p_wrong = classes[audit.labels], np.zeros(len(audit))
+    posterior[rows], p_wrong[rows] = found.chosen.posterior, found.p_wrong
+    known = np.zeros(0, np.int64)
+    if (verified := audit.verified_by) is not None:
+        is_here = np.isin(verified.rows, rows)
+        known, true = verified.rows[is_here], verified.labels[is_here]
+        if known.size:
+            places = np.searchsorted(rows, known)
+            p_wrong[rows] = recalibrated(found.p_wrong, places, true != audit.labels[known],
+                                         verified.sample.probability[known])  # fmt: skip
+            posterior[rows] = tilted(found.chosen.posterior, given, p_wrong[rows])
+            posterior[known] = classes[true]
+    transition = found.transition if audit.verified_by is None else audit.transition
+    return Doubts(rows, posterior, p_wrong, transition, known)
