@@ -83,11 +83,10 @@ def found_in(stored: Stored, scale: str) -> list[Found]:
         sources = _sources(one.table, records[name], stored)
         others = [records[other] for other in others_of_table(one.table)]
         every = [record for of in (records[name], *others) for of_runs in of.values() for record in of_runs]
-        places = tuple(dict.fromkeys(stored.place_of(record) for record in every))
         is_theory = any(cell.study == "theory" for cell in plan.every)
+        places = (*dict.fromkeys(stored.place_of(record) for record in every), *[COMPUTED] * is_theory)
         missing = [*dict.fromkeys(plan.missing)] if plan.missing and plan.table.kind == "measured" else []
-        cells = _cells(one, sources, (*places, *[COMPUTED] * is_theory))
-        found.append(Found(one, missing, cells, places))
+        found.append(Found(one, missing, _cells(one, sources, places), places))
     return found
 
 

@@ -145,6 +145,12 @@ class Curve:
         """Runs without noise of the compute that the noisiest had."""
         return self.equal or self.clean
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Units that a test averages over, the fewest of all runs, and seeds of the setting that has the fewest."""
+        sets = [self.clean, *self.plain.values(), *self.cured.values()]
+        return min(figure.n for of in sets for figure in of.values()), min(map(len, sets))
+
     def gap_closed(self) -> float | None:
         """Share of what the noisiest plain run loses that the cure wins back, beside no noise at the same compute.
 

@@ -49,7 +49,7 @@ def rendered(root: Path, stored: Stored, names: Iterable[str]) -> dict[str, str]
             study, table = OF_STUDIES[name]
             found[name] = table(stored.of_study(study))
         elif name == "families":
-            found[name] = families_table(curves(stored))
+            found[name] = families_table(curves(stored), RESULTS)
         elif name == "claims":
             asked = Asked("demo", stored.folder, kept=stored.kept, reuses=True)
             found[name] = claims_table(outcomes(paper_table_ids(), asked))

@@ -37,7 +37,7 @@ def chart(curves: Sequence[Curve]) -> dict[str, Any]:
     def place(rate: float, cost: float) -> dict[str, float]:
         return {"x": round(100 * rate / right, 2), "y": round(100 * (high - cost) / (high - low), 2)}
 
-    lines, marks, seen = [], [], Counter()
+    lines, marks, bars, seen = [], [], [], Counter()
     for one in curves:
         name = one.family.name
         shape = ("circle", "square")[seen[name] % 2]
@@ -48,6 +48,8 @@ def chart(curves: Sequence[Curve]) -> dict[str, Any]:
             marks += [place(rate, cost) | {"name": name, "shape": shape, "is_cured": is_cured,
                                            "says": _says(one, rate, cost, of[rate], is_cured)}
                       for rate, cost in points[1:]]  # fmt: skip
+            bars += [{"a": place(rate, max(low, found.interval[0])), "b": place(rate, min(high, found.interval[1])),
+                      "name": name} for rate, found in one.costs(of) if found.interval]  # fmt: skip
         if of_paper := one.of_paper():
             rate, table = max(of_paper), one.setting.paper[0]
             says = f"{one.title}, {table} of the paper at e = {rate:.2g}: {percent(of_paper[rate])} worse"
@@ -56,7 +58,7 @@ def chart(curves: Sequence[Curve]) -> dict[str, Any]:
     step = 10 if high <= 80 else 20 * math.ceil(high / 100)
     ticks = [place(0, value) | {"text": f"{value} %"} for value in range(0, int(high) + 1, step)]
     rates = [place(0.1 * i, 0) | {"text": f"{0.1 * i:.1f}"} for i in range(math.floor(10 * right + 0.01) + 1)]
-    return {"lines": lines, "marks": marks, "ticks": ticks, "rates": rates, "zero": place(0, 0)["y"],
+    return {"lines": lines, "marks": marks, "bars": bars, "ticks": ticks, "rates": rates, "zero": place(0, 0)["y"],
             "says": "; ".join(_short(one) for one in curves)}  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hf_noise.reports.figures import save_figure, start_figure
+from hf_noise.reports.tables import seeds_told
 from hf_noise.studies.report.families import Curve
 
 __all__ = ["COLOURS", "digest", "draw", "percent", "spaced"]
@@ -35,7 +36,7 @@ def spaced(places: Sequence[float], least: float) -> list[float]:
 
 def digest(curves: Sequence[Curve]) -> str:
     """16 hexadecimal digits of all that the picture shows, by which one knows whether it is of these records."""
-    shown = [(one.title, one.study, one.family.cure, [
+    shown = [(one.title, one.study, one.size, one.family.cure, [
         [(rate, found.values) for rate, found in one.costs(of)] for of in (one.plain, one.cured)
     ], sorted(one.of_paper().items())) for one in curves]  # fmt: skip
     return hashlib.blake2s(repr(shown).encode(), digest_size=8).hexdigest()
@@ -70,7 +71,7 @@ def draw(curves: Sequence[Curve], path: Path) -> Path:
         below = [f"\n{percent(value)} with {one.family.cure}" for _, value in cured]
         ax.annotate(f"{one.title} ({one.family.label}): {percent(plain)}{''.join(below)}", (x + 0.028, y), va="center",
                     color=COLOURS[one.family.name], fontsize=8.5, linespacing=1.25)  # fmt: skip
-    ax.plot([], [], color="#444", linestyle="-", label="trained on the noise as it is")
+    ax.plot([], [], color="#444", linestyle="-", label="trained on the noise as it is (bars: 95 % over seeds)")
     ax.plot([], [], color="#444", linestyle="--", label="with the cure of the family")
     ax.plot([], [], color="#444", marker="D", markerfacecolor="white", linestyle="none",
             label="the papers at e = 0.5, at their own scale")  # fmt: skip
@@ -79,9 +80,17 @@ def draw(curves: Sequence[Curve], path: Path) -> Path:
     ax.set_xticks([0, 0.1, 0.2, 0.3, 0.4, 0.5])
     ax.spines["bottom"].set_bounds(0, 0.5)
     ax.set_xlabel("effective error rate e of the training data", x=0.32)
+    fig.supxlabel(_sizes(curves), fontsize=7.5, color="#555", x=0.01, ha="left")
     ax.set_ylabel("worse than without noise, %")
     ax.legend(frameon=False, fontsize=9, loc="upper left")
     return save_figure(fig, path, {"Description": digest(curves)})
+
+
+def _sizes(curves: Sequence[Curve]) -> str:
+    """Whose records these are, and of how many test units and seeds."""
+    sizes = {one.study: one.size for one in curves}
+    told = [f"{study} (n = {n:,}, {seeds_told([seeds])})" for study, (n, seeds) in sizes.items()]
+    return f"records: {', '.join(told)}"
 
 
 def _half(interval: tuple[float, float] | None) -> float:
