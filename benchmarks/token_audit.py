@@ -1,6 +1,6 @@
 """Scores that tell wrong tokens from right ones, and the interval for their share, on noise that is known.
 
-    python benchmarks/token_audit.py [--model folder [--gguf_file name]] [--text file.parquet] [--rows 48] [--draws 40]
+    python benchmarks/token_audit.py [--model folder [--gguf_file name]] [--text file.parquet] [--rows 48] [--draws 40] [--only scores|rates]
         [--kinds uniform unigram look-alikes documents] [--quick] [--output benchmarks/results/token_audit.json]
 
 Without --model a nano GPT-2 is trained on the embedded text first, and another one to be its reference; held-out rows
@@ -19,6 +19,7 @@ import torch
 from compare import Report, arguments, clock, start
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn.functional import cross_entropy
+from transformers import GPT2LMHeadModel
 
 from hf_noise.data.embedded import docs_text, embedded_tokenizer
 from hf_noise.data.packing import Packing
@@ -52,6 +53,17 @@ def trained(rows: np.ndarray, vocab_size: int, steps: int, seed: int) -> torch.n
         loss = cross_entropy(model(batch).logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
         optimizer.zero_grad(), loss.backward(), optimizer.step(), schedule.step()
     return model.eval()
+
+
+def nano(tokenizer: Any, steps: int, seed: int, keep: Path | None) -> torch.nn.Module:
+    """A trained nano model, the one that was kept if there is one."""
+    folder = None if keep is None else keep / f"nano-{len(tokenizer)}-{steps}-{seed}"
+    if folder is not None and folder.is_dir():
+        return GPT2LMHeadModel.from_pretrained(folder).eval()
+    model = trained(packed(tokenizer, docs_text("train")), len(tokenizer), steps, seed)
+    if folder is not None:
+        model.save_pretrained(folder)
+    return model
 
 
 def corrupted(kind: str, clean: np.ndarray, rate: float, law: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -115,8 +127,8 @@ def compare(report: Report, name: str, kind: str, rate: float, setting: dict[str
     measures = (("AUROC", roc_auc_score), ("AP", average_precision_score))
     for measure, function in measures:
         found = {other: float(function(wrong, values.ravel())) for other, values in scores.items()}
-        if "excess loss" in found and measure == "AUROC":
-            found["excess loss"] = max(found["excess loss"], 1 - found["excess loss"])
+        if "excess loss" in found:  # in the better direction
+            found["excess loss"] = max(found["excess loss"], float(function(wrong, -scores["excess loss"].ravel())))
         others = {key: value for key, value in found.items() if key not in ("ours", "clean_posterior")}
         for other, value in {**others, "clean_posterior": found["clean_posterior"]}.items():
             report.add(f"{name}: {measure}, {other}", value, unit="")
@@ -154,8 +166,7 @@ def setting_of(args: Any) -> tuple[dict[str, Any], np.ndarray]:
         model, reference = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32, **more).eval(), None
     else:
         tokenizer = embedded_tokenizer(257 + 255 if args.quick else 2048)
-        texts = packed(tokenizer, docs_text("train"))
-        model, reference = (trained(texts, len(tokenizer), args.steps // (1 + seed), seed) for seed in (0, 1))
+        model, reference = (nano(tokenizer, args.steps // (1 + seed), seed, args.keep) for seed in (0, 1))
     texts = pq.read_table(args.text)["text"].to_pylist() if args.text else docs_text("validation")
     pool = packed(tokenizer, texts, None if args.draws else args.rows, args.block)
     size = model.config.vocab_size
@@ -178,6 +189,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--block", type=int, default=BLOCK, help="tokens of a row")
     parser.add_argument("--draws", type=int, default=40, help="draws of rows and noise for each interval; 0 for none")
     parser.add_argument("--particles", type=int, default=PARTICLES, help="ways to read a row")
+    parser.add_argument("--only", choices=("scores", "rates"), help="one half of it")
+    parser.add_argument("--keep", type=Path, help="folder where trained nano models are kept and looked for")
     parser.add_argument("--steps", type=int, default=300, help="of training, without --model")
     args = parser.parse_args(argv)
     start(args)
@@ -192,10 +205,10 @@ def main(argv: list[str] | None = None) -> int:
                  "block": args.block, "draws": args.draws, "particles": args.particles, "rates": list(args.rates),
                  "text": args.text.name if args.text else "embedded/docs-text"}  # fmt: skip
         report = Report("Audit of tokens", named)
-        for kind in args.kinds:
+        for kind in args.kinds if args.only != "rates" else ():
             for rate in args.rates:
                 compare(report, f"{kind} {rate:g}", kind, rate, setting, pool[: args.rows])
-        for kind in args.kinds if args.draws else ():
+        for kind in args.kinds if args.draws and args.only != "scores" else ():
             for rate in args.rates:
                 coverage(report, f"{kind} {rate:g}", kind, rate, setting, pool)
     return report.finish(args.output)

@@ -56,8 +56,9 @@ class TokenRate:
 
 
 def token_error_rate(
-    tail: Any, entropy: Any, row: Any, log_clean: Any = None, log_noise: Any = None, *, confidence: float = 0.95
-) -> TokenRate:
+    tail: Any, entropy: Any, row: Any, log_clean: Any = None, log_noise: Any = None, *, resembles: bool = False,
+    confidence: float = 0.95,
+) -> TokenRate:  # fmt: skip
     """e with an interval that holds sampling and what the model does not know of clean text.
 
     The upper end is the smallest that counting proves (`rate_from_tails`); it stands on the law of the noise alone. The
@@ -73,6 +74,9 @@ def token_error_rate(
         log_clean: float [n, K], log-probability of each target under the model at K temperatures; None for a model that
             learned the noise along, whose predictions cannot tell it apart.
         log_noise: float [n], under the law of the noise; -inf where it cannot have drawn the target.
+        resembles: the noise is drawn like text, as a unigram is. Then a clean token after wrong ones looks like noise
+            to a model that lost its context, the more so the more noise there is; the lower end goes down by twice
+            what the fits in clean contexts lie below that in all (our allowance, which the benchmark tries).
         confidence: in (0, 1).
 
     Raises:
@@ -93,6 +97,8 @@ def token_error_rate(
             parts[f"fit, first {share:.0%} of contexts"] = (fit.low, fit.high)
     high = tails.high
     low = min(tails.low, *(fit.low for fit in fits))
+    if resembles and fits:
+        low = max(low - 2 * max(fits[-1].value - min(fit.value for fit in fits), 0), 0.0)
     value = float(np.clip(tails.value, low, high))
     how = f"{_PROVEN}; low: clean tokens thin out in its ranking, or are as it predicts"
     return TokenRate(value, float(low), high, how, tails.n, tails.confidence, parts)

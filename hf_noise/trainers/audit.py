@@ -159,7 +159,8 @@ def token_rate(
         return TokenRate(found.value, found.low, found.high, how, found.n, confidence)
     if law.is_fixed:
         clean = seen.log_clean if trained == "corrected" else None
-        return token_error_rate(seen.tail, seen.entropy, row, clean, seen.log_noise, confidence=confidence)
+        return token_error_rate(seen.tail, seen.entropy, row, clean, seen.log_noise, confidence=confidence,
+                                resembles=law.name != "uniform")  # fmt: skip
     return rate_from_mixture(seen.log_clean, seen.log_noise, row, confidence=confidence)
 
 
