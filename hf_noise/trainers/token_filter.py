@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
@@ -137,17 +136,13 @@ def resampled(weights: Tensor, count: int, generator: torch.Generator) -> tuple[
     first = sure.argmax(-1, keepdim=True).clamp(max=count)
     stay = (weights * scale.gather(-1, first)).clamp(max=1)
     edges = stay.cumsum(-1)
-    edges = edges * (count / edges[:, -1:].clamp_min(_LEAST))
     start = torch.rand(len(weights), 1, generator=generator, dtype=weights.dtype, device=weights.device)
     points = torch.arange(count, dtype=weights.dtype, device=weights.device) + start
     chosen = torch.searchsorted(edges, points).clamp(max=weights.shape[-1] - 1)
     kept = weights.gather(-1, chosen) / stay.gather(-1, chosen).clamp_min(_LEAST)
+    # Where fewer than `count` have a weight, the other places are empty.
+    kept = kept.where(points < edges[:, -1:] + 1e-9, 0.0)
     return chosen, kept / kept.sum(-1, keepdim=True)
-
-
-def rows_in_parts(rows: int, particles: int, length: int) -> np.ndarray:
-    """Ends of parts of rows that are looked at together, so that their keys and values stay within bounds."""
-    return np.arange(max(1, (1 << 16) // max(1, particles * length)), rows, max(1, (1 << 16) // (particles * length)))
 
 
 def check_inputs_are_targets(batch: dict[str, Any]) -> None:
