@@ -101,7 +101,7 @@ class _Particles:
 
     def step(self, clean: Tensor, wrong: Tensor, log_p: Tensor, target: Tensor, law: TokenLaw) -> Tensor:
         """Take the next token [B] for clean or wrong, with these log-probabilities [B, M]; p(clean) so far [B]."""
-        weights = self.weights.clamp_min(_LEAST).log()
+        weights = self.weights.log()
         weights = torch.softmax(torch.cat([weights + clean, weights + wrong], -1), -1)
         found = weights[:, : self.count].sum(-1)
         chosen, self.weights = resampled(weights, self.count, self.generator)
@@ -131,9 +131,9 @@ def resampled(weights: Tensor, count: int, generator: torch.Generator) -> tuple[
     ordered = weights.sort(-1, descending=True)[0]
     left = ordered.flip(-1).cumsum(-1).flip(-1).clamp_min(_LEAST)
     scale = (count - torch.arange(weights.shape[-1], device=weights.device)).clamp_min(0) / left
-    sure = (ordered * scale < 1).to(torch.uint8)
-    sure[:, count] = 1
-    first = sure.argmax(-1, keepdim=True).clamp(max=count)
+    # The first that is not sure to stay; where there is none, what comes after `count` of them weighs nothing.
+    unsure = (ordered * scale < 1)[:, :count].to(torch.uint8)
+    first = torch.where(unsure.any(-1), unsure.argmax(-1), count - 1)[:, None]
     stay = (weights * scale.gather(-1, first)).clamp(max=1)
     edges = stay.cumsum(-1)
     start = torch.rand(len(weights), 1, generator=generator, dtype=weights.dtype, device=weights.device)
