@@ -1,7 +1,8 @@
 """Scores that tell wrong tokens from right ones, and the interval for their share, on noise that is known.
 
-    python benchmarks/token_audit.py [--model folder [--gguf_file name]] [--text file.parquet] [--rows 48] [--draws 40] [--only scores|rates]
-        [--kinds uniform unigram look-alikes documents] [--quick] [--output benchmarks/results/token_audit.json]
+    python benchmarks/token_audit.py [--model folder [--gguf_file name]] [--text file.parquet] [--rows 48] [--draws 40]
+        [--only scores|rates] [--kinds uniform unigram look-alikes documents] [--quick]
+        [--output benchmarks/results/token_audit.json]
 
 Without --model a nano GPT-2 is trained on the embedded text first, and another one to be its reference; held-out rows
 are corrupted, inputs and all, as a corpus would be. See benchmarks/README.md for the bars.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import beta, norm, rankdata
 
-from hf_noise.noise.arrays import as_array
+from hf_noise.noise.arrays import as_array, integers, real_numbers
 from hf_noise.noise.checks import check_real
 
 __all__ = ["TokenRate", "rate_from_mixture", "rate_from_tails", "token_error_rate"]
@@ -113,9 +113,7 @@ def rate_from_tails(tail: Any, entropy: Any, row: Any, *, confidence: float = 0.
     the contexts: right if clean tokens thin out to nothing there, no faster at the end than before.
     """
     tail, entropy, row = _checked(tail, entropy, row)
-    confidence = check_real("confidence", confidence)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie in (0, 1), got {confidence!r}; 0.95 is usual")
+    confidence = _check_confidence(confidence)
     order, parts, highs = _trust(tail, entropy, row), {}, []
     strata = [taken for share in STRATA if len(taken := _first(order, share)) >= _FEWEST]
     level = (1 - confidence) / 2
@@ -141,21 +139,26 @@ def rate_from_mixture(log_clean: Any, log_noise: Any, row: Any, *, confidence: f
     of temperatures: the one in the middle of the columns alone, and all.
     Arguments, errors: as `token_error_rate`. Source: the delete-a-group jackknife of Kott (2001).
     """
-    clean, noise = as_array("log_clean", log_clean).astype(np.float64), as_array("log_noise", log_noise)
-    row = as_array("row", row)
+    clean, noise = real_numbers("log_clean", log_clean), real_numbers("log_noise", log_noise)
+    row, confidence = integers("row", row), _check_confidence(confidence)
     if clean.ndim != 2 or not clean.size or noise.shape != clean.shape[:1] or row.shape != noise.shape:
         raise ValueError(f"log_clean [n, K] needs log_noise [n] and row [n], got {list(clean.shape)}, "
                          f"{list(noise.shape)} and {list(row.shape)}")  # fmt: skip
-    if np.isnan(clean).any() or np.isnan(noise).any():
-        raise ValueError("log_clean and log_noise must hold no NaN")
-    half = norm.ppf((1 + check_real("confidence", confidence)) / 2)
+    best = np.maximum(clean.max(axis=1), noise)
+    if np.isnan(clean).any() or not (np.isfinite(best).all() and max(clean.max(), noise.max()) < np.inf):
+        raise ValueError("log_clean and log_noise must hold no NaN and no +inf, and -inf of a target in one of them")
+    half = norm.ppf((1 + confidence) / 2)
     groups = np.unique(row, return_inverse=True)[1] % _GROUPS
     parts = {}
     for name, columns in (("the prediction as it is", [clean.shape[1] // 2]), ("any temperature", slice(None))):
-        logs = np.column_stack([noise.astype(np.float64), clean[:, columns]])
-        likely = np.exp(logs - logs.max(1, keepdims=True))
+        logs = np.column_stack([noise, clean[:, columns]])
+        top = logs.max(1, keepdims=True)
+        likely = np.exp(logs - np.where(np.isfinite(top), top, 0))
+        reasons = likely.any(1)  # one temperature alone may leave a target without
+        likely = likely[reasons]
         weights = _fit(likely)
-        out = np.array([_fit(likely[groups != g], weights)[0] for g in range(_GROUPS) if (groups == g).any()])
+        group = groups[reasons]
+        out = np.array([_fit(likely[group != g], weights)[0] for g in np.unique(group)] if len(likely) else [])
         error = np.sqrt((len(out) - 1) / len(out) * ((out - out.mean()) ** 2).sum()) if len(out) > 1 else 1.0
         parts[name] = (float(max(weights[0] - half * error, 0)), float(min(weights[0] + half * error, 1)))
         value = float(weights[0])
@@ -165,21 +168,22 @@ def rate_from_mixture(log_clean: Any, log_noise: Any, row: Any, *, confidence: f
 
 
 def _checked(tail: Any, entropy: Any, row: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    tail, entropy, row = (as_array(name, values) for name, values in
-                          (("tail", tail), ("entropy", entropy), ("row", row)))  # fmt: skip
-    for name, values in (("tail", tail), ("entropy", entropy)):
-        if values.dtype.kind not in "fiu":
-            raise TypeError(f"{name} must be real numbers, got {values.dtype}")
-    if row.dtype.kind not in "iu":
-        raise TypeError(f"row must be integers, got {row.dtype}")
+    tail, entropy, row = real_numbers("tail", tail), real_numbers("entropy", entropy), integers("row", row)
     if tail.ndim != 1 or entropy.shape != tail.shape or row.shape != tail.shape:
         raise ValueError(f"tail, entropy and row must be [n], got {list(tail.shape)}, {list(entropy.shape)} and "
                          f"{list(row.shape)}")  # fmt: skip
     if len(tail) < _FEWEST:
-        raise ValueError(f"an error rate needs at least {_FEWEST} targets, got {len(tail)}")
+        raise ValueError(f"tail must be of at least {_FEWEST} targets for an error rate, got {len(tail)}")
     if not ((tail >= 0) & (tail <= 1)).all() or not np.isfinite(entropy).all():
         raise ValueError("tail must lie in [0, 1] and entropy be finite; a model that has diverged gives NaN")
-    return tail.astype(np.float64), entropy.astype(np.float64), row
+    return tail, entropy, row
+
+
+def _check_confidence(confidence: Any) -> float:
+    confidence = check_real("confidence", confidence)
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence!r}; 0.95 is usual")
+    return confidence
 
 
 def _trust(tail: np.ndarray, entropy: np.ndarray, row: np.ndarray) -> np.ndarray:

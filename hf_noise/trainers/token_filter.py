@@ -132,8 +132,8 @@ def resampled(weights: Tensor, count: int, generator: torch.Generator) -> tuple[
     left = ordered.flip(-1).cumsum(-1).flip(-1).clamp_min(_LEAST)
     scale = (count - torch.arange(weights.shape[-1], device=weights.device)).clamp_min(0) / left
     # The first that is not sure to stay; where there is none, what comes after `count` of them weighs nothing.
-    unsure = (ordered * scale < 1)[:, :count].to(torch.uint8)
-    first = torch.where(unsure.any(-1), unsure.argmax(-1), count - 1)[:, None]
+    unsure = (ordered * scale < 1)[:, :count]
+    first = torch.where(unsure.any(-1), unsure.to(torch.uint8).argmax(-1), count - 1)[:, None]
     stay = (weights * scale.gather(-1, first)).clamp(max=1)
     edges = stay.cumsum(-1)
     start = torch.rand(len(weights), 1, generator=generator, dtype=weights.dtype, device=weights.device)

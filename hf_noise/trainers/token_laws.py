@@ -14,7 +14,7 @@ from scipy import sparse
 from torch import Tensor
 
 from hf_noise.noise import Noise, UniformTokens
-from hf_noise.noise.arrays import as_array
+from hf_noise.noise.arrays import real_numbers
 from hf_noise.noise.checks import check_count
 from hf_noise.noise.mixture import DocumentNoise
 
@@ -143,14 +143,12 @@ def token_law(kind: Any, vocab_size: int, counts: np.ndarray | None = None) -> T
         return Confusions("confusions", vocab_size, _rows(sparse.csr_matrix(kind), vocab_size))
     if isinstance(kind, Mapping) or kind is None:
         raise TypeError(f"kind must be a word, an array, a matrix or a noise, got {kind!r:.80}")
-    array = as_array("kind", kind)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"kind must hold numbers, got {array.dtype}")
+    array = real_numbers("kind", kind)
     if array.ndim == 2:
         if max(array.shape) > _LARGEST_DENSE:
             raise ValueError(f"kind is an array {list(array.shape)}; give confusions of more than {_LARGEST_DENSE} "
                              "tokens as a scipy.sparse matrix")  # fmt: skip
-        return Confusions("confusions", vocab_size, _rows(sparse.csr_matrix(array.astype(np.float64)), vocab_size))
+        return Confusions("confusions", vocab_size, _rows(sparse.csr_matrix(array), vocab_size))
     return Draws("given", vocab_size, _probabilities("kind", array, vocab_size))
 
 
@@ -203,7 +201,7 @@ def _of_noise(noise: Noise, vocab_size: int) -> TokenLaw:
 
 
 def _probabilities(name: str, values: Any, vocab_size: int, scaled: bool = False) -> np.ndarray:
-    values = as_array(name, values).astype(np.float64)
+    values = real_numbers(name, values)
     if values.shape != (vocab_size,):
         raise ValueError(f"{name} must be [{vocab_size}], one number a token, got {list(values.shape)}")
     total = values.sum()
@@ -214,9 +212,10 @@ def _probabilities(name: str, values: Any, vocab_size: int, scaled: bool = False
 
 def _rows(matrix: sparse.csr_matrix, vocab_size: int) -> sparse.csr_matrix:
     if matrix.shape != (vocab_size, vocab_size):
-        raise ValueError(f"confusions must be [{vocab_size}, {vocab_size}], got {list(matrix.shape)}")
+        raise ValueError(f"kind, as confusions, must be [{vocab_size}, {vocab_size}], got {list(matrix.shape)}")
     sums = np.asarray(matrix.sum(axis=1)).ravel()
     if not np.isfinite(matrix.data).all() or (matrix.data < 0).any() or (np.abs(sums - 1) > 1e-3).any():
         worst = int(np.argmax(np.abs(sums - 1)))
-        raise ValueError(f"each row of confusions must be >= 0 and sum to 1, row {worst} sums to {sums[worst]:g}")
+        raise ValueError("each row of kind, as confusions, must be >= 0 and sum to 1, row "
+                         f"{worst} sums to {sums[worst]:g}")  # fmt: skip
     return sparse.csr_matrix(sparse.diags(1 / sums) @ matrix)

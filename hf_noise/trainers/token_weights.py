@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_noise.noise.arrays import as_array, integers
+from hf_noise.noise.arrays import integers, real_numbers
 from hf_noise.noise.checks import check_real
 
 __all__ = ["split_labels", "weighted_labels", "weighted_loss", "with_weights"]
@@ -78,19 +78,18 @@ def weighted_labels(labels: Any, weights: Any) -> np.ndarray:
         weights: float of the same shape in [0, 1].
 
     Raises:
-        TypeError: labels are no integers.
+        TypeError: labels are no integers, or weights no numbers.
         ValueError: shapes differ, or a number is out of its range.
     """
-    labels, weights = integers("labels", labels).astype(np.int64), as_array("weights", weights)
-    if labels.shape != weights.shape or weights.dtype.kind not in "fiu":
-        raise ValueError(f"weights must be numbers {list(labels.shape)} as labels, got {list(weights.shape)} of "
-                         f"{weights.dtype}")  # fmt: skip
+    labels, weights = integers("labels", labels).astype(np.int64), real_numbers("weights", weights)
+    if labels.shape != weights.shape:
+        raise ValueError(f"weights must be {list(labels.shape)} as labels, got {list(weights.shape)}")
     if not ((weights >= 0) & (weights <= 1)).all():
         raise ValueError(f"weights must lie in [0, 1], they span [{weights.min()}, {weights.max()}]")
     is_target = labels != _IGNORED
     if (wrong := is_target & ((labels < 0) | (labels > 1 << 31))).any():
         raise ValueError(f"labels must lie in [0, 2^31] or be -100, got {labels[wrong][0]}")
-    steps = np.round(weights.astype(np.float64) * _STEPS).astype(np.int64)
+    steps = np.round(weights * _STEPS).astype(np.int64)
     # A step of 1 more than the weight, so that plain labels are told from those that carry one.
     return np.where(is_target, labels + ((steps + 1) << _TOKEN_BITS), _IGNORED)
 

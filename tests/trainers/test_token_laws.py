@@ -65,7 +65,7 @@ def test_noises_stand_for_their_draws():
         ([0.5, 0.5], r"must be \[3\]"), (np.eye(2), r"\[3, 3\]"), (np.eye(3) / 2, "row 0 sums to 0.5"),
         (LabelFlips.symmetric(ratio=1.0, num_classes=3), "cannot be LabelFlips"), ([-1, 1, 1], ">= 0"),
         (UniformTokens(ratio=1.0, vocab_size=9), "draws from 9 tokens"), ({}, "kind must be a word"), (None, "a word"),
-        (["a"], "must hold numbers"), ([np.nan, 1, 0], "sum to 1"),
+        (["a"], "must be real numbers"), ([np.nan, 1, 0], "sum to 1"),
     ],
 )  # fmt: skip
 def test_what_is_no_law(kind, message):

@@ -104,8 +104,11 @@ def test_other_rows_are_refused(audited, rows, threshold, message):
 
 @pytest.mark.parametrize(
     ("labels", "weights", "message"),
-    [([1], [0.5, 0.5], "as labels"), ([1], [1.5], r"\[0, 1\]"), ([-3], [1.0], "-100, got -3"), ([1], ["a"], "numbers")],
-)
+    [
+        ([1], [0.5, 0.5], "as labels"), ([1], [1.5], r"\[0, 1\]"), ([-3], [1.0], "-100, got -3"),
+        ([1], ["a"], "numbers"), ([1.5], [1.0], "integers"),
+    ],
+)  # fmt: skip
 def test_what_no_label_can_carry(labels, weights, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         weighted_labels(labels, weights)
