@@ -27,7 +27,7 @@ from hf_noise.data.packing import Packing
 from hf_noise.losses.error_norm import error_norms
 from hf_noise.models.gpt2 import gpt2
 from hf_noise.noise import RandomDocuments, UniformTokens
-from hf_noise.trainers.audit import audit_tokens, token_rate
+from hf_noise.trainers.audit import audit_facts, audit_tokens, token_rate
 from hf_noise.trainers.token_laws import look_alikes, token_law
 
 KINDS = ("uniform", "unigram", "look-alikes", "documents")
@@ -122,6 +122,8 @@ def compare(report: Report, name: str, kind: str, rate: float, setting: dict[str
     particles = 0 if kind == "documents" else setting["particles"]
     file = audit_tokens(model, stored(noisy), setting["file"], kind=given, particles=particles, batch_size=16)
     seconds = clock() - started
+    told = audit_facts(file)["error_rate"]
+    report.add(f"{name}: rate", told["value"], unit=f"[{told['low']:.4g}, {told['high']:.4g}]")
     table = pq.read_table(file)
     scores["clean_posterior"] = 1 - table["clean_posterior"].to_numpy()
     scores["ours"] = 1 - table["weight"].to_numpy()

@@ -229,7 +229,8 @@ def _posterior(seen: TokenLooks, rate: float, kind: Any, trained: str) -> np.nda
         return expit(_row_odds(seen, row) + log_clean - log_wrong)[row]
     if trained == "nll":
         return np.clip(-np.expm1(np.minimum(log_wrong + seen.log_noise + seen.nll, 0)), 0, 1)
-    return expit(log_clean - seen.nll - log_wrong - seen.log_noise)
+    right = np.log1p(rate * (seen.stays.astype(np.float64) - 1))  # not replaced, or by itself
+    return expit(right - seen.nll - log_wrong - seen.log_wrong)
 
 
 def _row_odds(seen: TokenLooks, row: np.ndarray) -> np.ndarray:

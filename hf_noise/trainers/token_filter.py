@@ -56,14 +56,15 @@ def clean_posterior_of_rows(
     state = _Particles(model, particles, input_ids, generator)
     before = torch.ones(rows, length, dtype=torch.float64, device=input_ids.device)
     both = before.clone()
-    log_clean, log_wrong = math.log1p(-error_rate), math.log(error_rate)
+    log_rate = math.log(error_rate)
     with evaluation_mode(model):
         for t in range(1, length):
             target = input_ids[:, t]
             log_p = state.predicted(model).view(rows, particles, -1)
             own = target[:, None].expand(rows, particles)
-            clean = log_p.gather(-1, own[..., None])[..., 0].double() + log_clean
-            wrong = law.log_noise(log_p, own).double() + log_wrong
+            right = torch.log1p(error_rate * (law.stays(own).double() - 1))
+            clean = log_p.gather(-1, own[..., None])[..., 0].double() + right
+            wrong = law.log_wrong(log_p, own).double() + log_rate
             before[:, t] = state.step(clean, wrong, log_p, target, law)
             if t > _AHEAD:
                 both[:, t - _AHEAD] = state.share_kept(t - _AHEAD)

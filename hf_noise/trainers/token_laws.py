@@ -39,8 +39,16 @@ class TokenLaw:
         """Log-probability [...] that a replacement is the target [...], where the model predicts log_p [..., V]."""
         raise NotImplementedError
 
+    def stays(self, targets: Tensor) -> Tensor:
+        """Probability float32 [...] that this token, to be replaced, stays what it is; 0 of fixed draws."""
+        return torch.zeros(targets.shape, device=targets.device)
+
+    def log_wrong(self, log_p: Tensor, targets: Tensor) -> Tensor:
+        """`log_noise` without the part of it that stays what it was."""
+        return self.log_noise(log_p, targets)
+
     def sources(self, log_p: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
-        """What stood there, drawn given that the target [...] is a replacement."""
+        """What stood there, drawn given that the target [...] is a replacement, and wrong."""
         raise NotImplementedError
 
 
@@ -94,15 +102,27 @@ class Confusions(TokenLaw):
             ids[token, place], logs[token, place] = columns.indices, np.log(columns.data)
         return torch.from_numpy(ids), torch.from_numpy(logs)
 
-    def _joint(self, log_p: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _joint(self, log_p: Tensor, targets: Tensor, others_alone: bool = False) -> tuple[Tensor, Tensor]:
         ids, logs = (part.to(log_p.device)[targets] for part in self._padded)
+        if others_alone:
+            logs = logs.masked_fill(ids == targets.unsqueeze(-1), -torch.inf)
         return ids, log_p.gather(-1, ids) + logs
+
+    @cached_property
+    def _diagonal(self) -> Tensor:
+        return torch.from_numpy(self.matrix.diagonal().astype(np.float32))
+
+    def stays(self, targets: Tensor) -> Tensor:
+        return self._diagonal.to(targets.device)[targets]
 
     def log_noise(self, log_p: Tensor, targets: Tensor) -> Tensor:
         return torch.logsumexp(self._joint(log_p, targets)[1], -1)
 
+    def log_wrong(self, log_p: Tensor, targets: Tensor) -> Tensor:
+        return torch.logsumexp(self._joint(log_p, targets, others_alone=True)[1], -1)
+
     def sources(self, log_p: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
-        ids, joint = self._joint(log_p, targets)
+        ids, joint = self._joint(log_p, targets, others_alone=True)
         none = joint.isinf().all(-1, keepdim=True)  # whose particle has no weight: anything may stand for it
         chosen = _drawn(torch.log_softmax(joint.masked_fill(none, 0.0), -1), generator)
         return ids.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)

@@ -33,6 +33,8 @@ class TokenLooks:
         sample_id, position: int64, as in `hf_noise.trainers.scoring.TokenScores`.
         nll: float32, -log p(target | context) in nats.
         log_noise: float32, log-probability of the target if it were a replacement.
+        log_wrong: float32, the same without what replacement leaves as it is, see `TokenLaw.stays`.
+        stays: float32 in [0, 1], probability that replacement leaves this token as it is.
         tail: float32 in [0, 1], the share of the noise's law on tokens that the model finds likelier; NaN for a law
             that depends on the true token.
         entropy: float32, of the prediction in nats.
@@ -44,6 +46,8 @@ class TokenLooks:
     position: np.ndarray
     nll: np.ndarray
     log_noise: np.ndarray
+    log_wrong: np.ndarray
+    stays: np.ndarray
     tail: np.ndarray
     entropy: np.ndarray
     log_clean: np.ndarray
@@ -93,7 +97,7 @@ def looks(model: nn.Module, parts: Any, law: TokenLaw, *, noise: Noise | None = 
 
 
 def _of_logits(logits: Tensor, targets: Tensor, law: TokenLaw) -> list[Tensor]:
-    """nll, log_noise, tail, entropy and log_clean of targets [n] under logits [n, V], some at a time."""
+    """All of `TokenLooks` but whose they are, of targets [n] under logits [n, V], some at a time."""
     parts = []
     step = max(1, _LOGITS_AT_ONCE // logits.shape[-1])
     for z, y in zip(logits.split(step), targets.split(step), strict=True):
@@ -104,5 +108,6 @@ def _of_logits(logits: Tensor, targets: Tensor, law: TokenLaw) -> list[Tensor]:
         nll = -log_p.gather(-1, own)[:, 0]
         tail = law.tails(z, y) if law.is_fixed else torch.full_like(nll, torch.nan)
         entropy = torch.special.entr(log_p.exp()).sum(-1)
-        parts.append((nll, law.log_noise(log_p, y), tail.float(), entropy, torch.stack(clean, -1)))
+        noise = (law.log_noise(log_p, y), law.log_wrong(log_p, y), law.stays(y))
+        parts.append((nll, *noise, tail.float(), entropy, torch.stack(clean, -1)))
     return [torch.cat(column) for column in zip(*parts, strict=True)]

@@ -36,8 +36,13 @@ def test_a_confusion_is_as_likely_as_what_it_may_stand_for():
         law, log_p = token_law(given, 3), torch.log(torch.tensor([[[0.2, 0.5, 0.3]]]))
         found = [law.log_noise(log_p, torch.tensor([[y]])).exp().item() for y in range(3)]
         assert found == pytest.approx([0.25, 0.2, 0.55])
+        wrong = [law.log_wrong(log_p, torch.tensor([[y]])).exp().item() for y in range(3)]
+        assert wrong == pytest.approx([0.25, 0.2, 0.25]) and law.stays(torch.arange(3)).tolist() == [0, 0, 1]
         drawn = law.sources(log_p.expand(1, 4000, 3), torch.full((1, 4000), 2), torch.Generator().manual_seed(0))
-        assert (drawn == 1).float().mean().item() == pytest.approx(0.25 / 0.55, abs=0.03) and not (drawn == 0).any()
+        assert (drawn == 1).all(), "2 in its own place is not wrong"
+    both = token_law(np.array([[0.5, 0, 0.5], [0, 0, 1.0], [0.5, 0.5, 0]]), 3)
+    drawn = both.sources(log_p.expand(1, 4000, 3), torch.full((1, 4000), 2), torch.Generator().manual_seed(0))
+    assert (drawn == 1).float().mean().item() == pytest.approx(0.5 / 0.6, abs=0.03) and not (drawn == 2).any()
 
 
 def test_look_alikes_share_one_character():
