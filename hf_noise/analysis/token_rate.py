@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import beta, norm, rankdata
+from scipy.stats import t as student
 
 from hf_noise.noise.arrays import as_array, integers, real_numbers
 from hf_noise.noise.checks import check_real
@@ -132,11 +133,14 @@ def rate_from_tails(tail: Any, entropy: Any, row: Any, *, confidence: float = 0.
     return TokenRate(value, low, min(highs), how, len(tail), confidence, parts)
 
 
-def rate_from_mixture(log_clean: Any, log_noise: Any, row: Any, *, confidence: float = 0.95) -> TokenRate:
+def rate_from_mixture(
+    log_clean: Any, log_noise: Any, row: Any, entropy: Any = None, *, confidence: float = 0.95
+) -> TokenRate:
     """e by maximum likelihood: targets from a mixture of K clean predictions, with free weights, and of the noise.
 
-    The interval is that of leaving out a tenth of the rows at a time (jackknife), for the smallest and the largest set
-    of temperatures: the one in the middle of the columns alone, and all.
+    The interval spans those of the temperature in the middle of the columns alone and of all and, where `entropy` is
+    given, of the contexts in which the model is surer and less sure than usual, as e is the same in both. Each is that
+    of leaving out a tenth of the rows at a time (jackknife), by Student's law for so few.
     Arguments, errors: as `token_error_rate`. Source: the delete-a-group jackknife of Kott (2001).
     """
     clean, noise = real_numbers("log_clean", log_clean), real_numbers("log_noise", log_noise)
@@ -147,24 +151,36 @@ def rate_from_mixture(log_clean: Any, log_noise: Any, row: Any, *, confidence: f
     best = np.maximum(clean.max(axis=1), noise)
     if np.isnan(clean).any() or not (np.isfinite(best).all() and max(clean.max(), noise.max()) < np.inf):
         raise ValueError("log_clean and log_noise must hold no NaN and no +inf, and -inf of a target in one of them")
-    half = norm.ppf((1 + confidence) / 2)
-    groups = np.unique(row, return_inverse=True)[1] % _GROUPS
-    parts = {}
-    for name, columns in (("the prediction as it is", [clean.shape[1] // 2]), ("any temperature", slice(None))):
-        logs = np.column_stack([noise, clean[:, columns]])
-        top = logs.max(1, keepdims=True)
-        likely = np.exp(logs - np.where(np.isfinite(top), top, 0))
-        reasons = likely.any(1)  # one temperature alone may leave a target without
-        likely = likely[reasons]
-        weights = _fit(likely)
-        group = groups[reasons]
-        out = np.array([_fit(likely[group != g], weights)[0] for g in np.unique(group)] if len(likely) else [])
-        error = np.sqrt((len(out) - 1) / len(out) * ((out - out.mean()) ** 2).sum()) if len(out) > 1 else 1.0
-        parts[name] = (float(max(weights[0] - half * error, 0)), float(min(weights[0] + half * error, 1)))
-        value = float(weights[0])
+    logs, groups = np.column_stack([noise, clean]), np.unique(row, return_inverse=True)[1] % _GROUPS
+    one = logs[:, [0, 1 + clean.shape[1] // 2]]
+    value, *ends = _fitted(logs, groups, confidence)
+    parts = {"the prediction as it is": _fitted(one, groups, confidence)[1:], "any temperature": tuple(ends)}
+    if entropy is not None:
+        entropy = real_numbers("entropy", entropy)
+        if entropy.shape != noise.shape:
+            raise ValueError(f"entropy must be {list(noise.shape)} as log_noise, got {list(entropy.shape)}")
+        sure = entropy <= np.median(entropy)
+        for name, taken in (("where the model is sure", sure), ("where it is not", ~sure)):
+            if taken.sum() >= _FEWEST:
+                parts[name] = _fitted(logs[taken], groups[taken], confidence)[1:]
     low, high = min(low for low, _ in parts.values()), max(high for _, high in parts.values())
     how = "each token comes from the model's prediction at some temperature, or from the noise"
-    return TokenRate(value, low, high, how, len(noise), confidence, parts)
+    return TokenRate(float(np.clip(value, low, high)), low, high, how, len(noise), confidence, parts)
+
+
+def _fitted(logs: np.ndarray, groups: np.ndarray, confidence: float) -> tuple[float, float, float]:
+    """Weight of the first column of log-likelihoods [n, 1 + K], and its ends."""
+    top = logs.max(1, keepdims=True)
+    likely = np.exp(logs - np.where(np.isfinite(top), top, 0))
+    reasons = likely.any(1)  # one temperature alone may leave a target without
+    likely, groups = likely[reasons], groups[reasons]
+    if len(each := np.unique(groups)) < 2:
+        return 0.0, 0.0, 1.0
+    weights = _fit(likely)
+    out = np.array([_fit(likely[groups != group], weights)[0] for group in each])
+    error = np.sqrt((len(out) - 1) / len(out) * ((out - out.mean()) ** 2).sum())
+    half = student.ppf((1 + confidence) / 2, len(out) - 1) * error
+    return float(weights[0]), float(max(weights[0] - half, 0)), float(min(weights[0] + half, 1))
 
 
 def _checked(tail: Any, entropy: Any, row: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

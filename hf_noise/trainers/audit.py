@@ -161,7 +161,7 @@ def token_rate(
         clean = seen.log_clean if trained == "corrected" else None
         return token_error_rate(seen.tail, seen.entropy, row, clean, seen.log_noise, confidence=confidence,
                                 resembles=law.name != "uniform")  # fmt: skip
-    return rate_from_mixture(seen.log_clean, seen.log_noise, row, confidence=confidence)
+    return rate_from_mixture(seen.log_clean, seen.log_noise, row, seen.entropy, confidence=confidence)
 
 
 def audit_facts(audit: str | Path) -> dict[str, Any]:
