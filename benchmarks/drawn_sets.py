@@ -54,12 +54,12 @@ def drawn_sets(data: Path | None, text_model: str | None, image_model: str | Non
         texts, clean = _some_rows(file, "text")
         yield Audited(f"{stem.partition('-')[0]}, TF-IDF", _of_words(texts), clean)
         if text_model:
-            yield Audited(f"{stem.partition('-')[0]}, {Path(text_model).name}", _of_texts(texts, text_model), clean)
+            yield Audited(f"{stem.partition('-')[0]}, network", _of_texts(texts, text_model), clean)
     for stem in IMAGES if data and image_model else ():
         if (file := data / f"{stem}.parquet").is_file():
             images, clean = _some_rows(file, "image")
             features = _of_images([one["bytes"] for one in images], image_model)
-            yield Audited(f"{stem.partition('-')[0]}, {Path(image_model).name}", features, clean)
+            yield Audited(f"{stem.partition('-')[0]}, network", features, clean)
 
 
 def weak_sets(data: Path | None) -> Iterator[Audited]:
@@ -69,7 +69,7 @@ def weak_sets(data: Path | None) -> Iterator[Audited]:
             table = pq.read_table(file)
             features = _of_words(table["text"].to_pylist())
             clean, given = (table[name].to_numpy() for name in ("label", "weak_label"))
-            yield Audited(f"{stem.partition('_')[0]}, weak labels", features, clean, given)
+            yield Audited(stem.partition("_")[0], features, clean, given)
 
 
 def _some_rows(file: Path, column: str) -> tuple[list[Any], np.ndarray]:

@@ -7,7 +7,10 @@
    three standard errors, `agreement` speaks, which lets noise grow with difficulty. If not, the fit does, unless the
    harder rows are the cleaner ones by as much: then the form of `em_sharpness` is wrong too, in the other direction,
    and `agreement` speaks as well.
-3. The interval covers what the data cannot decide, and sampling comes on top. It spans the ranges of the estimators.
+3. A fit has a rate for each pair of classes, and explains labels the better the more of these there are. Unless it does
+   so by more than their number (Akaike's criterion, corrected for few rows) and 0.01 nats, no noise at all is as
+   likely, and the interval goes down to 0.
+4. The interval covers what the data cannot decide, and sampling comes on top. It spans the ranges of the estimators.
    Once class-conditional noise is refuted, the fit reads too little, so that its rate is but a lower bound, and the
    range of `agreement` is widened by half its length each way: its readings are few and share their assumptions.
    Where another naming of the true classes would leave fewer labels wrong, it reaches down to that naming's rate.
@@ -58,6 +61,10 @@ _CALIBRATED = (
     "the classifier foretells the given labels as well as any noise explains them, so that labels alone do not tell "
     "the rate: the rate, p_wrong and the share of false alarms are those of the sharpest explanation, and they hold "
     "only if every class has unmistakable rows; verify some rows"
+)
+_TOO_FEW = (
+    "noise explains the labels no better than so many rates of confusions would explain any of so few rows, so that "
+    "labels alone do not show that any are wrong; verify some rows, or give more"
 )
 _REPEATED = "mistakes in the labels that the classifier repeats are invisible to it"
 
@@ -119,7 +126,8 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
     rows, asked = Rows.sample(y, p), Rows.sample(y, p, _TEST_ROWS)
     fits, (fitted, fit), by_row = [], fit_em(y, p, rows), fit_agreement(y, p, rows)
     calibrated = Calibrated(rows)
-    is_calibrated = calibrated.value - fit.value < _EXPLAINED
+    gain = calibrated.value - fit.value
+    is_calibrated, is_possibly_clean = gain < _EXPLAINED, gain < _EXPLAINED + _by_chance(rows)
     if is_calibrated:
         fits = [fitted]
         fitted, unmixed = unmixed_anchors(y, p, rows, calibrated)
@@ -131,16 +139,19 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
     chosen, others = ranked[0], (*ranked[1:], count_confident(y, p))
     normal = float(norm.ppf((1 + confidence) / 2))
     low, high = _range(fits, by_row, score <= -_REFUTED)
+    low = 0.0 if is_possibly_clean else low
     low, high = _with_sampling(low, -normal, len(rows)), _with_sampling(high, normal, len(rows))
     rate, warnings = chosen.error_rate, _mistakable(chosen.transition)
-    warnings = (*[_CALIBRATED] * (is_calibrated and not is_refuted), *_of_two_minds(chosen, ranked[1:]), *warnings)
+    warnings = (
+        *[_CALIBRATED] * (is_calibrated and not is_refuted), *[_TOO_FEW] * (is_possibly_clean and not is_calibrated),
+        *_of_two_minds(chosen, ranked[1:]), *warnings,
+    )  # fmt: skip
     told = (*[_IN_SAMPLE] * looks_in_sample(y, p), *[_NOTHING] * knows_nothing(y, p))
     if told:
         low, high, warnings = 0.0, 1.0, (*told, *_mistakable(chosen.transition))
     how = _how(chosen, score, is_calibrated and not is_refuted, warnings)
     posterior = chosen.posterior
-    # No noise at all is as likely where the classifier is calibrated for the given labels.
-    possible = [np.eye(p.shape[1])] * is_calibrated
+    possible = [np.eye(p.shape[1])] * is_possibly_clean
     transition = np.stack([chosen.transition, *(other.transition for other in others), *possible])
     error = normal * np.sqrt(transition * (1 - transition) / np.maximum(len(rows) * chosen.prior, 1)[:, None])
     cells_low = np.clip(transition - error, 0, 1).min(axis=0)
@@ -167,6 +178,15 @@ def _range(fits: list[NoiseEstimate], by_row: NoiseEstimate, is_refuted: bool) -
     for joint in (*(fit.joint for fit in fits), by_row.joint):
         low = min(low, 1 - joint[linear_sum_assignment(joint, maximize=True)].sum())
     return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+
+
+def _by_chance(rows: Rows) -> float:
+    """Nats per row that a fit may gain by its parameters alone: as many as there are pairs of classes.
+
+    Source: Hurvich and Tsai, "Regression and time series model selection in small samples", Biometrika 1989.
+    """
+    n, pairs = len(rows), rows.classes * (rows.classes - 1)
+    return pairs / (n - pairs - 1) if n > pairs + 1 else np.inf
 
 
 def _of_two_minds(chosen: NoiseEstimate, others: list[NoiseEstimate]) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ __all__ = ["ClassConditional", "Fit", "confusion_start", "where_wrong"]
 #: Range of the softness s, and where a fit may begin; the best of the starts counts.
 SOFTNESS = (0.02, 3.0)
 _STARTS = (0.2, 0.5)
+#: Log odds of a wrong label, of each class alike, where a fit may begin too.
+_EVEN = -2.0
 #: Rows of prior belief: one per class spread over its wrong labels, and normal priors of this width for the rest.
 _PRIOR_WIDTH = 2.0
 
@@ -64,12 +66,19 @@ class ClassConditional:
 
     def fit(self, steps: int = 150) -> Fit:
         """Maximum likelihood over everything."""
-        begin = confusion_start(self.rows)
-        fits = []
-        for softness in _STARTS:
-            x = np.concatenate([[-np.log(softness)], np.zeros(self.rows.classes), begin])
-            fits.append(self.fit_from(x, sharpest=SOFTNESS[0], softest=SOFTNESS[1], steps=steps))
-        return min(fits, key=lambda fit: fit.value)
+        return self.optima(steps)[0]
+
+    def optima(self, steps: int = 150) -> list[Fit]:
+        """What the starts lead to, the likeliest first: two from the classifier's confusions, one from an even T."""
+        classes, begin = self.rows.classes, confusion_start(self.rows)
+        even = np.concatenate([np.full(classes, _EVEN), np.zeros(classes**2)])
+        starts = [(softness, begin) for softness in _STARTS] + [(_STARTS[0], even)]
+        fits = [
+            self.fit_from(np.concatenate([[-np.log(softness)], np.zeros(classes), x]), sharpest=SOFTNESS[0],
+                          softest=SOFTNESS[1], steps=steps)
+            for softness, x in starts
+        ]  # fmt: skip
+        return sorted(fits, key=lambda fit: fit.value)
 
     def fit_from(self, x: np.ndarray, *, sharpest: float, softest: float, steps: int) -> Fit:
         """Maximum likelihood over everything from this start, with the softness in a range."""
