@@ -7,9 +7,9 @@
    three standard errors, `agreement` speaks, which lets noise grow with difficulty. If not, the fit does, unless the
    harder rows are the cleaner ones by as much: then the form of `em_sharpness` is wrong too, in the other direction,
    and `agreement` speaks as well.
-3. A fit has a rate for each pair of classes, and explains labels the better the more of these there are. Unless it does
-   so by more than their number (Akaike's criterion, corrected for few rows) and 0.01 nats, no noise at all is as
-   likely, and the interval goes down to 0.
+3. A fit has a rate for each pair of classes, and explains labels the better the more of these there are. Unless it
+   explains rows that it has not seen better by 0.01 nats, or, where all are needed to fit, those that it has seen by as
+   much beyond what the number of pairs explains of itself, no noise at all is as likely: the interval goes down to 0.
 4. The interval covers what the data cannot decide, and sampling comes on top. It spans the ranges of the estimators.
    Once class-conditional noise is refuted, the fit reads too little, so that its rate is but a lower bound, and the
    range of `agreement` is widened by half its length each way: its readings are few and share their assumptions.
@@ -18,7 +18,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from scipy.stats import norm
 
 from hf_noise.audit.checks import check_labels, knows_nothing, looks_in_sample
 from hf_noise.audit.difficulty import difficulty_score
+from hf_noise.audit.estimators.class_conditional import Fit
 from hf_noise.audit.estimators.em import fit_em
 from hf_noise.audit.estimators.joint import count_confident
 from hf_noise.audit.estimators.noise_estimate import NoiseEstimate
@@ -64,7 +65,7 @@ _CALIBRATED = (
 )
 _TOO_FEW = (
     "noise explains the labels no better than so many rates of confusions would explain any of so few rows, so that "
-    "labels alone do not show that any are wrong; verify some rows, or give more"
+    "labels alone do not show that any are wrong; verify some rows, or audit more"
 )
 _REPEATED = "mistakes in the labels that the classifier repeats are invisible to it"
 
@@ -82,7 +83,7 @@ class ChosenEstimate:
         p_wrong: float64 [N], calibrated probability that the given label is wrong.
         suggested: int64 [N], the most probable true class; the given label where that is none other.
         chosen: the estimate that speaks.
-        others: the further ones that were asked.
+        others: the further ones that were asked, without their posteriors.
         difficulty: the score of `difficulty_score`.
         warnings: what a user should know, in words; empty if nothing.
     """
@@ -124,17 +125,20 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
         raise ValueError(f"probabilities are of {p.shape[1]} classes, and the estimates take at most {_MOST_CLASSES}: "
                          "a step costs rows times the square of the classes; audit groups of classes")  # fmt: skip
     rows, asked = Rows.sample(y, p), Rows.sample(y, p, _TEST_ROWS)
-    fits, (fitted, fit), by_row = [], fit_em(y, p, rows), fit_agreement(y, p, rows)
-    calibrated = Calibrated(rows)
-    gain = calibrated.value - fit.value
-    is_calibrated, is_possibly_clean = gain < _EXPLAINED, gain < _EXPLAINED + _by_chance(rows)
+    fits, (fitted, fit), calibrated = [], fit_em(y, p, rows), Calibrated(rows)
+    is_calibrated = calibrated.value - fit.value < _EXPLAINED
+    is_possibly_clean = is_calibrated or _gain(fit, calibrated, rows, Rows.unseen(y, p)) < _EXPLAINED
+    # The posterior of half a million rows takes as much memory as all else: none is kept but of the one that speaks.
     if is_calibrated:
+        fitted = replace(fitted, posterior=None)
         fits = [fitted]
         fitted, unmixed = unmixed_anchors(y, p, rows, calibrated)
         fit, asked = unmixed.fit, unmixed.rows(asked)
-    fits.insert(0, fitted)
     score = difficulty_score(fit, asked)
     is_refuted = score <= -_REFUTED or (score >= _REFUTED and not is_calibrated)
+    fits.insert(0, replace(fitted, posterior=None) if is_refuted else fitted)
+    del fitted
+    by_row = fit_agreement(y, p, rows, is_kept=is_refuted)
     ranked = [by_row, *fits] if is_refuted else [*fits, by_row]
     chosen, others = ranked[0], (*ranked[1:], count_confident(y, p))
     normal = float(norm.ppf((1 + confidence) / 2))
@@ -180,13 +184,17 @@ def _range(fits: list[NoiseEstimate], by_row: NoiseEstimate, is_refuted: bool) -
     return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
 
 
-def _by_chance(rows: Rows) -> float:
-    """Nats per row that a fit may gain by its parameters alone: as many as there are pairs of classes.
+def _gain(fit: Fit, calibrated: Calibrated, rows: Rows, unseen: Rows | None) -> float:
+    """Nats per row by which the fit explains labels better than the classifier alone, not by its parameters' number.
 
-    Source: Hurvich and Tsai, "Regression and time series model selection in small samples", Biometrika 1989.
+    Source of what is taken off where no rows are left over: Akaike's criterion for few rows, Hurvich and Tsai,
+    "Regression and time series model selection in small samples", Biometrika 1989.
     """
+    if unseen is not None:
+        told = fit.label_probabilities(unseen.log_p) / calibrated.probabilities(unseen)
+        return float(np.log(told[unseen.given]).mean())
     n, pairs = len(rows), rows.classes * (rows.classes - 1)
-    return pairs / (n - pairs - 1) if n > pairs + 1 else np.inf
+    return calibrated.value - fit.value - (pairs / (n - pairs - 1) if n > pairs + 1 else np.inf)
 
 
 def _of_two_minds(chosen: NoiseEstimate, others: list[NoiseEstimate]) -> tuple[str, ...]:

@@ -69,16 +69,19 @@ class ClassConditional:
         return self.optima(steps)[0]
 
     def optima(self, steps: int = 150) -> list[Fit]:
-        """What the starts lead to, the likeliest first: two from the classifier's confusions, one from an even T."""
+        """What three starts lead to: first the likeliest from the classifier's confusions, last from an even T.
+
+        An even T may lead to the classifier itself without any noise, which explains labels as well where it is
+        calibrated for them; so it does not speak.
+        """
         classes, begin = self.rows.classes, confusion_start(self.rows)
         even = np.concatenate([np.full(classes, _EVEN), np.zeros(classes**2)])
-        starts = [(softness, begin) for softness in _STARTS] + [(_STARTS[0], even)]
-        fits = [
+        *fits, other = [
             self.fit_from(np.concatenate([[-np.log(softness)], np.zeros(classes), x]), sharpest=SOFTNESS[0],
                           softest=SOFTNESS[1], steps=steps)
-            for softness, x in starts
+            for softness, x in [*((softness, begin) for softness in _STARTS), (_STARTS[0], even)]
         ]  # fmt: skip
-        return sorted(fits, key=lambda fit: fit.value)
+        return [*sorted(fits, key=lambda fit: fit.value), other]
 
     def fit_from(self, x: np.ndarray, *, sharpest: float, softest: float, steps: int) -> Fit:
         """Maximum likelihood over everything from this start, with the softness in a range."""

@@ -47,7 +47,7 @@ def fit_em(y: np.ndarray, p: np.ndarray, rows: Rows) -> tuple[NoiseEstimate, Fit
     """The estimate, and the fit that it stands on, of what `check_labels` returned, fitted to these rows of it."""
     model = ClassConditional(rows, own_rows=True)
     fit, *others = model.optima()
-    posterior, joint = in_chunks(y, p, fit.posterior)
+    posterior, (joint,) = in_chunks(y, p, fit.posterior)
     possible, rates = [fit], [_rate(fit, rows)]
     for other in others:
         found = _rate(other, rows)
