@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     start(args)
     peer = importlib.util.find_spec("cleanlab") is not None
     folder = None if args.quick else args.data
-    draws = args.rounds or (4 if args.quick else 200)
+    draws = args.rounds or (2 if args.quick else 200)
     sets = [one for one in drawn_sets(folder, args.text_model, args.image_model)
             if not args.only or one.name.startswith(tuple(args.only))]  # fmt: skip
     weak = list(weak_sets(folder))
@@ -137,6 +137,7 @@ def main(argv: list[str] | None = None) -> int:
     if not folder:
         print(f"digits alone: {'--quick' if args.quick else '--data is not given'}")
     started, audits = time.process_time(), 0
+    everything: list[Draw] = []
     for one in sets:
         pooled: list[Draw] = []
         for kind in KINDS:
@@ -148,6 +149,8 @@ def main(argv: list[str] | None = None) -> int:
             pooled += found if by_class else []
             audits += len(found)
         add_coverage(report, f"{one.name}, by class", pooled)
+        everything += pooled
+    add_coverage(report, "all sets, by class", everything)
     for one in weak:
         # The folds alone are drawn.
         again = [audited(one, one.given, np.nan, seed, peer) for seed in range(min(draws, 10))]

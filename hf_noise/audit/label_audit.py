@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,18 @@ from hf_noise.audit.lists import default_list, list_at_fdr
 from hf_noise.audit.measured import Measured
 from hf_noise.audit.out_of_fold import out_of_fold
 from hf_noise.audit.powered import Verified, combine_verified
+from hf_noise.audit.recalibrate import tilted
 from hf_noise.audit.sample_file import filled_sheet, keep_sample, kept_sample, sheets_in
 from hf_noise.audit.sampling import draw_sample
+from hf_noise.audit.saved import keep_values, kept_rows, kept_values
 from hf_noise.audit.sheet import is_filled, read_sheet, write_sheet
 from hf_noise.noise.checks import check_seed
 
 __all__ = ["LabelAudit", "audit_labels"]
 
 _PERCENT = 100
+#: Of `save`: everything but the rows of the data.
+_ARRAYS = "audit.safetensors"
 #: Of all rows, the least share of a confusion that a summary tells.
 _SHOWN = 5e-4
 
@@ -164,7 +168,7 @@ class LabelAudit:
             sample, labels, given=self.labels, p_wrong=first.p_wrong, posterior=first.posterior,
             confidence=first.error_rate.confidence if confidence is None else confidence,
         )  # fmt: skip
-        posterior = _tilted(first.posterior, self.labels, found.p_wrong)
+        posterior = tilted(first.posterior, self.labels, found.p_wrong)
         is_known = labels >= 0
         posterior[sample.rows[is_known]] = np.eye(len(self.class_names))[labels[is_known]]
         return replace(
@@ -202,13 +206,33 @@ class LabelAudit:
         }  # fmt: skip
 
     def save(self, folder: str | os.PathLike) -> Path:
-        """Write `audit.json` and `rows.parquet` (those of `rows`) into a folder, which is returned."""
+        """Write into a folder, which is returned, all that `load` reads.
+
+        `audit.json` is for people (`to_dict`), `rows.parquet` has the rows (`rows`), `audit.safetensors` the arrays.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with replaced_whole(folder / "rows.parquet") as file:
             self.rows().to_parquet(file)
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "_data"}
+        keep_values(values | {"has_data": self._data is not None}, folder / _ARRAYS)
         write_atomic(folder / "audit.json", json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
         return folder
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> LabelAudit:
+        """The audit that `save` wrote: what it said, and rows to verify can be drawn and read as before.
+
+        Raises:
+            FileNotFoundError: the folder holds no audit.
+            ValueError: a file is not what `save` wrote, or the rows are of another audit.
+        """
+        values = kept_values(Path(folder) / _ARRAYS)
+        try:
+            has_data, audit = values.pop("has_data"), cls(**values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{folder} does not hold what LabelAudit.save wrote ({error})") from error
+        return replace(audit, _data=kept_rows(Path(folder), audit.p_wrong)) if has_data else audit
 
     def _shown(self, text: str | None, image: str | None) -> tuple[str | None, str | None]:
         """The columns that a person is shown."""
@@ -227,19 +251,6 @@ class LabelAudit:
             texts = (name for name, of in features.items() if isinstance(of, Value) and "string" in of.dtype)
             text = next(texts, None) if image is None else None
         return text, image
-
-
-def _tilted(posterior: np.ndarray, labels: np.ndarray, p_wrong: np.ndarray) -> np.ndarray:
-    """p(true = c), float64 [N, C], where 1 - p_wrong is that of the given label and the others keep their ratios."""
-    rows = np.arange(len(labels))
-    others = posterior.copy()
-    others[rows, labels] = 0
-    total = others.sum(axis=1, keepdims=True)
-    even = np.full_like(others, 1 / (others.shape[1] - 1))
-    even[rows, labels] = 0
-    made = np.where(total > 0, others / np.where(total > 0, total, 1), even) * p_wrong[:, None]
-    made[rows, labels] = 1 - p_wrong
-    return made
 
 
 def audit_labels(

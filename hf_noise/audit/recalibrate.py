@@ -10,7 +10,7 @@ from scipy.special import expit, logit
 from hf_noise.audit.sampling import shares
 from hf_noise.metrics.checks import as_array, masked_units
 
-__all__ = ["recalibrated"]
+__all__ = ["recalibrated", "tilted"]
 
 _EDGE = 1e-6  # nearest to 0 and 1 that a probability counts
 #: What holds offset and slope near 0 and 1, in rows: a handful of verified rows moves little.
@@ -90,3 +90,16 @@ def _looked_at(rows: Any, is_wrong: Any, probability: Any, total: int) -> tuple[
             f"probability must be [{len(numbers)}] as rows, each >= {_LEAST_CHANCE:g}, got {list(chance.shape)}"
         )
     return numbers.astype(np.int64), is_wrong, 1 / chance
+
+
+def tilted(posterior: np.ndarray, labels: np.ndarray, p_wrong: np.ndarray) -> np.ndarray:
+    """p(true = c), float64 [N, C], where 1 - p_wrong is that of the given label and the others keep their ratios."""
+    rows = np.arange(len(labels))
+    others = posterior.copy()
+    others[rows, labels] = 0
+    total = others.sum(axis=1, keepdims=True)
+    even = np.full_like(others, 1 / (others.shape[1] - 1))
+    even[rows, labels] = 0
+    made = np.where(total > 0, others / np.where(total > 0, total, 1), even) * p_wrong[:, None]
+    made[rows, labels] = 1 - p_wrong
+    return made

@@ -143,6 +143,14 @@ def test_label_audit(benchmark):
         assert rows[f"{name}: F1 of the list / best of its ranking"]["bar"] == ">= 0.97"
 
 
+def test_drawn_labels(benchmark):
+    record, rows = benchmark("drawn_labels")
+    assert record["settings"]["sets"] == [["digits, pixels", 1797, 64, 10]]
+    assert rows["covered, digits, pixels, symmetric"]["bar"] == ">= 93"
+    assert rows["covered, digits, pixels, instance-dependent"]["bar"] == ""
+    assert 0.9 < rows["AUROC, digits, pixels, cyclic"]["figure"] <= 1
+
+
 def test_features(benchmark):
     _, rows = benchmark("features")
     for kind in ("texts", "images"):

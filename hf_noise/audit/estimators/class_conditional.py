@@ -11,6 +11,8 @@ other in half of the cases. s says how much too even the probabilities are, b ho
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
@@ -37,6 +39,14 @@ class Fit:
         self.softness = float(np.exp(-x[0]))
         self.bias = x[1 : 1 + classes]
         self.transition = _transition(x[1 + classes : 1 + 2 * classes], x[1 + 2 * classes :])[0]
+
+    def spread(self, share: float) -> Fit:
+        """The same, with this share of the wrong labels of each class spread evenly over the others."""
+        classes, made = len(self.bias), copy(self)
+        wrong = (1 - np.diagonal(self.transition))[:, None] * (1 - np.eye(classes)) / (classes - 1)
+        right = np.diag(np.diagonal(self.transition))
+        made.transition = (1 - share) * self.transition + share * (right + wrong)
+        return made
 
     def evidence(self, log_p: np.ndarray) -> np.ndarray:
         """Log odds of the classes, [n, C]."""
