@@ -7,7 +7,10 @@
    three standard errors, `agreement` speaks, which lets noise grow with difficulty. If not, the fit does, unless the
    harder rows are the cleaner ones by as much: then the form of `em_sharpness` is wrong too, in the other direction,
    and `agreement` speaks as well.
-3. The interval covers what the data cannot decide, and sampling comes on top. It spans the ranges of the estimators.
+3. A fit has a rate for each pair of classes, and explains labels the better the more of these there are. Unless it
+   explains rows that it has not seen better by 0.01 nats, or, where all are needed to fit, those that it has seen by as
+   much beyond what the number of pairs explains of itself, no noise at all is as likely: the interval goes down to 0.
+4. The interval covers what the data cannot decide, and sampling comes on top. It spans the ranges of the estimators.
    Once class-conditional noise is refuted, the fit reads too little, so that its rate is but a lower bound, and the
    range of `agreement` is widened by half its length each way: its readings are few and share their assumptions.
    Where another naming of the true classes would leave fewer labels wrong, it reaches down to that naming's rate.
@@ -15,7 +18,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ from scipy.stats import norm
 
 from hf_noise.audit.checks import check_labels, knows_nothing, looks_in_sample
 from hf_noise.audit.difficulty import difficulty_score
+from hf_noise.audit.estimators.class_conditional import Fit
 from hf_noise.audit.estimators.em import fit_em
 from hf_noise.audit.estimators.joint import count_confident
 from hf_noise.audit.estimators.noise_estimate import NoiseEstimate
@@ -44,6 +48,8 @@ _EXPLAINED = 0.01
 #: Rates that differ by this factor, and by this share of the rows, are not of one mind.
 _APART, _APART_ROWS = 2.0, 0.02
 _MOST_CLASSES = 200
+#: Shares of the wrong labels that are spread evenly where unseen rows are explained: rare confusions are badly known.
+_SPREAD = (0.0, 0.5, 0.9)
 #: A class is hardly told from one that it is labelled as nearly as often as itself.
 _CLEARLY = 0.1
 _IN_SAMPLE = (
@@ -59,6 +65,10 @@ _CALIBRATED = (
     "very rows that it judges: cross-validate it), so that labels alone do not tell "
     "the rate: the rate, p_wrong and the share of false alarms are those of the sharpest explanation, and they hold "
     "only if every class has unmistakable rows; verify some rows"
+)
+_TOO_FEW = (
+    "noise explains the labels no better than so many rates of confusions would explain any of so few rows, so that "
+    "labels alone do not show that any are wrong; verify some rows, or audit more"
 )
 _REPEATED = "mistakes in the labels that the classifier repeats are invisible to it"
 
@@ -76,7 +86,7 @@ class ChosenEstimate:
         p_wrong: float64 [N], calibrated probability that the given label is wrong.
         suggested: int64 [N], the most probable true class; the given label where that is none other.
         chosen: the estimate that speaks.
-        others: the further ones that were asked.
+        others: the further ones that were asked, without their posteriors.
         difficulty: the score of `difficulty_score`.
         warnings: what a user should know, in words; empty if nothing.
         is_refuted: whether labels are wrong by more than their true class, as the score says.
@@ -120,31 +130,38 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
         raise ValueError(f"probabilities are of {p.shape[1]} classes, and the estimates take at most {_MOST_CLASSES}: "
                          "a step costs rows times the square of the classes; audit groups of classes")  # fmt: skip
     rows, asked = Rows.sample(y, p), Rows.sample(y, p, _TEST_ROWS)
-    fits, (fitted, fit), by_row = [], fit_em(y, p, rows), fit_agreement(y, p, rows)
-    calibrated = Calibrated(rows)
+    fits, (fitted, fit), calibrated = [], fit_em(y, p, rows), Calibrated(rows)
     is_calibrated = calibrated.value - fit.value < _EXPLAINED
+    is_possibly_clean = is_calibrated or _gain(fit, calibrated, rows, Rows.unseen(y, p)) < _EXPLAINED
+    # The posterior of half a million rows takes as much memory as all else: none is kept but of the one that speaks.
     if is_calibrated:
+        fitted = replace(fitted, posterior=None)
         fits = [fitted]
         fitted, unmixed = unmixed_anchors(y, p, rows, calibrated)
         fit, asked = unmixed.fit, unmixed.rows(asked)
-    fits.insert(0, fitted)
     score = difficulty_score(fit, asked)
     is_refuted = score <= -_REFUTED or (score >= _REFUTED and not is_calibrated)
+    fits.insert(0, replace(fitted, posterior=None) if is_refuted else fitted)
+    del fitted
+    by_row = fit_agreement(y, p, rows, is_kept=is_refuted)
     ranked = [by_row, *fits] if is_refuted else [*fits, by_row]
     chosen, others = ranked[0], (*ranked[1:], count_confident(y, p))
     normal = float(norm.ppf((1 + confidence) / 2))
     low, high = _range(fits, by_row, score <= -_REFUTED)
+    low = 0.0 if is_possibly_clean else low
     low, high = _with_sampling(low, -normal, len(rows)), _with_sampling(high, normal, len(rows))
     rate, warnings = chosen.error_rate, _mistakable(chosen.transition)
-    warnings = (*[_CALIBRATED] * (is_calibrated and not is_refuted), *_of_two_minds(chosen, ranked[1:]), *warnings)
+    warnings = (
+        *[_CALIBRATED] * (is_calibrated and not is_refuted), *[_TOO_FEW] * (is_possibly_clean and not is_calibrated),
+        *_of_two_minds(chosen, ranked[1:]), *warnings,
+    )  # fmt: skip
     told = (*[_IN_SAMPLE] * looks_in_sample(y, p), *[_NOTHING] * knows_nothing(y, p))
     if told:
         low, high, warnings = 0.0, 1.0, (*told, *_mistakable(chosen.transition))
     how = _how(chosen, score, is_calibrated and not is_refuted, warnings)
     posterior = chosen.posterior
     assert posterior is not None  # what is chosen among has one
-    # No noise at all is as likely where the classifier is calibrated for the given labels.
-    possible = [np.eye(p.shape[1])] * is_calibrated
+    possible = [np.eye(p.shape[1])] * is_possibly_clean
     transition = np.stack([chosen.transition, *(other.transition for other in others), *possible])
     error = normal * np.sqrt(transition * (1 - transition) / np.maximum(len(rows) * chosen.prior, 1)[:, None])
     cells_low = np.clip(transition - error, 0, 1).min(axis=0)
@@ -172,6 +189,20 @@ def _range(fits: list[NoiseEstimate], by_row: NoiseEstimate, is_refuted: bool) -
     for joint in (*(fit.joint for fit in fits), by_row.joint):
         low = min(low, 1 - joint[linear_sum_assignment(joint, maximize=True)].sum())
     return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+
+
+def _gain(fit: Fit, calibrated: Calibrated, rows: Rows, unseen: Rows | None) -> float:
+    """Nats per row by which the fit explains labels better than the classifier alone, not by its parameters' number.
+
+    Source of what is taken off where no rows are left over: Akaike's criterion for few rows, Hurvich and Tsai,
+    "Regression and time series model selection in small samples", Biometrika 1989.
+    """
+    if unseen is not None:
+        told = [fit.spread(share).label_probabilities(unseen.log_p)[unseen.given] for share in _SPREAD]
+        plain = calibrated.probabilities(unseen)[unseen.given]
+        return float(max(np.log(one).mean() for one in told) - np.log(plain).mean())
+    n, pairs = len(rows), rows.classes * (rows.classes - 1)
+    return calibrated.value - fit.value - (pairs / (n - pairs - 1) if n > pairs + 1 else np.inf)
 
 
 def _of_two_minds(chosen: NoiseEstimate, others: list[NoiseEstimate]) -> tuple[str, ...]:

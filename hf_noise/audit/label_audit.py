@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from hf_noise.audit.powered import Verified, combine_verified
 from hf_noise.audit.recalibrate import tilted
 from hf_noise.audit.sample_file import filled_sheet, keep_sample, kept_sample, sheets_in
 from hf_noise.audit.sampling import draw_sample
+from hf_noise.audit.saved import keep_values, kept_rows, kept_values
 from hf_noise.audit.sheet import is_filled, read_sheet, write_sheet
 from hf_noise.noise.checks import check_seed
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["LabelAudit", "audit_labels"]
 
 _PERCENT = 100
+#: Of `save`: everything but the rows of the data.
+_ARRAYS = "audit.safetensors"
 #: Of all rows, the least share of a confusion that a summary tells.
 _SHOWN = 5e-4
 
@@ -218,13 +221,33 @@ class LabelAudit:
         }  # fmt: skip
 
     def save(self, folder: str | os.PathLike) -> Path:
-        """Write `audit.json` and `rows.parquet` (those of `rows`) into a folder, which is returned."""
+        """Write into a folder, which is returned, all that `load` reads.
+
+        `audit.json` is for people (`to_dict`), `rows.parquet` has the rows (`rows`), `audit.safetensors` the arrays.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with replaced_whole(folder / "rows.parquet") as file:
             self.rows().to_parquet(file)
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "_data"}
+        keep_values(values | {"has_data": self._data is not None}, folder / _ARRAYS)
         write_atomic(folder / "audit.json", json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
         return folder
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> LabelAudit:
+        """The audit that `save` wrote: what it said, and rows to verify can be drawn and read as before.
+
+        Raises:
+            FileNotFoundError: the folder holds no audit.
+            ValueError: a file is not what `save` wrote, or the rows are of another audit.
+        """
+        values = kept_values(Path(folder) / _ARRAYS)
+        try:
+            has_data, audit = values.pop("has_data"), cls(**values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{folder} does not hold what LabelAudit.save wrote ({error})") from error
+        return replace(audit, _data=kept_rows(Path(folder), audit.p_wrong)) if has_data else audit
 
     def _shown(self, text: str | None, image: str | None) -> tuple[str | None, str | None]:
         """The columns that a person is shown."""

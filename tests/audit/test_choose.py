@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 
 from hf_noise.audit import choose_estimate
+from hf_noise.audit.choose import _gain
+from hf_noise.audit.estimators.class_conditional import ClassConditional, confusion_start
+from hf_noise.audit.estimators.rows import Rows
+from hf_noise.audit.estimators.unmixed import Calibrated
 
 _SPEC = importlib.util.spec_from_file_location("drawn_noise", Path(__file__).with_name("drawn.py"))
 noise = importlib.util.module_from_spec(_SPEC)
@@ -58,6 +62,36 @@ def test_a_calibrated_classifier_of_clean_labels_shows_no_noise():
     noisy, _, p = noise.drawn(rate=0.0, classes=10, spread=0.02)
     found = choose_estimate(noisy, p)
     assert found.error_rate.value < 0.01 and found.flagged().sum() < 30
+
+
+def test_few_rows_of_many_classes_do_not_show_that_any_is_wrong():
+    """20 classes, of which the classifier mistakes half, explain 1,200 labels by 380 rates better than by none."""
+    noisy, clean, p = noise.drawn(rows=1200, classes=20, rate=0.05, spread=0.12)
+    found = choose_estimate(noisy, p)
+    assert found.chosen.method == "EM with a fitted sharpness"
+    assert found.error_rate.low == 0 < (clean != noisy).mean() <= found.error_rate.high
+    assert "verify some rows, or audit more" in found.warnings[0]
+    assert (found.transition_high.diagonal() == 1).all()
+
+
+def test_rows_that_no_fit_has_seen_show_that_labels_are_wrong():
+    """With 100 classes there are too many rates for the rows that are fitted, and enough rows that are not."""
+    noisy, _, p = noise.drawn(rows=10_000, classes=100, protocol="cyclic", spread=0.002)
+    rows, unseen = Rows.sample(noisy, p), Rows.unseen(noisy, p)
+    assert len(rows) == len(unseen) == 5000
+    assert Rows.unseen(noisy[:9000], p[:9000]) is None
+    start = np.concatenate([[1.0], np.zeros(100), confusion_start(rows)])
+    fit = ClassConditional(rows, own_rows=True).fit_from(start, sharpest=0.1, softest=1.0, steps=15)
+    calibrated = Calibrated(rows)
+    assert _gain(fit, calibrated, rows, unseen) > 0.1 > _gain(fit, calibrated, rows, None)
+
+
+def test_no_posterior_is_kept_but_of_the_one_that_speaks():
+    """Each takes as much memory as the probabilities."""
+    noisy, _, p = noise.drawn(rows=600)
+    harder, _, sure = noise.harder_are_noisier()
+    for found in (choose_estimate(noisy, p), choose_estimate(harder, sure)):
+        assert found.chosen.posterior is not None and all(other.posterior is None for other in found.others)
 
 
 def test_shapes_and_that_cells_are_inside_their_intervals():

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import fields, is_dataclass
 
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
+from safetensors.numpy import save_file
 from sklearn.datasets import load_digits
 
 import hf_noise
-from hf_noise.audit import audit_labels
+from hf_noise.audit import LabelAudit, audit_labels
 from hf_noise.audit.out_of_fold import out_of_fold
 
 NAMES = ["cat", "dog", "owl"]
@@ -70,6 +72,62 @@ def test_saved_and_read_again(found, tmp_path):
     rows = Dataset.from_parquet(str(folder / "rows.parquet"), cache_dir=str(tmp_path / "cache"))
     assert np.array_equal(rows["p_wrong"], audit.p_wrong)
     assert np.array_equal(rows["suggested"], audit.suggested)
+    assert_same(LabelAudit.load(folder), audit)
+
+
+def assert_same(left, right):
+    """All fields, to the last bit."""
+    assert type(left) is type(right)
+    if isinstance(left, np.ndarray):
+        assert left.dtype == right.dtype and np.array_equal(left, right)
+    elif isinstance(left, Dataset):
+        assert left.features == right.features and left[:] == right[:]
+    elif is_dataclass(left):
+        for one in fields(left):
+            assert_same(getattr(left, one.name), getattr(right, one.name))
+    elif isinstance(left, tuple):
+        for one, other in zip(left, right, strict=True):
+            assert_same(one, other)
+    else:
+        assert left == right
+
+
+def test_an_audit_of_a_data_set_goes_on_where_it_was_saved(tmp_path):
+    """Rows are drawn, verified and saved once more by the audit that was loaded."""
+    true, given, p = labelled(300)
+    features = Features({"text": Value("string"), "kind": ClassLabel(names=NAMES)})
+    rows = Dataset.from_dict({"text": [f"row {i}" for i in range(300)], "kind": given}, features=features)
+    audit = audit_labels(rows, column="kind", probabilities=p, seed=3)
+    loaded = LabelAudit.load(audit.save(tmp_path / "first"))
+    assert_same(loaded, audit)
+    loaded.to_verify(60, tmp_path / "sheet")
+    assert "row " in (tmp_path / "sheet" / "to_verify.csv").read_text()
+    sure = loaded.verified(fill(tmp_path / "sheet", true))
+    again = LabelAudit.load(sure.save(tmp_path / "second"))
+    assert_same(again, sure)
+    assert again.verified(tmp_path / "sheet").error_rate == sure.error_rate
+    assert loaded.posterior is loaded.estimate.chosen.posterior
+
+
+def test_what_is_no_saved_audit_is_refused(found, tmp_path):
+    *_, audit = found
+    with pytest.raises(FileNotFoundError, match="give the folder that LabelAudit.save returned"):
+        LabelAudit.load(tmp_path)
+    folder = audit.save(tmp_path / "audit")
+    kept = (folder / "audit.safetensors").read_bytes()
+    (folder / "audit.safetensors").write_bytes(kept[: len(kept) // 2])
+    with pytest.raises(ValueError, match="is not what LabelAudit.save wrote"):
+        LabelAudit.load(folder)
+    save_file({"x": np.zeros(2)}, folder / "audit.safetensors", metadata={"version": "1", "audit": "{}"})
+    with pytest.raises(ValueError, match="does not hold what LabelAudit.save wrote"):
+        LabelAudit.load(folder)
+    rows = Dataset.from_dict({"kind": audit.labels})
+    first, second = (audit_labels(rows, column="kind", probabilities=labelled(seed=seed)[2]) for seed in (0, 1))
+    first.save(tmp_path / "one")
+    other = second.save(tmp_path / "two")
+    (tmp_path / "one" / "rows.parquet").rename(other / "rows.parquet")
+    with pytest.raises(ValueError, match="is not of the same audit"):
+        LabelAudit.load(other)
 
 
 def fill(folder, true, names=NAMES):

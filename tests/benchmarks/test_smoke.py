@@ -165,6 +165,14 @@ def test_diffusion_audit(benchmark, capsys):
         assert rows[f"{name}: {case}: {held}"]["bar"] == ">= 1"
 
 
+def test_drawn_labels(benchmark):
+    record, rows = benchmark("drawn_labels")
+    assert record["settings"]["sets"] == [["digits, pixels", 1797, 64, 10]]
+    assert rows["covered, digits, pixels, symmetric"]["bar"] == ">= 93"
+    assert rows["covered, digits, pixels, instance-dependent"]["bar"] == ""
+    assert 0.9 < rows["AUROC, digits, pixels, cyclic"]["figure"] <= 1
+
+
 def test_features(benchmark):
     _, rows = benchmark("features")
     for kind in ("texts", "images"):

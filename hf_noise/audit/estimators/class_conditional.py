@@ -11,6 +11,8 @@ other in half of the cases. s says how much too even the probabilities are, b ho
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
@@ -22,6 +24,8 @@ __all__ = ["ClassConditional", "Fit", "confusion_start", "where_wrong"]
 #: Range of the softness s, and where a fit may begin; the best of the starts counts.
 SOFTNESS = (0.02, 3.0)
 _STARTS = (0.2, 0.5)
+#: Log odds of a wrong label, of each class alike, where a fit may begin too.
+_EVEN = -2.0
 #: Rows of prior belief: one per class spread over its wrong labels, and normal priors of this width for the rest.
 _PRIOR_WIDTH = 2.0
 
@@ -35,6 +39,14 @@ class Fit:
         self.softness = float(np.exp(-x[0]))
         self.bias = x[1 : 1 + classes]
         self.transition = _transition(x[1 + classes : 1 + 2 * classes], x[1 + 2 * classes :])[0]
+
+    def spread(self, share: float) -> Fit:
+        """The same, with this share of the wrong labels of each class spread evenly over the others."""
+        classes, made = len(self.bias), copy(self)
+        wrong = (1 - np.diagonal(self.transition))[:, None] * (1 - np.eye(classes)) / (classes - 1)
+        right = np.diag(np.diagonal(self.transition))
+        made.transition = (1 - share) * self.transition + share * (right + wrong)
+        return made
 
     def evidence(self, log_p: np.ndarray) -> np.ndarray:
         """Log odds of the classes, [n, C]."""
@@ -64,12 +76,22 @@ class ClassConditional:
 
     def fit(self, steps: int = 150) -> Fit:
         """Maximum likelihood over everything."""
-        begin = confusion_start(self.rows)
-        fits = []
-        for softness in _STARTS:
-            x = np.concatenate([[-np.log(softness)], np.zeros(self.rows.classes), begin])
-            fits.append(self.fit_from(x, sharpest=SOFTNESS[0], softest=SOFTNESS[1], steps=steps))
-        return min(fits, key=lambda fit: fit.value)
+        return self.optima(steps)[0]
+
+    def optima(self, steps: int = 150) -> list[Fit]:
+        """What three starts lead to: first the likeliest from the classifier's confusions, last from an even T.
+
+        An even T may lead to the classifier itself without any noise, which explains labels as well where it is
+        calibrated for them; so it does not speak.
+        """
+        classes, begin = self.rows.classes, confusion_start(self.rows)
+        even = np.concatenate([np.full(classes, _EVEN), np.zeros(classes**2)])
+        *fits, other = [
+            self.fit_from(np.concatenate([[-np.log(softness)], np.zeros(classes), x]), sharpest=SOFTNESS[0],
+                          softest=SOFTNESS[1], steps=steps)
+            for softness, x in [*((softness, begin) for softness in _STARTS), (_STARTS[0], even)]
+        ]  # fmt: skip
+        return [*sorted(fits, key=lambda fit: fit.value), other]
 
     def fit_from(self, x: np.ndarray, *, sharpest: float, softest: float, steps: int) -> Fit:
         """Maximum likelihood over everything from this start, with the softness in a range."""

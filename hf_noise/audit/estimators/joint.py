@@ -8,6 +8,7 @@ import numpy as np
 
 from hf_noise.audit.checks import check_labels
 from hf_noise.audit.estimators.noise_estimate import NoiseEstimate
+from hf_noise.audit.estimators.rows import CHUNK
 
 __all__ = ["confident_joint", "count_confident"]
 
@@ -40,10 +41,12 @@ def count_confident(y: np.ndarray, p: np.ndarray) -> NoiseEstimate:
     n, classes = p.shape
     given = np.bincount(y, minlength=classes)
     threshold = np.bincount(y, p[np.arange(n), y], classes) / given
-    reached = np.where(p >= threshold - 1e-6, p, -1.0)
-    clean, sure = reached.argmax(axis=1), reached.max(axis=1) >= 0
     counts = np.zeros((classes, classes))
-    np.add.at(counts, (clean[sure], y[sure]), 1.0)
+    for start in range(0, n, CHUNK):
+        reached, of = p[start : start + CHUNK], y[start : start + CHUNK]
+        reached = np.where(reached >= threshold - 1e-6, reached, -1.0)
+        clean, sure = reached.argmax(axis=1), reached.max(axis=1) >= 0
+        np.add.at(counts, (clean[sure], of[sure]), 1.0)
     # A label of which no row is confident stands for itself.
     empty = counts.sum(axis=0) == 0
     counts[empty, empty] = 1.0

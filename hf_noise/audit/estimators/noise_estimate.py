@@ -15,7 +15,8 @@ class NoiseEstimate:
 
     Attributes:
         joint: float64 [C, C], joint[i, j] = p(clean = i, noisy = j), sums to 1.
-        posterior: float64 [N, C], p(clean = i | row, its given label), rows sum to 1; None where the method has none.
+        posterior: float64 [N, C], p(clean = i | row, its given label), rows sum to 1; None where the method has none
+            or another one speaks.
         method: the estimator's name.
         assumption: what has to hold, in words for a user.
         range: rates that the method holds for possible beside its own, by what it cannot know of the classifier;

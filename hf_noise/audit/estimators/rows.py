@@ -16,9 +16,9 @@ softmax = partial(scipy.special.softmax, axis=1)
 #: Probabilities below this are not told apart: float16 and the softmax of most networks hold no more.
 _SMALLEST = 1e-4
 #: Rows that a fit reads: its parameters are few, and more rows would make it slower and hardly more exact.
-_MOST_ROWS, _LEAST_ROWS, _MOST_CELLS = 20_000, 5_000, 2_000_000
+_MOST_ROWS, _LEAST_ROWS, _MOST_CELLS = 20_000, 5_000, 500_000
 #: Rows that are worked on at a time where all are.
-CHUNK = 1 << 15
+CHUNK = 1 << 13
 
 
 class Rows:
@@ -39,12 +39,22 @@ class Rows:
     @classmethod
     def sample(cls, labels: np.ndarray, probabilities: np.ndarray, most: int = _MOST_ROWS) -> Rows:
         """At most so many rows, drawn without replacement and always the same; fewer for hundreds of classes."""
-        n, classes = probabilities.shape
-        most = min(most, max(_LEAST_ROWS, _MOST_CELLS // classes))
+        n, most = len(labels), _at_most(probabilities, most)
         if n > most:
-            kept = np.sort(np.random.default_rng(0).choice(n, most, replace=False))
+            kept = _drawn(n, most)
             labels, probabilities = labels[kept], probabilities[kept]
         return cls(labels, log_probabilities(probabilities))
+
+    @classmethod
+    def unseen(cls, labels: np.ndarray, probabilities: np.ndarray) -> Rows | None:
+        """As many rows that `sample` leaves out; None if there are fewer."""
+        n, most = len(labels), _at_most(probabilities, _MOST_ROWS)
+        if n < 2 * most:
+            return None
+        left = np.ones(n, dtype=bool)
+        left[_drawn(n, most)] = False
+        kept = np.flatnonzero(left)[_drawn(n - most, most)]
+        return cls(labels[kept], log_probabilities(probabilities[kept]))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,6 +66,14 @@ class Rows:
     def part(self, which: np.ndarray) -> Rows:
         """The rows of a mask [n]."""
         return Rows(self.labels[which], self.log_p[which])
+
+
+def _at_most(probabilities: np.ndarray, most: int) -> int:
+    return min(most, max(_LEAST_ROWS, _MOST_CELLS // probabilities.shape[1]))
+
+
+def _drawn(n: int, most: int) -> np.ndarray:
+    return np.sort(np.random.default_rng(0).choice(n, most, replace=False))
 
 
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
@@ -81,14 +99,24 @@ def surest(classes: np.ndarray, margin: np.ndarray, share: float) -> np.ndarray:
 
 
 def in_chunks(
-    labels: np.ndarray, probabilities: np.ndarray, posterior: Callable[[Rows], np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """What a fitted model says of all rows: posterior [N, C], and p(clean = i, noisy = j) [C, C] as it adds up."""
+    labels: np.ndarray, probabilities: np.ndarray, *posteriors: Callable[[Rows], np.ndarray], is_kept: bool = True
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """What M fitted models say of all rows.
+
+    Returns:
+        Their mean posterior [N, C], None if it is not kept, which takes as much memory as the probabilities; and the
+        p(clean = i, noisy = j) of each as it adds up, [M, C, C].
+    """
     n, classes = probabilities.shape
-    found, joint = np.empty((n, classes)), np.zeros((classes, classes))
+    found, joints = np.empty((n, classes)) if is_kept else None, np.zeros((len(posteriors), classes, classes))
     for start in range(0, n, CHUNK):
         part = slice(start, start + CHUNK)
         rows = Rows(labels[part], log_probabilities(probabilities[part]))
-        found[part] = posterior(rows)
-        joint += found[part].T @ rows.given
-    return found, joint / n
+        told = np.zeros((len(rows), classes))
+        for joint, posterior in zip(joints, posteriors, strict=True):
+            said = posterior(rows)
+            joint += said.T @ rows.given
+            told += said
+        if found is not None:
+            found[part] = told / len(posteriors)
+    return found, joints / n

@@ -92,15 +92,11 @@ def agreement(labels: Any, probabilities: Any) -> NoiseEstimate:
     return fit_agreement(y, p, Rows.sample(y, p))
 
 
-def fit_agreement(y: np.ndarray, p: np.ndarray, rows: Rows) -> NoiseEstimate:
-    """The estimate, of what `check_labels` returned, fitted to these rows of it."""
-    posterior, joint, rates = np.zeros_like(p), np.zeros((p.shape[1],) * 2), []
-    readings = [reading for share in SHARES for reading in _read(rows, share)]
-    for reading in readings:
-        found, counted = in_chunks(y, p, reading.posterior)
-        posterior += found / len(readings)
-        joint += counted / len(readings)
-        rates.append(float(1 - counted.trace()))
+def fit_agreement(y: np.ndarray, p: np.ndarray, rows: Rows, *, is_kept: bool = True) -> NoiseEstimate:
+    """The estimate, of what `check_labels` returned, fitted to these rows of it; with its posterior if it is kept."""
+    readings = [reading.posterior for share in SHARES for reading in _read(rows, share)]
+    posterior, joints = in_chunks(y, p, *readings, is_kept=is_kept)
+    joint, rates = joints.mean(axis=0), [float(1 - one.trace()) for one in joints]
     apart = float((p.argmax(axis=1) != y).mean())
     return NoiseEstimate(joint, posterior, "agreement", _ASSUMPTION, (min(rates), max(*rates, apart)))
 

@@ -78,7 +78,7 @@ def unmixed_anchors(y: np.ndarray, p: np.ndarray, rows: Rows, calibrated: Calibr
     The range is that of the rates by which share of the rows stands for an anchor.
     """
     fits = [Unmixed(rows, calibrated, share) for share in _SHARES]
-    posterior, joint = in_chunks(y, p, fits[0].posterior)
+    posterior, (joint,) = in_chunks(y, p, fits[0].posterior)
     rates = [float(1 - joint.trace()), *(float(1 - fit.posterior(rows)[rows.given].mean()) for fit in fits[1:])]
     found = NoiseEstimate(joint, posterior, "anchor points, unmixed", _ASSUMPTION, (min(rates), max(rates)))
     return found, fits[0]

@@ -30,6 +30,6 @@ def volume_minimisation(labels: Any, probabilities: Any) -> NoiseEstimate:
     """
     y, p = check_labels(labels, probabilities)
     fit = ClassConditional(Rows.sample(y, p), own_rows=False, volume=_WEIGHT).fit()
-    posterior, joint = in_chunks(y, p, fit.posterior)
+    posterior, (joint,) = in_chunks(y, p, fit.posterior)
     rate = float(1 - joint.trace())
     return NoiseEstimate(joint, posterior, "volume minimisation", _ASSUMPTION, (rate, rate))
