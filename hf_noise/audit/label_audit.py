@@ -13,6 +13,7 @@ import numpy as np
 
 from hf_noise.atomic import replaced_whole, write_atomic
 from hf_noise.audit.choose import ChosenEstimate, choose_estimate
+from hf_noise.audit.given import read_given
 from hf_noise.audit.lists import default_list, list_at_fdr
 from hf_noise.audit.measured import Measured
 from hf_noise.audit.model_features import model_features
@@ -304,7 +305,7 @@ def audit_labels(
     >>> int(audit.flagged().sum())
     40
     """
-    labels, names, rows = _read(data, column, class_names)
+    labels, names, rows = read_given(data, column, class_names)
     seed = check_seed(seed)
     if sum(way is not None for way in (probabilities, model, features)) != 1:
         raise ValueError("give out-of-fold probabilities [N, C], or features [N, D] or a model to make them of, and "
@@ -332,38 +333,3 @@ def _from(found: ChosenEstimate, labels: np.ndarray, names: tuple[str, ...], see
         posterior=found.chosen.posterior, labels=labels, class_names=names, warnings=found.warnings, estimate=found,
         seed=seed, _data=rows,
     )  # fmt: skip
-
-
-def _read(data: Any, column: str | None, names: Any) -> tuple[np.ndarray, tuple[str, ...] | None, Any]:
-    """Labels, names of classes where there are any, and the data set."""
-    if names is not None:
-        if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(one, str) for one in names):
-            raise TypeError(f"class_names must be texts, got {names!r:.80}")
-        names = tuple(names)
-    if not hasattr(data, "column_names"):
-        if column is not None:
-            raise ValueError(f"column={column!r} is of a data set, and labels were given as an array; leave it out")
-        from hf_noise.noise.arrays import integers
-
-        return integers("labels", data).astype(np.int64), names, None  # a copy of one's own
-    from datasets import Dataset
-
-    from hf_noise.data.classes import classes_of
-
-    if not isinstance(data, Dataset):
-        what = "choose a split of it" if isinstance(data, dict) else "read it into a Dataset"
-        raise TypeError(f"data must be labels or a datasets.Dataset, got {type(data).__name__}; {what}")
-    if column is None or column not in data.column_names:
-        raise ValueError(f"column={column!r}: which column holds the labels? There are {', '.join(data.column_names)}")
-    table = data.select_columns([column]).with_format("arrow")[:]
-    if nulls := table[column].null_count:
-        raise ValueError(f"column {column!r} holds {nulls} rows without a label; leave them out of the audit")
-    found = classes_of({"data": data.features}, {"data": column}, {"data": table[column]}, "the data set", "column")
-    if found.names is not None and names is not None:
-        if set(names) != set(found.names) or not found.is_words and names != tuple(found.names):
-            raise ValueError(f"column {column!r} has the classes {', '.join(found.names[:10])}, and class_names are "
-                             f"{', '.join(names[:10])}; leave them out, or give these{' in any order' * found.is_words}"
-                             )  # fmt: skip
-        found = replace(found, names=names)
-    own = None if found.names is None else tuple(found.names)
-    return found.numbers(table, column), names if own is None else own, data

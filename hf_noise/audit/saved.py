@@ -15,10 +15,11 @@ from hf_noise.audit.choose import ChosenEstimate
 from hf_noise.audit.estimators.noise_estimate import NoiseEstimate
 from hf_noise.audit.measured import Measured
 from hf_noise.audit.powered import Verified
+from hf_noise.audit.sampling import Sample
 
 __all__ = ["keep_values", "kept_rows", "kept_values"]
 
-_KINDS = {kind.__name__: kind for kind in (ChosenEstimate, Measured, NoiseEstimate, Verified)}
+_KINDS = {kind.__name__: kind for kind in (ChosenEstimate, Measured, NoiseEstimate, Sample, Verified)}
 #: Raised whenever a file of before could not be read any more.
 _VERSION = 1
 #: Columns that `LabelAudit.rows` adds.

@@ -50,10 +50,10 @@ def fit_em(y: np.ndarray, p: np.ndarray, rows: Rows) -> tuple[NoiseEstimate, Fit
     posterior, (joint,) = in_chunks(y, p, fit.posterior)
     possible, rates = [fit], [_rate(fit, rows)]
     for other in others:
-        found = _rate(other, rows)
-        if other.value - fit.value < _AS_LIKELY and min(abs(found - rate) for rate in rates) > _SAME:
+        its_rate = _rate(other, rows)
+        if other.value - fit.value < _AS_LIKELY and min(abs(its_rate - rate) for rate in rates) > _SAME:
             possible.append(other)
-            rates.append(found)
+            rates.append(its_rate)
     rates += [_farthest(model, one, factor) for one in possible for factor in (_FACTOR, 1 / _FACTOR)]
     rate = float(1 - joint.trace())
     found = NoiseEstimate(joint, posterior, "EM with a fitted sharpness", _ASSUMPTION,

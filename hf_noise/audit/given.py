@@ -1,0 +1,49 @@
+"""Given labels as an audit needs them, from an array or a column of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+__all__ = ["read_given"]
+
+
+def read_given(data: Any, column: str | None, names: Any) -> tuple[np.ndarray, tuple[str, ...] | None, Any]:
+    """Labels int64 [N], names of classes where there are any, and the data set, None of an array.
+
+    Args as of `audit_labels`, and its errors.
+    """
+    if names is not None:
+        if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(one, str) for one in names):
+            raise TypeError(f"class_names must be texts, got {names!r:.80}")
+        names = tuple(names)
+    if not hasattr(data, "column_names"):
+        if column is not None:
+            raise ValueError(f"column={column!r} is of a data set, and labels were given as an array; leave it out")
+        from hf_noise.noise.arrays import integers
+
+        return integers("labels", data).astype(np.int64), names, None  # a copy of one's own
+    from datasets import Dataset
+
+    from hf_noise.data.classes import classes_of
+
+    if not isinstance(data, Dataset):
+        what = "choose a split of it" if isinstance(data, dict) else "read it into a Dataset"
+        raise TypeError(f"data must be labels or a datasets.Dataset, got {type(data).__name__}; {what}")
+    if column is None or column not in data.column_names:
+        raise ValueError(f"column={column!r}: which column holds the labels? There are {', '.join(data.column_names)}")
+    table = data.select_columns([column]).with_format("arrow")[:]
+    if nulls := table[column].null_count:
+        raise ValueError(f"column {column!r} holds {nulls} rows without a label; leave them out of the audit")
+    found = classes_of({"data": data.features}, {"data": column}, {"data": table[column]}, "the data set", "column")
+    if found.names is not None and names is not None:
+        if set(names) != set(found.names) or not found.is_words and names != tuple(found.names):
+            raise ValueError(f"column {column!r} has the classes {', '.join(found.names[:10])}, and class_names are "
+                             f"{', '.join(names[:10])}; leave them out, or give these{' in any order' * found.is_words}"
+                             )  # fmt: skip
+        found = replace(found, names=names)
+    own = None if found.names is None else tuple(found.names)
+    return found.numbers(table, column), names if own is None else own, data
