@@ -138,6 +138,11 @@ class Plan:
         gain = self[self.best].difference
         if self.is_clear:
             return f"best: {self.best}, clearly better than the labels as they are"
+        if clear := [one.name for one in self.options if one.is_clear]:
+            return (
+                f"best: {self.best}, though it is not clear; clearly better than the labels as they are: "
+                f"{', '.join(clear)}"
+            )
         return (
             f"best: {self.best}, but no option is clearly better than the labels as they are: its difference may be "
             f"{_PERCENT * gain.low:+.1f} to {_PERCENT * gain.high:+.1f} points"
@@ -176,7 +181,8 @@ def make_plan(
         test: (features [M, D], clean labels [M]) of other rows.
         batch: what `hf_noise.analysis.advise_batch` says, for the option "more".
         seed: of folds, and of what a person is taken to find, in [0, 2^63).
-        confidence: of the intervals, in (0, 1); by default the audit's.
+        confidence: of the intervals, in (0, 1); by default the audit's. What given labels judge spans the audit's own
+            interval of the rate besides, which another confidence leaves as it is.
 
     Raises:
         TypeError: an argument is of another kind; test has no labels.
