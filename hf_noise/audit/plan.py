@@ -72,7 +72,11 @@ class PlanOption:
         return self.difference is not None and self.difference.low > 0
 
     def objective(self) -> Objective:
-        """What a trainer of ours takes as `loss` to follow it, on `keep` rows with `labels`."""
+        """What a trainer of ours takes as `loss` to follow it, on `keep` rows with `labels`.
+
+        Where these are None a loss alone does not follow it: of "soft" `targets` are what cross-entropy takes in their
+        place (`torch.nn.functional.cross_entropy`), for "verify" a person first looks at `to_verify`.
+        """
         from hf_noise.objectives import CorrectedLabels, CrossEntropy
 
         return CrossEntropy() if self.transition is None else CorrectedLabels(transition=self.transition.tolist())
