@@ -100,3 +100,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there; HF_NOISE_TEST_DATA names the folder with the test corpora")
     return folder
+
+
+@pytest.fixture(scope="session")
+def paper_tables(shared_data: Path) -> dict:
+    """Tables of the papers by their id, from `papers/tables.yaml` beside the folder with the test corpora."""
+    import yaml
+
+    path = shared_data.parent / "papers" / "tables.yaml"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    return {table["id"]: table for table in yaml.safe_load(path.read_text(encoding="utf-8"))["tables"]}

@@ -21,7 +21,7 @@ ALLOWED = {
     "trainers": {"noise", "analysis", "losses", "objectives", "diffusion", "reports"},
     "estimators": {"losses", "models", "trainers"},
     "audit": {"noise", "data", "analysis", "metrics", "models", "objectives", "trainers"},
-    "reports": {"metrics.words"},
+    "reports": {"analysis", "metrics.words"},
     "hub": {"noise", "objectives", "reports", "metrics.words"},
 }
 ALLOWED["studies"] = set(ALLOWED)

@@ -8,15 +8,12 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from hf_noise.reports.record import read_records
-from hf_noise.studies.classifier.report import accuracy_table
-from hf_noise.studies.diffusion.report import consistency_table
-from hf_noise.studies.documents.compare import compared
-from hf_noise.studies.documents.report import settings_table
-from hf_noise.studies.language.report import methods_table
+from hf_noise.studies.report.marks import OF_STUDIES, texts, update
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+#: A newcomer reads it at one go; what is longer belongs to docs.
+MOST_LINES = 250
 
 
 #: What makes the run of its own pairs a matter of a second.
@@ -27,24 +24,29 @@ SMALL = {
 }  # fmt: skip
 
 
-def between_marks(name: str) -> str:
-    return re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL)[1].strip()
+def between_marks(page: str, name: str) -> str:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", text, re.DOTALL)[1].strip()
 
 
-def documents_table(records) -> str:
-    return settings_table(compared(records))
+def test_the_readme_stays_short():
+    assert len(README.splitlines()) <= MOST_LINES
 
 
-@pytest.mark.parametrize(
-    ("marks", "study", "table"),
-    [
-        ("headline", "gpt2-peers", methods_table), ("digits", "classifier-demo", accuracy_table),
-        ("edm", "edm-demo", consistency_table), ("documents", "gpt2-documents-h200", documents_table),
-    ],
-)  # fmt: skip
-def test_tables_are_rendered_from_their_records(marks, study, table):
-    records = read_records(ROOT / "benchmarks" / "results" / study / "records.jsonl")
-    assert between_marks(marks) == table(records)
+@pytest.mark.parametrize("page", texts(ROOT), ids=lambda page: page.name)
+def test_links_of_the_pages_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_tables_cards_and_the_first_picture_are_rendered_from_their_records():
+    old = [file.relative_to(ROOT).as_posix() for file in update(ROOT, writes=False)]
+    assert not old, "python recipes/report.py --readme renders them again"
+
+
+@pytest.mark.parametrize("name", [*OF_STUDIES, "families", "claims", "recipes"])
+def test_each_table_of_a_study_stands_somewhere(name):
+    assert sum(f"<!-- {name} -->" in file.read_text(encoding="utf-8") for file in texts(ROOT)) == 1
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,7 @@ def test_pairs_of_ones_own_are_trained_on_and_audited_as_told(tmp_path, monkeypa
     rows = {"source": words, "target": [f"of {one}" for one in words], "other": words}
     Dataset.from_dict(rows | ({"is_noisy": is_noisy} if knows else {})).to_parquet(tmp_path / "pairs.parquet")
     monkeypatch.chdir(tmp_path)
-    code, made = between_marks("own pairs").removeprefix("```python").removesuffix("```"), {}
+    code, made = between_marks("docs/seq2seq.md", "own pairs").removeprefix("```python").removesuffix("```"), {}
     for large, small in SMALL.items():
         assert large in code
         code = code.replace(large, small)

@@ -142,6 +142,7 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
         low, high, warnings = 0.0, 1.0, (*told, *_mistakable(chosen.transition))
     how = _how(chosen, score, is_calibrated and not is_refuted, warnings)
     posterior = chosen.posterior
+    assert posterior is not None  # what is chosen among has one
     # No noise at all is as likely where the classifier is calibrated for the given labels.
     possible = [np.eye(p.shape[1])] * is_calibrated
     transition = np.stack([chosen.transition, *(other.transition for other in others), *possible])

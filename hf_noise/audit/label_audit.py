@@ -15,6 +15,7 @@ from hf_noise.atomic import replaced_whole, write_atomic
 from hf_noise.audit.choose import ChosenEstimate, choose_estimate
 from hf_noise.audit.lists import default_list, list_at_fdr
 from hf_noise.audit.measured import Measured
+from hf_noise.audit.model_features import model_features
 from hf_noise.audit.out_of_fold import out_of_fold
 from hf_noise.audit.powered import Verified, combine_verified
 from hf_noise.audit.recalibrate import tilted
@@ -136,7 +137,7 @@ class LabelAudit:
         sample = draw_sample(self.p_wrong, n, given=self.labels, seed=self.seed if seed is None else seed)
         text, image = self._shown(text_column, image_column)
         rows = sample.rows.tolist()
-        taken = None if text is image is None else self._data.with_format(None).select(rows)
+        taken = {} if text is image is None else self._data.with_format(None).select(rows)
         _, page = write_sheet(
             folder, sample, given=self.labels, suggested=self.suggested, class_names=self.class_names,
             texts=None if text is None else [str(one) for one in taken[text]],
@@ -245,8 +246,9 @@ class LabelAudit:
 
 
 def audit_labels(
-    data: Any, *, column: str | None = None, probabilities: Any = None, features: Any = None, verified: Any = None,
-    class_names: Sequence[str] | None = None, seed: int = 0, confidence: float = 0.95,
+    data: Any, *, column: str | None = None, probabilities: Any = None, model: str | os.PathLike | None = None,
+    features: Any = None, verified: Any = None, class_names: Sequence[str] | None = None, seed: int = 0,
+    confidence: float = 0.95,
 ) -> LabelAudit:  # fmt: skip
     """Audit given labels by a classifier that has not seen them.
 
@@ -257,6 +259,8 @@ def audit_labels(
         probabilities: p(label = j | row) out of fold, real numbers [N, C]: no row may be judged by a model that was
             trained on it. Columns are in the order of the classes: of a ClassLabel its own, of words `class_names`, or
             the alphabet's without.
+        model: in their place a frozen network, a folder, a Hub id or a name of timm's, that makes features of the
+            images or texts of the data set, see `model_features`.
         features: in their place real numbers [N, D], of which `out_of_fold` makes them.
         verified: a CSV of `LabelAudit.to_verify` that was filled in, or its folder.
         class_names: C texts, all different; by default those of the column, else the numbers. Of words they are the
@@ -266,7 +270,9 @@ def audit_labels(
 
     Raises:
         TypeError: an argument is of another kind.
-        ValueError: neither probabilities nor features are given, or both; lengths, ranges or sums are wrong.
+        ValueError: not one of probabilities, model and features is given, or several are; lengths, ranges or sums are
+            wrong; a model has no column to look at, or several.
+        OSError: there is no such model.
 
     >>> rng = np.random.default_rng(0)
     >>> true = rng.integers(0, 2, 400)
@@ -277,8 +283,11 @@ def audit_labels(
     """
     labels, names, rows = _read(data, column, class_names)
     seed = check_seed(seed)
-    if (probabilities is None) == (features is None):
-        raise ValueError("give out-of-fold probabilities [N, C], or features [N, D] to make them of, and not both")
+    if sum(way is not None for way in (probabilities, model, features)) != 1:
+        raise ValueError("give out-of-fold probabilities [N, C], or features [N, D] or a model to make them of, and "
+                         "not two of them")  # fmt: skip
+    if model is not None:
+        features = model_features(model, rows, column)
     if probabilities is None:
         probabilities = out_of_fold(features, labels, seed=seed)
     found = choose_estimate(labels, probabilities, confidence=confidence)
@@ -293,6 +302,7 @@ def audit_labels(
 
 
 def _from(found: ChosenEstimate, labels: np.ndarray, names: tuple[str, ...], seed: int, rows: Any) -> LabelAudit:
+    assert found.chosen.posterior is not None  # what is chosen among has one
     return LabelAudit(
         error_rate=found.error_rate, transition=found.transition, transition_low=found.transition_low,
         transition_high=found.transition_high, prior=found.prior, p_wrong=found.p_wrong, suggested=found.suggested,

@@ -114,7 +114,8 @@ def read_sheet(path: str | os.PathLike, sample: Sample, *, given: Any, class_nam
     given = _of_rows("given", given, sample, names)
     numbers = {name: i for i, name in enumerate(names)}
     place = {int(row): i for i, row in enumerate(sample.rows)}
-    audit, labels, where = fingerprint(sample, given, names), np.full(len(sample), UNANSWERED), {}
+    audit, labels = fingerprint(sample, given, names), np.full(len(sample), UNANSWERED)
+    where: dict[int, int] = {}
     file = check_path("path", path)
     for line, fields in _lines(file):
         if fields["audit"] != audit:
@@ -181,8 +182,8 @@ def _lines(file: Path):
         raise FileNotFoundError(f"path {str(file)!r:.200} is no file; pass the CSV that was filled in")
     try:
         text = file.read_text(encoding="utf-8-sig")
-        head = text.split("\n", 1)[0]
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count), strict=True)
+        first = text.split("\n", 1)[0]
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
         head = [name.strip() for name in next(rows, [])]
         lacking = [name for name in ("row", "true_label", "audit") if head.count(name) != 1]
         if lacking:

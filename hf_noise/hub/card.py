@@ -16,6 +16,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, RepoCard
 
 from hf_noise.hub import render
+from hf_noise.hub.audit_card import TASK, audit_card
 from hf_noise.hub.data_card import data_card
 from hf_noise.hub.filters import local_base
 from hf_noise.hub.usage import adapter_metadata, is_place, load_model, noise_usage
@@ -132,8 +133,10 @@ def model_card(
 
 
 def render_card(record: Record, repo_id: str | None = None) -> RepoCard:
-    """Model card of a RunRecord, data card of a DataRecord, which says itself where it lies."""
-    return data_card(record) if isinstance(record, DataRecord) else model_card(record, repo_id=repo_id)
+    """Model card of a RunRecord, that of an audit, or data card of a DataRecord; the last two lie beside their data."""
+    if isinstance(record, DataRecord):
+        return data_card(record)
+    return audit_card(record) if record.task == TASK else model_card(record, repo_id=repo_id)
 
 
 def _metrics(record: RunRecord) -> list[tuple[str, dict[str, Any]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -61,8 +61,16 @@ class Noise:
     rate_names: ClassVar[tuple[str, ...]] = ("ratio", "error_rate")
     names: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
-    error_rate: float
-    ratio: float
+    if TYPE_CHECKING:  # fields of some, properties of others; a noise is a dataclass, and called where it is drawn
+        __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+        @property
+        def error_rate(self) -> float: ...
+
+        @property
+        def ratio(self) -> float: ...
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -52,8 +52,8 @@ class RandomDocuments(DocumentNoise):
     }  # fmt: skip
 
     boost: Literal["none", "random", "low"] = "none"
-    n_boost: int | None = None
-    boost_mass: float | None = None
+    n_boost: int = None  # type: ignore[assignment]
+    boost_mass: float = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,8 +127,8 @@ class GaussianDocuments(DocumentNoise):
     stream: ClassVar[int] = 3
     names: ClassVar[Mapping[str, Mapping[str, Any]]] = {"gaussian-documents": {}}
 
-    mean: float | None = None
-    std: float | None = None
+    mean: float = None  # type: ignore[assignment]
+    std: float = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         super().__post_init__()

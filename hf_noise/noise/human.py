@@ -56,8 +56,8 @@ class HumanLabels(ClassConditional, Noise):
     counts: tuple[tuple[int, ...], ...] = field(repr=False)
     clean_sha256: str
     human_sha256: str
-    ratio: float | None = field(default=None, compare=False)
-    error_rate: float | None = field(default=None, compare=False)
+    ratio: float = field(default=None, compare=False)  # type: ignore[assignment]
+    error_rate: float = field(default=None, compare=False)  # type: ignore[assignment]
 
     @classmethod
     def from_columns(cls, clean: Any, human: Any, *, num_classes: int, name: str) -> HumanLabels:
@@ -78,8 +78,8 @@ class HumanLabels(ClassConditional, Noise):
         clean, human = _column("clean", clean, classes), _column("human", human, classes)
         _check_length(clean, human)
         return cls(
-            name=name, num_classes=classes, counts=_count(clean, human, classes), clean_sha256=_fingerprint(clean),
-            human_sha256=_fingerprint(human),
+            name=name, num_classes=classes, counts=_count(clean, human, classes),  # type: ignore[arg-type]
+            clean_sha256=_fingerprint(clean), human_sha256=_fingerprint(human),
         )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ class LabelNoise(ClassConditional, Noise):
     def on_device(self, labels: Any, sample: Any, epoch: int = 0, *, compiled: bool = False) -> Any:
         from hf_noise.noise import labels_torch
 
-        return labels_torch.flip(self, labels, sample, epoch, compiled)
+        return labels_torch.flip(self, labels, sample, epoch, compiled)  # type: ignore[arg-type]
 
     def __call__(self, labels: Any, sample: Any, epoch: int = 0) -> Any:
         """Corrupt labels.
@@ -53,7 +53,7 @@ class LabelNoise(ClassConditional, Noise):
             return self.columns(labels, sample, epoch)
         if is_tensor(labels):
             return self.on_device(labels, sample, epoch)
-        return labels_numpy.flip(self, labels, sample, epoch)
+        return labels_numpy.flip(self, labels, sample, epoch)  # type: ignore[arg-type]
 
     def columns(self, batch: Mapping[str, Any], indices: Any, epoch: int = 0) -> dict[str, Any]:
         """The form for `datasets.map(noise, batched=True, with_indices=True)`.

@@ -82,11 +82,11 @@ class LabelFlips(LabelNoise):
 
     kind: Literal["symmetric", "uniform_resample", "cyclic", "pairs", "transition"]
     # Equal rates are equal noises, whichever way and with however many digits the rate was spelt.
-    ratio: float | None = field(default=None, compare=False)
-    error_rate: float | None = None
+    ratio: float = field(default=None, compare=False)  # type: ignore[assignment]
+    error_rate: float = None  # type: ignore[assignment]
     num_classes: int
     seed: int = 0
-    redraw: Redraw = "epoch"
+    redraw: Redraw = "epoch"  # type: ignore[misc]
     allow_adversarial: bool = False
     mapping: tuple[tuple[int, int], ...] | None = None
     matrix: tuple[tuple[float, ...], ...] | None = field(default=None, repr=False)
@@ -108,8 +108,8 @@ class LabelFlips(LabelNoise):
             ValueError: a value is out of range, neither or both rates are given, or e > (C - 1)/C is not allowed.
         """
         return cls(
-            kind="symmetric", ratio=ratio, error_rate=error_rate, num_classes=num_classes, seed=seed, redraw=redraw,
-            allow_adversarial=allow_adversarial,
+            kind="symmetric", ratio=ratio, error_rate=error_rate,  # type: ignore[arg-type]
+            num_classes=num_classes, seed=seed, redraw=redraw, allow_adversarial=allow_adversarial,
         )  # fmt: skip
 
     @classmethod
@@ -124,8 +124,8 @@ class LabelFlips(LabelNoise):
         same (C - 1)/C, so that one setting serves both, though here the true class stays the likeliest for all e < 1.
         """
         return cls(
-            kind="uniform_resample", ratio=ratio, error_rate=error_rate, num_classes=num_classes, seed=seed,
-            redraw=redraw, allow_adversarial=allow_adversarial,
+            kind="uniform_resample", ratio=ratio, error_rate=error_rate,  # type: ignore[arg-type]
+            num_classes=num_classes, seed=seed, redraw=redraw, allow_adversarial=allow_adversarial,
         )  # fmt: skip
 
     @classmethod
@@ -139,8 +139,8 @@ class LabelFlips(LabelNoise):
         for even C the matrix has no inverse there. Only e > (C - 1)/C needs `allow_adversarial`.
         """
         return cls(
-            kind="cyclic", ratio=ratio, error_rate=error_rate, num_classes=num_classes, seed=seed, redraw=redraw,
-            allow_adversarial=allow_adversarial,
+            kind="cyclic", ratio=ratio, error_rate=error_rate,  # type: ignore[arg-type]
+            num_classes=num_classes, seed=seed, redraw=redraw, allow_adversarial=allow_adversarial,
         )  # fmt: skip
 
     @classmethod
@@ -162,8 +162,8 @@ class LabelFlips(LabelNoise):
                 itself.
         """
         return cls(
-            kind="pairs", mapping=mapping, ratio=ratio, error_rate=error_rate, num_classes=num_classes, seed=seed,
-            redraw=redraw, allow_adversarial=allow_adversarial,
+            kind="pairs", mapping=mapping, ratio=ratio, error_rate=error_rate,  # type: ignore[arg-type]
+            num_classes=num_classes, seed=seed, redraw=redraw, allow_adversarial=allow_adversarial,
         )  # fmt: skip
 
     @classmethod
@@ -180,7 +180,8 @@ class LabelFlips(LabelNoise):
             ValueError: T is not square, has a negative or infinite entry, or a row that misses 1 by more than 1e-6.
         """
         matrix = check_transition(transition)
-        return cls(kind="transition", num_classes=len(matrix), matrix=matrix, seed=seed, redraw=redraw)
+        classes = len(matrix)
+        return cls(kind="transition", num_classes=classes, matrix=matrix, seed=seed, redraw=redraw)  # type: ignore[arg-type]
 
     @classmethod
     def named(cls, protocol: str, *, known: Mapping[str, Any] | None = None, **settings: Any) -> LabelFlips:
@@ -203,14 +204,14 @@ class LabelFlips(LabelNoise):
             raise TypeError(f"known must be fields by their names, got {known!r:.80}")
         own = _OWN.get(kind)
         if own is not None and own not in given:
-            if (known or {}).get(own) is None:
+            if (value := (known or {}).get(own)) is None:
                 raise ValueError(f"protocol {kind!r} needs {own}=")
-            given[own] = known[own]
-        if kind == "transition":
+            given[own] = value
+        if own is not None and kind == "transition":
             given.setdefault("num_classes", len(check_transition(given[own])))
         if "num_classes" not in given:
             raise TypeError(f"protocol {kind!r} needs num_classes=")
-        return cls(kind=kind, **given)
+        return cls(kind=kind, **given)  # type: ignore[arg-type]
 
     def without_noise(self) -> LabelFlips:
         return LabelFlips.symmetric(ratio=0.0, num_classes=self.num_classes, seed=self.seed)
@@ -314,7 +315,7 @@ class LabelFlips(LabelNoise):
         classes = np.arange(self.num_classes)
         if self.kind == "cyclic":
             return (classes + 1) % self.num_classes
-        for source, target in self.mapping:
+        for source, target in self.mapping or ():
             classes[source] = target
         return classes
 

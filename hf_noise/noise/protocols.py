@@ -28,7 +28,7 @@ def find_protocol(name: str, units: Iterable[Unit], also: str = "") -> tuple[str
     spelt = {_spelt(one): one for one in known}
     found = spelt.get(_spelt(name)) if isinstance(name, str) else None
     listed = f"one of {', '.join(known)}{', or ' + also if also else ''}"
-    check_choice("protocol", name if found is None else found, known, listed)
+    found = check_choice("protocol", name if found is None else found, known, listed)
     return found, known[found], known[found].names[found]
 
 

@@ -90,7 +90,7 @@ def resolve(r: float | None, e: float | None) -> tuple[float, float]:
     if r is None and e is None:
         raise ValueError("give the amount of noise: ratio=r (noisy units per clean unit) or error_rate=e")
     if e is None:
-        return check_ratio(r), error_rate(r)
+        return check_ratio(r), error_rate(r)  # type: ignore[arg-type]
     if r is None:
         return ratio(e), check_error_rate(e)
     if abs(error_rate(r) - check_error_rate(e)) > _SAME_RATE:

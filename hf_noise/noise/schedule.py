@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import Field, dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hf_noise.noise import rates
 from hf_noise.noise.checks import check_choice, check_integer
@@ -113,6 +113,8 @@ class Schedule(ABC):
     """Base of the frozen dataclasses that turn a noise ratio into a `Plan`; a subclass says `name` and `_scaled`."""
 
     name: ClassVar[str]
+    if TYPE_CHECKING:
+        __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def plan(self, ratio: float, *, steps: int, batch_size: int) -> Plan:
         """The run at noise ratio `ratio`.

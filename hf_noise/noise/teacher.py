@@ -147,8 +147,8 @@ class NoisyTeacher(Noise):
     names: ClassVar[Mapping[str, Mapping[str, Any]]] = {"noisy-teacher": {}}
     is_drawn: ClassVar[bool] = False
 
-    ratio: float | None = field(default=None, compare=False)
-    error_rate: float | None = None
+    ratio: float = field(default=None, compare=False)  # type: ignore[assignment]
+    error_rate: float = None  # type: ignore[assignment]
     teacher: Teacher | None = None
     num_rows: int | None = None
     seed: int = 0

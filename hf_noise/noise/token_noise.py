@@ -50,8 +50,8 @@ class TokenNoise(Noise):
     twin: ClassVar[str | None] = None
 
     # Equal rates are equal noises, whichever way and with however many digits the rate was spelt.
-    ratio: float | None = field(default=None, compare=False)
-    error_rate: float | None = None
+    ratio: float = field(default=None, compare=False)  # type: ignore[assignment]
+    error_rate: float = None  # type: ignore[assignment]
     vocab_size: int
     seed: int = 0
 

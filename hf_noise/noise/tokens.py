@@ -53,7 +53,7 @@ class UniformTokens(TokenNoise):
     twin: ClassVar[str] = "hf_noise.noise.tokens_torch"
 
     exclude_original: bool = False
-    redraw: Redraw = "epoch"
+    redraw: Redraw = "epoch"  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "exclude_original", check_flag("exclude_original", self.exclude_original))

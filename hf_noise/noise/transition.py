@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -130,8 +130,13 @@ class ClassConditional:
     """What follows from the matrix of a noise that has `transition`, `num_classes` and `error_rate`."""
 
     num_classes: int
-    error_rate: float
-    transition: np.ndarray
+    if TYPE_CHECKING:
+
+        @property
+        def error_rate(self) -> float: ...
+
+        @property
+        def transition(self) -> np.ndarray: ...
 
     def posterior(self, prior: Any = None) -> np.ndarray:
         """S[j, i] = p(clean = i | noisy = j), float64 [C, C]: rows are noisy labels, columns clean ones.

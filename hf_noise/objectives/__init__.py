@@ -6,8 +6,19 @@ function in `hf_noise.losses` that it calls, need no line elsewhere.
 
 import pkgutil
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from hf_noise.objectives.base import Objective, objective_from_dict, objectives
+
+if TYPE_CHECKING:  # a type checker runs no loop: those of the first page, and any other without its type
+    from hf_noise.objectives.images import TDSM as TDSM
+    from hf_noise.objectives.labels import CorrectedLabels as CorrectedLabels
+    from hf_noise.objectives.sequence_mixture import SequenceMixture as SequenceMixture
+    from hf_noise.objectives.tokens import NLL as NLL
+    from hf_noise.objectives.tokens import Corrected as Corrected
+
+    def __getattr__(name: str) -> Any: ...
+
 
 for _module in pkgutil.iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hf_noise.noise import Noise
 from hf_noise.noise.checks import check_real
@@ -143,6 +143,9 @@ class Objective(Bound):
         smooths: labels may be smoothed (`label_smoothing_factor`).
         tuned: the field of its own that a study tries, and three settings of it for noise up to e = 0.5; None for none.
     """
+
+    if TYPE_CHECKING:
+        __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     name: ClassVar[str]
     unit: ClassVar[str]
@@ -301,6 +304,6 @@ def _required(cls: type[Objective]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     return [_plain(one) for one in value] if isinstance(value, tuple) else value

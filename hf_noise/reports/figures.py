@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,10 @@ def wrapped(plt: Any, panels: int, *, columns: int = 2, height: float = 3.8) -> 
     return fig, list(axes.flat[:panels])
 
 
-def save_figure(fig: Any, path: str | Path) -> Path:
-    """Write a figure as a PNG, whole or not at all, close it, and return its path."""
+def save_figure(fig: Any, path: str | Path, told: Mapping[str, str] | None = None) -> Path:
+    """Write a figure as a PNG, whole or not at all, with texts inside if `told`; closes it, and returns its path."""
     path = Path(path)
     with replaced_whole(path) as unfinished:
-        fig.savefig(unfinished, dpi=150, format="png")
+        fig.savefig(unfinished, dpi=150, format="png", metadata=told)
     start_figure().close(fig)
     return path

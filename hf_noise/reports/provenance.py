@@ -21,6 +21,9 @@ from .secrets import REMOVED, is_secret_name, portable, without_secret_arguments
 # NAME=value, also of Hydra's overrides; Name: value. A value goes whole, with all spaces and quotes in it.
 _NAMED = re.compile(r"([+~]*([A-Za-z_][\w./-]*)\s*(?:=|:(?!//))\s*)(.+)", re.DOTALL)
 
+#: What setup.cfg calls the command of the package, which is started without `python`.
+CONSOLE_SCRIPT = "hf-noise"
+
 PACKAGES = (
     "hf_noise",
     "torch",
@@ -44,10 +47,20 @@ def command_line(argv: list[str] | None = None) -> str:
 
     A flag whose name says that it takes a credential goes with all its values, `NAME=value` keeps its name.
     """
-    argv = sys.argv if argv is None else argv
+    if argv is None:
+        module = started_module()
+        argv = sys.argv if module is None else ["-m", module, *sys.argv[1:]]
     if not isinstance(argv, list | tuple) or not all(isinstance(argument, str) for argument in argv):
         raise TypeError(f"argv must be a list of texts, as sys.argv is, got {argv!r:.80}")
-    return shlex.join(["python", *map(_shown, without_secret_arguments(argv))])
+    before = [] if [*argv[:1]] == [CONSOLE_SCRIPT] else ["python"]
+    return shlex.join([*before, *map(_shown, without_secret_arguments(argv))])
+
+
+def started_module() -> str | None:
+    """The package that was started, as of `python -m hf_noise.studies.language`; None where it was a file."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    is_module = spec is not None and spec.name.endswith(".__main__") and Path(sys.argv[0]).name == "__main__.py"
+    return spec.parent if is_module else None
 
 
 def _shown(argument: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hf_noise
+from hf_noise.reports.provenance import CONSOLE_SCRIPT, started_module
 
 # Where the code of this project lies.
 _OURS = str(Path(hf_noise.__file__).parent.resolve())
@@ -48,9 +49,9 @@ def door(main: Callable[[], Any]) -> None:
 
 def program() -> str:
     """What was started: the name of a file, or of a module (`python -m hf_noise.studies.language`)."""
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    is_module = spec is not None and spec.name.endswith(".__main__") and Path(sys.argv[0]).name == "__main__.py"
-    return spec.parent if is_module else Path(sys.argv[0]).name
+    if (module := started_module()) is not None:
+        return module
+    return " ".join(sys.argv[:2]) if sys.argv[0] == CONSOLE_SCRIPT and sys.argv[1:] else Path(sys.argv[0]).name
 
 
 def as_flags(message: str) -> str:

@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,11 @@ from hf_noise.reports.record import RunRecord, write_atomic
 from hf_noise.studies.door import Stopped
 from hf_noise.studies.launch import check_disk, check_world, split_batch, take_back_cores, training_world
 from hf_noise.studies.progress import FigureProgress
-from hf_noise.studies.study import Study
+from hf_noise.studies.study import Study, identity
 from hf_noise.trainers.folders import claimed
 from hf_noise.trainers.resuming import AUTO
 
-__all__ = ["Job", "identity", "make", "train", "with_interval", "world_of"]
+__all__ = ["Job", "make", "train", "with_interval", "world_of"]
 
 CHECKPOINTS_KEPT = 2
 
@@ -160,15 +160,6 @@ def world_of(settings: Any) -> TrainingArguments:
     args = TrainingArguments(output_dir=settings.output, use_cpu=on_cpu, report_to="none")
     check_world(args, settings.num_processes)
     return args
-
-
-def identity(settings: Any, run: Any) -> dict[str, Any]:
-    """All that the result of a run depends on, with the run's own values; without noise every plan is the same."""
-    ignored = {one.name for one in fields(settings) if not one.metadata["in_result"]} | {*getattr(run, "ignores", ())}
-    ignored |= {one.name for one in fields(settings) if one.metadata["is_later"] and not getattr(settings, one.name)}
-    kept = {name: value for name, value in asdict(settings).items() if name not in ignored}
-    is_plain = run.ratio == 0 and getattr(run, "compute_of", None) is None
-    return kept | asdict(run) | ({"plan": "any"} if is_plain else {})
 
 
 def with_interval(found: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from hf_noise.studies.door import FLAGS, program
+from hf_noise.studies.help import Full, add_help, is_negation
 from hf_noise.studies.ranges import Count, Output, Repo, Seed, fault_of
 
 __all__ = [
@@ -69,6 +70,8 @@ class CommandSettings:
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: Lists that may not be empty.
     one_or_more: ClassVar[tuple[str, ...]] = ()
+    #: What `--help` explains, beside what it explains of any command.
+    usual: ClassVar[tuple[str, ...]] = ()
 
     output: Output = setting(None, "folder of what is made", group="study", in_result=False)
     dry_run: bool = setting(False, "look at settings and data, then stop", group="study", in_result=False)
@@ -189,16 +192,18 @@ def parser_of(kind: type[CommandSettings], description: str) -> argparse.Argumen
         for name, members in groups.items() if members
     ]  # fmt: skip
     usage = "%(prog)s [--FLAG VALUE ...]"
-    told = {"prog": program(), "usage": usage, "description": description, "formatter_class": _Help}
+    told = {"prog": program(), "usage": usage, "description": description, "formatter_class": Full,
+            "add_help": False}  # fmt: skip
     parser = HfArgumentParser(dataclasses, **told)
-    told = {action.dest: action.help for action in parser._actions if not _is_negation(action)}
+    told = {action.dest: action.help for action in parser._actions if not is_negation(action)}
     for action in parser._actions:
         if action.nargs == "+" and action.dest not in kind.one_or_more:
             action.nargs = "*"
         if action.type is string_to_bool and action.nargs is None:  # `bool | None`, which else would need a value
             action.nargs, action.const = "?", True
-        if _is_negation(action):  # which is made with the help of what it negates
+        if is_negation(action):  # which is made with the help of what it negates
             action.help, action.default = f"not: {told[action.dest]}", argparse.SUPPRESS
+    add_help(parser, kind.usual)
     return parser
 
 
@@ -209,37 +214,10 @@ def _for_parser(one: Field, changes: Mapping[str, Any]) -> Field:
     return field(default=one.default, metadata=told)
 
 
-def _is_negation(action: argparse.Action) -> bool:
-    return action.option_strings[:1] in ([f"--no_{action.dest}"], [f"--no-{action.dest}"])
-
-
 def _unknown(unknown: Sequence[str], parser: argparse.ArgumentParser) -> str:
     known = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
     flags = [text.split("=")[0] for text in unknown if text.startswith("-")]
     asked = flags[0].replace("-", "_").replace("__", "--", 1) if flags else ""
     near = difflib.get_close_matches(asked, known, n=1, cutoff=0.75)
-    hint = f"; did you mean {near[0]}?" if near else "; --help lists them all"
+    hint = f"; did you mean {near[0]}?" if near else "; --help-all lists them all"
     return f"no flag takes {' '.join(unknown)}{hint}"
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Each flag under one name, with its default where it has one."""
-
-    def __init__(self, prog: str):
-        super().__init__(prog, max_help_position=32)
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        has_default = action.default not in (None, argparse.SUPPRESS, False, [])
-        if isinstance(action.default, list) and has_default:
-            return f"{action.help} (default: {' '.join(map(str, action.default))})"
-        return super()._get_help_string(action) if has_default else action.help
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        if not action.option_strings or action.option_strings[0] == "-h":
-            return super()._format_action_invocation(action)
-        if action.nargs == "?" or action.nargs == 0:
-            return action.option_strings[0]
-        if action.choices is not None:
-            return f"{action.option_strings[0]} {' | '.join(map(str, action.choices))}"
-        several = " ..." if action.nargs in ("+", "*") else ""
-        return f"{action.option_strings[0]} {action.dest.split('_')[-1].upper()}{several}"

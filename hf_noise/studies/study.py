@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from hf_noise.noise.schedule import Plan, Schedule
 from hf_noise.studies.settings import StudySettings, parse
 
-__all__ = ["Run", "Study", "most_compute", "planned", "steps_of"]
+__all__ = ["Run", "Study", "deciding", "identity", "most_compute", "planned", "steps_of"]
 
 _MANY = 10_000  # steps by which compute is compared, so that rounding does not count
 
@@ -127,3 +127,16 @@ def planned(schedule: Schedule, run: Run, *, steps: int, batch_size: int) -> Pla
     if (compute_of := getattr(run, "compute_of", None)) is not None:
         return replace(schedule.plan(compute_of, steps=steps, batch_size=batch_size), ratio=0.0)
     return schedule.plan(run.ratio or 0.0, steps=steps, batch_size=batch_size)
+
+
+def deciding(settings: Any, ignores: Iterable[str] = ()) -> dict[str, Any]:
+    """The settings that a result depends on as they stand, without those that this run ignores."""
+    ignored = {one.name for one in fields(settings) if not one.metadata["in_result"]} | {*ignores}
+    ignored |= {one.name for one in fields(settings) if one.metadata["is_later"] and not getattr(settings, one.name)}
+    return {name: value for name, value in asdict(settings).items() if name not in ignored}
+
+
+def identity(settings: Any, run: Any) -> dict[str, Any]:
+    """All that the result of a run depends on, with the run's own values; without noise every plan is the same."""
+    is_plain = run.ratio == 0 and getattr(run, "compute_of", None) is None
+    return deciding(settings, getattr(run, "ignores", ())) | asdict(run) | ({"plan": "any"} if is_plain else {})

@@ -188,7 +188,7 @@ def test_copies_of_a_row_are_judged_by_none_of_them():
     ("changes", "error", "message"),
     [
         ({"probabilities": None}, ValueError, "give out-of-fold probabilities .* or features"),
-        ({"features": np.zeros((900, 2))}, ValueError, "and not both"), ({"seed": -1}, ValueError, "seed"),
+        ({"features": np.zeros((900, 2))}, ValueError, "and not two of them"), ({"seed": -1}, ValueError, "seed"),
         ({"class_names": ["a", "b"]}, ValueError, "class_names are 2, and there are 3 columns"),
         ({"class_names": ["a", "b", "a"]}, ValueError, "must be all different"),
         ({"class_names": "abc"}, TypeError, "class_names must be texts"), ({"column": "x"}, ValueError, "leave it out"),

@@ -145,6 +145,14 @@ FLAGS: dict[str, dict[str, Kind]] = {
         "name": NAME, "ratios": AMOUNT, "output": TEXT, "source": NAME, "classes": COUNT, "tokenizer": NAME,
         "block_size": TWO, "seed": NOISE_SEED, "num_proc": COUNT, "license": NAME, "push_to_hub": NAME,
     },
+    "audit": {
+        "output": NAME, "source": NAME, "split": NAME, "column": NAME, "rows": TWO, "ratio": AMOUNT,
+        "protocol": one_of("cyclic", "symmetric"), "folds": Kind(int, 2, 64), "epochs": POSITIVE, "batch_size": COUNT,
+        "learning_rate": POSITIVE, "verify": TWO, "train": FLAG, "fdr": SHARE, "max_length": COUNT,
+        "pooling": one_of("mean", "last"), "network": one_of("patches", "resnet10-small"),
+        "network_size": Kind(int, 8, 1024), "image_size": COUNT, "extract_batch": COUNT, "bf16": FLAG, "seed": SEED,
+        "num_processes": COUNT,
+    },
     "loss_stability": {
         "output": NAME, "source": NAME, "tokenizer": NAME, "block_size": TWO, "num_proc": COUNT, "text_column": NAME,
         "validation_fraction": Kind(float, 0, 1, is_open=True), "stated": FLAG, "network": TEXT, "ratio": AMOUNT,
@@ -189,6 +197,10 @@ OWN_GOOD = {
     "evaluate_generation": {"seed": 3, "images": [str(IMAGES)]},
     "sample_edm": {"seed": 3, "classes": [0, 3]},
     "publish_dataset": {"seed": 3, "source": "embedded/docs-text"},
+    "audit": {
+        "source": "my.csv", "ratio": 0.25, "protocol": "cyclic", "pooling": "last", "network": "patches",
+        "network_size": 16, "seed": 3,
+    },
     "loss_stability": {"source": "embedded/docs-text", "network": "nano", "plan": "batch", "num_batches": 20},
     "theory": {"alpha": [0.05, 0.2], "k": [1.0, 10.0]},
     "gradient_coherence": {
@@ -231,7 +243,7 @@ STUDIES = {
     "edm_noise": "diffusion", "evaluate_generation": "evaluation", "sample_edm": "sampling",
     "publish_dataset": "publishing", "theory": "theory", "gpt2_noise of documents": "documents",
     "bert_noise": "masked_language", "finetune_noise": "finetune", "gradient_coherence": "gradient_coherence",
-    "seq2seq_noise": "seq2seq", "loss_stability": "stability",
+    "seq2seq_noise": "seq2seq", "loss_stability": "stability", "audit": "audit",
 }  # fmt: skip
 
 

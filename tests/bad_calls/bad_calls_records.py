@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,8 @@ from bad_values import pick
 
 from hf_noise.noise import LabelFlips, UniformTokens
 from hf_noise.reports import markdown, secrets
-from hf_noise.reports.paper import paper_table, paper_table_ids
+from hf_noise.reports.claims import judge
+from hf_noise.reports.paper import Claim, paper_table, paper_table_ids, published
 from hf_noise.reports.provenance import command_line
 from hf_noise.reports.record import DataRecord, RunRecord, append_record, read_records
 
@@ -294,11 +296,58 @@ def check_paper(given: Mapping[str, Any], result: Mapping[Any, Any]) -> None:
     stored = json.loads(file.read_text())
     same(len(result), len(stored["rows"]))
     for row in stored["rows"]:
-        found = {stored["key"]: row[stored["key"]], **result[row[stored["key"]]]}
-        confirm(found == row, "another row")
+        told = {name: value[0] if isinstance(value, list) else value for name, value in row.items()}
+        numbers = {name: value for name, value in told.items() if type(value) in (int, float) and name != stored["key"]}
+        confirm(result[row[stored["key"]]] == numbers, "another row")
+
+
+CLAIM = Claim("A.x.c1", "it rises", True, True, again=({"kind": "monotone_up", "columns": ["x"]},))
+
+
+def judge_call(draw: np.random.Generator) -> dict[str, Any]:
+    seeds = range(int(draw.integers(1, 4)))
+    return {"claim": CLAIM, "rows": {key: {"x": {seed: float(draw.normal()) for seed in seeds}} for key in range(3)}}
+
+
+def check_judge(given: Mapping[str, Any], result: Any) -> None:
+    """All but the figures' digits again: each step by seed, and where Student's interval of its mean lies."""
+    from scipy.stats import t
+
+    same(given["claim"].id, CLAIM.id)
+    cells = [row["x"] for row in given["rows"].values() if row.get("x")]
+    steps = [[b[seed] - a[seed] for seed in a if seed in b] for a, b in zip(cells, cells[1:])]
+    confirm((result.claim, result.source, result.of, result.on_rows) == ("it rises", CLAIM.id, "seed", False), "words")
+    if not steps or not all(steps):
+        confirm((result.held, result.seeds, result.statistic) == (None, 0, "no figures"), "nothing")
+        return
+    held = []
+    for step in steps:
+        half = t.ppf(0.975, len(step) - 1) * np.std(step, ddof=1) / len(step) ** 0.5 if len(step) > 2 else 0.0
+        low, high = np.mean(step) - half, np.mean(step) + half
+        held.append(None if len(step) == 2 else True if low > 0 else False if high < 0 else None)
+    expected = False if False in held else None if None in held else True
+    confirm(result.held is expected and result.seeds == min(map(len, steps)), "another verdict")
+    told = re.findall(r"(-?[0-9.]+)(?: \[[^]]*\])?(?:, |$)", result.statistic.removeprefix("x: "))
+    confirm(result.statistic.startswith("x: ") and result.statistic.endswith(tuple("0123456789]")), "statistic")
+    confirm(len(told) == len(steps), "as many figures")
+    confirm(np.allclose([float(one) for one in told], [np.mean(step) for step in steps], atol=2e-3), "figures")
+
+
+def check_published(given: Mapping[str, Any], result: Any) -> None:
+    """All that the file says, and what it leaves out."""
+    table = text(given["table_id"], *paper_table_ids())
+    stored = json.loads((Path(markdown.__file__).parent / "paper_tables" / f"{table}.json").read_text())
+    usual = {"kind": "measured", "not_built": None, "facts": {}, "claims": [], "runs": []}
+    of_claim = {"printed": [], "of_study": None}
+    of_runs = {"missing": {}, "stand_in": {}, "reads": {}, "folder": {}}
+    expected = usual | stored
+    expected["claims"] = [of_claim | {"again": one.get("printed", [])} | one for one in expected["claims"]]
+    expected["runs"] = [of_runs | one for one in expected["runs"]]
+    confirm(json.loads(json.dumps(dataclasses.asdict(result))) == expected, "another table")
 
 
 WORDS = {
+    "rows": ("rows",), "claim": ("claim",),
     "values": ("schema", "fields", "record", "RunRecord", "noise", "metrics", "seed"),
     "name": ("record", "seed", "path"),
     "content": ("record", "file", "line", "JSON", "schema"), "configs": ("config_name",), "argv": ("arguments",),
@@ -316,6 +365,9 @@ TARGETS = [
            check_secret_name),
     Target("reports.command_line", command_line, argv_call, check_command, WORDS),
     Target("reports.markdown", rendered, markdown_call, check_markdown),
+    Target("reports.published", published, lambda draw: {"table_id": pick(draw, *paper_table_ids())},
+           check_published, WORDS, weight=0.5),
+    Target("reports.judge", judge, judge_call, check_judge, WORDS, weight=0.5),
     Target("reports.paper_table", paper_table, lambda draw: {"table_id": pick(draw, *paper_table_ids())},
            check_paper, WORDS, weight=0.5),
 ]  # fmt: skip

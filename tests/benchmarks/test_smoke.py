@@ -135,6 +135,16 @@ def test_audit(benchmark):
     assert rows["audit / evaluate, nano, V = 1024"]["bar"] == "<= 1.3"
 
 
+def test_token_audit(benchmark):
+    record, rows = benchmark("token_audit", "--kinds", "uniform", "look-alikes")
+    for kind in ("uniform 0.2", "look-alikes 0.2"):
+        for measure in ("AUROC", "AP"):
+            others = [rows[f"{kind}: {measure}, {other}"]["figure"] for other in ("loss", "error norm", "excess loss")]
+            assert rows[f"{kind}: {measure}, weight"]["bar"] == f">= {round(max(others), 4):g}"
+        assert rows[f"{kind}: interval holds the rate"]["bar"] == ">= 0.93"
+    assert record["settings"]["text"] == "embedded/docs-text"
+
+
 def test_label_audit(benchmark):
     record, rows = benchmark("label_audit")
     assert record["settings"]["sets"] == ["digits, symmetric 0.2", "digits, cyclic 0.2", "digits, pairs 0.2"]

@@ -35,6 +35,8 @@ def random_logits(seed: int, *shape: int) -> torch.Tensor:
 def test_shift_targets_aligns_labels_with_the_logits_that_predict_them():
     labels = torch.tensor([[5, 6, 7], [8, -100, 9]])
     assert shift_targets(labels).tolist() == [[6, 7, -100], [-100, 9, -100]]
+    with pytest.raises(ValueError, match=r"must be \[B, L\] with L >= 1, got \[2, 0\]"):
+        shift_targets(labels[:, :0])
 
 
 @pytest.mark.parametrize(

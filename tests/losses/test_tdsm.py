@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -70,6 +70,7 @@ def test_a_posterior_that_is_no_mixture_is_clamped():
 @settings(max_examples=40, deadline=None)
 def test_both_routes_agree(seed, diagonal, classes):
     labels, transition, clean = random_case(seed, classes=classes, diagonal=diagonal)
+    assume(torch.linalg.cond(transition) < 1e3)  # else one of the routes is refused
     by_bayes = transition_aware_weights(labels, transition, clean_posterior=clean)
     by_inverse = transition_aware_weights(labels, transition, noisy_posterior=clean @ transition, max_condition=1e3)
     torch.testing.assert_close(by_inverse, by_bayes, rtol=0, atol=1e-6)

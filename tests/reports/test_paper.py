@@ -1,8 +1,33 @@
-"""The papers' figures, as printed there."""
+"""The papers' figures and claims: as printed there, as their collection has them, and as callers read them."""
+
+import shlex
 
 import pytest
 
-from hf_noise.reports.paper import paper_table, paper_table_ids
+from hf_noise.reports.claims import KINDS, judge, others_of, with_others
+from hf_noise.reports.paper import SCALES, mean_of, paper_table, paper_table_ids, published
+
+#: What the collection of the papers' figures calls otherwise, table by table, and columns that are named for a reader.
+IDS = {"C.seed": "C.text", "C.repo.score_defaults": "C.score_defaults",
+       "C.repo.classifier_defaults": "C.classifier_defaults"}  # fmt: skip
+COLUMNS = {
+    "A.abstract": {"test_nll": "validation_nll", "consistency_relative_drop": "consistency_drop"},
+    "A.table2": {"cifar10_acc": "cifar10", "cifar100_acc": "cifar100"},
+    "A.table3": {f"imagenet{n}_acc": f"imagenet{n}" for n in (10, 100, 1000)},
+    "A.table4": {"cos_clean_clean": "clean_cosine", "cos_corrupt_corrupt": "corrupt_cosine",
+                 "cos_clean_corrupt": "cross_cosine", "noise_norm": "corrupt_norm"},
+    "A.table5": {"noisy_mean_loss": "noisy_mean", "clean_mean_loss": "clean_mean"},
+    "A.table8": {"val_nll": "validation_nll"},
+    "A.table9": {"train_acc": "train_accuracy", "test_acc": "test_accuracy"},
+    "A.table11": {"cifar10_acc": "cifar10", "cifar100_acc": "cifar100"},
+    "A.table13": {"test_acc": "test_accuracy", "tvd": "tv"},
+    "A.figure1": {"test_nll": "validation_nll"},
+    "B.text": {"ntp_loss_rise": "loss_rise"},
+}  # fmt: skip
+#: Worked examples that were computed for tests, and a map that is code: `hf_noise.noise.label_maps`.
+NO_TABLES = {"C.repo.label_maps", "C.derived.weights3", "C.derived.gmm", "B.derived.lgm"}
+#: Tables of which each row is a name and a value.
+LISTS = {"A.text", "C.score_defaults", "C.classifier_defaults", "B.table7"}
 
 
 def test_table_8_of_paper_a():
@@ -26,12 +51,123 @@ def test_a_table_can_be_changed_without_changing_the_next_reading():
     assert len(paper_table("A.table8")) == 5
 
 
+def test_of_a_mean_with_its_spread_the_mean_is_told():
+    assert paper_table("B.table1")["clean+lgm"]["sst2_linear"] == 87.42
+    assert published("B.table1").rows[2]["sst2_linear"] == [87.42, 0.73]
+    assert "sst2_mlp" not in paper_table("B.table1")["openai_gpt2_cited"], "the paper leaves it out"
+
+
 def test_every_table_can_be_read():
-    assert {"A.figure1", "A.table8"} <= set(paper_table_ids())
+    assert {"A.figure1", "A.table8", "B.table14", "C.text"} <= set(paper_table_ids())
     for name in paper_table_ids():
         assert all(isinstance(value, int | float) for row in paper_table(name).values() for value in row.values())
 
 
 def test_an_unknown_table_is_refused():
-    with pytest.raises(ValueError, match="unknown table 'B.table99'; there are: A.figure1, A.table1, A.table10, "):
-        paper_table("B.table99")
+    for read in (paper_table, published):
+        with pytest.raises(ValueError, match="unknown table 'B.table99'; there are: A.abstract, A.figure1, "):
+            read("B.table99")
+
+
+@pytest.mark.parametrize("name", paper_table_ids())
+def test_a_table_is_whole(name):
+    table = published(name)
+    assert table.id == name and name.startswith(f"{table.paper}.") and table.kind in ("measured", "settings", "facts")
+    assert len(set(table.keys)) == len(table.rows) and len({claim.id for claim in table.claims}) == len(table.claims)
+    assert all(claim.id.startswith(f"{name}.c") for claim in table.claims)
+    for claim in table.claims:
+        for test in (*claim.printed, *claim.again):
+            assert test["kind"] in KINDS
+            columns = {column for column in test["columns"] if ":" not in column}
+            assert columns <= set(table.columns), f"{claim.id} looks at columns that are not there"
+        assert all(set(paper_table_ids()) >= {other} for other in others_of(claim))
+        assert not (claim.of_study and claim.again), "two ways to judge it"
+    # What shows it at each scale, or why nothing does.
+    assert table.runs or table.not_built or all(others_of(claim) for claim in table.claims)
+    assert not (table.runs and table.not_built)
+    for runs in table.runs:
+        assert set(runs.flags) | set(runs.missing) == set(SCALES) and not set(runs.flags) & set(runs.missing)
+        assert set(runs.stand_in) <= set(runs.flags) and all(map(shlex.split, filter(None, runs.flags.values())))
+
+
+def rows_of(name):
+    return published(name).printed
+
+
+@pytest.mark.parametrize("claim", [one for name in paper_table_ids() for one in published(name).claims],
+                         ids=lambda one: one.id)  # fmt: skip
+def test_what_is_said_of_a_claim_is_what_the_printed_figures_say(claim):
+    if not claim.printed:
+        return
+    rows = with_others(claim, rows_of(claim.id.rpartition(".")[0]), rows_of)
+    verdict = judge(claim, rows, is_printed=True)
+    assert verdict.held is claim.holds, verdict.statistic
+
+
+def test_as_many_claims_are_computed_as_can_be():
+    every = [one for name in paper_table_ids() for one in published(name).claims]
+    assert len(every) > 90 and sum(bool(one.printed) for one in every) > 60
+    asked = [one for one in every if one.replica]
+    assert sum(bool(one.again or one.of_study) for one in asked) / len(asked) > 0.85
+
+
+def collected(paper_tables):
+    for name, table in paper_tables.items():
+        if name not in NO_TABLES:
+            yield IDS.get(name, name.replace(".fig", ".figure")), table
+
+
+def test_every_collected_table_is_here(paper_tables):
+    assert {name for name, _ in collected(paper_tables)} == set(paper_table_ids())
+
+
+def test_claims_are_those_of_the_collection(paper_tables):
+    for name, table in collected(paper_tables):
+        theirs = {IDS.get(name, one["id"]).replace(".fig", ".figure").replace("C.seed", "C.text"): one
+                  for one in table["claims"]}  # fmt: skip
+        ours = {one.id: one for one in published(name).claims}
+        assert set(ours) == set(theirs)
+        for key, one in ours.items():
+            assert (one.holds, one.replica) == (theirs[key]["holds"], theirs[key]["replica"]), key
+            assert one.says != theirs[key]["statement"]
+
+
+def test_figures_are_those_of_the_collection(paper_tables):
+    compared = 0
+    for name, table in collected(paper_tables):
+        ours = published(name).rows
+        if name in LISTS:
+            told = table.get("symbols") or {key: value for row in table["rows"] for key, value in row["values"].items()}
+            assert [tuple(row.values()) for row in ours] == [*told.items()]
+            continue
+        theirs = [row for row in table["rows"] if name != "B.text" or "values" in row]
+        assert len(ours) == len(theirs)
+        for mine, row in zip(ours, theirs):
+            for column, value in row.get("values", {}).items():
+                assert figures(mine, name, column) == as_list(value), f"{name} {column}"
+                compared += 1
+    assert compared > 600
+
+
+def figures(row, name, column):
+    if name == "B.table14":
+        heads = [row[f"{column}_{head}"] for head in ("linear", "mlp")] if column != "avg" else [
+            row["avg_linear"], row["avg_mlp"]]  # fmt: skip
+        return [one for head in heads for one in as_list(head)]
+    for theirs, ours in COLUMNS.get(name, {}).items():
+        column = ours if column == theirs else column
+        for end, told in (("_min", "_smallest"), ("_max", "_largest")):
+            column = f"{ours}{told}" if column == f"{theirs}{end}" else column
+    return as_list(row[column])
+
+
+def as_list(value):
+    return value if isinstance(value, list) else [value]
+
+
+def test_no_figure_of_words():
+    assert mean_of("4") is mean_of(True) is mean_of(None) is mean_of([]) is None and mean_of([2.5, 1]) == 2.5
+
+
+def test_facts_are_those_of_the_collection(paper_tables):
+    assert published("B.text").facts == paper_tables["B.text"]["facts"]

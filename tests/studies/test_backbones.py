@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hf_noise.reports.verdicts import spread
 from hf_noise.studies.backbones import report, study
 from hf_noise.studies.backbones import run as work
 from hf_noise.studies.backbones.compare import LGM, PLAIN, Backbone, Heads
-from hf_noise.studies.documents.compare import spread
 from hf_noise.studies.finetune import study as finetune
 from hf_noise.studies.probe import study as probe
 from hf_noise.studies.probe.fits import grid_of

@@ -11,8 +11,9 @@ from PIL import Image
 
 from hf_noise.noise import GaussianDocuments, RandomDocuments
 from hf_noise.reports.record import RunRecord
-from hf_noise.studies.documents.claims import Verdict, claims_table, lies_in, verdicts
-from hf_noise.studies.documents.compare import Setting, Spread, compared, setting_of
+from hf_noise.reports.verdicts import Spread, Verdict, lies_in
+from hf_noise.studies.documents.claims import claims_table, verdicts
+from hf_noise.studies.documents.compare import Setting, compared, setting_of
 from hf_noise.studies.documents.report import corpora_table, cure_table, settings_table, study_figure
 
 STEPS = [25, 50, 75, 100]

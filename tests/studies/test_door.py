@@ -163,7 +163,7 @@ def test_errors_of_processes_that_build_data():
 @pytest.mark.parametrize("recipe", [gpt2_noise, classifier_noise, edm_noise, time_classifier, evaluate_generation])
 def test_the_help_of_negated_flags(recipe, capsys):
     with pytest.raises(SystemExit):
-        recipe.main(["--help"])
+        recipe.main(["--help-all"])
     help = " ".join(capsys.readouterr().out.split())
     for flag, told in {"on_device": "keep all images there", "cas": "train a classifier on the generated"}.items():
         assert help.count(f"--no-{flag.replace('_', '-')} not: {told}") == help.count(f"[--no_{flag}]")

@@ -132,7 +132,7 @@ def test_human_labels_get_what_the_run_without_noise_gets():
     [
         (["--ratios", "1"], "no flag takes --ratios 1; did you mean --ratio?"),
         (["--learning-rates=1"], "did you mean --learning_rate?"),
-        (["--frobnicate"], "no flag takes --frobnicate; --help lists them all"),
+        (["--frobnicate"], "no flag takes --frobnicate; --help-all lists them all"),
         (["--model", "gpt3"], "invalid choice: 'gpt3'"),
         (["--source", ""], "--source is empty ('')"), (["--score_rows", "0"], "--score_rows must be >= 1"),
         (["--weight_decay", "-1"], "--weight_decay must be >= 0"), (["--num_processes", "0"], "--num_processes must"),
@@ -205,7 +205,7 @@ def test_help_needs_no_heavy_library(module):
 
 def test_the_help_of_a_scale_shows_its_defaults(capsys):
     with pytest.raises(SystemExit):
-        parse(language.Settings, ["--scale", "paper", "--help"], "it")
+        parse(language.Settings, ["--scale", "paper", "--help-all"], "it")
     shown = " ".join(capsys.readouterr().out.split())
     assert "--steps STEPS optimiser steps without noise (default: 600000)" in shown
     assert "--scale demo | gpu | paper" in shown and "--micro-batch" not in shown

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import hf_noise
-from hf_noise.trainers.audit import audit_tokens, posterior
+from hf_noise.noise import RandomDocuments
+from hf_noise.trainers.audit import audit_facts, audit_tokens, posterior, token_rate
 from hf_noise.trainers.scoring import score_tokens
 
 
@@ -78,3 +79,69 @@ def test_others_may_read_the_file(tiny_gpt2, random_rows, tmp_path):
     (tmp_path / "usual").touch()
     file = audit_tokens(tiny_gpt2(), random_rows(1), tmp_path / "audit.parquet", error_rate=0.5)
     assert file.stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_rate_that_is_not_stated_is_estimated_and_told(tiny_gpt2, random_rows, tmp_path):
+    """Of noise alone: the model knows nothing, so the interval leaves all open; the file says what it rests on."""
+    rows = random_rows(30)
+    file = audit_tokens(tiny_gpt2(), rows, tmp_path / "a.parquet")
+    facts, rate = audit_facts(file), token_rate(tiny_gpt2(), rows)
+    assert facts["error_rate"] == rate.to_dict() | {"parts": {k: list(v) for k, v in rate.parts.items()}}
+    assert rate.high > 0.9 and rate.low <= rate.value <= rate.high and rate.n == 30 * 15
+    table = pq.read_table(file)
+    expected = posterior(table["nll"].to_numpy(), error_rate=min(rate.value, 1 - 1e-6), vocab_size=64)
+    np.testing.assert_allclose(table["clean_posterior"], expected, atol=1e-4)
+    pq.write_table(table.replace_schema_metadata(), file)
+    with pytest.raises(ValueError, match="does not say what its audit rests on"):
+        audit_facts(file)
+
+
+@pytest.mark.parametrize("trained", ["corrected", "nll"])
+def test_a_law_that_is_not_uniform(tiny_gpt2, random_rows, tmp_path, trained):
+    q = np.arange(64) / np.arange(64).sum()
+    rows = random_rows(4)
+    table = pq.read_table(audit_tokens(tiny_gpt2(), rows, tmp_path / "a", error_rate=0.3, kind=q, trained=trained))
+    targets = np.concatenate([np.asarray(row["input_ids"])[1:] for row in rows])
+    p = np.exp(-table["nll"].to_numpy().astype(np.float64))
+    wrong = 0.3 * q[targets]
+    clean = 0.7 * p / (0.7 * p + wrong) if trained == "corrected" else np.clip(1 - wrong / p, 0, 1)
+    np.testing.assert_allclose(table["clean_posterior"], clean, atol=1e-4)
+    assert audit_facts(tmp_path / "a")["kind"] == "given"
+
+
+def test_documents_are_noise_as_a_whole(tiny_gpt2, tmp_path):
+    """All targets of a row share a posterior, that of the likelihoods of the row; alpha comes from document_share."""
+    noise = RandomDocuments(alpha=0.5, vocab_size=64, boost="low", n_boost=4, boost_mass=0.999)
+    draw = np.random.default_rng(0)
+    noisy = [{"input_ids": draw.choice(64, size=16, p=noise.probabilities())} for _ in range(8)]
+    rows = noisy + [{"input_ids": draw.integers(4, 64, size=16)} for _ in range(8)]
+    file = audit_tokens(tiny_gpt2(), rows, tmp_path / "a", kind=noise, batch_size=3)
+    table, facts = pq.read_table(file).to_pandas(), audit_facts(file)
+    by_row = table.groupby("sample_id")["clean_posterior"]
+    assert (by_row.nunique() == 1).all() and (by_row.first().to_numpy() > 0.5).tolist() == [False] * 8 + [True] * 8
+    assert facts["kind"] == "random_documents" and facts["error_rate"]["low"] < 0.5 < facts["error_rate"]["high"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": np.eye(64), "trained": "nll"}, "confusions needs a model that predicts clean text"),
+        ({"kind": RandomDocuments(alpha=0.1, vocab_size=64), "trained": "nll"}, "documents needs a model"),
+        ({"kind": RandomDocuments(alpha=0.1, vocab_size=64), "particles": 4}, "replaced one by one"),
+        ({"kind": "gauss"}, "kind must be"), ({"trained": "n"}, "trained must be one of"), ({"seed": -1}, "seed must"),
+        ({"error_rate": None}, "at least 50 targets"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_writes_nothing(tiny_gpt2, random_rows, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        audit_tokens(tiny_gpt2(), random_rows(2), tmp_path / "a", **{"error_rate": 0.1, **change})
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_unigram_is_that_of_the_rows(tiny_gpt2, random_rows, tmp_path):
+    rows = random_rows(4)
+    counts = np.bincount(np.concatenate([row["input_ids"] for row in rows]), minlength=64)
+    files = [audit_tokens(tiny_gpt2(), rows, tmp_path / name, error_rate=0.1, kind=kind)
+             for name, kind in (("a", "unigram"), ("b", counts / counts.sum()))]  # fmt: skip
+    first, second = (pq.read_table(file)["weight"].to_numpy() for file in files)
+    np.testing.assert_allclose(first, second, atol=1e-6)

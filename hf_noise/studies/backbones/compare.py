@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_noise.reports.record import RunRecord, read_records
+from hf_noise.reports.verdicts import Spread, spread
 from hf_noise.studies.backbones.study import Settings, backbone_settings, tasks_of
 from hf_noise.studies.documents import study as documents
-from hf_noise.studies.documents.compare import Spread, spread
 from hf_noise.studies.documents.settings import DocumentRun
 
 __all__ = ["LGM", "PLAIN", "Backbone", "Heads", "read_heads"]

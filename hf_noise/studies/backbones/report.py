@@ -11,9 +11,10 @@ from hf_noise.atomic import write_atomic
 from hf_noise.data.passages import DOCS_TOPICS
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.tables import markdown_table
+from hf_noise.reports.verdicts import Verdict, lies_in
 from hf_noise.studies.backbones.compare import LGM, PLAIN, Heads, read_heads
 from hf_noise.studies.backbones.study import Settings, backbone_settings, tasks_of
-from hf_noise.studies.documents.claims import GAUSSIAN, Verdict, lies_in
+from hf_noise.studies.documents.claims import GAUSSIAN
 from hf_noise.studies.documents.compare import UNIFORM
 from hf_noise.studies.probe.report import SAW_PASSAGES
 

@@ -56,6 +56,7 @@ class Settings(StudySettings):
 
     scales: ClassVar = SCALES
     one_or_more: ClassVar = ("seed", "protocol", "alpha", "task", "head", "learning_rate", "batch_size", "model_seed")
+    usual: ClassVar = ("task",)
 
     source: Name | None = setting(None, "text of the models, as for gpt2_noise.py", group="data")
     text_column: Name | None = setting(None, "its column", group="data")

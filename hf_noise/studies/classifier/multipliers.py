@@ -17,8 +17,7 @@ from hf_noise.analysis.paired import FEWEST_PAIRS
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.record import RunRecord, command_line, now, versions, write_atomic
 from hf_noise.reports.tables import Column, Table, fixed, percent, shown_table
-from hf_noise.studies.documents.claims import lies_in
-from hf_noise.studies.documents.compare import Spread, spread
+from hf_noise.reports.verdicts import Spread, lies_in, spread
 
 __all__ = ["Advised", "advice_figure", "advised", "show_advice", "table_of_multipliers"]
 

@@ -14,10 +14,9 @@ from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord, command_line, now, read_records, versions, write_atomic
 from hf_noise.reports.tables import Column, Table, fixed, markdown_table, percent, shown_table
+from hf_noise.reports.verdicts import Spread, Verdict, all_held, lies_in, spread
 from hf_noise.studies.classifier.study import Settings
 from hf_noise.studies.compute import has_more_compute
-from hf_noise.studies.documents.claims import Verdict, all_held, lies_in
-from hf_noise.studies.documents.compare import Spread, spread
 from hf_noise.studies.settings import SettingError
 from hf_noise.studies.study import Study
 

@@ -64,6 +64,7 @@ class Settings(ComparedSettings, ImageSettings):
 
     scales: ClassVar = SCALES
     one_or_more: ClassVar = ("protocol", "loss", "seed")
+    usual: ClassVar = ("num_images",)
 
     model: str | None = setting(None, "network", group="model", choices=EDM_NETWORKS)
     protocol: list[str] = setting(

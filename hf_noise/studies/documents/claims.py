@@ -6,53 +6,24 @@ says so, and is open where the interval says both, or seeds are too few; one see
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from hf_noise.analysis.paired import FEWEST_PAIRS
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import markdown_table
-from hf_noise.studies.documents.compare import UNIFORM, Compared, Setting, Spread, at_step, curve, spread, value_of
+from hf_noise.reports.verdicts import Verdict, lies_in, spread
+from hf_noise.studies.documents.compare import UNIFORM, Compared, Setting, at_step, curve, value_of
 
-__all__ = ["GAUSSIAN", "Verdict", "all_held", "are_alike", "claims_table", "is_inside", "lies_in", "verdicts"]
+__all__ = ["GAUSSIAN", "claims_table", "verdicts"]
 
 GAUSSIAN = "gaussian-documents"
 #: Rise of the clean loss in percent, by alpha: paper B, section 3.1.
 PAPER_RISE = {0.05: 0.2, 0.2: 1.0}
 #: Of training, the points at which tables 8 and 9 look: theirs are 1/10, 1/2 and all of it.
 POINTS = (0.1, 0.5, 1.0)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A claim, what was measured, and whether it held.
-
-    Attributes:
-        held: None where the seeds disagree, or cannot say.
-        seeds: behind the interval.
-        of: what they are seeds of, where one alone is told as such: "seed" or "model".
-        on_rows: whether nothing says that it would be so on other test rows.
-    """
-
-    claim: str
-    source: str
-    statistic: str
-    held: bool | None
-    seeds: int = 2
-    of: str = "seed"
-    on_rows: bool = False
-
-    @property
-    def word(self) -> str:
-        word = {True: "held", False: "not held", None: "open"}[self.held]
-        if self.on_rows and self.held is not None:
-            word += " on these test rows"
-        return f"{word} (one {self.of})" if self.seeds == 1 else word
 
 
 def verdicts(study: Compared, task: str) -> list[Verdict]:
@@ -189,43 +160,3 @@ def _against_uniform(study: Compared, setting: Setting) -> Iterator[Verdict]:
         if gaps:
             gap = spread(gaps)
             yield Verdict(f"{_named(setting)}: {claim}", source, f"{gap.told(4, ' nats')} below", *lies_in(gap, 0))
-
-
-def lies_in(found: Spread, low: float = -math.inf, high: float = math.inf) -> tuple[bool | None, int]:
-    """Whether the whole interval does, None if a part of it, False if nothing; and of how many seeds it is.
-
-    One seed is read by its value, as `Verdict` tells. Of several without an interval, or of fewer than `FEWEST_PAIRS`,
-    nothing is known (None), but that differences which are all 0 are none.
-    """
-    n = len(found.values)
-    if n > 1 and not any(found.values):
-        return None if low <= 0 <= high else False, n
-    interval = found.interval if n >= FEWEST_PAIRS else (found.mean, found.mean) if n == 1 else None
-    if interval is None:
-        return None, n
-    return is_inside(*interval, low, high), n
-
-
-def is_inside(start: float, end: float, low: float, high: float) -> bool | None:
-    """Whether the whole interval from start to end lies in that from low to high, None if a part, False if nothing."""
-    return True if low <= start and end <= high else False if end < low or high < start else None
-
-
-def are_alike(found: Sequence[tuple[float, float | None]], margin: float) -> bool | None:
-    """Whether each two values are within a margin, by the interval of their difference, as if they were measured apart.
-
-    `found` are values and half-widths of their intervals, None of one without; the answer is None if that is open.
-    """
-    told = []
-    for (one, half), (other, of_other) in combinations(found, 2):
-        if half is None or of_other is None:
-            told.append(None)
-            continue
-        apart, wide = one - other, math.hypot(half, of_other)
-        told.append(is_inside(apart - wide, apart + wide, -margin, margin))
-    return all_held(told)
-
-
-def all_held(held: Sequence[bool | None]) -> bool | None:
-    """Whether all parts of a claim held; None if that is open."""
-    return False if False in held else None if None in held else True

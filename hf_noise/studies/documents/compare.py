@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean
 from typing import Any
 
 import numpy as np
 
-from hf_noise.analysis.paired import mean_interval
 from hf_noise.noise.protocols import protocol_names
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.record import RunRecord
+from hf_noise.reports.verdicts import Spread, spread
 
-__all__ = [
-    "UNIFORM", "Compared", "Setting", "Spread", "at_step", "compared", "curve", "setting_of", "spread", "value_of",
-]  # fmt: skip
+__all__ = ["UNIFORM", "Compared", "Setting", "at_step", "compared", "curve", "setting_of", "value_of"]
 
 UNIFORM = "random-documents"
-#: Differences of losses, points and ratios that floating point alone may have made.
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -36,33 +31,6 @@ class Setting:
     @property
     def is_clean(self) -> bool:
         return self.alpha == 0
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Values of several seeds: their mean, and a 95 % interval of it by Student's t.
-
-    There is none of one seed alone, and where all seeds have the same value, which is no certainty.
-    """
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return mean(self.values)
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        return mean_interval(self.values, rounding=_ROUNDING * max(1.0, *map(abs, self.values)))
-
-    def told(self, digits: int = 2, unit: str = "") -> str:
-        """Such as `0.21 [0.05, 0.37] %`."""
-        ends = "" if self.interval is None else f" [{self.interval[0]:.{digits}f}, {self.interval[1]:.{digits}f}]"
-        return f"{self.mean:.{digits}f}{ends}{unit}"
-
-
-def spread(values: Sequence[float]) -> Spread:
-    return Spread(tuple(values))
 
 
 def setting_of(record: RunRecord) -> Setting:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_noise.studies.documents.compare import Compared, Setting, curve, spread, value_of
+from hf_noise.reports.verdicts import spread
+from hf_noise.studies.documents.compare import Compared, Setting, curve, value_of
 
 __all__ = ["PANELS", "Panel"]
 

@@ -11,8 +11,9 @@ from hf_noise.metrics.words import METRICS
 from hf_noise.reports.figures import save_figure, start_figure, wrapped
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import fixed, markdown_table
+from hf_noise.reports.verdicts import Spread, spread
 from hf_noise.studies.documents.claims import claims_table
-from hf_noise.studies.documents.compare import Compared, Setting, Spread, compared, curve, spread, value_of
+from hf_noise.studies.documents.compare import Compared, Setting, compared, curve, value_of
 from hf_noise.studies.documents.pictures import PANELS
 
 __all__ = ["corpora_table", "cure_table", "settings_table", "show", "study_figure"]

@@ -1,1 +1,3 @@
 """Generated images, measured."""
+
+COMMAND = "evaluate-generation"

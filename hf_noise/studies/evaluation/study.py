@@ -35,6 +35,7 @@ class Settings(DataSettings, StudySettings):
 
     scales: ClassVar = SCALES
     one_or_more: ClassVar = ()
+    usual: ClassVar = ("images", "pipeline", "num_images")
 
     seed: Seed = setting(0, "of the judge, of CAS and of sampling", group="study")
     images: list[Output] = setting(

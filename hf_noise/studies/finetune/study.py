@@ -55,6 +55,7 @@ class Settings(TrainingSettings):
 
     scales: ClassVar = SCALES
     one_or_more: ClassVar = ("protocol", "method", "regulariser", "loss", "seed", "text_column")
+    usual: ClassVar = ("method", "test_source")
 
     source: Name | None = setting(None, "file, glob, folder or Hub data set of texts with labels", group="data")
     test_source: Name | None = setting(None, "test rows, if the source has none", group="data")

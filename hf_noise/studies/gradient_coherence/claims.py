@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -16,9 +15,9 @@ from scipy.stats import binom
 
 from hf_noise.analysis.gradients import Estimate
 from hf_noise.reports.tables import markdown_table
-from hf_noise.studies.documents.claims import all_held, are_alike, is_inside
+from hf_noise.reports.verdicts import Verdict, all_held, are_alike, is_inside
 
-__all__ = ["ABOUT_ZERO", "Verdict", "claims_table", "expected_length", "verdicts"]
+__all__ = ["ABOUT_ZERO", "claims_table", "expected_length", "verdicts"]
 
 _NORMS = ("clean_norm", "corrupt_norm")
 
@@ -31,19 +30,6 @@ ABOUT_ZERO = 0.05
 _ALIKE = 0.05
 #: Of the paper, by how much the corrupt sum grows when the batch doubles (claims c4, c5).
 _CORRUPT_GROWTH = (1.35, 1.7)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A claim, what was measured, and whether it held; None where the intervals say both."""
-
-    claim: str
-    statistic: str
-    held: bool | None
-
-    @property
-    def word(self) -> str:
-        return {True: "held", False: "not held", None: "open"}[self.held]
 
 
 def verdicts(found: Found) -> list[Verdict]:
@@ -75,17 +61,17 @@ def _cosines(found: Found) -> Iterator[Verdict]:
     clean = [one["clean_cosine"] for one in found.values() if "clean_cosine" in one]
     if clean:
         values = [one.value for one in clean]
-        yield Verdict(f"clean gradients agree: cosine above {ABOUT_ZERO:g}", _span(values),
+        yield _verdict(f"clean gradients agree: cosine above {ABOUT_ZERO:g}", _span(values),
                       all_held([_inside(one, ABOUT_ZERO, math.inf) for one in clean]))  # fmt: skip
         if len(clean) > 1:
-            yield Verdict("their cosine depends on neither rate nor batch", f"{_span(values)}, apart by "
+            yield _verdict("their cosine depends on neither rate nor batch", f"{_span(values)}, apart by "
                           f"{max(values) - min(values):.3f}",
                           are_alike([(one.value, _half(one)) for one in clean], _ALIKE))  # fmt: skip
     others = {"corrupt_cosine": "corrupt gradients do not", "cross_cosine": "nor a clean and a corrupt one"}
     for name, told in others.items():
         some = [one[name] for one in found.values() if name in one]
         if some:
-            yield Verdict(f"{told}: cosine within {ABOUT_ZERO:g} of 0", _span([one.value for one in some]),
+            yield _verdict(f"{told}: cosine within {ABOUT_ZERO:g} of 0", _span([one.value for one in some]),
                           all_held([_inside(one, -ABOUT_ZERO, ABOUT_ZERO) for one in some]))  # fmt: skip
 
 
@@ -94,10 +80,10 @@ def _doubled(found: Found, rate: float, size: int) -> Iterator[Verdict]:
     head = f"{_percent(rate)} corrupt, batch {size} to {2 * size}"
     alone = expected_length(2 * size, 1 - rate, 0) / expected_length(size, 1 - rate, 0)
     clean, corrupt = (_ratio(found[rate, 2 * size][name], found[rate, size][name]) for name in _NORMS)
-    yield Verdict(f"{head}: the clean sum grows by more than chance (x {alone:.2f})", f"x {_told(clean)}",
+    yield _verdict(f"{head}: the clean sum grows by more than chance (x {alone:.2f})", f"x {_told(clean)}",
                   _inside(clean, alone, math.inf))  # fmt: skip
     low, high = _CORRUPT_GROWTH
-    yield Verdict(f"{head}: the corrupt sum grows x {low:g} to {high:g}", f"x {_told(corrupt)}",
+    yield _verdict(f"{head}: the corrupt sum grows x {low:g} to {high:g}", f"x {_told(corrupt)}",
                   _inside(corrupt, low, high))  # fmt: skip
 
 
@@ -111,7 +97,7 @@ def expected_length(size: int, share: float, cosine: float) -> float:
 def _greater(found: Found, one: Key, other: Key, claim: str) -> Iterator[Verdict]:
     if "snr" in found[one] and "snr" in found[other]:
         more = _ratio(found[one]["snr"], found[other]["snr"])
-        yield Verdict(claim, f"x {_told(more)}", _inside(more, 1, math.inf))
+        yield _verdict(claim, f"x {_told(more)}", _inside(more, 1, math.inf))
 
 
 def _ratio(over: Estimate, under: Estimate) -> Estimate:
@@ -124,6 +110,11 @@ def _ratio(over: Estimate, under: Estimate) -> Estimate:
         return Estimate(value, None, None, n, value, value)
     half = math.hypot(*((one.high - one.value) / one.value for one in (over, under)))
     return Estimate(value, value * math.exp(-half), value * math.exp(half), n, value, value)
+
+
+def _verdict(claim: str, statistic: str, held: bool | None) -> Verdict:
+    """Intervals are over batches, so that there is no seed alone."""
+    return Verdict(claim, "table 4", statistic, held)
 
 
 def _half(one: Estimate) -> float | None:

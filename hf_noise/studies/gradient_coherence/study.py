@@ -62,6 +62,7 @@ class Settings(TextSettings, CommandSettings):
 
     scales: ClassVar = SCALES
     one_or_more: ClassVar = ("corruption", "batch_size")
+    usual: ClassVar = ("corruption", "batches")
 
     scale: str = setting("demo", "a preset of all that follows", group="study", in_result=False)
     seed: Seed = setting(0, "of weights, rows and corruption", group="study")

@@ -1,1 +1,4 @@
 """GPT-2 under token noise."""
+
+COMMAND = "gpt2-noise"
+DEMO_MINUTES = 12

@@ -1,1 +1,3 @@
 """Heads on frozen features: what Local Gradient Matching is worth to them, and what it is worth under wrong labels."""
+
+COMMAND = "lgm-probe"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from hf_noise.analysis.paired import PairedTest
 from hf_noise.reports.tables import markdown_table
-from hf_noise.studies.documents.claims import Verdict
+from hf_noise.reports.verdicts import Verdict
 from hf_noise.studies.probe.compare import Cell, Compared, area_of, points, told
 
 __all__ = ["claims_table", "verdicts"]

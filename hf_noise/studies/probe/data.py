@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,13 +9,15 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from hf_noise.data.backbones import ImageBackbone, TextBackbone, image_contents, prompt_fields, text_contents
+from hf_noise.data.backbones import image_contents, prompt_fields, text_contents
 from hf_noise.data.classes import classes_of
 from hf_noise.data.feature_files import check_features, read_features, vectors_of
 from hf_noise.data.features import extract_features
 from hf_noise.data.held_rows import HeldRows, split_of
 from hf_noise.data.reading import CorpusError
+from hf_noise.studies.backbone import backbone_of
 from hf_noise.studies.chosen_rows import rows_asked_for
+from hf_noise.studies.hashes import hash_of
 from hf_noise.studies.labelled_rows import SPLITS, class_numbers, found_splits, read_table, refuse_nulls
 from hf_noise.studies.probe.study import Settings
 
@@ -124,7 +125,7 @@ def read_rows(settings: Settings) -> ProbeData:
 
 def extracted(data: ProbeData, settings: Settings, model: str | None) -> ProbeData:
     """The same with features, which all processes make together."""
-    backbone = _backbone(settings, model)
+    backbone = None if settings.reads_vectors else backbone_of(settings, model)
     splits, keys = {}, {}
     for split, rows in data.splits.items():
         if backbone is None:
@@ -135,7 +136,7 @@ def extracted(data: ProbeData, settings: Settings, model: str | None) -> ProbeDa
                 # `data` of a table holds the rows that select() left out, too.
                 vectors = rows.table.with_format("arrow")[:][column]
                 features = check_features(where, vectors_of(vectors, where))
-            splits[split], keys[split] = _replaced(rows, features=features), _hash(features)
+            splits[split], keys[split] = _replaced(rows, features=features), hash_of(features)
             continue
         contents = (rows.table[PROMPTED][:] if settings.reads_texts
                     else image_contents(rows.table, settings.image_column))  # fmt: skip
@@ -145,7 +146,7 @@ def extracted(data: ProbeData, settings: Settings, model: str | None) -> ProbeDa
     widths = {split: rows.features.shape[1] for split, rows in splits.items()}
     if len(set(widths.values())) > 1:
         raise ValueError(f"features have different sizes: {widths}; all splits need those of one network")
-    labels = {split: _hash(rows.labels) for split, rows in splits.items()}
+    labels = {split: hash_of(rows.labels) for split, rows in splits.items()}
     told = {"name": settings.features or settings.feature_column or str(model), "features": widths["train"]}
     told |= {"backbone": None if backbone is None else backbone.identity}
     return ProbeData(splits, data.classes, data.source, told, {"feature_keys": keys, "label_keys": labels})
@@ -226,19 +227,3 @@ def _part(rows: Rows, places: np.ndarray) -> Rows:
 
 def _replaced(rows: Rows, **changes: Any) -> Rows:
     return Rows(**({name: getattr(rows, name) for name in Rows.__dataclass_fields__} | changes))
-
-
-def _backbone(settings: Settings, model: str | None) -> Any:
-    if settings.reads_vectors:
-        return None
-    dtype = "bfloat16" if settings.bf16 else "float32"
-    if settings.image_column is not None:
-        import hf_noise.models.image  # noqa: F401  (teaches transformers our own networks)
-
-        return ImageBackbone.load(model, image_size=settings.image_size, dtype=dtype)
-    return TextBackbone.load(model, pooling=settings.pooling, max_length=settings.max_length, dtype=dtype)
-
-
-def _hash(array: np.ndarray) -> str:
-    head = f"{array.dtype} {list(array.shape)}".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()[:32]

@@ -18,7 +18,7 @@ from hf_noise.atomic import replaced_whole
 from hf_noise.data.passages import DOCS_TOPICS
 from hf_noise.metrics import accuracy
 from hf_noise.reports.record import RunRecord
-from hf_noise.studies.engine import identity, stopped_in, world_of
+from hf_noise.studies.engine import stopped_in, world_of
 from hf_noise.studies.engine import train as train_study
 from hf_noise.studies.language import study as language
 from hf_noise.studies.probe.data import PROMPTED, ProbeData, extracted, read_rows
@@ -26,6 +26,7 @@ from hf_noise.studies.probe.fits import Chosen, Problem, fit_all, grid_of, noise
 from hf_noise.studies.probe.study import Run, Settings, runs_of
 from hf_noise.studies.reading import is_elsewhere, may_be_read
 from hf_noise.studies.settings import SettingError, at_scale
+from hf_noise.studies.study import identity
 from hf_noise.trainers.folders import claimed
 
 __all__ = ["backbone_settings", "checked", "fit", "look", "prepared", "work"]

@@ -62,6 +62,7 @@ class Settings(StudySettings):
 
     scales: ClassVar = SCALES
     one_or_more: ClassVar = ("head", "penalty", "learning_rate", "batch_size", "gamma", "lam", "protocol", "seed")
+    usual: ClassVar = ("penalty", "test_source")
 
     source: Name | None = setting(None, "file, glob, folder or Hub data set with labels", group="data")
     test_source: Name | None = setting(None, "test rows, if the source has none", group="data")

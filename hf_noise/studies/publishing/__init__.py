@@ -1,1 +1,4 @@
 """Noisy data sets, written out."""
+
+COMMAND = "publish-dataset"
+IS_ALONE = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hf_noise.data.hook import builder_names
 from hf_noise.noise import rates
@@ -52,6 +52,8 @@ DEFAULT_ALPHAS = [0.0, 0.01, 0.05, 0.2]  # paper B's
 @dataclass
 class Settings(CommandSettings):
     """Settings of publishing; `complete` makes lists of rates that are drawn, without doubles."""
+
+    usual: ClassVar = ("name", "ratios")
 
     name: str = setting("hf_noise/docs-noisy", "a builder of noisy data", group="data", choices=BUILDERS)
     ratios: list[NotNegative] = setting(

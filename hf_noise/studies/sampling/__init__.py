@@ -1,1 +1,3 @@
 """Images drawn from a trained pipeline."""
+
+COMMAND = "sample-edm"

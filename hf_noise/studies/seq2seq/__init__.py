@@ -1,1 +1,4 @@
 """Encoder-decoders on pairs whose targets a teacher wrote."""
+
+COMMAND = "seq2seq-noise"
+DEMO_MINUTES = 21

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from statistics import mean
 
 from hf_noise.reports.tables import markdown_table
-from hf_noise.studies.documents.claims import Verdict, all_held, lies_in
-from hf_noise.studies.documents.compare import Spread
+from hf_noise.reports.verdicts import Spread, Verdict, all_held, lies_in
 from hf_noise.studies.seq2seq.compare import BASELINES, ORACLE, TITLES, Compared, Setting, clean_of
 
 __all__ = ["GOAL", "claims_table", "verdicts"]

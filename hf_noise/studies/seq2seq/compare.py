@@ -13,7 +13,7 @@ from hf_noise.noise import rates
 from hf_noise.reports.checks import check_records
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
-from hf_noise.studies.documents.compare import Spread, spread
+from hf_noise.reports.verdicts import Spread, spread
 from hf_noise.studies.seq2seq.runs import TASKS
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Any
 
 from hf_noise.noise import rates
 from hf_noise.reports.figures import save_figure, start_figure
-from hf_noise.studies.documents.compare import Spread
+from hf_noise.reports.verdicts import Spread
 from hf_noise.studies.seq2seq.compare import PLAIN, Compared, Setting, base_of, clean_of
 
 __all__ = ["COLOURS", "study_figure"]

@@ -10,7 +10,7 @@ from hf_noise.atomic import write_atomic
 from hf_noise.metrics.words import METRICS
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import Column, Table, fixed, mean_sd, percent, seeds_told
-from hf_noise.studies.documents.compare import Spread
+from hf_noise.reports.verdicts import Spread
 from hf_noise.studies.seq2seq.claims import claims_table
 from hf_noise.studies.seq2seq.compare import NLL, PLAIN, Compared, Setting, clean_of, compared, value_of
 from hf_noise.studies.seq2seq.pictures import study_figure

@@ -94,6 +94,7 @@ class Settings(TrainingSettings):
 
     scales: ClassVar = SCALES
     one_or_more: ClassVar = ("task", "loss", "other", "seed")
+    usual: ClassVar = ("task", "source_column", "target_column")
 
     source: list[Name] = setting(
         [], "pairs of texts: one source, or one for each of --task: file, glob, folder, Hub data set, or data of "

@@ -17,7 +17,7 @@ from scipy.special import ndtri
 from hf_noise.analysis.stability import INDEPENDENT
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import markdown_table
-from hf_noise.studies.documents.claims import Verdict, all_held, are_alike, is_inside
+from hf_noise.reports.verdicts import Verdict, all_held, are_alike, is_inside
 
 __all__ = ["claims_table", "labels_of", "pairs_of", "predicted_std", "verdicts"]
 

@@ -55,6 +55,7 @@ class Settings(TextSettings, StudySettings):
 
     scales: ClassVar = SCALES
     one_or_more: ClassVar = ("seed", "sizes")
+    usual: ClassVar = ("sizes", "num_batches")
 
     model: list[Name] = setting(
         [], "checkpoints to measure, folders or Hub ids; without any, models are trained first", group="model",

@@ -12,7 +12,7 @@ import numpy as np
 from hf_noise.analysis.ntp_theory import LARGEST_LOSS, k_from_losses
 from hf_noise.reports.record import RunRecord, is_number, read_records
 
-__all__ = ["Pair", "read_pair"]
+__all__ = ["Pair", "pair_of", "read_pair"]
 
 VALIDATION, NOISE = "validation_nll", "noise_nll"
 
@@ -94,6 +94,12 @@ def read_pair(clean: str, mixed: str, early: float) -> Pair:
             together; a record has no losses along training, or none at steps that both have.
     """
     one, other = _run("clean", clean, is_mixed=False), _run("mixed", mixed, is_mixed=True)
+    return pair_of(one, other, early, f"--mixed {mixed}")
+
+
+def pair_of(one: RunRecord, other: RunRecord, early: float, told: str = "") -> Pair:
+    """The same of the records of a clean and of a mixed run; `told` is what errors call the second."""
+    told = told or other.name
     _check_alike(one, other)
     clean_steps, clean_values = _curve(one, VALIDATION)
     steps, values = _curve(other, VALIDATION)
@@ -105,7 +111,7 @@ def read_pair(clean: str, mixed: str, early: float) -> Pair:
     kept = (steps >= low) & (steps <= min(clean_steps[-1], noise_steps[-1]))
     if not kept.any():
         raise ValueError(
-            f"--mixed {mixed}: no step of {VALIDATION} lies after step {noise_steps[at]}, where p_n is taken, and "
+            f"{told}: no step of {VALIDATION} lies after step {noise_steps[at]}, where p_n is taken, and "
             f"within both runs (clean {_span(clean_steps)}, mixed {_span(steps)}, its noise {_span(noise_steps)}); "
             "measure more often, or give a smaller --early"
         )

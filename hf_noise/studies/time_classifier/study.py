@@ -51,6 +51,7 @@ class Settings(ImageSettings):
 
     scales: ClassVar = SCALES
     one_or_more: ClassVar = ("transition", "seed", "ratio")
+    usual: ClassVar = ("transition",)
 
     model: str | None = setting(None, "network, or paper C's", group="model", choices=TIME_CLASSIFIERS)
     protocol: str = setting("symmetric", f"{', '.join(LABEL_PROTOCOLS)}, or human:<name>", group="noise and loss")

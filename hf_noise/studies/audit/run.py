@@ -1,0 +1,154 @@
+"""The work of an audit: rows, what they are judged by, the audit, and all that is written of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from hf_noise.atomic import write_atomic
+from hf_noise.audit import LabelAudit, Plan, audit_labels, write_page
+from hf_noise.hub.audit_card import TASK, audit_card
+from hf_noise.noise.block import UNKNOWN_NOISE
+from hf_noise.reports.record import RunRecord
+from hf_noise.studies.audit.data import AuditData, read_data
+from hf_noise.studies.audit.evidence import WORDS, Evidence, claim_of, gather, way_of
+from hf_noise.studies.audit.measures import metrics_of
+from hf_noise.studies.audit.pictures import audit_figure
+from hf_noise.studies.audit.report import audit_text, plan_text, training_text
+from hf_noise.studies.audit.study import Settings
+from hf_noise.studies.audit.training import judge_of, train_all, ways_of
+from hf_noise.studies.engine import stopped_in, world_of
+from hf_noise.studies.reading import is_elsewhere
+from hf_noise.trainers.folders import claimed
+
+__all__ = ["look", "work"]
+
+RECIPE = "recipes/audit.py"
+#: Folder of the sheet to fill in, within the output.
+SHEET = "verify"
+
+
+class Stages(tqdm):
+    """A bar of what is being done, beside those of its parts."""
+
+    def __init__(self, is_shown: bool):
+        super().__init__(total=4, disable=not is_shown, leave=False, bar_format="{desc} ({n} of {total}, {elapsed})")
+
+    def begin(self, what: str) -> None:
+        """Show what begins now."""
+        self.update()
+        self.set_description_str(what)
+
+
+def look(settings: Settings) -> Iterator[str]:
+    """What a dry run shows: the rows, and what they will be judged by."""
+    if is_elsewhere(settings.source):
+        yield f"data: {settings.source} on the Hub, which a run downloads; a dry run looks at data of this machine"
+        return
+    data = read_data(settings)
+    yield from data.describe()
+    way = way_of(settings, data)
+    folds = "" if way == "probabilities" else f", in {settings.folds} folds"
+    yield f"judged by {WORDS[way]}{folds}"
+    if settings.train:
+        yield f"then trained and measured on {judge_of(data).words}"
+
+
+def work(settings: Settings) -> str:
+    """Audit, write all of it, and train if asked to; what a terminal shows, nothing on other processes."""
+    started, args = time.perf_counter(), world_of(settings)
+    with args.main_process_first(desc="data"):
+        data = read_data(settings)
+    claim, is_main = claim_of(settings, data), args.process_index == 0
+    with claimed(settings.output, claim, is_main=is_main), stopped_in("the audit", settings), Stages(is_main) as bar:
+        bar.begin("judging rows out of fold")
+        evidence = gather(settings, data, args, claim)
+        if evidence is None:
+            return ""
+        bar.begin("audit")
+        audit = audited(settings, data, evidence)
+        listed = audit.flagged(settings.fdr)
+        bar.begin("plan")
+        can_plan = settings.plan and evidence.features is not None
+        plan = audit.plan(evidence.features, seed=settings.seed) if can_plan else None
+        bar.begin("training and writing" if settings.train else "writing")
+        trained, judge = [], None
+        if settings.train:
+            judge = judge_of(data)
+            trained = train_all(settings, data, evidence, ways_of(audit, listed, plan), judge, args)
+        if not is_main:
+            return ""
+        metrics = metrics_of(audit, listed, data.clean, trained, judge)
+        record = record_of(settings, data, evidence, audit, plan, metrics, time.perf_counter() - started)
+        judged = evidence.words + (f" ({data.text or data.image})" if data.seen_by(evidence.way) else "")
+        parts = [*data.notes, audit_text(audit, listed, judged, data.shown(), metrics)]
+        parts += [] if plan is None else [plan_text(plan)]
+        parts += [] if judge is None else [training_text(trained, judge)]
+        return written(settings, data, audit, listed, plan, record, parts)
+
+
+def audited(settings: Settings, data: AuditData, evidence: Evidence) -> LabelAudit:
+    """The audit, by verified rows where there are any. Raises what `audit_labels` and `LabelAudit.verified` do."""
+    return audit_labels(
+        data.rows.table, column=data.column, probabilities=evidence.probabilities, verified=settings.verified,
+        class_names=data.classes if data.is_words else None, seed=settings.seed,
+    )  # fmt: skip
+
+
+def record_of(
+    settings: Settings, data: AuditData, evidence: Evidence, audit: LabelAudit, plan: Plan | None,
+    metrics: dict[str, dict], seconds: float,
+) -> RunRecord:  # fmt: skip
+    """All that is known of the audit but what is said of single rows."""
+    task = "image-classification" if data.image else "text-classification" if data.text else "tabular-classification"
+    counts = np.bincount(audit.labels, minlength=len(data.classes)).tolist()
+    return RunRecord(
+        name=Path(settings.output).name, task=TASK, recipe=RECIPE, seed=settings.seed, settings=asdict(settings),
+        model=evidence.told, noise=data.noise or UNKNOWN_NOISE,
+        data={
+            "source": data.source, "split": data.split, "column": data.column, "rows": len(data.rows), "task": task,
+            "classes": len(data.classes), "clean_column": settings.clean_column, "test_source": settings.test_source,
+            "audit": audit.to_dict() | {"rows_of_class": counts}, "notes": data.notes,
+            "plan": None if plan is None else plan.to_dict(), **data.identity,
+        },
+        budget={"folds": evidence.told["folds"]}, loss={"name": "nll"}, metrics=metrics, wall_seconds=seconds,
+    )  # fmt: skip
+
+
+def written(
+    settings: Settings, data: AuditData, audit: LabelAudit, listed: np.ndarray, plan: Plan | None, record: RunRecord,
+    parts: list[str],
+) -> str:  # fmt: skip
+    """Rows, figure, page, record and card in the output folder; returns the tables and where all of it is."""
+    output = Path(settings.output)
+    audit.save(output)
+    files = {
+        "page": write_page(
+            output / "audit.html", audit, title=f"Labels of {Path(data.source).name}", source=data.source,
+            texts=data.shown(), images=images_of(data), plan=plan,
+            clean=None if data.clean is None or (data.clean < 0).any() else data.clean,
+        ),
+        "figure": audit_figure(audit, listed, output / "audit.png", data.clean), "rows": output / "rows.parquet",
+    }  # fmt: skip
+    if settings.verify is not None:
+        files["to fill in"] = audit.to_verify(
+            settings.verify, output / SHEET, text_column=data.first_text, image_column=data.image
+        )
+    write_atomic(output / "audit.md", "\n\n".join(parts) + "\n")
+    files["card"] = write_atomic(output / "README.md", str(audit_card(record)))
+    files["record"] = record.write(output / "record.json")
+    said = "\n".join(f"{name}: {place}" for name, place in files.items())
+    if audit.verified_by is None and settings.verify is None and data.noise is None:
+        said += "\nto know the rate without an assumption: --verify 200, fill in the sheet, then --verified"
+    return "\n\n".join([*parts, said])
+
+
+def images_of(data: AuditData) -> Any:
+    """The column of images, each decoded when it is asked for; None without."""
+    return None if data.image is None else data.rows.table[data.image]

@@ -1,0 +1,124 @@
+"""Each figure of the papers' tables with the records that it was read of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from statistics import StatisticsError, mean, stdev
+from typing import Any
+
+from hf_noise.reports.paper import PaperTable, paper_table_ids
+from hf_noise.studies.report.stored import Stored
+from hf_noise.studies.reproduce.plan import Asked, planned, records_of
+from hf_noise.studies.reproduce.rows import Outcome, Records, others_of_table, outcome, table_rows
+
+__all__ = ["Cell", "Found", "found_in"]
+
+#: Where figures come from that are computed, and of which there is no record.
+COMPUTED = "computed: hf_noise.studies.theory"
+
+#: Values and places by row, column and seed.
+Sources = dict[tuple[Any, str, int], list[tuple[float, str]]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure of a table: as printed, and as measured over seeds.
+
+    Attributes:
+        key: what tells the row apart.
+        column: its name, and `unit` its unit.
+        printed: as in the paper; None where it has none.
+        values: measured, one for each seed.
+        places: of the records that they were read of.
+    """
+
+    key: str
+    column: str
+    unit: str
+    printed: Any
+    values: tuple[float, ...]
+    places: tuple[str, ...]
+
+    @property
+    def measured(self) -> str:
+        return f"{mean(self.values):.5g}" if self.values else "-"
+
+    @property
+    def spread(self) -> str:
+        """The standard deviation over seeds."""
+        return f"{stdev(self.values):.2g}" if len(self.values) > 1 else "-"
+
+    @property
+    def paper(self) -> str:
+        """Mean and spread, where the paper has both."""
+        parts = self.printed if isinstance(self.printed, list) else [self.printed]
+        return " ± ".join("-" if one is None else f"{one:g}" if isinstance(one, int | float) else str(one)
+                          for one in parts)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Found:
+    """A table, what came out, why some of it was not measured, its figures, and where its records stand."""
+
+    outcome: Outcome
+    missing: Sequence[str]
+    cells: Sequence[Cell]
+    places: Sequence[str]
+
+    @property
+    def table(self) -> PaperTable:
+        return self.outcome.table
+
+
+def found_in(stored: Stored, scale: str) -> list[Found]:
+    """What records say of each table of the papers, at a scale."""
+    asked = Asked(scale, stored.folder, kept=stored.kept, reuses=True)
+    plans = {name: planned(name, asked) for name in paper_table_ids()}
+    records = {name: records_of(plan, asked) for name, plan in plans.items()}
+    found = []
+    for name, plan in plans.items():
+        one = outcome(name, scale, records)
+        sources = _sources(one.table, records[name], stored)
+        others = [records[other] for other in others_of_table(one.table)]
+        every = [record for of in (records[name], *others) for of_runs in of.values() for record in of_runs]
+        is_theory = any(cell.study == "theory" for cell in plan.every)
+        places = (*dict.fromkeys(stored.place_of(record) for record in every), *[COMPUTED] * is_theory)
+        missing = [*dict.fromkeys(plan.missing)] if plan.missing and plan.table.kind == "measured" else []
+        found.append(Found(one, missing, _cells(one, sources, places), places))
+    return found
+
+
+def _sources(table: PaperTable, records: Records, stored: Stored) -> Sources:
+    """What each record alone says of a table, by row, column and seed, with its place."""
+    found: Sources = {}
+    for at, of_runs in records.items():
+        for record in of_runs:
+            with suppress(KeyError, IndexError, StatisticsError, ValueError):  # some figures are of several records
+                for key, row in table_rows(table, {at: [record]}).items():
+                    for column, values in row.items():
+                        for seed, value in values.items():
+                            found.setdefault((key, column, seed), []).append((value, stored.place_of(record)))
+    return found
+
+
+def _cells(found: Outcome, sources: Sources, every: Sequence[str]) -> list[Cell]:
+    """The figures of columns that something was measured of, row by row.
+
+    A figure that no record says alone, such as a difference, is of `every` record of the table.
+    """
+    table, printed = found.table, {row[found.table.key]: row for row in found.table.rows}
+    columns = [name for name in table.columns if any(row.get(name) for row in found.rows.values())]
+    cells = []
+    for key in [*printed, *(key for key in found.rows if key not in printed)]:
+        for column in columns:
+            of_paper, values = printed.get(key, {}).get(column), found.rows.get(key, {}).get(column, {})
+            if of_paper is None and not values:
+                continue
+            told = [next((place for told, place in sources.get((key, column, seed), ()) if told == value), None)
+                    for seed, value in values.items()]  # fmt: skip
+            places = () if not values else tuple(every) if None in told else tuple(dict.fromkeys(told))
+            cells.append(Cell(str(key), column.replace("_", " "), table.columns[column]["unit"], of_paper,
+                              tuple(values.values()), places))  # fmt: skip
+    return cells

@@ -1,0 +1,63 @@
+"""A report of all records: one HTML page and one Markdown file, and the tables that README and docs show.
+
+First the picture that compares: how much worse language models, encoder-decoders, classifiers and diffusion models get
+with wrong training data, and with their cures. Then every table of the papers beside what was measured, the claims that
+held and those that did not, pictures of the studies, settings and versions. Each figure names its record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hf_noise.reports.paper import SCALES
+from hf_noise.studies.door import program
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command. With `--readme --check` it ends with status 1 where something is not up to date."""
+    parser = _parser()
+    told = parser.parse_args(sys.argv[1:] if argv is None else [*argv])
+    from hf_noise.studies.report.marks import update
+    from hf_noise.studies.reproduce.records import usual_folder
+
+    usual = usual_folder()
+    if told.check and told.readme is None:
+        parser.error("--check looks at what --readme would write; give both")
+    if told.readme is not None:
+        root = Path(told.readme) if told.readme else usual and usual.parents[1]
+        if root is None or not (root / "README.md").is_file():
+            parser.error(f"--readme {told.readme}: there is no README.md in this folder; name a repository of hf_noise")
+        old = update(root, writes=not told.check)
+        print("\n".join([f"{'old' if told.check else 'written'}: {file}" for file in old]) or "all is up to date")
+        if told.check and old:
+            sys.exit(1)
+        return
+    folder = usual if told.records is None else Path(told.records)
+    if folder is None or not folder.is_dir():
+        parser.error(f"--records {told.records or 'DIR'}: there is no such folder; name one with records of runs")
+    from hf_noise.studies.report.page import write_report
+
+    for file in write_report(folder, Path(told.output), told.scale):
+        print(f"written: {file}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(program(), description=__doc__, allow_abbrev=False, formatter_class=raw)
+    parser.add_argument("--records", metavar="DIR",
+                        help="folder of records, as runs/reproduce (default: benchmarks/results of the repository)")
+    parser.add_argument("--scale", choices=SCALES, default="demo",
+                        help="of the runs that tables are read of (default: demo)")  # fmt: skip
+    parser.add_argument("--output", default="runs/report", metavar="OUTPUT",
+                        help="folder of report.html, report.md and overview.png (default: runs/report)")  # fmt: skip
+    parser.add_argument("--readme", nargs="?", const="", metavar="DIR",
+                        help="only put the tables between the marks of a repository's README.md and docs, render its "
+                             "hub_cards and draw the first picture (default: this repository)")  # fmt: skip
+    parser.add_argument("--check", action="store_true", help="with --readme: write nothing, name what is old")
+    parser.add_argument("--debug", action="store_true", help="show where in the code an error was raised")
+    return parser

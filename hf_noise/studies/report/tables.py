@@ -1,0 +1,130 @@
+"""The tables that README shows, from records: families, the claims of each paper table, which recipe shows which."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from statistics import mean, stdev
+
+from hf_noise.reports.paper import paper_table_ids, published
+from hf_noise.reports.tables import fixed, pipe_table, seeds_told
+from hf_noise.studies.report.families import Curve, Figure
+from hf_noise.studies.reproduce.rows import Outcome
+
+__all__ = ["KINDS", "claims_table", "counted", "families_table", "kind_of", "recipes_table", "told", "told_gap"]
+
+#: Studies under the command of another one.
+_COMMANDS = {"documents": "language"}
+#: What a verdict comes to.
+DECIDED = ("held", "not held")
+KINDS = (*DECIDED, "open", "not measured")
+
+
+def families_table(curves: Sequence[Curve], folder: str | None = None) -> str:
+    """A row for each family and setting, at the largest error rate of its plain loss; records are links to a folder."""
+    head = ["model", "measured", "no noise", "no noise, same compute", "noise, plain", "with the cure",
+            "gap closed", "cure", "n", "seeds", "record"]  # fmt: skip
+    rows = []
+    for one in curves:
+        plain, cured = one.plain[one.worst], one.cured.get(one.worst, {})
+        seeds = seeds_told(len(of) for of in (one.clean, plain, cured) if of).partition(" seed")[0]
+        rows.append([
+            one.title, f"{one.family.label}, {one.family.unit}", told(one, one.clean), told(one, one.equal),
+            f"{told(one, plain)} (e = {one.worst:.2g})", told(one, cured), told_gap(one), one.family.cure,
+            f"{one.size[0]:,}", seeds,
+            one.study if folder is None else f"[{one.study}]({folder}/{one.study})",
+        ])  # fmt: skip
+    return pipe_table(head, rows, numeric=(*range(2, 7), 8, 9), show=_escaped, is_aligned=False)
+
+
+def told(curve: Curve, figures: Mapping[int, Figure]) -> str:
+    """Mean and standard deviation over seeds, a dash for none."""
+    values = [one.value for one in figures.values()]
+    if not values:
+        return fixed(None)
+    spread = f" ± {stdev(values):.{curve.family.digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{curve.family.digits}f}{spread}"
+
+
+def told_gap(curve: Curve) -> str:
+    """Share of the gap that is closed in percent; a dash where there is no gap, or no cure was run."""
+    closed = curve.gap_closed()
+    return fixed(None) if closed is None else f"{100 * closed:.0f} %"
+
+
+def kind_of(word: str) -> str:
+    """Which of `KINDS` the word of a verdict is."""
+    return next(kind for kind in ("not measured", "not held", "held", "open") if word.startswith(kind))
+
+
+def claims_table(found: Sequence[Outcome]) -> str:
+    """Of each paper table: claims that a smaller run should show, how many were decided, how they came out, which not.
+
+    Of those decided, some are by one seed alone. Tables of which nothing was decided share a row; the last row is of
+    all. Claims that only runs of the paper's own size could decide are not counted.
+    """
+    head = ["table", "claims", "decided", "held", "did not", "open", "not measured", "of one seed", "which did not"]
+    rows, total, undecided, without = [], Counter(), Counter(), []
+    for one in found:
+        if not (asked := [claim for claim in one.table.claims if claim.replica]):
+            continue
+        count = counted(one)
+        total += count
+        if not any(count[kind] for kind in DECIDED):
+            undecided += count
+            without.append(one.table.id)
+            continue
+        which = "; ".join(f"{claim.id.rpartition('.')[2]}: {claim.says}" for claim in asked
+                          if kind_of(one.verdicts[claim.id].word) == "not held")  # fmt: skip
+        rows.append([one.table.id, *_counts(count), which or fixed(None)])
+    if without:
+        rows.append([", ".join(without), *_counts(undecided), fixed(None)])
+    rows.append(["all", *_counts(total), fixed(None)])
+    return pipe_table(head, rows, numeric=range(1, 8), show=_escaped, is_aligned=False)
+
+
+def counted(found: Outcome) -> Counter[str]:
+    """How many claims of a table came out as which of `KINDS`, and as "one": were decided by one seed."""
+    told = [found.verdicts[claim.id] for claim in found.table.claims if claim.replica]
+    count = Counter(kind_of(verdict.word) for verdict in told)
+    # What is computed needs no second seed.
+    alone = [verdict for verdict in told if verdict.seeds == 1 and verdict.of != "computation"]
+    count["one"] = sum(kind_of(verdict.word) in DECIDED for verdict in alone)
+    return count
+
+
+def _counts(count: Counter[str]) -> list[str]:
+    every, decided = (sum(count[kind] for kind in kinds) for kinds in (KINDS, DECIDED))
+    return [str(one) for one in (every, decided, *(count[kind] for kind in (*KINDS, "one")))]
+
+
+def recipes_table(recipes: Path) -> str:
+    """Each recipe, what it shows, and the papers' tables that its study measures."""
+    tables: dict[str, list[str]] = {}
+    for name in paper_table_ids():
+        for runs in published(name).runs:
+            of_study = tables.setdefault(_COMMANDS.get(runs.study, runs.study), [])
+            if name not in of_study:
+                of_study.append(name)
+    rows = []
+    for file in sorted(recipes.glob("*.py")):
+        study = _study_of(file)
+        says = (import_module(f"hf_noise.studies.{study}").__doc__ or "").strip().partition("\n")[0].rstrip(".")
+        rows.append([f"[{file.name}](recipes/{file.name})", says, ", ".join(tables.get(study, [])) or fixed(None)])
+    return pipe_table(["recipe", "what it is", "tables and figures of the papers"], rows, numeric=(), show=_escaped,
+                      is_aligned=False)  # fmt: skip
+
+
+def _study_of(recipe: Path) -> str:
+    """The study that a recipe is a door of."""
+    for node in ast.parse(recipe.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.endswith(".study"):
+            return node.module.removeprefix("hf_noise.studies.").removesuffix(".study")
+    raise ValueError(f"{recipe} opens on no study; a recipe imports main of hf_noise.studies.NAME.study")
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")

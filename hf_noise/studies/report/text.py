@@ -1,0 +1,63 @@
+"""The report as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hf_noise.reports.tables import pipe_table
+from hf_noise.studies.report import parts
+from hf_noise.studies.report.cells import Found
+from hf_noise.studies.report.families import Curve
+from hf_noise.studies.report.stored import Stored
+from hf_noise.studies.report.tables import claims_table, families_table
+
+__all__ = ["TITLE", "markdown"]
+
+TITLE = "What wrong training data costs, and what wins it back"
+
+
+def markdown(stored: Stored, lines: Sequence[Curve], found: Sequence[Found], scale: str) -> str:
+    """All of it but the studies' figures; each table names its records."""
+    tiles = parts.tiles(found)
+    text = [
+        f"# {TITLE}",
+        f"From {len(stored.told)} records of runs; tables at {scale} scale.",
+        *(["![How much worse each family gets with noise, and with its cure](overview.png)", families_table(lines)]
+          if lines else []),
+        "## Claims of the papers",
+        f"{tiles['asked']} claims asked, {tiles['decided']} decided, {tiles['of one seed']} of them by one seed: "
+        f"{tiles['held']} held, {tiles['not held']} did not. {tiles['open']} open, "
+        f"{tiles['not measured']} not measured.",
+        claims_table([one.outcome for one in found]),
+        *(_table(one) for one in found if one.cells or one.outcome.verdicts),
+        "## Runs",
+        _runs(stored),
+    ]  # fmt: skip
+    return "\n\n".join(text) + "\n"
+
+
+def _table(found: Found) -> str:
+    text = [f"## {found.table.id}: {found.table.title}"]
+    if found.outcome.stand_in:
+        text.append(f"Measured at {found.outcome.scale} scale on {'; '.join(found.outcome.stand_in)}.")
+    if found.missing:
+        text.append(f"Not measured: {'; '.join(found.missing)}.")
+    if found.cells:
+        head = [found.table.key.replace("_", " "), "figure", "paper", "measured", "spread", "n", "records"]
+        rows = [[cell.key, f"{cell.column}, {cell.unit}", cell.paper, cell.measured, cell.spread,
+                 str(len(cell.values)), parts.few(cell.places, 3) or "-"] for cell in found.cells]  # fmt: skip
+        text.append(pipe_table(head, rows, numeric=range(2, 6), show=_escaped, is_aligned=False))
+    told = [f"- {one['id']}: {one['word']}. {one['says']}{'' if one['in_print'] else ' (not true in print)'} "
+            f"[{one['statistic']}]" for one in parts.claims_of(found)]  # fmt: skip
+    return "\n\n".join([*text, *(["\n".join(told)] if told else [])])
+
+
+def _runs(stored: Stored) -> str:
+    head = ["records", "runs", "seeds", "recipe", "data", "took", "on", "versions"]
+    rows = [[one["name"], str(one["runs"]), str(one["seeds"]), one["recipe"], one["data"], one["seconds"], one["on"],
+             one["versions"]] for one in parts.studies(stored)]  # fmt: skip
+    return pipe_table(head, rows, numeric=(1, 2), show=_escaped, is_aligned=False)
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")

@@ -1,0 +1,5 @@
+"""Tables of image classifiers under label noise: their rows are read as the tables say."""
+
+from hf_noise.studies.reproduce.cells import Trained
+
+FAMILY = Trained("hf_noise.studies.classifier.study")

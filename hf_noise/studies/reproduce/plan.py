@@ -1,0 +1,119 @@
+"""Which cells a command asks for: those of its tables at a scale, each once, in lanes that may run side by side."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from hf_noise.reports.paper import PaperTable, Runs, published
+from hf_noise.reports.record import RunRecord
+from hf_noise.studies.reproduce.cells import Cell, family
+from hf_noise.studies.reproduce.records import Kept
+from hf_noise.studies.reproduce.rows import Records
+from hf_noise.studies.settings import SettingError
+
+__all__ = ["Asked", "Planned", "cells_of", "is_there", "lanes", "planned", "records_of"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command asks for, beside its tables.
+
+    Attributes:
+        scale: one of `hf_noise.reports.paper.SCALES`.
+        output: folder of all runs.
+        seeds: how many, from 0 on; None as the tables have them.
+        only: names of cells, with * and ?; none: all.
+        more: flags that the commands of all studies get.
+        kept: records of before.
+        reuses: whether a cell that they cover counts as made.
+    """
+
+    scale: str
+    output: Path
+    seeds: int | None = None
+    only: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    kept: Kept = field(default_factory=Kept)
+    reuses: bool = False
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The cells of a table by place among its `runs`, and why others have none.
+
+    Attributes:
+        cells: of each of the table's `runs` that has some.
+        missing: reasons, of those that have none at this scale.
+    """
+
+    table: PaperTable
+    cells: dict[int, list[Cell]]
+    missing: list[str]
+
+    @property
+    def every(self) -> list[Cell]:
+        return [cell for cells in self.cells.values() for cell in cells]
+
+
+def planned(name: str, asked: Asked) -> Planned:
+    """The cells of a table at a scale."""
+    table, cells, missing = published(name), {}, []
+    for at, runs in enumerate(table.runs):
+        if asked.scale in runs.missing:
+            missing.append(runs.missing[asked.scale])
+            continue
+        try:
+            cells[at] = cells_of(runs, asked)
+        except SettingError as error:  # most scales but demo need data of one's own
+            missing.append(f"{error}; what stands after -- goes to the studies")
+    return Planned(table, cells, missing if table.runs else [table.not_built or "judged by other tables"])
+
+
+def cells_of(runs: Runs, asked: Asked) -> list[Cell]:
+    """The cells of some runs. Raises SettingError: a study refuses its flags."""
+    of_study, found = family(runs.study), []
+    folder = asked.output / asked.scale / "-".join(filter(None, [runs.study, runs.folder.get(asked.scale)]))
+    flags = [*shlex.split(runs.flags[asked.scale]), *asked.more]
+    for argv in of_study.commands(flags, folder, asked.seeds):
+        for name, parts in of_study.cells(of_study.settings(argv)):
+            cell = Cell(runs.study, tuple(argv), name, folder, tuple(parts))
+            if not asked.only or any(fnmatch(one, pattern) for pattern in asked.only for one in (name, cell.title)):
+                found.append(cell)
+    return found
+
+
+def lanes(plans: Sequence[Planned]) -> list[list[Cell]]:
+    """Cells in groups by folder, of which one process at a time has one: those of a study share what it makes first."""
+    found: dict[Path, dict[str, Cell]] = {}
+    for plan in plans:
+        for cell in plan.every:
+            found.setdefault(cell.folder, {}).setdefault(cell.name, cell)
+    return [[*cells.values()] for cells in found.values()]
+
+
+def records_of(plan: Planned, asked: Asked) -> Records:
+    """What there is of a table's cells: made here, or else kept where those count."""
+    found: dict[int, list[RunRecord]] = {}
+    for at, cells in plan.cells.items():
+        records = [record for cell in cells for record in _of_cell(cell, asked)]
+        if records:
+            found[at] = records
+    if any(cell.study == "theory" for cell in plan.every):  # computed, whether or not it was drawn
+        found |= {at: [] for at in plan.cells if at not in found}
+    return found
+
+
+def _of_cell(cell: Cell, asked: Asked) -> list[RunRecord]:
+    if cell.is_done:
+        return [record for part in cell.parts if (record := part.record()) is not None]
+    kept = [asked.kept.of(part) for part in cell.parts] if is_there(cell, asked) else []
+    return [record for record in kept if record is not None]
+
+
+def is_there(cell: Cell, asked: Asked) -> bool:
+    """Whether nothing has to be run for a cell."""
+    return cell.is_done or (asked.reuses and asked.kept.covers(cell))

@@ -1,0 +1,119 @@
+"""Paper beside measured, and which claims held: of one table, and of all that a command asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from statistics import stdev
+from typing import Any
+
+from hf_noise.reports.paper import PaperTable, published
+from hf_noise.reports.record import command_line, now, versions
+from hf_noise.reports.tables import pipe_table
+from hf_noise.reports.verdicts import spread
+from hf_noise.studies.reproduce.plan import Asked, Planned, planned, records_of
+from hf_noise.studies.reproduce.rows import Outcome, claims_asked, others_of_table, outcome
+
+__all__ = ["outcomes", "shown", "summary", "values_of"]
+
+
+def outcomes(names: Sequence[str], asked: Asked) -> list[Outcome]:
+    """What there is of these tables: made with this output and scale, or kept where that counts."""
+    every = dict.fromkeys([*names, *(other for name in names for other in others_of_table(published(name)))])
+    records = {name: records_of(planned(name, asked), asked) for name in every}
+    return [outcome(name, asked.scale, records) for name in names]
+
+
+def shown(found: Outcome, plan: Planned | None = None) -> str:
+    """A table in Markdown: figures, what stands in for the paper's data, and the verdicts."""
+    table = found.table
+    parts = [f"## {table.id}: {table.title}"]
+    if found.stand_in:
+        parts.append(f"Measured at {found.scale} scale on {'; '.join(found.stand_in)}.")
+    rows = _lines(found)
+    if rows:
+        head = [table.key.replace("_", " "), "figure", "paper", "measured", "spread", "n"]
+        parts.append(pipe_table(head, rows, numeric=range(2, 6), show=_escaped, is_aligned=True))
+    elif plan is not None and plan.missing:
+        parts.append(f"Not measured: {'; '.join(dict.fromkeys(plan.missing))}.")
+    else:
+        parts.append("Not measured.")
+    if found.verdicts:
+        parts.append("\n".join(_claims(found)))
+    return "\n\n".join(parts)
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")
+
+
+def _lines(found: Outcome) -> list[list[str]]:
+    """A line for each figure of a column that something was measured of."""
+    printed = {row[found.table.key]: row for row in found.table.rows}
+    measured = {column for row in found.rows.values() for column, values in row.items() if values}
+    columns = [name for name in found.table.columns if name in measured]
+    lines = []
+    for key in [*printed, *(key for key in found.rows if key not in printed)]:
+        for column in columns:
+            of_paper, values = printed.get(key, {}).get(column), [*found.rows.get(key, {}).get(column, {}).values()]
+            if of_paper is not None or values:
+                lines.append([str(key), f"{column.replace('_', ' ')}, {_unit(found.table, column)}", _told(of_paper),
+                              *_measured(values)])  # fmt: skip
+    return lines
+
+
+def _unit(table: PaperTable, column: str) -> str:
+    return table.columns[column]["unit"]
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list):
+        return " ± ".join(f"{one:g}" for one in value)
+    return "-" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _measured(values: Sequence[float]) -> list[str]:
+    """Mean, standard deviation over seeds, and how many."""
+    if not values:
+        return ["-", "-", "0"]
+    return [f"{spread(values).mean:.5g}", f"{stdev(values):.2g}" if len(values) > 1 else "-", str(len(values))]
+
+
+def _claims(found: Outcome) -> Iterable[str]:
+    for claim in claims_asked(found.table, found.scale):
+        verdict = found.verdicts[claim.id]
+        in_print = "" if claim.holds else " (not true in print)"
+        yield f"- {claim.id}: {verdict.word}. {claim.says}{in_print} [{verdict.statistic}]"
+
+
+def values_of(found: Sequence[Outcome]) -> dict[str, Any]:
+    """All that is shown, as JSON holds it: figures by row, column and seed beside the printed ones, and verdicts."""
+    tables = []
+    for one in found:
+        rows = [{"row": key, "column": column, "unit": _unit(one.table, column),
+                 "paper": next((row.get(column) for row in one.table.rows if row[one.table.key] == key), None),
+                 "by_seed": {str(seed): value for seed, value in sorted(values.items())}}
+                for key, row in one.rows.items() for column, values in row.items() if values]  # fmt: skip
+        claims = [{"id": claim.id, "says": claim.says, "holds_in_print": claim.holds,
+                   "verdict": (verdict := one.verdicts[claim.id]).word, "held": verdict.held,
+                   "seeds": verdict.seeds, "statistic": verdict.statistic}
+                  for claim in claims_asked(one.table, one.scale)]  # fmt: skip
+        tables.append({"id": one.table.id, "title": one.table.title, "stand_in": [*one.stand_in], "rows": rows,
+                       "claims": claims})  # fmt: skip
+    told = {"command": command_line(), "versions": versions(), "created": now()}
+    return {"scale": found[0].scale if found else None, "summary": summary(found), "tables": tables} | told
+
+
+def summary(found: Sequence[Outcome]) -> str:
+    """How many claims were asked, how many were decided, and how they came out."""
+    words = Counter(_kind(verdict.word) for one in found for verdict in one.verdicts.values())
+    if not words:
+        return "no claims are asked of these tables at this scale"
+    decided = words["held"] + words["not held"]
+    return (f"{sum(words.values())} claims asked, {decided} decided: {words['held']} held, {words['not held']} did "
+            f"not; {words['open']} open, {words['not measured']} not measured")  # fmt: skip
+
+
+def _kind(word: str) -> str:
+    """Of a verdict's word what it comes to."""
+    return next(kind for kind in ("not measured", "not held", "held", "open") if word.startswith(kind))

@@ -1,0 +1,164 @@
+"""From records to the rows of a table, and from rows to what its claims are worth.
+
+What a table says of reading (`reads` of its `Runs`) is either `by`, the name of a reader of the study's family, or
+
+- `row`: the place in a record of what tells rows apart, as `noise.ratio`,
+- `where`: places and what must stand there, one value or a list of them; what is said of noise and of the plan of
+  compute is not asked of runs without noise, which are the same for all,
+- `columns`: a metric for each column, or `{"metric": name or names, "times": factor}`; of several names the first that
+  a record has.
+
+Runs without noise that got more compute than their own are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hf_noise.reports.claims import Rows, judge, others_of, with_others
+from hf_noise.reports.paper import Claim, PaperTable, Runs, published
+from hf_noise.reports.record import RunRecord
+from hf_noise.reports.verdicts import Verdict, all_held
+from hf_noise.studies.compute import has_more_compute
+from hf_noise.studies.reproduce.cells import family
+
+__all__ = ["Outcome", "claims_asked", "others_of_table", "outcome", "read_rows"]
+
+Records = Mapping[int, Sequence[RunRecord]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A table beside what was measured of it.
+
+    Attributes:
+        table: as published.
+        scale: of the runs.
+        rows: measured, by row, column and seed.
+        verdicts: of each claim that this scale is asked for.
+        records: what it was read of.
+        stand_in: what was measured in place of the paper's data and models.
+    """
+
+    table: PaperTable
+    scale: str
+    rows: Rows
+    verdicts: Mapping[str, Verdict]
+    records: Sequence[RunRecord] = ()
+    stand_in: Sequence[str] = field(default_factory=tuple)
+
+
+def claims_asked(table: PaperTable, scale: str) -> list[Claim]:
+    """The claims that runs of this scale are held against."""
+    return [claim for claim in table.claims if claim.replica or scale == "paper"]
+
+
+def others_of_table(table: PaperTable) -> list[str]:
+    """Ids of the tables that its claims look at, too."""
+    return sorted({other for claim in table.claims for other in others_of(claim)})
+
+
+def outcome(name: str, scale: str, records_of: Mapping[str, Records]) -> Outcome:
+    """What the records say of a table.
+
+    Args:
+        name: its id.
+        scale: of the runs.
+        records_of: records of each table and place among its `runs`; of other tables that its claims look at, too.
+    """
+    table, records = published(name), records_of.get(name, {})
+    rows = table_rows(table, records)
+    told = {claim.id: _verdict(claim, table, rows, records, records_of) for claim in claims_asked(table, scale)}
+    used = [runs for at, runs in enumerate(table.runs) if records.get(at)]
+    stand_in = [runs.stand_in[scale] for runs in used if scale in runs.stand_in]
+    every = [record for of_runs in records.values() for record in of_runs]
+    return Outcome(table, scale, rows, told, every, tuple(dict.fromkeys(stand_in)))
+
+
+def table_rows(table: PaperTable, records: Records) -> Rows:
+    """All runs of a table together, in the order of its rows; rows that it does not have come last."""
+    found: dict[Any, dict[str, dict[int, float]]] = {}
+    for at, runs in enumerate(table.runs):
+        if at in records:
+            for key, row in read_rows(runs, records[at]).items():
+                there = found.setdefault(_key_of(table, key), {})
+                for column in table.columns:  # a reader may know more
+                    if column in row:
+                        there.setdefault(column, {}).update(row[column])
+    order = {key: place for place, key in enumerate(table.keys)}
+    return {key: found[key] for key in sorted(found, key=lambda key: (order.get(key, len(order)), str(key)))}
+
+
+def _key_of(table: PaperTable, key: Any) -> Any:
+    """The table's own spelling of a key: rates are written with few digits there."""
+    if not isinstance(key, float | int):
+        return key
+    numbers = [one for one in table.keys if isinstance(one, float | int)]
+    return next((one for one in numbers if math.isclose(one, key, rel_tol=1e-4)), key)
+
+
+def read_rows(runs: Runs, records: Sequence[RunRecord]) -> Rows:
+    """Figures of the records of some runs by row, column and seed."""
+    reads = runs.reads
+    if by := reads.get("by"):
+        of_theory = runs.study == "theory"  # which is computed, and leaves no record
+        return family(runs.study).readers[by](records, reads) if records or of_theory else {}
+    found: dict[Any, dict[str, dict[int, float]]] = {}
+    for record in records:
+        if has_more_compute(record) or not _fits(record, reads.get("where", {})):
+            continue
+        row = found.setdefault(_at(record, reads["row"]), {})
+        for column, told in reads["columns"].items():
+            if (value := _figure(record, told)) is not None:
+                row.setdefault(column, {})[record.seed] = value
+    return found
+
+
+def _figure(record: RunRecord, told: Any) -> float | None:
+    told = told if isinstance(told, Mapping) else {"metric": told}
+    names = [told["metric"]] if isinstance(told["metric"], str) else told["metric"]
+    value = next((record.metrics[name]["value"] for name in names if name in record.metrics), None)
+    return None if value is None else told.get("times", 1) * value
+
+
+def _fits(record: RunRecord, where: Mapping[str, Any]) -> bool:
+    is_clean = not record.noise.get("error_rate", record.noise.get("alpha", 0))
+    for place, wanted in where.items():
+        if is_clean and place.startswith(("noise.", "budget.plan")):
+            continue
+        if _at(record, place) not in (wanted if isinstance(wanted, list) else [wanted]):
+            return False
+    return True
+
+
+def _at(record: RunRecord, place: str) -> Any:
+    part, *keys = place.split(".")
+    value = getattr(record, part)
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _verdict(
+    claim: Claim, table: PaperTable, rows: Rows, records: Records, records_of: Mapping[str, Records]
+) -> Verdict:
+    """By the study's own verdicts where it has them, else by the tests of the claim."""
+    if claim.of_study is None:
+        others = {name: table_rows(published(name), records_of.get(name, {})) for name in others_of(claim)}
+        found = judge(claim, with_others(claim, rows, others.__getitem__))
+        if found.seeds and table.runs and all(runs.study == "theory" for runs in table.runs):
+            return replace(found, of="computation")
+        measured = [str(key) for key in table.keys if any(rows.get(key, {}).values())]
+        is_part = found.seeds and 0 < len(measured) < len(table.keys)
+        told = f"; of the rows {', '.join(measured)} alone" if is_part else ""
+        return replace(found, statistic=found.statistic + told)
+    found = [one for at, runs in enumerate(table.runs) if records.get(at)
+             for one in family(runs.study).verdicts(records[at]) if one.source == claim.of_study]  # fmt: skip
+    if not found:
+        return Verdict(claim.says, claim.id, "no figures", None, seeds=0)
+    told = "; ".join(f"{one.claim.partition(':')[0]}: {one.statistic}" for one in found)
+    return Verdict(claim.says, claim.id, told, all_held([one.held for one in found]), min(one.seeds for one in found),
+                   of=found[0].of, on_rows=any(one.on_rows for one in found))  # fmt: skip

@@ -1,0 +1,285 @@
+"""The report of all records: what noise costs each family, pages whose figures name their records, tables of README."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hf_noise.reports.paper import paper_table, paper_table_ids, published
+from hf_noise.studies.report import marks, study
+from hf_noise.studies.report.cells import found_in
+from hf_noise.studies.report.families import curves
+from hf_noise.studies.report.picture import digest, spaced
+from hf_noise.studies.report.stored import Stored
+from hf_noise.studies.report.tables import claims_table, families_table, recipes_table
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+#: Enough of all records to have every family, and a study whose records share names.
+SOME = ("gpt2-demo", "seq2seq-demo", "classifier-demo", "edm-demo", "classifier-sizes-digits")
+
+
+@pytest.fixture(scope="module")
+def some(tmp_path_factory):
+    """A folder with a few studies' records, and the figure of one."""
+    folder = tmp_path_factory.mktemp("records")
+    for name in SOME:
+        (folder / name).mkdir()
+        shutil.copy(RESULTS / name / "records.jsonl", folder / name)
+    shutil.copy(RESULTS / "edm-demo" / "study.png", folder / "edm-demo")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lines(some):
+    """The lines of the picture by title."""
+    return {one.title: one for one in curves(Stored.read(some))}
+
+
+@pytest.fixture(scope="module")
+def told(some):
+    """Raw fields of all records by study and name, without the code that is tested."""
+    lines = [(name, json.loads(line)) for name in SOME for line in (some / name / "records.jsonl").open()]
+    return {f"{name}/{one['name']}": one for name, one in lines}
+
+
+@pytest.fixture(scope="module")
+def report(some, tmp_path_factory):
+    output = tmp_path_factory.mktemp("report")
+    study.main(["--records", str(some), "--output", str(output)])
+    return output
+
+
+@pytest.fixture
+def repository(some, tmp_path):
+    (tmp_path / "docs").mkdir()
+    for name in ("classifier-demo", "edm-demo"):
+        shutil.copytree(some / name, tmp_path / marks.RESULTS / name)
+    families = "<!-- families -->\n<!-- /families -->\n"
+    (tmp_path / "README.md").write_text(f"# A\n\n{families}kept\n<!-- own -->\nmine\n<!-- /own -->\n")
+    (tmp_path / "docs" / "labels.md").write_text(f"<!-- digits -->\nold\n<!-- /digits -->\n{families}")
+    return tmp_path
+
+
+def value(told, place, metric):
+    return told[place]["metrics"][metric]["value"]
+
+
+def test_costs_and_gaps_are_those_of_the_records(lines, told):
+    assert len(lines) == 6
+    gpt2 = lines["language model"]
+    clean, equal, plain, cured = (
+        value(told, f"gpt2-demo/{name}-seed0", "validation_nll")
+        for name in ("r0", "r0-compute-of-r1-batch", "r1-nll-batch", "r1-corrected-batch")
+    )
+    assert gpt2.costs(gpt2.plain)[-1] == (0.5, pytest.approx(gpt2.cost(gpt2.plain[0.5])))
+    assert gpt2.cost(gpt2.plain[0.5]).mean == pytest.approx(100 * (plain - clean) / clean)
+    assert gpt2.gap_closed() == pytest.approx((plain - cured) / (plain - equal))
+    edm = lines["diffusion model"]
+    right, wrong = (
+        value(told, f"edm-demo/{name}-seed0", "label_consistency") for name in ("r0-dsm", "r1-symmetric-dsm")
+    )
+    assert edm.cost(edm.plain[0.5]).mean == pytest.approx(100 * (right - wrong) / right)
+    assert edm.plain[0.5][0].value == pytest.approx(100 * wrong)
+    pairs = lines["encoder-decoder, poor source"]
+    each = [100 * (value(told, f"seq2seq-demo/sparse-r1-nll-seed{i}", "test_target_nll")
+                   / value(told, f"seq2seq-demo/sparse-clean-seed{i}", "test_target_nll") - 1) for i in range(3)]
+    assert pairs.cost(pairs.plain[pairs.worst]).values == pytest.approx(tuple(each))
+
+
+def test_no_gap_is_told_where_test_images_are_too_few_to_see_one(lines):
+    symmetric, cyclic = (lines[f"classifier, labels {kind}"] for kind in ("at random", "of the next class"))
+    assert symmetric.gap_closed() is None, "the intervals of 355 images overlap"
+    assert cyclic.gap_closed() > 0.9
+
+
+def test_what_the_paper_prints_is_of_its_tables(lines):
+    table = paper_table("A.table1")
+    assert lines["diffusion model"].of_paper()[0.5] == pytest.approx(
+        100 * (1 - table[1.0]["cifar10_consistency"] / table[0.0]["cifar10_consistency"])
+    )
+    assert all(one.of_paper()[0.0] == 0 and one.of_paper()[0.5] > 5 for one in lines.values())
+
+
+def test_a_run_with_more_compute_is_no_baseline(lines):
+    for one in lines.values():
+        assert all("compute-of" not in figure.place for figure in one.clean.values())
+        assert all("compute-of" in figure.place for figure in one.equal.values())
+
+
+def test_records_of_one_name_are_told_apart(some):
+    places = [place for place, _ in Stored.read(some).told]
+    assert len(set(places)) == len(places) and any("(line" in place for place in places)
+
+
+def test_names_in_the_picture_stand_apart_in_their_order():
+    places = [2.3, 59, 24, 24.1, 13.5]
+    moved = spaced(places, 6)
+    order = sorted(range(5), key=lambda i: places[i])
+    assert all(moved[b] - moved[a] >= 6 - 1e-9 for a, b in pairwise(order))
+    assert moved[0] == 2.3 and moved[1] == 59, "what has room stays"
+
+
+def test_each_measured_figure_of_the_page_names_records_that_are_there(report, some):
+    page, places = (report / "report.html").read_text(), {place for place, _ in Stored.read(some).told}
+    rows = re.findall(r"<tr><td>.*?</tr>", page)
+    assert len(rows) > 30
+    for row in rows:
+        measured = re.findall(r'<td class="num">(.*?)</td>', row)[1]
+        title = re.search(r'title="([^"]*)"', measured)
+        assert title or ">-<" in measured, row
+        if title and not title[1].startswith("computed"):
+            named = html.unescape(re.sub(r" and \d+ more$", "", title[1])).split(", ")
+            assert set(named) <= places, row
+
+
+@pytest.mark.parametrize(
+    ("place", "metric", "times", "shown"),
+    [
+        ("edm-demo/r1-symmetric-dsm-seed0", "label_consistency", 100, "{:.5g}"),
+        ("classifier-demo/r1-cyclic-nll-steps-seed0", "test_accuracy", 100, "{:.5g}"),
+        ("gpt2-demo/r1-nll-batch-seed0", "validation_nll", 1, "{:.5g}"),
+        ("gpt2-demo/r1-corrected-batch-seed0", "validation_nll", 1, "{:.3f}"),
+    ],
+)
+def test_figures_stand_on_the_page_as_in_their_records(report, told, place, metric, times, shown):
+    page = (report / "report.html").read_text()
+    figures = re.findall(rf'title="{re.escape(place)}">([^<]*)<', page)
+    assert shown.format(times * value(told, place, metric)) in figures
+
+
+def test_the_page_needs_nothing_from_outside(report):
+    page = (report / "report.html").read_text()
+    assert not re.search(r"<script|<link|https?://(?!www\.w3\.org)|@import|url\(", page)
+    assert page.count("data:image/png;base64,") == 1, "the figure of the one study that has drawn one"
+    ids, targets = set(re.findall(r' id="([^"]+)"', page)), set(re.findall(r'href="#([^"]+)"', page))
+    assert targets <= ids and len(targets) > 20
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_the_same_records_make_the_same_report(repository):
+    made = []
+    for name in ("one", "other"):
+        study.main(["--records", str(repository / marks.RESULTS), "--output", str(repository / name)])
+        made.append([(repository / name / file).read_bytes() for file in ("report.html", "report.md")])
+    assert made[0] == made[1]
+
+
+def test_the_markdown_names_claims_and_records(report):
+    text = (report / "report.md").read_text()
+    assert "A.table11.c1: held" in text and "edm-demo/r1-symmetric-tdsm-seed0" in text
+    assert (report / "overview.png").is_file() and "(overview.png)" in text
+    assert "](benchmarks" not in text, "the records lie elsewhere"
+
+
+def test_claims_are_counted_once_each(some):
+    found = found_in(Stored.read(some), "demo")
+    table = claims_table([one.outcome for one in found])
+    *rows, total = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
+    replica = [claim for name in paper_table_ids() for claim in published(name).claims if claim.replica]
+    assert total[0] == "all" and int(total[1]) == len(replica)
+    for column in range(1, 8):
+        assert int(total[column]) == sum(int(row[column]) for row in rows)
+    for _, claims, decided, held, fell, undecided, nothing, one, _ in [*rows, total]:
+        assert int(claims) == int(held) + int(fell) + int(undecided) + int(nothing)
+        assert int(one) <= int(decided) == int(held) + int(fell)
+
+
+def test_every_measured_table_has_a_recipe():
+    table = recipes_table(ROOT / "recipes")
+    assert all(name in table for name in paper_table_ids() if published(name).runs)
+    assert all(f"recipes/{file.name}" in table for file in (ROOT / "recipes").glob("*.py"))
+
+
+def test_a_recipe_that_opens_on_nothing_is_refused(tmp_path):
+    (tmp_path / "odd.py").write_text("import os\n")
+    with pytest.raises(ValueError, match="odd.py opens on no study"):
+        recipes_table(tmp_path)
+
+
+def test_tables_are_put_between_their_marks_and_nowhere_else(repository, capsys):
+    with pytest.raises(SystemExit) as end:
+        study.main(["--readme", str(repository), "--check"])
+    assert end.value.code == 1 and "old: " in capsys.readouterr().out
+    readme = (repository / "README.md").read_text()
+    assert "kept\n" in readme and "| model" not in readme, "nothing is written"
+    study.main(["--readme", str(repository)])
+    table = families_table(curves(Stored.read(repository / marks.RESULTS)), marks.RESULTS)
+    filled = readme.replace("<!-- families -->\n", f"<!-- families -->\n{table}\n")
+    assert (repository / "README.md").read_text() == filled
+    docs = (repository / "docs" / "labels.md").read_text()
+    assert "cyclic, corrected through T" in docs and "](../benchmarks/results/edm-demo)" in docs and "old" not in docs
+    assert marks.update(repository, writes=False) == []
+
+
+def test_other_records_make_it_old(repository):
+    marks.update(repository)
+    file = repository / marks.RESULTS / "edm-demo" / "records.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    (noisy,) = (one for one in lines if one["name"] == "r1-symmetric-dsm-seed0")
+    noisy["metrics"]["label_consistency"]["value"] = 0.25
+    file.write_text("\n".join(map(json.dumps, lines)))
+    old = [path.relative_to(repository).as_posix() for path in marks.update(repository, writes=False)]
+    assert old == ["README.md", "docs/labels.md", marks.PICTURE]
+    marks.update(repository)
+    with Image.open(repository / marks.PICTURE) as image:
+        assert image.info["Description"] == digest(curves(Stored.read(repository / marks.RESULTS)))
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+#: Opens all that is folded, then tells what sticks out of the page.
+OPENED = """<script>
+const page = document.documentElement, folded = [...document.querySelectorAll("details")];
+for (const one of folded) one.open = true;
+const out = [...document.querySelectorAll("main *")].filter(one => !one.closest(".scroll, svg") &&
+  one.getBoundingClientRect().right > page.clientWidth + 1);
+const marks = document.querySelectorAll(".chart svg svg title").length;
+parent.told.push([innerWidth, page.scrollWidth <= page.clientWidth, out.length, folded.length > 40, marks].join());
+</script></body>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine to open the page in")
+def test_the_page_in_a_browser_fits_a_phone_with_all_of_it_open(report, lines, tmp_path):
+    page = (report / "report.html").read_text().replace("style-src", "script-src 'unsafe-inline'; style-src")
+    framed = html.escape(page.replace("</body>", OPENED))
+    frames = "".join(f'<iframe width="{width}" height="900" srcdoc="{framed}"></iframe>' for width in (390, 1280))
+    (tmp_path / "frames.html").write_text(
+        f"<!doctype html><meta charset=utf-8><script>told = []; onload = () => document.body.append("
+        f"Object.assign(document.createElement('pre'), {{textContent: told.sort().join(';')}}))</script>{frames}",
+        encoding="utf-8",
+    )  # fmt: skip
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+               "--window-size=1400,900", "--dump-dom", (tmp_path / "frames.html").as_uri()]  # fmt: skip
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    told = [line.split(",") for line in re.search("<pre>(.*?)</pre>", dom)[1].split(";")]
+    marks_drawn = sum(len(one.plain) + len(one.cured) + bool(one.of_paper()) for one in lines.values())
+    assert told == [[width, "true", "0", "true", str(marks_drawn)] for width in ("1280", "390")]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--check"], "--check looks at what --readme would write"),
+        (["--records", "nowhere"], "--records nowhere: there is no such folder"),
+        (["--readme", "nowhere"], "--readme nowhere: there is no README.md"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(flags, says, capsys):
+    with pytest.raises(SystemExit) as end:
+        study.main(flags)
+    assert end.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_a_folder_without_records_is_named(tmp_path):
+    with pytest.raises(ValueError, match="holds no records of runs"):
+        study.main(["--records", str(tmp_path)])
+    (tmp_path / "record.json").write_text("{")
+    with pytest.raises(ValueError, match="record.json is no record"):
+        study.main(["--records", str(tmp_path)])
