@@ -14,7 +14,10 @@ Three judges; the first that there is speaks:
 
 The audit's posterior alone is no honest judge: it was made of a classifier of the same features, and believes what that
 one believes. Where the audit refutes class-conditional noise, the third judge says what always holds: accuracy differs
-from agreement with the given labels by no more than their error rate.
+from agreement with the given labels by what those rows can make of it that matter most, as many as are wrong.
+
+All intervals are of rows that could be drawn like these, so that those of verified rows add to their draw that the rows
+they stand for are a sample themselves.
 
 Source: Natarajan et al., "Learning with noisy labels", NeurIPS 2013, and Patrini et al., CVPR 2017 (the backward
 correction); Angelopoulos et al., "Prediction-powered inference", Science 382 (2023).
@@ -22,6 +25,7 @@ correction); Angelopoulos et al., "Prediction-powered inference", Science 382 (2
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -107,13 +111,18 @@ class ByVerified:
     def _span(
         self, truth: np.ndarray, said: np.ndarray, ends: tuple[float, float], confidence: float, least: int
     ) -> Span:
-        """`powered_share` of what lies between these ends, as a share of their distance."""
+        """`powered_share` of what lies between these ends, as a share of their distance.
+
+        That is of the rows at hand, which are a sample of those that could be drawn: its error is added in quadrature.
+        """
         stratum, rows, (first, last) = self.verified.sample.stratum, self.verified.rows, ends
         truth, said = (truth - first) / (last - first), (said - first) / (last - first)
         sizes = self.verified.sample.sizes
         means = np.bincount(stratum, said) / sizes
         found = powered_share(truth, said[rows], means, stratum[rows], sizes, confidence)[:3]
-        return _clipped(*(first + (last - first) * float(one) for one in found), least)
+        value, low, high = (first + (last - first) * float(one) for one in found)
+        of_rows = _half((last - first) * truth, confidence, 1 / self.verified.sample.probability[rows], len(stratum))
+        return _clipped(value, value - np.hypot(value - low, of_rows), value + np.hypot(high - value, of_rows), least)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,26 +169,32 @@ class ByGiven:
     def accuracy(self, of: Predicted, confidence: float) -> Span:
         if self.inverses:
             return self._over([of.scored(inverse, self.given) for inverse in self.inverses], confidence, 0)
-        agrees = of.scored(np.eye(self.posterior.shape[1]), self.given)
-        reach = self.rate + _half(agrees, confidence)
         value = of.scored(self.posterior, np.arange(len(self.given))).mean()
-        return _clipped(value, agrees.mean() - reach, agrees.mean() + reach, 0)
+        classes = np.eye(self.posterior.shape[1])
+        return self._bounded(value, lambda true: of.scored(classes, true), confidence, 0)
 
     def difference(self, of: Predicted, base: Predicted, confidence: float) -> Span:
         if self.inverses:
             apart = [of.scored(inverse, self.given) - base.scored(inverse, self.given) for inverse in self.inverses]
             return self._over(apart, confidence, -1)
-        every, same = np.arange(len(self.given)), np.eye(self.posterior.shape[1])
+        every, classes = np.arange(len(self.given)), np.eye(self.posterior.shape[1])
         value = (of.scored(self.posterior, every) - base.scored(self.posterior, every)).mean()
-        apart = of.scored(same, self.given) - base.scored(same, self.given)
-        half, differ = _half(apart, confidence), of.large != base.large
-        ours, theirs = differ & (of.large == self.given), differ & (base.large == self.given)
-        neither = (differ & ~ours & ~theirs).mean()
-        # Were such a label wrong, the other of the two might be right, which moves the difference by 2; where the label
-        # is neither's, by 1; where both say the same, it tells them apart in no case.
-        down, up = (2 * min(self.rate, most) + min(max(self.rate - most, 0), neither)
-                    for most in (ours.mean(), theirs.mean()))  # fmt: skip
-        return _clipped(value, apart.mean() - down - half, apart.mean() + up + half, -1)
+        return self._bounded(
+            value, lambda true: of.scored(classes, true) - base.scored(classes, true), confidence, -1
+        )
+
+    def _bounded(
+        self, value: float, scored: Callable[[np.ndarray], np.ndarray], confidence: float, least: int
+    ) -> Span:
+        """All means that the scores of true classes can have, where a share `rate` of the given ones is wrong."""
+        at = scored(self.given)
+        low, high = at, at
+        for true in range(self.posterior.shape[1]):
+            score = scored(np.full_like(self.given, true))
+            low, high = np.minimum(low, score), np.maximum(high, score)
+        half = _half(at, confidence)
+        down, up = _largest(at - low, self.rate), _largest(high - at, self.rate)
+        return _clipped(value, at.mean() - down - half, at.mean() + up + half, least)
 
     @staticmethod
     def _over(scores: list[np.ndarray], confidence: float, least: int) -> Span:
@@ -187,10 +202,23 @@ class ByGiven:
         return _clipped(scores[0].mean(), min(low for low, _ in ends), max(high for _, high in ends), least)
 
 
-def _half(scores: np.ndarray, confidence: float) -> float:
-    """Half an interval of their mean, of normal sums, as if one row at least were as far off as it can be."""
-    error = np.sqrt(((scores - scores.mean()) ** 2).sum() + 1) / len(scores)
-    return float(-ndtri((1 - confidence) / 2) * error)
+def _half(
+    scores: np.ndarray, confidence: float, weights: np.ndarray | None = None, rows: int | None = None
+) -> float:
+    """Half an interval of their mean, of normal sums, as if one row at least were as far off as it can be.
+
+    Of scores with weights that of the mean of so many `rows`, which they stand for.
+    """
+    rows = len(scores) if rows is None else rows
+    spread = np.average((scores - np.average(scores, weights=weights)) ** 2, weights=weights)
+    return float(-ndtri((1 - confidence) / 2) * np.sqrt(spread / rows + 1 / rows**2))
+
+
+def _largest(values: np.ndarray, share: float) -> float:
+    """Sum of the largest of them, a share of all in [0, 1], by the number of all."""
+    down, count = -np.sort(-values), share * len(values)
+    whole = int(count)
+    return float((down[:whole].sum() + (count - whole) * down[whole : whole + 1].sum()) / len(values))
 
 
 def _clipped(value: float, low: float, high: float, least: int) -> Span:

@@ -10,7 +10,7 @@ import numpy as np
 from hf_noise.noise.arrays import integers, real_numbers
 from hf_noise.noise.checks import check_count, check_seed
 
-__all__ = ["out_of_fold", "split_rows"]
+__all__ = ["finite_features", "out_of_fold", "split_rows"]
 
 #: Inverse strengths of the ridge that are tried; features are standardised.
 _GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -43,13 +43,10 @@ def out_of_fold(features: Any, labels: Any, *, folds: int = 5, seed: int = 0) ->
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    x, y = real_numbers("features", features), integers("labels", labels)
+    x, y = finite_features("features", features), integers("labels", labels)
     folds, seed = check_count("folds", folds, 2, 6), check_seed(seed)
-    if x.ndim != 2 or not x.shape[1] or y.shape != x.shape[:1]:
+    if y.shape != x.shape[:1]:
         raise ValueError(f"features must be [N, D] and labels [N], got shapes {list(x.shape)} and {list(y.shape)}")
-    if not np.isfinite(x).all():
-        row = int((~np.isfinite(x).all(axis=1)).argmax())
-        raise ValueError(f"features must be finite, row {row} is not")
     split = split_rows(x, y, folds, seed)
     found = []
     for strength in _GRID:
@@ -58,6 +55,17 @@ def out_of_fold(features: Any, labels: Any, *, folds: int = 5, seed: int = 0) ->
         found.append((log_loss(y, p), p))
     p = min(found, key=lambda one: one[0])[1]
     return p / p.sum(axis=1, keepdims=True)
+
+
+def finite_features(name: str, values: Any) -> np.ndarray:
+    """`values` as float64 [N, D], D >= 1, all finite; TypeError or ValueError for others."""
+    x = real_numbers(name, values)
+    if x.ndim != 2 or not x.shape[1]:
+        raise ValueError(f"{name} must be [N, D], got shape {list(x.shape)}")
+    if not np.isfinite(x).all():
+        row = int((~np.isfinite(x).all(axis=1)).argmax())
+        raise ValueError(f"{name} must be finite, row {row} is not; look at what made it, or leave that row out")
+    return x
 
 
 def split_rows(x: np.ndarray, y: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

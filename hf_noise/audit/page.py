@@ -80,8 +80,7 @@ def write_page(
     if not title.strip():
         raise ValueError(f"title must say what the page is about, got {title!r:.80}")
     rows = check_count("rows", rows, 0, _ROWS, "it is how many rows the page shows at most")
-    for name, of in (("texts", texts), ("images", images)):
-        _check_column(name, of, len(audit))
+    texts, images = _column("texts", texts, len(audit)), _column("images", images, len(audit))
     if clean is not None:
         clean = class_indices("clean", clean, len(audit.class_names))
         if len(clean) != len(audit):
@@ -104,9 +103,10 @@ def write_page(
     return write_atomic(file, page)
 
 
-def _check_column(name: str, values: Any, rows: int) -> None:
+def _column(name: str, values: Any, rows: int) -> Any:
+    """What has the value of row i at i, or None."""
     if values is None:
-        return
+        return None
     if isinstance(values, str | bytes | bytearray | memoryview | dict) or not hasattr(values, "__getitem__"):
         raise TypeError(f"{name} must be a sequence, one for each row, got {type(values).__name__}")
     try:
@@ -115,13 +115,14 @@ def _check_column(name: str, values: Any, rows: int) -> None:
         raise TypeError(f"{name} must be a sequence of a known length, got {type(values).__name__}") from error
     if count != rows:
         raise ValueError(f"{name} must be as many as the audit's {rows} rows, in their order, got {count}")
+    return getattr(values, "iloc", values)  # a Series of pandas counts by its own index otherwise
 
 
 def _item(row: int, audit: LabelAudit, names: list[str], texts: Any, images: Any, clean: Any) -> dict[str, Any]:
     """One row as it is shown."""
     text, image = None if texts is None else texts[row], None if images is None else images[row]
     if not isinstance(text, str | None):
-        raise TypeError(f"texts[{row}] must be a str, got {type(text).__name__}")
+        raise TypeError(f"texts[{row}] must be a str, or None where there is none, got {type(text).__name__}")
     given, suggested, true = (None if of is None else int(of[row]) for of in (audit.labels, audit.suggested, clean))
     shown = {"image": None, "is_small": False}
     if image is not None:

@@ -72,7 +72,11 @@ class PlanOption:
         return self.difference is not None and self.difference.low > 0
 
     def objective(self) -> Objective:
-        """What a trainer of ours takes as `loss` to follow it, on `keep` rows with `labels`."""
+        """What a trainer of ours takes as `loss` to follow it, on `keep` rows with `labels`.
+
+        Where these are None a loss alone does not follow it: of "soft" `targets` are what cross-entropy takes in their
+        place (`torch.nn.functional.cross_entropy`), for "verify" a person first looks at `to_verify`.
+        """
         from hf_noise.objectives import CorrectedLabels, CrossEntropy
 
         return CrossEntropy() if self.transition is None else CorrectedLabels(transition=self.transition.tolist())
@@ -138,6 +142,11 @@ class Plan:
         gain = self[self.best].difference
         if self.is_clear:
             return f"best: {self.best}, clearly better than the labels as they are"
+        if clear := [one.name for one in self.options if one.is_clear]:
+            return (
+                f"best: {self.best}, though it is not clear; clearly better than the labels as they are: "
+                f"{', '.join(clear)}"
+            )
         return (
             f"best: {self.best}, but no option is clearly better than the labels as they are: its difference may be "
             f"{_PERCENT * gain.low:+.1f} to {_PERCENT * gain.high:+.1f} points"
@@ -176,7 +185,8 @@ def make_plan(
         test: (features [M, D], clean labels [M]) of other rows.
         batch: what `hf_noise.analysis.advise_batch` says, for the option "more".
         seed: of folds, and of what a person is taken to find, in [0, 2^63).
-        confidence: of the intervals, in (0, 1); by default the audit's.
+        confidence: of the intervals, in (0, 1); by default the audit's. What given labels judge spans the audit's own
+            interval of the rate besides, which another confidence leaves as it is.
 
     Raises:
         TypeError: an argument is of another kind; test has no labels.

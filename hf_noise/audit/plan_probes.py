@@ -9,10 +9,9 @@ import numpy as np
 
 from hf_noise.audit.clean_accuracy import ByGiven, ByTest, ByVerified, Predicted
 from hf_noise.audit.doubts import Doubts
-from hf_noise.audit.out_of_fold import split_rows
+from hf_noise.audit.out_of_fold import finite_features, split_rows
 from hf_noise.audit.probe_runs import FOLDS, Recipe
 from hf_noise.metrics.labels import class_indices
-from hf_noise.noise.arrays import real_numbers
 
 if TYPE_CHECKING:
     from hf_noise.audit.label_audit import LabelAudit
@@ -35,7 +34,7 @@ def read_features(
     features: Any, labels: np.ndarray, seed: int
 ) -> tuple[Standardised, list[tuple[np.ndarray, np.ndarray]]]:
     """Features of the audited rows, standardised, and five folds in which copies of a row are together."""
-    x = _finite("features", features)
+    x = finite_features("features", features)
     if len(x) != len(labels):
         raise ValueError(f"features are of {len(x)} rows, and the audit of {len(labels)}; give those of the same rows")
     split = split_rows(x, labels, FOLDS, seed)
@@ -51,7 +50,7 @@ def read_test(test: Any, x: Standardised, classes: int) -> tuple[np.ndarray, np.
                         "nothing to measure on them")  # fmt: skip
     if test[1] is None:
         raise TypeError("test has no labels, so that there is nothing to measure on it; leave it out")
-    values = _finite("features of test", test[0])
+    values = finite_features("features of test", test[0])
     labels = class_indices("labels of test", test[1], classes)
     if values.shape[1] != len(x.mean):
         raise ValueError(f"features of test are {values.shape[1]} wide, and those of the audit {len(x.mean)}")
@@ -133,13 +132,3 @@ def judged_by(
         f"{_PROBES}, judged by the given labels; T is too uncertain to take back, so that the interval is what holds "
         f"for any labels of which at most {rate.high:.1%} are wrong"
     )
-
-
-def _finite(name: str, values: Any) -> np.ndarray:
-    x = real_numbers(name, values)
-    if x.ndim != 2 or not x.shape[1]:
-        raise ValueError(f"{name} must be [N, D], got shape {list(x.shape)}")
-    if not np.isfinite(x).all():
-        row = int((~np.isfinite(x).all(axis=1)).argmax())
-        raise ValueError(f"{name} must be finite, row {row} is not")
-    return x

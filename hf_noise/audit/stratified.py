@@ -41,7 +41,7 @@ def powered_share(
     although it failed on none that was looked at: any drawn row might as well have been of the other kind.
 
     Args:
-        truth: [..., n], 0 or 1; leading axes are so many questions, or samples of the same sizes.
+        truth: [..., n], 0 or 1, or scores in between; leading axes are so many questions, or samples of the same sizes.
         prediction: float [..., n], of the same rows.
         means: float [..., H], of the prediction over all rows of each stratum.
         stratum: integers [n] in [0, H).

@@ -58,7 +58,7 @@ class TokenPlan:
     Attributes:
         options: "given" first.
         best: name of the option with the lowest predicted NLL.
-        is_clear: whether it is clearly below that of "given".
+        is_clear: whether it is clearly below that of "given": by more than the laws were ever found wrong.
         error_rate: that is corrected for.
     """
 
@@ -141,17 +141,17 @@ def plan_tokens(error_rate: Measured | float, *, nll: float, vocab_size: int) ->
     floor = calibration_floor(e)
     given = Span(_clean(nll, e, size) + floor, max(min(plain) - LAW_MISS, 0.0), max(plain) + LAW_MISS)
     told = Span(_clean(nll, e, size), max(min(clean) - LAW_MISS, 0.0), max(clean) + LAW_MISS)
+    # It is all that plain training can cost, and rare tokens are cheaper: less may be gained, more not.
+    apart = Span(-floor, -max(floors), LAW_MISS - min(floors))
     how, tokens = f"{_LAWS}; {_SPANS}", 1 + ratio(e)
     options = (
         TokenOption("given", "train on the tokens as they are", given, None, 1.0, how),
-        TokenOption("corrected", f"the corrected likelihood, with e = {e:.4g}", told,
-                    Span(-floor, -max(floors), -min(floors)), 1.0, how),
+        TokenOption("corrected", f"the corrected likelihood, with e = {e:.4g}", told, apart, 1.0, how),
         TokenOption("more", "as many right tokens as without noise", None, None, tokens,
                     "law of equal clean exposure, r + 1 = 1 / (1 - e) times the tokens; what they are worth depends on "
                     "how the NLL falls with the data, which one run does not tell"),
     )  # fmt: skip
-    is_clear = e > 0 and min(floors) > 0
-    return TokenPlan(options, "corrected" if e > 0 else "given", is_clear, e)
+    return TokenPlan(options, "corrected" if e > 0 else "given", apart.high < 0, e)
 
 
 def _clean(nll: float, e: float, size: int) -> float:

@@ -118,6 +118,15 @@ def test_rows_are_the_default_list_the_likeliest_wrong_first(tmp_path):
     assert shown == [(str(given), str(suggested), p) for given, suggested, p in expected]
 
 
+def test_a_column_of_pandas_is_read_by_place(tmp_path):
+    import pandas
+
+    texts, images = [f"text {i}." for i in range(600)], [np.full((4, 4), i % 256, np.uint8) for i in range(600)]
+    shuffled = np.random.default_rng(0).permutation(600)
+    made = page_of(tmp_path, texts=pandas.Series(texts, shuffled), images=pandas.Series(images, shuffled), rows=25)
+    assert made == page_of(tmp_path, texts=texts, images=images, rows=25)
+
+
 def test_all_rows_some_and_none(tmp_path):
     assert rows_in(page_of(tmp_path, rows=1 << 14)) == ORDER.tolist()
     none = page_of(tmp_path, rows=0)

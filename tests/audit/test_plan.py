@@ -15,8 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 from hf_noise.analysis import advise_batch
-from hf_noise.audit import audit_labels
-from hf_noise.audit.clean_accuracy import ByGiven, ByTest, Predicted
+from hf_noise.audit import audit_labels, combine_verified, draw_sample
+from hf_noise.audit.clean_accuracy import ByGiven, ByTest, ByVerified, Predicted, Span
 from hf_noise.audit.doubts import doubts_within
 from hf_noise.audit.plan_probes import read_features
 from hf_noise.audit.probe_fit import fit_head
@@ -77,18 +77,23 @@ def test_given_labels_through_t_tell_clean_accuracy_exactly():
     assert wide.accuracy(predicted(said), 0.95).low < judge.accuracy(predicted(said), 0.95).low - 0.05
 
 
-def test_what_is_not_class_conditional_is_bounded_by_the_rate():
+@pytest.mark.parametrize("gain", [0.0, 0.2])
+def test_what_is_not_class_conditional_is_bounded_by_the_rate(gain):
     """Whatever labels are wrong, up to the rate, accuracies and differences are inside; sampling plays no part here."""
-    draw = np.random.default_rng(0)
+    draw, rows, reached = np.random.default_rng(0), np.arange(40), 0
     for _ in range(200):
-        true, ours, theirs = draw.integers(0, 3, (3, 40))
-        ours = np.where(draw.random(40) < 0.5, true, ours)
-        given = np.where(draw.random(40) < 0.3, draw.choice([ours, theirs, (true + 1) % 3]), true)
+        true, *said = draw.integers(0, 3, (5, 40))
+        said[0] = np.where(draw.random(40) < 0.5, true, said[0])
+        given = np.where(draw.random(40) < 0.3, draw.choice([*said, (true + 1) % 3]), true)
+        ours, theirs = Predicted(said[0], said[1], gain), Predicted(said[2], said[3], gain)
         judge = ByGiven(given, (), np.full((40, 3), 1 / 3), float((given != true).mean()))
-        span = judge.accuracy(predicted(ours), 1e-9)
-        assert span.low - 1e-6 <= (ours == true).mean() <= span.high + 1e-6
-        span = judge.difference(predicted(ours), predicted(theirs), 1e-9)
-        assert span.low - 1e-6 <= (ours == true).mean() - (theirs == true).mean() <= span.high + 1e-6
+        one, other = (of.scored(np.eye(3)[true], rows) for of in (ours, theirs))
+        span, value = judge.accuracy(ours, 1e-9), np.clip(one.mean(), 0, 1)
+        assert span.low - 1e-6 <= value <= span.high + 1e-6
+        reached += min(value - span.low, span.high - value) < 1e-6
+        span, value = judge.difference(ours, theirs, 1e-9), np.clip((one - other).mean(), -1, 1)
+        assert span.low - 1e-6 <= value <= span.high + 1e-6
+    assert reached > 0 or gain, "and no further than it must"
 
 
 def test_a_t_that_cannot_be_taken_back_is_not():
@@ -204,6 +209,25 @@ def test_verified_rows_judge(digits, tmp_path):
         assert of.low <= reached <= of.high and of.half_width < 0.05, name
         assert "150 verified rows" in of.how
     assert not np.isin(found["verify"].to_verify, sure.verified_by.rows).any()  # which are known
+
+
+def test_new_rows_are_not_known_where_every_row_was_verified():
+    """A draw of all rows has no error, and these rows are still a sample of those that could be drawn."""
+    draw, true = np.random.default_rng(0), np.arange(60) % 3
+    said = np.where(draw.random(60) < 0.2, (true + 1) % 3, true)
+    sample, posterior = draw_sample(np.full(60, 0.1), 60), np.eye(3)[true]
+    whole = combine_verified(sample, true[sample.rows], given=true, p_wrong=np.full(60, 0.1), posterior=posterior)
+    judge, of = ByVerified(whole, posterior), predicted(said)
+    span, peer = judge.accuracy(of, 0.95), ByTest(true).accuracy(of, 0.95)
+    assert span.value == peer.value and span.high - span.low == pytest.approx(peer.high - peer.low, rel=0.1)
+    apart, peer = (one.difference(of, predicted(true), 0.95) for one in (judge, ByTest(true)))
+    assert apart == pytest.approx(peer)
+
+
+def test_what_is_clearly_better_is_told_though_another_option_promises_more(plan):
+    best = replace(plan["drop"], name="other", difference=Span(0.5, -0.1, 1.0))
+    made = replace(plan, options=(*plan.options, best), best="other", is_clear=False)
+    assert "no option" not in made.advice and made.advice.endswith("drop, relabel, soft, corrected, verify")
 
 
 def test_clean_test_rows_are_measured_on(digits):

@@ -52,6 +52,14 @@ def test_the_interval_of_e_is_in_that_of_the_nll():
     assert all(np.isfinite(one.nll).all() for one in unknown.options[:2])
 
 
+def test_little_noise_is_no_clear_case():
+    """Of a twentieth of wrong tokens plain training costs 0.05 nats at most, and the laws were wrong by more."""
+    few, many = (plan_tokens(e, nll=6.5, vocab_size=50257) for e in (0.05, 0.2))
+    assert few.best == many.best == "corrected" and not few.is_clear and many.is_clear
+    assert few.options[1].difference.low == few.options[1].difference.value == -calibration_floor(0.05)
+    assert few.options[1].difference.high == pytest.approx(LAW_MISS - calibration_floor(0.05))
+
+
 def test_no_noise_needs_no_cure():
     plan = plan_tokens(0.0, nll=3.0, vocab_size=100)
     assert plan.best == "given" and not plan.is_clear and plan.objective() == NLL()
