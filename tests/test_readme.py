@@ -44,7 +44,7 @@ def test_tables_cards_and_the_first_picture_are_rendered_from_their_records():
     assert not old, "python recipes/report.py --readme renders them again"
 
 
-@pytest.mark.parametrize("name", [*OF_STUDIES, "families", "claims", "recipes"])
+@pytest.mark.parametrize("name", [*OF_STUDIES, "families", "claims", "recipes", "audits"])
 def test_each_table_of_a_study_stands_somewhere(name):
     assert sum(f"<!-- {name} -->" in file.read_text(encoding="utf-8") for file in texts(ROOT)) == 1
 

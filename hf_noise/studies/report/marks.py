@@ -15,6 +15,7 @@ from hf_noise.studies.diffusion.report import consistency_table
 from hf_noise.studies.documents.compare import compared
 from hf_noise.studies.documents.report import settings_table
 from hf_noise.studies.language.report import methods_table
+from hf_noise.studies.report.audits import audits_table
 from hf_noise.studies.report.families import curves
 from hf_noise.studies.report.picture import digest, draw
 from hf_noise.studies.report.stored import Stored
@@ -55,6 +56,8 @@ def rendered(root: Path, stored: Stored, names: Iterable[str]) -> dict[str, str]
             found[name] = claims_table(outcomes(paper_table_ids(), asked))
         elif name == "recipes":
             found[name] = recipes_table(root / "recipes")
+        elif name == "audits":
+            found[name] = audits_table(root / RESULTS)
     return found
 
 
