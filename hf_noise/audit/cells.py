@@ -6,8 +6,8 @@ times an unknown factor. The factors' spread is fitted to the verified mistakes 
 a wider one that they leave possible is allowed for: where mistakes fall as the posterior says, intervals are short, and
 where it is worth little they are wide.
 
-Ends allow for mistakes of which the posterior says nothing. The value does so only in cells in which one was found: of a
-class of which no row was looked at, T is what the posterior makes it, and not a share of what is thought possible.
+Ends allow for mistakes of which the posterior says nothing. The value does so only in cells in which one was found: of
+a class of which no row was looked at, T is what the posterior makes it, and not a share of what is thought possible.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from hf_noise.audit.sample_file import filled_sheet, keep_sample, kept_sample, s
 from hf_noise.audit.sampling import draw_sample
 from hf_noise.audit.saved import keep_values, kept_rows, kept_values
 from hf_noise.audit.sheet import is_filled, read_sheet, write_sheet
+from hf_noise.audit.told import short_of, summary_of, warnings_after
 from hf_noise.noise.checks import check_seed
 
 if TYPE_CHECKING:
@@ -32,11 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelAudit", "audit_labels"]
 
-_PERCENT = 100
 #: Of `save`: everything but the rows of the data.
 _ARRAYS = "audit.safetensors"
-#: Of all rows, the least share of a confusion that a summary tells.
-_SHOWN = 5e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +178,7 @@ class LabelAudit:
         return replace(
             first, error_rate=found.error_rate, transition=found.transition, transition_low=found.transition_low,
             transition_high=found.transition_high, prior=found.prior, p_wrong=found.p_wrong, posterior=posterior,
-            suggested=posterior.argmax(axis=1), warnings=(), verified_by=found,
+            suggested=posterior.argmax(axis=1), warnings=warnings_after(first, found), verified_by=found,
         )  # fmt: skip
 
     def plan(
@@ -195,18 +193,10 @@ class LabelAudit:
 
     def summary(self, most: int = 5) -> str:
         """The rate, what it stands on, the most frequent confusions and how many rows are listed, as text."""
-        wrong = self.transition * self.prior[:, None]
-        np.fill_diagonal(wrong, 0)
-        cells = [np.unravel_index(at, wrong.shape) for at in np.argsort(-wrong, axis=None)[:most]]
-        lines = [f"wrong labels: {self.error_rate} of {len(self):,} rows", f"how: {self.error_rate.how}"]
-        lines += [
-            f"{self.class_names[i]} labelled {self.class_names[j]}: {_PERCENT * self.transition[i, j]:.1f}% "
-            f"[{_PERCENT * self.transition_low[i, j]:.1f}, {_PERCENT * self.transition_high[i, j]:.1f}] of its rows"
-            for i, j in cells if wrong[i, j] >= _SHOWN
-        ]  # fmt: skip
-        lines.append(f"rows to look at: {int(self.flagged().sum()):,}, or {int(self.flagged(0.1).sum()):,} of which a "
-                     "tenth should be false alarms")  # fmt: skip
-        return "\n".join([*lines, *(f"note: {one}" for one in self.warnings)])
+        return summary_of(self, most)
+
+    def __repr__(self) -> str:
+        return short_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """All but what is said of single rows, as JSON holds it."""

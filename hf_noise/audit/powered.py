@@ -123,8 +123,8 @@ def combine_verified(
     ) + f", and that the {open_} rows left open are like the others" * (open_ > 0)
     return Verified(
         Measured(float(rate.value), float(rate.low), float(rate.high), how, confidence), by_draw, *prior[1:3],
-        *of_cells[:3], recalibrated(p_wrong, rows, is_wrong, sample.probability[rows], given=given), suggested, float(rate.power),
-        len(rows), open_, sample, rows, true,
+        *of_cells[:3], recalibrated(p_wrong, rows, is_wrong, sample.probability[rows], given=given), suggested,
+        float(rate.power), len(rows), open_, sample, rows, true,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import fields, is_dataclass
 
 import numpy as np
@@ -45,7 +46,10 @@ def test_rate_rows_and_confusions(found):
     assert (audit.suggested == true).mean() > 0.95
     assert audit.flagged(0.0).sum() <= audit.flagged(0.1).sum() <= audit.flagged(0.5).sum()
     told = audit.summary()
-    assert "cat labelled dog" in told and "dog labelled cat" not in told and audit.error_rate.how in told
+    assert "cat labelled dog" in told and "dog labelled cat" not in told and max(map(len, told.splitlines())) <= 120
+    for part in audit.error_rate.how.split("; "):
+        assert " ".join(told.split()).count(part) == 1
+    assert re.fullmatch(r"LabelAudit\(900 rows, 3 classes, wrong labels: [^,]+, [^,]+(, 1 warning)?\)", repr(audit))
 
 
 def test_of_a_data_set_with_its_columns_and_names(found):
@@ -170,12 +174,28 @@ def test_a_verified_audit_is_of_one_mind(found, tmp_path):
     audit.to_verify(150, tmp_path)
     sure = audit_labels(given, probabilities=labelled()[2], class_names=NAMES, confidence=0.8)
     sure = sure.verified(fill(tmp_path, true))
-    assert sure.error_rate.confidence == 0.8 and not sure.warnings
+    assert sure.error_rate.confidence == 0.8
     rows = np.arange(len(given))
     assert np.allclose(sure.posterior.sum(1), 1) and np.allclose(1 - sure.posterior[rows, given], sure.p_wrong)
     assert not ((sure.p_wrong > 0.5) & (sure.suggested == given) & (sure.posterior.max(1) > 0.5)).any()
     looked_at = np.isin(sure.posterior, [0, 1]).all(1)
     assert looked_at.sum() >= 150 and (sure.suggested[looked_at] == true[looked_at]).all()
+
+
+def test_what_still_stands_on_the_classifier_is_told_after_verification(tmp_path):
+    """Warnings of the rate go, those of T and of single rows stay."""
+    true, given, p = labelled()
+    p[:] = np.eye(3)[given] * 0.7 + 0.1  # knows the given labels and nothing else
+    audit = audit_labels(given, probabilities=p, class_names=NAMES)
+    assert any("was trained on the very rows" in one for one in audit.warnings)
+    audit.to_verify(60, tmp_path)
+    sure = audit.verified(fill(tmp_path, np.where(true == 2, 0, true)))
+    assert "lean on the classifier" in sure.warnings[0] and "owl (0)" in sure.warnings[0]
+    assert any("was trained on the very rows" in one for one in sure.warnings)
+    assert sure.warnings[0] in " ".join(sure.summary().split()) and "60 verified, " in repr(sure)
+    assert not any("tell the rate" in one or "estimators read" in one for one in sure.warnings)
+    audit.to_verify(900, tmp_path / "all")
+    assert not audit.verified(fill(tmp_path / "all", true)).warnings
 
 
 def test_the_sheet_outlives_small_changes_of_the_probabilities(found, tmp_path):

@@ -85,7 +85,7 @@ def test_no_wrong_row_found_and_two_rows():
 
 
 def swapped(small=30, seed=0):
-    """Classes 0 and 1 are taken for each other in a third of their rows; a small class 2 and class 3 never are wrong."""
+    """A third of classes 0 and 1 are taken for each other; a small class 2 and class 3 are never wrong."""
     draw = np.random.default_rng(seed)
     true = np.repeat([0, 1, 2, 3], [700, 700, small, 570])
     given = np.where((true < 2) & (draw.random(2000) < 0.33), 1 - true, true)
