@@ -63,6 +63,6 @@ def warnings_after(first: LabelAudit, found: Verified) -> tuple[str, ...]:
         "suggested labels and p_wrong of rows that nobody looked at still lean on the classifier"
     )
     if few:
-        told += (f", most of all T of classes with fewer than {_FEW} verified rows, where it is nearly the audit's own: "
-                 f"{', '.join(few[:_NAMED])}{more}")  # fmt: skip
+        told += (f", most of all T of classes with fewer than {_FEW} verified rows, where it is nearly what it was "
+                 f"before: {', '.join(few[:_NAMED])}{more}")  # fmt: skip
     return (told, *kept)
