@@ -5,6 +5,9 @@ the posterior of all rows, at the error rate that verified rows show in each str
 times an unknown factor. The factors' spread is fitted to the verified mistakes (a gamma mixture of Poisson counts), and
 a wider one that they leave possible is allowed for: where mistakes fall as the posterior says, intervals are short, and
 where it is worth little they are wide.
+
+Ends allow for mistakes of which the posterior says nothing. The value does so only in cells in which one was found: of
+a class of which no row was looked at, T is what the posterior makes it, and not a share of what is thought possible.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from scipy.stats import gamma
 
 __all__ = ["Cells", "transition_cells"]
 
-#: Part of a stratum's mistakes that is spread evenly over all cells: the posterior rules none out.
+#: Part of a stratum's mistakes that may be in any cell, as true and given labels would meet by chance: the posterior
+#: rules none out. Spread evenly over all cells it would fill a class of 30 rows as full as one of 500.
 _ANYWHERE = 0.1
 #: Shapes of the factors' gamma distribution that are tried, from a factor of 10 either way to agreement within a tenth.
 _SHAPES = np.geomspace(0.05, 100, 64)
@@ -26,12 +30,15 @@ _POSSIBLE = 0.5
 
 
 class Cells(NamedTuple):
-    """T[i, j] = p(given = j | true = i) and its intervals, float64 [C, C] each; rows of `value` sum to 1."""
+    """T[i, j] = p(given = j | true = i) and its intervals, float64 [C, C] each; rows of `value` sum to 1.
+
+    And the share of rows that are truly of each class, float64 [C], as T and the given labels have it.
+    """
 
     value: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    shape: float
+    prior: np.ndarray
 
 
 def transition_cells(
@@ -65,25 +72,19 @@ def transition_cells(
     if len(true) == total:  # every row was looked at
         joint = np.zeros((classes, classes))
         np.add.at(joint, (true, given), 1)
-        known = np.where(
-            joint.sum(1, keepdims=True) > 0, joint / np.maximum(joint.sum(1, keepdims=True), 1), np.eye(classes)
-        )
-        return Cells(known, known, known, np.inf)
+        known = _of_classes(joint)
+        return Cells(known, known, known, joint.sum(1) / total)
     off = ~np.eye(classes, dtype=bool)
-    guess, counted = _guesses(true, given, stratum, sizes, expected * off)
+    by_chance = np.outer(given_counts + 1, given_counts) * off
+    possible, counted = _guesses(true, given, stratum, sizes, expected * off, _ANYWHERE * by_chance / by_chance.sum())
+    believed, alone = _guesses(true, given, stratum, sizes, expected * off, 0 * by_chance)
     found = np.zeros((classes, classes))
     np.add.at(found, (true, given), true != given)
     shape, widest = _fitted_shapes(found[off], counted[off])
-    factor = (shape + found) / (shape + counted)
-    wrong = guess * factor * off
-    if rate[0] > 0:  # else no wrong row was found, and intervals reach to what one more row might have shown
-        wrong *= rate[0] / wrong.sum()
-    # A row's right ones are what is left of its given label; mistakes cannot be more than all rows of it.
-    columns = given_counts / total
-    wrong *= np.minimum(1, columns / np.maximum(wrong.sum(0), 1e-300))
-    joint = wrong + np.diag(columns - wrong.sum(0))
-    prior = np.maximum(joint.sum(1), 1e-300)
-    value = np.where(joint.sum(1, keepdims=True) > 0, joint / prior[:, None], np.eye(classes))
+    factor, columns = (shape + found) / (shape + counted), given_counts / total
+    joint = _joint(np.where(found > 0, possible * factor, believed * shape / (shape + alone)), rate[0], columns)
+    prior, value = joint.sum(1), _of_classes(joint)
+    middle = _of_classes(_joint(possible * factor, rate[0], columns))
     # The rate's own uncertainty is common to all cells; half its relative width is about two standard deviations.
     common = ((rate[2] - rate[1]) / 4 / rate[0]) ** 2 if rate[0] > 0 else 1.0
     tail = (1 - confidence) / 2
@@ -91,19 +92,19 @@ def transition_cells(
     ends = []
     for each in (shape, widest):
         spread = 1 / (1 / (each + found) + common)
-        of_shape = value * ((each + found) / (each + counted) / factor)
+        of_shape = middle * ((each + found) / (each + counted) / factor)
         ends.append([gamma.ppf(share, spread) * of_shape / spread for share in (tail, 1 - tail)])
     low, high = np.minimum(ends[0][0], ends[1][0]), np.maximum(ends[0][1], ends[1][1])
     low = np.where(found > 0, low, 0.0)
     # The diagonal: 1 less the sum of a row's mistakes, whose own factor is fitted in the same way.
-    by_class, mistakes = found.sum(1), (value * off).sum(1)
+    by_class, mistakes = found.sum(1), (middle * off).sum(1)
     row_shape = _fitted_shapes(by_class, (counted * off).sum(1))[0]
     spread = 1 / (1 / (row_shape + by_class) + common)
     few, many = (gamma.ppf(share, spread) * mistakes / spread for share in (tail, 1 - tail))
     few = np.where(by_class > 0, few, 0.0)
     low, high = (np.where(off, ends, 1 - of_row[:, None]) for ends, of_row in ((low, many), (high, few)))
     value = value if rate[0] > 0 else np.eye(classes)
-    return Cells(value, np.clip(np.minimum(low, value), 0, 1), np.clip(np.maximum(high, value), 0, 1), shape)
+    return Cells(value, np.clip(np.minimum(low, value), 0, 1), np.clip(np.maximum(high, value), 0, 1), prior)
 
 
 def expected_cells(posterior: np.ndarray, given: np.ndarray, stratum: np.ndarray) -> np.ndarray:
@@ -114,16 +115,29 @@ def expected_cells(posterior: np.ndarray, given: np.ndarray, stratum: np.ndarray
     return np.stack(sums).reshape(classes, strata, classes).swapaxes(0, 1)
 
 
-def _guesses(true, given, stratum, sizes, expected) -> tuple[np.ndarray, np.ndarray]:
+def _joint(wrong: np.ndarray, rate: float, columns: np.ndarray) -> np.ndarray:
+    """Shares of all rows [true, given], of mistakes that sum to the rate and shares of given labels."""
+    if rate > 0:  # else no wrong row was found, and intervals reach to what one more row might have shown
+        wrong = wrong * (rate / max(wrong.sum(), 1e-300))
+    # A row's right ones are what is left of its given label; mistakes cannot be more than all rows of it.
+    wrong = wrong * np.minimum(1, columns / np.maximum(wrong.sum(0), 1e-300))
+    return wrong + np.diag(columns - wrong.sum(0))
+
+
+def _of_classes(joint: np.ndarray) -> np.ndarray:
+    """Each row by its sum; the unit row where there is nothing."""
+    total = joint.sum(1, keepdims=True)
+    return np.where(total > 0, joint / np.where(total > 0, total, 1), np.eye(len(joint)))
+
+
+def _guesses(true, given, stratum, sizes, expected, anywhere) -> tuple[np.ndarray, np.ndarray]:
     """Each cell's share of all rows before its own factor, and how many verified rows it lets one expect."""
-    strata, classes = len(sizes), expected.shape[1]
+    strata = len(sizes)
     n, wrong = (np.bincount(stratum, weight, strata) for weight in (None, true != given))
     mistakes = expected.sum((1, 2))
     # As if one more row had been looked at, which is as wrong as the posterior says.
     rate = (wrong + np.clip(mistakes / sizes, 1e-6, 1)) / (n + 1)
-    anywhere = (1 - np.eye(classes)) / (classes * (classes - 1))
-    shape = expected / np.maximum(mistakes, 1e-300)[:, None, None]
-    shape = (1 - _ANYWHERE) * shape + _ANYWHERE * anywhere
+    shape = (1 - anywhere.sum()) * expected / np.maximum(mistakes, 1e-300)[:, None, None] + anywhere
     weights = np.stack([rate * sizes / sizes.sum(), rate * n])
     return tuple(np.tensordot(weights, shape, 1))
 

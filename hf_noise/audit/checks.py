@@ -35,10 +35,15 @@ def check_labels(labels: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarra
     if p.ndim != 2 or p.shape[1] < 2:
         raise ValueError(f"probabilities must be [N, C] with C >= 2 classes, got shape {list(p.shape)}")
     if y.shape != p.shape[:1]:
-        raise ValueError(f"labels must be one per row of probabilities, [{len(p)}], got shape {list(y.shape)}")
+        there = f"there are {len(y)} labels" if y.ndim == 1 else f"labels have the shape {list(y.shape)}"
+        raise ValueError(f"probabilities are {list(p.shape)} and {there}; give one row of probabilities per label")
     classes = p.shape[1]
     if len(y) < 2 * classes:
         raise ValueError(f"labels of {len(y)} rows are too few for {classes} classes; give at least {2 * classes} rows")
+    if y.min() < 0 or y.max() >= classes:  # before the sums of rows, which a column that lacks spoils
+        first = int(((y < 0) | (y >= classes)).argmax())
+        raise ValueError(f"labels must lie in [0, {classes}) for {classes} columns of probabilities, got {y[first]} in "
+                         f"row {first}; give one column for each class")  # fmt: skip
     total = p.sum(axis=1)
     # NaN fails every comparison, so that it counts as wrong.
     wrong = ~((p.min(axis=1) >= 0) & (np.abs(total - 1) <= _ROW_SUM))
@@ -48,10 +53,6 @@ def check_labels(labels: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarra
             f"{wrong.sum()} of {len(p)} rows of probabilities are no distributions, the first is row {first} with the "
             f"sum {total[first]:.6g} and the smallest entry {p[first].min():.6g}; give the softmax of the logits"
         )
-    if y.min() < 0 or y.max() >= classes:
-        first = int(((y < 0) | (y >= classes)).argmax())
-        raise ValueError(f"labels must lie in [0, {classes}) for {classes} columns of probabilities, got {y[first]} in "
-                         f"row {first}")  # fmt: skip
     y = y.astype(np.int64)
     missing = np.flatnonzero(np.bincount(y, minlength=classes) == 0)
     if missing.size:

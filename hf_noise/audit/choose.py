@@ -38,7 +38,7 @@ from hf_noise.audit.lists import default_list, list_at_fdr
 from hf_noise.audit.measured import Measured
 from hf_noise.metrics.intervals import check_confidence
 
-__all__ = ["ChosenEstimate", "choose_estimate"]
+__all__ = ["ChosenEstimate", "choose_estimate", "warnings_of_rows"]
 
 #: Standard errors that refute class-conditional noise, and the rows that are asked: more would refute a trifle.
 _REFUTED, _TEST_ROWS = 3.0, 50_000
@@ -65,6 +65,10 @@ _CALIBRATED = (
     "very rows that it judges: cross-validate it), so that labels alone do not tell "
     "the rate: the rate, p_wrong and the share of false alarms are those of the sharpest explanation, and they hold "
     "only if every class has unmistakable rows; verify some rows"
+)
+_CALIBRATED_ROWS = (
+    "the classifier foretells the given labels as well as any noise explains them, so that which of the rows that "
+    "nobody looked at are wrong, and what they are instead, is the sharpest explanation's word"
 )
 _TOO_FEW = (
     "noise explains the labels no better than so many rates of confusions would explain any of so few rows, so that "
@@ -176,6 +180,12 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
         chosen=chosen, others=others, difficulty=score, warnings=warnings,
         is_refuted=is_refuted,
     )  # fmt: skip
+
+
+def warnings_of_rows(warnings: tuple[str, ...], transition: np.ndarray) -> tuple[str, ...]:
+    """What is left of an estimate's warnings once verified rows tell the rate and T: those of single rows and of T."""
+    kept = {_IN_SAMPLE: _IN_SAMPLE, _NOTHING: _NOTHING, _CALIBRATED: _CALIBRATED_ROWS}
+    return (*(kept[one] for one in warnings if one in kept), *_mistakable(transition))
 
 
 def _range(fits: list[NoiseEstimate], by_row: NoiseEstimate, is_refuted: bool) -> tuple[float, float]:

@@ -97,7 +97,7 @@ def _audited(audit: LabelAudit, rows: np.ndarray, p: np.ndarray) -> Doubts:
         if known.size:
             places = np.searchsorted(rows, known)
             p_wrong[rows] = recalibrated(found.p_wrong, places, true != audit.labels[known],
-                                         verified.sample.probability[known])  # fmt: skip
+                                         verified.sample.probability[known], given=given)  # fmt: skip
             posterior[rows] = tilted(found.chosen.posterior, given, p_wrong[rows])
             posterior[known] = classes[true]
     transition = found.transition if audit.verified_by is None else audit.transition

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["read_given"]
+__all__ = ["as_given", "read_given"]
 
 
 def read_given(data: Any, column: str | None, names: Any) -> tuple[np.ndarray, tuple[str, ...] | None, Any]:
@@ -25,6 +25,9 @@ def read_given(data: Any, column: str | None, names: Any) -> tuple[np.ndarray, t
             raise ValueError(f"column={column!r} is of a data set, and labels were given as an array; leave it out")
         from hf_noise.noise.arrays import integers
 
+        if hasattr(data, "iloc") and hasattr(data, "columns"):
+            raise TypeError("data is a DataFrame, and an audit reads labels or a datasets.Dataset; give "
+                            "datasets.Dataset.from_pandas(data)")  # fmt: skip
         return integers("labels", data).astype(np.int64), names, None  # a copy of one's own
     from datasets import Dataset
 
@@ -47,3 +50,15 @@ def read_given(data: Any, column: str | None, names: Any) -> tuple[np.ndarray, t
         found = replace(found, names=names)
     own = None if found.names is None else tuple(found.names)
     return found.numbers(table, column), names if own is None else own, data
+
+
+def as_given(classes: np.ndarray, names: tuple[str, ...], data: Any, column: str | None) -> tuple[Any, Any]:
+    """Classes int64 [N] as a column of a data set holds its labels, and the feature: words of words, else numbers."""
+    from datasets import ClassLabel
+
+    kind = ClassLabel(names=list(names)) if data is None or column is None else data.features[column]
+    if isinstance(kind, ClassLabel):
+        return classes, kind
+    if "string" in kind.dtype:
+        return np.array(names, object)[classes].tolist(), kind
+    return classes.astype(kind.pa_type.to_pandas_dtype()), kind

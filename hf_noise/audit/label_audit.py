@@ -13,17 +13,19 @@ import numpy as np
 
 from hf_noise.atomic import replaced_whole, write_atomic
 from hf_noise.audit.choose import ChosenEstimate, choose_estimate
-from hf_noise.audit.given import read_given
+from hf_noise.audit.given import as_given, read_given
 from hf_noise.audit.lists import default_list, list_at_fdr
 from hf_noise.audit.measured import Measured
 from hf_noise.audit.model_features import model_features
 from hf_noise.audit.out_of_fold import out_of_fold
 from hf_noise.audit.powered import Verified, combine_verified
 from hf_noise.audit.recalibrate import tilted
-from hf_noise.audit.sample_file import filled_sheet, keep_sample, kept_sample, sheets_in
+from hf_noise.audit.sample_file import check_free, filled_sheet, keep_sample, kept_sample
 from hf_noise.audit.sampling import draw_sample
 from hf_noise.audit.saved import keep_values, kept_rows, kept_values
-from hf_noise.audit.sheet import is_filled, read_sheet, write_sheet
+from hf_noise.audit.sheet import fingerprint, read_sheet, write_sheet
+from hf_noise.audit.told import short_of, summary_of, warnings_after
+from hf_noise.noise.arrays import real_numbers
 from hf_noise.noise.checks import check_seed
 
 if TYPE_CHECKING:
@@ -32,11 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelAudit", "audit_labels"]
 
-_PERCENT = 100
 #: Of `save`: everything but the rows of the data.
 _ARRAYS = "audit.safetensors"
-#: Of all rows, the least share of a confusion that a summary tells.
-_SHOWN = 5e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +54,7 @@ class LabelAudit:
         warnings: what a user should know, in words; empty if nothing.
         estimate: what was estimated before a row was verified.
         verified_by: what verified rows say; None where none was.
+        column: of the labels in the data set; None of an array.
     """
 
     error_rate: Measured
@@ -71,6 +71,7 @@ class LabelAudit:
     estimate: ChosenEstimate = field(repr=False)
     verified_by: Verified | None = field(default=None, repr=False)
     seed: int = 0
+    column: str | None = None
     _data: Any = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -88,18 +89,20 @@ class LabelAudit:
         return default_list(self.p_wrong) if fdr is None else list_at_fdr(self.p_wrong, fdr)
 
     def rows(self) -> Any:
-        """The data set with the columns `p_wrong` (float) and `suggested` (of the label's classes).
+        """The data set with the columns `p_wrong` (float) and `suggested`, of the same kind as the labels.
 
-        Without a data set (labels were given as an array) one of `label`, `p_wrong` and `suggested`.
+        Of a column of words it holds words, of integers and booleans such, of a ClassLabel a ClassLabel, so that it can
+        be compared with the labels and put in their place. Without a data set (labels were given as an array) the rows
+        are `label`, `p_wrong` and `suggested`, as ClassLabel.
 
         Raises ValueError: it has a column of one of these names.
         """
-        from datasets import ClassLabel, Dataset, Features, Value
+        from datasets import Dataset, Features, Value
 
-        kind = ClassLabel(names=list(self.class_names))
-        ours = {"p_wrong": (self.p_wrong, Value("float64")), "suggested": (self.suggested, kind)}
+        suggested = as_given(self.suggested, self.class_names, self._data, self.column)
+        ours = {"p_wrong": (self.p_wrong, Value("float64")), "suggested": suggested}
         if self._data is None:
-            columns = {"label": (self.labels, kind)} | ours
+            columns = {"label": (self.labels, suggested[1])} | ours
             features = Features({name: of for name, (_, of) in columns.items()})
             return Dataset.from_dict({name: values for name, (values, _) in columns.items()}, features=features)
         if taken := sorted({*ours} & {*self._data.column_names}):
@@ -111,7 +114,7 @@ class LabelAudit:
 
     def to_verify(
         self, n: int, folder: str | os.PathLike, *, text_column: str | None = None, image_column: str | None = None,
-        seed: int | None = None,
+        seed: int | None = None, blind: bool = True,
     ) -> Path:  # fmt: skip
         """Draw n rows, more of them where the audit is in doubt, and write `to_verify.csv` and `to_verify.html`.
 
@@ -121,6 +124,9 @@ class LabelAudit:
             text_column, image_column: of the data set, what a person sees of a row; by default the first that holds
                 texts or images.
             seed: of the draw; by default the audit's.
+            blind: show what a row is labelled as, and what is suggested, only once it was answered. Who sees a label
+                first tends to agree with it, so that the rate comes out too low; False is quicker, for checking rows
+                rather than for an estimate.
 
         How the rows were drawn is written beside them (`sample.parquet`), so that what was filled in keeps its meaning
         whatever later audits say of these rows.
@@ -129,23 +135,23 @@ class LabelAudit:
             The page's path. Fill in either file; the page saves a CSV, which belongs into the same folder.
 
         Raises:
-            FileExistsError: the folder holds a sheet in which something is filled in.
+            FileExistsError: the folder holds a sheet in which something is filled in, or one of other rows, which
+                somebody may be filling in; an open one of the same rows is written again.
             TypeError, ValueError: as `draw_sample` and `write_sheet`; there is no such column, or this audit was
                 verified already.
         """
         if self.verified_by is not None:
             raise ValueError("this audit was verified already; draw further rows from the audit before, whose sample "
                              "they have to be a part of: give it a larger n")  # fmt: skip
-        if filled := [file.name for file in sheets_in(folder) if is_filled(file)]:
-            raise FileExistsError(f"{folder} holds {filled[0]}, in which something is filled in; give another folder")
         sample = draw_sample(self.p_wrong, n, given=self.labels, seed=self.seed if seed is None else seed)
+        check_free(folder, sample, fingerprint(sample, self.labels, self.class_names))
         text, image = self._shown(text_column, image_column)
         rows = sample.rows.tolist()
         taken = {} if text is image is None else self._data.with_format(None).select(rows)
         _, page = write_sheet(
             folder, sample, given=self.labels, suggested=self.suggested, class_names=self.class_names,
             texts=None if text is None else [str(one) for one in taken[text]],
-            images=None if image is None else list(taken[image]),
+            images=None if image is None else list(taken[image]), blind=blind,
         )  # fmt: skip
         keep_sample(sample, folder)
         return page
@@ -166,9 +172,9 @@ class LabelAudit:
             TypeError, ValueError: as `read_sheet` and `combine_verified`; several sheets of a folder are filled in.
         """
         first = self if self.verified_by is None else _from(self.estimate, self.labels, self.class_names, self.seed,
-                                                            self._data)  # fmt: skip
+                                                            self._data, self.column)  # fmt: skip
         path = filled_sheet(path)
-        sample = kept_sample(path.parent, len(self))
+        sample = kept_sample(path, len(self))
         labels = read_sheet(path, sample, given=self.labels, class_names=self.class_names)
         found = combine_verified(
             sample, labels, given=self.labels, p_wrong=first.p_wrong, posterior=first.posterior,
@@ -180,7 +186,7 @@ class LabelAudit:
         return replace(
             first, error_rate=found.error_rate, transition=found.transition, transition_low=found.transition_low,
             transition_high=found.transition_high, prior=found.prior, p_wrong=found.p_wrong, posterior=posterior,
-            suggested=posterior.argmax(axis=1), warnings=(), verified_by=found,
+            suggested=posterior.argmax(axis=1), warnings=warnings_after(first, found), verified_by=found,
         )  # fmt: skip
 
     def plan(
@@ -195,18 +201,10 @@ class LabelAudit:
 
     def summary(self, most: int = 5) -> str:
         """The rate, what it stands on, the most frequent confusions and how many rows are listed, as text."""
-        wrong = self.transition * self.prior[:, None]
-        np.fill_diagonal(wrong, 0)
-        cells = [np.unravel_index(at, wrong.shape) for at in np.argsort(-wrong, axis=None)[:most]]
-        lines = [f"wrong labels: {self.error_rate} of {len(self):,} rows", f"how: {self.error_rate.how}"]
-        lines += [
-            f"{self.class_names[i]} labelled {self.class_names[j]}: {_PERCENT * self.transition[i, j]:.1f}% "
-            f"[{_PERCENT * self.transition_low[i, j]:.1f}, {_PERCENT * self.transition_high[i, j]:.1f}] of its rows"
-            for i, j in cells if wrong[i, j] >= _SHOWN
-        ]  # fmt: skip
-        lines.append(f"rows to look at: {int(self.flagged().sum()):,}, or {int(self.flagged(0.1).sum()):,} of which a "
-                     "tenth should be false alarms")  # fmt: skip
-        return "\n".join([*lines, *(f"note: {one}" for one in self.warnings)])
+        return summary_of(self, most)
+
+    def __repr__(self) -> str:
+        return short_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """All but what is said of single rows, as JSON holds it."""
@@ -314,22 +312,25 @@ def audit_labels(
         features = model_features(model, rows, column)
     if probabilities is None:
         probabilities = out_of_fold(features, labels, seed=seed)
+    shape = real_numbers("probabilities", probabilities).shape
+    if names is not None and len(shape) == 2 and shape[1] != len(names):
+        raise ValueError(f"class_names are {len(names)}, and there are {shape[1]} columns of probabilities; give one "
+                         f"column for each of {', '.join(names[:10])}")  # fmt: skip
     found = choose_estimate(labels, probabilities, confidence=confidence)
-    classes = found.transition.shape[0]
-    names = tuple(map(str, range(classes))) if names is None else names
-    if len(names) != classes:
-        raise ValueError(f"class_names are {len(names)}, and there are {classes} columns of probabilities")
+    names = tuple(map(str, range(shape[1]))) if names is None else names
     if len(set(names)) < len(names):
         raise ValueError(f"class_names must be all different, got {names!r:.80}")
-    audit = _from(found, labels, names, seed, rows)
+    audit = _from(found, labels, names, seed, rows, column)
     return audit if verified is None else audit.verified(verified, confidence=confidence)
 
 
-def _from(found: ChosenEstimate, labels: np.ndarray, names: tuple[str, ...], seed: int, rows: Any) -> LabelAudit:
+def _from(
+    found: ChosenEstimate, labels: np.ndarray, names: tuple[str, ...], seed: int, rows: Any, column: str | None
+) -> LabelAudit:
     assert found.chosen.posterior is not None  # what is chosen among has one
     return LabelAudit(
         error_rate=found.error_rate, transition=found.transition, transition_low=found.transition_low,
         transition_high=found.transition_high, prior=found.prior, p_wrong=found.p_wrong, suggested=found.suggested,
         posterior=found.chosen.posterior, labels=labels, class_names=names, warnings=found.warnings, estimate=found,
-        seed=seed, _data=rows,
+        seed=seed, column=column, _data=rows,
     )  # fmt: skip

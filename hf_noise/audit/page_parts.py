@@ -144,7 +144,10 @@ def histogram(p_wrong: np.ndarray, listed: np.ndarray) -> dict[str, Any]:
 
 
 def by_class(audit: LabelAudit, listed: np.ndarray) -> list[dict[str, Any]]:
-    """Of the rows that are labelled as each class: how many, the share expected wrong, how many are listed."""
+    """Of the rows that are labelled as each class: how many, the share expected wrong, how many are listed.
+
+    And how many of all rows are truly of it.
+    """
     classes = len(audit.class_names)
     rows = np.bincount(audit.labels, minlength=classes)
     wrong = np.bincount(audit.labels, audit.p_wrong, minlength=classes) / np.maximum(rows, 1)
@@ -152,7 +155,7 @@ def by_class(audit: LabelAudit, listed: np.ndarray) -> list[dict[str, Any]]:
     scale = _scale(float(wrong.max()))
     return [
         {"rows": int(rows[i]), "wrong": float(wrong[i]), "listed": int(kept[i]),
-         "prior": float(audit.prior[i]), "width": round(100 * min(float(wrong[i]) / scale, 1), 1)}
+         "truly": round(len(audit) * float(audit.prior[i])), "width": round(100 * min(float(wrong[i]) / scale, 1), 1)}
         for i in range(classes)
     ]  # fmt: skip
 

@@ -112,6 +112,8 @@ def combine_verified(
         np.bincount(given, minlength=posterior.shape[1]), (float(rate.value), float(rate.low), float(rate.high)),
         confidence,
     )  # fmt: skip
+    # Of a class that no verified row is of, the draw alone would say that there is none.
+    by_draw = np.where(is_class.any(1), prior.value, np.clip(of_cells.prior, prior.low, prior.high))
     suggested = posterior.argmax(1)
     suggested[rows] = true
     open_ = len(sample) - len(rows)
@@ -120,9 +122,9 @@ def combine_verified(
         "it assumes that the filled labels are true"
     ) + f", and that the {open_} rows left open are like the others" * (open_ > 0)
     return Verified(
-        Measured(float(rate.value), float(rate.low), float(rate.high), how, confidence), *prior[:3], *of_cells[:3],
-        recalibrated(p_wrong, rows, is_wrong, sample.probability[rows]), suggested, float(rate.power), len(rows), open_,
-        sample, rows, true,
+        Measured(float(rate.value), float(rate.low), float(rate.high), how, confidence), by_draw, *prior[1:3],
+        *of_cells[:3], recalibrated(p_wrong, rows, is_wrong, sample.probability[rows], given=given), suggested,
+        float(rate.power), len(rows), open_, sample, rows, true,
     )  # fmt: skip
 
 

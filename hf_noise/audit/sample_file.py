@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from hf_noise.atomic import replaced_whole
 from hf_noise.audit.sampling import Sample
-from hf_noise.audit.sheet import is_filled
+from hf_noise.audit.sheet import fingerprints, is_filled
 
-__all__ = ["filled_sheet", "keep_sample", "kept_sample", "sheets_in"]
+__all__ = ["check_free", "filled_sheet", "keep_sample", "kept_sample", "sheets_in"]
 
 _NAME = "sample.parquet"
 _COLUMNS = {"stratum", "probability", "place"}
@@ -30,17 +30,32 @@ def keep_sample(sample: Sample, folder: str | os.PathLike) -> Path:
     return path
 
 
-def kept_sample(folder: str | os.PathLike, rows: int) -> Sample:
-    """Read it back for data of so many rows.
+def check_free(folder: str | os.PathLike, sample: Sample, audit: str) -> None:
+    """FileExistsError unless a sheet of this sample, whose fingerprint is `audit`, may be written into a folder."""
+    sheets = sheets_in(folder)
+    if filled := [file.name for file in sheets if is_filled(file)]:
+        raise FileExistsError(f"{folder} holds {filled[0]}, in which something is filled in; give another folder")
+    for file in sheets:
+        if fingerprints(file) != {audit}:
+            raise FileExistsError(f"{folder} holds {file.name} of other rows than these {len(sample)}, which somebody "
+                                  "may be filling in in a browser; give another folder, or delete it")  # fmt: skip
+
+
+def kept_sample(sheet: str | os.PathLike, rows: int) -> Sample:
+    """Read it back from beside a sheet, for data of so many rows.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is none, or no such sheet.
         ValueError: it is of other data, or no such file.
     """
-    path = Path(folder) / _NAME
+    sheet = Path(sheet)
+    if not sheet.is_file():
+        raise FileNotFoundError(f"there is no file {sheet}; give the CSV that was filled in, or the folder that "
+                                "to_verify wrote with the CSV in it")  # fmt: skip
+    path = sheet.parent / _NAME
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}, which says how the rows were drawn; keep the filled CSV in the "
-                                "folder that to_verify wrote")  # fmt: skip
+        raise FileNotFoundError(f"there is no {_NAME} beside {sheet}, which says how the rows were drawn; put the "
+                                f"filled CSV into the folder that to_verify wrote, where its {_NAME} is")  # fmt: skip
     try:
         table = pq.read_table(path)
         seed = int((table.schema.metadata or {})[b"seed"])

@@ -18,11 +18,13 @@ from hf_noise.audit.sampling import Sample
 from hf_noise.audit.shown import picture, readable, template
 from hf_noise.metrics.checks import check_path
 from hf_noise.metrics.labels import class_indices
+from hf_noise.noise.checks import check_flag
 
-__all__ = ["UNSURE", "fingerprint", "is_filled", "read_sheet", "write_sheet"]
+__all__ = ["UNSURE", "fingerprint", "fingerprints", "is_filled", "read_sheet", "write_sheet"]
 
 UNSURE = "unsure"
-COLUMNS = ("row", "given_label", "suggested_label", "true_label", "audit")
+COLUMNS, _SEEN = ("row", "given_label", "suggested_label", "true_label", "audit"), ("given_label", "suggested_label")
+_BUTTONS = 12  # classes that a page has a button for; of more it has a list
 _TEXT, _SIDE, _SMALL = 4000, 320, 96  # characters; pixels of a thumbnail, and up to which a picture keeps every pixel
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run at the beginning of a cell
 
@@ -37,6 +39,7 @@ def write_sheet(
     texts: Sequence[str] | None = None,
     images: Sequence[Any] | None = None,
     title: str = "Which class is true?",
+    blind: bool = True,
 ) -> tuple[Path, Path]:
     """Write `to_verify.csv` and `to_verify.html` into a folder; either is enough to fill in.
 
@@ -52,6 +55,8 @@ def write_sheet(
         images: as many as rows in the sample, in their order: PIL images, or uint8 arrays [H, W] or [H, W, 3]. They are
             put in as thumbnails of at most 320 pixels.
         title: of the page.
+        blind: leave given and suggested labels out of the CSV, and show them on the page only once a row was answered:
+            who sees them first tends to agree. Else both stand above the buttons, which name them.
 
     Returns:
         Paths of the CSV and of the page.
@@ -69,24 +74,24 @@ def write_sheet(
             raise ValueError(f"{name} must be as many as the {len(sample)} rows of the sample, got {len(parts)}")
     if texts is not None and not all(isinstance(text, str) for text in texts):
         raise TypeError("texts must all be str")
-    audit = fingerprint(sample, given, names)
+    blind, audit = check_flag("blind", blind), fingerprint(sample, given, names)
     items = [
         {"row": int(row), "given": names[given[row]], "suggested": names[suggested[row]],
          "text": None if texts is None else readable(texts[i], _TEXT)}
         | ({"image": None} if images is None else picture(images[i], f"images[{i}]", side=_SIDE, small=_SMALL))
         for i, row in enumerate(sample.rows)
     ]  # fmt: skip
-    columns = COLUMNS + ("text",) * (texts is not None)
+    columns = [name for name in COLUMNS if not blind or name not in _SEEN]
     table = io.StringIO()
-    writer = csv.writer(table)
-    writer.writerow(columns)
+    writer = csv.DictWriter(table, columns + ["text"] * (texts is not None), extrasaction="ignore")
+    writer.writeheader()
     for item in items:
-        text = [] if texts is None else [_guarded(item["text"])]
-        given_, suggested_ = _guarded(item["given"]), _guarded(item["suggested"])
-        writer.writerow([item["row"], given_, suggested_, "", audit, *text])
+        seen = {name: _guarded(item[name.removesuffix("_label")]) for name in _SEEN}
+        text = {} if texts is None else {"text": _guarded(item["text"])}
+        writer.writerow({"row": item["row"], "true_label": "", "audit": audit} | seen | text)
     page = template("sheet.html").render(
-        title=title, items=items, class_names=names, unsure=UNSURE, audit=audit, columns=COLUMNS,
-        has_images=images is not None,
+        title=title, items=items, class_names=names, unsure=UNSURE, audit=audit, columns=columns, blind=blind,
+        has_buttons=len(names) <= _BUTTONS, has_images=images is not None,
     )  # fmt: skip
     folder = Path(folder)
     return write_atomic(folder / "to_verify.csv", table.getvalue()), write_atomic(folder / "to_verify.html", page)
@@ -157,6 +162,14 @@ def is_filled(path: str | os.PathLike) -> bool:
         return any(fields["true_label"].strip() for _, fields in _lines(Path(path)))
     except (OSError, ValueError):
         return False
+
+
+def fingerprints(path: str | os.PathLike) -> set[str]:
+    """Of all audits that rows of a sheet are of; none of what is no sheet."""
+    try:
+        return {fields["audit"] for _, fields in _lines(Path(path))}
+    except (OSError, ValueError):
+        return set()
 
 
 def _guarded(text: str) -> str:

@@ -22,7 +22,7 @@ def changed(row, values):
     [
         (LABELS, EVEN[:, :1], r"probabilities must be \[N, C\] with C >= 2 classes, got shape \[6, 1\]"),
         (LABELS, EVEN[0], r"got shape \[3\]"),
-        (LABELS[:5], EVEN, r"labels must be one per row of probabilities, \[6\], got shape \[5\]"),
+        (LABELS[:5], EVEN, r"probabilities are \[6, \d\] and there are 5 labels"),
         (LABELS[:2], EVEN[:2], "labels of 2 rows are too few for 3 classes; give at least 6 rows"),
         (LABELS, changed(2, 0.5), "1 of 6 rows of probabilities are no distributions, the first is row 2"),
         (LABELS, changed(4, [1.5, -0.5, 0]), "first is row 4 with the sum 1 and the smallest entry -0.5"),

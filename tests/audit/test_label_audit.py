@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import fields, is_dataclass
 
 import numpy as np
+import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from safetensors.numpy import save_file
@@ -45,7 +47,10 @@ def test_rate_rows_and_confusions(found):
     assert (audit.suggested == true).mean() > 0.95
     assert audit.flagged(0.0).sum() <= audit.flagged(0.1).sum() <= audit.flagged(0.5).sum()
     told = audit.summary()
-    assert "cat labelled dog" in told and "dog labelled cat" not in told and audit.error_rate.how in told
+    assert "cat labelled dog" in told and "dog labelled cat" not in told and max(map(len, told.splitlines())) <= 120
+    for part in audit.error_rate.how.split("; "):
+        assert " ".join(told.split()).count(part) == 1
+    assert re.fullmatch(r"LabelAudit\(900 rows, 3 classes, wrong labels: [^,]+, [^,]+(, 1 warning)?\)", repr(audit))
 
 
 def test_of_a_data_set_with_its_columns_and_names(found):
@@ -160,8 +165,39 @@ def test_verified_rows_make_it_sure(found, tmp_path):
         audit.to_verify(120, tmp_path)
     with pytest.raises(ValueError, match="was verified already; draw further rows from the audit before"):
         sure.to_verify(200, tmp_path / "more")
-    with pytest.raises(FileNotFoundError, match="says how the rows were drawn"):
+    with pytest.raises(FileNotFoundError, match="there is no file .*nope.csv; give the CSV that was filled in"):
+        audit.verified(tmp_path / "nope.csv")
+    with pytest.raises(FileNotFoundError, match="no sample.parquet beside .*moved.csv, .* into the folder that to_ver"):
         audit.verified((tmp_path / "to_verify.csv").rename(tmp_path.parent / "moved.csv"))
+
+
+def test_an_open_sheet_of_other_rows_is_not_replaced(found, tmp_path):
+    """Somebody may be filling it in in a browser, which keeps the answers by the draw."""
+    *_, audit = found
+    audit.to_verify(60, tmp_path)
+    kept = (tmp_path / "to_verify.csv").read_bytes()
+    for n, seed in ((40, None), (60, 1)):
+        with pytest.raises(FileExistsError, match="to_verify.csv of other rows than these"):
+            audit.to_verify(n, tmp_path, seed=seed)
+    assert (tmp_path / "to_verify.csv").read_bytes() == kept
+    audit.to_verify(60, tmp_path, blind=False)
+    assert b"given_label" in (tmp_path / "to_verify.csv").read_bytes()
+
+
+@pytest.mark.parametrize("kind", [Value("string"), Value("int8"), Value("bool"), ClassLabel(names=NAMES)])
+def test_suggestions_are_of_the_columns_own_kind(kind, tmp_path):
+    """So that a column can be compared with them, and be made of them."""
+    _, given, p = labelled()
+    values = [NAMES[i] for i in given] if kind == Value("string") else given.tolist()
+    if kind == Value("bool"):
+        values, p = [bool(i) for i in given], np.c_[p[:, 0], p[:, 1:].sum(1)]
+    rows = Dataset.from_dict({"kind": values}, features=Features({"kind": kind}))
+    audit = audit_labels(rows, column="kind", probabilities=p)
+    for made in (audit.rows(), LabelAudit.load(audit.save(tmp_path)).rows()):
+        assert made.features["suggested"] == made.features["kind"] == kind
+        frame = made.to_pandas()
+        assert np.array_equal(frame.kind != frame.suggested, audit.suggested != audit.labels)
+        assert 0 < (frame.kind != frame.suggested).sum() < 300
 
 
 def test_a_verified_audit_is_of_one_mind(found, tmp_path):
@@ -170,12 +206,28 @@ def test_a_verified_audit_is_of_one_mind(found, tmp_path):
     audit.to_verify(150, tmp_path)
     sure = audit_labels(given, probabilities=labelled()[2], class_names=NAMES, confidence=0.8)
     sure = sure.verified(fill(tmp_path, true))
-    assert sure.error_rate.confidence == 0.8 and not sure.warnings
+    assert sure.error_rate.confidence == 0.8
     rows = np.arange(len(given))
     assert np.allclose(sure.posterior.sum(1), 1) and np.allclose(1 - sure.posterior[rows, given], sure.p_wrong)
     assert not ((sure.p_wrong > 0.5) & (sure.suggested == given) & (sure.posterior.max(1) > 0.5)).any()
     looked_at = np.isin(sure.posterior, [0, 1]).all(1)
     assert looked_at.sum() >= 150 and (sure.suggested[looked_at] == true[looked_at]).all()
+
+
+def test_what_still_stands_on_the_classifier_is_told_after_verification(tmp_path):
+    """Warnings of the rate go, those of T and of single rows stay."""
+    true, given, p = labelled()
+    p[:] = np.eye(3)[given] * 0.7 + 0.1  # knows the given labels and nothing else
+    audit = audit_labels(given, probabilities=p, class_names=NAMES)
+    assert any("was trained on the very rows" in one for one in audit.warnings)
+    audit.to_verify(60, tmp_path)
+    sure = audit.verified(fill(tmp_path, np.where(true == 2, 0, true)))
+    assert "lean on the classifier" in sure.warnings[0] and "owl (0)" in sure.warnings[0]
+    assert any("was trained on the very rows" in one for one in sure.warnings)
+    assert sure.warnings[0] in " ".join(sure.summary().split()) and "60 verified, " in repr(sure)
+    assert not any("tell the rate" in one or "estimators read" in one for one in sure.warnings)
+    audit.to_verify(900, tmp_path / "all")
+    assert not audit.verified(fill(tmp_path / "all", true)).warnings
 
 
 def test_the_sheet_outlives_small_changes_of_the_probabilities(found, tmp_path):
@@ -248,10 +300,13 @@ def test_copies_of_a_row_are_judged_by_none_of_them():
         ({"probabilities": None}, ValueError, "give out-of-fold probabilities .* or features"),
         ({"features": np.zeros((900, 2))}, ValueError, "and not two of them"), ({"seed": -1}, ValueError, "seed"),
         ({"class_names": ["a", "b"]}, ValueError, "class_names are 2, and there are 3 columns"),
+        ({"probabilities": labelled()[2][:, :2], "class_names": NAMES}, ValueError, "3, and there are 2 .* cat, dog"),
+        ({"probabilities": labelled()[2][:, :2]}, ValueError, r"lie in \[0, 2\) for 2 columns .* one column for each"),
+        ({"data": pd.DataFrame({"kind": [0, 1]})}, TypeError, r"datasets.Dataset.from_pandas\(data\)"),
         ({"class_names": ["a", "b", "a"]}, ValueError, "must be all different"),
         ({"class_names": "abc"}, TypeError, "class_names must be texts"), ({"column": "x"}, ValueError, "leave it out"),
         ({"probabilities": np.full((900, 3), 0.5)}, ValueError, "no distributions"),
-        ({"probabilities": np.full((899, 3), 1 / 3)}, ValueError, "one per row of probabilities"),
+        ({"probabilities": np.full((899, 3), 1 / 3)}, ValueError, r"are \[899, 3\] and there are 900 labels"),
         ({"confidence": 1.0}, ValueError, "confidence must lie in"), ({"data": ["cat"] * 900}, TypeError, "labels"),
         ({"data": {"a": 1}}, TypeError, "labels"),
     ],

@@ -148,7 +148,7 @@ def test_figures_of_classes_and_pairs_are_the_audits(tmp_path):
     for i, name in enumerate(seen):
         ours = AUDIT.labels == i
         wrong, listed = AUDIT.p_wrong[ours].mean(), AUDIT.flagged()[ours].sum()
-        line = f"{name} {ours.sum()} {percent(wrong)} % {listed} {percent(AUDIT.prior[i])} %"
+        line = f"{name} {ours.sum()} {percent(wrong)} % {listed} {round(600 * AUDIT.prior[i])} "
         assert line in said
     wrong = AUDIT.transition * AUDIT.prior[:, None] * (1 - np.eye(4))
     i, j = np.unravel_index(wrong.argmax(), (4, 4))

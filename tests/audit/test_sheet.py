@@ -38,7 +38,7 @@ def filled(folder, rows, columns=("row", "true_label", "audit"), delimiter=",", 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_what_is_written_and_filled_in_is_read_back(tmp_path, delimiter, encoding):
-    path, _ = write(tmp_path, texts=TEXTS)
+    path, _ = write(tmp_path, texts=TEXTS, blind=False)
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["row"]) for row in rows] == SAMPLE.rows.tolist() and {row["audit"] for row in rows} == {AUDIT}
@@ -48,6 +48,21 @@ def test_what_is_written_and_filled_in_is_read_back(tmp_path, delimiter, encodin
     lines = [row | {"true_label": answer} for row, answer in zip(rows, answers)]
     back = filled(tmp_path, [list(line.values()) for line in lines[::-1]], list(rows[0]), delimiter, encoding)
     assert read(back).tolist() == [0, -1, -1, 2, 1, 0]
+
+
+def test_a_blind_sheet_names_no_label_that_could_sway_a_person(tmp_path):
+    path, page = write(tmp_path, texts=TEXTS)
+    assert path.read_text(encoding="utf-8").splitlines()[0] == "row,true_label,audit,text"
+    seen, told = (re.sub(r"<script>.*</script>", "", one.read_text(encoding="utf-8"), flags=re.DOTALL) for one in (
+        page, write(tmp_path / "seen", texts=TEXTS, blind=False)[1]))  # fmt: skip
+    assert seen.count('<dl class="later">') == len(SAMPLE) and "li:not(.done) .later { display: none; }" in seen
+    assert "given is right" not in seen and "so that it does not sway you" in seen
+    assert "given is right" in told and 'class="later"' not in told and "sway" not in told
+    for one in (seen, told):
+        assert "put it into the folder that this page lies in" in one
+    many = [str(i) for i in range(13)]
+    page = write_sheet(tmp_path, SAMPLE, given=GIVEN, suggested=GIVEN, class_names=many)[1].read_text(encoding="utf-8")
+    assert page.count("<button") == 1 + len(SAMPLE) and " hidden>" not in page, "a list of many classes"
 
 
 def test_rows_that_are_not_there_are_open_and_equal_ones_count_once(tmp_path):
@@ -128,7 +143,7 @@ def test_the_page_needs_nothing_and_runs_no_data(tmp_path):
         ({"texts": [1] * 6}, TypeError, "texts must all be str"),
         ({"images": [np.zeros((2, 2))] * 6}, ValueError, r"images\[0\] must be uint8"),
         ({"images": ["a.png"] * 6}, TypeError, r"images\[0\] must be a PIL image or an array"),
-        ({"title": 3}, TypeError, "title must be a text"),
+        ({"title": 3}, TypeError, "title must be a text"), ({"blind": 3}, TypeError, "blind"),
     ],
 )
 def test_what_cannot_be_written_is_refused(tmp_path, changed, error, words):
@@ -153,6 +168,10 @@ const wide = document.createElement("pre");
 wide.id = "wide";
 wide.textContent = document.documentElement.scrollWidth <= document.documentElement.clientWidth;
 document.body.append(wide);
+const shown = document.createElement("pre");
+shown.id = "shown";
+shown.textContent = items.map(item => item.querySelector("dl").offsetHeight > 0).join(",");
+document.body.append(shown);
 const saved = document.createElement("pre");
 saved.id = "saved";
 saved.textContent = csv() + "|" + document.getElementById("count").textContent;
@@ -161,9 +180,9 @@ document.body.append(saved);
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine to open the page in")
-@pytest.mark.parametrize("width", [400, 1200])
-def test_the_page_in_a_browser_saves_what_was_clicked(tmp_path, width):
-    _, path = write(tmp_path, texts=TEXTS)
+@pytest.mark.parametrize(("width", "blind"), [(400, False), (1200, True)])
+def test_the_page_in_a_browser_saves_what_was_clicked(tmp_path, width, blind):
+    _, path = write(tmp_path, texts=TEXTS, blind=blind)
     path.write_text(path.read_text(encoding="utf-8").replace("</body>", CLICKS), encoding="utf-8")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
                f"--window-size={width},900", "--dump-dom", path.as_uri()]  # fmt: skip
@@ -171,5 +190,8 @@ def test_the_page_in_a_browser_saves_what_was_clicked(tmp_path, width):
     saved, count = html.unescape(re.search('<pre id="saved">(.*?)</pre>', page, re.DOTALL)[1]).split("|")
     assert count == "4 of 6" and re.search('<pre id="wide">true</pre>', page), "nothing sticks out"
     (tmp_path / "saved.csv").write_text(saved, encoding="utf-8", newline="")
-    rows = SAMPLE.rows
-    assert read(tmp_path / "saved.csv").tolist() == [GIVEN[rows[0]], (GIVEN[rows[1]] + 1) % 3, -1, 1, -1, -1]
+    # A blind page has a button for each class and one for "unsure".
+    first = [0, 1, 2] if blind else [GIVEN[SAMPLE.rows[0]], (GIVEN[SAMPLE.rows[1]] + 1) % 3, -1]
+    assert read(tmp_path / "saved.csv").tolist() == [*first, 1, -1, -1]
+    shown = [word == "true" for word in re.search('<pre id="shown">(.*?)</pre>', page)[1].split(",")]
+    assert shown == ([True] * 4 + [False] * 2 if blind else [True] * 6), "labels are told once a row was answered"

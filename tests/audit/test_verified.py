@@ -84,6 +84,46 @@ def test_no_wrong_row_found_and_two_rows():
         assert (found.transition_high > 0).all() and (found.transition_low[~np.eye(2, dtype=bool)] == 0).all()
 
 
+def swapped(small=30, seed=0):
+    """A third of classes 0 and 1 are taken for each other; a small class 2 and class 3 are never wrong."""
+    draw = np.random.default_rng(seed)
+    true = np.repeat([0, 1, 2, 3], [700, 700, small, 570])
+    given = np.where((true < 2) & (draw.random(2000) < 0.33), 1 - true, true)
+    # A classifier of the given labels: of 0 and 1 it knows nothing, which puts most mistakes into one of them.
+    posterior = np.eye(4)[true] * 0.992 + [0.0025, 0.0025, 0.0005, 0.0025]
+    posterior[true < 2] = np.where(given[true < 2, None] == 0, [0.65, 0.348, 0, 0.002], [0.05, 0.948, 0, 0.002])
+    return true, given, posterior, 1 - posterior[np.arange(2000), given]
+
+
+def test_a_small_class_is_what_the_audit_says_and_others_bear_no_mistakes_of_it():
+    """Spread evenly over all cells, mistakes that are thought possible made T[2, 2] 66%; one offset for all laid the
+    mistakes of 0 and 1 on 3."""
+    true, given, posterior, p_wrong = swapped()
+    own, wrong, alike = np.full(2, 0.0), [], []
+    for seed in range(10):
+        sample = draw_sample(p_wrong, 60, given=given, seed=seed)
+        found = combine_verified(sample, true[sample.rows], given=given, p_wrong=p_wrong, posterior=posterior)
+        own += np.diag(found.transition)[2:] / 10
+        wrong.append(found.p_wrong[given == 3].mean())
+        is_wrong, chance = (true != given)[sample.rows], sample.probability[sample.rows]
+        alike.append(recalibrated(p_wrong, sample.rows, is_wrong, chance)[given == 3].mean())
+        assert found.transition_high[2].sum() - found.transition_high[2, 2] > 0.02, "what is possible stays wide"
+        assert found.prior[2] > 0 and found.prior_low[2] <= found.prior[2] <= found.prior_high[2]
+        assert 2000 * found.prior[2] * (1 - found.transition[2, 2]) < 4
+    assert own.min() > 0.96 and np.mean(wrong) < 0.6 * np.mean(alike)
+
+
+def test_offsets_of_classes_need_their_rows():
+    p, given = np.full(300, 0.2), np.repeat([0, 1, 2], 100)
+    rows = np.concatenate([np.arange(40), np.arange(100, 140), [200]])
+    is_wrong = np.where(given[rows] == 0, np.arange(81) % 2 == 0, False)
+    first, second, third = (recalibrated(p, rows, is_wrong, np.full(81, 0.27), given=given)[[99, 199, 299]])
+    alike = recalibrated(p, rows, is_wrong, np.full(81, 0.27))
+    assert first > 0.4 and second < 0.05 and second < third < first and alike[99] == alike[199] == alike[299]
+    with pytest.raises(ValueError, match=r"given must be \[300\]"):
+        recalibrated(p, rows, is_wrong, np.full(81, 0.27), given=given[1:])
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "words"),
     [

@@ -53,7 +53,7 @@ def check_sample(given: dict[str, Any], result: Any) -> None:
 def make_rows(draw: np.random.Generator) -> dict[str, Any]:
     return {
         "p_wrong": draw.random(8), "rows": draw.permutation(8)[:4], "is_wrong": draw.random(4) < 0.5,
-        "probability": draw.uniform(0.1, 1, 4),
+        "probability": draw.uniform(0.1, 1, 4), "given": None,
     }  # fmt: skip
 
 
@@ -66,12 +66,15 @@ def check_rows(given: dict[str, Any], result: Any) -> None:
     found = shares_of(result)
     confirm(len(found) == len(p), "length")
     close(found[rows], is_wrong)
-    others = np.setdiff1d(np.arange(len(p)), rows)
-    order = others[np.argsort(p[others])]
-    confirm((np.diff(found[order]) >= -1e-12).all(), "the order of rows")
+    classes = np.zeros(len(p)) if given["given"] is None else ints(given["given"], 1)
+    confirm(len(classes) == len(p) and (classes >= 0).all(), "given")
+    for one in np.unique(classes):
+        others = np.setdiff1d(np.flatnonzero(classes == one), rows)
+        order = others[np.argsort(p[others])]
+        confirm((np.diff(found[order]) >= -1e-12).all(), "the order of rows")
 
 
 TARGETS = [
     Target("audit.draw_sample", audit.draw_sample, make_sample, check_sample, {"given": ("classes",)}),
-    Target("audit.recalibrated", audit.recalibrated, make_rows, check_rows),
+    Target("audit.recalibrated", audit.recalibrated, make_rows, check_rows, {"given": ("classes",)}),
 ]
