@@ -185,13 +185,15 @@ class LabelAudit:
 
     def plan(
         self, features: Any, *, budget: int = 0, test: tuple[Any, Any] | None = None,
-        batch: BatchAdvice | None = None, seed: int = 0, confidence: float | None = None,
+        batch: BatchAdvice | None = None, seed: int = 0, confidence: float | None = None, probe_rows: int = 10_000,
+        progress: bool = True,
     ) -> Plan:  # fmt: skip
         """What to expect of each way to train on these labels, see `hf_noise.audit.plan.make_plan`, which takes the
         same and raises the same."""
         from hf_noise.audit.plan import make_plan
 
-        return make_plan(self, features, budget=budget, test=test, batch=batch, seed=seed, confidence=confidence)
+        return make_plan(self, features, budget=budget, test=test, batch=batch, seed=seed, confidence=confidence,
+                         probe_rows=probe_rows, progress=progress)  # fmt: skip
 
     def summary(self, most: int = 5) -> str:
         """The rate, what it stands on, the most frequent confusions and how many rows are listed, as text."""
