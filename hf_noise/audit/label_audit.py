@@ -13,6 +13,7 @@ import numpy as np
 
 from hf_noise.atomic import replaced_whole, write_atomic
 from hf_noise.audit.choose import ChosenEstimate, choose_estimate
+from hf_noise.audit.confusions import largest_confusions
 from hf_noise.audit.given import read_given
 from hf_noise.audit.lists import default_list, list_at_fdr
 from hf_noise.audit.measured import Measured
@@ -35,8 +36,6 @@ __all__ = ["LabelAudit", "audit_labels"]
 _PERCENT = 100
 #: Of `save`: everything but the rows of the data.
 _ARRAYS = "audit.safetensors"
-#: Of all rows, the least share of a confusion that a summary tells.
-_SHOWN = 5e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,15 +196,12 @@ class LabelAudit:
 
     def summary(self, most: int = 5) -> str:
         """The rate, what it stands on, the most frequent confusions and how many rows are listed, as text."""
-        wrong = self.transition * self.prior[:, None]
-        np.fill_diagonal(wrong, 0)
-        cells = [np.unravel_index(at, wrong.shape) for at in np.argsort(-wrong, axis=None)[:most]]
         lines = [f"wrong labels: {self.error_rate} of {len(self):,} rows", f"how: {self.error_rate.how}"]
         lines += [
             f"{self.class_names[i]} labelled {self.class_names[j]}: {_PERCENT * self.transition[i, j]:.1f}% "
             f"[{_PERCENT * self.transition_low[i, j]:.1f}, {_PERCENT * self.transition_high[i, j]:.1f}] of its rows"
-            for i, j in cells if wrong[i, j] >= _SHOWN
-        ]  # fmt: skip
+            for i, j, _ in largest_confusions(self.transition, self.prior, most)
+        ]
         lines.append(f"rows to look at: {int(self.flagged().sum()):,}, or {int(self.flagged(0.1).sum()):,} of which a "
                      "tenth should be false alarms")  # fmt: skip
         return "\n".join([*lines, *(f"note: {one}" for one in self.warnings)])
@@ -289,8 +285,9 @@ def audit_labels(
             images or texts of the data set, see `model_features`.
         features: in their place real numbers [N, D], of which `out_of_fold` makes them.
         verified: a CSV of `LabelAudit.to_verify` that was filled in, or its folder.
-        class_names: C texts, all different; by default those of the column, else the numbers. Of words they are the
-            order of the classes; a ClassLabel has its own, and no others may be given.
+        class_names: C texts, none empty or "unsure", all different by more than spaces; by default those of the column,
+            to which the same applies, else the numbers. Of words they are the order of the classes; a ClassLabel has
+            its own, and no others may be given.
         seed: of folds, and of rows to verify, in [0, 2^63).
         confidence: of the intervals, in (0, 1).
 
@@ -316,13 +313,8 @@ def audit_labels(
         features = model_features(model, rows, column)
     if probabilities is None:
         probabilities = out_of_fold(features, labels, seed=seed)
-    found = choose_estimate(labels, probabilities, confidence=confidence)
-    classes = found.transition.shape[0]
-    names = tuple(map(str, range(classes))) if names is None else names
-    if len(names) != classes:
-        raise ValueError(f"class_names are {len(names)}, and there are {classes} columns of probabilities")
-    if len(set(names)) < len(names):
-        raise ValueError(f"class_names must be all different, got {names!r:.80}")
+    found = choose_estimate(labels, probabilities, confidence=confidence, class_names=names)
+    names = tuple(map(str, range(len(found.prior)))) if names is None else names
     audit = _from(found, labels, names, seed, rows)
     return audit if verified is None else audit.verified(verified, confidence=confidence)
 

@@ -14,6 +14,7 @@ from hf_noise import __version__
 from hf_noise.atomic import write_atomic
 from hf_noise.audit import page_parts as parts
 from hf_noise.audit.label_audit import LabelAudit
+from hf_noise.audit.measured import parts_of
 from hf_noise.audit.page_plan import planned
 from hf_noise.audit.shown import picture, readable, template
 from hf_noise.metrics.checks import check_path
@@ -95,7 +96,7 @@ def write_page(
         n=len(audit), listed=int(listed.sum()), tenth=int(audit.flagged(0.1).sum()), answer=parts.answer(audit),
         warnings=audit.warnings, matrix=parts.heat_map(audit, names), confusions=parts.confusions(audit),
         histogram=parts.histogram(audit.p_wrong, listed), classes=parts.by_class(audit, listed),
-        estimators=parts.estimators(audit), how=_how(audit), plan=to_do,
+        estimators=parts.estimators(audit), how=parts_of(audit.error_rate.how, audit.warnings), plan=to_do,
         truth=None if clean is None else parts.kept_word(audit, listed, clean), verify=_verify(audit),
         verified=None if audit.verified_by is None else audit.verified_by.answered, seed=audit.seed,
         version=__version__, has_images=images is not None,
@@ -132,14 +133,6 @@ def _item(row: int, audit: LabelAudit, names: list[str], texts: Any, images: Any
         "is_wrong": None if true is None else true != given, "p": float(audit.p_wrong[row]),
         "has_text": texts is not None, "text": readable(text or "", _TEXT),
     }  # fmt: skip
-
-
-def _how(audit: LabelAudit) -> list[str]:
-    """How the rate is known, part by part, without the warnings, which the page tells by themselves."""
-    told = audit.error_rate.how
-    for warning in audit.warnings:
-        told = told.replace(f"; {warning}", "")
-    return told.split("; ")
 
 
 def _verify(audit: LabelAudit) -> dict[str, Any]:
