@@ -13,6 +13,7 @@ from scipy.optimize import check_grad, minimize
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
+from tqdm import tqdm
 
 from hf_noise.analysis import advise_batch
 from hf_noise.audit import audit_labels, combine_verified, draw_sample
@@ -177,7 +178,10 @@ def test_the_best_is_one_that_a_trainer_can_follow(plan):
     assert plan.best == max(ready[1:], key=lambda one: one.difference.value).name
     soft = replace(plan["soft"], difference=Span(0.9, 0.8, 1.0))
     made = replace(plan, options=tuple(soft if one.name == "soft" else one for one in plan.options))
-    assert made.advice.startswith(f"best: {plan.best}, clearly better") and "soft" in made.advice.partition("; ")[2]
+    assert made.advice.startswith(f"best: {plan.best}, clearly better")
+    assert "; soft promises more, but needs a loss of soft targets" in made.advice
+    more = plan["verify"].difference.value > plan[plan.best].difference.value
+    assert ("; verify promises more, but needs a person first" in made.advice) == more
     nothing = tuple(replace(one, difference=one.difference and Span(-0.1, -0.2, 0.0)) for one in plan.options)
     made = replace(plan, options=nothing, best="given", is_clear=False)
     assert made.advice.endswith("promises more than the labels as they are")
@@ -219,6 +223,23 @@ def test_a_plan_of_some_rows_says_so_and_speaks_of_all(small):
     head = fit_head(read.of(rows), np.eye(3)[audit.labels[rows]], ridge=tested.ridge)
     said = head.scores(read.values).argmax(axis=1)
     assert tested.accuracy.value == pytest.approx((said == audit.labels).mean(), abs=0.01)
+
+
+def test_the_bar_counts_every_fit(small, monkeypatch):
+    audit, x = small
+    bars = []
+
+    class Bar(tqdm):
+        def __exit__(self, *error):
+            bars.append((self.n, self.total, self.disable))
+            super().__exit__(*error)
+
+    monkeypatch.setattr("hf_noise.audit.plan.tqdm", Bar)
+    audit.plan(x)
+    audit.plan(x, test=(x, audit.labels))
+    assert bars == [(79, 79, False), (25, 25, False)]
+    audit.plan(x, test=(x, audit.labels), progress=False)
+    assert bars[2][2]
 
 
 def test_no_label_of_a_row_that_is_left_out_reaches_the_heads(small):
