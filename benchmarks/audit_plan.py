@@ -28,8 +28,9 @@ from sklearn.model_selection import train_test_split
 
 from hf_noise.audit import LabelAudit, Plan, audit_labels
 from hf_noise.audit.clean_accuracy import ByTest, Predicted, Span
-from hf_noise.audit.plan_probes import read_features, read_test
+from hf_noise.audit.plan_probes import read_test
 from hf_noise.audit.probe_fit import fit_head
+from hf_noise.audit.probe_rows import read_features
 from hf_noise.noise import LabelFlips
 
 CONFIDENCE, BUDGET, VERIFIED, VERIFIED_EVERY = 0.95, 100, 200, 3
@@ -94,9 +95,11 @@ def measure(plan: Plan, audit: LabelAudit, x: np.ndarray, true: np.ndarray, clea
     for one in plan.options:
         if one.accuracy is None:
             continue
-        targets = np.eye(len(audit.class_names))[audit.labels if one.labels is None else one.labels]
-        targets = targets if one.targets is None else one.targets
-        targets[one.to_verify] = np.eye(len(audit.class_names))[true[one.to_verify]]  # a person finds the truth
+        labels = (audit.labels if one.labels is None else one.labels).copy()
+        if one.name == "verify":  # a person finds the truth, and keeps what was found before
+            found_before = np.zeros(0, np.int64) if audit.verified_by is None else audit.verified_by.rows
+            labels[found_before], labels[one.to_verify] = true[found_before], true[one.to_verify]
+        targets = np.eye(len(audit.class_names))[labels] if one.targets is None else one.targets
         head = fit_head(rows.values[one.keep], targets[one.keep], ridge=one.ridge, transition=one.transition)
         said = head.scores(test).argmax(axis=1)
         of = found.setdefault(one.name, {"said": Predicted(said, said, 0.0)})
@@ -182,7 +185,7 @@ def main(argv: list[str] | None = None) -> int:
             if seed % VERIFIED_EVERY == 0:
                 asked_of.append((verified(audit, one.true[ours], seed), judges[f"{VERIFIED} verified rows"]))
             for found, tally in asked_of:
-                plan = found.plan(one.x[ours], budget=BUDGET, seed=seed)
+                plan = found.plan(one.x[ours], budget=BUDGET, seed=seed, progress=False)
                 tally.add(plan, measure(plan, found, one.x[ours], one.true[ours], clean, seed))
         for what in ("accuracy", "difference"):
             every = [held for (kind, _), values in own.held.items() if kind == what for held in values]

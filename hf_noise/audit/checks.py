@@ -8,7 +8,7 @@ import numpy as np
 
 from hf_noise.noise.arrays import integers, real_numbers
 
-__all__ = ["check_labels", "knows_nothing", "looks_in_sample"]
+__all__ = ["check_labels", "knows_nothing", "looks_in_sample", "shares"]
 
 #: Of the sum of a row: float16 keeps three digits of each of its entries.
 _ROW_SUM = 2e-3
@@ -78,3 +78,15 @@ def knows_nothing(labels: np.ndarray, probabilities: np.ndarray) -> bool:
     first = probabilities.argmax(axis=1)
     chance = (np.bincount(labels, minlength=classes) / n) @ (np.bincount(first, minlength=classes) / n)
     return bool((first == labels).mean() <= chance + 2 * np.sqrt(chance * (1 - chance) / n))
+
+
+def shares(name: str, values: Any, least: int = 1) -> np.ndarray:
+    """`values` as float64 [N] in [0, 1] with N >= `least`, or a TypeError or ValueError that names what it is not."""
+    array = real_numbers(name, values)
+    if array.ndim != 1 or len(array) < least:
+        raise ValueError(f"{name} must be one probability per row, [N], got shape {list(array.shape)}")
+    inside = (array >= 0) & (array <= 1)
+    if not inside.all():
+        first = int(np.argmin(inside))
+        raise ValueError(f"{name} must lie in [0, 1], got {array[first]:g} at row {first}; it is a probability per row")
+    return array

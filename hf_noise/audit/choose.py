@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +27,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import norm
 
 from hf_noise.audit.checks import check_labels, knows_nothing, looks_in_sample
+from hf_noise.audit.class_names import check_class_names
 from hf_noise.audit.difficulty import difficulty_score
 from hf_noise.audit.estimators.class_conditional import Fit
 from hf_noise.audit.estimators.em import fit_em
@@ -35,7 +37,7 @@ from hf_noise.audit.estimators.rows import Rows
 from hf_noise.audit.estimators.sure_rows import fit_agreement
 from hf_noise.audit.estimators.unmixed import Calibrated, unmixed_anchors
 from hf_noise.audit.lists import default_list, list_at_fdr
-from hf_noise.audit.measured import Measured
+from hf_noise.audit.measured import Measured, told_parts
 from hf_noise.metrics.intervals import check_confidence
 
 __all__ = ["ChosenEstimate", "choose_estimate", "warnings_of_rows"]
@@ -116,20 +118,29 @@ class ChosenEstimate:
         return default_list(self.p_wrong) if fdr is None else list_at_fdr(self.p_wrong, fdr)
 
 
-def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95) -> ChosenEstimate:
+def choose_estimate(
+    labels: Any, probabilities: Any, *, confidence: float = 0.95, class_names: Sequence[str] | None = None
+) -> ChosenEstimate:
     """Estimate label noise by the rule above.
 
     Args:
         labels: given labels, integers [N] in [0, C), every class at least once, N >= 2 C.
         probabilities: out-of-fold, real numbers [N, C], rows sum to 1 (to within 2e-3).
         confidence: of the intervals, in (0, 1); it concerns sampling, what cannot be identified is in them whole.
+        class_names: C texts, what warnings call classes; by default their numbers.
 
     Raises:
-        TypeError: labels are no integers, or probabilities or confidence no real numbers.
-        ValueError: as `hf_noise.audit.checks.check_labels`, more than 200 classes, or another confidence.
+        TypeError: labels are no integers, probabilities or confidence no real numbers, or names no texts.
+        ValueError: as `hf_noise.audit.checks.check_labels`, more than 200 classes, another confidence, or names that
+            are not C or cannot be told apart.
     """
     confidence = check_confidence(confidence)
     y, p = check_labels(labels, probabilities)
+    names = [f"class {i}" for i in range(p.shape[1])]
+    if class_names is not None:
+        names = [repr(name) for name in check_class_names(class_names)]
+        if len(names) != p.shape[1]:
+            raise ValueError(f"class_names are {len(names)}, and there are {p.shape[1]} columns of probabilities")
     if p.shape[1] > _MOST_CLASSES:
         raise ValueError(f"probabilities are of {p.shape[1]} classes, and the estimates take at most {_MOST_CLASSES}: "
                          "a step costs rows times the square of the classes; audit groups of classes")  # fmt: skip
@@ -154,14 +165,14 @@ def choose_estimate(labels: Any, probabilities: Any, *, confidence: float = 0.95
     low, high = _range(fits, by_row, score <= -_REFUTED)
     low = 0.0 if is_possibly_clean else low
     low, high = _with_sampling(low, -normal, len(rows)), _with_sampling(high, normal, len(rows))
-    rate, warnings = chosen.error_rate, _mistakable(chosen.transition)
+    rate, warnings = chosen.error_rate, _mistakable(chosen.transition, names)
     warnings = (
         *[_CALIBRATED] * (is_calibrated and not is_refuted), *[_TOO_FEW] * (is_possibly_clean and not is_calibrated),
         *_of_two_minds(chosen, ranked[1:]), *warnings,
     )  # fmt: skip
     told = (*[_IN_SAMPLE] * looks_in_sample(y, p), *[_NOTHING] * knows_nothing(y, p))
     if told:
-        low, high, warnings = 0.0, 1.0, (*told, *_mistakable(chosen.transition))
+        low, high, warnings = 0.0, 1.0, (*told, *_mistakable(chosen.transition, names))
     how = _how(chosen, score, is_calibrated and not is_refuted, warnings)
     posterior = chosen.posterior
     assert posterior is not None  # what is chosen among has one
@@ -227,7 +238,7 @@ def _of_two_minds(chosen: NoiseEstimate, others: list[NoiseEstimate]) -> tuple[s
     )
 
 
-def _mistakable(transition: np.ndarray) -> tuple[str, ...]:
+def _mistakable(transition: np.ndarray, names: list[str]) -> tuple[str, ...]:
     """A warning if a class is labelled as another nearly as often as itself."""
     right = np.diagonal(transition)
     other = transition - np.diag(right)
@@ -236,7 +247,7 @@ def _mistakable(transition: np.ndarray) -> tuple[str, ...]:
         return ()
     first = int(unclear[0])
     return (
-        f"class {first} is labelled as itself in {right[first]:.0%} of its rows and as class {other[first].argmax()} "
+        f"{names[first]} is labelled as itself in {right[first]:.0%} of its rows and as {names[other[first].argmax()]} "
         f"in {other[first].max():.0%} ({unclear.size} of {len(right)} classes are like this), so that labels alone do "
         "not tell which of the two it is; verify some of its rows",
     )
@@ -257,4 +268,4 @@ def _how(chosen: NoiseEstimate, score: float, is_calibrated: bool, warnings: tup
     if is_calibrated:
         asked = f"noise explains the labels no better than the classifier alone, and {asked}"
     said = (f"{chosen.method}, because {asked}", f"it assumes that {chosen.assumption}", _REPEATED)
-    return "; ".join([*said, *warnings])
+    return told_parts([*said, *warnings])

@@ -8,8 +8,9 @@ rows alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Doubts:
         posterior: float64 [N, C].
         p_wrong: float64 [N].
         transition: T [C, C].
-        known: int64 [m], those of the rows that were verified.
+        known: int64 [m], those of the rows that were verified; their posterior is 1 at the class that was found.
     """
 
     rows: np.ndarray
@@ -61,44 +62,63 @@ class Doubts:
         return self.rows[np.argsort(-p[self.rows], kind="stable")[: round(share * len(self.rows))]]
 
 
+class _Known(NamedTuple):
+    """Verified rows, their true classes and the chance of each to be drawn."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+    probability: np.ndarray
+
+
 def doubts_within(
-    audit: LabelAudit, features: np.ndarray, split: list[tuple[np.ndarray, np.ndarray]], ridge: float
-) -> list[Doubts]:
+    audit: LabelAudit, features: np.ndarray, split: list[tuple[np.ndarray, np.ndarray]], ridge: float,
+    rows: np.ndarray | None = None, done: Callable[[], object] = lambda: None,
+) -> list[Doubts]:  # fmt: skip
     """For each fold an audit of the other rows, by linear heads of these alone.
 
     A head of all rows but two folds judges one of them for the audit without the other: ten heads for five folds.
 
     Args:
         audit: of all rows.
-        features: float64 [N, D], standardised.
-        split: (rows to fit, rows to judge) of each fold.
+        features: float64 [n, D], standardised, of `rows`.
+        split: (rows to fit, rows to judge) of each fold, as places in `rows`, as are those of what is returned.
         ridge: of heads that learn p(given label | row).
+        rows: int64 [n] in ascending order, those that are spoken of, with all verified ones; None for all.
+        done: is called after each head.
     """
-    classes, judged = np.eye(len(audit.class_names)), [of for _, of in split]
-    p = np.full((len(split), len(audit), len(classes)), np.nan)
+    rows = np.arange(len(audit)) if rows is None else rows
+    given, classes, judged = audit.labels[rows], np.eye(len(audit.class_names)), [of for _, of in split]
+    p = np.full((len(split), len(rows), len(classes)), np.nan)
     for first in range(len(split)):
         for second in range(first):
             kept = np.concatenate([of for fold, of in enumerate(judged) if fold not in (first, second)])
-            head = fit_head(features[kept], classes[audit.labels[kept]], ridge=ridge)
+            head = fit_head(features[kept], classes[given[kept]], ridge=ridge)
             for away, of in ((first, second), (second, first)):
                 p[away, judged[of]] = head.probabilities(features[judged[of]])
-    return [_audited(audit, fitted, p[fold]) for fold, (fitted, _) in enumerate(split)]
+            done()
+    known, transition = None, None
+    if (verified := audit.verified_by) is not None:
+        known = _Known(np.searchsorted(rows, verified.rows), verified.labels,
+                       verified.sample.probability[verified.rows])  # fmt: skip
+        transition = audit.transition
+    return [_audited(given, fitted, p[fold], known, transition) for fold, (fitted, _) in enumerate(split)]
 
 
-def _audited(audit: LabelAudit, rows: np.ndarray, p: np.ndarray) -> Doubts:
-    given, classes = audit.labels[rows], np.eye(len(audit.class_names))
+def _audited(
+    labels: np.ndarray, rows: np.ndarray, p: np.ndarray, verified: _Known | None, transition: np.ndarray | None
+) -> Doubts:
+    given, classes = labels[rows], np.eye(p.shape[1])
     found = choose_estimate(given, p[rows])
-    posterior, p_wrong = classes[audit.labels], np.zeros(len(audit))
+    posterior, p_wrong = classes[labels], np.zeros(len(labels))
     posterior[rows], p_wrong[rows] = found.chosen.posterior, found.p_wrong
     known = np.zeros(0, np.int64)
-    if (verified := audit.verified_by) is not None:
+    if verified is not None:
         is_here = np.isin(verified.rows, rows)
         known, true = verified.rows[is_here], verified.labels[is_here]
         if known.size:
             places = np.searchsorted(rows, known)
-            p_wrong[rows] = recalibrated(found.p_wrong, places, true != audit.labels[known],
-                                         verified.sample.probability[known], given=given)  # fmt: skip
+            p_wrong[rows] = recalibrated(found.p_wrong, places, true != labels[known], verified.probability[is_here],
+                                         given=given)  # fmt: skip
             posterior[rows] = tilted(found.chosen.posterior, given, p_wrong[rows])
             posterior[known] = classes[true]
-    transition = found.transition if audit.verified_by is None else audit.transition
-    return Doubts(rows, posterior, p_wrong, transition, known)
+    return Doubts(rows, posterior, p_wrong, found.transition if transition is None else transition, known)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+
+from hf_noise.audit.class_names import check_class_names
 
 __all__ = ["as_given", "read_given"]
 
@@ -17,8 +18,7 @@ def read_given(data: Any, column: str | None, names: Any) -> tuple[np.ndarray, t
     Args as of `audit_labels`, and its errors.
     """
     if names is not None:
-        if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(one, str) for one in names):
-            raise TypeError(f"class_names must be texts, got {names!r:.80}")
+        check_class_names(names)
         names = tuple(names)
     if not hasattr(data, "column_names"):
         if column is not None:
@@ -49,6 +49,8 @@ def read_given(data: Any, column: str | None, names: Any) -> tuple[np.ndarray, t
                              )  # fmt: skip
         found = replace(found, names=names)
     own = None if found.names is None else tuple(found.names)
+    if own is not None:
+        check_class_names(own, f"classes of column {column!r}")
     return found.numbers(table, column), names if own is None else own, data
 
 

@@ -191,13 +191,15 @@ class LabelAudit:
 
     def plan(
         self, features: Any, *, budget: int = 0, test: tuple[Any, Any] | None = None,
-        batch: BatchAdvice | None = None, seed: int = 0, confidence: float | None = None,
+        batch: BatchAdvice | None = None, seed: int = 0, confidence: float | None = None, probe_rows: int = 10_000,
+        progress: bool = True,
     ) -> Plan:  # fmt: skip
         """What to expect of each way to train on these labels, see `hf_noise.audit.plan.make_plan`, which takes the
         same and raises the same."""
         from hf_noise.audit.plan import make_plan
 
-        return make_plan(self, features, budget=budget, test=test, batch=batch, seed=seed, confidence=confidence)
+        return make_plan(self, features, budget=budget, test=test, batch=batch, seed=seed, confidence=confidence,
+                         probe_rows=probe_rows, progress=progress)  # fmt: skip
 
     def summary(self, most: int = 5) -> str:
         """The rate, what it stands on, the most frequent confusions and how many rows are listed, as text."""
@@ -285,8 +287,9 @@ def audit_labels(
             images or texts of the data set, see `model_features`.
         features: in their place real numbers [N, D], of which `out_of_fold` makes them.
         verified: a CSV of `LabelAudit.to_verify` that was filled in, or its folder.
-        class_names: C texts, all different; by default those of the column, else the numbers. Of words they are the
-            order of the classes; a ClassLabel has its own, and no others may be given.
+        class_names: C texts, none empty or "unsure", all different by more than spaces; by default those of the column,
+            to which the same applies, else the numbers. Of words they are the order of the classes; a ClassLabel has
+            its own, and no others may be given.
         seed: of folds, and of rows to verify, in [0, 2^63).
         confidence: of the intervals, in (0, 1).
 
@@ -316,10 +319,8 @@ def audit_labels(
     if names is not None and len(shape) == 2 and shape[1] != len(names):
         raise ValueError(f"class_names are {len(names)}, and there are {shape[1]} columns of probabilities; give one "
                          f"column for each of {', '.join(names[:10])}")  # fmt: skip
-    found = choose_estimate(labels, probabilities, confidence=confidence)
+    found = choose_estimate(labels, probabilities, confidence=confidence, class_names=names)
     names = tuple(map(str, range(shape[1]))) if names is None else names
-    if len(set(names)) < len(names):
-        raise ValueError(f"class_names must be all different, got {names!r:.80}")
     audit = _from(found, labels, names, seed, rows, column)
     return audit if verified is None else audit.verified(verified, confidence=confidence)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_noise.analysis.checks import numbers_in
+from hf_noise.audit.checks import shares
 from hf_noise.noise.checks import check_real
 
 __all__ = ["default_list", "list_at_fdr"]
@@ -27,7 +27,7 @@ def default_list(p_wrong: Any) -> np.ndarray:
         TypeError: no real numbers.
         ValueError: another shape, or a value outside [0, 1].
     """
-    p = _checked(p_wrong)
+    p = shares("p_wrong", p_wrong, least=0)
     order = np.argsort(-p, kind="stable")
     hits = np.cumsum(p[order])
     if not len(p) or hits[-1] <= 0:
@@ -47,19 +47,12 @@ def list_at_fdr(p_wrong: Any, fdr: float = 0.1) -> np.ndarray:
 
     Source: the local false discovery rate and its lists, Efron et al., JASA 2001.
     """
-    p = _checked(p_wrong)
+    p = shares("p_wrong", p_wrong, least=0)
     if not 0 <= check_real("fdr", fdr) <= 1:
         raise ValueError(f"fdr must lie in [0, 1], got {fdr!r}; it is the share of listed rows that may be right")
     order = np.argsort(-p, kind="stable")
     false = np.cumsum(1 - p[order]) / np.arange(1, len(p) + 1)
     return _first(order, int(np.searchsorted(false, fdr + 1e-12, side="right")))
-
-
-def _checked(p_wrong: Any) -> np.ndarray:
-    p = numbers_in("p_wrong", p_wrong, 0, 1, remedy="it is a probability per row")
-    if p.ndim != 1:
-        raise ValueError(f"p_wrong must be one probability per row, [N], got shape {list(p.shape)}")
-    return p
 
 
 def _first(order: np.ndarray, longest: int) -> np.ndarray:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Measured"]
+__all__ = ["Measured", "parts_of", "told_parts"]
 
 
 @dataclass(frozen=True)
@@ -39,3 +40,18 @@ class Measured:
     def __str__(self) -> str:
         digits = 1 if math.isclose(self.value, 0, abs_tol=5e-4) or self.value >= 0.01 else 2
         return f"{100 * self.value:.{digits}f}% [{100 * self.low:.{digits}f}, {100 * self.high:.{digits}f}]"
+
+
+_BETWEEN = "; "
+
+
+def told_parts(parts: Iterable[str]) -> str:
+    """How something is known, of its parts in words."""
+    return _BETWEEN.join(parts)
+
+
+def parts_of(how: str, without: Iterable[str] = ()) -> list[str]:
+    """The parts that `told_parts` joined, without these, such as warnings that are told by themselves."""
+    for one in without:
+        how = how.replace(f"{_BETWEEN}{one}", "")
+    return how.split(_BETWEEN)

@@ -14,6 +14,7 @@ from hf_noise import __version__
 from hf_noise.atomic import write_atomic
 from hf_noise.audit import page_parts as parts
 from hf_noise.audit.label_audit import LabelAudit
+from hf_noise.audit.measured import parts_of
 from hf_noise.audit.page_plan import planned
 from hf_noise.audit.shown import picture, readable, template
 from hf_noise.metrics.checks import check_path
@@ -54,8 +55,8 @@ def write_page(
         texts, images: of the N rows, in their order, also columns of a data set: only those that are shown are read.
             Texts are str or None and cut at 400 characters; images are PIL images, uint8 arrays [H, W] or [H, W, 3] or
             None, and are put in as thumbnails of at most 96 pixels.
-        rows: at most so many rows of the default list are shown, those likeliest wrong, in [0, 2^14]. 200 with
-            pictures make a file of less than 2 MB.
+        rows: at most so many rows of the default list are shown, those likeliest wrong, in [0, 2^14]; rows that were
+            verified are left out. 200 with pictures make a file of less than 2 MB.
         plan: what may be done: a plan with `options`, or a list of dicts with the name of each and, if known, what it
             `does`, its value with low and high, and how that is known (`hf_noise.audit.page_plan.planned`).
         clean: true labels, integers [N] in [0, C), if they are known: the page then says how right the audit is.
@@ -87,15 +88,20 @@ def write_page(
             raise ValueError(f"clean must be the true labels of all {len(audit)} rows, got {len(clean)}")
     to_do = None if plan is None else planned(plan)
     listed = audit.flagged()
+    left = listed.copy()
+    if audit.verified_by is not None:
+        left[audit.verified_by.rows] = False
     order = np.argsort(-audit.p_wrong, kind="stable")
     names = [readable(name, _NAME) for name in audit.class_names]
     page = template("page.html", **{of.__name__: of for of in _FILTERS}).render(
         title=readable(title, _TITLE), source=None if source is None else readable(source, _TITLE), names=names,
-        items=[_item(int(row), audit, names, texts, images, clean) for row in order[listed[order]][:rows]],
-        n=len(audit), listed=int(listed.sum()), tenth=int(audit.flagged(0.1).sum()), answer=parts.answer(audit),
+        items=[_item(int(row), audit, names, texts, images, clean) for row in order[left[order]][:rows]],
+        n=len(audit), listed=int(listed.sum()), left=int(left.sum()), seen=int((listed & ~left).sum()),
+        tenth=int(audit.flagged(0.1).sum()), answer=parts.answer(audit),
         warnings=audit.warnings, matrix=parts.heat_map(audit, names), confusions=parts.confusions(audit),
         histogram=parts.histogram(audit.p_wrong, listed), classes=parts.by_class(audit, listed),
-        estimators=parts.estimators(audit), how=_how(audit), plan=to_do,
+        estimators=parts.estimators(audit), how=parts_of(audit.error_rate.how, audit.warnings), plan=to_do,
+        step=None if to_do is None else to_do["step"],
         truth=None if clean is None else parts.kept_word(audit, listed, clean), verify=_verify(audit),
         verified=None if audit.verified_by is None else audit.verified_by.answered, seed=audit.seed,
         version=__version__, has_images=images is not None,
@@ -132,14 +138,6 @@ def _item(row: int, audit: LabelAudit, names: list[str], texts: Any, images: Any
         "is_wrong": None if true is None else true != given, "p": float(audit.p_wrong[row]),
         "has_text": texts is not None, "text": readable(text or "", _TEXT),
     }  # fmt: skip
-
-
-def _how(audit: LabelAudit) -> list[str]:
-    """How the rate is known, part by part, without the warnings, which the page tells by themselves."""
-    told = audit.error_rate.how
-    for warning in audit.warnings:
-        told = told.replace(f"; {warning}", "")
-    return told.split("; ")
 
 
 def _verify(audit: LabelAudit) -> dict[str, Any]:

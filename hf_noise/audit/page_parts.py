@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_noise.audit.confusions import largest_confusions
 from hf_noise.audit.shown import readable
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ __all__ = [
 ]  # fmt: skip
 
 _MOST_CELLS, _MOST_CONFUSIONS = 12, 10
-#: Of all rows, the least share of a confusion that is told.
-_LEAST = 5e-4
 _SHORT = 16  # characters of a name in a table of all pairs
 _BINS = 25
 #: An interval whose ends differ by this factor, and by this share of the rows, is told in the place of the estimate.
@@ -99,17 +98,14 @@ def heat_map(audit: LabelAudit, names: list[str]) -> list[dict[str, Any]] | None
 
 def confusions(audit: LabelAudit) -> list[dict[str, Any]]:
     """The confusions that make most wrong labels, the most frequent first."""
-    wrong = audit.transition * audit.prior[:, None]
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSIONS]
-    cells = [(int(at) // len(wrong), int(at) % len(wrong)) for at in order if wrong.flat[at] >= _LEAST]
-    scale = _scale(max((float(audit.transition_high[cell]) for cell in cells), default=1))
+    largest = largest_confusions(audit.transition, audit.prior, _MOST_CONFUSIONS)
+    scale = _scale(max((float(audit.transition_high[one.true, one.given]) for one in largest), default=1))
     found = []
-    for i, j in cells:
+    for i, j, share in largest:
         value, low, high = (float(of[i, j]) for of in (audit.transition, audit.transition_low, audit.transition_high))
         found.append({
-            "true": i, "given": j, "value": value, "low": low, "high": high,
-            "rows": round(len(audit) * float(wrong[i, j])), "bar": _bar(value, low, high, scale),
+            "true": i, "given": j, "value": value, "low": low, "high": high, "rows": round(len(audit) * share),
+            "bar": _bar(value, low, high, scale),
         })  # fmt: skip
     return found
 

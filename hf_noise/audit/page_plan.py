@@ -11,6 +11,7 @@ from hf_noise.audit.page_parts import percent
 __all__ = ["planned"]
 
 _ENDS = ("low", "value", "high")
+_OF_ROWS = ("drop", "relabel")  # options of `LabelAudit.plan` that are but other rows or labels
 
 
 def planned(plan: Any) -> dict[str, Any]:
@@ -23,8 +24,9 @@ def planned(plan: Any) -> dict[str, Any]:
             shown in percent, a `difference` of shares with these three in points.
 
     Returns:
-        `options`, each with texts and with a bar where there is something to draw; `best`, the name of one or None;
-        `advice` in words or None; `how`, the ways in which the figures are known with the names that they are of.
+        `options`, each with texts and with a bar where there is something to draw; `best`, the name of one or None, and
+        `step`, that option as a step to take; `advice` in words or None; `how`, the ways in which the figures are known
+        with the names that they are of.
 
     Raises TypeError: there are no options in it, or one has no name.
     """
@@ -52,8 +54,11 @@ def planned(plan: Any) -> dict[str, Any]:
             hows.setdefault(str(how), []).append(name)
     for is_share in (True, False):
         _draw([one for one in options if one["is_share"] == is_share and one["ends"] is not None])
+    best = _words(made, "best")
+    step = next(({"name": one["name"], "does": one["does"], "is_rows": one["name"] in _OF_ROWS}
+                 for one in options if one["name"] == best), None)  # fmt: skip
     return {
-        "options": options, "best": _words(made, "best"), "advice": _words(plan, "advice"),
+        "options": options, "best": best, "step": step, "advice": _words(plan, "advice"),
         "how": [{"of": ", ".join(names), "how": how} for how, names in hows.items()],
     }  # fmt: skip
 

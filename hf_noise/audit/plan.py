@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from hf_noise.audit.clean_accuracy import Predicted, Span
 from hf_noise.audit.doubts import Doubts, doubts_within
 from hf_noise.audit.measured import Measured
-from hf_noise.audit.plan_probes import judged_by, read_features, read_test, recipes_of, what_is_done
+from hf_noise.audit.plan_probes import judged_by, read_test, recipes_of, what_is_done
+from hf_noise.audit.probe_rows import fitted_rows, read_features, within
 from hf_noise.audit.probe_runs import Probes, Recipe
 from hf_noise.metrics.intervals import check_confidence
-from hf_noise.noise.checks import check_integer, check_seed
+from hf_noise.noise.checks import check_count, check_flag, check_integer, check_seed
 
 if TYPE_CHECKING:
     from hf_noise.analysis.advice import BatchAdvice
@@ -27,6 +29,12 @@ _PERCENT = 100
 _WIDE = 0.05
 _DRAWN = "; what a person finds is drawn from the audit's posterior, and stands or falls with it"
 _REMEDY = "verify rows (to_verify), or give clean test rows"
+_PART = (
+    "heads are fitted on {:,} of {:,} rows, and accuracies and differences are of training on so many; all rows should "
+    "lead further, and options may then differ by less: a larger probe_rows tells"
+)
+#: Heads of an option by folds and of all rows, and of the audits within the folds.
+_FITS, _FITS_OF_ALL, _FITS_WITHIN = 13, 5, 14
 _NEEDS = (
     "to be told, measure the signal-to-noise ratio of gradients (hf_noise.analysis.coherence) and the gradient noise "
     "scale (hf_noise.trainers.NoiseScaleCallback), and pass batch=hf_noise.analysis.advise_batch(...)"
@@ -46,7 +54,8 @@ class PlanOption:
         rows: that are trained on.
         how: the accuracy is known, with its assumption.
         keep: bool [N], these rows.
-        labels: int64 [N] to train on; None where they are soft or yet to be verified.
+        labels: int64 [N] to train on, of verified rows those that were found, but for "given"; None where they are soft
+            or yet to be verified.
         targets: float64 [N, C], the soft ones; None otherwise.
         to_verify: int64 [n], rows to look at first; empty otherwise.
         transition: T [C, C] that the loss is corrected by; None for none.
@@ -70,6 +79,11 @@ class PlanOption:
     def is_clear(self) -> bool:
         """Whether it is clearly better than training on the labels as they are."""
         return self.difference is not None and self.difference.low > 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a trainer of ours can follow it as it is: with a label for each row, and no person to ask first."""
+        return self.labels is not None
 
     def objective(self) -> Objective:
         """What a trainer of ours takes as `loss` to follow it, on `keep` rows with `labels`.
@@ -99,7 +113,8 @@ class Plan:
 
     Attributes:
         options: "given" first.
-        best: name of the option with the highest predicted accuracy.
+        best: name of the option with the highest predicted accuracy of those that a trainer can follow as they are:
+            neither "soft", whose targets are no labels, nor "verify" and "more".
         is_clear: whether it is clearly better than "given".
         confidence: of each accuracy, and of all differences together.
         warnings: what a user should know, in words.
@@ -136,10 +151,18 @@ class Plan:
 
     @property
     def advice(self) -> str:
-        """Which option is best, and whether clearly, in a sentence."""
-        if self.best == "given":
-            return "best: given; no option promises more than training on the labels as they are"
-        gain = self[self.best].difference
+        """Which option is best, whether clearly, and which promise more that no trainer can follow as they are."""
+        best = self[self.best]
+        more = [
+            f"; {one.name} promises more, but needs "
+            + ("a person first" if one.targets is None else "a loss of soft targets, which no trainer here takes")
+            for one in self.options if not one.is_ready and _promise(one) > _promise(best)
+        ]  # fmt: skip
+        return self._said(best.difference) + "".join(more)
+
+    def _said(self, gain: Span | None) -> str:
+        if gain is None:
+            return "best: given; no option that can be trained at once promises more than the labels as they are"
         if self.is_clear:
             return f"best: {self.best}, clearly better than the labels as they are"
         if clear := [one.name for one in self.options if one.is_clear]:
@@ -162,7 +185,8 @@ class Plan:
 
 def make_plan(
     audit: LabelAudit, features: Any, *, budget: int = 0, test: tuple[Any, Any] | None = None,
-    batch: BatchAdvice | None = None, seed: int = 0, confidence: float | None = None,
+    batch: BatchAdvice | None = None, seed: int = 0, confidence: float | None = None, probe_rows: int = 10_000,
+    progress: bool = True,
 ) -> Plan:  # fmt: skip
     """What to expect on clean labels of each way to train on audited ones.
 
@@ -176,6 +200,11 @@ def make_plan(
     Differences are paired by rows, and hold together (Bonferroni); intervals are of new rows like these, and of such
     heads: a network that learns features of its own may gain more or less.
 
+    Of more than `probe_rows` rows heads are fitted on about so many: the same share of each class and fold, a row at
+    least, and the verified ones. A plan is then of training on these, as its warnings say; but all rows judge, and what
+    an option says of rows it says of all. Test rows are judged by heads of these rows too. What more rows add to each
+    option no law here tells.
+
     10,000 rows of 256 features and four classes take about 15 s on one core.
 
     Args:
@@ -187,6 +216,8 @@ def make_plan(
         seed: of folds, and of what a person is taken to find, in [0, 2^63).
         confidence: of the intervals, in (0, 1); by default the audit's. What given labels judge spans the audit's own
             interval of the rate besides, which another confidence leaves as it is.
+        probe_rows: that heads are fitted on at most, but for rounding and verified rows, in [1, 2^31].
+        progress: whether to show a bar of fits.
 
     Raises:
         TypeError: an argument is of another kind; test has no labels.
@@ -194,15 +225,21 @@ def make_plan(
             are folds, or copies of rows leave too few distinct ones.
     """
     confidence = check_confidence(audit.error_rate.confidence if confidence is None else confidence)
-    x, split = read_features(features, audit.labels, check_seed(seed))
+    seed, progress = check_seed(seed), check_flag("progress", progress)
+    most = check_count("probe_rows", probe_rows, 1, 31, "it is how many rows heads are fitted on")
+    x, split = read_features(features, audit.labels, seed)
     budget = _budget(budget, len(audit))
     clean = None if test is None else read_test(test, x, len(audit.class_names))
     share, own = budget / len(audit), Doubts.of(audit)
     recipes = recipes_of(own, audit.labels, share, seed)
-    does = what_is_done(recipes, audit.labels)
-    probes = Probes(x.values, audit.labels, audit.transition, split)
-    predicted, ridges = _predicted(audit, probes, {name: recipes[name] for name in does}, share, clean, seed)
-    judge, how = judged_by(audit, clean, list(predicted.values()), confidence)
+    does = what_is_done(recipes, audit.labels, own.known)
+    rows = fitted_rows(audit.labels, split, own.known, most, seed)
+    fits = len(does) * (_FITS if clean is None else _FITS_OF_ALL) + (clean is None) * _FITS_WITHIN
+    with tqdm(total=fits, desc="plan", unit="fit", leave=False, disable=not progress) as bar:
+        probes = Probes(x, rows, audit.labels[rows], audit.transition, within(rows, split, len(audit)),
+                        [judged for _, judged in split], bar.update)  # fmt: skip
+        predicted, ridges = _predicted(audit, probes, {name: recipes[name] for name in does}, share, clean, seed)
+    judge, how = judged_by(audit, clean, list(predicted.values()), confidence, len(rows))
     # As many differences hold together as there are options beside "given" (Bonferroni).
     each = 1 - (1 - confidence) / max(len(does) - 1, 1)
     options = []
@@ -212,14 +249,20 @@ def make_plan(
         options.append(PlanOption(
             name, words, Measured(value, low, high, how, confidence), apart, int(recipe.keep.sum()),
             how + _DRAWN * (name == "verify"), recipe.keep,
-            None if name in ("soft", "verify") else recipe.targets.argmax(axis=1),
+            None if name in ("soft", "verify") else recipe.targets,
             recipe.targets if name == "soft" else None, recipe.to_verify, recipe.transition, ridges[name],
         ))  # fmt: skip
-    best = max(options, key=lambda one: one.difference.value if one.difference else 0.0)
+    best = max((one for one in options if one.is_ready), key=_promise)
+    part = [_PART.format(len(rows), len(audit))] * (len(rows) < len(audit))
     wide = [f"the interval of the accuracy is wide, {options[0].accuracy}: {_REMEDY}"] * (
         options[0].accuracy.half_width > _WIDE)  # fmt: skip
     options.append(_more(batch, len(audit)))
-    return Plan(tuple(options), best.name, best.is_clear, confidence, (*wide, *audit.warnings))
+    return Plan(tuple(options), best.name, best.is_clear, confidence, (*part, *wide, *audit.warnings))
+
+
+def _promise(option: PlanOption) -> float:
+    """Accuracy beyond that of "given"; 0 where nothing predicts it."""
+    return option.difference.value if option.difference else 0.0
 
 
 def _predicted(
@@ -229,12 +272,14 @@ def _predicted(
     predicted, ridges = {}, {}
     if clean is not None:
         for name, recipe in recipes.items():
+            recipe = recipe.of(probes.rows)
             ridges[name], _ = probes.ridge(recipe)
             of_all = probes.by_all(recipe, clean[0], ridges[name])
             predicted[name] = Predicted(of_all, of_all, 0.0)
         return predicted, ridges
-    within = doubts_within(audit, probes.features, probes.split, probes.ridge(recipes["given"])[0])
-    of_folds = [recipes_of(doubts, audit.labels, share, seed) for doubts in within]
+    ridge, _ = probes.ridge(recipes["given"].of(probes.rows))
+    doubts = doubts_within(audit, probes.fitted, probes.split, ridge, probes.rows, probes.done)
+    of_folds = [recipes_of(of, probes.given, share, seed) for of in doubts]
     for name in recipes:
         large, small, ridges[name] = probes.by_folds([fold[name] for fold in of_folds])
         predicted[name] = Predicted(large, small)

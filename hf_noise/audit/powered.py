@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from hf_noise.audit.cells import expected_cells, transition_cells
+from hf_noise.audit.checks import shares
 from hf_noise.audit.measured import Measured
 from hf_noise.audit.recalibrate import recalibrated
-from hf_noise.audit.sampling import Sample, shares
+from hf_noise.audit.sampling import Sample
 from hf_noise.audit.stratified import powered_share
 from hf_noise.metrics.checks import as_array, real_numbers
 from hf_noise.metrics.intervals import check_confidence

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit
 
-from hf_noise.audit.sampling import shares
+from hf_noise.audit.checks import shares
 from hf_noise.metrics.checks import as_array, masked_units
 from hf_noise.metrics.labels import class_indices
 

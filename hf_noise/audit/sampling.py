@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_noise.metrics.checks import as_array, real_numbers
+from hf_noise.audit.checks import shares
+from hf_noise.metrics.checks import as_array
 from hf_noise.metrics.labels import class_indices
 from hf_noise.noise.checks import check_integer, check_seed
 from hf_noise.noise.counter import row_keys
@@ -134,18 +135,6 @@ def frame(p_wrong: Any, n: int, *, given: Any = None, sample_ids: Any = None) ->
     classes = np.unique(classes, return_inverse=True)[1]
     stratum, drawn = _strata(p_wrong, ids, n)
     return Frame(ids, classes, stratum, np.bincount(stratum), drawn)
-
-
-def shares(name: str, values: Any) -> np.ndarray:
-    """`values` as float64 [N], N >= 1, in [0, 1], or an error."""
-    array = real_numbers(name, values)
-    if array.ndim != 1 or not array.size:
-        raise ValueError(f"{name} must be probabilities [N] of at least one row, got shape {list(array.shape)}")
-    inside = (array >= 0) & (array <= 1)
-    if not inside.all():
-        first = int(np.argmin(inside))
-        raise ValueError(f"{name} must lie in [0, 1], got {array[first]:g} at row {first}")
-    return array
 
 
 def check_sample_size(n: Any, rows: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hf_noise.atomic import write_atomic
+from hf_noise.audit.class_names import UNSURE, check_class_names, listed
 from hf_noise.audit.powered import UNANSWERED
 from hf_noise.audit.sampling import Sample
 from hf_noise.audit.shown import picture, readable, template
@@ -20,9 +21,8 @@ from hf_noise.metrics.checks import check_path
 from hf_noise.metrics.labels import class_indices
 from hf_noise.noise.checks import check_flag
 
-__all__ = ["UNSURE", "fingerprint", "fingerprints", "is_filled", "read_sheet", "write_sheet"]
+__all__ = ["fingerprint", "fingerprints", "is_filled", "read_sheet", "write_sheet"]
 
-UNSURE = "unsure"
 COLUMNS, _SEEN = ("row", "given_label", "suggested_label", "true_label", "audit"), ("given_label", "suggested_label")
 _BUTTONS = 12  # classes that a page has a button for; of more it has a list
 _TEXT, _SIDE, _SMALL = 4000, 320, 96  # characters; pixels of a thumbnail, and up to which a picture keeps every pixel
@@ -65,7 +65,7 @@ def write_sheet(
         TypeError: an argument is of another kind.
         ValueError: lengths or class names do not fit.
     """
-    names = _class_names(class_names)
+    names = check_class_names(class_names)
     given, suggested = _of_rows("given", given, sample, names), _of_rows("suggested", suggested, sample, names)
     if not isinstance(title, str):
         raise TypeError(f"title must be a text, got {title!r:.80}")
@@ -115,7 +115,7 @@ def read_sheet(path: str | os.PathLike, sample: Sample, *, given: Any, class_nam
         ValueError: it is no table of these columns, belongs to another audit, names rows that are not in the sample or
             classes that there are not, says two things of one row, or nothing is filled in.
     """
-    names = _class_names(class_names)
+    names = check_class_names(class_names)
     given = _of_rows("given", given, sample, names)
     numbers = {name: i for i, name in enumerate(names)}
     place = {int(row): i for i, row in enumerate(sample.rows)}
@@ -142,7 +142,7 @@ def read_sheet(path: str | os.PathLike, sample: Sample, *, given: Any, class_nam
             label = alike[0] if len(alike) == 1 else label
         if label not in numbers:
             raise ValueError(
-                f"{file.name}, line {line}: unknown class {label!r:.60}; classes are {_listed(names)}, or {UNSURE}"
+                f"{file.name}, line {line}: unknown class {label!r:.60}; classes are {listed(names)}, or {UNSURE}"
             )
         at = place[number]
         if labels[at] not in (UNANSWERED, numbers[label]):
@@ -201,7 +201,7 @@ def _lines(file: Path):
         lacking = [name for name in ("row", "true_label", "audit") if head.count(name) != 1]
         if lacking:
             raise ValueError(
-                f"{file.name}: the columns are {_listed(head)}, and {', '.join(lacking)} must be there once; fill in "
+                f"{file.name}: the columns are {listed(head)}, and {', '.join(lacking)} must be there once; fill in "
                 "the CSV that to_verify wrote, or save one from its page"
             )
         table = [(rows.line_num, fields) for fields in rows if any(field.strip() for field in fields)]
@@ -215,22 +215,6 @@ def _lines(file: Path):
         yield line, dict(zip(head, [field.strip() for field in fields] + [""] * (len(head) - len(fields))))
 
 
-def _class_names(names: Sequence[str]) -> list[str]:
-    if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"class_names must be a sequence of str, got {names!r:.80}")
-    names = [" ".join(name.split()) for name in names]
-    if len(names) < 2 or not all(names):
-        raise ValueError(f"class_names must be 2 texts or more, none of them empty, got {_listed(names)}")
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"class_names must differ, got {_listed(twice)} twice")
-    if any(name.casefold() == UNSURE for name in names):
-        raise ValueError(
-            f"class_names must not hold {UNSURE!r}, which the sheet calls a row left open; rename that class"
-        )
-    return names
-
-
 def _of_rows(name: str, values: Any, sample: Sample, names: list[str]) -> np.ndarray:
     if not isinstance(sample, Sample):
         raise TypeError(f"sample must be a Sample, as draw_sample draws it, got {type(sample).__name__}")
@@ -240,8 +224,3 @@ def _of_rows(name: str, values: Any, sample: Sample, names: list[str]) -> np.nda
             f"{name} must be [{len(sample.stratum)}], of all rows that the sample was drawn from, got {len(array)}"
         )
     return array
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(f"{name!r:.60}" for name in names[:20])
-    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")

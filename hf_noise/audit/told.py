@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_noise.audit.choose import warnings_of_rows
+from hf_noise.audit.confusions import largest_confusions
 from hf_noise.audit.powered import Verified
 
 if TYPE_CHECKING:
@@ -16,25 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["short_of", "summary_of", "warnings_after"]
 
 _PERCENT, _WIDTH = 100, 120
-#: Of all rows, the least share of a confusion that a summary tells.
-_SHOWN = 5e-4
 #: Verified rows of a class below which T is told to be hardly theirs, and how many such classes are named.
 _FEW, _NAMED = 5, 5
 
 
 def summary_of(audit: LabelAudit, most: int) -> str:
     """See `LabelAudit.summary`."""
-    wrong = audit.transition * audit.prior[:, None]
-    np.fill_diagonal(wrong, 0)
-    cells = [np.unravel_index(at, wrong.shape) for at in np.argsort(-wrong, axis=None)[:most]]
     told = "; ".join(audit.warnings)  # what the notes below say
     how = "; ".join(part for part in audit.error_rate.how.split("; ") if part not in told)
     lines = [f"wrong labels: {audit.error_rate} of {len(audit):,} rows", f"how: {how}"]
     lines += [
         f"{audit.class_names[i]} labelled {audit.class_names[j]}: {_PERCENT * audit.transition[i, j]:.1f}% "
         f"[{_PERCENT * audit.transition_low[i, j]:.1f}, {_PERCENT * audit.transition_high[i, j]:.1f}] of its rows"
-        for i, j in cells if wrong[i, j] >= _SHOWN
-    ]  # fmt: skip
+        for i, j, _ in largest_confusions(audit.transition, audit.prior, most)
+    ]
     lines.append(f"rows to look at: {int(audit.flagged().sum()):,}, or {int(audit.flagged(0.1).sum()):,} of which a "
                  "tenth should be false alarms")  # fmt: skip
     lines += [f"note: {one}" for one in audit.warnings]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,12 @@ def test_classes_that_are_labelled_as_each_other_as_often_as_as_themselves_are_n
     found = choose_estimate(noisy, p)
     assert found.error_rate.low <= (clean != noisy).mean() <= found.error_rate.high
     assert "do not tell which of the two it is" in found.warnings[0]
+    is_told = re.match(r"class (\d) is labelled as itself in \d+% of its rows and as class \d ", found.warnings[0])
+    names = ["elk", "fox", "gnu", "hen"]
+    told = choose_estimate(noisy, p, class_names=names).warnings[0]
+    assert told.startswith(f"'{names[int(is_told[1])]}' is labelled as itself") and "class " not in told
+    with pytest.raises(ValueError, match="class_names are 3, and there are 4 columns of probabilities"):
+        choose_estimate(noisy, p, class_names=names[:3])
 
 
 def test_a_classifier_that_knows_nothing_leaves_nothing_known():

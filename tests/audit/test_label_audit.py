@@ -256,6 +256,17 @@ def test_names_of_words_are_the_order_of_their_classes():
         audit_labels(Dataset.from_dict({"kind": [None, *given[1:].tolist()]}), column="kind", probabilities=p)
 
 
+def test_names_of_a_column_are_those_that_a_sheet_can_hold():
+    _, given, p = labelled()
+    for names, said in (
+        (["a", "b", "a "], "must differ, got 'a' twice"), (["a", "unsure", "b"], "must not hold 'unsure'"),
+        (["a", " ", "b"], "must be 2 texts or more, none of them empty"),
+    ):  # fmt: skip
+        rows = Dataset.from_dict({"kind": given}, features=Features({"kind": ClassLabel(names=names)}))
+        with pytest.raises(ValueError, match=f"classes of column 'kind' {said}"):
+            audit_labels(rows, column="kind", probabilities=p)
+
+
 def test_labels_are_the_audits_own():
     _, given, p = labelled()
     mine = given.astype(np.int8)
@@ -303,8 +314,11 @@ def test_copies_of_a_row_are_judged_by_none_of_them():
         ({"probabilities": labelled()[2][:, :2], "class_names": NAMES}, ValueError, "3, and there are 2 .* cat, dog"),
         ({"probabilities": labelled()[2][:, :2]}, ValueError, r"lie in \[0, 2\) for 2 columns .* one column for each"),
         ({"data": pd.DataFrame({"kind": [0, 1]})}, TypeError, r"datasets.Dataset.from_pandas\(data\)"),
-        ({"class_names": ["a", "b", "a"]}, ValueError, "must be all different"),
-        ({"class_names": "abc"}, TypeError, "class_names must be texts"), ({"column": "x"}, ValueError, "leave it out"),
+        ({"class_names": ["a", "b", "a "]}, ValueError, "class_names must differ, got 'a' twice"),
+        ({"class_names": ["a", "b", ""]}, ValueError, "none of them empty"),
+        ({"class_names": ["a", "b", "Unsure"]}, ValueError, "class_names must not hold 'unsure'"),
+        ({"class_names": "abc"}, TypeError, "class_names must be a sequence of str"),
+        ({"column": "x"}, ValueError, "leave it out"),
         ({"probabilities": np.full((900, 3), 0.5)}, ValueError, "no distributions"),
         ({"probabilities": np.full((899, 3), 1 / 3)}, ValueError, r"are \[899, 3\] and there are 900 labels"),
         ({"confidence": 1.0}, ValueError, "confidence must lie in"), ({"data": ["cat"] * 900}, TypeError, "labels"),

@@ -4,11 +4,8 @@ import csv
 import html
 import importlib.util
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -18,34 +15,13 @@ from hf_noise import __version__
 from hf_noise.audit import audit_labels, write_page
 from hf_noise.audit.measured import Measured
 from hf_noise.audit.page_parts import answer, cell, histogram, percent, probability
-from hf_noise.audit.page_plan import planned
 
-_SPEC = importlib.util.spec_from_file_location("drawn_noise", Path(__file__).with_name("drawn.py"))
-noise = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(noise)
-
-NAMES = ["cat", "dog & <b>wolf</b>", 'a "fox", <script>', "\ud800 שלום"]
-LABELS, CLEAN, P = noise.drawn(600, spread=0.05)
-AUDIT = audit_labels(LABELS, probabilities=P, class_names=NAMES, seed=7)
-PLAIN = audit_labels(LABELS, probabilities=P)
-FULL = replace(AUDIT, p_wrong=np.full(600, 0.9))
-ORDER = np.argsort(-AUDIT.p_wrong, kind="stable")[: AUDIT.flagged().sum()]
-ATTACK = "</title><script>alert(1)</script>"
-
-
-def page_of(folder, audit=AUDIT, **more):
-    return write_page(folder / "audit.html", audit, **{"title": "Mine"} | more).read_text(encoding="utf-8")
-
-
-def words(page):
-    """What a reader sees of it, in one line."""
-    body = re.sub(r"<(script|style)>.*?</\1>", "", page.partition("<body>")[2], flags=re.DOTALL)
-    body = re.sub(r"</?(span|strong|code)\b[^>]*>", "", body)
-    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", body)))
-
-
-def rows_in(page):
-    return [int(row) for row in re.findall(r">row (\d+)</span>", page)]
+_SPEC = importlib.util.spec_from_file_location("pages", Path(__file__).with_name("pages.py"))
+pages = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(pages)
+noise, page_of, words, rows_in = pages.noise, pages.page_of, pages.words, pages.rows_in
+NAMES, LABELS, CLEAN, P = pages.NAMES, pages.LABELS, pages.CLEAN, pages.P
+AUDIT, PLAIN, FULL, ORDER, ATTACK = pages.AUDIT, pages.PLAIN, pages.FULL, pages.ORDER, pages.ATTACK
 
 
 class Read:
@@ -215,6 +191,12 @@ def test_verified_rows_are_told(tmp_path):
     said = words(page_of(tmp_path, verified, rows=0))
     assert "It stands on this: the filled labels are true." in said and "60 rows are verified." in said
     assert f"verified rows {percent(verified.error_rate.value)} %" in said
+    page = page_of(tmp_path, verified, rows=1 << 14)
+    listed, known = verified.flagged(), np.isin(np.arange(600), verified.verified_by.rows)
+    assert sorted(rows_in(page)) == np.flatnonzero(listed & ~known).tolist() and (listed & known).any()
+    seen, left = int((listed & known).sum()), int((listed & ~known).sum())
+    told = words(page)
+    assert f"All {left} listed rows that nobody has looked at, the likeliest wrong first. {seen} listed rows" in told
     assert "are invisible to it" not in said[: said.index("How it was estimated", 200)]
     assert "Verify 200 rows." in words(page_of(tmp_path, rows=0))
 
@@ -268,38 +250,6 @@ def test_equal_audits_make_equal_bytes_and_a_failure_leaves_the_old_page(tmp_pat
     assert (tmp_path / "audit.html").read_text(encoding="utf-8") == first
 
 
-OPTION = {"name": "drop", "value": 0.5, "low": 0.25, "high": 1.0, "how": "probes"}
-
-
-@pytest.mark.parametrize(
-    "plan",
-    [[OPTION], {"options": [OPTION]}, SimpleNamespace(to_dict=lambda: {"options": [OPTION]}),
-     SimpleNamespace(options=(SimpleNamespace(**OPTION),))],
-)  # fmt: skip
-def test_plans_of_any_form(plan):
-    made = planned(plan)
-    (one,) = made["options"]
-    assert (one["name"], one["value"], one["ends"]) == ("drop", "0.5", "[0.25, 1]")
-    assert one["bar"] == {"left": 0, "width": 100, "at": 33.33} and made["how"] == [{"of": "drop", "how": "probes"}]
-
-
-def test_a_plan_of_accuracies_is_shown_in_percent(tmp_path):
-    options = [
-        {"name": "given", "does": "as they are", "accuracy": {"value": 0.9, "low": 0.85, "high": 0.95}, "how": "a"},
-        {"name": "drop", "accuracy": {"value": 0.95, "low": 0.9, "high": 1.0}, "how": "a",
-         "difference": {"value": 0.05, "low": -0.01, "high": 0.11}},
-        {"name": "more", "accuracy": None, "value": np.nan, "how": "b"},
-    ]  # fmt: skip
-    made = planned({"options": options, "best": "drop"})
-    assert [one["value"] for one in made["options"]] == ["90.0\xa0%", "95.0\xa0%", None]
-    assert [one["bar"] and one["bar"]["left"] for one in made["options"]] == [0, 33.33, None]
-    assert made["how"] == [{"of": "given, drop", "how": "a"}, {"of": "more", "how": "b"}]
-    said = words(page_of(tmp_path, plan={"options": options, "best": "drop"}))
-    assert "drop best 95.0 % [90.0, 100] +5.0 [-1.0, +11.0]" in said and "given as they are 90.0 % [85.0, 95.0]" in said
-    for nothing in (None, [], {"options": []}):
-        assert "What each way should lead to" not in words(page_of(tmp_path, plan=nothing))
-
-
 def test_figures_have_the_digits_they_need():
     assert [percent(p) for p in (0, 0.00004, 0.0068, 0.01, 0.21, 0.9999, 1)] == [
         "0", "0.00", "0.68", "1.0", "21.0", "100.0", "100"]  # fmt: skip
@@ -345,37 +295,3 @@ def test_a_folder_that_is_a_file(tmp_path):
     with pytest.raises(OSError, match="taken"):
         page_of(tmp_path / "taken")
     assert (tmp_path / "taken").read_text() == "mine"
-
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-#: Chooses a pair by the button beside the largest confusion, then tells what sticks out and what is shown.
-CLICKS = """<script>
-document.querySelector(".show").click();
-const shown = rows.filter(row => !row.hidden), page = document.documentElement;
-const pairs = new Set(shown.map(row => row.dataset.given + row.dataset.suggested));
-const count = document.getElementById("count").textContent;
-parent.told.push([innerWidth, page.scrollWidth <= page.clientWidth, shown.length, pairs.size, count].join());
-</script></body>"""
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine to open the page in")
-def test_the_page_in_a_browser_fits_a_phone_and_filters(tmp_path):
-    names = ["Pneumonoultramicroscopicsilicovolcanoconiosis" * 3, "a long name of words " * 4, "c", ATTACK]
-    audit = audit_labels(LABELS, probabilities=P, class_names=names)
-    page = page_of(tmp_path, audit, texts=["x" * 500] * 600, title="y" * 300, plan=[{"name": "z" * 200, "value": 3}])
-    framed = html.escape(page.replace("</body>", CLICKS))
-    frames = "".join(f'<iframe width="{width}" height="900" srcdoc="{framed}"></iframe>' for width in (390, 1280))
-    (tmp_path / "frames.html").write_text(
-        f"<!doctype html><meta charset=utf-8><script>told = []; onload = () => document.body.append("
-        f"Object.assign(document.createElement('pre'), {{textContent: told.sort().join(';')}}))</script>{frames}",
-        encoding="utf-8",
-    )  # fmt: skip
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-               "--window-size=1400,900", "--dump-dom", (tmp_path / "frames.html").as_uri()]  # fmt: skip
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
-    told = [line.split(",") for line in re.search("<pre>(.*?)</pre>", dom)[1].split(";")]
-    assert [line[0] for line in told] == ["1280", "390"]
-    total = min(200, int(audit.flagged().sum()))
-    for _, fits, shown, pairs, count in told:
-        assert fits == "true" and 0 < int(shown) < total and pairs == "1" and count == f"{shown} of {total} rows"

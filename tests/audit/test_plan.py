@@ -13,13 +13,15 @@ from scipy.optimize import check_grad, minimize
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
+from tqdm import tqdm
 
 from hf_noise.analysis import advise_batch
 from hf_noise.audit import audit_labels, combine_verified, draw_sample
 from hf_noise.audit.clean_accuracy import ByGiven, ByTest, ByVerified, Predicted, Span
-from hf_noise.audit.doubts import doubts_within
-from hf_noise.audit.plan_probes import read_features
+from hf_noise.audit.doubts import Doubts, doubts_within
+from hf_noise.audit.plan_probes import recipes_of
 from hf_noise.audit.probe_fit import fit_head
+from hf_noise.audit.probe_rows import fitted_rows, read_features, within
 from hf_noise.losses import transition_nll
 from hf_noise.noise import LabelFlips
 from hf_noise.objectives import CorrectedLabels
@@ -170,6 +172,90 @@ def test_what_each_option_trains_on(digits, plan):
         plan["best"]
 
 
+def test_the_best_is_one_that_a_trainer_can_follow(plan):
+    ready = [one for one in plan.options if one.is_ready]
+    assert [one.name for one in ready] == ["given", "drop", "relabel", "corrected"]
+    assert plan.best == max(ready[1:], key=lambda one: one.difference.value).name
+    soft = replace(plan["soft"], difference=Span(0.9, 0.8, 1.0))
+    made = replace(plan, options=tuple(soft if one.name == "soft" else one for one in plan.options))
+    assert made.advice.startswith(f"best: {plan.best}, clearly better")
+    assert "; soft promises more, but needs a loss of soft targets" in made.advice
+    more = plan["verify"].difference.value > plan[plan.best].difference.value
+    assert ("; verify promises more, but needs a person first" in made.advice) == more
+    nothing = tuple(replace(one, difference=one.difference and Span(-0.1, -0.2, 0.0)) for one in plan.options)
+    made = replace(plan, options=nothing, best="given", is_clear=False)
+    assert made.advice.endswith("promises more than the labels as they are")
+
+
+@pytest.mark.parametrize("most", [60, 149])
+def test_of_many_rows_heads_are_fitted_on_a_share_of_each_class_and_fold(most):
+    draw = np.random.default_rng(0)
+    given = np.r_[np.zeros(90, int), np.ones(55, int), np.full(5, 2)]
+    _, split = read_features(draw.normal(size=(150, 2)), given, 0)
+    known = np.array([3, 88, 120])
+    rows = fitted_rows(given, split, known, most, 1)
+    assert np.array_equal(rows, np.unique(rows)) and np.isin(known, rows).all() and most <= len(rows) <= most + 18
+    assert np.array_equal(rows, fitted_rows(given, split, known, most, 1))
+    for _, judged in split:
+        for number in range(3):
+            cell = judged[given[judged] == number]
+            others = np.setdiff1d(np.intersect1d(rows, cell), known)
+            share = int(np.ceil(len(cell) * most / 150))
+            assert share - len(known) <= len(others) <= share and (share <= len(known) or len(others))
+    assert np.array_equal(fitted_rows(given, split, known, 150, 1), np.arange(150))
+    if most == 60:
+        assert not np.array_equal(rows, fitted_rows(given, split, known, most, 2))
+
+
+def test_a_plan_of_some_rows_says_so_and_speaks_of_all(small):
+    audit, x = small
+    whole, part = audit.plan(x, budget=15), audit.plan(x, budget=15, probe_rows=60, progress=False)
+    rows = fitted_rows(audit.labels, read_features(x, audit.labels, 0)[1], np.zeros(0, np.int64), 60, 0)
+    assert f"of {len(rows)} of 150 rows" in part["given"].how and f"{len(rows)} of 150 rows" in part.warnings[0]
+    assert "of 150 rows" not in whole["given"].how and not any("fitted on" in one for one in whole.warnings)
+    for name in ("given", "drop", "relabel", "soft", "corrected", "verify"):
+        for what in ("keep", "labels", "targets", "to_verify"):
+            ours, theirs = getattr(part[name], what), getattr(whole[name], what)
+            assert (ours is theirs is None) or np.array_equal(ours, theirs), (name, what)
+    # By test rows it is one head of these rows alone.
+    tested = audit.plan(x, test=(x, audit.labels), probe_rows=60)["given"]
+    read, _ = read_features(x, audit.labels, 0)
+    head = fit_head(read.of(rows), np.eye(3)[audit.labels[rows]], ridge=tested.ridge)
+    said = head.scores(read.values).argmax(axis=1)
+    assert tested.accuracy.value == pytest.approx((said == audit.labels).mean(), abs=0.01)
+
+
+def test_the_bar_counts_every_fit(small, monkeypatch):
+    audit, x = small
+    bars = []
+
+    class Bar(tqdm):
+        def __exit__(self, *error):
+            bars.append((self.n, self.total, self.disable))
+            super().__exit__(*error)
+
+    monkeypatch.setattr("hf_noise.audit.plan.tqdm", Bar)
+    audit.plan(x)
+    audit.plan(x, test=(x, audit.labels))
+    assert bars == [(79, 79, False), (25, 25, False)]
+    audit.plan(x, test=(x, audit.labels), progress=False)
+    assert bars[2][2]
+
+
+def test_no_label_of_a_row_that_is_left_out_reaches_the_heads(small):
+    audit, x = small
+    read, split = read_features(x, audit.labels, 0)
+    rows = fitted_rows(audit.labels, split, np.zeros(0, np.int64), 60, 0)
+    labels = (audit.labels + 1) % 3
+    labels[rows] = audit.labels[rows]
+    folds = within(rows, split, 150)
+    assert all(np.isin(rows[judged], split[fold][1]).all() for fold, (_, judged) in enumerate(folds))
+    one, other = (doubts_within(replace(audit, labels=of), read.of(rows), folds, 0.01, rows)
+                  for of in (audit.labels, labels))  # fmt: skip
+    for ours, theirs in zip(one, other):
+        assert np.array_equal(ours.p_wrong, theirs.p_wrong) and len(ours.p_wrong) == len(rows)
+
+
 def test_told_as_text_and_json(small, plan):
     told = plan.summary()
     assert told.splitlines()[0].startswith("option") and f"best: {plan.best}, clearly better" in told
@@ -209,6 +295,15 @@ def test_verified_rows_judge(digits, tmp_path):
         assert of.low <= reached <= of.high and of.half_width < 0.05, name
         assert "150 verified rows" in of.how
     assert not np.isin(found["verify"].to_verify, sure.verified_by.rows).any()  # which are known
+    known = sure.verified_by.rows
+    for name in ("drop", "relabel", "corrected"):
+        assert np.array_equal(found[name].labels[known], true[known]) and found[name].keep[known].all(), name
+        assert found[name].does.endswith("; the 150 verified rows have their true labels")
+    assert np.array_equal(found["soft"].targets[known], np.eye(10)[true[known]])
+    assert np.array_equal(found["given"].labels, audit.labels)
+    assert "verified" not in found["given"].does
+    verify = recipes_of(Doubts.of(sure), sure.labels, 20 / 900, 0)["verify"]
+    assert np.array_equal(verify.targets[known], true[known]) and not np.array_equal(audit.labels[known], true[known])
 
 
 def test_new_rows_are_not_known_where_every_row_was_verified():
@@ -259,6 +354,8 @@ def test_clean_test_rows_are_measured_on(digits):
         ({"test": (np.zeros((2, 3)), [0, 1])}, ValueError, "features of test are 3 wide, and those of the audit 2"),
         ({"test": (np.zeros((2, 2)), [0, 3])}, ValueError, "labels of test"),
         ({"batch": 4}, TypeError, "batch must be what hf_noise.analysis.advise_batch returns"),
+        ({"probe_rows": 0}, ValueError, r"probe_rows must lie in \[1, 2\^31\]"),
+        ({"progress": 1}, TypeError, "progress"),
         ({"seed": -1}, ValueError, "seed"), ({"confidence": 1.0}, ValueError, "confidence"),
     ],
 )  # fmt: skip

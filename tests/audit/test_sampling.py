@@ -70,7 +70,7 @@ def test_all_rows_may_be_looked_at():
         ({"n": 5}, ValueError, r"n must lie in \[2, 4\], got 5"),
         ({"n": 2.0}, TypeError, "n must be an integer"),
         ({"p_wrong": [0.1, np.nan, 0.2, 0.3]}, ValueError, r"p_wrong must lie in \[0, 1\], got nan at row 1"),
-        ({"p_wrong": [[0.1]]}, ValueError, "p_wrong must be probabilities"),
+        ({"p_wrong": [[0.1]]}, ValueError, "p_wrong must be one probability per row"),
         ({"given": [0, 1]}, ValueError, "given has 2 classes, and p_wrong 4 rows"),
         ({"sample_ids": [1, 1, 2, 3]}, ValueError, "sample_ids must differ, 1 occurs 2 times"),
         ({"sample_ids": [0.5, 1, 2, 3]}, TypeError, "sample_ids must be integers"),

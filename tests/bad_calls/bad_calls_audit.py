@@ -90,6 +90,10 @@ def rows_by_hand(p: np.ndarray, quantile: float) -> np.ndarray:
 
 
 def check_choice(given: dict[str, Any], found: Any) -> None:
+    if (names := given["class_names"]) is not None:
+        confirm(isinstance(names, list | tuple) and all(isinstance(one, str) for one in names), "names")
+        apart = {" ".join(one.split()) for one in names}
+        confirm(len(apart) == len(names) == C and all(apart) and "unsure" not in map(str.casefold, apart), "names")
     y, p = read(given)
     confidence = number(given["confidence"])
     confirm(0 < confidence < 1, "confidence")
@@ -117,6 +121,10 @@ def choose(**given: Any) -> dict[str, Any]:
         "transition_high": found.transition_high, "p_wrong": p_wrong, "suggested": found.suggested,
         "by_label": np.bincount(y) / len(y), "suggested_wrong": (found.suggested != y)[p_wrong < 0.5],
     }  # fmt: skip
+
+
+def make_choice(draw: np.random.Generator) -> dict[str, Any]:
+    return {**make(draw), "confidence": 0.9, "class_names": pick(draw, None, ["a", "b", "c"])}
 
 
 def make_list(draw: np.random.Generator) -> dict[str, Any]:
@@ -154,8 +162,8 @@ TARGETS = [
                weight=0.3)
         for name in ("agreement", "anchor_points", "confident_joint", "em_sharpness", "volume_minimisation")
     ),
-    Target("audit.choose_estimate", choose, lambda draw: {**make(draw), "confidence": 0.9}, check_choice, WORDS,
-           weight=0.5),
+    Target("audit.choose_estimate", choose, make_choice, check_choice,
+           WORDS | {"class_names": ("class_names",)}, weight=0.5),
     Target("audit.default_list", default_list, lambda draw: {"p_wrong": make_list(draw)["p_wrong"]}, check_default,
            weight=0.5),
     Target("audit.list_at_fdr", list_at_fdr, make_list, check_fdr, weight=0.5),

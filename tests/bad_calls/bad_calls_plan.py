@@ -39,6 +39,8 @@ def make(draw: np.random.Generator) -> dict[str, Any]:
         "_test": pick(draw, None, (x, true)),
         "seed": int(draw.integers(0, 9)),
         "confidence": pick(draw, None, 0.9),
+        "probe_rows": pick(draw, 10_000, ROWS, 20),
+        "progress": False,
     }
 
 
@@ -52,6 +54,8 @@ def check(given: dict[str, Any], found: Any) -> None:
     confirm(x.shape[1] >= 1 and np.isfinite(x).all(), "features")
     budget = whole(given["budget"], 0, ROWS)
     whole(given["seed"], 0, 2**63 - 1)
+    whole(given["probe_rows"], 1, 2**31)
+    confirm(isinstance(given["progress"], bool | np.bool_), "progress")
     confidence = audit().error_rate.confidence if given["confidence"] is None else number(given["confidence"])
     confirm(0 < confidence < 1, "confidence")
     close(found.confidence, confidence, 0)
@@ -64,7 +68,7 @@ def check(given: dict[str, Any], found: Any) -> None:
         if one.difference is not None:
             confirm(one.difference.low <= one.difference.value <= one.difference.high, "difference")
     confirm(len(set(ints(options["verify"].to_verify, 1).tolist())) == budget if budget else True, "to verify")
-    best = max(one.difference.value if one.difference else 0.0 for one in promised)
+    best = max(one.difference.value if one.difference else 0.0 for one in promised if one.labels is not None)
     close(options[found.best].difference.value if options[found.best].difference else 0.0, best, 0)
 
 
