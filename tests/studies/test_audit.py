@@ -14,10 +14,14 @@ from huggingface_hub import DatasetCard
 from printed import printed_by
 from sklearn.metrics import roc_auc_score
 
+from hf_noise.audit import audit_labels
 from hf_noise.data.digits import digits
 from hf_noise.noise import LabelFlips
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.audit import evidence, study
+from hf_noise.studies.audit.data import read_data
+from hf_noise.studies.audit.judge import judge_of
+from hf_noise.studies.audit.training import doubts_without, ways_of, ways_without
 from hf_noise.studies.settings import SettingError, at_scale
 
 main = functools.partial(printed_by, study.main)
@@ -99,7 +103,9 @@ def test_training_follows_the_plan_and_is_measured_beside_it(done):
     expected = {one["name"]: one["accuracy"] for one in record_in(folder).data["plan"]["options"]}
     assert all(one["predicted"]["value"] == expected[name]["value"] for name, one in trained.items())
     held = trained["given"]["n"]
-    assert trained["given"]["trained_on"] == N - held and trained["drop"]["trained_on"] < N - held
+    given = trained["given"]
+    assert given["trained_on"] + given["chosen_by"] == N - held and given["chosen_by"] == round((N - held) / 10)
+    assert trained["drop"]["trained_on"] < given["trained_on"]
     for one in trained.values():
         assert one["predicted"]["low"] <= one["predicted"]["value"] <= one["predicted"]["high"]
         assert one["value"] * held == pytest.approx(round(one["value"] * held))
@@ -173,18 +179,29 @@ def test_labels_as_given_are_no_accuracy(source, tmp_path):
 
 
 def test_clean_test_rows_are_measured_on(source, news, tmp_path):
-    """They hold a class that no given label has, and a column of another name."""
-    test = pd.DataFrame({"text": [*news.text[:40], "stars moon"], "right": [*news.truth[:40], "space"]})
+    """They hold a class that no given label has, copies of audited rows, and a column of another name."""
+    new = [f"{text} yesterday" for text in news.text[:40]]
+    copies = [f" {text.upper()}" for text in news.text[:3]]
+    test = pd.DataFrame({"text": [*new, "stars moon", *copies], "right": [*news.truth[:40], "space", *news.truth[:3]]})
     test.to_csv(tmp_path / "test.csv", index=False)
     told = ["--test_source", tmp_path / "test.csv", "--test_column", "right", "--train", "--output", tmp_path / "out"]
     printed = main("--source", source, "--column", "topic", *told)
-    assert "40 test rows with clean labels" in printed
-    assert record_in(tmp_path / "out").metrics["test_accuracy_given"]["n"] == 40
+    record, told = record_in(tmp_path / "out"), " ".join(printed.split())
+    assert "40 test rows with clean labels; 3 others are copies of audited rows and left out; 1 others are of " in told
+    assert record.metrics["test_accuracy_given"]["n"] == 40 and "left out" in record.data["measured_on"]
 
 
 def test_the_rows_under_audit_are_no_test_rows(source, news, tmp_path):
     with pytest.raises(ValueError, match="names the rows under audit, split train"):
         main("--source", source, "--column", "topic", "--test_source", source, "--dry_run")
+    same = source.parent / "." / ".." / source.parent.name / source.name
+    with pytest.raises(ValueError, match="names the rows under audit, split train"):
+        main("--source", source, "--column", "topic", "--test_source", same, "--dry_run")
+    news[["topic", "text"]].sample(frac=0.5, random_state=0).to_parquet(tmp_path / "copy.parquet", index=False)
+    with pytest.raises(ValueError, match="all 90 rows are copies of rows under audit"):
+        main(*asked(source, tmp_path / "out", "--train", "--dry_run", "--test_source", tmp_path / "copy.parquet",
+                    "--test_column", "topic"))  # fmt: skip
+    (tmp_path / "copy.parquet").unlink()
     for split, rows in (("train", news[:120]), ("test", news[120:])):
         rows.to_csv(tmp_path / f"{split}.csv", index=False)
     told = ["--source", tmp_path, "--column", "topic", "--test_source", tmp_path, "--train", "--dry_run"]
@@ -192,6 +209,42 @@ def test_the_rows_under_audit_are_no_test_rows(source, news, tmp_path):
     assert "120 rows of" in printed and "measured on 60 test rows with clean labels" in printed
     with pytest.raises(ValueError, match="names the rows under audit, split test"):
         main(*told, "--split", "test")
+
+
+def settings_of(source, **more):
+    return at_scale(study.Settings, "demo", source=str(source), column="topic", train=True, **more)
+
+
+def test_copies_are_held_out_together(news, tmp_path):
+    twice = pd.concat([news, news.assign(text=news.text.str.upper())]).drop(columns="truth")
+    twice.to_csv(tmp_path / "twice.csv", index=False)
+    settings = settings_of(tmp_path / "twice.csv")
+    judge = judge_of(settings, read_data(settings))
+    np.testing.assert_array_equal(judge.held[:N], judge.held[N:])
+    assert 0.1 < judge.held.mean() < 0.3 and not judge.is_clean and not judge.is_audited
+    np.testing.assert_array_equal(judge.rows, np.flatnonzero(judge.held))
+
+
+def test_no_way_depends_on_labels_that_measure_it(news):
+    """Other labels of held-out rows change neither list nor T nor suggestions of what is trained on."""
+    names, draw = sorted(WORDS), np.random.default_rng(0)
+    true, given = (np.array([names.index(one) for one in news[column]]) for column in ("truth", "topic"))
+    x, held = np.eye(3)[true] + draw.normal(0, 0.3, (N, 3)), np.arange(N) % 5 == 0
+    found = []
+    for labels in (given, np.where(held, (given + 1) % 3, given)):
+        audit = audit_labels(labels, features=x)
+        doubts = doubts_without(audit, x, held, 0)
+        ways = ways_without(audit, ways_of(audit, audit.flagged()), doubts, None, 0.2, 0)
+        found.append({way.name: way for way in ways})
+    one, other = found
+    assert list(one) == ["given", "drop", "relabel", "corrected"]
+    np.testing.assert_array_equal(one["drop"].keep, other["drop"].keep)
+    assert (~one["drop"].keep).sum() > 0 and one["drop"].keep[held].all()
+    np.testing.assert_array_equal(one["relabel"].labels[~held], other["relabel"].labels[~held])
+    assert (one["relabel"].labels != given)[~held].any()
+    np.testing.assert_array_equal(one["corrected"].transition, other["corrected"].transition)
+    wrong = (given != true)[~held]
+    assert (wrong & ~one["drop"].keep[~held]).sum() > 0.8 * wrong.sum()
 
 
 @pytest.mark.parametrize("kind", ["columns", "column", "npy", "parquet"])

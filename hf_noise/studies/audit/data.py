@@ -50,7 +50,7 @@ class AuditData:
         chosen: numbers of these rows in their split.
         rows_of_split: how many rows that has.
         clean: true labels int64 [N], -1 for a class that no given label has; None where nobody knows.
-        test: rows with clean labels, None for none.
+        test: rows with clean labels, -1 for a class that no given label has; None for none.
         classes: names of the classes that given labels have.
         text: the prompt that a text is read by, or None.
         image: the column of images, or None.
@@ -104,8 +104,8 @@ class AuditData:
             return [" ".join(one.split()) for one in self.texts()]
         if self.image is None:
             return None
-        paths = self.rows.table.select_columns([self.image]).cast_column(self.image, Image(decode=False))[self.image][:]
-        paths = [one["path"] for one in paths]
+        # Through Arrow: the bytes of the images stay where they are.
+        paths = pc.struct_field(self.rows.table.with_format("arrow")[:][self.image], "path").to_pylist()
         return [str(Path(*Path(one).parts[-2:])) for one in paths] if all(paths) else None
 
     def describe(self) -> list[str]:
@@ -121,7 +121,7 @@ class AuditData:
             lines.append(f"hidden noise: {self.noise['kind']}, {100 * self.noise['realised']['rate']:.1f}% of the "
                          "labels, which count as right otherwise")  # fmt: skip
         if self.test is not None:
-            lines.append(f"{len(self.test):,} rows with clean labels to measure on")
+            lines.append(f"{len(self.test):,} test rows")
         return lines + self.notes
 
 
@@ -164,11 +164,21 @@ def _split_of(settings: Settings) -> tuple[str, tuple[Source, Any]]:
 
 
 def _test_of(settings: Settings, audited: str) -> tuple[Source, Any]:
-    """The test split, or all of a source without splits. Raises CorpusError: its rows are those under audit."""
-    if settings.test_source == settings.source and (audited == "test" or "test" not in _splits(settings.source)):
+    """The test split, or all of a source without splits. Raises CorpusError: its place is that of the rows under audit.
+
+    Copies of audited rows in other places are found by what they hold, see `hf_noise.studies.audit.judge`.
+    """
+    is_same = _place(settings.test_source) == _place(settings.source)
+    if is_same and (audited == "test" or "test" not in _splits(settings.source)):
         raise CorpusError(f"--test_source {settings.test_source} names the rows under audit, split {audited}: a model "
                           "is measured on rows that it was not trained on; name others, or leave it out")  # fmt: skip
     return find_splits({"test": source_of(settings.test_source)})["test"]
+
+
+def _place(source: str) -> str:
+    """A name that is the same for each way to write a path."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() else source
 
 
 def _splits(source: str) -> dict[str, Any]:
@@ -280,8 +290,7 @@ def _narrowed(data: AuditData, test: Part | None, chosen: np.ndarray) -> AuditDa
     numbers = np.full(len(data.classes), -1)
     numbers[there] = np.arange(len(there))
     if test is not None:
-        known = np.flatnonzero(numbers[test.labels] >= 0)
-        test = Part(test.table.select(known), numbers[test.labels[known]])
+        test = Part(test.table, numbers[test.labels])
     note = f"no row is labelled {', '.join(absent[:5])}: {len(absent)} class(es) are left out of the audit"
     classes = [data.classes[number] for number in there]
     labels, clean = numbers[labels], None if clean is None else numbers[clean]

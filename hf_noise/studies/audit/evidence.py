@@ -25,7 +25,7 @@ from hf_noise.studies.audit.words import word_features
 from hf_noise.studies.backbone import backbone_of
 from hf_noise.studies.hashes import hash_of
 
-__all__ = ["WORDS", "Evidence", "claim_of", "gather", "way_of"]
+__all__ = ["WORDS", "Evidence", "claim_of", "contents_of", "gather", "way_of"]
 
 #: Pixels of a side up to which images are their own features: a network has nothing to look for in them.
 _TINY = 16
@@ -177,6 +177,22 @@ def _contents(data: AuditData, part: Part) -> Any:
 def _content(data: AuditData, part: Part) -> str:
     """A hash of the texts or images that rows are judged by."""
     return fingerprint_of(_contents(data, part))
+
+
+def contents_of(settings: Settings, data: AuditData, part: Part | None = None) -> list[bytes]:
+    """What tells a row from a copy of another, of the audited rows or of a part: a hash of what it is judged by.
+
+    That is a text, without its case and its white space, an encoded image, or the vector that was given.
+    """
+    if way_of(settings, data) == "features":
+        found = _given_features(settings, data)
+        found = found if part is None else _given_test_features(settings, data, part, found)
+        contents = [(row + 0).tobytes() for row in found.astype(np.float32)]  # + 0, as zero has two signs
+    elif data.image is not None:
+        contents = image_contents((part or data.rows).table, data.image)
+    else:
+        contents = [" ".join(one.lower().split()).encode("utf-8", "surrogatepass") for one in data.texts(part)]
+    return [hashlib.blake2b(one, digest_size=16).digest() for one in contents]
 
 
 def _given_features(settings: Settings, data: AuditData) -> np.ndarray:

@@ -10,7 +10,8 @@ import numpy as np
 
 from hf_noise.audit import LabelAudit, Plan
 from hf_noise.reports.tables import WIDEST, markdown_table
-from hf_noise.studies.audit.training import Judge, Trained
+from hf_noise.studies.audit.judge import Judge
+from hf_noise.studies.audit.training import Trained
 
 __all__ = ["audit_text", "rows_table", "training_text", "transition_table", "truth_table"]
 
@@ -121,6 +122,8 @@ def training_text(trained: Sequence[Trained], judge: Judge) -> str:
         expected = one.way.predicted
         rows.append(cells + ["-" if expected is None else str(expected)] * has_plan)
     said = [f"{one.way.name}: {one.way.does}" for one in trained]
+    if trained[0].chosen_by:
+        said.append(f"these rows fit the weights; {trained[0].chosen_by:,} more (as given) choose ridge and epoch")
     said += [_wrapped(f"measured on {judge.words}; gains are paired row by row, with intervals of 95%", 2)]
     if not judge.is_clean:
         said.append("so this is no accuracy: a model that repeats wrong labels looks better here; give --test_source")

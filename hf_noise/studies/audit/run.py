@@ -18,11 +18,12 @@ from hf_noise.noise.block import UNKNOWN_NOISE
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.audit.data import AuditData, read_data
 from hf_noise.studies.audit.evidence import WORDS, Evidence, claim_of, gather, way_of
+from hf_noise.studies.audit.judge import Judge, judge_of
 from hf_noise.studies.audit.measures import metrics_of
 from hf_noise.studies.audit.pictures import audit_figure
 from hf_noise.studies.audit.report import audit_text, plan_text, training_text
 from hf_noise.studies.audit.study import Settings
-from hf_noise.studies.audit.training import judge_of, train_all, ways_of
+from hf_noise.studies.audit.training import doubts_without, train_all, ways_of, ways_without
 from hf_noise.studies.engine import stopped_in, world_of
 from hf_noise.studies.reading import is_elsewhere
 from hf_noise.trainers.folders import claimed
@@ -57,7 +58,7 @@ def look(settings: Settings) -> Iterator[str]:
     folds = "" if way == "probabilities" else f", in {settings.folds} folds"
     yield f"judged by {WORDS[way]}{folds}"
     if settings.train:
-        yield f"then trained and measured on {judge_of(data).words}"
+        yield f"then trained and measured on {judge_of(settings, data).words}"
 
 
 def work(settings: Settings) -> str:
@@ -78,14 +79,17 @@ def work(settings: Settings) -> str:
         can_plan = settings.plan and evidence.features is not None
         plan = audit.plan(evidence.features, seed=settings.seed) if can_plan else None
         bar.begin("training and writing" if settings.train else "writing")
-        trained, judge = [], None
-        if settings.train:
-            judge = judge_of(data)
-            trained = train_all(settings, data, evidence, ways_of(audit, listed, plan), judge, args)
+        trained, judge = [], judge_of(settings, data) if settings.train else None
+        if judge is not None:
+            ways = ways_of(audit, listed, plan)
+            if judge.held.any() and not judge.is_audited:
+                doubts = doubts_without(audit, evidence.features, judge.held, settings.seed)
+                ways = ways_without(audit, ways, doubts, plan, settings.fdr, settings.seed)
+            trained = train_all(settings, data, evidence, ways, judge, args)
         if not is_main:
             return ""
         metrics = metrics_of(audit, listed, data.clean, trained, judge)
-        record = record_of(settings, data, evidence, audit, plan, metrics, time.perf_counter() - started)
+        record = record_of(settings, data, evidence, audit, plan, judge, metrics, time.perf_counter() - started)
         judged = evidence.words + (f" ({data.text or data.image})" if data.seen_by(evidence.way) else "")
         parts = [*data.notes, audit_text(audit, listed, judged, data.shown(), metrics)]
         parts += [] if plan is None else [plan_text(plan)]
@@ -103,7 +107,7 @@ def audited(settings: Settings, data: AuditData, evidence: Evidence) -> LabelAud
 
 def record_of(
     settings: Settings, data: AuditData, evidence: Evidence, audit: LabelAudit, plan: Plan | None,
-    metrics: dict[str, dict], seconds: float,
+    judge: Judge | None, metrics: dict[str, dict], seconds: float,
 ) -> RunRecord:  # fmt: skip
     """All that is known of the audit but what is said of single rows."""
     task = "image-classification" if data.image else "text-classification" if data.text else "tabular-classification"
@@ -115,6 +119,7 @@ def record_of(
             "source": data.source, "split": data.split, "column": data.column, "rows": len(data.rows), "task": task,
             "classes": len(data.classes), "clean_column": settings.clean_column, "test_source": settings.test_source,
             "audit": audit.to_dict() | {"rows_of_class": counts}, "notes": data.notes,
+            "measured_on": None if judge is None else judge.words,
             "plan": None if plan is None else plan.to_dict(), **data.identity,
         },
         budget={"folds": evidence.told["folds"]}, loss={"name": "nll"}, metrics=metrics, wall_seconds=seconds,
