@@ -149,6 +149,10 @@ def test_verified_rows_replace_the_assumption(done, source, news):
     sheet = pd.read_csv(folder / "verify" / "to_verify.csv")
     sheet["true_label"] = news.truth.to_numpy()[sheet.row]
     sheet.to_csv(folder / "verify" / "to_verify.csv", index=False)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    with pytest.raises(FileExistsError, match="holds to_verify.csv, in which something is filled in.*--sheet"):
+        main(*asked(source, folder, "--verify", "80"))
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
     printed = main(*asked(source, folder, "--verified", folder / "verify"))
     rate = record_in(folder).metrics["error_rate"]
     assert rate["verified"] == 60 and rate["low"] <= 1 / 6 <= rate["high"] and "verified" in rate["how"]
@@ -263,10 +267,18 @@ def test_given_probabilities_are_taken_as_they_are(kind, news, tmp_path):
         pd.DataFrame(p, columns=names).to_parquet(tmp_path / "p.parquet")
         told = ["--probabilities", tmp_path / "p.parquet"]
     pd.DataFrame(table).to_parquet(tmp_path / "rows.parquet")
-    main(*asked(tmp_path / "rows.parquet", tmp_path / "out", *told))
+    printed = " ".join(main(*asked(tmp_path / "rows.parquet", tmp_path / "out", *told)).split())
     record = record_in(tmp_path / "out")
     assert record.model["way"] == "probabilities" and record.model["folds"] is None
-    assert record.metrics["list_f1"]["value"] == 1
+    assert record.metrics["list_f1"]["value"] == 1 and record.model["agreement"] == pytest.approx(5 / 6)
+    assert "no plan of ways to train: it needs features" in printed and "foretells 83.3% of the given" in printed
+    assert "taken as given" in (tmp_path / "out" / "README.md").read_text()
+    np.save(tmp_path / "x.npy", p + np.random.default_rng(0).normal(0, 0.1, p.shape))
+    told += ["--features", tmp_path / "x.npy", "--train"]
+    printed = main(*asked(tmp_path / "rows.parquet", tmp_path / "two", *told))
+    record = record_in(tmp_path / "two")
+    assert record.metrics["list_f1"]["value"] == 1 and record.data["plan"] is not None
+    assert record.metrics["test_accuracy_given"]["n"] > 0 and "no plan" not in printed
 
 
 def test_given_features_of_some_rows(news, tmp_path):
@@ -354,7 +366,8 @@ def test_a_class_that_nobody_gives_is_left_out_and_told(news, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"features": "x.npy", "probabilities": "p.npy"}, "--features and --probabilities: .* comes one way"),
+        ({"features": "x.npy", "feature_column": "x"}, "--features and --feature_column: .* comes one way"),
+        ({"sheet": "more"}, "--sheet goes with --verify"),
         ({"features": "x.npy", "model": "m"}, "--model m would not be used"),
         ({"text_column": "a", "image_column": "b"}, "--text_column and --image_column"),
         ({"probabilities": "p.npy", "train": True}, "--train needs something to train on"),

@@ -138,7 +138,8 @@ def read_data(settings: Settings) -> AuditData:
     test = None
     if settings.test_source is not None:
         own = _test_of(settings, split)
-        wanted = settings.test_column or settings.clean_column or column
+        there = with_features(own[1], own[0].name).features
+        wanted = settings.test_column or (settings.clean_column if settings.clean_column in there else column)
         test = _table(*own, {wanted: "test_column"}), wanted
     labels, clean, of_test, classes = _labels(settings, table, column, test, split)
     chosen = rows_asked_for(len(table), settings.rows, "rows")

@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from hf_noise.atomic import write_atomic
 from hf_noise.audit import LabelAudit, Plan, audit_labels, write_page
+from hf_noise.audit.sample_file import sheets_in
+from hf_noise.audit.sheet import is_filled
 from hf_noise.hub.audit_card import TASK, audit_card
 from hf_noise.noise.block import UNKNOWN_NOISE
 from hf_noise.reports.record import RunRecord
@@ -33,6 +35,12 @@ __all__ = ["look", "work"]
 RECIPE = "recipes/audit.py"
 #: Folder of the sheet to fill in, within the output.
 SHEET = "verify"
+_NO_PLAN = (
+    "no plan of ways to train: it needs features of the rows; give --features beside --probabilities, --model, or "
+    "--network patches"
+)
+#: Of the given labels foretold out of fold: below, a better model may tell more.
+_WEAK = 0.8
 
 
 class Stages(tqdm):
@@ -66,6 +74,7 @@ def work(settings: Settings) -> str:
     started, args = time.perf_counter(), world_of(settings)
     with args.main_process_first(desc="data"):
         data = read_data(settings)
+    check_sheet(settings)
     claim, is_main = claim_of(settings, data), args.process_index == 0
     with claimed(settings.output, claim, is_main=is_main), stopped_in("the audit", settings), Stages(is_main) as bar:
         bar.begin("judging rows out of fold")
@@ -91,10 +100,39 @@ def work(settings: Settings) -> str:
         metrics = metrics_of(audit, listed, data.clean, trained, judge)
         record = record_of(settings, data, evidence, audit, plan, judge, metrics, time.perf_counter() - started)
         judged = evidence.words + (f" ({data.text or data.image})" if data.seen_by(evidence.way) else "")
+        judged += f"; {agreement_text(settings, evidence)}"
         parts = [*data.notes, audit_text(audit, listed, judged, data.shown(), metrics)]
-        parts += [] if plan is None else [plan_text(plan)]
+        if settings.plan:
+            parts.append(_NO_PLAN if plan is None else plan_text(plan))
         parts += [] if judge is None else [training_text(trained, judge)]
         return written(settings, data, audit, listed, plan, record, parts)
+
+
+def sheet_of(settings: Settings) -> Path:
+    """Folder of the sheet to fill in."""
+    return Path(settings.output) / SHEET if settings.sheet is None else Path(settings.sheet).expanduser()
+
+
+def check_sheet(settings: Settings) -> None:
+    """Raises FileExistsError: a sheet is to be drawn where one lies that a person has begun; nothing is written yet."""
+    if settings.verify is None:
+        return
+    folder = sheet_of(settings)
+    if filled := [file.name for file in sheets_in(folder) if is_filled(file)]:
+        raise FileExistsError(
+            f"--verify {settings.verify}: {folder} holds {filled[0]}, in which something is filled in. Read it with "
+            f"--verified {folder}, or draw anew into another folder, --sheet. A sheet is not made longer: another "
+            "number of rows is another draw, into which the labels of rows that are in both may be copied"
+        )
+
+
+def agreement_text(settings: Settings, evidence: Evidence) -> str:
+    """How many of the given labels the classifier foretells, and what to do where they are few."""
+    share, least = evidence.told["agreement"], evidence.told["most_frequent"]
+    said = f"out of fold it foretells {share:.1%} of the given labels (the most frequent class is {least:.1%})"
+    if share < _WEAK and settings.model is None and evidence.way not in ("features", "probabilities"):
+        said += "; where that is few, a network made for such rows tells more: --model"
+    return said
 
 
 def audited(settings: Settings, data: AuditData, evidence: Evidence) -> LabelAudit:
@@ -143,7 +181,7 @@ def written(
     }  # fmt: skip
     if settings.verify is not None:
         files["to fill in"] = audit.to_verify(
-            settings.verify, output / SHEET, text_column=data.first_text, image_column=data.image
+            settings.verify, sheet_of(settings), text_column=data.first_text, image_column=data.image
         )
     write_atomic(output / "audit.md", "\n\n".join(parts) + "\n")
     files["card"] = write_atomic(output / "README.md", str(audit_card(record)))
