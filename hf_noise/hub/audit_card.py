@@ -52,7 +52,8 @@ def audit_card(record: RunRecord) -> DatasetCard:
         rate=_share(rate), confidence=f"{_PERCENT * rate['confidence']:g}", rows=f"{rate['n']:,}",
         verified=rate["verified"], judged=text(record.model["words"]), warnings=_warnings(audit),
         is_given=record.model["way"] == "probabilities", is_whole=is_whole,
-        how="\n".join(f"- {text(part)}" for part in rate["how"].split("; ")),
+        how="\n".join(f"- {text(part)}" for part in rate["how"].split("; ")
+                      if part not in "; ".join(audit.get("warnings", ()))),
         listed=f"{record.metrics['listed']['rows']:,}",
         confusions=_confusions(audit), hidden=text(_hidden(record)), results=_results(record),
         measured_on=text(record.data.get("measured_on") or ""),

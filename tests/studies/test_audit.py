@@ -307,14 +307,31 @@ REFUSED = {
     "one class": ({"topic": "food"}, [], "one class only, 'food'"),
     "two rows": (slice(2), [], "is in 1 of 2 rows, and 5 are needed"),
     "a rare class": ({"topic": ["rare", *["food", "law"] * 89, "food"]}, [], "class 'rare' is in 1 of 180 rows"),
-    "nulls": ({"topic": [None, *["food", "law"] * 89, "food"]}, [], r"1 null\(s\) in .*, the first in row 0"),
-    "a blank text": ({"text": [" ", *[f"a b {i}" for i in range(179)]]}, [], "row 0 is blank"),
+    "nulls": ({"topic": [None, *["food", "law"] * 89, "food"]}, [], "1 of 180 rows have no label in 'topic', the first is row 0; --drop_un"),
+    "a blank text": ({"text": [" ", *[f"a b {i}" for i in range(179)]]}, [], "1 of 180 rows have a blank text in 'text', the first is row 0"),
+    "a text that is none": ({"text": [*[f"a b {i}" for i in range(179)], None]}, [], "nothing in 'text', the first is"),
+    "floats": ({"topic": [0.0, 1.0] * 90}, [], "numbers with a decimal point, as 1.0"),
     "no such column": ({}, ["--column", "label"], "no column 'label'; it has 'key', 'text', 'topic', 'truth'"),
     "no such split": ({}, ["--split", "test"], "has the splits train; none is called 'test'"),
     "a column of ours": ({"p_wrong": 0.5}, [], "has a column 'p_wrong', which the audit adds"),
     "too many rows": ({}, ["--rows", "181"], "--rows 181, but there are 180 rows"),
     "no texts in it": ({}, ["--text_column", "number"], "column 'number'"),
 }  # fmt: skip
+
+
+def test_rows_that_cannot_be_used_are_left_out_where_a_user_asks(news, tmp_path):
+    names = sorted(WORDS)
+    numbers = [float(names.index(name)) for name in news.topic]
+    more = pd.DataFrame({"text": [None, "  ", "a b c", "d e f"], "topic": [0, 1, None, 7]})
+    pd.concat([more, news.assign(topic=numbers)])[["text", "topic"]].to_csv(tmp_path / "rows.csv", index=False)
+    told = ["--source", tmp_path / "rows.csv", "--column", "topic", "--output", tmp_path / "out", "--no_plan"]
+    printed = main(*told, "--drop_unusable")
+    record, rows = record_in(tmp_path / "out"), pq.read_table(tmp_path / "out" / "rows.parquet").to_pandas()
+    assert record.data["rows"] == N and rows.text.tolist() == news.text.tolist()
+    assert rows.topic.tolist() == numbers
+    for left in ("1 rows with no label in 'topic'", "1 rows with nothing in 'text'", "1 rows with a blank text",
+                 "1 rows of 1 classes in fewer than 5 rows each are left out: 7"):  # fmt: skip
+        assert left in printed
 
 
 @pytest.mark.parametrize("case", REFUSED)

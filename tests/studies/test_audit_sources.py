@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from datasets import load_dataset
 from PIL import Image
 from printed import printed_by
 from sklearn.linear_model import LogisticRegression
@@ -49,6 +50,15 @@ def test_a_folder_of_images_needs_no_more_than_its_path(pictures, tmp_path):
     found = {Path(one["path"]).name for one in order.image[:10]}
     assert found == {f"{i:02d}.png" for i in range(0, 80, 8)}, "by the names of their files"
     assert "lying" in printed and any(f"/{name}" in printed for name in found)
+    assert not any("/" in one["path"] for one in order.image), "no folder of this machine"
+    (moved := tmp_path / "moved").mkdir()
+    (tmp_path / "rows.parquet").rename(moved / "rows.parquet")
+    rows = load_dataset("parquet", data_files=str(moved / "rows.parquet"), split="train")
+    own = {place.name: place.read_bytes() for place in pictures.glob("*/*.png")}
+    assert all(one["bytes"] == own[one["path"]] for one in order.image) and rows[0]["image"].size == (20, 20)
+    for name in ("features", "probabilities"):
+        mode = (tmp_path / f"{name}.safetensors").stat().st_mode
+        assert mode == (tmp_path / "record.json").stat().st_mode, "others may read all files or none"
 
 
 def test_networks_are_trained_in_folds_that_are_kept(pictures, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from hf_noise.data.reading import CorpusError, with_features
 from hf_noise.data.sources import Source, find_splits
 from hf_noise.noise import LabelFlips, realised_rate
 from hf_noise.studies.audit.study import Settings
+from hf_noise.studies.audit.usable import check_whole, rows_needed, usable_rows, whole_numbers
 from hf_noise.studies.chosen_rows import rows_asked_for
 from hf_noise.studies.hashes import hash_of
 from hf_noise.studies.labelled_rows import class_numbers, read_table, refuse_nulls
@@ -141,12 +142,21 @@ def read_data(settings: Settings) -> AuditData:
         there = with_features(own[1], own[0].name).features
         wanted = settings.test_column or (settings.clean_column if settings.clean_column in there else column)
         test = _table(*own, {wanted: "test_column"}), wanted
+    all_rows, notes, columns = len(table), [], [column, *filter(None, [settings.clean_column])]
+    if settings.drop_unusable:
+        table = whole_numbers(table, columns, source)
+        chosen, notes = usable_rows(settings, table, columns, text, image)
+        table = table.select(chosen)
+        places = np.arange(len(chosen))
+    else:
+        check_whole(table, columns, text, image, source)
+        chosen = places = rows_asked_for(all_rows, settings.rows, "rows")
     labels, clean, of_test, classes = _labels(settings, table, column, test, split)
-    chosen = rows_asked_for(len(table), settings.rows, "rows")
     data = AuditData(
-        Part(table, labels), chosen, len(table), column, classes, source, split, clean, text=text, image=image
-    )
-    data = _narrowed(data, None if test is None else Part(test[0], of_test), chosen)
+        Part(table, labels), chosen, all_rows, column, classes, source, split, clean, text=text, image=image,
+        notes=notes,
+    )  # fmt: skip
+    data = _narrowed(data, None if test is None else Part(test[0], of_test), places)
     data = _hidden(settings, data) if settings.ratio else data
     _check(settings, data)
     return data
@@ -280,11 +290,11 @@ def _labels(settings: Settings, table: Dataset, column: str, test: tuple[Dataset
     return labels[split], labels.get(f"clean {split}"), labels.get("clean test"), names
 
 
-def _narrowed(data: AuditData, test: Part | None, chosen: np.ndarray) -> AuditData:
-    """The chosen rows, and the classes that their given labels have; the others are told of."""
-    table, labels = data.rows.table.select(chosen), data.rows.labels[chosen]
+def _narrowed(data: AuditData, test: Part | None, places: np.ndarray) -> AuditData:
+    """Some of the rows, and the classes that their given labels have; the others are told of."""
+    table, labels = data.rows.table.select(places), data.rows.labels[places]
     there = np.unique(labels)
-    clean = None if data.clean is None else data.clean[chosen]
+    clean = None if data.clean is None else data.clean[places]
     if len(there) == len(data.classes):
         return replace(data, rows=Part(table, labels), clean=clean, test=test)
     absent = [name for number, name in enumerate(data.classes) if number not in there]
@@ -327,8 +337,10 @@ def _check(settings: Settings, data: AuditData) -> None:
         raise CorpusError(f"all {len(data.rows)} rows are labelled {data.classes[0]!r}; labels can be wrong from two "
                           "classes on")  # fmt: skip
     rare = int(counts.argmin())
-    needed = 2 if settings.probabilities or settings.probability_columns else settings.folds
+    needed = rows_needed(settings)
     if counts[rare] < needed:
         remedy = "" if needed == 2 or counts[rare] < 2 else f", or use --folds {counts[rare]}"
-        raise CorpusError(f"class {data.classes[rare]!r} is in {counts[rare]} of {len(data.rows)} rows, and "
-                          f"{needed} are needed, one for each fold; leave that class out{remedy}")  # fmt: skip
+        raise CorpusError(
+            f"class {data.classes[rare]!r} is in {counts[rare]} of {len(data.rows)} rows, and {needed} are needed, one "
+            f"for each fold; leave that class out, as --drop_unusable does{remedy}"
+        )

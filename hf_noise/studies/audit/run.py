@@ -19,6 +19,7 @@ from hf_noise.hub.audit_card import TASK, audit_card
 from hf_noise.noise.block import UNKNOWN_NOISE
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.audit.data import AuditData, read_data
+from hf_noise.studies.audit.embedding import embed_images
 from hf_noise.studies.audit.evidence import WORDS, Evidence, claim_of, gather, way_of
 from hf_noise.studies.audit.judge import Judge, judge_of
 from hf_noise.studies.audit.measures import metrics_of
@@ -171,6 +172,8 @@ def written(
     """Rows, figure, page, record and card in the output folder; returns the tables and where all of it is."""
     output = Path(settings.output)
     audit.save(output)
+    if data.image is not None:
+        embed_images(output / "rows.parquet")
     files = {
         "page": write_page(
             output / "audit.html", audit, title=f"Labels of {Path(data.source).name}", source=data.source,

@@ -69,6 +69,10 @@ class Settings(StudySettings):
         [], "the source's own: a column of vectors, or one column for each class in their order", group="data"
     )
     rows: TwoOrMore | None = setting(None, "how many of the rows; all if not set", group="data")
+    drop_unusable: bool = setting(
+        False, "leave out rows without a label, text or image and classes rarer than --folds, and say how many",
+        group="data", in_result=False,
+    )  # fmt: skip
     test_source: Name | None = setting(
         None, "rows with clean labels, on which --train measures", group="data", in_result=False
     )
