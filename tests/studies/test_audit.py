@@ -300,6 +300,7 @@ def test_given_features_of_some_rows(news, tmp_path):
 def test_a_dry_run_looks_and_writes_nothing(source, tmp_path):
     printed = main(*asked(source, tmp_path / "out", "--dry_run"))
     assert "180 rows of" in printed and "texts by '{text}'" in printed and "judged by TF-IDF" in printed
+    assert "null" not in printed and "letters are read" not in printed
     assert json.loads(printed[: printed.index("\n}") + 2])["folds"] == 5 and not (tmp_path / "out").exists()
 
 
@@ -307,8 +308,10 @@ REFUSED = {
     "one class": ({"topic": "food"}, [], "one class only, 'food'"),
     "two rows": (slice(2), [], "is in 1 of 2 rows, and 5 are needed"),
     "a rare class": ({"topic": ["rare", *["food", "law"] * 89, "food"]}, [], "class 'rare' is in 1 of 180 rows"),
-    "nulls": ({"topic": [None, *["food", "law"] * 89, "food"]}, [], "1 of 180 rows have no label in 'topic', the first is row 0; --drop_un"),
-    "a blank text": ({"text": [" ", *[f"a b {i}" for i in range(179)]]}, [], "1 of 180 rows have a blank text in 'text', the first is row 0"),
+    "nulls": ({"topic": [None, *["food", "law"] * 89, "food"]}, [],
+              "1 of 180 rows have no label in 'topic', the first is row 0"),
+    "a blank text": ({"text": [" ", *[f"a b {i}" for i in range(179)]]}, [],
+                     "1 of 180 rows have a blank text in 'text', the first is row 0"),
     "a text that is none": ({"text": [*[f"a b {i}" for i in range(179)], None]}, [], "nothing in 'text', the first is"),
     "floats": ({"topic": [0.0, 1.0] * 90}, [], "numbers with a decimal point, as 1.0"),
     "no such column": ({}, ["--column", "label"], "no column 'label'; it has 'key', 'text', 'topic', 'truth'"),
@@ -350,6 +353,8 @@ def test_columns_are_guessed_only_where_one_can_be_meant(news, tmp_path):
     with pytest.raises(ValueError, match="key, text, topic, truth 'topic', 'truth' can be; name it with --column"):
         main("--source", tmp_path / "two.csv", "--dry_run")
     news.drop(columns="truth").to_csv(tmp_path / "one.csv", index=False)
+    news.drop(columns="truth").sample(frac=1, random_state=0).to_parquet(tmp_path / "index.parquet")
+    assert "labels of 'topic'" in main("--source", tmp_path / "index.parquet", "--dry_run"), "with its index"
     assert "labels of 'topic', texts by '{text}'" in main("--source", tmp_path / "one.csv", "--dry_run")
     news.rename(columns={"text": "body"}).to_csv(tmp_path / "texts.csv", index=False)
     assert "texts by '{body}'" in main("--source", tmp_path / "texts.csv", "--column", "topic", "--dry_run")

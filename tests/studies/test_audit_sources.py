@@ -20,7 +20,7 @@ from hf_noise import audit_labels
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.audit import network, study
 from hf_noise.studies.audit.patches import patch_features
-from hf_noise.studies.audit.words import word_features
+from hf_noise.studies.audit.words import cut_note, word_features
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 import feature_backbones as tiny  # noqa: E402  (tests are no package: the line above makes it importable)
@@ -115,6 +115,8 @@ def test_words_tell_topics_apart_and_copies_do_not_differ():
     np.testing.assert_array_equal(features[200], features[0])
     np.testing.assert_allclose(test, features[:3], atol=1e-5)
     assert cross_val_score(LogisticRegression(C=100), features[:200], labels).mean() > 0.95
+    cut = cut_note([*texts, "north " * 5000])
+    assert cut == "of 1 texts only the first 10,000 letters are read (the longest has 30,000)" and not cut_note(texts)
     assert word_features(["!", "?", "! ?"])[0].shape[0] == 3, "signs are words where there are no others"
 
 

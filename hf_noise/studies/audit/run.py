@@ -27,6 +27,7 @@ from hf_noise.studies.audit.pictures import audit_figure
 from hf_noise.studies.audit.report import audit_text, plan_text, training_text
 from hf_noise.studies.audit.study import Settings
 from hf_noise.studies.audit.training import doubts_without, train_all, ways_of, ways_without
+from hf_noise.studies.audit.words import cut_note
 from hf_noise.studies.engine import stopped_in, world_of
 from hf_noise.studies.reading import is_elsewhere
 from hf_noise.trainers.folders import claimed
@@ -66,6 +67,8 @@ def look(settings: Settings) -> Iterator[str]:
     way = way_of(settings, data)
     folds = "" if way == "probabilities" else f", in {settings.folds} folds"
     yield f"judged by {WORDS[way]}{folds}"
+    if way == "words" and (note := cut_note(data.texts())):
+        yield note
     if settings.train:
         yield f"then trained and measured on {judge_of(settings, data).words}"
 
@@ -102,6 +105,8 @@ def work(settings: Settings) -> str:
         record = record_of(settings, data, evidence, audit, plan, judge, metrics, time.perf_counter() - started)
         judged = evidence.words + (f" ({data.text or data.image})" if data.seen_by(evidence.way) else "")
         judged += f"; {agreement_text(settings, evidence)}"
+        cut = cut_note(data.texts()) if evidence.way == "words" else None
+        judged += "" if cut is None else f"; {cut}"
         parts = [*data.notes, audit_text(audit, listed, judged, data.shown(), metrics)]
         if settings.plan:
             parts.append(_NO_PLAN if plan is None else plan_text(plan))
