@@ -201,10 +201,9 @@ def test_the_rows_under_audit_are_no_test_rows(source, news, tmp_path):
     same = source.parent / "." / ".." / source.parent.name / source.name
     with pytest.raises(ValueError, match="names the rows under audit, split train"):
         main("--source", source, "--column", "topic", "--test_source", same, "--dry_run")
-    news[["topic", "text"]].sample(frac=0.5, random_state=0).to_parquet(tmp_path / "copy.parquet", index=False)
+    news[["topic", "text"]].sample(frac=0.5, random_state=0).to_parquet(tmp_path / "copy.parquet")
     with pytest.raises(ValueError, match="all 90 rows are copies of rows under audit"):
-        main(*asked(source, tmp_path / "out", "--train", "--dry_run", "--test_source", tmp_path / "copy.parquet",
-                    "--test_column", "topic"))  # fmt: skip
+        main(*asked(source, tmp_path / "out", "--train", "--dry_run", "--test_source", tmp_path / "copy.parquet"))
     (tmp_path / "copy.parquet").unlink()
     for split, rows in (("train", news[:120]), ("test", news[120:])):
         rows.to_csv(tmp_path / f"{split}.csv", index=False)

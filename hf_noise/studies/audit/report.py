@@ -122,7 +122,9 @@ def training_text(trained: Sequence[Trained], judge: Judge) -> str:
                  f"{_percent(found['value'])} [{_percent(found['low'])}, {_percent(found['high'])}]", gain]  # fmt: skip
         expected = one.way.predicted
         rows.append(cells + ["-" if expected is None else str(expected)] * has_plan)
-    begin = f"trained and measured on {judge.words}"
+    begin = f"training, measured on {judge.words}"
+    if judge.held.any():
+        begin += f"; nothing is trained on these, which leaves {int((~judge.held).sum()):,} rows"
     if trained[0].chosen_by:
         begin += f"; of the rows to train on a tenth ({trained[0].chosen_by:,} as given) chooses ridge and epoch"
     said = [_wrapped(f"{one.way.name}: {one.way.does}", 2) for one in trained]

@@ -41,7 +41,7 @@ _NO_PLAN = (
     "no plan of ways to train: it needs features of the rows; give --features beside --probabilities, --model, or "
     "--network patches"
 )
-#: Of the given labels foretold out of fold: below, a better model may tell more.
+#: Of the labels that may be right, the share foretold out of fold below which a better model is advised.
 _WEAK = 0.8
 
 
@@ -104,7 +104,7 @@ def work(settings: Settings) -> str:
         metrics = metrics_of(audit, listed, data.clean, trained, judge)
         record = record_of(settings, data, evidence, audit, plan, judge, metrics, time.perf_counter() - started)
         judged = evidence.words + (f" ({data.text or data.image})" if data.seen_by(evidence.way) else "")
-        judged += f"; {agreement_text(settings, evidence)}"
+        judged += f"; {agreement_text(settings, evidence, audit)}"
         cut = cut_note(data.texts()) if evidence.way == "words" else None
         judged += "" if cut is None else f"; {cut}"
         parts = [*data.notes, audit_text(audit, listed, judged, data.shown(), metrics)]
@@ -132,12 +132,13 @@ def check_sheet(settings: Settings) -> None:
         )
 
 
-def agreement_text(settings: Settings, evidence: Evidence) -> str:
+def agreement_text(settings: Settings, evidence: Evidence, audit: LabelAudit) -> str:
     """How many of the given labels the classifier foretells, and what to do where they are few."""
     share, least = evidence.told["agreement"], evidence.told["most_frequent"]
     said = f"out of fold it foretells {share:.1%} of the given labels (the most frequent class is {least:.1%})"
-    if share < _WEAK and settings.model is None and evidence.way not in ("features", "probabilities"):
-        said += "; where that is few, a network made for such rows tells more: --model"
+    is_few = share < _WEAK * (1 - audit.error_rate.low)
+    if is_few and settings.model is None and evidence.way not in ("features", "probabilities"):
+        said += ", which is few: a network made for such rows tells more, and reads the rate better (--model)"
     return said
 
 
