@@ -200,7 +200,7 @@ def tables_of_files(dataset: IterableDataset, source: str) -> Iterator[tuple[str
             raise unreadable_file(file, source, error) from error
         file = files[state["shard_idx"]]
         counts[file] += len(table)
-        if _NAMELESS in table.column_names:
+        if _NAMELESS in table.column_names and extension(file) in _CSV:  # elsewhere an index of pandas
             raise unreadable_file(file, source, ValueError("its lines have more fields than its first line has names"))
         if extension(file) in _TEXT and any(_NULL.search(chunk.buffers()[-1] or b"") for chunk in table[0].chunks):
             raise unreadable_file(file, source, ValueError("it holds null characters, as binary files and UTF-16 do"))

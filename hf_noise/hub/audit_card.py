@@ -16,15 +16,15 @@ __all__ = ["TASK", "audit_card"]
 #: Task of the record of an audit.
 TASK = "label_audit"
 _PERCENT = 100
-#: Confusions that the card lists.
-_SHOWN = 10
+#: Confusions that the card lists, and classes up to which its metadata hold T.
+_SHOWN, _WHOLE = 10, 20
 
 
 def audit_card(record: RunRecord) -> DatasetCard:
     """The card of the folder of an audit, all figures from its record.
 
-    Its metadata holds `audit`: the rate with its interval, the rows, the classes and T; and the configuration of
-    `rows.parquet`, so that `load_dataset` reads the folder.
+    Its metadata holds `audit`: the rate with its interval, the rows, the classes, and T of up to 20 of them; and the
+    configuration of `rows.parquet`, so that `load_dataset` reads the folder.
 
     Raises ValueError: the record is of another task, or says no rate.
     """
@@ -32,6 +32,8 @@ def audit_card(record: RunRecord) -> DatasetCard:
         raise ValueError(f"the card of an audit needs the record of one (task {TASK!r}), got that of {record.task!r}")
     rate, audit = record.metrics["error_rate"], record.data["audit"]
     source = render.hub_id(record.data["source"])
+    is_whole = len(audit["class_names"]) <= _WHOLE
+    told = {"transition": np.round(audit["transition"], 4).tolist()} if is_whole else {}
     data = DatasetCardData(
         pretty_name=f"{record.data['source']}, audited", tags=["hf_noise", "label-audit", "noisy-data"],
         source_datasets=[source] if source else None, task_categories=[record.data["task"]],
@@ -39,7 +41,7 @@ def audit_card(record: RunRecord) -> DatasetCard:
         audit={
             "column": record.data["column"], "rows": rate["n"], "verified_rows": rate["verified"],
             "error_rate": {name: round(rate[name], 6) for name in ("value", "low", "high", "confidence")},
-            "class_names": audit["class_names"], "transition": np.round(audit["transition"], 4).tolist(),
+            "class_names": audit["class_names"], **told,
         },
     )  # fmt: skip
     return DatasetCard.from_template(
@@ -47,11 +49,14 @@ def audit_card(record: RunRecord) -> DatasetCard:
         template_str=render.template("audit_card.md"),
         name=text(record.name),
         source=code(record.data["source"]), column=code(record.data["column"]),
-        rate=_share(rate), confidence=f"{_PERCENT * rate['confidence']:.0f}", rows=f"{rate['n']:,}",
-        verified=rate["verified"], judged=text(record.model["words"]),
-        how="\n".join(f"- {text(part)}" for part in rate["how"].split("; ")),
+        rate=_share(rate), confidence=f"{_PERCENT * rate['confidence']:g}", rows=f"{rate['n']:,}",
+        verified=rate["verified"], judged=text(record.model["words"]), warnings=_warnings(audit),
+        is_given=record.model["way"] == "probabilities", is_whole=is_whole,
+        how="\n".join(f"- {text(part)}" for part in rate["how"].split("; ")
+                      if part not in "; ".join(audit.get("warnings", ()))),
         listed=f"{record.metrics['listed']['rows']:,}",
         confusions=_confusions(audit), hidden=text(_hidden(record)), results=_results(record),
+        measured_on=text(record.data.get("measured_on") or ""),
         usage=fenced("python", _usage(record)), command=fenced("bash", record.command),
         provenance=render.pairs({"created": record.created, "commit": record.git, "seed": record.seed}),
         versions=text(", ".join(f"{name} {version}" for name, version in record.versions.items())),
@@ -60,6 +65,11 @@ def audit_card(record: RunRecord) -> DatasetCard:
 
 def _share(found: dict[str, Any]) -> str:
     return f"{_PERCENT * found['value']:.1f}% [{_PERCENT * found['low']:.1f}, {_PERCENT * found['high']:.1f}]"
+
+
+def _warnings(audit: dict[str, Any]) -> str:
+    """What a reader of the rate has to know with it; empty for nothing."""
+    return "\n\n".join(f"**Note:** {text(one)}." for one in audit.get("warnings", ()))
 
 
 def _confusions(audit: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from huggingface_hub import DatasetCard
 
@@ -62,3 +63,24 @@ def test_other_records_are_refused():
         audit_card(record(task="causal_lm"))
     with pytest.raises(ValueError, match="needs the record of one"):
         audit_card(record(metrics={}))
+
+
+def test_many_classes_warnings_and_given_probabilities_are_told():
+    classes = 25
+    t = np.full((classes, classes), 0.1 / (classes - 1))
+    np.fill_diagonal(t, 0.9)
+    audit = AUDIT | {
+        "class_names": [f"c{i}" for i in range(classes)], "rows_of_class": [1000] * classes, "transition": t.tolist(),
+        "transition_low": t.tolist(), "transition_high": t.tolist(), "prior": [1 / classes] * classes,
+        "warnings": ["the labels alone do not tell the rate"],
+    }  # fmt: skip
+    data = record().data | {"audit": audit, "measured_on": "9 test rows"}
+    metrics = record().metrics | {"error_rate": RATE | {"confidence": 0.975}, "auroc": {"value": 0.75, "n": 100}}
+    model = {"way": "probabilities", "words": "probabilities that were given"}
+    card = audit_card(record(data=data, metrics=metrics, model=model))
+    assert "transition" not in card.data.to_dict()["audit"] and "stands in `audit.json`" in card.text
+    assert "taken as given" in card.text and "no row by a model" not in card.text
+    assert "97.5%" in card.text and "measured on 9 test rows." in card.text
+    assert card.text.index("do not tell the rate") < card.text.index("## How that is known")
+    plain = audit_card(record()).text
+    assert "no row by a model" in plain and "given:" not in plain and "metadata above" in plain

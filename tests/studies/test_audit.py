@@ -14,10 +14,14 @@ from huggingface_hub import DatasetCard
 from printed import printed_by
 from sklearn.metrics import roc_auc_score
 
+from hf_noise.audit import audit_labels
 from hf_noise.data.digits import digits
 from hf_noise.noise import LabelFlips
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.audit import evidence, study
+from hf_noise.studies.audit.data import read_data
+from hf_noise.studies.audit.judge import judge_of
+from hf_noise.studies.audit.training import doubts_without, ways_of, ways_without
 from hf_noise.studies.settings import SettingError, at_scale
 
 main = functools.partial(printed_by, study.main)
@@ -98,7 +102,9 @@ def test_training_follows_the_plan_and_is_measured_beside_it(done):
     expected = {one["name"]: one["accuracy"] for one in record_in(folder).data["plan"]["options"]}
     assert all(one["predicted"]["value"] == expected[name]["value"] for name, one in trained.items())
     held = trained["given"]["n"]
-    assert trained["given"]["trained_on"] == N - held and trained["drop"]["trained_on"] < N - held
+    given = trained["given"]
+    assert given["trained_on"] + given["chosen_by"] == N - held and given["chosen_by"] == round((N - held) / 10)
+    assert trained["drop"]["trained_on"] < given["trained_on"]
     for one in trained.values():
         assert one["predicted"]["low"] <= one["predicted"]["value"] <= one["predicted"]["high"]
         assert one["value"] * held == pytest.approx(round(one["value"] * held))
@@ -142,6 +148,10 @@ def test_verified_rows_replace_the_assumption(done, source, news):
     sheet = pd.read_csv(folder / "verify" / "to_verify.csv")
     sheet["true_label"] = news.truth.to_numpy()[sheet.row]
     sheet.to_csv(folder / "verify" / "to_verify.csv", index=False)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    with pytest.raises(FileExistsError, match="holds to_verify.csv, in which something is filled in.*--sheet"):
+        main(*asked(source, folder, "--verify", "80"))
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
     printed = main(*asked(source, folder, "--verified", folder / "verify"))
     rate = record_in(folder).metrics["error_rate"]
     assert rate["verified"] == 60 and rate["low"] <= 1 / 6 <= rate["high"] and "verified" in rate["how"]
@@ -172,18 +182,28 @@ def test_labels_as_given_are_no_accuracy(source, tmp_path):
 
 
 def test_clean_test_rows_are_measured_on(source, news, tmp_path):
-    """They hold a class that no given label has, and a column of another name."""
-    test = pd.DataFrame({"text": [*news.text[:40], "stars moon"], "right": [*news.truth[:40], "space"]})
+    """They hold a class that no given label has, copies of audited rows, and a column of another name."""
+    new = [f"{text} yesterday" for text in news.text[:40]]
+    copies = [f" {text.upper()}" for text in news.text[:3]]
+    test = pd.DataFrame({"text": [*new, "stars moon", *copies], "right": [*news.truth[:40], "space", *news.truth[:3]]})
     test.to_csv(tmp_path / "test.csv", index=False)
     told = ["--test_source", tmp_path / "test.csv", "--test_column", "right", "--train", "--output", tmp_path / "out"]
     printed = main("--source", source, "--column", "topic", *told)
-    assert "40 test rows with clean labels" in printed
-    assert record_in(tmp_path / "out").metrics["test_accuracy_given"]["n"] == 40
+    record, told = record_in(tmp_path / "out"), " ".join(printed.split())
+    assert "40 test rows with clean labels; 3 others are copies of audited rows and left out; 1 others are of " in told
+    assert record.metrics["test_accuracy_given"]["n"] == 40 and "left out" in record.data["measured_on"]
 
 
 def test_the_rows_under_audit_are_no_test_rows(source, news, tmp_path):
     with pytest.raises(ValueError, match="names the rows under audit, split train"):
         main("--source", source, "--column", "topic", "--test_source", source, "--dry_run")
+    same = source.parent / "." / ".." / source.parent.name / source.name
+    with pytest.raises(ValueError, match="names the rows under audit, split train"):
+        main("--source", source, "--column", "topic", "--test_source", same, "--dry_run")
+    news[["topic", "text"]].sample(frac=0.5, random_state=0).to_parquet(tmp_path / "copy.parquet")
+    with pytest.raises(ValueError, match="all 90 rows are copies of rows under audit"):
+        main(*asked(source, tmp_path / "out", "--train", "--dry_run", "--test_source", tmp_path / "copy.parquet"))
+    (tmp_path / "copy.parquet").unlink()
     for split, rows in (("train", news[:120]), ("test", news[120:])):
         rows.to_csv(tmp_path / f"{split}.csv", index=False)
     told = ["--source", tmp_path, "--column", "topic", "--test_source", tmp_path, "--train", "--dry_run"]
@@ -191,6 +211,42 @@ def test_the_rows_under_audit_are_no_test_rows(source, news, tmp_path):
     assert "120 rows of" in printed and "measured on 60 test rows with clean labels" in printed
     with pytest.raises(ValueError, match="names the rows under audit, split test"):
         main(*told, "--split", "test")
+
+
+def settings_of(source, **more):
+    return at_scale(study.Settings, "demo", source=str(source), column="topic", train=True, **more)
+
+
+def test_copies_are_held_out_together(news, tmp_path):
+    twice = pd.concat([news, news.assign(text=news.text.str.upper())]).drop(columns="truth")
+    twice.to_csv(tmp_path / "twice.csv", index=False)
+    settings = settings_of(tmp_path / "twice.csv")
+    judge = judge_of(settings, read_data(settings))
+    np.testing.assert_array_equal(judge.held[:N], judge.held[N:])
+    assert 0.1 < judge.held.mean() < 0.3 and not judge.is_clean and not judge.is_audited
+    np.testing.assert_array_equal(judge.rows, np.flatnonzero(judge.held))
+
+
+def test_no_way_depends_on_labels_that_measure_it(news):
+    """Other labels of held-out rows change neither list nor T nor suggestions of what is trained on."""
+    names, draw = sorted(WORDS), np.random.default_rng(0)
+    true, given = (np.array([names.index(one) for one in news[column]]) for column in ("truth", "topic"))
+    x, held = np.eye(3)[true] + draw.normal(0, 0.3, (N, 3)), np.arange(N) % 5 == 0
+    found = []
+    for labels in (given, np.where(held, (given + 1) % 3, given)):
+        audit = audit_labels(labels, features=x)
+        doubts = doubts_without(audit, x, held, 0)
+        ways = ways_without(audit, ways_of(audit, audit.flagged()), doubts, None, 0.2, 0)
+        found.append({way.name: way for way in ways})
+    one, other = found
+    assert list(one) == ["given", "drop", "relabel", "corrected"]
+    np.testing.assert_array_equal(one["drop"].keep, other["drop"].keep)
+    assert (~one["drop"].keep).sum() > 0 and one["drop"].keep[held].all()
+    np.testing.assert_array_equal(one["relabel"].labels[~held], other["relabel"].labels[~held])
+    assert (one["relabel"].labels != given)[~held].any()
+    np.testing.assert_array_equal(one["corrected"].transition, other["corrected"].transition)
+    wrong = (given != true)[~held]
+    assert (wrong & ~one["drop"].keep[~held]).sum() > 0.8 * wrong.sum()
 
 
 @pytest.mark.parametrize("kind", ["columns", "column", "npy", "parquet"])
@@ -209,10 +265,18 @@ def test_given_probabilities_are_taken_as_they_are(kind, news, tmp_path):
         pd.DataFrame(p, columns=names).to_parquet(tmp_path / "p.parquet")
         told = ["--probabilities", tmp_path / "p.parquet"]
     pd.DataFrame(table).to_parquet(tmp_path / "rows.parquet")
-    main(*asked(tmp_path / "rows.parquet", tmp_path / "out", *told))
+    printed = " ".join(main(*asked(tmp_path / "rows.parquet", tmp_path / "out", *told)).split())
     record = record_in(tmp_path / "out")
     assert record.model["way"] == "probabilities" and record.model["folds"] is None
-    assert record.metrics["list_f1"]["value"] == 1
+    assert record.metrics["list_f1"]["value"] == 1 and record.model["agreement"] == pytest.approx(5 / 6)
+    assert "no plan of ways to train: it needs features" in printed and "foretells 83.3% of the given" in printed
+    assert "taken as given" in (tmp_path / "out" / "README.md").read_text()
+    np.save(tmp_path / "x.npy", p + np.random.default_rng(0).normal(0, 0.1, p.shape))
+    told += ["--features", tmp_path / "x.npy", "--train"]
+    printed = main(*asked(tmp_path / "rows.parquet", tmp_path / "two", *told))
+    record = record_in(tmp_path / "two")
+    assert record.metrics["list_f1"]["value"] == 1 and record.data["plan"] is not None
+    assert record.metrics["test_accuracy_given"]["n"] > 0 and "no plan" not in printed
 
 
 def test_given_features_of_some_rows(news, tmp_path):
@@ -234,6 +298,7 @@ def test_given_features_of_some_rows(news, tmp_path):
 def test_a_dry_run_looks_and_writes_nothing(source, tmp_path):
     printed = main(*asked(source, tmp_path / "out", "--dry_run"))
     assert "180 rows of" in printed and "texts by '{text}'" in printed and "judged by TF-IDF" in printed
+    assert "null" not in printed and "letters are read" not in printed
     assert json.loads(printed[: printed.index("\n}") + 2])["folds"] == 5 and not (tmp_path / "out").exists()
 
 
@@ -241,14 +306,33 @@ REFUSED = {
     "one class": ({"topic": "food"}, [], "one class only, 'food'"),
     "two rows": (slice(2), [], "is in 1 of 2 rows, and 5 are needed"),
     "a rare class": ({"topic": ["rare", *["food", "law"] * 89, "food"]}, [], "class 'rare' is in 1 of 180 rows"),
-    "nulls": ({"topic": [None, *["food", "law"] * 89, "food"]}, [], r"1 null\(s\) in .*, the first in row 0"),
-    "a blank text": ({"text": [" ", *[f"a b {i}" for i in range(179)]]}, [], "row 0 is blank"),
+    "nulls": ({"topic": [None, *["food", "law"] * 89, "food"]}, [],
+              "1 of 180 rows have no label in 'topic', the first is row 0"),
+    "a blank text": ({"text": [" ", *[f"a b {i}" for i in range(179)]]}, [],
+                     "1 of 180 rows have a blank text in 'text', the first is row 0"),
+    "a text that is none": ({"text": [*[f"a b {i}" for i in range(179)], None]}, [], "nothing in 'text', the first is"),
+    "floats": ({"topic": [0.0, 1.0] * 90}, [], "numbers with a decimal point, as 1.0"),
     "no such column": ({}, ["--column", "label"], "no column 'label'; it has 'key', 'text', 'topic', 'truth'"),
     "no such split": ({}, ["--split", "test"], "has the splits train; none is called 'test'"),
     "a column of ours": ({"p_wrong": 0.5}, [], "has a column 'p_wrong', which the audit adds"),
     "too many rows": ({}, ["--rows", "181"], "--rows 181, but there are 180 rows"),
     "no texts in it": ({}, ["--text_column", "number"], "column 'number'"),
 }  # fmt: skip
+
+
+def test_rows_that_cannot_be_used_are_left_out_where_a_user_asks(news, tmp_path):
+    names = sorted(WORDS)
+    numbers = [float(names.index(name)) for name in news.topic]
+    more = pd.DataFrame({"text": [None, "  ", "a b c", "d e f"], "topic": [0, 1, None, 7]})
+    pd.concat([more, news.assign(topic=numbers)])[["text", "topic"]].to_csv(tmp_path / "rows.csv", index=False)
+    told = ["--source", tmp_path / "rows.csv", "--column", "topic", "--output", tmp_path / "out", "--no_plan"]
+    printed = main(*told, "--drop_unusable")
+    record, rows = record_in(tmp_path / "out"), pq.read_table(tmp_path / "out" / "rows.parquet").to_pandas()
+    assert record.data["rows"] == N and rows.text.tolist() == news.text.tolist()
+    assert rows.topic.tolist() == numbers
+    for left in ("1 rows with no label in 'topic'", "1 rows with nothing in 'text'", "1 rows with a blank text",
+                 "1 rows of 1 classes in fewer than 5 rows each are left out: 7"):  # fmt: skip
+        assert left in printed
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -267,6 +351,8 @@ def test_columns_are_guessed_only_where_one_can_be_meant(news, tmp_path):
     with pytest.raises(ValueError, match="key, text, topic, truth 'topic', 'truth' can be; name it with --column"):
         main("--source", tmp_path / "two.csv", "--dry_run")
     news.drop(columns="truth").to_csv(tmp_path / "one.csv", index=False)
+    news.drop(columns="truth").sample(frac=1, random_state=0).to_parquet(tmp_path / "index.parquet")
+    assert "labels of 'topic'" in main("--source", tmp_path / "index.parquet", "--dry_run"), "with its index"
     assert "labels of 'topic', texts by '{text}'" in main("--source", tmp_path / "one.csv", "--dry_run")
     news.rename(columns={"text": "body"}).to_csv(tmp_path / "texts.csv", index=False)
     assert "texts by '{body}'" in main("--source", tmp_path / "texts.csv", "--column", "topic", "--dry_run")
@@ -300,7 +386,8 @@ def test_a_class_that_nobody_gives_is_left_out_and_told(news, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"features": "x.npy", "probabilities": "p.npy"}, "--features and --probabilities: .* comes one way"),
+        ({"features": "x.npy", "feature_column": "x"}, "--features and --feature_column: .* comes one way"),
+        ({"sheet": "more"}, "--sheet goes with --verify"),
         ({"features": "x.npy", "model": "m"}, "--model m would not be used"),
         ({"text_column": "a", "image_column": "b"}, "--text_column and --image_column"),
         ({"probabilities": "p.npy", "train": True}, "--train needs something to train on"),

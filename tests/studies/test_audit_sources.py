@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from datasets import load_dataset
 from PIL import Image
 from printed import printed_by
 from sklearn.linear_model import LogisticRegression
@@ -19,7 +20,7 @@ from hf_noise import audit_labels
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.audit import network, study
 from hf_noise.studies.audit.patches import patch_features
-from hf_noise.studies.audit.words import word_features
+from hf_noise.studies.audit.words import cut_note, word_features
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 import feature_backbones as tiny  # noqa: E402  (tests are no package: the line above makes it importable)
@@ -49,6 +50,15 @@ def test_a_folder_of_images_needs_no_more_than_its_path(pictures, tmp_path):
     found = {Path(one["path"]).name for one in order.image[:10]}
     assert found == {f"{i:02d}.png" for i in range(0, 80, 8)}, "by the names of their files"
     assert "lying" in printed and any(f"/{name}" in printed for name in found)
+    assert not any("/" in one["path"] for one in order.image), "no folder of this machine"
+    (moved := tmp_path / "moved").mkdir()
+    (tmp_path / "rows.parquet").rename(moved / "rows.parquet")
+    rows = load_dataset("parquet", data_files=str(moved / "rows.parquet"), split="train")
+    own = {place.name: place.read_bytes() for place in pictures.glob("*/*.png")}
+    assert all(one["bytes"] == own[one["path"]] for one in order.image) and rows[0]["image"].size == (20, 20)
+    for name in ("features", "probabilities"):
+        mode = (tmp_path / f"{name}.safetensors").stat().st_mode
+        assert mode == (tmp_path / "record.json").stat().st_mode, "others may read all files or none"
 
 
 def test_networks_are_trained_in_folds_that_are_kept(pictures, tmp_path, monkeypatch):
@@ -105,6 +115,8 @@ def test_words_tell_topics_apart_and_copies_do_not_differ():
     np.testing.assert_array_equal(features[200], features[0])
     np.testing.assert_allclose(test, features[:3], atol=1e-5)
     assert cross_val_score(LogisticRegression(C=100), features[:200], labels).mean() > 0.95
+    cut = cut_note([*texts, "north " * 5000])
+    assert cut == "of 1 texts only the first 10,000 letters are read (the longest has 30,000)" and not cut_note(texts)
     assert word_features(["!", "?", "! ?"])[0].shape[0] == 3, "signs are words where there are no others"
 
 

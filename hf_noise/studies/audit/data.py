@@ -17,6 +17,7 @@ from hf_noise.data.reading import CorpusError, with_features
 from hf_noise.data.sources import Source, find_splits
 from hf_noise.noise import LabelFlips, realised_rate
 from hf_noise.studies.audit.study import Settings
+from hf_noise.studies.audit.usable import check_whole, rows_needed, usable_rows, whole_numbers
 from hf_noise.studies.chosen_rows import rows_asked_for
 from hf_noise.studies.hashes import hash_of
 from hf_noise.studies.labelled_rows import class_numbers, read_table, refuse_nulls
@@ -50,7 +51,7 @@ class AuditData:
         chosen: numbers of these rows in their split.
         rows_of_split: how many rows that has.
         clean: true labels int64 [N], -1 for a class that no given label has; None where nobody knows.
-        test: rows with clean labels, None for none.
+        test: rows with clean labels, -1 for a class that no given label has; None for none.
         classes: names of the classes that given labels have.
         text: the prompt that a text is read by, or None.
         image: the column of images, or None.
@@ -104,8 +105,8 @@ class AuditData:
             return [" ".join(one.split()) for one in self.texts()]
         if self.image is None:
             return None
-        paths = self.rows.table.select_columns([self.image]).cast_column(self.image, Image(decode=False))[self.image][:]
-        paths = [one["path"] for one in paths]
+        # Through Arrow: the bytes of the images stay where they are.
+        paths = pc.struct_field(self.rows.table.with_format("arrow")[:][self.image], "path").to_pylist()
         return [str(Path(*Path(one).parts[-2:])) for one in paths] if all(paths) else None
 
     def describe(self) -> list[str]:
@@ -121,7 +122,7 @@ class AuditData:
             lines.append(f"hidden noise: {self.noise['kind']}, {100 * self.noise['realised']['rate']:.1f}% of the "
                          "labels, which count as right otherwise")  # fmt: skip
         if self.test is not None:
-            lines.append(f"{len(self.test):,} rows with clean labels to measure on")
+            lines.append(f"{len(self.test):,} test rows")
         return lines + self.notes
 
 
@@ -138,14 +139,24 @@ def read_data(settings: Settings) -> AuditData:
     test = None
     if settings.test_source is not None:
         own = _test_of(settings, split)
-        wanted = settings.test_column or settings.clean_column or column
+        there = with_features(own[1], own[0].name).features
+        wanted = settings.test_column or (settings.clean_column if settings.clean_column in there else column)
         test = _table(*own, {wanted: "test_column"}), wanted
+    all_rows, notes, columns = len(table), [], [column, *filter(None, [settings.clean_column])]
+    if settings.drop_unusable:
+        table = whole_numbers(table, columns, source)
+        chosen, notes = usable_rows(settings, table, columns, text, image)
+        table = table.select(chosen)
+        places = np.arange(len(chosen))
+    else:
+        check_whole(table, columns, text, image, source)
+        chosen = places = rows_asked_for(all_rows, settings.rows, "rows")
     labels, clean, of_test, classes = _labels(settings, table, column, test, split)
-    chosen = rows_asked_for(len(table), settings.rows, "rows")
     data = AuditData(
-        Part(table, labels), chosen, len(table), column, classes, source, split, clean, text=text, image=image
-    )
-    data = _narrowed(data, None if test is None else Part(test[0], of_test), chosen)
+        Part(table, labels), chosen, all_rows, column, classes, source, split, clean, text=text, image=image,
+        notes=notes,
+    )  # fmt: skip
+    data = _narrowed(data, None if test is None else Part(test[0], of_test), places)
     data = _hidden(settings, data) if settings.ratio else data
     _check(settings, data)
     return data
@@ -164,11 +175,21 @@ def _split_of(settings: Settings) -> tuple[str, tuple[Source, Any]]:
 
 
 def _test_of(settings: Settings, audited: str) -> tuple[Source, Any]:
-    """The test split, or all of a source without splits. Raises CorpusError: its rows are those under audit."""
-    if settings.test_source == settings.source and (audited == "test" or "test" not in _splits(settings.source)):
+    """The test split, or all of a source without splits. Raises CorpusError: its place is that of the rows under audit.
+
+    Copies of audited rows in other places are found by what they hold, see `hf_noise.studies.audit.judge`.
+    """
+    is_same = _place(settings.test_source) == _place(settings.source)
+    if is_same and (audited == "test" or "test" not in _splits(settings.source)):
         raise CorpusError(f"--test_source {settings.test_source} names the rows under audit, split {audited}: a model "
                           "is measured on rows that it was not trained on; name others, or leave it out")  # fmt: skip
     return find_splits({"test": source_of(settings.test_source)})["test"]
+
+
+def _place(source: str) -> str:
+    """A name that is the same for each way to write a path."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() else source
 
 
 def _splits(source: str) -> dict[str, Any]:
@@ -269,19 +290,18 @@ def _labels(settings: Settings, table: Dataset, column: str, test: tuple[Dataset
     return labels[split], labels.get(f"clean {split}"), labels.get("clean test"), names
 
 
-def _narrowed(data: AuditData, test: Part | None, chosen: np.ndarray) -> AuditData:
-    """The chosen rows, and the classes that their given labels have; the others are told of."""
-    table, labels = data.rows.table.select(chosen), data.rows.labels[chosen]
+def _narrowed(data: AuditData, test: Part | None, places: np.ndarray) -> AuditData:
+    """Some of the rows, and the classes that their given labels have; the others are told of."""
+    table, labels = data.rows.table.select(places), data.rows.labels[places]
     there = np.unique(labels)
-    clean = None if data.clean is None else data.clean[chosen]
+    clean = None if data.clean is None else data.clean[places]
     if len(there) == len(data.classes):
         return replace(data, rows=Part(table, labels), clean=clean, test=test)
     absent = [name for number, name in enumerate(data.classes) if number not in there]
     numbers = np.full(len(data.classes), -1)
     numbers[there] = np.arange(len(there))
     if test is not None:
-        known = np.flatnonzero(numbers[test.labels] >= 0)
-        test = Part(test.table.select(known), numbers[test.labels[known]])
+        test = Part(test.table, numbers[test.labels])
     note = f"no row is labelled {', '.join(absent[:5])}: {len(absent)} class(es) are left out of the audit"
     classes = [data.classes[number] for number in there]
     labels, clean = numbers[labels], None if clean is None else numbers[clean]
@@ -317,8 +337,10 @@ def _check(settings: Settings, data: AuditData) -> None:
         raise CorpusError(f"all {len(data.rows)} rows are labelled {data.classes[0]!r}; labels can be wrong from two "
                           "classes on")  # fmt: skip
     rare = int(counts.argmin())
-    needed = 2 if settings.probabilities or settings.probability_columns else settings.folds
+    needed = rows_needed(settings)
     if counts[rare] < needed:
         remedy = "" if needed == 2 or counts[rare] < 2 else f", or use --folds {counts[rare]}"
-        raise CorpusError(f"class {data.classes[rare]!r} is in {counts[rare]} of {len(data.rows)} rows, and "
-                          f"{needed} are needed, one for each fold; leave that class out{remedy}")  # fmt: skip
+        raise CorpusError(
+            f"class {data.classes[rare]!r} is in {counts[rare]} of {len(data.rows)} rows, and {needed} are needed, one "
+            f"for each fold; leave that class out, as --drop_unusable does{remedy}"
+        )

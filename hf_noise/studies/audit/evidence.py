@@ -25,7 +25,7 @@ from hf_noise.studies.audit.words import word_features
 from hf_noise.studies.backbone import backbone_of
 from hf_noise.studies.hashes import hash_of
 
-__all__ = ["WORDS", "Evidence", "claim_of", "gather", "way_of"]
+__all__ = ["WORDS", "Evidence", "claim_of", "contents_of", "gather", "way_of"]
 
 #: Pixels of a side up to which images are their own features: a network has nothing to look for in them.
 _TINY = 16
@@ -63,19 +63,35 @@ class Evidence:
     def words(self) -> str:
         return WORDS[self.way]
 
+    @classmethod
+    def of(
+        cls, told: dict[str, Any], labels: np.ndarray, probabilities: np.ndarray, features: np.ndarray | None = None,
+        test_features: np.ndarray | None = None,
+    ) -> Evidence:  # fmt: skip
+        """With how many of the labels it foretells beside what else is told."""
+        told = told | {
+            "agreement": float((probabilities.argmax(axis=1) == labels).mean()),
+            "most_frequent": float(np.bincount(labels).max() / len(labels)),
+        }
+        return cls(told["way"], probabilities, features, test_features, told)
+
 
 def way_of(settings: Settings, data: AuditData) -> str:
     """How rows are judged, see `WORDS`. Raises CorpusError: there is nothing to run a model on."""
     if settings.probabilities or settings.probability_columns:
         return "probabilities"
-    if settings.features or settings.feature_column:
+    if _has_features(settings):
         return "features"
     if settings.model is not None:
         return "model"
     if data.image is None:
         return "words"
-    size = max(data.rows.table[0][data.image].size)
+    size = max(data.rows.table.select_columns([data.image])[0][data.image].size)
     return "pixels" if size <= _TINY else "patches" if settings.network == PATCHES else "network"
+
+
+def _has_features(settings: Settings) -> bool:
+    return bool(settings.features or settings.feature_column)
 
 
 def claim_of(settings: Settings, data: AuditData) -> dict[str, Any]:
@@ -84,6 +100,8 @@ def claim_of(settings: Settings, data: AuditData) -> dict[str, Any]:
     way = way_of(settings, data)
     if way == "probabilities":
         content = hash_of(_given_probabilities(settings, data))
+        if _has_features(settings):
+            content += hash_of(_given_features(settings, data))
     else:
         content = hash_of(_given_features(settings, data)) if way == "features" else _content(data, data.rows)
     return told | data.identity | {"content": content}
@@ -100,13 +118,17 @@ def gather(
     key = hashlib.sha256(json.dumps(claim, sort_keys=True).encode()).hexdigest()[:32]
     told: dict[str, Any] = {"way": way, "words": WORDS[way], "folds": settings.folds}
     if way == "probabilities":
-        return Evidence(way, _given_probabilities(settings, data), None, None, told | {"folds": None})
+        found, features = _given_probabilities(settings, data), (None, None)
+        if _has_features(settings):
+            features = _kept_features(settings, data, "features", key)
+        return Evidence.of(told | {"folds": None}, data.rows.labels, found, *features)
     if way == "network":
         from hf_noise.studies.audit.network import fold_probabilities, read_pictures
 
         pictures = read_pictures(data.rows.table, data.image, settings.network_size)
         found = fold_probabilities(settings, pictures, data.rows.labels, data.classes, args, key)
-        return Evidence(way, found, None, None, told | {"name": settings.network, "size": pictures.images.shape[-1]})
+        told |= {"name": settings.network, "size": pictures.images.shape[-1]}
+        return Evidence.of(told, data.rows.labels, found)
     made = _kept_features(settings, data, way, key)
     told |= {"name": settings.model or settings.features or settings.feature_column, "features": made[0].shape[1]}
     if args.process_index != 0:
@@ -115,7 +137,7 @@ def gather(
         output / "probabilities.safetensors", key, is_alone=True,
         make=lambda: out_of_fold(made[0], data.rows.labels, folds=settings.folds, seed=settings.seed),
     )  # fmt: skip
-    return Evidence(way, probabilities, *made, told)
+    return Evidence.of(told, data.rows.labels, probabilities, *made)
 
 
 def _kept_features(settings: Settings, data: AuditData, way: str, key: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -177,6 +199,22 @@ def _contents(data: AuditData, part: Part) -> Any:
 def _content(data: AuditData, part: Part) -> str:
     """A hash of the texts or images that rows are judged by."""
     return fingerprint_of(_contents(data, part))
+
+
+def contents_of(settings: Settings, data: AuditData, part: Part | None = None) -> list[bytes]:
+    """What tells a row from a copy of another, of the audited rows or of a part: a hash of what it is judged by.
+
+    That is a text, without its case and its white space, an encoded image, or the vector that was given.
+    """
+    if _has_features(settings):
+        found = _given_features(settings, data)
+        found = found if part is None else _given_test_features(settings, data, part, found)
+        contents = [(row + 0).tobytes() for row in found.astype(np.float32)]  # + 0, as zero has two signs
+    elif data.image is not None:
+        contents = image_contents((part or data.rows).table, data.image)
+    else:
+        contents = [" ".join(one.lower().split()).encode("utf-8", "surrogatepass") for one in data.texts(part)]
+    return [hashlib.blake2b(one, digest_size=16).digest() for one in contents]
 
 
 def _given_features(settings: Settings, data: AuditData) -> np.ndarray:

@@ -27,10 +27,11 @@ def kept_array(path: Path, key: str, make: Callable[[], np.ndarray], *, is_alone
         return found
     made = make()
     if state.is_main_process:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         with replaced_whole(path) as unfinished:
-            save_file({_NAME: np.ascontiguousarray(made)}, unfinished, metadata={"key": key})
+            # Not by `save_file`, whose files nobody else may read.
+            unfinished.write_bytes(save({_NAME: np.ascontiguousarray(made)}, metadata={"key": key}))
     if not is_alone:
         state.wait_for_everyone()
     return made

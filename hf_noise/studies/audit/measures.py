@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from hf_noise.audit import LabelAudit
-from hf_noise.studies.audit.training import Judge, Trained
+from hf_noise.studies.audit.judge import Judge
+from hf_noise.studies.audit.training import Trained
 
 __all__ = ["against_truth", "metrics_of"]
 
@@ -62,5 +63,5 @@ def metrics_of(
         expected = one.way.predicted
         told = {} if expected is None else {
             "predicted": {"value": expected.value, "low": expected.low, "high": expected.high, "how": expected.how}}
-        found[f"{kind}_{one.way.name}"] = one.accuracy | {"trained_on": one.rows} | told
+        found[f"{kind}_{one.way.name}"] = one.accuracy | {"trained_on": one.rows, "chosen_by": one.chosen_by} | told
     return found

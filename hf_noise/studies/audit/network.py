@@ -56,7 +56,8 @@ def read_pictures(table: Dataset, column: str, most: int, like: Pictures | None 
     if like is not None:
         channels, size = like.images.shape[1], like.images.shape[-1]
         return Pictures(decode_images(table, column, channels, size), like.mean, like.std)
-    modes, sizes = zip(*((image.mode, image.size) for image in (table[row][column] for row in range(len(table)))))
+    alone = table.select_columns([column])  # of a row all columns are decoded
+    modes, sizes = zip(*((image.mode, image.size) for image in (alone[row][column] for row in range(len(alone)))))
     fits = len(set(sizes)) == 1 and len({*sizes[0]}) == 1 and max(sizes[0]) <= most
     channels = 1 if all(mode in GREY for mode in modes) else 3
     images = decode_images(table, column, channels, None if fits else most)

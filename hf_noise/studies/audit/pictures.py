@@ -98,4 +98,5 @@ def _draw_rate(axis: Any, audit: LabelAudit, clean: np.ndarray | None) -> None:
     axis.set(ylim=(len(rows) - 0.3, -0.7), xlim=(0, min(100, 1.15 * max(*ends, 1))), yticks=[])
     axis.set_xlabel("wrong labels, %")
     axis.spines["left"].set_visible(False)
-    axis.set_title(f"(c) The rate, {100 * rate.confidence:.0f}% interval", loc="left", fontweight="bold")
+    note = ", see note" if audit.warnings else ""
+    axis.set_title(f"(c) The rate, {100 * rate.confidence:g}% interval{note}", loc="left", fontweight="bold")

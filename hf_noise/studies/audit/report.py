@@ -10,7 +10,8 @@ import numpy as np
 
 from hf_noise.audit import LabelAudit, Plan
 from hf_noise.reports.tables import WIDEST, markdown_table
-from hf_noise.studies.audit.training import Judge, Trained
+from hf_noise.studies.audit.judge import Judge
+from hf_noise.studies.audit.training import Trained
 
 __all__ = ["audit_text", "rows_table", "training_text", "transition_table", "truth_table"]
 
@@ -25,10 +26,10 @@ def audit_text(
 ) -> str:
     """The rate and what it stands on, T, the rows to look at, and the truth where it is known."""
     rate, n = audit.error_rate, len(audit)
-    share = f"{_PERCENT * rate.confidence:.0f}% interval"
-    lines = [f"wrong labels: {rate} of {n:,} rows ({share})", _wrapped(f"judged by {judged}", 2), "how:"]
-    lines += [_wrapped(f"  - {part}", 4) for part in rate.how.split("; ") if part not in "; ".join(audit.warnings)]
+    lines = [f"wrong labels: {rate} of {n:,} rows ({_PERCENT * rate.confidence:g}% interval)"]
     lines += [_wrapped(f"note: {one}", 2) for one in audit.warnings]
+    lines += [_wrapped(f"judged by {judged}", 2), "how:"]
+    lines += [_wrapped(f"  - {part}", 4) for part in rate.how.split("; ") if part not in "; ".join(audit.warnings)]
     parts = ["\n".join(lines), transition_table(audit), rows_table(audit, listed, texts)]
     if "true_error_rate" in metrics:
         parts.append(truth_table(metrics))
@@ -102,7 +103,8 @@ def plan_text(plan: Plan) -> str:
         gain = "-" if apart is None else f"{_signed(apart.value)} [{_signed(apart.low)}, {_signed(apart.high)}]"
         rows.append([one.name, str(one.accuracy), gain, f"{one.rows:,}"])
     table = markdown_table(["what to do", "clean accuracy, predicted", "beside given, points", "rows"], rows)
-    return f"{table}\n{_wrapped(plan.advice, 2)}"
+    does = [_wrapped(f"{one.name}: {one.does}", 2) for one in plan.options if one.accuracy is not None]
+    return "\n".join([table, *does, _wrapped(plan.advice, 2)])
 
 
 def training_text(trained: Sequence[Trained], judge: Judge) -> str:
@@ -120,11 +122,16 @@ def training_text(trained: Sequence[Trained], judge: Judge) -> str:
                  f"{_percent(found['value'])} [{_percent(found['low'])}, {_percent(found['high'])}]", gain]  # fmt: skip
         expected = one.way.predicted
         rows.append(cells + ["-" if expected is None else str(expected)] * has_plan)
-    said = [f"{one.way.name}: {one.way.does}" for one in trained]
-    said += [_wrapped(f"measured on {judge.words}; gains are paired row by row, with intervals of 95%", 2)]
+    begin = f"training, measured on {judge.words}"
+    if judge.held.any():
+        begin += f"; nothing is trained on these, which leaves {int((~judge.held).sum()):,} rows"
+    if trained[0].chosen_by:
+        begin += f"; of the rows to train on a tenth ({trained[0].chosen_by:,} as given) chooses ridge and epoch"
+    said = [_wrapped(f"{one.way.name}: {one.way.does}", 2) for one in trained]
+    said += ["gains are paired row by row, with intervals of 95%"]
     if not judge.is_clean:
         said.append("so this is no accuracy: a model that repeats wrong labels looks better here; give --test_source")
-    return "\n".join([markdown_table(heads, rows), *said])
+    return "\n".join([f"{_wrapped(begin, 2)}\n", markdown_table(heads, rows), *said])
 
 
 def _signed(share: float) -> str:

@@ -13,16 +13,21 @@ from tqdm import tqdm
 
 from hf_noise.atomic import write_atomic
 from hf_noise.audit import LabelAudit, Plan, audit_labels, write_page
+from hf_noise.audit.sample_file import sheets_in
+from hf_noise.audit.sheet import is_filled
 from hf_noise.hub.audit_card import TASK, audit_card
 from hf_noise.noise.block import UNKNOWN_NOISE
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.audit.data import AuditData, read_data
+from hf_noise.studies.audit.embedding import embed_images
 from hf_noise.studies.audit.evidence import WORDS, Evidence, claim_of, gather, way_of
+from hf_noise.studies.audit.judge import Judge, judge_of
 from hf_noise.studies.audit.measures import metrics_of
 from hf_noise.studies.audit.pictures import audit_figure
 from hf_noise.studies.audit.report import audit_text, plan_text, training_text
 from hf_noise.studies.audit.study import Settings
-from hf_noise.studies.audit.training import judge_of, train_all, ways_of
+from hf_noise.studies.audit.training import doubts_without, train_all, ways_of, ways_without
+from hf_noise.studies.audit.words import cut_note
 from hf_noise.studies.engine import stopped_in, world_of
 from hf_noise.studies.reading import is_elsewhere
 from hf_noise.trainers.folders import claimed
@@ -32,6 +37,12 @@ __all__ = ["look", "work"]
 RECIPE = "recipes/audit.py"
 #: Folder of the sheet to fill in, within the output.
 SHEET = "verify"
+_NO_PLAN = (
+    "no plan of ways to train: it needs features of the rows; give --features beside --probabilities, --model, or "
+    "--network patches"
+)
+#: Of the labels that may be right, the share foretold out of fold below which a better model is advised.
+_WEAK = 0.8
 
 
 class Stages(tqdm):
@@ -56,8 +67,10 @@ def look(settings: Settings) -> Iterator[str]:
     way = way_of(settings, data)
     folds = "" if way == "probabilities" else f", in {settings.folds} folds"
     yield f"judged by {WORDS[way]}{folds}"
+    if way == "words" and (note := cut_note(data.texts())):
+        yield note
     if settings.train:
-        yield f"then trained and measured on {judge_of(data).words}"
+        yield f"then trained and measured on {judge_of(settings, data).words}"
 
 
 def work(settings: Settings) -> str:
@@ -65,6 +78,7 @@ def work(settings: Settings) -> str:
     started, args = time.perf_counter(), world_of(settings)
     with args.main_process_first(desc="data"):
         data = read_data(settings)
+    check_sheet(settings)
     claim, is_main = claim_of(settings, data), args.process_index == 0
     with claimed(settings.output, claim, is_main=is_main), stopped_in("the audit", settings), Stages(is_main) as bar:
         bar.begin("judging rows out of fold")
@@ -78,19 +92,54 @@ def work(settings: Settings) -> str:
         can_plan = settings.plan and evidence.features is not None
         plan = audit.plan(evidence.features, seed=settings.seed) if can_plan else None
         bar.begin("training and writing" if settings.train else "writing")
-        trained, judge = [], None
-        if settings.train:
-            judge = judge_of(data)
-            trained = train_all(settings, data, evidence, ways_of(audit, listed, plan), judge, args)
+        trained, judge = [], judge_of(settings, data) if settings.train else None
+        if judge is not None:
+            ways = ways_of(audit, listed, plan)
+            if judge.held.any() and not judge.is_audited:
+                doubts = doubts_without(audit, evidence.features, judge.held, settings.seed)
+                ways = ways_without(audit, ways, doubts, plan, settings.fdr, settings.seed)
+            trained = train_all(settings, data, evidence, ways, judge, args)
         if not is_main:
             return ""
         metrics = metrics_of(audit, listed, data.clean, trained, judge)
-        record = record_of(settings, data, evidence, audit, plan, metrics, time.perf_counter() - started)
+        record = record_of(settings, data, evidence, audit, plan, judge, metrics, time.perf_counter() - started)
         judged = evidence.words + (f" ({data.text or data.image})" if data.seen_by(evidence.way) else "")
+        judged += f"; {agreement_text(settings, evidence, audit)}"
+        cut = cut_note(data.texts()) if evidence.way == "words" else None
+        judged += "" if cut is None else f"; {cut}"
         parts = [*data.notes, audit_text(audit, listed, judged, data.shown(), metrics)]
-        parts += [] if plan is None else [plan_text(plan)]
+        if settings.plan:
+            parts.append(_NO_PLAN if plan is None else plan_text(plan))
         parts += [] if judge is None else [training_text(trained, judge)]
         return written(settings, data, audit, listed, plan, record, parts)
+
+
+def sheet_of(settings: Settings) -> Path:
+    """Folder of the sheet to fill in."""
+    return Path(settings.output) / SHEET if settings.sheet is None else Path(settings.sheet).expanduser()
+
+
+def check_sheet(settings: Settings) -> None:
+    """Raises FileExistsError: a sheet is to be drawn where one lies that a person has begun; nothing is written yet."""
+    if settings.verify is None:
+        return
+    folder = sheet_of(settings)
+    if filled := [file.name for file in sheets_in(folder) if is_filled(file)]:
+        raise FileExistsError(
+            f"--verify {settings.verify}: {folder} holds {filled[0]}, in which something is filled in. Read it with "
+            f"--verified {folder}, or draw anew into another folder, --sheet. A sheet is not made longer: another "
+            "number of rows is another draw, into which the labels of rows that are in both may be copied"
+        )
+
+
+def agreement_text(settings: Settings, evidence: Evidence, audit: LabelAudit) -> str:
+    """How many of the given labels the classifier foretells, and what to do where they are few."""
+    share, least = evidence.told["agreement"], evidence.told["most_frequent"]
+    said = f"out of fold it foretells {share:.1%} of the given labels (the most frequent class is {least:.1%})"
+    is_few = share < _WEAK * (1 - audit.error_rate.low)
+    if is_few and settings.model is None and evidence.way not in ("features", "probabilities"):
+        said += ", which is few: a network made for such rows tells more, and reads the rate better (--model)"
+    return said
 
 
 def audited(settings: Settings, data: AuditData, evidence: Evidence) -> LabelAudit:
@@ -103,7 +152,7 @@ def audited(settings: Settings, data: AuditData, evidence: Evidence) -> LabelAud
 
 def record_of(
     settings: Settings, data: AuditData, evidence: Evidence, audit: LabelAudit, plan: Plan | None,
-    metrics: dict[str, dict], seconds: float,
+    judge: Judge | None, metrics: dict[str, dict], seconds: float,
 ) -> RunRecord:  # fmt: skip
     """All that is known of the audit but what is said of single rows."""
     task = "image-classification" if data.image else "text-classification" if data.text else "tabular-classification"
@@ -115,6 +164,7 @@ def record_of(
             "source": data.source, "split": data.split, "column": data.column, "rows": len(data.rows), "task": task,
             "classes": len(data.classes), "clean_column": settings.clean_column, "test_source": settings.test_source,
             "audit": audit.to_dict() | {"rows_of_class": counts}, "notes": data.notes,
+            "measured_on": None if judge is None else judge.words,
             "plan": None if plan is None else plan.to_dict(), **data.identity,
         },
         budget={"folds": evidence.told["folds"]}, loss={"name": "nll"}, metrics=metrics, wall_seconds=seconds,
@@ -128,6 +178,8 @@ def written(
     """Rows, figure, page, record and card in the output folder; returns the tables and where all of it is."""
     output = Path(settings.output)
     audit.save(output)
+    if data.image is not None:
+        embed_images(output / "rows.parquet")
     files = {
         "page": write_page(
             output / "audit.html", audit, title=f"Labels of {Path(data.source).name}", source=data.source,
@@ -138,7 +190,7 @@ def written(
     }  # fmt: skip
     if settings.verify is not None:
         files["to fill in"] = audit.to_verify(
-            settings.verify, output / SHEET, text_column=data.first_text, image_column=data.image
+            settings.verify, sheet_of(settings), text_column=data.first_text, image_column=data.image
         )
     write_atomic(output / "audit.md", "\n\n".join(parts) + "\n")
     files["card"] = write_atomic(output / "README.md", str(audit_card(record)))

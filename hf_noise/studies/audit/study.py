@@ -62,12 +62,17 @@ class Settings(StudySettings):
     )
     feature_column: Name | None = setting(None, "the source's own column of vectors, instead of a file", group="data")
     probabilities: Name | None = setting(
-        None, "such a file with p(label = j) of each row, out of fold: no classifier is fitted then", group="data"
+        None, "such a file with p(label = j) of each row, out of fold: no classifier is fitted then; --features "
+        "beside it are for plan and training", group="data"
     )
     probability_columns: list[Name] = setting(
         [], "the source's own: a column of vectors, or one column for each class in their order", group="data"
     )
     rows: TwoOrMore | None = setting(None, "how many of the rows; all if not set", group="data")
+    drop_unusable: bool = setting(
+        False, "leave out rows without a label, text or image and classes rarer than --folds, and say how many",
+        group="data", in_result=False,
+    )  # fmt: skip
     test_source: Name | None = setting(
         None, "rows with clean labels, on which --train measures", group="data", in_result=False
     )
@@ -100,6 +105,7 @@ class Settings(StudySettings):
     verify: TwoOrMore | None = setting(
         None, "draw so many rows and write a sheet to fill in: <output>/verify", group="study", in_result=False
     )
+    sheet: Name | None = setting(None, "its folder instead of <output>/verify", group="study", in_result=False)
     verified: Name | None = setting(
         None, "that sheet filled in, or its folder: the rate then rests on it", group="study", in_result=False
     )
@@ -130,6 +136,8 @@ class Settings(StudySettings):
                                "--clean_column says which are; leave one out")  # fmt: skip
         if self.verify is not None and self.verified is not None:
             raise SettingError("--verify draws a new sheet and --verified reads one that is filled in; leave one out")
+        if self.sheet is not None and self.verify is None:
+            raise SettingError("--sheet goes with --verify; a sheet that is filled in is read by --verified")
         for name in ("test_column", "test_features"):
             if getattr(self, name) is not None and self.test_source is None:
                 raise SettingError(f"--{name} goes with --test_source")
@@ -146,16 +154,18 @@ class Settings(StudySettings):
         """What rows are judged by comes one way."""
         ways = ("features", "feature_column", "probabilities", "probability_columns")
         given = [name for name in ways if getattr(self, name)]
-        if len(given) > 1:
+        has_features = bool(self.features or self.feature_column)
+        # Probabilities judge, and beside them features are what plan and training use.
+        if len(given) > 1 and (len(given) > 2 or {name[:4] for name in given} != {"feat", "prob"}):
             raise SettingError(f"--{given[0]} and --{given[1]}: what rows are judged by comes one way; leave one out")
         if given and self.model is not None:
             raise SettingError(f"--model {self.model} would not be used: --{given[0]} is there in its place")
         shown = [name for name in ("text_column", "prompt", "image_column") if getattr(self, name)]
         if len(shown) > 1:
             raise SettingError(f"--{shown[0]} and --{shown[1]}: a row is read one way; leave one out")
-        if self.train and given and given[0].startswith("prob"):
+        if self.train and given and not has_features:
             raise SettingError(f"--train needs something to train on, and --{given[0]} are of a model that is not "
-                               "here; give --features or --model instead")  # fmt: skip
+                               "here; give --features beside them, or --model instead")  # fmt: skip
         if self.test_features is not None and self.features is None:
             raise SettingError("--test_features goes with --features")
 
@@ -164,7 +174,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The study as a command: its settings, then a look at what they mean, or the audit and what comes of it."""
     settings = parse(Settings, argv, __doc__.split("\n\n")[0])
     if settings.dry_run:
-        print(json.dumps(asdict(settings), indent=2), flush=True)
+        told = {name: value for name, value in asdict(settings).items() if value not in (None, [])}
+        print(json.dumps(told, indent=2), flush=True)
     from hf_noise.studies.audit.run import look, work
 
     if settings.dry_run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,21 +12,26 @@ from tqdm import tqdm
 from transformers import TrainingArguments
 
 from hf_noise.analysis.paired import PairedTest, paired_test
-from hf_noise.audit import LabelAudit, Measured
+from hf_noise.audit import LabelAudit, Measured, list_at_fdr
+from hf_noise.audit.doubts import Doubts, doubts_within
+from hf_noise.audit.out_of_fold import split_rows
 from hf_noise.audit.plan import Plan
-from hf_noise.data.held_rows import HeldRows
-from hf_noise.data.reading import CorpusError
+from hf_noise.audit.plan_probes import recipes_of, what_is_done
+from hf_noise.audit.probe_runs import Recipe
 from hf_noise.metrics.intervals import wilson_share
 from hf_noise.objectives import CorrectedLabels, CrossEntropy
 from hf_noise.studies.audit.data import AuditData
 from hf_noise.studies.audit.evidence import Evidence
+from hf_noise.studies.audit.judge import Judge
 from hf_noise.studies.audit.study import Settings
 from hf_noise.trainers.heads import HeadPlan, fit_heads, head_grid
 
-__all__ = ["Judge", "Trained", "Way", "judge_of", "train_all", "ways_of"]
+__all__ = ["Trained", "Way", "doubts_without", "train_all", "ways_of", "ways_without"]
 
-#: Share of the rows that is held out to measure on where there are no test rows, and of the others to choose by.
-_HELD, _CHOSEN_BY = 0.2, 0.1
+#: Share of the rows that the ridge of a head is chosen by.
+_CHOSEN_BY = 0.1
+#: Folds of the rows that are not held out, and the ridge of heads that judge them, see `hf_noise.audit.probe_runs`.
+_FOLDS, _RIDGE = 5, 1e-2
 #: Of heads: passes in which so many rows are seen in all, at least and at most.
 _SEEN, _FEWEST, _MOST = 1 << 17, 10, 40
 _GRID = {"learning_rate": (1e-2, 3e-2), "weight_decay": (1e-2, 0.3, 3.0), "batch_size": 256}
@@ -48,28 +53,15 @@ class Way:
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
-    """The rows that are measured on.
-
-    Attributes:
-        labels: int64 [M].
-        held: bool [N], audited rows that nothing is trained on, because they are these; none with rows of their own.
-        is_clean: whether the labels are right, as far as anyone knows.
-        words: what they are.
-    """
-
-    labels: np.ndarray
-    held: np.ndarray
-    is_clean: bool
-    words: str
-
-
-@dataclass(frozen=True, eq=False)
 class Trained:
-    """What came of a way: right answers bool [M], beside those of the labels as they are."""
+    """What came of a way: right answers bool [M], beside those of the labels as they are.
+
+    `rows` is how many the weights are fitted on, `chosen_by` how many others their ridge and epoch.
+    """
 
     way: Way
     rows: int
+    chosen_by: int
     hits: np.ndarray
     beside: PairedTest | None
 
@@ -81,24 +73,6 @@ class Trained:
             "gain": self.beside.mean, "gain_low": self.beside.low, "gain_high": self.beside.high,
             "only_this": self.beside.wins, "only_given": self.beside.losses,
         }  # fmt: skip
-
-
-def judge_of(data: AuditData) -> Judge:
-    """Test rows where a user has them, else some of the audited rows, with true labels where these are known.
-
-    Raises CorpusError: there are too few rows to hold any out.
-    """
-    nothing = np.zeros(len(data.rows), dtype=bool)
-    if data.test is not None:
-        return Judge(data.test.labels, nothing, True, f"{len(data.test):,} test rows with clean labels")
-    held = HeldRows(test=_HELD).rows("test", data.chosen)
-    if not held.any():
-        raise CorpusError(f"--train: none of {len(held)} rows is held out to measure on; give --test_source, or more")
-    if data.clean is None:
-        words = f"{held.sum():,} held-out rows with labels as given, some of them wrong: no clean ones are known"
-        return Judge(data.rows.labels[held], held, False, words)
-    held &= data.clean >= 0
-    return Judge(data.clean[held], held, True, f"{held.sum():,} held-out rows with their true labels")
 
 
 def ways_of(audit: LabelAudit, listed: np.ndarray, plan: Plan | None = None) -> list[Way]:
@@ -119,6 +93,43 @@ def ways_of(audit: LabelAudit, listed: np.ndarray, plan: Plan | None = None) -> 
     ]
 
 
+def doubts_without(audit: LabelAudit, features: np.ndarray, held: np.ndarray, seed: int) -> Doubts:
+    """What an audit says of the rows that are not held out, bool [N], by heads of these alone.
+
+    Raises ValueError: copies of a few rows are all that is left.
+    """
+    kept, given = np.flatnonzero(~held), audit.labels[~held]
+    spread = features.std(axis=0)
+    x = ((features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)).astype(np.float64)
+    folds = min(_FOLDS, int(np.bincount(given).min()))
+    judged = [np.flatnonzero(held), *(kept[of] for _, of in split_rows(x[kept], given, folds, seed))]
+    split = [(np.setdiff1d(np.arange(len(x)), of), of) for of in judged]
+    return doubts_within(audit, x, split, _RIDGE)[0]
+
+
+def ways_without(
+    audit: LabelAudit, ways: Sequence[Way], doubts: Doubts, plan: Plan | None, fdr: float | None, seed: int
+) -> list[Way]:  # fmt: skip
+    """The same ways by what is said of some rows alone, which are those that will be trained on; what it leaves
+    nothing to do for is left out."""
+    recipes = recipes_of(doubts, audit.labels, 0.0, seed)
+    if plan is not None:
+        does = what_is_done(recipes, audit.labels)
+        return [_of_recipe(way, recipes[way.name], does[way.name]) for way in ways if way.name in does]
+    listed = doubts.flagged()
+    if fdr is not None:
+        listed[doubts.rows] = list_at_fdr(doubts.p_wrong[doubts.rows], fdr)
+    suggested = np.where(listed, doubts.posterior.argmax(axis=1), audit.labels)
+    changes: dict[str, dict[str, Any]] = {
+        "drop": {"keep": ~listed}, "relabel": {"labels": suggested}, "corrected": {"transition": doubts.transition}
+    }  # fmt: skip
+    return [replace(way, **changes.get(way.name, {})) for way in ways]
+
+
+def _of_recipe(way: Way, recipe: Recipe, does: str) -> Way:
+    return Way(way.name, does, recipe.keep, recipe.targets.argmax(axis=1), recipe.transition, way.predicted)
+
+
 def train_all(
     settings: Settings, data: AuditData, evidence: Evidence, ways: Sequence[Way], judge: Judge,
     args: TrainingArguments,
@@ -129,23 +140,26 @@ def train_all(
     found: list[Trained] = []
     for way in tqdm(ways, desc="training", unit="way", leave=False, disable=args.process_index != 0):
         rows = np.flatnonzero(way.keep & ~judge.held)
-        hits = fit(way, rows) == judge.labels
+        said, fitted = fit(way, rows)
+        hits = said == judge.labels
         beside = paired_test(hits.astype(float), found[0].hits.astype(float)) if found else None
-        found.append(Trained(way, len(rows), hits, beside))
+        found.append(Trained(way, fitted, len(rows) - fitted, hits, beside))
     return found
 
 
 def _heads(
     settings: Settings, data: AuditData, evidence: Evidence, judge: Judge, args: TrainingArguments
-) -> Callable[[Way, np.ndarray], np.ndarray]:
-    """Linear heads on the features of the audit; of a grid the one whose loss on a tenth of its rows is least."""
+) -> Callable[[Way, np.ndarray], tuple[np.ndarray, int]]:
+    """What is said of the rows to judge, and by how many fitted ones.
+
+    Linear heads on the features of the audit; of a grid the one whose loss on a tenth of its rows is least.
+    """
     mean, spread = evidence.features.mean(axis=0), evidence.features.std(axis=0)
     features = (evidence.features - mean) / np.where(spread > 0, spread, 1)
-    judged = features[judge.held]
-    if data.test is not None:
-        judged = (evidence.test_features - mean) / np.where(spread > 0, spread, 1)
+    judged = features if data.test is None else (evidence.test_features - mean) / np.where(spread > 0, spread, 1)
+    judged = judged[judge.rows]
 
-    def fit(way: Way, rows: np.ndarray) -> np.ndarray:
+    def fit(way: Way, rows: np.ndarray) -> tuple[np.ndarray, int]:
         mixed = np.random.default_rng(settings.seed).permutation(rows)
         apart, fitted = np.split(mixed, [max(1, round(_CHOSEN_BY * len(rows)))])
         epochs = int(np.clip(_SEEN // len(fitted), _FEWEST, _MOST))
@@ -156,29 +170,26 @@ def _heads(
             progress=False,
         )  # fmt: skip
         best = int(np.nanmin(heads.validation_nll, axis=1).argmin())
-        return heads.logits(judged)[best].argmax(-1).cpu().numpy()
+        return heads.logits(judged)[best].argmax(-1).cpu().numpy(), len(fitted)
 
     return fit
 
 
 def _networks(
     settings: Settings, data: AuditData, judge: Judge, args: TrainingArguments
-) -> Callable[[Way, np.ndarray], np.ndarray]:
-    """The small network that the audit itself used, in its own settings."""
+) -> Callable[[Way, np.ndarray], tuple[np.ndarray, int]]:
+    """As `_heads`, by the small network that the audit itself used, in its own settings."""
     from hf_noise.studies.audit.network import predicted, read_pictures, trained
 
     pictures = read_pictures(data.rows.table, data.image, settings.network_size)
-    of_test = None if data.test is None else read_pictures(data.test.table, data.image, 0, pictures)
+    judged = pictures if data.test is None else read_pictures(data.test.table, data.image, 0, pictures)
 
-    def fit(way: Way, rows: np.ndarray) -> np.ndarray:
+    def fit(way: Way, rows: np.ndarray) -> tuple[np.ndarray, int]:
         loss = CrossEntropy() if way.transition is None else CorrectedLabels(transition=way.transition.tolist())
         trainer = trained(settings, pictures, way.labels, rows, data.classes, args, way.name, loss)
-        if of_test is None:
-            found = predicted(trainer, pictures, np.flatnonzero(judge.held))
-        else:
-            found = predicted(trainer, of_test, np.arange(len(judge.labels)))
+        found = predicted(trainer, judged, judge.rows)
         del trainer
         torch.cuda.empty_cache()
-        return found.argmax(axis=1)
+        return found.argmax(axis=1), len(rows)
 
     return fit
