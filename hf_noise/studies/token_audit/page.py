@@ -33,7 +33,7 @@ def write_page(file: Path, found: Found, record: RunRecord, rows: int = _ROWS) -
         bar=_bar(rate), model=readable(str(record.model["name"]), _TITLE), n=found.p_wrong[:, 1:].size,
         rows=len(found.texts), kind=found.facts["kind"], particles=found.facts["particles"],
         doubted=int((found.p_wrong > 0.5).sum()), scores=_scores(record.metrics), version=__version__,
-        true=record.metrics.get("true_error_rate"),
+        truth=record.metrics.get("true_error_rate"),
         items=[_item(found, int(row), float(expected[row])) for row in order],
         parts=[(name, low, high) for name, (low, high) in rate["parts"].items()],
     )  # fmt: skip
