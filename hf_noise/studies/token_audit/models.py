@@ -25,7 +25,7 @@ from hf_noise.trainers.resuming import AUTO
 __all__ = ["model_of", "tokenizer_of"]
 
 #: Of the demo.
-TOKENIZER, SIZE, BATCH, RATE = "embedded:2048", "nano", 16, 2e-3
+TOKENIZER, SIZE, BATCH, RATE = "embedded:1024", "nano", 24, 2e-3
 
 
 def tokenizer_of(settings: Settings) -> Any:

@@ -31,7 +31,7 @@ def write_page(file: Path, found: Found, record: RunRecord, rows: int = _ROWS) -
     page = template("tokens.html", percent=percent).render(
         title=readable(f"Tokens of {record.data['source']}", _TITLE), rate=rate, how=rate["how"].split("; "),
         bar=_bar(rate), model=readable(str(record.model["name"]), _TITLE), n=found.p_wrong[:, 1:].size,
-        rows=len(found.texts), kind=found.facts["kind"], particles=found.facts["particles"],
+        rows=len(found.texts), kind=record.settings["kind"], particles=found.facts["particles"],
         doubted=int((found.p_wrong > 0.5).sum()), scores=_scores(record.metrics), version=__version__,
         truth=record.metrics.get("true_error_rate"),
         items=[_item(found, int(row), float(expected[row])) for row in order],

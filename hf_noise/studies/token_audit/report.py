@@ -83,10 +83,10 @@ def _on_one_line(text: str) -> str:
 
 
 def _worst_table(found: Found) -> str:
-    heads = ["row", "position", "p wrong", "loss", "in its context"]
-    rows = [[str(i), str(t), f"{found.p_wrong[i, t]:.3f}", f"{found.nll[i, t]:.1f}"] for i, t in
-            worst_tokens(found, _TOKENS)]  # fmt: skip
-    room = max(20, WIDEST - max(map(len, markdown_table(heads[:-1], rows).splitlines())) - 3)
-    shown = [[*cells, in_context(found.texts[int(cells[0])], int(cells[1]), room)] for cells in rows]
+    heads = ["in its context", "row", "position", "p wrong", "loss"]
+    places = worst_tokens(found, _TOKENS)
+    rows = [[str(i), str(t), f"{found.p_wrong[i, t]:.3f}", f"{found.nll[i, t]:.1f}"] for i, t in places]
+    room = max(20, WIDEST - max(map(len, markdown_table(heads[1:], rows).splitlines())) - 3)
+    shown = [[in_context(found.texts[i], t, room), *cells] for (i, t), cells in zip(places, rows)]
     many = int((found.p_wrong > 0.5).sum())
     return f"{markdown_table(heads, shown)}\n{many:,} tokens are more likely wrong than right; the likeliest above"

@@ -24,7 +24,7 @@ KINDS = ("uniform", "unigram", "look-alikes", "documents")
 #: r of the noise that is hidden in the embedded text: a fifth of the tokens is replaced.
 HIDDEN = 0.25
 SCALES: dict[str, dict] = {
-    "demo": dict(block_size=128, rows=48, batch_size=16),
+    "demo": dict(block_size=64, rows=96, batch_size=32),
     # Meant for minutes of one GPU; not measured.
     "gpu": dict(block_size=512, rows=1024, batch_size=32),
 }
