@@ -213,7 +213,7 @@ def test_the_worst_tokens_come_first_in_their_context():
     assert in_context(found.texts[1], 2, 40) == "x y« ¦z»" and in_context(found.texts[0], 1, 40) == "a« b» c"
     assert len(in_context(["word "] * 40, 20, 25)) <= 25 and "«word »" in in_context(["word "] * 40, 20, 25)
     out = audit_text(found, {})
-    assert "wrong tokens: 20.0% [10.0, 30.0] of 5 (95% interval)" in out and "3 tokens are more likely wrong" in out
+    assert "wrong tokens: 20.0% [10.0, 30.0] of 5 tokens (95% interval)" in out and "3 tokens are more likely wrong" in out
 
 
 def test_the_text_of_single_tokens():

@@ -43,7 +43,7 @@ class Found:
 def audit_text(found: Found, metrics: dict[str, dict[str, Any]]) -> str:
     """The rate and what it stands on, the scores where the truth is known, and the tokens to look at first."""
     rate = found.facts["error_rate"]
-    lines = [f"wrong tokens: {rate_words(rate)} of {rate['n']:,} ({_PERCENT * rate['confidence']:.0f}% interval)"]
+    lines = [f"wrong tokens: {rate_words(rate)} of {rate['n']:,} {unit_of(found.facts)} ({_PERCENT * rate['confidence']:.0f}% interval)"]
     lines += [textwrap.fill(f"  - {part}", WIDEST, subsequent_indent="    ") for part in rate["how"].split("; ")]
     parts = ["\n".join(lines)]
     if found.realised is not None:
@@ -55,6 +55,11 @@ def audit_text(found: Found, metrics: dict[str, dict[str, Any]]) -> str:
         if rows:
             parts[-1] += "\n\n" + markdown_table(["finds wrong tokens by", "AUROC", "average precision"], rows)
     return "\n\n".join([*parts, _worst_table(found)])
+
+
+def unit_of(facts: dict[str, Any]) -> str:
+    """What an audit counts."""
+    return "rows" if facts["kind"].endswith("documents") else "tokens"
 
 
 def rate_words(rate: dict[str, Any]) -> str:
