@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import binom
 
 import hf_noise
 from hf_noise.noise import RandomDocuments
