@@ -32,7 +32,7 @@ def token_audit_card(record: RunRecord) -> DatasetCard:
         source_datasets=[source] if source else None, task_categories=["text-generation"],
         configs=[{"config_name": name, "data_files": f"{name}.parquet"} for name in ("tokens", "rows")],
         audit={
-            "kind": audit["kind"], "tokens": rate["n"],
+            "kind": audit["kind"], _unit(record): rate["n"],
             "error_rate": {name: round(rate[name], 6) for name in ("value", "low", "high", "confidence")},
         },
     )  # fmt: skip
@@ -41,13 +41,18 @@ def token_audit_card(record: RunRecord) -> DatasetCard:
         data,
         template_str=render.template("token_audit_card.md"),
         name=text(record.name), source=code(record.data["source"]), rate=share, kind=text(audit["kind"]),
-        confidence=f"{_PERCENT * rate['confidence']:.0f}", tokens=f"{rate['n']:,}", rows=f"{record.data['rows']:,}",
-        all_rows=f"{record.data['all_rows']:,}", model=code(record.model["name"]), particles=audit["particles"],
+        confidence=f"{_PERCENT * rate['confidence']:.0f}", units=f"{rate['n']:,} {_unit(record)}",
+        rows=f"{record.data['rows']:,}", all_rows=f"{record.data['all_rows']:,}", model=code(record.model["name"]), particles=audit["particles"],
         how="\n".join(f"- {text(part)}" for part in rate["how"].split("; ")), hidden=text(_hidden(record)),
         results=_results(record), usage=fenced("python", _USAGE), command=fenced("bash", record.command),
         provenance=render.pairs({"created": record.created, "commit": record.git, "seed": record.seed}),
         versions=text(", ".join(f"{name} {version}" for name, version in record.versions.items())),
     )  # fmt: skip
+
+
+def _unit(record: RunRecord) -> str:
+    """What the rate counts: of noise documents whole rows."""
+    return "rows" if record.settings["kind"] == "documents" else "tokens"
 
 
 def _hidden(record: RunRecord) -> str:

@@ -43,7 +43,8 @@ class Found:
 def audit_text(found: Found, metrics: dict[str, dict[str, Any]]) -> str:
     """The rate and what it stands on, the scores where the truth is known, and the tokens to look at first."""
     rate = found.facts["error_rate"]
-    lines = [f"wrong tokens: {rate_words(rate)} of {rate['n']:,} {unit_of(found.facts)} ({_PERCENT * rate['confidence']:.0f}% interval)"]
+    interval = f"({_PERCENT * rate['confidence']:.0f}% interval)"
+    lines = [f"wrong tokens: {rate_words(rate)} of {rate['n']:,} {unit_of(found.facts)} {interval}"]
     lines += [textwrap.fill(f"  - {part}", WIDEST, subsequent_indent="    ") for part in rate["how"].split("; ")]
     parts = ["\n".join(lines)]
     if found.realised is not None:
