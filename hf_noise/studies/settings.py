@@ -119,7 +119,7 @@ class ComparedSettings:
     )
 
 
-def at_scale(kind: type[Settings], scale: str, **changes: Any) -> Settings:
+def at_scale(kind: type[Settings], /, scale: str, **changes: Any) -> Settings:
     """The settings of a scale, complete, with some changed; None changes nothing.
 
     Raises:

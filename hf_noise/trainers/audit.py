@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from scipy.special import expit
+from scipy.stats import beta
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -142,7 +143,8 @@ def token_rate(
     """e with its interval, from one pass over the rows, of many of them over a part; arguments as `audit_tokens`.
 
     What stands behind it: `hf_noise.analysis.token_rate` where replacements know nothing of what was there, its fit
-    alone for look-alikes, and `hf_noise.analysis.document_share` for documents.
+    alone for look-alikes, and `hf_noise.analysis.document_share` for documents, no narrower than the interval of a
+    proportion of so many rows (Clopper and Pearson).
 
     Raises:
         ValueError: as `audit_tokens`, or there are fewer than 50 targets.
@@ -154,9 +156,7 @@ def token_rate(
     seen = look_at_tokens(model, rows, law, noise=noise, batch_size=batch_size, most=-(-_MOST_TARGETS // length))
     row = np.unique(seen.sample_id, return_inverse=True)[1]
     if isinstance(kind, DocumentNoise):
-        found = document_share(_row_odds(seen, row), confidence=confidence)
-        how = "whole rows are text, as the model predicts it, or noise of the stated law"
-        return TokenRate(found.value, found.low, found.high, how, found.n, confidence)
+        return _rate_of_documents(_row_odds(seen, row), confidence)
     if law.is_fixed:
         clean = seen.log_clean if trained == "corrected" else None
         return token_error_rate(seen.tail, seen.entropy, row, clean, seen.log_noise, confidence=confidence,
@@ -231,6 +231,18 @@ def _posterior(seen: TokenLooks, rate: float, kind: Any, trained: str) -> np.nda
         return np.clip(-np.expm1(np.minimum(log_wrong + seen.log_noise + seen.nll, 0)), 0, 1)
     right = np.log1p(rate * (seen.stays.astype(np.float64) - 1))  # not replaced, or by itself
     return expit(right - seen.nll - log_wrong - seen.log_wrong)
+
+
+def _rate_of_documents(odds: np.ndarray, confidence: float) -> TokenRate:
+    """The share of rows that are noise; of few rows the likelihood's interval alone holds the truth too seldom."""
+    found, level = document_share(odds, confidence=confidence), (1 - confidence) / 2
+    noise, text = found.value * found.n, (1 - found.value) * found.n
+    low = beta.ppf(level, noise, text + 1) if noise > 0 else 0.0
+    high = beta.ppf(1 - level, noise + 1, text) if text > 0 else 1.0
+    how = "whole rows are text, as the model predicts it, or noise of the stated law"
+    parts = {"likelihood": (found.low, found.high), "proportion of so many rows": (float(low), float(high))}
+    ends = float(min(found.low, low)), float(max(found.high, high))
+    return TokenRate(found.value, *ends, how, found.n, confidence, parts)
 
 
 def _row_odds(seen: TokenLooks, row: np.ndarray) -> np.ndarray:

@@ -153,6 +153,11 @@ FLAGS: dict[str, dict[str, Kind]] = {
         "network_size": Kind(int, 8, 1024), "image_size": COUNT, "extract_batch": COUNT, "bf16": FLAG, "seed": SEED,
         "num_processes": COUNT,
     },
+    "audit_tokens": {
+        "output": NAME, "source": NAME, "split": NAME, "text_column": NAME, "rows": TWO, "block_size": TWO,
+        "steps": COUNT, "kind": one_of("uniform", "unigram", "look-alikes"), "ratio": AMOUNT,
+        "particles": Kind(int, 0, 4096), "batch_size": COUNT, "seed": SEED, "num_processes": Kind(int, 1, 1),
+    },
     "loss_stability": {
         "output": NAME, "source": NAME, "tokenizer": NAME, "block_size": TWO, "num_proc": COUNT, "text_column": NAME,
         "validation_fraction": Kind(float, 0, 1, is_open=True), "stated": FLAG, "network": TEXT, "ratio": AMOUNT,
@@ -201,6 +206,7 @@ OWN_GOOD = {
         "source": "my.csv", "ratio": 0.25, "protocol": "cyclic", "pooling": "last", "network": "patches",
         "network_size": 16, "seed": 3,
     },
+    "audit_tokens": {"source": "my.txt", "kind": "unigram", "ratio": 0.25, "seed": 3, "num_processes": 1},
     "loss_stability": {"source": "embedded/docs-text", "network": "nano", "plan": "batch", "num_batches": 20},
     "theory": {"alpha": [0.05, 0.2], "k": [1.0, 10.0]},
     "gradient_coherence": {
@@ -210,6 +216,7 @@ OWN_GOOD = {
 }
 LISTS = {"corrected", "learned", "misstated", "cure", "parameters"}
 ALWAYS = {
+    "audit_tokens": ["--model", "user/gpt2"],
     "evaluate_generation": ["--images", str(IMAGES), "--inception", "none"], "sample_edm": ["--model", "runs/no-model"],
 }  # fmt: skip
 
@@ -244,6 +251,7 @@ STUDIES = {
     "publish_dataset": "publishing", "theory": "theory", "gpt2_noise of documents": "documents",
     "bert_noise": "masked_language", "finetune_noise": "finetune", "gradient_coherence": "gradient_coherence",
     "seq2seq_noise": "seq2seq", "loss_stability": "stability", "audit": "audit",
+    "audit_tokens": "token_audit",
 }  # fmt: skip
 
 

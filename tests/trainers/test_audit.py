@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import binom
 
 import hf_noise
 from hf_noise.noise import RandomDocuments
-from hf_noise.trainers.audit import audit_facts, audit_tokens, posterior, token_rate
+from hf_noise.trainers.audit import _rate_of_documents, audit_facts, audit_tokens, posterior, token_rate
 from hf_noise.trainers.scoring import score_tokens
 
 
@@ -107,6 +108,19 @@ def test_a_law_that_is_not_uniform(tiny_gpt2, random_rows, tmp_path, trained):
     clean = 0.7 * p / (0.7 * p + wrong) if trained == "corrected" else np.clip(1 - wrong / p, 0, 1)
     np.testing.assert_allclose(table["clean_posterior"], clean, atol=1e-4)
     assert audit_facts(tmp_path / "a")["kind"] == "given"
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.2, 0.5])
+def test_the_interval_of_documents_holds_among_few_rows(share):
+    """Rows that are certain either way, 48 of them: over all counts that may come, each with its probability."""
+    ends = []
+    for count in range(49):
+        rate = _rate_of_documents(np.r_[np.full(count, -500.0), np.full(48 - count, 500.0)], 0.95)
+        assert rate.low <= rate.value <= rate.high and rate.value == pytest.approx(count / 48, abs=1e-6)
+        ends.append((rate.low, rate.high))
+    ends = np.array(ends)
+    holds = (ends[:, 0] <= share) & (share <= ends[:, 1])
+    assert binom.pmf(np.arange(49), 48, share)[holds].sum() >= 0.95
 
 
 def test_documents_are_noise_as_a_whole(tiny_gpt2, tmp_path):
