@@ -193,10 +193,13 @@ def choose_estimate(
     )  # fmt: skip
 
 
-def warnings_of_rows(warnings: tuple[str, ...], transition: np.ndarray) -> tuple[str, ...]:
-    """What is left of an estimate's warnings once verified rows tell the rate and T: those of single rows and of T."""
+def warnings_of_rows(warnings: tuple[str, ...], transition: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
+    """What is left of an estimate's warnings once verified rows tell the rate and T: those of single rows and of T.
+
+    `names` are what classes are called in it.
+    """
     kept = {_IN_SAMPLE: _IN_SAMPLE, _NOTHING: _NOTHING, _CALIBRATED: _CALIBRATED_ROWS}
-    return (*(kept[one] for one in warnings if one in kept), *_mistakable(transition))
+    return (*(kept[one] for one in warnings if one in kept), *_mistakable(transition, [repr(name) for name in names]))
 
 
 def _range(fits: list[NoiseEstimate], by_row: NoiseEstimate, is_refuted: bool) -> tuple[float, float]:

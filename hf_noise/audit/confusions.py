@@ -29,5 +29,5 @@ def largest_confusions(transition: Any, prior: Any, most: int, least: float = 5e
     wrong = np.asarray(transition, float) * np.asarray(prior, float)[:, None]
     np.fill_diagonal(wrong, -1)
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    cells = [(*map(int, np.unravel_index(at, wrong.shape)), float(wrong.flat[at])) for at in order]
-    return [Confusion(*cell) for cell in cells if cell[2] >= max(least, 0)]
+    cells = [Confusion(int(at) // len(wrong), int(at) % len(wrong), float(wrong.flat[at])) for at in order]
+    return [cell for cell in cells if cell.share >= max(least, 0)]

@@ -75,4 +75,5 @@ def within(rows: np.ndarray, split: Split, total: int) -> Split:
     """The folds of these rows alone, as places in them."""
     places = np.full(total, -1)
     places[rows] = np.arange(len(rows))
-    return [tuple(of[of >= 0] for of in (places[fitted], places[judged])) for fitted, judged in split]
+    found = [(places[fitted], places[judged]) for fitted, judged in split]
+    return [(fitted[fitted >= 0], judged[judged >= 0]) for fitted, judged in found]

@@ -48,7 +48,7 @@ def short_of(audit: LabelAudit) -> str:
 
 def warnings_after(first: LabelAudit, found: Verified) -> tuple[str, ...]:
     """What to know of an audit whose rows were verified: what still stands on the classifier, and on how many rows."""
-    kept = warnings_of_rows(first.warnings, found.transition)
+    kept = warnings_of_rows(first.warnings, found.transition, first.class_names)
     if found.answered == len(first):
         return ()
     seen = np.bincount(found.labels, minlength=len(first.class_names))
