@@ -8,10 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from scipy.optimize import check_grad, minimize
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
@@ -22,7 +19,6 @@ from hf_noise.audit.doubts import Doubts, doubts_within
 from hf_noise.audit.plan_probes import recipes_of
 from hf_noise.audit.probe_fit import fit_head
 from hf_noise.audit.probe_rows import fitted_rows, read_features, within
-from hf_noise.losses import transition_nll
 from hf_noise.noise import LabelFlips
 from hf_noise.objectives import CorrectedLabels
 
@@ -108,26 +104,6 @@ def test_a_t_that_cannot_be_taken_back_is_not():
     assert exact.accuracy(predicted(given), 0.95).value == 1  # no noise was found: the labels are the truth
 
 
-def test_heads_are_those_of_scikit_learn_and_corrected_ones_minimise_our_own_loss():
-    draw = np.random.default_rng(0)
-    x, y = draw.normal(size=(200, 4)), draw.integers(0, 3, 200)
-    head = fit_head(x, np.eye(3)[y], ridge=0.01)
-    peer = LogisticRegression(C=1 / (0.01 * 200), tol=1e-8, max_iter=1000).fit(x, y)
-    np.testing.assert_allclose(head.probabilities(x), peer.predict_proba(x), atol=1e-3)
-
-    def loss(flat):
-        weights = torch.tensor(flat.reshape(5, 3), requires_grad=True)
-        value = transition_nll(torch.tensor(x) @ weights[:-1] + weights[-1], torch.tensor(y), torch.tensor(T)).mean()
-        value = value + 0.01 * (weights[:-1] ** 2).sum() / 2
-        value.backward()
-        return value.item(), weights.grad.numpy().ravel()
-
-    assert check_grad(lambda w: loss(w)[0], lambda w: loss(w)[1], draw.normal(size=15)) < 1e-5
-    corrected = fit_head(x, np.eye(3)[y], ridge=0.01, transition=T)
-    best = minimize(loss, corrected.weights.ravel(), jac=True, method="BFGS")
-    assert loss(corrected.weights.ravel())[0] - best.fun < 1e-4
-
-
 def test_no_label_of_a_fold_reaches_the_heads_that_it_judges(small):
     audit, x = small
     rows, split = read_features(x, audit.labels, 0)
@@ -185,26 +161,6 @@ def test_the_best_is_one_that_a_trainer_can_follow(plan):
     nothing = tuple(replace(one, difference=one.difference and Span(-0.1, -0.2, 0.0)) for one in plan.options)
     made = replace(plan, options=nothing, best="given", is_clear=False)
     assert made.advice.endswith("promises more than the labels as they are")
-
-
-@pytest.mark.parametrize("most", [60, 149])
-def test_of_many_rows_heads_are_fitted_on_a_share_of_each_class_and_fold(most):
-    draw = np.random.default_rng(0)
-    given = np.r_[np.zeros(90, int), np.ones(55, int), np.full(5, 2)]
-    _, split = read_features(draw.normal(size=(150, 2)), given, 0)
-    known = np.array([3, 88, 120])
-    rows = fitted_rows(given, split, known, most, 1)
-    assert np.array_equal(rows, np.unique(rows)) and np.isin(known, rows).all() and most <= len(rows) <= most + 18
-    assert np.array_equal(rows, fitted_rows(given, split, known, most, 1))
-    for _, judged in split:
-        for number in range(3):
-            cell = judged[given[judged] == number]
-            others = np.setdiff1d(np.intersect1d(rows, cell), known)
-            share = int(np.ceil(len(cell) * most / 150))
-            assert share - len(known) <= len(others) <= share and (share <= len(known) or len(others))
-    assert np.array_equal(fitted_rows(given, split, known, 150, 1), np.arange(150))
-    if most == 60:
-        assert not np.array_equal(rows, fitted_rows(given, split, known, most, 2))
 
 
 def test_a_plan_of_some_rows_says_so_and_speaks_of_all(small):
