@@ -235,7 +235,7 @@ def test_no_way_depends_on_labels_that_measure_it(news):
     found = []
     for labels in (given, np.where(held, (given + 1) % 3, given)):
         audit = audit_labels(labels, features=x)
-        doubts = doubts_without(audit, x, held, 0)
+        doubts = doubts_without(audit, x, held, 5, 0)
         ways = ways_without(audit, ways_of(audit, audit.flagged()), doubts, None, 0.2, 0)
         found.append({way.name: way for way in ways})
     one, other = found

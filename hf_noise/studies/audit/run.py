@@ -96,7 +96,7 @@ def work(settings: Settings) -> str:
         if judge is not None:
             ways = ways_of(audit, listed, plan)
             if judge.held.any() and not judge.is_audited:
-                doubts = doubts_without(audit, evidence.features, judge.held, settings.seed)
+                doubts = doubts_without(audit, evidence.features, judge.held, settings.folds, settings.seed)
                 ways = ways_without(audit, ways, doubts, plan, settings.fdr, settings.seed)
             trained = train_all(settings, data, evidence, ways, judge, args)
         if not is_main:

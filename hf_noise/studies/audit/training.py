@@ -12,12 +12,13 @@ from tqdm import tqdm
 from transformers import TrainingArguments
 
 from hf_noise.analysis.paired import PairedTest, paired_test
-from hf_noise.audit import LabelAudit, Measured, list_at_fdr
-from hf_noise.audit.doubts import Doubts, doubts_within
-from hf_noise.audit.out_of_fold import split_rows
+from hf_noise.audit import LabelAudit, Measured, audit_labels, list_at_fdr, recalibrated
+from hf_noise.audit.doubts import Doubts
+from hf_noise.audit.out_of_fold import out_of_fold
 from hf_noise.audit.plan import Plan
 from hf_noise.audit.plan_probes import recipes_of, what_is_done
 from hf_noise.audit.probe_runs import Recipe
+from hf_noise.audit.recalibrate import tilted
 from hf_noise.metrics.intervals import wilson_share
 from hf_noise.objectives import CorrectedLabels, CrossEntropy
 from hf_noise.studies.audit.data import AuditData
@@ -30,8 +31,6 @@ __all__ = ["Trained", "Way", "doubts_without", "train_all", "ways_of", "ways_wit
 
 #: Share of the rows that the ridge of a head is chosen by.
 _CHOSEN_BY = 0.1
-#: Folds of the rows that are not held out, and the ridge of heads that judge them, see `hf_noise.audit.probe_runs`.
-_FOLDS, _RIDGE = 5, 1e-2
 #: Of heads: passes in which so many rows are seen in all, at least and at most.
 _SEEN, _FEWEST, _MOST = 1 << 17, 10, 40
 _GRID = {"learning_rate": (1e-2, 3e-2), "weight_decay": (1e-2, 0.3, 3.0), "batch_size": 256}
@@ -93,18 +92,28 @@ def ways_of(audit: LabelAudit, listed: np.ndarray, plan: Plan | None = None) -> 
     ]
 
 
-def doubts_without(audit: LabelAudit, features: np.ndarray, held: np.ndarray, seed: int) -> Doubts:
-    """What an audit says of the rows that are not held out, bool [N], by heads of these alone.
+def doubts_without(audit: LabelAudit, features: np.ndarray, held: np.ndarray, folds: int, seed: int) -> Doubts:
+    """What an audit of its own says of the rows that are not held out, bool [N]: made as that of all rows was, and
+    corrected by the verified ones among them.
 
     Raises ValueError: copies of a few rows are all that is left.
     """
-    kept, given = np.flatnonzero(~held), audit.labels[~held]
-    spread = features.std(axis=0)
-    x = ((features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)).astype(np.float64)
-    folds = min(_FOLDS, int(np.bincount(given).min()))
-    judged = [np.flatnonzero(held), *(kept[of] for _, of in split_rows(x[kept], given, folds, seed))]
-    split = [(np.setdiff1d(np.arange(len(x)), of), of) for of in judged]
-    return doubts_within(audit, x, split, _RIDGE)[0]
+    kept, classes = np.flatnonzero(~held), np.eye(len(audit.class_names))
+    given = audit.labels[kept]
+    p = out_of_fold(features[kept], given, folds=min(folds, int(np.bincount(given).min())), seed=seed)
+    own = audit_labels(given, probabilities=p, seed=seed)
+    posterior, p_wrong, transition = classes[audit.labels], np.zeros(len(audit)), own.transition
+    posterior[kept], p_wrong[kept] = own.posterior, own.p_wrong
+    known = np.zeros(0, np.int64)
+    if (verified := audit.verified_by) is not None:
+        is_here, transition = ~held[verified.rows], audit.transition
+        known, true = verified.rows[is_here], verified.labels[is_here]
+        if known.size:
+            p_wrong[kept] = recalibrated(own.p_wrong, np.searchsorted(kept, known), true != audit.labels[known],
+                                         verified.sample.probability[known])  # fmt: skip
+            posterior[kept] = tilted(own.posterior, given, p_wrong[kept])
+            posterior[known] = classes[true]
+    return Doubts(kept, posterior, p_wrong, transition, known)
 
 
 def ways_without(
