@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -48,7 +49,18 @@ def call(_test: Any, **given: Any) -> Any:
     return audit().plan(test=_test, **given)
 
 
+def parts(found: Any) -> Any:
+    """All that a plan holds, as values that can be compared."""
+    if dataclasses.is_dataclass(found):
+        return [(field.name, parts(getattr(found, field.name))) for field in dataclasses.fields(found)]
+    if isinstance(found, np.ndarray):
+        return found.shape, found.tolist()
+    return [parts(one) for one in found] if isinstance(found, list | tuple) else found
+
+
 def check(given: dict[str, Any], found: Any) -> None:
+    # Its figures have no second way: what is asked of them is that they follow from the arguments.
+    confirm(parts(found) == parts(call(**given)), "the same again")
     x = reals(given["features"], 2)
     confirm(len(x) == ROWS and x.shape[1] == (2 if given["_test"] is not None else x.shape[1]), "shape")
     confirm(x.shape[1] >= 1 and np.isfinite(x).all(), "features")
@@ -78,6 +90,7 @@ def make_tokens(draw: np.random.Generator) -> dict[str, Any]:
 
 
 def check_tokens(given: dict[str, Any], found: Any) -> None:
+    confirm(parts(found) == parts(plan_tokens(**given)), "the same again")
     told, size, nll = given["error_rate"], whole(given["vocab_size"], 2, 2**31), number(given["nll"])
     e = number(told.value if isinstance(told, Measured) else told)
     confirm(0 <= e < 1 and 0 <= nll < math.inf, "ranges")
