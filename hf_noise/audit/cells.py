@@ -20,8 +20,8 @@ from scipy.stats import gamma
 
 __all__ = ["Cells", "transition_cells"]
 
-#: Part of a stratum's mistakes that may be in any cell, as true and given labels would meet by chance: the posterior
-#: rules none out. Spread evenly over all cells it would fill a class of 30 rows as full as one of 500.
+#: Part of a stratum's mistakes that may be in any cell, each alike: the posterior rules none out. Of a class of 30 rows
+#: that is a large part, so that its ends are wide, and it is not what T says of it.
 _ANYWHERE = 0.1
 #: Shapes of the factors' gamma distribution that are tried, from a factor of 10 either way to agreement within a tenth.
 _SHAPES = np.geomspace(0.05, 100, 64)
@@ -75,9 +75,8 @@ def transition_cells(
         known = _of_classes(joint)
         return Cells(known, known, known, joint.sum(1) / total)
     off = ~np.eye(classes, dtype=bool)
-    by_chance = np.outer(given_counts + 1, given_counts) * off
-    possible, counted = _guesses(true, given, stratum, sizes, expected * off, _ANYWHERE * by_chance / by_chance.sum())
-    believed, alone = _guesses(true, given, stratum, sizes, expected * off, 0 * by_chance)
+    possible, counted = _guesses(true, given, stratum, sizes, expected * off, _ANYWHERE)
+    believed, alone = _guesses(true, given, stratum, sizes, expected * off, 0.0)
     found = np.zeros((classes, classes))
     np.add.at(found, (true, given), true != given)
     shape, widest = _fitted_shapes(found[off], counted[off])
@@ -130,14 +129,18 @@ def _of_classes(joint: np.ndarray) -> np.ndarray:
     return np.where(total > 0, joint / np.where(total > 0, total, 1), np.eye(len(joint)))
 
 
-def _guesses(true, given, stratum, sizes, expected, anywhere) -> tuple[np.ndarray, np.ndarray]:
-    """Each cell's share of all rows before its own factor, and how many verified rows it lets one expect."""
-    strata = len(sizes)
+def _guesses(true, given, stratum, sizes, expected, anywhere: float) -> tuple[np.ndarray, np.ndarray]:
+    """Each cell's share of all rows before its own factor, and how many verified rows it lets one expect.
+
+    A part `anywhere` of the mistakes is spread evenly over all cells.
+    """
+    strata, classes = len(sizes), expected.shape[1]
     n, wrong = (np.bincount(stratum, weight, strata) for weight in (None, true != given))
     mistakes = expected.sum((1, 2))
     # As if one more row had been looked at, which is as wrong as the posterior says.
     rate = (wrong + np.clip(mistakes / sizes, 1e-6, 1)) / (n + 1)
-    shape = (1 - anywhere.sum()) * expected / np.maximum(mistakes, 1e-300)[:, None, None] + anywhere
+    even = (1 - np.eye(classes)) / (classes * (classes - 1))
+    shape = (1 - anywhere) * expected / np.maximum(mistakes, 1e-300)[:, None, None] + anywhere * even
     weights = np.stack([rate * sizes / sizes.sum(), rate * n])
     return tuple(np.tensordot(weights, shape, 1))
 

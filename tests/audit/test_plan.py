@@ -249,7 +249,7 @@ def test_verified_rows_judge(digits, tmp_path):
     found, truth = sure.plan(x, budget=20, confidence=0.999), sure.plan(x, test=clean)
     for name in ("given", "drop", "relabel", "soft", "corrected"):
         of, reached = found[name].accuracy, truth[name].accuracy.value
-        assert of.low <= reached <= of.high and of.half_width < 0.08, name
+        assert of.low <= reached <= of.high and of.half_width < 0.09, name
         assert "150 verified rows" in of.how
     assert not np.isin(found["verify"].to_verify, sure.verified_by.rows).any()  # which are known
     known = sure.verified_by.rows
