@@ -152,6 +152,27 @@ METRICS: Mapping[str, Metric] = {metric.key: metric for metric in (
     Metric("example_square", "squared length of one example's gradient", "|g|^2 of an example", "train"),
     Metric("batch_square", "squared length of a batch's mean gradient", "|g|^2 of a batch", "train"),
     Metric("memorised", "share of the wrong training labels that it gives back", "memorised", "train", _SHARE, "lower"),
+    Metric("error_rate", "share of units that an audit calls wrong", "wrong, audited", "train", _SHARE),
+    Metric("true_error_rate", "share of units that are wrong in truth", "wrong in truth", "train", _SHARE),
+    Metric("listed", "share of rows that an audit lists", "listed", "train", _SHARE),
+    Metric("auroc", "AUROC of p(label is wrong)", "AUROC", "train", "", "higher"),
+    Metric("average_precision", "average precision of p(label is wrong)", "AP", "train", "", "higher"),
+    Metric("list_precision", "share of listed rows that are wrong", "precision of the list", "train", _SHARE, "higher"),
+    Metric("list_recall", "share of wrong rows that are listed", "recall of the list", "train", _SHARE, "higher"),
+    Metric("list_f1", "F1 of the list of an audit", "F1 of the list", "train", "", "higher"),
+    Metric("transition_l1", "L1 error per row of the audited T", "L1 per row of T", "train", "", "lower"),
+    *(
+        Metric(f"{key}_{way}", f"{name}, {told}", f"{name}, {way}", split, _SHARE, "higher")
+        for key, name, split in (("test_accuracy", "accuracy, clean test labels", "test"),
+                                 ("given_label_accuracy", "accuracy, held-out labels as given", "validation"))
+        for way, told in (("given", "trained on labels as given"), ("drop", "trained without listed rows"),
+                          ("relabel", "trained on suggested labels"), ("corrected", "trained through the audited T"))
+    ),
+    *(
+        Metric(f"{key}_{score}", f"{name} of {told}, of wrong tokens", f"{short}, {told}", "train", "", "higher")
+        for key, name, short in (("auroc", "AUROC", "AUROC"), ("average_precision", "average precision", "AP"))
+        for score, told in (("p_wrong", "p(wrong)"), ("loss", "the loss"), ("error_norm", "the error norm"))
+    ),
 )}  # fmt: skip
 
 #: By the name of their function; see `hf_noise.metrics.metric_name`.
@@ -181,7 +202,7 @@ FEATURE_METRICS: Mapping[str, FeatureMetric] = {
 # Of a key that is not in METRICS, such as "accuracy_sigma0.5", by its beginning. All others are of the training data,
 # which distances of generated images are measured from, too.
 _BEGINNINGS = {
-    "validation": "validation", "noisy_validation": "validation", "noise": "validation",
+    "validation": "validation", "noisy_validation": "validation", "noise": "validation", "given_label": "validation",
     "test": "test", "successor": "test", "marginal": "test", "judge_test": "test",
     "written": "test", "teacher": "test", "accuracy": "test", "nll": "test", "gain": "test", "correct_area": "test",
     "label_consistency": None,

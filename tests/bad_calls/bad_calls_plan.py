@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,14 @@ def parts(found: Any) -> Any:
     return [parts(one) for one in found] if isinstance(found, list | tuple) else found
 
 
+@functools.lru_cache(maxsize=4)  # the same arguments are asked of many results that are a little wrong
+def again(given: bytes) -> Any:
+    return parts(call(**pickle.loads(given)))  # noqa: S301 - of the line above
+
+
 def check(given: dict[str, Any], found: Any) -> None:
     # Its figures have no second way: what is asked of them is that they follow from the arguments.
-    confirm(parts(found) == parts(call(**given)), "the same again")
+    confirm(parts(found) == again(pickle.dumps(given)), "the same again")
     x = reals(given["features"], 2)
     confirm(len(x) == ROWS and x.shape[1] == (2 if given["_test"] is not None else x.shape[1]), "shape")
     confirm(x.shape[1] >= 1 and np.isfinite(x).all(), "features")

@@ -40,7 +40,7 @@ def against_truth(audit: LabelAudit, listed: np.ndarray, clean: np.ndarray) -> d
     if there.any():
         true = counts[there] / counts[there].sum(axis=1, keepdims=True)
         apart = np.abs(audit.transition[there] - true).sum(axis=1)
-        found["transition_l1"] = {"value": float(apart.mean()), "n": int(there.sum()), "unit": "per row of T"}
+        found["transition_l1"] = {"value": float(apart.mean()), "n": int(there.sum())}
     return found
 
 

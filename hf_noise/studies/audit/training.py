@@ -123,7 +123,7 @@ def ways_without(
     nothing to do for is left out."""
     recipes = recipes_of(doubts, audit.labels, 0.0, seed)
     if plan is not None:
-        does = what_is_done(recipes, audit.labels)
+        does = what_is_done(recipes, audit.labels, doubts.known)
         return [_of_recipe(way, recipes[way.name], does[way.name]) for way in ways if way.name in does]
     listed = doubts.flagged()
     if fdr is not None:
@@ -136,7 +136,7 @@ def ways_without(
 
 
 def _of_recipe(way: Way, recipe: Recipe, does: str) -> Way:
-    return Way(way.name, does, recipe.keep, recipe.targets.argmax(axis=1), recipe.transition, way.predicted)
+    return Way(way.name, does, recipe.keep, recipe.targets, recipe.transition, way.predicted)
 
 
 def train_all(

@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(program(), description=__doc__, allow_abbrev=False, formatter_class=raw)
+    usage = "%(prog)s [--FLAG VALUE ...]"
+    parser = argparse.ArgumentParser(program(), usage, __doc__, allow_abbrev=False, formatter_class=raw)
     parser.add_argument("--records", metavar="DIR",
                         help="folder of records, as runs/reproduce (default: benchmarks/results of the repository)")
     parser.add_argument("--scale", choices=SCALES, default="demo",
