@@ -34,11 +34,12 @@ def record(**changes) -> RunRecord:
 
 
 def test_the_rate_and_what_it_stands_on_are_told():
-    card = audit_card(record())
+    made = record()
+    card = audit_card(made)
     assert "**5.0% [2.0, 30.0] of them are wrong**" in card.text and "interval of\n90%, by 100 rows." in card.text
     assert "- agreement\n- it assumes \\*nothing\\*" in card.text, "as text, and no markup"
     assert "| 10.0 | 5.0 | 20.0 |" in card.text and "4 rows are on the list" in card.text
-    assert str(render_card(record())) == str(card)
+    assert str(render_card(made)) == str(card)
     assert "## Measured" not in card.text and "on purpose" not in card.text
 
 
