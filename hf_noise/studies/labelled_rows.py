@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetInfo, Features, IterableDataset
 
-from hf_noise.data.classes import Classes
+from hf_noise.data.classes import Classes, classes_of
 from hf_noise.data.reading import CorpusError, check_column, with_features
 from hf_noise.data.sources import Source, find_splits
 from hf_noise.studies.reading import source_of
 
-__all__ = ["SPLITS", "class_numbers", "found_splits", "read_table", "refuse_nulls"]
+__all__ = ["SPLITS", "class_numbers", "found_splits", "labels_together", "read_table", "refuse_nulls"]
 
 SPLITS = ("train", "validation", "test")
 _BATCH = 1000  # rows that are read at a time
@@ -66,3 +66,19 @@ def class_numbers(classes: Classes, table: Dataset, column: str, split: str) -> 
         raise CorpusError(f"column {column!r} holds {numbers[wrong][0]} in {wrong.sum()} row(s) of the {split} split, "
                           f"which is none of the {classes.size} classes; leave rows without a label out")  # fmt: skip
     return numbers
+
+
+def labels_together(
+    parts: Mapping[str, Dataset], columns: Mapping[str, str], source: str, needs: str
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Labels of each part as numbers int64 [N] of the classes of all of them, and the names of these.
+
+    Raises CorpusError: a label is missing, and `needs` ends the message; or the columns do not go together.
+    """
+    for name, part in parts.items():
+        refuse_nulls(part, columns[name], name, needs)
+    features = {name: part.features for name, part in parts.items()}
+    values = {name: part.data[columns[name]] for name, part in parts.items()}
+    found = classes_of(features, columns, values, source, "column")
+    labels = {name: class_numbers(found, part, columns[name], name) for name, part in parts.items()}
+    return labels, list(found.names or map(str, range(found.size)))

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Image, Value
 
 from hf_noise.data.backbones import prompt_fields, text_contents
-from hf_noise.data.classes import classes_of, is_label_kind
+from hf_noise.data.classes import is_label_kind
 from hf_noise.data.reading import CorpusError, with_features
 from hf_noise.data.sources import Source, find_splits
 from hf_noise.noise import LabelFlips, realised_rate
@@ -20,7 +20,7 @@ from hf_noise.studies.audit.study import Settings
 from hf_noise.studies.audit.usable import check_whole, rows_needed, usable_rows, whole_numbers
 from hf_noise.studies.chosen_rows import rows_asked_for
 from hf_noise.studies.hashes import hash_of
-from hf_noise.studies.labelled_rows import class_numbers, read_table, refuse_nulls
+from hf_noise.studies.labelled_rows import labels_together, read_table
 from hf_noise.studies.reading import source_of
 
 __all__ = ["AuditData", "Part", "read_data"]
@@ -280,13 +280,8 @@ def _labels(settings: Settings, table: Dataset, column: str, test: tuple[Dataset
         parts[f"clean {split}"], columns[f"clean {split}"] = table, settings.clean_column
     if test is not None:
         parts["clean test"], columns["clean test"] = test
-    for name, part in parts.items():
-        refuse_nulls(part, columns[name], name, "leave rows without a label out of the audit")
-    features = {name: part.features for name, part in parts.items()}
-    values = {name: part.data[columns[name]] for name, part in parts.items()}
-    found = classes_of(features, columns, values, str(settings.source), "column")
-    labels = {name: class_numbers(found, part, columns[name], name) for name, part in parts.items()}
-    names = list(found.names or map(str, range(found.size)))
+    needs = "leave rows without a label out of the audit"
+    labels, names = labels_together(parts, columns, str(settings.source), needs)
     return labels[split], labels.get(f"clean {split}"), labels.get("clean test"), names
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from datasets import Dataset
 
 from hf_noise.data.backbones import image_contents, prompt_fields, text_contents
-from hf_noise.data.classes import classes_of
 from hf_noise.data.feature_files import check_features, read_features, vectors_of
 from hf_noise.data.features import extract_features
 from hf_noise.data.held_rows import HeldRows, split_of
@@ -18,7 +17,7 @@ from hf_noise.data.reading import CorpusError
 from hf_noise.studies.backbone import backbone_of
 from hf_noise.studies.chosen_rows import rows_asked_for
 from hf_noise.studies.hashes import hash_of
-from hf_noise.studies.labelled_rows import SPLITS, class_numbers, found_splits, read_table, refuse_nulls
+from hf_noise.studies.labelled_rows import SPLITS, found_splits, labels_together, read_table
 from hf_noise.studies.probe.study import Settings
 
 __all__ = ["PROMPTED", "ProbeData", "Rows", "extracted", "read_rows"]
@@ -194,13 +193,7 @@ def _labels(settings: Settings, tables: Mapping[str, Dataset]) -> tuple[dict[str
     if settings.clean_column is not None:
         for split in (split for split in tables if split != "test"):
             columns[f"clean {split}"], parts[f"clean {split}"] = settings.clean_column, tables[split]
-    for split, part in parts.items():
-        refuse_nulls(part, columns[split], split, "every row needs a label, so drop those without")
-    features = {split: part.features for split, part in parts.items()}
-    values = {split: part.data[columns[split]] for split, part in parts.items()}
-    found = classes_of(features, columns, values, str(settings.source), "column")
-    labels = {split: class_numbers(found, part, columns[split], split) for split, part in parts.items()}
-    return labels, list(found.names or map(str, range(found.size)))
+    return labels_together(parts, columns, str(settings.source), "every row needs a label, so drop those without")
 
 
 def _with_files(settings: Settings, splits: Mapping[str, Rows]) -> dict[str, Rows]:
