@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import atexit
 import gc
+import html
 import ipaddress
 import os
+import re
 import shutil
 import socket
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -111,3 +114,40 @@ def paper_tables(shared_data: Path) -> dict:
     if not path.is_file():
         pytest.skip(f"{path} is not there")
     return {table["id"]: table for table in yaml.safe_load(path.read_text(encoding="utf-8"))["tables"]}
+
+
+@pytest.fixture
+def browsed(tmp_path):
+    """A file -> its document after all scripts ran, in a real browser of that width."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium on this machine to open the page in")
+
+    def document(file: Path, width: int = 1400) -> str:
+        command = [program, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+                   f"--window-size={width},900", "--dump-dom", file.as_uri()]  # fmt: skip
+        return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+
+    return document
+
+
+@pytest.fixture
+def told_at_widths(browsed, tmp_path):
+    """A page, and a script that pushes words to `parent.told` -> these words of a desk and of a phone, in this order.
+
+    Frames have the widths, because a window has a least one.
+    """
+
+    def told(page: str, script: str) -> list[list[str]]:
+        framed = html.escape(page.replace("</body>", f"<script>{script}</script></body>"))
+        frames = "".join(f'<iframe width="{width}" height="900" srcdoc="{framed}"></iframe>' for width in (390, 1280))
+        file = tmp_path / "frames.html"
+        file.write_text(
+            f"<!doctype html><meta charset=utf-8><script>told = []; onload = () => document.body.append("
+            f"Object.assign(document.createElement('pre'), {{textContent: told.sort().join(';')}}))</script>{frames}",
+            encoding="utf-8",
+        )
+        found = re.search("<pre>(.*?)</pre>", browsed(file))[1]
+        return [line.split(",") for line in found.split(";")]
+
+    return told

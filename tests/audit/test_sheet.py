@@ -1,8 +1,6 @@
 import csv
 import html
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import PIL.Image
@@ -153,8 +151,6 @@ def test_what_cannot_be_written_is_refused(tmp_path, changed, error, words):
     assert not list(tmp_path.iterdir())
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
 #: Clicks "given is right", "suggested is right", "unsure" and chooses a class; then puts what would be saved in a
 #: <pre>.
 CLICKS = """<script>
@@ -179,14 +175,11 @@ document.body.append(saved);
 </script></body>"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine to open the page in")
 @pytest.mark.parametrize(("width", "blind"), [(400, False), (1200, True)])
-def test_the_page_in_a_browser_saves_what_was_clicked(tmp_path, width, blind):
+def test_the_page_in_a_browser_saves_what_was_clicked(browsed, tmp_path, width, blind):
     _, path = write(tmp_path, texts=TEXTS, blind=blind)
     path.write_text(path.read_text(encoding="utf-8").replace("</body>", CLICKS), encoding="utf-8")
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-               f"--window-size={width},900", "--dump-dom", path.as_uri()]  # fmt: skip
-    page = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    page = browsed(path, width)
     saved, count = html.unescape(re.search('<pre id="saved">(.*?)</pre>', page, re.DOTALL)[1]).split("|")
     assert count == "4 of 6" and re.search('<pre id="wide">true</pre>', page), "nothing sticks out"
     (tmp_path / "saved.csv").write_text(saved, encoding="utf-8", newline="")

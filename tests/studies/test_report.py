@@ -4,7 +4,6 @@ import html
 import json
 import re
 import shutil
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -232,33 +231,21 @@ def test_other_records_make_it_old(repository):
         assert image.info["Description"] == digest(curves(Stored.read(repository / marks.RESULTS)))
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 #: Opens all that is folded, then tells what sticks out of the page.
-OPENED = """<script>
+OPENED = """
 const page = document.documentElement, folded = [...document.querySelectorAll("details")];
 for (const one of folded) one.open = true;
 const out = [...document.querySelectorAll("main *")].filter(one => !one.closest(".scroll, svg") &&
   one.getBoundingClientRect().right > page.clientWidth + 1);
 const marks = document.querySelectorAll(".chart svg svg title").length;
 parent.told.push([innerWidth, page.scrollWidth <= page.clientWidth, out.length, folded.length > 40, marks].join());
-</script></body>"""
+"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine to open the page in")
-def test_the_page_in_a_browser_fits_a_phone_with_all_of_it_open(report, lines, tmp_path):
+def test_the_page_in_a_browser_fits_a_phone_with_all_of_it_open(told_at_widths, report, lines):
     page = (report / "report.html").read_text().replace("style-src", "script-src 'unsafe-inline'; style-src")
-    framed = html.escape(page.replace("</body>", OPENED))
-    frames = "".join(f'<iframe width="{width}" height="900" srcdoc="{framed}"></iframe>' for width in (390, 1280))
-    (tmp_path / "frames.html").write_text(
-        f"<!doctype html><meta charset=utf-8><script>told = []; onload = () => document.body.append("
-        f"Object.assign(document.createElement('pre'), {{textContent: told.sort().join(';')}}))</script>{frames}",
-        encoding="utf-8",
-    )  # fmt: skip
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-               "--window-size=1400,900", "--dump-dom", (tmp_path / "frames.html").as_uri()]  # fmt: skip
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
-    told = [line.split(",") for line in re.search("<pre>(.*?)</pre>", dom)[1].split(";")]
+    told = told_at_widths(page, OPENED)
     marks_drawn = sum(len(one.plain) + len(one.cured) + bool(one.of_paper()) for one in lines.values())
     assert told == [[width, "true", "0", "true", str(marks_drawn)] for width in ("1280", "390")]
 
