@@ -9,6 +9,7 @@ import numpy as np
 
 from hf_noise.audit.choose import warnings_of_rows
 from hf_noise.audit.confusions import largest_confusions
+from hf_noise.audit.measured import parts_of, told_parts
 from hf_noise.audit.powered import Verified
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ _FEW, _NAMED = 5, 5
 
 def summary_of(audit: LabelAudit, most: int) -> str:
     """See `LabelAudit.summary`."""
-    told = "; ".join(audit.warnings)  # what the notes below say
-    how = "; ".join(part for part in audit.error_rate.how.split("; ") if part not in told)
+    how = told_parts(parts_of(audit.error_rate.how, audit.warnings))  # which the notes below say
     lines = [f"wrong labels: {audit.error_rate} of {len(audit):,} rows", f"how: {how}"]
     lines += [
         f"{audit.class_names[i]} labelled {audit.class_names[j]}: {_PERCENT * audit.transition[i, j]:.1f}% "

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from hf_noise.audit import LabelAudit, Plan
+from hf_noise.audit.confusions import largest_confusions
+from hf_noise.audit.measured import parts_of
 from hf_noise.reports.tables import WIDEST, markdown_table
 from hf_noise.studies.audit.judge import Judge
 from hf_noise.studies.audit.training import Trained
@@ -18,6 +20,7 @@ __all__ = ["audit_text", "rows_table", "training_text", "transition_table", "tru
 #: Classes up to which T is shown whole, and confusions and rows that are listed.
 _WHOLE, _CONFUSIONS, _ROWS = 10, 10, 10
 _NAME = 14  # letters of a class
+_HALF_A_ROW = 0.5  # which rounds to one: fewer are no confusion
 _PERCENT = 100
 
 
@@ -29,7 +32,7 @@ def audit_text(
     lines = [f"wrong labels: {rate} of {n:,} rows ({_PERCENT * rate.confidence:g}% interval)"]
     lines += [_wrapped(f"note: {one}", 2) for one in audit.warnings]
     lines += [_wrapped(f"judged by {judged}", 2), "how:"]
-    lines += [_wrapped(f"  - {part}", 4) for part in rate.how.split("; ") if part not in "; ".join(audit.warnings)]
+    lines += [_wrapped(f"  - {part}", 4) for part in parts_of(rate.how, audit.warnings)]
     parts = ["\n".join(lines), transition_table(audit), rows_table(audit, listed, texts)]
     if "true_error_rate" in metrics:
         parts.append(truth_table(metrics))
@@ -45,15 +48,11 @@ def transition_table(audit: LabelAudit) -> str:
         made = markdown_table(["true, in % as", *names], rows)
         if max(map(len, made.splitlines())) <= WIDEST:
             return made
-    wrong = audit.transition * audit.prior[:, None]
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None)[:_CONFUSIONS]
     rows = []
-    for i, j in zip(*np.unravel_index(order, wrong.shape)):
-        if wrong[i, j] * len(audit) >= 0.5:
-            low, high = audit.transition_low[i, j], audit.transition_high[i, j]
-            rows.append([f"{names[i]} as {names[j]}", _percent(audit.transition[i, j]),
-                         f"[{_percent(low)}, {_percent(high)}]", f"{wrong[i, j] * len(audit):,.0f}"])  # fmt: skip
+    for i, j, share in largest_confusions(audit.transition, audit.prior, _CONFUSIONS, _HALF_A_ROW / len(audit)):
+        low, high = audit.transition_low[i, j], audit.transition_high[i, j]
+        rows.append([f"{names[i]} as {names[j]}", _percent(audit.transition[i, j]),
+                     f"[{_percent(low)}, {_percent(high)}]", f"{share * len(audit):,.0f}"])  # fmt: skip
     if not rows:
         return "no class is taken for another in a row or more"
     return markdown_table(["labelled as another", "% of its rows", "interval", "rows"], rows)

@@ -90,7 +90,7 @@ def work(settings: Settings) -> str:
         listed = audit.flagged(settings.fdr)
         bar.begin("plan")
         can_plan = settings.plan and evidence.features is not None
-        plan = audit.plan(evidence.features, seed=settings.seed) if can_plan else None
+        plan = audit.plan(evidence.features, seed=settings.seed, progress=is_main) if can_plan else None
         bar.begin("training and writing" if settings.train else "writing")
         trained, judge = [], judge_of(settings, data) if settings.train else None
         if judge is not None:
