@@ -218,7 +218,16 @@ def test_list_shows_every_table_with_its_status(tmp_path, capsys, kept):
     assert states["A.table4"] == "in records" and states["A.table10"] == "18 of 30 in records"
     told = [states[name] for name in ("B.table2", "A.table6", "A.abstract")]
     assert told == ["not built", "settings", "by other tables"]
-    assert states["B.table5"] == "to run" and usual_folder() == RESULTS
+    assert states["B.table5"] == "to run"
+
+
+def test_records_of_a_clone_are_found_by_an_installed_package_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(RESULTS.parents[1])
+    monkeypatch.setattr("hf_noise.__file__", str(tmp_path / "site-packages" / "hf_noise" / "__init__.py"))
+    assert usual_folder() == RESULTS
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)  # somebody else's benchmarks
+    assert usual_folder() is None
 
 
 def test_status_of_what_is_made_here(tmp_path):
@@ -306,7 +315,7 @@ def test_without_a_repository_records_have_to_be_named(capsys, monkeypatch):
     monkeypatch.setattr("hf_noise.studies.reproduce.records.usual_folder", lambda: None)
     with pytest.raises(SystemExit):
         study.main(["A.table4", "--reuse"])
-    assert "--reuse: there is no benchmarks/results beside this package" in capsys.readouterr().err
+    assert "--reuse: no benchmarks/results of a repository here" in capsys.readouterr().err
 
 
 def test_what_a_study_refuses_is_a_reason(tmp_path):

@@ -195,9 +195,9 @@ def test_processes_share_cores_and_gpus(monkeypatch, tmp_path):
     assert runner._shares(1) == [None] and runner._shares(2) == [[3, 7], [5]]
     assert runner._shares(4) == [[3], [5], [7], [3]], "more processes than cores"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-7")
-    assert runner._gpus(3) == ["2", "GPU-7", "2"]
+    assert runner._gpus(3) == ["2", "GPU-7", "2"] and runner.usual_jobs() == 2
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert runner._gpus(2) == [None, None]
+    assert runner._gpus(2) == [None, None] and runner.usual_jobs() == 3
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     tool = tmp_path / "nvidia-smi"
     monkeypatch.setenv("PATH", str(tmp_path))

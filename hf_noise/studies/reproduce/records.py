@@ -21,9 +21,12 @@ _MADE = "backbones"
 
 
 def usual_folder() -> Path | None:
-    """`benchmarks/results` of the repository, where this is one."""
-    folder = Path(hf_noise.__file__).resolve().parents[1] / "benchmarks" / "results"
-    return folder if folder.is_dir() else None
+    """`benchmarks/results` of the repository that holds this package, or else of one that is the working folder."""
+    # An installed package lies elsewhere, and is still started from its clone: python recipes/report.py.
+    for root in (Path(hf_noise.__file__).resolve().parents[1], Path.cwd()):
+        if (folder := root / "benchmarks" / "results").is_dir() and (root / "hf_noise").is_dir():
+            return folder
+    return None
 
 
 class Kept:

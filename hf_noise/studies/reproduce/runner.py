@@ -17,8 +17,10 @@ from hf_noise.studies.reproduce.cells import Cell
 from hf_noise.studies.reproduce.plan import Asked, is_there
 from hf_noise.studies.reproduce.worker import Worker
 
-__all__ = ["Failure", "log_of", "run"]
+__all__ = ["Failure", "log_of", "run", "usual_jobs"]
 
+#: Each of the processes holds its data and model in memory.
+_MOST_BY_CORES = 4
 #: Between two looks at how far cells are.
 _TICK = 0.5  # seconds
 
@@ -35,6 +37,12 @@ class Failure:
 def log_of(cell: Cell, asked: Asked) -> Path:
     """Where what a cell prints is kept."""
     return asked.output / asked.scale / "logs" / cell.folder.name / f"{cell.name}.log"
+
+
+def usual_jobs() -> int:
+    """How many processes this machine has room for: one for each GPU, or where there is none for each core, up to 4."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(_there()) or min(cores, _MOST_BY_CORES)
 
 
 def run(lanes: Sequence[Sequence[Cell]], asked: Asked, jobs: int = 1) -> list[Failure]:
@@ -123,13 +131,14 @@ def _shares(jobs: int) -> list[list[int] | None]:
 
 def _gpus(jobs: int) -> list[str | None]:
     """The GPU of each of several processes, in turn; None where there is none."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    there = [one.strip() for one in given.split(",") if one.strip()] if given is not None else _listed()
+    there = _there()
     return [there[at % len(there)] for at in range(jobs)] if there else [None] * jobs
 
 
-def _listed() -> list[str]:
-    """Numbers of the GPUs of this machine: asked of the driver's own tool, since torch would take hold of them."""
+def _there() -> list[str]:
+    """The GPUs of this machine: asked of the driver's own tool, since torch would take hold of them."""
+    if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [one.strip() for one in given.split(",") if one.strip()]
     try:
         done = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True,
                               text=True, timeout=30, check=True)  # fmt: skip

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if told.records is not None and not folder.is_dir():
         parser.error(f"--records {told.records}: there is no such folder")
     if told.reuse and folder is None:
-        parser.error("--reuse: there is no benchmarks/results beside this package; name a folder with --records")
+        parser.error("--reuse: no benchmarks/results of a repository here; name a folder with --records")
     asked = Asked(
         scale=told.scale, output=Path(told.output), seeds=told.seeds, only=tuple(told.only), more=tuple(more),
         kept=Kept.read(folder), reuses=told.reuse,
@@ -82,14 +82,14 @@ def _commands(plans: Sequence[Planned], asked: Asked) -> Iterator[str]:
             yield f"{plan.table.id}: {'; '.join(plan.missing)}"
 
 
-def _make_and_show(names: Sequence[str], asked: Asked, jobs: int) -> None:
+def _make_and_show(names: Sequence[str], asked: Asked, jobs: int | None) -> None:
     from hf_noise.studies.reproduce.board import counted
     from hf_noise.studies.reproduce.plan import lanes, planned
     from hf_noise.studies.reproduce.report import outcomes, shown, summary, values_of
-    from hf_noise.studies.reproduce.runner import run
+    from hf_noise.studies.reproduce.runner import run, usual_jobs
 
     plans = {name: planned(name, asked) for name in names}
-    failures = run(lanes([*plans.values()]), asked, jobs)
+    failures = run(lanes([*plans.values()]), asked, jobs or usual_jobs())
     found = outcomes(names, asked)
     text = "\n\n".join([*(shown(one, plans[one.table.id]) for one in found), summary(found)])
     folder = asked.output / asked.scale
@@ -147,7 +147,8 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("--seeds", type=_count, metavar="N",
                       help="of each run, 0 to N - 1 (default: one, three where a run takes seconds)")  # fmt: skip
     runs.add_argument("--only", nargs="+", default=[], metavar="CELL", help="cells of these names, with * and ?")
-    runs.add_argument("--jobs", type=_count, default=1, metavar="J", help="processes side by side (default: 1)")
+    runs.add_argument("--jobs", type=_count, metavar="J",
+                      help="processes side by side (default: one for each GPU, or core up to 4)")  # fmt: skip
     runs.add_argument("--output", default="runs/reproduce", metavar="OUTPUT",
                       help="folder of all runs (default: runs/reproduce)")  # fmt: skip
     before = parser.add_argument_group("what was run before")
