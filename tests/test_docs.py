@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -17,14 +18,17 @@ from hf_noise.data.hook import builder_names
 from hf_noise.noise import base, noise_from_dict
 from hf_noise.objectives import objective_from_dict
 from hf_noise.objectives.base import _OBJECTIVES, objective_named
+from hf_noise.reports import paper
+from hf_noise.reports.claims import judge
+from hf_noise.studies.reproduce.study import main as reproduce
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def code(page: str, mark: str) -> str:
-    """What stands between marks, as Python."""
+def code(page: str, mark: str, language: str = "python") -> str:
+    """What stands between marks."""
     text = (DOCS / page).read_text(encoding="utf-8")
-    return re.search(rf"<!-- {mark} -->\n```python\n(.*?)```\n<!-- /{mark} -->", text, re.DOTALL)[1]
+    return re.search(rf"<!-- {mark} -->\n```{language}\n(.*?)```\n<!-- /{mark} -->", text, re.DOTALL)[1]
 
 
 @pytest.fixture
@@ -78,3 +82,18 @@ def test_an_objective_of_the_page_is_found_and_trains(module, monkeypatch):
     logits, labels = torch.tensor([[0.0, 0.0], [np.log(3.0), 0.0]], dtype=torch.float64), torch.tensor([0, 1])
     assert torch.allclose(objective(logits, labels), torch.tensor([0.5, 0.75], dtype=torch.float64))
     assert objective.sentence.startswith("one minus the probability")
+
+
+def test_a_table_of_the_page_is_that_of_the_package_and_one_of_its_kind_is_listed(tmp_path, monkeypatch, capsys):
+    told = json.loads(code("extending.md", "table", "json"))
+    assert told == json.loads((paper._FOLDER / "A.table8.json").read_text(encoding="utf-8"))
+    new = json.loads(json.dumps(told).replace("A.table8", "Z.table1"))
+    (tmp_path / "Z.table1.json").write_text(json.dumps(new), encoding="utf-8")
+    monkeypatch.setattr(paper, "_FOLDER", tmp_path)
+    assert [judge(claim, paper.published("Z.table1").printed, is_printed=True).held
+            for claim in paper.published("Z.table1").claims] == [True, True, True]  # fmt: skip
+    reproduce(["--list", "--output", str(tmp_path / "runs")])
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| Z.table1"))
+    assert [cell.strip() for cell in line.split("|")][4] == "5"  # cells: rows of the table, at one seed
+    reproduce(["Z.table1", "--dry_run", "--output", str(tmp_path / "runs")])
+    assert "hf_noise.studies.language --scale demo --plan budget" in capsys.readouterr().out
