@@ -16,7 +16,7 @@ _FILE_SUFFIX = re.compile(r"\.(parquet|arrow|json|jsonl|csv|tsv|txt|md|gz|zst|bz
 
 def template(name: str) -> str:
     """Text of a template that is shipped with the package."""
-    text = resources.files("hf_noise.hub").joinpath("templates", name).read_text(encoding="utf-8")
+    text = (resources.files("hf_noise.hub") / "templates" / name).read_text(encoding="utf-8")
     return text + "\n"  # jinja2 takes the last line's end away, and a card is a text file
 
 

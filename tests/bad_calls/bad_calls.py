@@ -37,7 +37,7 @@ import contextlib
 import copy
 import dis
 import functools
-import importlib
+import importlib.util
 import re
 import resource
 import signal

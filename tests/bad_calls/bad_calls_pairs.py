@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -165,8 +166,12 @@ def elsewhere() -> Any:
     """Where names that are none of a folder make one."""
     folder = places.FOLDER / "elsewhere"
     folder.mkdir(exist_ok=True)
-    with contextlib.chdir(folder):
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
         yield
+    finally:
+        os.chdir(before)
 
 
 def make_written(draw: np.random.Generator) -> dict[str, Any]:
