@@ -13,7 +13,7 @@ from reproduce_fakes.tiny import record
 from hf_noise.reports.paper import SCALES, PaperTable, Runs, paper_table_ids, published
 from hf_noise.reports.record import RunRecord, read_records
 from hf_noise.studies.reproduce import report, study
-from hf_noise.studies.reproduce.cells import family
+from hf_noise.studies.reproduce.cells import Part, family
 from hf_noise.studies.reproduce.listing import status
 from hf_noise.studies.reproduce.plan import Asked, Planned, lanes, planned
 from hf_noise.studies.reproduce.records import Kept, usual_folder
@@ -27,7 +27,9 @@ OWN = {"language", "documents", "masked_language", "seq2seq", "gradient_coherenc
 
 @pytest.fixture(scope="module")
 def kept():
-    return Kept.read(RESULTS)
+    """Of the recipes' demos alone, which have some of the cells."""
+    lines = [line for file in RESULTS.glob("*-demo/**/records.jsonl") for line in file.read_text("utf-8").splitlines()]
+    return Kept(one for line in lines if (one := json.loads(line)).get("schema") == RunRecord.schema)
 
 
 def run(capsys, *flags):
@@ -219,6 +221,14 @@ def test_list_shows_every_table_with_its_status(tmp_path, capsys, kept):
     told = [states[name] for name in ("B.table2", "A.table6", "A.abstract")]
     assert told == ["not built", "settings", "by other tables"]
     assert states["B.table5"] == "to run"
+
+
+def test_the_newest_record_of_a_name_and_its_settings_counts():
+    ages = {value: f"2026-11-{day}T00:00:00+00:00" for value, day in ((1.0, "20"), (2.0, "22"), (3.0, "21"))}
+    records = [record("a", value=value, created=created) for value, created in ages.items()]
+    other = record("a", value=4.0, created="2026-11-23T00:00:00+00:00", settings={"size": 2, "scale": "demo"})
+    kept = Kept(one.to_dict() for one in [*records, other])
+    assert kept.of(Part(Path("a"), "a", "tiny", {}, {"size": 1})).metrics["loss"]["value"] == 2.0
 
 
 def test_records_of_a_clone_are_found_by_an_installed_package_too(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,12 +31,15 @@ def usual_folder() -> Path | None:
 
 
 class Kept:
-    """Records of a folder by task and name; read whole when they are asked for, since checks of all take seconds."""
+    """Records of a folder by task and name; read whole when they are asked for, since checks of all take seconds.
+
+    Of several with the same settings the newest counts.
+    """
 
     def __init__(self, records: Iterable[Mapping[str, Any]] = ()):
         self._records: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
         self._seconds: dict[tuple[str, Any], list[float]] = defaultdict(list)
-        for record in records:
+        for record in sorted(records, key=itemgetter("created"), reverse=True):
             self._records[record["task"], record["name"]].append(record)
             self._seconds[record["task"], record["settings"].get("scale")].append(record["wall_seconds"])
 
