@@ -1,7 +1,8 @@
 """Claims of the papers, held against printed figures and against those of new runs.
 
 A test looks at statistics of a table's rows, and says in which range each of them must lie. Those of several seeds are
-taken seed by seed, and lie there where the 95 % interval of their mean does (`hf_noise.reports.verdicts`).
+taken seed by seed, and lie there where the 95 % interval of their mean does (`hf_noise.reports.verdicts`); of one seed
+alone it is the interval over test rows that has to, where one is known.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from hf_noise.reports.paper import Claim
 from hf_noise.reports.record import is_number
-from hf_noise.reports.verdicts import Verdict, all_held, lies_in, spread
+from hf_noise.reports.verdicts import Spread, Verdict, all_held, is_inside, lies_in, spread
 
 __all__ = ["KINDS", "Rows", "judge", "others_of", "with_others"]
 
@@ -25,38 +28,81 @@ Rows = Mapping[Any, Mapping[str, Mapping[int, float]]]
 _ABOVE = math.nextafter(0, 1)
 
 
+class _Figure(NamedTuple):
+    """A value and the half-width of its interval over test rows: 0 of what is exact, None where nothing is known."""
+
+    value: float
+    half: float | None = 0.0
+
+
+_Cell = Mapping[int, _Figure]
+_Cells = Mapping[Any, Mapping[str, _Cell]]
+
+
 @dataclass(frozen=True)
 class _Part:
     """A statistic by seed, and where it must lie."""
 
-    values: Mapping[int, float]
+    values: _Cell
     low: float = -math.inf
     high: float = math.inf
 
+    @property
+    def spread(self) -> Spread:
+        return spread([one.value for one in self.values.values()])
 
-def judge(claim: Claim, rows: Rows, *, is_printed: bool = False) -> Verdict:
+    @property
+    def alone(self) -> _Figure | None:
+        """The figure of one seed."""
+        return next(iter(self.values.values())) if len(self.values) == 1 else None
+
+    def lies(self) -> tuple[bool | None, int]:
+        if self.alone and self.alone.half:
+            value, half = self.alone
+            return is_inside(value - half, value + half, self.low, self.high), 1
+        return lies_in(self.spread, self.low, self.high)
+
+    def told(self) -> str:
+        found = self.spread
+        largest = max(map(abs, found.values))
+        digits = 2 if largest == 0 else min(5, max(0, 3 - math.floor(math.log10(largest))))
+        half = f" ± {self.alone.half:.{digits}f}" if self.alone and self.alone.half else ""
+        return found.told(digits) + half
+
+
+def judge(
+    claim: Claim, rows: Rows, *, is_printed: bool = False, keys: Sequence[Any] = (), half_widths: Rows | None = None
+) -> Verdict:
     """Whether the figures of these rows show what a claim says.
 
-    Tests are dictionaries with a `kind` and the `columns` that they look at; of several, all must hold. A column that
-    was measured nowhere is left out, as long as another one was. The kinds, with what else they are told:
+    Tests are dictionaries with a `kind` and the `columns` that they look at; of several, all must hold. A row or column
+    that was not measured is left out, as long as the rest says something, and the verdict tells which (`lacks`). The
+    kinds, with what else they are told; "the first row" is that of the table, without which nothing is said:
 
-    - monotone_up, monotone_down: each row is above, or below, the one before,
+    - monotone_up, monotone_down: from the first row on, each is above, or below, the one before,
     - relative_rise, relative_drop: in percent, `from` a row `to` another, lies between `low` and `high`,
-    - range: every figure lies between `low` and `high`,
-    - flat: largest less smallest, in percent of the first, is at most `high`,
+    - range: every figure, or those of rows `at`, lies between `low` and `high`,
+    - flat: largest less smallest, in percent of the first row, is at most `high`,
+    - within: each row differs from the first by at most `high` percent of that,
     - greater, less: the figure of row `a` is above, or below, that of row `b`,
     - difference: `a` less `b` lies between `low` and `high`,
     - ratio_range: `a` over `b` does,
     - above: in each row, or those of `at`, the first column is above the second,
-    - rises_less: from the first row to each, or those of `at`, the first column rises by less, in percent, than the
-      second,
+    - rises_less: from the first row, or row `from`, to each, or those of `at`, the first column rises by less, in
+      percent, than the second,
     - falls_more: from row `a` to row `b` the first column falls by `low` times as much, in percent, as the second,
+    - weighted_sum: in each row, or those of `at`, columns times `weights` together lie between `low` and `high`,
+    - linear: of a line in the rows' keys, which are numbers, the share of variance that it explains is at least `low`,
     - gain: the mean over columns of rows "x+y" less their rows "x" lies above `low`.
 
     Args:
         claim: what is judged, by `claim.again`.
         rows: figures by row, column and seed.
         is_printed: judge by `claim.printed`, as of the paper's own figures.
+        keys: of all rows of the table, in its order; those of `rows` if not given.
+        half_widths: of 95 % intervals of the figures over test rows, where they are known, and not over seeds. They
+            count for what one seed alone says: figures are taken as if they were measured apart. Not given: the figures
+            are exact.
 
     Returns:
         A verdict: held, not held, open, or not measured; its statistic says what the figures were.
@@ -66,16 +112,23 @@ def judge(claim: Claim, rows: Rows, *, is_printed: bool = False) -> Verdict:
         ValueError: a test of the claim has an unknown kind.
     """
     _check(claim, rows)
-    parts, told = [], []
+    _check(claim, half_widths or {})
+    cells = _cells(rows, keys, half_widths)
+    parts, told, lacks = [], [], []
     for test in claim.printed if is_printed else claim.again:
-        for column, found in _KINDS[test["kind"]](test, rows):
+        by_name = dict(_KINDS[test["kind"]](test, cells))
+        for column, found in by_name.items():
             parts += found
-            told.append(f"{column}: {', '.join(_told(part) for part in found)}")
+            told.append(f"{column}: {', '.join(part.told() for part in found)}")
+        lacks += _lacking(test, cells, keys or [*rows], [*by_name])
     if not parts:
-        why = "no figures" if claim.again else "no program judges it"
-        return Verdict(claim.says, claim.id, why, None, seeds=0)
-    held, seeds = zip(*(lies_in(spread([*part.values.values()]), part.low, part.high) for part in parts))
-    return Verdict(claim.says, claim.id, "; ".join(told), all_held(held), min(seeds))
+        why = "by reading" if claim.by_reading else "no figures"
+        return Verdict(claim.says, claim.id, why, None, seeds=0, by_reading=claim.by_reading)
+    held, seeds = zip(*(part.lies() for part in parts))
+    lacks = tuple(dict.fromkeys(lacks))
+    told = [*told, f"without {', '.join(lacks)}"] if lacks else told
+    on_rows = any(part.alone and part.alone.half is None for part in parts)
+    return Verdict(claim.says, claim.id, "; ".join(told), all_held(held), min(seeds), on_rows=on_rows, lacks=lacks)
 
 
 def _check(claim: Any, rows: Any) -> None:
@@ -91,6 +144,33 @@ def _check(claim: Any, rows: Any) -> None:
         cells = row.values() if isinstance(row, Mapping) else [None]
         if not all(isinstance(cell, Mapping) and all(map(is_number, cell.values())) for cell in cells):
             raise TypeError(f"{told}, got {row!r:.80} at {key!r:.40}")
+
+
+def _cells(rows: Rows, keys: Sequence[Any], half_widths: Rows | None) -> _Cells:
+    """Rows in the order of the table, those that were not measured too, with what is known of their test error."""
+
+    def half(*at: Any) -> float | None:
+        found: Any = half_widths
+        for one in at:
+            found = found.get(one, {})
+        return found or None
+
+    return {key: {column: {seed: _Figure(value, 0.0 if half_widths is None else half(key, column, seed))
+                           for seed, value in cell.items()} for column, cell in rows.get(key, {}).items()}
+            for key in dict.fromkeys([*keys, *rows])}  # fmt: skip
+
+
+def _lacking(test: Mapping[str, Any], cells: _Cells, keys: Sequence[Any], told: Sequence[str]) -> Iterator[str]:
+    """Rows, and columns as a whole, that a test looks at and could say nothing of; it told of columns, or of all."""
+    asked = [test[name] for name in ("from", "to", "a", "b") if name in test]
+    asked = [*asked, *test["at"]] if "at" in test else asked if "to" in test or "a" in test else [*keys]
+    if test["kind"] == "gain":
+        asked = [one for key in keys if "+" in str(key) for one in (str(key).rpartition("+")[0], key)]
+    is_by_column = any(column in told for column in test["columns"])
+    for column in test["columns"]:
+        missing = [str(key) for key in asked if not _cell(cells, key, column)]
+        is_told = column in told if is_by_column else bool(told)
+        yield from missing if 0 < len(missing) < len(asked) else [column] if missing or not is_told else []
 
 
 def others_of(claim: Claim) -> set[str]:
@@ -111,26 +191,36 @@ def with_others(claim: Claim, rows: Rows, rows_of: Callable[[str], Rows]) -> Row
 Found = Iterator[tuple[str, list[_Part]]]
 
 
-def _cell(rows: Rows, key: Any, column: str) -> Mapping[int, float]:
+def _cell(rows: _Cells, key: Any, column: str) -> _Cell:
     return rows.get(key, {}).get(column, {})
 
 
-def _of_seeds(figure: Callable[..., float], *cells: Mapping[int, float]) -> dict[int, float]:
+def _of_seeds(figure: Callable[..., float], *cells: _Cell) -> dict[int, _Figure]:
     """A figure of some cells, by the seeds that all of them have."""
     seeds = sorted(set.intersection(*({*cell} for cell in cells)))
-    return {seed: figure(*(cell[seed] for cell in cells)) for seed in seeds}
+    return {seed: _combined(figure, [cell[seed] for cell in cells]) for seed in seeds}
 
 
-def _measured(rows: Rows, column: str) -> list[Any]:
-    """Keys of the rows that have a figure."""
-    return [key for key in rows if _cell(rows, key, column)]
+def _combined(figure: Callable[..., float], of: Sequence[_Figure]) -> _Figure:
+    """A figure of others, whose errors count as independent, to first order."""
+    values, halves = zip(*of)
+    if None in halves:
+        return _Figure(figure(*values), None)
+    moved = [[figure(*values[:at], values[at] + sign * half, *values[at + 1:]) for sign in (-1, 1)]
+             for at, half in enumerate(halves) if half]  # fmt: skip
+    return _Figure(figure(*values), math.hypot(*((high - low) / 2 for low, high in moved)))
 
 
-def _steps(test: Mapping[str, Any], rows: Rows, low: float, high: float) -> Found:
+def _from_first(rows: _Cells, column: str) -> list[_Cell]:
+    """The cells of a column that were measured, the first row's before all others; none without that."""
+    cells = [_cell(rows, key, column) for key in rows]
+    return [cell for cell in cells if cell] if cells and cells[0] else []
+
+
+def _steps(test: Mapping[str, Any], rows: _Cells, low: float, high: float) -> Found:
     for column in test["columns"]:
-        found = [_Part(_of_seeds(lambda a, b: b - a, _cell(rows, a, column), _cell(rows, b, column)), low, high)
-                 for a, b in pairwise(_measured(rows, column))]  # fmt: skip
-        yield from _kept(column, found)
+        steps = pairwise(_from_first(rows, column))
+        yield from _kept(column, [_Part(_of_seeds(lambda a, b: b - a, *step), low, high) for step in steps])
 
 
 def _kept(column: str, found: Sequence[_Part]) -> Found:
@@ -142,7 +232,7 @@ def _kept(column: str, found: Sequence[_Part]) -> Found:
 def _two(figure: Callable[[float, float], float], first: str, second: str) -> Callable[..., Found]:
     """A statistic of two rows of a column."""
 
-    def parts(test: Mapping[str, Any], rows: Rows, low: float | None = None, high: float | None = None) -> Found:
+    def parts(test: Mapping[str, Any], rows: _Cells, low: float | None = None, high: float | None = None) -> Found:
         low = test.get("low", -math.inf) if low is None else low
         high = test.get("high", math.inf) if high is None else high
         for column in test["columns"]:
@@ -152,37 +242,51 @@ def _two(figure: Callable[[float, float], float], first: str, second: str) -> Ca
     return parts
 
 
-def _range(test: Mapping[str, Any], rows: Rows) -> Found:
+def _range(test: Mapping[str, Any], rows: _Cells) -> Found:
     low, high = test.get("low", -math.inf), test.get("high", math.inf)
     for column in test["columns"]:
-        keys = [key for key in _measured(rows, column) if key in test.get("at", [key])]
-        yield from _kept(column, [_Part(_cell(rows, key, column), low, high) for key in keys])
+        cells = [_cell(rows, key, column) for key in rows if key in test.get("at", [key])]
+        yield from _kept(column, [_Part(cell, low, high) for cell in cells if cell])
 
 
-def _flat(test: Mapping[str, Any], rows: Rows) -> Found:
+def _flat(test: Mapping[str, Any], rows: _Cells) -> Found:
     for column in test["columns"]:
-        cells = [_cell(rows, key, column) for key in _measured(rows, column)]
+        cells = _from_first(rows, column)
         if len(cells) > 1:
             values = _of_seeds(lambda *of: 100 * (max(of) - min(of)) / abs(of[0]), *cells)
             yield from _kept(column, [_Part(values, -math.inf, test["high"])])
 
 
-def _columns_by_row(test: Mapping[str, Any], rows: Rows) -> Iterator[tuple[Any, list[Mapping[int, float]]]]:
+def _within(test: Mapping[str, Any], rows: _Cells) -> Found:
+    for column in test["columns"]:
+        first, *others = _from_first(rows, column) or [{}]
+        yield from _kept(column, [_Part(_of_seeds(_rise, first, one), -test["high"], test["high"]) for one in others])
+
+
+def _linear(test: Mapping[str, Any], rows: _Cells) -> Found:
+    for column in test["columns"]:
+        found = {key: cell for key in rows if (cell := _cell(rows, key, column))}
+        if len(found) > 2:
+            values = _of_seeds(lambda *of: float(np.corrcoef([*found], of)[0, 1]) ** 2, *found.values())  # noqa: B023
+            yield from _kept(column, [_Part(values, test["low"])])
+
+
+def _columns_by_row(test: Mapping[str, Any], rows: _Cells) -> Iterator[tuple[Any, list[_Cell]]]:
     for key in rows:
         cells = [_cell(rows, key, column) for column in test["columns"]]
         if all(cells) and key in test.get("at", [key]):
             yield key, cells
 
 
-def _above(test: Mapping[str, Any], rows: Rows) -> Found:
+def _above(test: Mapping[str, Any], rows: _Cells) -> Found:
     found = [_Part(_of_seeds(lambda one, other: one - other, *cells), _ABOVE)
              for _, cells in _columns_by_row(test, rows)]  # fmt: skip
     yield from _kept(" less ".join(test["columns"]), found)
 
 
-def _rises_less(test: Mapping[str, Any], rows: Rows) -> Found:
+def _rises_less(test: Mapping[str, Any], rows: _Cells) -> Found:
     found = []
-    first = next(iter(rows), None)
+    first = test.get("from", next(iter(rows), None))
     base = [_cell(rows, first, column) for column in test["columns"]]
     for key, cells in _columns_by_row(test, rows):
         if key != first and all(base):
@@ -191,7 +295,14 @@ def _rises_less(test: Mapping[str, Any], rows: Rows) -> Found:
     yield from _kept(" less ".join(test["columns"]), found)
 
 
-def _falls_more(test: Mapping[str, Any], rows: Rows) -> Found:
+def _weighted_sum(test: Mapping[str, Any], rows: _Cells) -> Found:
+    low, high = test.get("low", -math.inf), test.get("high", math.inf)
+    found = [_Part(_of_seeds(lambda *of: float(np.dot(test["weights"], of)), *cells), low, high)
+             for _, cells in _columns_by_row(test, rows)]  # fmt: skip
+    yield from _kept(" and ".join(f"{one:g} {name}" for one, name in zip(test["weights"], test["columns"])), found)
+
+
+def _falls_more(test: Mapping[str, Any], rows: _Cells) -> Found:
     cells = [_cell(rows, test[name], column) for column in test["columns"] for name in ("a", "b")]
     if all(cells):
         # Compared by difference: of a column that hardly falls there is no ratio.
@@ -200,7 +311,7 @@ def _falls_more(test: Mapping[str, Any], rows: Rows) -> Found:
                          [_Part(values, _ABOVE)])  # fmt: skip
 
 
-def _gain(test: Mapping[str, Any], rows: Rows) -> Found:
+def _gain(test: Mapping[str, Any], rows: _Cells) -> Found:
     pairs = [(str(key).rpartition("+")[0], key) for key in rows if "+" in str(key)]
     cells = [(_cell(rows, plain, column), _cell(rows, more, column))
              for plain, more in pairs for column in test["columns"]]  # fmt: skip
@@ -215,22 +326,16 @@ def _rise(base: float, value: float) -> float:
 
 
 _difference = _two(lambda a, b: a - b, "a", "b")
-_KINDS: dict[str, Callable[[Mapping[str, Any], Rows], Found]] = {
+_KINDS: dict[str, Callable[[Mapping[str, Any], _Cells], Found]] = {
     "monotone_up": lambda test, rows: _steps(test, rows, _ABOVE, math.inf),
     "monotone_down": lambda test, rows: _steps(test, rows, -math.inf, -_ABOVE),
     "relative_rise": _two(_rise, "from", "to"),
     "relative_drop": _two(lambda base, value: -_rise(base, value), "from", "to"),
-    "range": _range, "flat": _flat, "above": _above, "rises_less": _rises_less, "falls_more": _falls_more,
+    "range": _range, "flat": _flat, "within": _within, "above": _above, "rises_less": _rises_less,
+    "falls_more": _falls_more, "weighted_sum": _weighted_sum, "linear": _linear,
     "greater": lambda test, rows: _difference(test, rows, low=_ABOVE),
     "less": lambda test, rows: _difference(test, rows, high=-_ABOVE),
     "difference": _difference, "ratio_range": _two(lambda a, b: a / b, "a", "b"), "gain": _gain,
 }  # fmt: skip
 #: What a test may be.
 KINDS = tuple(_KINDS)
-
-
-def _told(part: _Part) -> str:
-    found = spread([*part.values.values()])
-    largest = max(map(abs, found.values))
-    digits = 2 if largest == 0 else min(5, max(0, 3 - math.floor(math.log10(largest))))
-    return found.told(digits)

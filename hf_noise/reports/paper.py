@@ -28,11 +28,14 @@ SCALES = ("demo", "gpu", "paper")
 
 @dataclass(frozen=True)
 class Claim:
-    """What a paper says of a table, and how it is judged; thresholds are fixed before anything is run.
+    """What a paper says of a table, and how it is judged.
+
+    Thresholds stand in the table's file and are fitted to no run. Those of before 2026-11-27 were written down beside
+    runs that had been made.
 
     Attributes:
         id: that of its table, and a number.
-        says: the claim.
+        says: the claim; where new runs are asked for less than was printed, for what, too.
         holds: whether it is true of the printed figures.
         replica: whether a run that is smaller than the paper's should show it, too.
         printed: tests that the printed figures decide it by, see `hf_noise.reports.claims.judge`; none: by reading.
@@ -47,6 +50,11 @@ class Claim:
     printed: tuple[Mapping[str, Any], ...] = ()
     again: tuple[Mapping[str, Any], ...] = ()
     of_study: str | None = None
+
+    @property
+    def by_reading(self) -> bool:
+        """Whether no program judges it of new runs."""
+        return not self.again and self.of_study is None
 
 
 @dataclass(frozen=True)

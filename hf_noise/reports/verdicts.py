@@ -56,6 +56,9 @@ class Verdict:
         seeds: behind the interval; 0 where nothing was measured.
         of: what they are seeds of, where one alone is told as such: "seed" or "model".
         on_rows: whether nothing says that it would be so on other test rows.
+        lacks: rows and columns of the paper's table that the claim is of, and that were not measured: it is judged by
+            the others.
+        by_reading: whether no program judges the claim, which is then not for want of figures "not measured".
     """
 
     claim: str
@@ -65,15 +68,18 @@ class Verdict:
     seeds: int = 2
     of: str = "seed"
     on_rows: bool = False
+    lacks: tuple[str, ...] = ()
+    by_reading: bool = False
 
     @property
     def word(self) -> str:
         if self.seeds == 0:
-            return "not measured"
+            return "not measured (by reading)" if self.by_reading else "not measured"
         word = {True: "held", False: "not held", None: "open"}[self.held]
         if self.on_rows and self.held is not None:
             word += " on these test rows"
-        return f"{word} (one {self.of})" if self.seeds == 1 else word
+        limits = [f"one {self.of}"] * (self.seeds == 1) + ["a part of the table"] * bool(self.lacks)
+        return f"{word} ({', '.join(limits)})" if limits else word
 
 
 def lies_in(found: Spread, low: float = -math.inf, high: float = math.inf) -> tuple[bool | None, int]:

@@ -1,4 +1,4 @@
-"""Each kind of test on numbers made by hand: one seed, several that agree, several that do not, and none."""
+"""Each kind of test on numbers made by hand: seeds that agree or not, one alone, none, and rows that are missing."""
 
 import pytest
 
@@ -33,6 +33,8 @@ def word(kind, *columns, of, **told):
     ("range", {"low": 0, "high": 1}, {"x": [0, 1, 0.5]}, {"x": [0, 1.1, 0.5]}),
     ("range", {"low": 0, "at": [0]}, {"x": [1, -1]}, {"x": [-1, 1]}),
     ("flat", {"high": 10}, {"x": [10, 10.5, 9.5]}, {"x": [10, 10.6, 9.5]}),
+    ("within", {"high": 10}, {"x": [10, 9.1, 10.9]}, {"x": [10, 9.1, 11.1]}),
+    ("within", {"high": 10}, {"x": [10, 9.1, 10.9]}, {"x": [10, 8.9, 10.9]}),
     ("greater", {"a": 1, "b": 0}, {"x": [1, 2]}, {"x": [1, 1]}),
     ("less", {"a": 1, "b": 0}, {"x": [2, 1]}, {"x": [1, 2]}),
     ("difference", {"a": 0, "b": 1, "low": 0, "high": 3}, {"x": [5, 3]}, {"x": [5, 1]}),
@@ -40,6 +42,9 @@ def word(kind, *columns, of, **told):
     ("above", {}, {"x": [2, 2], "y": [1, 1]}, {"x": [2, 1], "y": [1, 1]}),
     ("above", {"at": [0]}, {"x": [2, 1], "y": [1, 1]}, {"x": [1, 2], "y": [1, 1]}),
     ("rises_less", {}, {"x": [10, 11], "y": [1, 1.2]}, {"x": [10, 12], "y": [1, 1.2]}),
+    ("rises_less", {"from": 1, "at": [2]}, {"x": [1, 10, 11], "y": [9, 1, 1.2]}, {"x": [20, 10, 12], "y": [1, 1, 1.2]}),
+    ("weighted_sum", {"weights": [0.5, -0.5], "low": -1, "high": 1}, {"x": [3, 4], "y": [4, 3]}, {"x": [3], "y": [6]}),
+    ("linear", {"low": 0.99}, {"x": [1, 3.1, 5, 7]}, {"x": [1, 2, 4, 8]}),
     ("falls_more", {"a": 0, "b": 1, "low": 3}, {"x": [10, 6], "y": [100, 90]}, {"x": [10, 8], "y": [100, 90]}),
 ])  # fmt: skip
 def test_kinds(kind, told, holds, fails):
@@ -56,7 +61,7 @@ def test_gain_is_the_mean_over_pairs_and_columns():
 
 
 def test_every_kind_is_tried_here():
-    assert set(KINDS) == {*(mark.args[1][i][0] for mark in test_kinds.pytestmark for i in range(15)), "gain"}
+    assert set(KINDS) == {*(of[0] for mark in test_kinds.pytestmark for of in mark.args[1]), "gain"}
 
 
 def test_seeds_that_agree_decide_and_those_that_do_not_leave_it_open():
@@ -84,14 +89,15 @@ def test_what_was_not_measured_says_so():
 
 def test_a_column_that_nothing_measures_is_left_out_and_the_statistic_names_the_others():
     found = judge(claim("monotone_up", "x", "y"), rows(x=[1, 2], y=[None, None]))
-    assert (found.word, found.statistic) == ("held (one seed)", "x: 1.000")
+    assert (found.word, found.statistic) == ("held (one seed, a part of the table)", "x: 1.000; without y")
     both = judge(claim("monotone_up", "x", "y"), rows(x=[1, 2], y=[2, 1]))
     assert (both.word, both.statistic) == ("not held (one seed)", "x: 1.000; y: -1.000")
 
 
 def test_a_claim_without_tests_is_not_judged():
     found = judge(Claim("A.x.c1", "it is so", holds=True, replica=True), rows(x=[1]))
-    assert (found.word, found.statistic) == ("not measured", "no program judges it")
+    assert (found.word, found.statistic, found.by_reading) == ("not measured (by reading)", "by reading", True)
+    assert not judge(claim("flat", "x", high=1), {}).by_reading
 
 
 def test_printed_figures_have_tests_of_their_own():
@@ -106,3 +112,60 @@ def test_columns_of_other_tables():
     joined = with_others(asked, rows(x=[10, 6]), {"A.table2": rows(y=[100, 90, 80])}.__getitem__)
     assert judge(asked, joined).word == "held (one seed)" and joined[2] == {"A.table2:y": {0: 80}}
     assert judge(asked, rows(x=[10, 6])).word == "not measured"
+
+
+@pytest.mark.parametrize(("kind", "told"), [
+    ("monotone_up", {}), ("monotone_down", {}), ("flat", {"high": 90}), ("within", {"high": 90}), ("rises_less", {}),
+])  # fmt: skip
+def test_nothing_is_said_without_the_first_row_of_the_table(kind, told):
+    of, columns = {1: {"x": {0: 2.0}, "y": {0: 2.0}}, 2: {"x": {0: 3.0}, "y": {0: 4.0}}}, ["x", "y"][: 1 + (not told)]
+    assert judge(claim(kind, *columns, **told), of, keys=[0, 1, 2]).word == "not measured"
+    base = {0: {"x": {0: 2.5}, "y": {0: 3.0}}}
+    assert judge(claim(kind, *columns, **told), base | of, keys=[0, 1, 2]).seeds == 1
+
+
+@pytest.mark.parametrize(("kind", "columns", "told", "lacks"), [
+    ("monotone_up", ["x"], {}, ("1",)), ("flat", ["x"], {"high": 99}, ("1",)), ("within", ["x"], {"high": 99}, ("1",)),
+    ("monotone_up", ["x", "y"], {}, ("1", "y")), ("range", ["x"], {"low": 0, "at": [0, 1]}, ("1",)),
+    ("range", ["x"], {"low": 0, "at": [0, 2]}, ()), ("greater", ["x"], {"a": 2, "b": 0}, ()),
+    ("above", ["x", "z"], {}, ("1",)), ("rises_less", ["z", "x"], {"at": [1, 2]}, ("1",)),
+])  # fmt: skip
+def test_a_verdict_tells_which_rows_and_columns_it_is_not_of(kind, columns, told, lacks):
+    """A claim about every step that held from the first row to the last one is no claim of all steps."""
+    of = {0: {"x": {0: 2.0}, "z": {0: 1.0}}, 2: {"x": {0: 3.0}, "z": {0: 1.1}}}
+    found = judge(claim(kind, *columns, **told), of, keys=[0, 1, 2])
+    assert found.lacks == lacks and found.held is True
+    assert found.word == ("held (one seed, a part of the table)" if lacks else "held (one seed)")
+    assert found.statistic.endswith(f"; without {', '.join(lacks)}") is bool(lacks)
+
+
+def test_of_several_tests_and_of_pairs_what_was_not_measured_is_told_too():
+    of = {"a": {"x": {0: 1.0}}, "a+lgm": {"x": {0: 2.0}}, "b": {"x": {0: 1.0}}}
+    gain = judge(claim("gain", "x"), of, keys=["c", "a", "a+lgm", "b", "b+lgm"])
+    assert (gain.word, gain.lacks) == ("held (one seed, a part of the table)", ("b+lgm",)), "c has no row with LGM"
+    each = [{"kind": "greater", "columns": ["x"], "a": f"{one}+lgm", "b": one} for one in "ab"]
+    every = judge(Claim("A.x.c1", "each", holds=True, replica=True, again=tuple(each)), of)
+    assert (every.held, every.lacks) == (True, ("b+lgm",))
+    apart = {0: {"x": {0: 1.0}, "y": {0: 1.0}}, 1: {"x": {0: 2.0}, "y": {1: 2.0}}}
+    assert judge(claim("greater", "x", "y", a=1, b=0), apart).lacks == ("y",), "its seeds have nothing in common"
+
+
+def test_one_seed_within_the_error_of_the_test_rows_is_open():
+    """98.0 and 98.28 % of 355 images are one image apart."""
+    of, halves = rows(x=[98.0, 98.28]), rows(x=[1.5, 1.4])
+    found = judge(claim("greater", "x", a=1, b=0), of, half_widths=halves)
+    assert (found.word, found.statistic) == ("open (one seed)", "x: 0.2800 ± 2.0518")  # sqrt(1.5 ** 2 + 1.4 ** 2)
+    assert judge(claim("greater", "x", a=1, b=0), of, half_widths=rows(x=[0.1, 0.2])).word == "held (one seed)"
+    assert judge(claim("less", "x", a=1, b=0), of, half_widths=rows(x=[0.1, 0.2])).word == "not held (one seed)"
+    unknown = judge(claim("greater", "x", a=1, b=0), of, half_widths={0: {"x": {0: 1.5}}})
+    assert unknown.word == "held on these test rows (one seed)"
+    three, wide = rows(x=[[1, 2, 3], [2, 3.1, 4]]), rows(x=[[9, 9, 9], [9, 9, 9]])
+    assert judge(claim("greater", "x", a=1, b=0), three, half_widths=wide).word == "held", "seeds have an interval"
+
+
+def test_errors_go_through_a_statistic_to_first_order():
+    of, halves = rows(x=[10, 11], y=[1, 1.2]), rows(x=[0.1, 0.2], y=[0.01, 0.02])
+    said = judge(claim("ratio_range", "x", a=1, b=0, low=1), of, half_widths=halves).statistic
+    assert float(said.rpartition("± ")[2]) == pytest.approx((0.02**2 + (0.1 * 11 / 100) ** 2) ** 0.5, rel=1e-2)
+    said = judge(claim("rises_less", "x", "y"), of, half_widths=halves).statistic
+    assert float(said.rpartition("± ")[2]) == pytest.approx((2**2 + 1.1**2 + 2**2 + 1.2**2) ** 0.5, rel=1e-2)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,9 +26,11 @@ from hf_noise.reports.verdicts import Verdict, all_held
 from hf_noise.studies.compute import has_more_compute
 from hf_noise.studies.reproduce.cells import family
 
-__all__ = ["Outcome", "claims_asked", "others_of_table", "outcome", "read_rows"]
+__all__ = ["Outcome", "claims_asked", "half_widths", "others_of_table", "outcome", "read_rows"]
 
 Records = Mapping[int, Sequence[RunRecord]]
+#: What one figure of a study is of, where it is not of a seed.
+_OF = {"theory": "computation", "backbones": "model"}
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ def outcome(name: str, scale: str, records_of: Mapping[str, Records]) -> Outcome
         records_of: records of each table and place among its `runs`; of other tables that its claims look at, too.
     """
     table, records = published(name), records_of.get(name, {})
-    rows = table_rows(table, records)
-    told = {claim.id: _verdict(claim, table, rows, records, records_of) for claim in claims_asked(table, scale)}
+    rows, halves = table_rows(table, records), half_widths(table, records)
+    told = {claim.id: _verdict(claim, table, rows, halves, records_of) for claim in claims_asked(table, scale)}
     used = [runs for at, runs in enumerate(table.runs) if records.get(at)]
     stand_in = [runs.stand_in[scale] for runs in used if scale in runs.stand_in]
     every = [record for of_runs in records.values() for record in of_runs]
@@ -142,21 +145,44 @@ def _at(record: RunRecord, place: str) -> Any:
     return value
 
 
+def half_widths(table: PaperTable, records: Records) -> Rows:
+    """Of the 95 % intervals over test rows that records have for figures of a table; it says nothing of the others."""
+    if not any(map(_has_interval, (one for of in records.values() for told in of for one in told.metrics.values()))):
+        return {}
+    rows, ends = table_rows(table, records), [
+        table_rows(table, {at: [_at_end(one, end) for one in of] for at, of in records.items()})
+        for end in ("low", "high")]  # fmt: skip
+    return {key: {column: {seed: half for seed, value in cell.items()
+                           if (half := max(abs(one[key][column][seed] - value) for one in ends))}
+                  for column, cell in row.items()} for key, row in rows.items()}  # fmt: skip
+
+
+def _has_interval(metric: Mapping[str, Any]) -> bool:
+    return all(metric.get(end) is not None for end in ("low", "high"))
+
+
+def _at_end(record: RunRecord, end: str) -> RunRecord:
+    """As if metrics had the ends of their intervals as values: whatever reads a record reads those of it, too."""
+    moved = copy(record)
+    told = {name: one | {"value": one[end]} if _has_interval(one) else one for name, one in record.metrics.items()}
+    object.__setattr__(moved, "metrics", told)  # checks take time, and were made
+    return moved
+
+
 def _verdict(
-    claim: Claim, table: PaperTable, rows: Rows, records: Records, records_of: Mapping[str, Records]
+    claim: Claim, table: PaperTable, rows: Rows, halves: Rows, records_of: Mapping[str, Records]
 ) -> Verdict:
     """By the study's own verdicts where it has them, else by the tests of the claim."""
     if claim.of_study is None:
-        others = {name: table_rows(published(name), records_of.get(name, {})) for name in others_of(claim)}
-        found = judge(claim, with_others(claim, rows, others.__getitem__))
-        if found.seeds and table.runs and all(runs.study == "theory" for runs in table.runs):
-            return replace(found, of="computation")
-        measured = [str(key) for key in table.keys if any(rows.get(key, {}).values())]
-        is_part = found.seeds and 0 < len(measured) < len(table.keys)
-        told = f"; of the rows {', '.join(measured)} alone" if is_part else ""
-        return replace(found, statistic=found.statistic + told)
-    found = [one for at, runs in enumerate(table.runs) if records.get(at)
-             for one in family(runs.study).verdicts(records[at]) if one.source == claim.of_study]  # fmt: skip
+        studies = {runs.study for runs in table.runs}
+        others = {name: (published(name), records_of.get(name, {})) for name in others_of(claim)}
+        joined = with_others(claim, rows, lambda name: table_rows(*others[name]))
+        halves = with_others(claim, halves, lambda name: half_widths(*others[name]))
+        found = judge(claim, joined, keys=table.keys, half_widths=None if studies == {"theory"} else halves)
+        return replace(found, of=_OF.get(*studies, found.of) if len(studies) == 1 else found.of)
+    records = records_of.get(table.id, {})
+    found = [one for at, runs in enumerate(table.runs) if records.get(at) or runs.study == "theory"
+             for one in family(runs.study).verdicts(records.get(at, ())) if one.source == claim.of_study]  # fmt: skip
     if not found:
         return Verdict(claim.says, claim.id, "no figures", None, seeds=0)
     told = "; ".join(f"{one.claim.partition(':')[0]}: {one.statistic}" for one in found)

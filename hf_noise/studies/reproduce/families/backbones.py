@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from hf_noise.reports.claims import Rows
+from hf_noise.reports.paper import published
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.backbones.study import Settings, backbone_settings, probe_settings, tasks_of
 from hf_noise.studies.documents.settings import DocumentRun, runs_of
@@ -22,27 +24,35 @@ _MODELS = {"random-documents": "uniform", "gaussian-documents": "gaussian"}
 
 
 def averages(records: Sequence[RunRecord], reads: Mapping[str, Any]) -> Rows:
-    """Mean accuracy over tasks in percent, of each model with LGM and without, and kind of head."""
-    found: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
+    """Mean accuracy over tasks and heads in percent by seed of models, of each in the table with LGM and without.
+
+    What differs between rows is the model: more heads on it say no more of the noise. A model that lacks some of the
+    tasks or heads which another one has is left out.
+    """
+    keys, found = published("B.table1").keys, defaultdict(dict)
     for record in records:
         penalty = record.loss.get("penalty", {}).get("name")
         if record.task == "probe" and penalty in ("none", "difference"):
-            row = f"{_row_of(Path(record.settings['model']).name)}{'+lgm' * (penalty == 'difference')}"
-            tasks = found.setdefault((row, f"avg_{record.model['head']}"), {}).setdefault(record.seed, {})
-            tasks[str(record.data["source"])] = accuracy(record)
+            model, _, seed = Path(record.settings["model"]).name.rpartition("-seed")
+            row = f"{_row_of(model)}{'+lgm' * (penalty == 'difference')}"
+            if row in keys:
+                heads = found[row, f"avg_{record.model['head']}", int(seed)]
+                heads[str(record.data["source"]), record.seed] = accuracy(record)
+    every = {head for heads in found.values() for head in heads}
     rows: dict[str, dict[str, dict[int, float]]] = {}
-    for (row, column), seeds in found.items():
-        rows.setdefault(row, {})[column] = {seed: mean(tasks.values()) for seed, tasks in seeds.items()}
+    for (row, column, seed), heads in found.items():
+        if heads.keys() == every:
+            rows.setdefault(row, {}).setdefault(column, {})[seed] = mean(heads.values())
     return rows
 
 
 def _row_of(model: str) -> str:
-    """What the table calls the model of a run, from the run's name."""
+    """What the table calls a model, from the name of its run without the seed."""
     for protocol, kind in _MODELS.items():
         if model.startswith(f"{protocol}-a"):
             alpha = float(model.removeprefix(f"{protocol}-a").partition("-")[0])
             return f"{kind}_{100 * alpha:g}pct"
-    return "clean" if model.startswith("clean-seed") else model
+    return model
 
 
 class _Backbones(Family):
