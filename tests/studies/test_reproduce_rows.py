@@ -1,0 +1,84 @@
+"""What records say beside their figures: the error of test rows, seeds of models, and what theory answers."""
+
+import numpy as np
+import pytest
+from reproduce_fakes.tiny import record
+
+from hf_noise.analysis.ntp_theory import bilingual, proposition1
+from hf_noise.reports.paper import published
+from hf_noise.studies.reproduce.families import theory
+from hf_noise.studies.reproduce.families.backbones import averages
+from hf_noise.studies.reproduce.rows import half_widths, outcome
+
+
+def images(ratio, value, seed=0, kind="symmetric", half=0.015):
+    told = {"value": value, "n": 355} | ({} if half is None else {"low": value - 2 * half, "high": value + half})
+    return record("x", seed, metrics={"test_accuracy": told, "marginal_tv": {"value": 0.01, "n": 355}},
+                  noise={"protocol": "p", "kind": kind, "ratio": ratio, "error_rate": ratio / (1 + ratio)})  # fmt: skip
+
+
+def words(name, **records):
+    return {claim: one.word for claim, one in outcome(name, "demo", records).verdicts.items()}
+
+
+def test_half_widths_are_those_of_the_records_and_of_no_other_figure():
+    table, records = published("A.table13"), {0: [images(0.0, 0.98), images(1.0, 0.9, half=None)]}
+    assert half_widths(table, records)[0.0]["test_accuracy"] == {0: pytest.approx(3.0)}, "the farther end, in percent"
+    assert half_widths(table, records)[1.0]["test_accuracy"] == {} and half_widths(table, records)[0.0]["tv"] == {}
+    assert half_widths(table, {0: [images(0.0, 0.98, half=None)]}) == {}
+    assert records[0][0].metrics["test_accuracy"]["value"] == 0.98, "records stay as they are"
+
+
+def test_a_verdict_of_one_seed_within_its_test_error_is_open():
+    """One image of 355 more on next-class labels than on uniform ones."""
+    both = {"A.table11": {0: [images(0.3, 0.9803, kind="cyclic")]}, "A.table2": {0: [images(0.3, 0.9775)]}}
+    assert words("A.table11", **both)["A.table11.c3"] == "open (one seed, a part of the table)"
+    both["A.table2"] = {0: [images(0.3, 0.90)]}
+    assert words("A.table11", **both)["A.table11.c3"] == "held (one seed, a part of the table)"
+    both["A.table2"] = {0: [images(0.3, 0.90, half=None)]}
+    assert words("A.table11", **both)["A.table11.c3"] == "held on these test rows (one seed, a part of the table)"
+
+
+def heads(model, penalty, seed, value, head="linear", task="sst2"):
+    metrics, loss = {"test_accuracy": {"value": value / 100, "n": 9}}, {"penalty": {"name": penalty}}
+    return record("x", seed, task="probe", model={"head": head}, data={"source": task}, loss=loss, metrics=metrics,
+                  settings={"model": f"runs/{model}"})  # fmt: skip
+
+
+def test_heads_are_averaged_within_a_model_and_models_are_the_seeds():
+    """A second model does not overwrite the first one's heads of the same seeds."""
+    of = [heads("clean-seed0", "none", 0, 38.0), heads("clean-seed0", "none", 1, 39.8),
+          heads("clean-seed1", "none", 0, 90.0), heads("clean-seed1", "none", 1, 91.0),
+          heads("gaussian-documents-a0.05-nll-seed1", "difference", 0, 50.0),
+          heads("gaussian-documents-a0.05-nll-seed1", "difference", 1, 51.0)]  # fmt: skip
+    assert averages(of, {}) == {"clean": {"avg_linear": {0: pytest.approx(38.9), 1: pytest.approx(90.5)}},
+                                "gaussian_5pct+lgm": {"avg_linear": {1: pytest.approx(50.5)}}}  # fmt: skip
+
+
+def test_models_that_the_table_does_not_have_and_unfinished_ones_are_left_out():
+    of = [heads(f"gaussian-documents-a{alpha}-nll-seed0", "none", 0, 50.0) for alpha in ("0.01", "0.05", "0.2")]
+    assert list(averages(of, {})) == ["gaussian_5pct"]
+    other = [heads("clean-seed0", "none", 0, 40.0, task=task) for task in ("sst2", "cr")]
+    assert list(averages([*of, *other], {})) == ["clean"], "its mean over tasks would be of other tasks"
+
+
+def test_what_five_heads_say_of_one_model_is_of_one_model():
+    of = [heads(f"{model}-seed0", penalty, seed, value + seed, head) for head in ("linear", "mlp") for seed in range(5)
+          for model, value in (("clean", 40.0), ("gaussian-documents-a0.05-nll", 41.0))
+          for penalty in ("none", "difference")]  # fmt: skip
+    found = outcome("B.table1", "paper", {"B.table1": {0: of}}).verdicts["B.table1.c2"]
+    assert (found.word, found.statistic) == ("not held on these test rows (one model)", "avg_linear: 1.000")
+
+
+def test_f_of_proposition_1_rises_and_falls_as_promised():
+    of = outcome("B.figure7", "demo", {"B.figure7": {0: [], 1: []}}).verdicts["B.figure7.c2"]
+    assert (of.word, of.statistic) == ("held (one computation)", "Proposition 1: in 881 of 881 cases of alpha and k")
+    assert theory.rises_and_falls(bilingual()).all()
+    assert theory.rises_and_falls(proposition1(0.05, 2e-5, 0.05, [1.0, 1e6])).size == 0, "nothing is promised"
+
+
+@pytest.mark.parametrize("wrong", [lambda u: -u, lambda u: u, lambda u: np.minimum(u, 1.5) - 1])
+def test_another_f_does_not(wrong, monkeypatch):
+    found = bilingual()
+    monkeypatch.setattr(type(found), "f", lambda self, eps: wrong(eps / self.eta))
+    assert not theory.rises_and_falls(found).any()
