@@ -15,8 +15,11 @@ from hf_noise.studies.report import marks, study
 from hf_noise.studies.report.cells import found_in
 from hf_noise.studies.report.families import curves
 from hf_noise.studies.report.picture import digest, spaced
+from hf_noise.studies.report.seeds import outcomes_in
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.report.tables import claims_table, families_table, recipes_table
+from hf_noise.studies.reproduce.plan import Asked
+from hf_noise.studies.reproduce.report import outcomes
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -190,6 +193,68 @@ def test_claims_are_counted_once_each(some):
         assert int(one) <= int(decided) == int(held) + int(fell)
 
 
+def more_seeds(folder, name, seeds):
+    """Records of a study, and the same of more seeds with figures that are a little larger."""
+    first = [json.loads(line) for line in (RESULTS / name / "records.jsonl").open()]
+    lines = [*first]
+    for seed in seeds:
+        for one in first:
+            assert one["seed"] == 0 and one["name"].endswith("-seed0")
+            own = [seed] if isinstance(one["settings"]["seed"], list) else seed
+            metrics = {key: {**told, "value": told["value"] * (1 + seed / 1000)} for key, told in one["metrics"].items()
+                       if isinstance(told.get("value"), float)}  # fmt: skip
+            lines.append(one | {"seed": seed, "name": one["name"].removesuffix("0") + str(seed), "metrics": metrics,
+                                "settings": one["settings"] | {"seed": own}})  # fmt: skip
+    (folder / name).mkdir(parents=True)
+    (folder / name / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+
+
+@pytest.mark.parametrize(
+    ("name", "study", "seeds"),
+    [("A.table4", "gradient-coherence-demo", [1, 2]), ("A.table1", "edm-demo", [1, 7]), ("A.table1", "edm-demo", [])],
+)
+def test_tables_are_of_every_seed_that_there_are_records_of(tmp_path, name, study, seeds):
+    more_seeds(tmp_path, study, seeds)
+    stored = Stored.read(tmp_path)
+    (found,) = (one for one in found_in(stored, "demo") if one.table.id == name)
+    each = {(row, column): {*values} for row, of in found.outcome.rows.items() for column, values in of.items()}
+    assert {0, *seeds} in each.values() and all(of <= {0, *seeds} for of in each.values())
+    assert {len(cell.values) for cell in found.cells if cell.values} == {len(of) for of in each.values()}
+    told = [verdict for verdict in found.outcome.verdicts.values() if verdict.seeds]
+    assert told and max(verdict.seeds for verdict in told) == 1 + len(seeds)
+    (row,) = (line for line in marks.rendered(tmp_path, stored, ["claims"])["claims"].splitlines()
+              if line.startswith(f"| {name} |"))  # fmt: skip
+    assert int(row.split(" | ")[7]) == sum(verdict.seeds == 1 for verdict in told)
+
+
+def test_flags_behind_two_dashes_are_those_that_the_runs_were_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("own.txt").write_text("words\n")
+    more_seeds(tmp_path, "gradient-coherence-demo", [])
+    file = tmp_path / "gradient-coherence-demo" / "records.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(one | {"settings": one["settings"] | {"source": "own.txt"}}) + "\n"
+                            for one in lines))  # fmt: skip
+    measured = {}
+    for more in ([], ["--", "--source", "own.txt"]):
+        study.main(["--records", str(tmp_path), "--output", "made", *more])
+        text = Path("made/report.md").read_text()
+        measured[bool(more)] = "A.table4.c1: held" in text
+    assert measured == {False: False, True: True}
+
+
+def test_nothing_is_lost_that_the_tables_own_seeds_have():
+    stored = Stored.read(RESULTS)
+    asked = Asked("demo", RESULTS, kept=stored.kept, reuses=True)
+    ours = {one.table.id: {id_of(record) for record in one.records} for one in outcomes_in(stored, "demo")}
+    theirs = {one.table.id: {id_of(record) for record in one.records} for one in outcomes(paper_table_ids(), asked)}
+    assert [name for name in theirs if not theirs[name] <= ours[name]] == [] and sum(map(len, theirs.values())) > 100
+
+
+def id_of(record):
+    return record.task, record.name, record.created
+
+
 def test_every_measured_table_has_a_recipe():
     table = recipes_table(ROOT / "recipes")
     assert all(name in table for name in paper_table_ids() if published(name).runs)
@@ -254,6 +319,7 @@ def test_the_page_in_a_browser_fits_a_phone_with_all_of_it_open(told_at_widths, 
     ("flags", "says"),
     [
         (["--check"], "--check looks at what --readme would write"),
+        (["--readme", "--", "--source", "own.txt"], "-- --source own.txt: the tables of --readme are of the demos"),
         (["--records", "nowhere"], "--records nowhere: there is no such folder"),
         (["--readme", "nowhere"], "--readme nowhere: there is no README.md"),
     ],

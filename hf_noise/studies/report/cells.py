@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from statistics import StatisticsError, mean, stdev
 from typing import Any
 
-from hf_noise.reports.paper import PaperTable, paper_table_ids
+from hf_noise.reports.paper import PaperTable
+from hf_noise.studies.report.seeds import tables_in
 from hf_noise.studies.report.stored import Stored
-from hf_noise.studies.reproduce.plan import Asked, planned, records_of
 from hf_noise.studies.reproduce.rows import Outcome, Records, others_of_table, outcome, table_rows
 
 __all__ = ["Cell", "Found", "found_in"]
@@ -72,11 +72,9 @@ class Found:
         return self.outcome.table
 
 
-def found_in(stored: Stored, scale: str) -> list[Found]:
-    """What records say of each table of the papers, at a scale."""
-    asked = Asked(scale, stored.folder, kept=stored.kept, reuses=True)
-    plans = {name: planned(name, asked) for name in paper_table_ids()}
-    records = {name: records_of(plan, asked) for name, plan in plans.items()}
+def found_in(stored: Stored, scale: str, more: Sequence[str] = ()) -> list[Found]:
+    """What records say of each table of the papers, as `tables_in` finds them."""
+    plans, records = tables_in(stored, scale, more)
     found = []
     for name, plan in plans.items():
         one = outcome(name, scale, records)

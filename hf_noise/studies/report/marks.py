@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hf_noise.atomic import write_atomic
 from hf_noise.hub.card import render_card
-from hf_noise.reports.paper import paper_table_ids
 from hf_noise.reports.record import RunRecord, read_records
 from hf_noise.studies.classifier.report import accuracy_table
 from hf_noise.studies.diffusion.report import consistency_table
@@ -18,10 +17,9 @@ from hf_noise.studies.language.report import methods_table
 from hf_noise.studies.report.audits import audits_table
 from hf_noise.studies.report.families import curves
 from hf_noise.studies.report.picture import digest, draw
+from hf_noise.studies.report.seeds import outcomes_in
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.report.tables import claims_table, families_table, recipes_table
-from hf_noise.studies.reproduce.plan import Asked
-from hf_noise.studies.reproduce.report import outcomes
 
 __all__ = ["OF_STUDIES", "PICTURE", "RESULTS", "rendered", "texts", "update"]
 
@@ -52,8 +50,7 @@ def rendered(root: Path, stored: Stored, names: Iterable[str]) -> dict[str, str]
         elif name == "families":
             found[name] = families_table(curves(stored), RESULTS)
         elif name == "claims":
-            asked = Asked("demo", stored.folder, kept=stored.kept, reuses=True)
-            found[name] = claims_table(outcomes(paper_table_ids(), asked))
+            found[name] = claims_table(outcomes_in(stored, "demo"))
         elif name == "recipes":
             found[name] = recipes_table(root / "recipes")
         elif name == "audits":

@@ -21,13 +21,14 @@ __all__ = ["write_report"]
 _SIDE = 1400  # pixels of a study's figure at most
 
 
-def write_report(records: Path, output: Path, scale: str) -> list[Path]:
+def write_report(records: Path, output: Path, scale: str, more: Sequence[str] = ()) -> list[Path]:
     """Write `report.html`, `report.md` and `overview.png` into a folder. The same records make the same page.
 
     Args:
         records: folder of records.
         output: folder, made if it is not there.
         scale: of the runs that tables are read of.
+        more: flags that those runs were told beside the tables' own, as behind `--` of the command that made them.
 
     Returns:
         The paths of what was written.
@@ -37,7 +38,7 @@ def write_report(records: Path, output: Path, scale: str) -> list[Path]:
         OSError: a file cannot be written.
     """
     stored = Stored.read(records)
-    lines, found = curves(stored), found_in(stored, scale)
+    lines, found = curves(stored), found_in(stored, scale, more)
     files = [draw(lines, output / "overview.png")] if lines else []
     page = write_atomic(output / "report.html", _page(stored, lines, found, scale))
     text = write_atomic(output / "report.md", markdown(stored, lines, found, scale))
