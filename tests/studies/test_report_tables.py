@@ -54,6 +54,7 @@ def test_flags_behind_two_dashes_are_those_that_the_runs_were_told(tmp_path, mon
         study.main(["--records", str(tmp_path), "--output", "made", *more])
         text = Path("made/report.md").read_text()
         measured[bool(more)] = "A.table4.c1: held" in text
+        assert ("but for --source own.txt." in text) == bool(more), "the data are not those of the table's own flags"
     assert measured == {False: False, True: True}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import StatisticsError, mean, stdev
 from typing import Any
 
@@ -78,6 +78,8 @@ def found_in(stored: Stored, scale: str, more: Sequence[str] = ()) -> list[Found
     found = []
     for name, plan in plans.items():
         one = outcome(name, scale, records)
+        if more:  # what is told of the data is of the table's own flags
+            one = replace(one, stand_in=[f"{told}, but for {' '.join(more)}" for told in one.stand_in])
         sources = _sources(one.table, records[name], stored)
         others = [records[other] for other in others_of_table(one.table)]
         every = [record for of in (records[name], *others) for of_runs in of.values() for record in of_runs]

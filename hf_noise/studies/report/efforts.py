@@ -60,7 +60,7 @@ def explained(curves: Sequence[Curve]) -> list[str]:
     """Sentences on what is compared with what: clean data and compute of runs with noise, and what cures train more."""
     told = [(one, effort(one)) for one in curves]
     said = _by(told, lambda _, of: f"{of.clean:.2g} × its clean data at {of.plain:.2g} × its compute")
-    sentences = [f"In multiples of the run without noise, runs with noise had {'; '.join(said)}."]
+    sentences = [f"At the largest error rate runs had, in multiples of the run without noise, {'; '.join(said)}."]
     if more := _by(told, lambda one, of: f"{one.family.cure} {_besides(of)}" if of.helper else ""):
         sentences.append(f"Cures that train more, so that their share of the gap is not at equal compute: "
                          f"{'; '.join(more)}.")  # fmt: skip

@@ -20,7 +20,7 @@ COLOURS = {
 }  # fmt: skip
 _MARKS = ("o", "s")
 _APART = 6.4  # percent between names of lines
-_WIDE = 160  # letters in a line below the picture
+_WIDE = 170  # letters in a line below the picture
 
 
 def percent(value: float) -> str:
@@ -48,7 +48,7 @@ def digest(curves: Sequence[Curve]) -> str:
 def draw(curves: Sequence[Curve], path: Path) -> Path:
     """Write the picture as a PNG, which carries the digest of its figures."""
     plt = start_figure()
-    fig, ax = plt.subplots(figsize=(9.6, 5.8), layout="constrained")
+    fig, ax = plt.subplots(figsize=(9.6, 5.7), layout="constrained")
     ends, seen = [], []
     for one in curves:
         mark = _MARKS[seen.count(one.family.name) % len(_MARKS)]
@@ -83,7 +83,7 @@ def draw(curves: Sequence[Curve], path: Path) -> Path:
     ax.set_xticks([0, 0.1, 0.2, 0.3, 0.4, 0.5])
     ax.spines["bottom"].set_bounds(0, 0.5)
     ax.set_xlabel("effective error rate e of the training data", x=0.32)
-    below = "\n".join(line for text in (*explained(curves), _sizes(curves)) for line in wrap(text, _WIDE))
+    below = "\n".join(line for text in (" ".join(explained(curves)), _sizes(curves)) for line in wrap(text, _WIDE))
     fig.supxlabel(below, fontsize=7.5, color="#555", x=0.01, ha="left")
     ax.set_ylabel("worse than without noise, %")
     ax.legend(frameon=False, fontsize=9, loc="upper left")

@@ -40,7 +40,7 @@ def markdown(stored: Stored, lines: Sequence[Curve], found: Sequence[Found], sca
 def _table(found: Found) -> str:
     text = [f"## {found.table.id}: {found.table.title}"]
     if found.outcome.stand_in:
-        text.append(f"Measured at {found.outcome.scale} scale on {'; '.join(found.outcome.stand_in)}.")
+        text.append(f"Measured at {found.outcome.scale} scale on {plain('; '.join(found.outcome.stand_in))}.")
     if found.missing:
         text.append(f"Not measured: {plain('; '.join(found.missing))}.")
     if found.cells:
