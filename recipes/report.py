@@ -2,6 +2,7 @@
 
     python recipes/report.py                             # benchmarks/results to runs/report/report.html and report.md
     python recipes/report.py --records runs/reproduce    # of your own runs
+    python recipes/report.py --records runs/reproduce --scale gpu -- --source corpus.parquet    # told flags
     python recipes/report.py --readme                    # the tables of README.md and docs, from the records
 """
 

@@ -12,7 +12,8 @@ from statistics import mean, stdev
 from hf_noise.atomic import write_atomic
 
 __all__ = [
-    "Column", "Table", "fixed", "markdown_table", "mean_sd", "percent", "pipe_table", "seeds_told", "shown_table",
+    "Column", "Table", "fixed", "in_cell", "markdown_table", "mean_sd", "percent", "pipe_table", "seeds_told",
+    "shown_table",
 ]  # fmt: skip
 
 #: A table for the screen is never wider, so that it can be pasted into a mail or an issue.
@@ -67,7 +68,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         TypeError: a cell is no text.
         ValueError: there is no column, or a row has another number of cells than the header.
     """
-    return pipe_table(header, rows, numeric=range(1, len(_cells(header))), show=_cell, is_aligned=True)
+    return pipe_table(header, rows, numeric=range(1, len(_cells(header))), show=in_cell, is_aligned=True)
 
 
 def pipe_table(
@@ -122,7 +123,7 @@ class Column:
 
     def __post_init__(self) -> None:
         for name in ("heading", "short"):
-            _cell(getattr(self, name))
+            in_cell(getattr(self, name))
         if isinstance(self.priority, bool) or not isinstance(self.priority, Integral) or self.priority < 0:
             raise ValueError(f"priority of the column {self.heading!r} must be an integer >= 0, got {self.priority!r}; "
                              "0 is for columns that always stay")  # fmt: skip
@@ -222,7 +223,8 @@ def _cells(row: Sequence[str]) -> Sequence[str]:
     return row
 
 
-def _cell(cell: str) -> str:
+def in_cell(cell: str) -> str:
+    """A text as it may stand in a table: pipes escaped, line breaks as spaces. Raises TypeError: it is no text."""
     if not isinstance(cell, str):
         raise TypeError(f"a cell of header or rows must be a text, got {cell!r:.80} of type {type(cell).__name__}")
     return " ".join(cell.replace("|", "\\|").splitlines())

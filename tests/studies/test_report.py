@@ -4,48 +4,36 @@ import html
 import json
 import re
 import shutil
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from stored_records import copied, more_seeds, records_of, told_of, value, write_records
 
-from hf_noise.reports.paper import paper_table, paper_table_ids, published
+from hf_noise.reports.paper import paper_table_ids, published
 from hf_noise.studies.report import marks, study
-from hf_noise.studies.report.cells import found_in
-from hf_noise.studies.report.families import curves
-from hf_noise.studies.report.picture import digest, spaced
+from hf_noise.studies.report.curves import curves
+from hf_noise.studies.report.efforts import explained
+from hf_noise.studies.report.picture import digest
 from hf_noise.studies.report.stored import Stored
-from hf_noise.studies.report.tables import claims_table, families_table, recipes_table
+from hf_noise.studies.report.tables import families_table, recipes_table
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results"
-#: Enough of all records to have every family, and a study whose records share names.
-SOME = ("gpt2-demo", "seq2seq-demo", "classifier-demo", "edm-demo", "classifier-sizes-digits")
-
 
 @pytest.fixture(scope="module")
 def some(tmp_path_factory):
-    """A folder with a few studies' records, and the figure of one."""
-    folder = tmp_path_factory.mktemp("records")
-    for name in SOME:
-        (folder / name).mkdir()
-        shutil.copy(RESULTS / name / "records.jsonl", folder / name)
-    shutil.copy(RESULTS / "edm-demo" / "study.png", folder / "edm-demo")
-    return folder
+    return copied(tmp_path_factory.mktemp("records"))
 
 
 @pytest.fixture(scope="module")
-def lines(some):
+def lines(tmp_path_factory):
     """The lines of the picture by title."""
-    return {one.title: one for one in curves(Stored.read(some))}
+    return {one.title: one for one in curves(Stored.read(copied(tmp_path_factory.mktemp("records"))), "demo")}
 
 
 @pytest.fixture(scope="module")
-def told(some):
-    """Raw fields of all records by study and name, without the code that is tested."""
-    lines = [(name, json.loads(line)) for name in SOME for line in (some / name / "records.jsonl").open()]
-    return {f"{name}/{one['name']}": one for name, one in lines}
+def told():
+    return told_of()
 
 
 @pytest.fixture(scope="module")
@@ -66,63 +54,9 @@ def repository(some, tmp_path):
     return tmp_path
 
 
-def value(told, place, metric):
-    return told[place]["metrics"][metric]["value"]
-
-
-def test_costs_and_gaps_are_those_of_the_records(lines, told):
-    assert len(lines) == 6
-    gpt2 = lines["language model"]
-    clean, equal, plain, cured = (
-        value(told, f"gpt2-demo/{name}-seed0", "validation_nll")
-        for name in ("r0", "r0-compute-of-r1-batch", "r1-nll-batch", "r1-corrected-batch")
-    )
-    assert gpt2.costs(gpt2.plain)[-1] == (0.5, pytest.approx(gpt2.cost(gpt2.plain[0.5])))
-    assert gpt2.cost(gpt2.plain[0.5]).mean == pytest.approx(100 * (plain - clean) / clean)
-    assert gpt2.gap_closed() == pytest.approx((plain - cured) / (plain - equal))
-    edm = lines["diffusion model"]
-    right, wrong = (
-        value(told, f"edm-demo/{name}-seed0", "label_consistency") for name in ("r0-dsm", "r1-symmetric-dsm")
-    )
-    assert edm.cost(edm.plain[0.5]).mean == pytest.approx(100 * (right - wrong) / right)
-    assert edm.plain[0.5][0].value == pytest.approx(100 * wrong)
-    pairs = lines["encoder-decoder, poor source"]
-    each = [100 * (value(told, f"seq2seq-demo/sparse-r1-nll-seed{i}", "test_target_nll")
-                   / value(told, f"seq2seq-demo/sparse-clean-seed{i}", "test_target_nll") - 1) for i in range(3)]
-    assert pairs.cost(pairs.plain[pairs.worst]).values == pytest.approx(tuple(each))
-
-
-def test_no_gap_is_told_where_test_images_are_too_few_to_see_one(lines):
-    symmetric, cyclic = (lines[f"classifier, labels {kind}"] for kind in ("at random", "of the next class"))
-    assert symmetric.gap_closed() is None, "the intervals of 355 images overlap"
-    assert cyclic.gap_closed() > 0.9
-
-
-def test_what_the_paper_prints_is_of_its_tables(lines):
-    table = paper_table("A.table1")
-    assert lines["diffusion model"].of_paper()[0.5] == pytest.approx(
-        100 * (1 - table[1.0]["cifar10_consistency"] / table[0.0]["cifar10_consistency"])
-    )
-    assert all(one.of_paper()[0.0] == 0 and one.of_paper()[0.5] > 5 for one in lines.values())
-
-
-def test_a_run_with_more_compute_is_no_baseline(lines):
-    for one in lines.values():
-        assert all("compute-of" not in figure.place for figure in one.clean.values())
-        assert all("compute-of" in figure.place for figure in one.equal.values())
-
-
 def test_records_of_one_name_are_told_apart(some):
     places = [place for place, _ in Stored.read(some).told]
     assert len(set(places)) == len(places) and any("(line" in place for place in places)
-
-
-def test_names_in_the_picture_stand_apart_in_their_order():
-    places = [2.3, 59, 24, 24.1, 13.5]
-    moved = spaced(places, 6)
-    order = sorted(range(5), key=lambda i: places[i])
-    assert all(moved[b] - moved[a] >= 6 - 1e-9 for a, b in pairwise(order))
-    assert moved[0] == 2.3 and moved[1] == 59, "what has room stays"
 
 
 def test_each_measured_figure_of_the_page_names_records_that_are_there(report, some):
@@ -162,12 +96,41 @@ def test_the_page_needs_nothing_from_outside(report):
     assert "prefers-color-scheme: dark" in page
 
 
+def test_links_lead_to_the_study_that_they_name(tmp_path):
+    for name in ("a/b", "a-b", "a b"):
+        more_seeds(tmp_path / name, "edm-demo", lambda run: [0])
+        (tmp_path / name / "edm-demo").rename(tmp_path / name / "c")
+    study.main(["--records", str(tmp_path), "--output", str(tmp_path / "made")])
+    page = (tmp_path / "made" / "report.html").read_text()
+    ids = re.findall(r'class="here" id="(runs-[^"]+)"', page)
+    assert len(ids) == 3 == len({*ids}) and not any(" " in one for one in ids)
+    assert {*re.findall(r'<a href="#(runs-[^"]+)"', page)} <= {*ids}
+
+
+def test_what_a_record_says_breaks_no_page(tmp_path):
+    bad = "a | b\n| c <script>alert(1)</script>"
+    lines = records_of("edm-demo")
+    write_records(tmp_path / "edm", [one | {"recipe": bad, "name": f"{one['name']}-<script>|"} for one in lines])
+    study.main(["--records", str(tmp_path), "--output", str(tmp_path / "made")])
+    text, page = ((tmp_path / "made" / name).read_text() for name in ("report.md", "report.html"))
+    assert "<script" not in text and "<script" not in page and "&lt;script&gt;" in text
+    head, rule, *rows = text.partition("## Runs")[2].strip().splitlines()
+    assert len(rows) == 1, "a line for the one study"
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in (head, rule, *rows)}) == 1
+
+
 def test_the_same_records_make_the_same_report(repository):
     made = []
     for name in ("one", "other"):
         study.main(["--records", str(repository / marks.RESULTS), "--output", str(repository / name)])
         made.append([(repository / name / file).read_bytes() for file in ("report.html", "report.md")])
     assert made[0] == made[1]
+
+
+def test_what_runs_were_trained_on_is_told_beside_the_picture(report, lines):
+    says = " ".join(explained([*lines.values()]))
+    assert says in (report / "report.md").read_text()
+    assert says in html.unescape((report / "report.html").read_text())
 
 
 def test_the_markdown_names_claims_and_records(report):
@@ -177,22 +140,10 @@ def test_the_markdown_names_claims_and_records(report):
     assert "](benchmarks" not in text, "the records lie elsewhere"
 
 
-def test_claims_are_counted_once_each(some):
-    found = found_in(Stored.read(some), "demo")
-    table = claims_table([one.outcome for one in found])
-    *rows, total = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
-    replica = [claim for name in paper_table_ids() for claim in published(name).claims if claim.replica]
-    assert total[0] == "all" and int(total[1]) == len(replica)
-    for column in range(1, 8):
-        assert int(total[column]) == sum(int(row[column]) for row in rows)
-    for _, claims, decided, held, fell, undecided, nothing, one, _ in [*rows, total]:
-        assert int(claims) == int(held) + int(fell) + int(undecided) + int(nothing)
-        assert int(one) <= int(decided) == int(held) + int(fell)
-
-
 def test_every_measured_table_has_a_recipe():
     table = recipes_table(ROOT / "recipes")
-    assert all(name in table for name in paper_table_ids() if published(name).runs)
+    named = {name for line in table.splitlines()[2:] for name in line.strip("| ").split(" | ")[-1].split(", ")} - {"-"}
+    assert named == {name for name in paper_table_ids() if published(name).runs}
     assert all(f"recipes/{file.name}" in table for file in (ROOT / "recipes").glob("*.py"))
 
 
@@ -209,7 +160,7 @@ def test_tables_are_put_between_their_marks_and_nowhere_else(repository, capsys)
     readme = (repository / "README.md").read_text()
     assert "kept\n" in readme and "| model" not in readme, "nothing is written"
     study.main(["--readme", str(repository)])
-    table = families_table(curves(Stored.read(repository / marks.RESULTS)), marks.RESULTS)
+    table = families_table(curves(Stored.read(repository / marks.RESULTS), "demo"), marks.RESULTS)
     filled = readme.replace("<!-- families -->\n", f"<!-- families -->\n{table}\n")
     assert (repository / "README.md").read_text() == filled
     docs = (repository / "docs" / "labels.md").read_text()
@@ -228,8 +179,7 @@ def test_other_records_make_it_old(repository):
     assert old == ["README.md", "docs/labels.md", marks.PICTURE]
     marks.update(repository)
     with Image.open(repository / marks.PICTURE) as image:
-        assert image.info["Description"] == digest(curves(Stored.read(repository / marks.RESULTS)))
-
+        assert image.info["Description"] == digest(curves(Stored.read(repository / marks.RESULTS), "demo"))
 
 
 #: Opens all that is folded, then tells what sticks out of the page.
@@ -254,6 +204,7 @@ def test_the_page_in_a_browser_fits_a_phone_with_all_of_it_open(told_at_widths, 
     ("flags", "says"),
     [
         (["--check"], "--check looks at what --readme would write"),
+        (["--readme", "--", "--source", "own.txt"], "-- --source own.txt: the tables of --readme are of the demos"),
         (["--records", "nowhere"], "--records nowhere: there is no such folder"),
         (["--readme", "nowhere"], "--readme nowhere: there is no README.md"),
     ],

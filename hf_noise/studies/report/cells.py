@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import StatisticsError, mean, stdev
 from typing import Any
 
-from hf_noise.reports.paper import PaperTable, paper_table_ids
+from hf_noise.reports.paper import PaperTable
+from hf_noise.studies.report.seeds import tables_in
 from hf_noise.studies.report.stored import Stored
-from hf_noise.studies.reproduce.plan import Asked, planned, records_of
 from hf_noise.studies.reproduce.rows import Outcome, Records, others_of_table, outcome, table_rows
 
 __all__ = ["Cell", "Found", "found_in"]
@@ -72,14 +72,14 @@ class Found:
         return self.outcome.table
 
 
-def found_in(stored: Stored, scale: str) -> list[Found]:
-    """What records say of each table of the papers, at a scale."""
-    asked = Asked(scale, stored.folder, kept=stored.kept, reuses=True)
-    plans = {name: planned(name, asked) for name in paper_table_ids()}
-    records = {name: records_of(plan, asked) for name, plan in plans.items()}
+def found_in(stored: Stored, scale: str, more: Sequence[str] = ()) -> list[Found]:
+    """What records say of each table of the papers, as `tables_in` finds them."""
+    plans, records = tables_in(stored, scale, more)
     found = []
     for name, plan in plans.items():
         one = outcome(name, scale, records)
+        if more:  # what is told of the data is of the table's own flags
+            one = replace(one, stand_in=[f"{told}, but for {' '.join(more)}" for told in one.stand_in])
         sources = _sources(one.table, records[name], stored)
         others = [records[other] for other in others_of_table(one.table)]
         every = [record for of in (records[name], *others) for of_runs in of.values() for record in of_runs]

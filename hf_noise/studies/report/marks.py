@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hf_noise.atomic import write_atomic
 from hf_noise.hub.card import render_card
-from hf_noise.reports.paper import paper_table_ids
 from hf_noise.reports.record import RunRecord, read_records
 from hf_noise.studies.classifier.report import accuracy_table
 from hf_noise.studies.diffusion.report import consistency_table
@@ -16,12 +15,11 @@ from hf_noise.studies.documents.compare import compared
 from hf_noise.studies.documents.report import settings_table
 from hf_noise.studies.language.report import methods_table
 from hf_noise.studies.report.audits import audits_table
-from hf_noise.studies.report.families import curves
+from hf_noise.studies.report.curves import curves
 from hf_noise.studies.report.picture import digest, draw
+from hf_noise.studies.report.seeds import outcomes_in
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.report.tables import claims_table, families_table, recipes_table
-from hf_noise.studies.reproduce.plan import Asked
-from hf_noise.studies.reproduce.report import outcomes
 
 __all__ = ["OF_STUDIES", "PICTURE", "RESULTS", "rendered", "texts", "update"]
 
@@ -50,10 +48,9 @@ def rendered(root: Path, stored: Stored, names: Iterable[str]) -> dict[str, str]
             study, table = OF_STUDIES[name]
             found[name] = table(stored.of_study(study))
         elif name == "families":
-            found[name] = families_table(curves(stored), RESULTS)
+            found[name] = families_table(curves(stored, "demo"), RESULTS)
         elif name == "claims":
-            asked = Asked("demo", stored.folder, kept=stored.kept, reuses=True)
-            found[name] = claims_table(outcomes(paper_table_ids(), asked))
+            found[name] = claims_table(outcomes_in(stored, "demo"))
         elif name == "recipes":
             found[name] = recipes_table(root / "recipes")
         elif name == "audits":
@@ -82,7 +79,7 @@ def update(root: Path, *, writes: bool = True) -> list[Path]:
         (record,) = read_records(file)
         new[file.with_name("README.md")] = str(render_card(record, repo_id=f"user/{record.name}"))
     old = [file for file, text in new.items() if not file.is_file() or file.read_text(encoding="utf-8") != text]
-    lines = curves(stored)
+    lines = curves(stored, "demo")
     is_drawn = _digest_of(root / PICTURE) == digest(lines)
     if writes:
         for file in old:

@@ -11,7 +11,9 @@ from hf_noise import __version__
 from hf_noise.atomic import write_atomic
 from hf_noise.studies.report import parts
 from hf_noise.studies.report.cells import Found, found_in
-from hf_noise.studies.report.families import Curve, curves
+from hf_noise.studies.report.curves import curves
+from hf_noise.studies.report.efforts import explained
+from hf_noise.studies.report.families import Curve
 from hf_noise.studies.report.picture import COLOURS, draw
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.report.text import markdown
@@ -21,13 +23,14 @@ __all__ = ["write_report"]
 _SIDE = 1400  # pixels of a study's figure at most
 
 
-def write_report(records: Path, output: Path, scale: str) -> list[Path]:
+def write_report(records: Path, output: Path, scale: str, more: Sequence[str] = ()) -> list[Path]:
     """Write `report.html`, `report.md` and `overview.png` into a folder. The same records make the same page.
 
     Args:
         records: folder of records.
         output: folder, made if it is not there.
         scale: of the runs that tables are read of.
+        more: flags that those runs were told beside the tables' own, as behind `--` of the command that made them.
 
     Returns:
         The paths of what was written.
@@ -37,7 +40,7 @@ def write_report(records: Path, output: Path, scale: str) -> list[Path]:
         OSError: a file cannot be written.
     """
     stored = Stored.read(records)
-    lines, found = curves(stored), found_in(stored, scale)
+    lines, found = curves(stored, scale), found_in(stored, scale, more)
     files = [draw(lines, output / "overview.png")] if lines else []
     page = write_atomic(output / "report.html", _page(stored, lines, found, scale))
     text = write_atomic(output / "report.md", markdown(stored, lines, found, scale))
@@ -48,6 +51,7 @@ def _page(stored: Stored, lines: Sequence[Curve], found: Sequence[Found], scale:
     of_claims = parts.claims(found)
     return _template().render(
         scale=scale, chart=parts.chart(lines) if lines else None, families=parts.families(lines),
+        efforts=explained(lines) if lines else [],
         classes={name: f"f{i}" for i, name in enumerate(COLOURS)}, tiles=parts.tiles(found), claims=of_claims,
         tables=parts.tables(found), studies=parts.studies(stored), runs=len(stored.told), pictures=_pictures(stored),
         version=__version__,

@@ -11,11 +11,13 @@ from statistics import mean
 from typing import Any
 
 from hf_noise.reports.tables import seeds_told
+from hf_noise.reports.verdicts import KINDS, kind_of
 from hf_noise.studies.report.cells import Found
-from hf_noise.studies.report.families import Curve, Figure
+from hf_noise.studies.report.efforts import effort
+from hf_noise.studies.report.families import Curve, Seeds, common
 from hf_noise.studies.report.picture import percent
 from hf_noise.studies.report.stored import Stored
-from hf_noise.studies.report.tables import KINDS, counted, kind_of, told, told_gap
+from hf_noise.studies.report.tables import counted, told, told_gap
 from hf_noise.studies.reproduce.board import in_words
 from hf_noise.studies.reproduce.rows import claims_asked
 
@@ -62,12 +64,13 @@ def chart(curves: Sequence[Curve]) -> dict[str, Any]:
             "says": "; ".join(_short(one) for one in curves)}  # fmt: skip
 
 
-def _says(curve: Curve, rate: float, cost: float, figures: Mapping[int, Figure], is_cured: bool) -> str:
+def _says(curve: Curve, rate: float, cost: float, figures: Seeds, is_cured: bool) -> str:
     what = f" with {curve.family.cure}" if is_cured else ""
-    value, clean = (mean(one.value for one in of.values()) for of in (figures, curve.clean))
+    beside = common(curve.clean, figures)[0]
+    value, clean = (mean(one.value for one in of.values()) for of in (figures, beside))
     digits, unit = curve.family.digits, curve.family.unit
     return (f"{curve.title}{what}, e = {rate:.2g}: {percent(cost)} worse, {curve.family.label} {value:.{digits}f} "
-            f"beside {clean:.{digits}f} {unit}; {_places(figures, curve.clean)}")  # fmt: skip
+            f"beside {clean:.{digits}f} {unit}; {_places(figures, beside)}")  # fmt: skip
 
 
 def _short(curve: Curve) -> str:
@@ -76,7 +79,7 @@ def _short(curve: Curve) -> str:
     return f"{curve.title} {', '.join(parts)}"
 
 
-def _places(*of: Mapping[int, Figure]) -> str:
+def _places(*of: Seeds) -> str:
     return ", ".join(one.place for figures in of for one in figures.values())
 
 
@@ -84,18 +87,18 @@ def families(curves: Sequence[Curve]) -> list[dict[str, Any]]:
     """A row for each line of the picture, at its largest error rate; each figure with its records."""
     rows, seen = [], Counter()
     for one in curves:
-        plain, cured = one.plain[one.worst], one.cured.get(one.worst, {})
-        sets = (one.clean, one.equal, plain, cured)
-        gap_of = _places(plain, cured, one.beside)
-        seeds = seeds_told(len(of) for of in (one.clean, plain, cured) if of)
+        sets = clean, _, plain, cured = one.at_worst
+        gap_of, trained = _places(*one.gap), effort(one)
+        seeds = seeds_told(len(of) for of in sets if of)
         n = sorted({figure.n for of in sets for figure in of.values()})
         rows.append({
             "title": one.title, "name": one.family.name, "shape": ("circle", "square")[seen[one.family.name] % 2],
             "metric": f"{one.family.label}, {one.family.unit}", "worst": f"{one.worst:.2g}",
             "figures": [{"told": told(one, of), "of": _places(of)} for of in sets],
-            "costs": [{"told": percent(one.cost(of).mean) if of else "-", "of": _places(of, one.clean) if of else ""}
+            "costs": [{"told": percent(one.cost(of).mean) if of else "-", "of": _places(of, clean) if of else ""}
                       for of in (plain, cured)],
             "gap": {"told": told_gap(one), "of": gap_of}, "cure": one.family.cure, "study": one.study, "seeds": seeds,
+            "differs": one.differs, "clean": f"{trained.clean:.2g}", "trained": trained.told,
             "n": " to ".join(f"{value:,}" for value in dict.fromkeys((n[0], n[-1]))),
         })  # fmt: skip
         seen[one.family.name] += 1

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 
 from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.tables import seeds_told
+from hf_noise.studies.report.efforts import explained
 from hf_noise.studies.report.families import Curve
 
 __all__ = ["COLOURS", "digest", "draw", "percent", "spaced"]
@@ -18,6 +20,7 @@ COLOURS = {
 }  # fmt: skip
 _MARKS = ("o", "s")
 _APART = 6.4  # percent between names of lines
+_WIDE = 170  # letters in a line below the picture
 
 
 def percent(value: float) -> str:
@@ -36,16 +39,16 @@ def spaced(places: Sequence[float], least: float) -> list[float]:
 
 def digest(curves: Sequence[Curve]) -> str:
     """16 hexadecimal digits of all that the picture shows, by which one knows whether it is of these records."""
-    shown = [(one.title, one.study, one.size, one.family.cure, [
+    shown = [(one.title, one.source, one.size, one.family.cure, [
         [(rate, found.values) for rate, found in one.costs(of)] for of in (one.plain, one.cured)
     ], sorted(one.of_paper().items())) for one in curves]  # fmt: skip
-    return hashlib.blake2s(repr(shown).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2s(repr((shown, explained(curves))).encode(), digest_size=8).hexdigest()
 
 
 def draw(curves: Sequence[Curve], path: Path) -> Path:
     """Write the picture as a PNG, which carries the digest of its figures."""
     plt = start_figure()
-    fig, ax = plt.subplots(figsize=(9.6, 5.4), layout="constrained")
+    fig, ax = plt.subplots(figsize=(9.6, 5.7), layout="constrained")
     ends, seen = [], []
     for one in curves:
         mark = _MARKS[seen.count(one.family.name) % len(_MARKS)]
@@ -60,7 +63,7 @@ def draw(curves: Sequence[Curve], path: Path) -> Path:
             ax.errorbar(rates, means, wide, color=colour, linestyle=style, marker=mark, markersize=5, capsize=2,
                         linewidth=1.8, elinewidth=1)  # fmt: skip
             told.append((rates[-1], means[-1]))
-        ends.append((one, *told))
+        ends.append((one, *told))  # the plain loss has runs at one error rate at least
         if of_paper := one.of_paper():
             last = max(of_paper)
             beside = last + 0.009 * (1 + seen[:-1].count(one.family.name))  # two of a family may be alike
@@ -80,7 +83,8 @@ def draw(curves: Sequence[Curve], path: Path) -> Path:
     ax.set_xticks([0, 0.1, 0.2, 0.3, 0.4, 0.5])
     ax.spines["bottom"].set_bounds(0, 0.5)
     ax.set_xlabel("effective error rate e of the training data", x=0.32)
-    fig.supxlabel(_sizes(curves), fontsize=7.5, color="#555", x=0.01, ha="left")
+    below = "\n".join(line for text in (" ".join(explained(curves)), _sizes(curves)) for line in wrap(text, _WIDE))
+    fig.supxlabel(below, fontsize=7.5, color="#555", x=0.01, ha="left")
     ax.set_ylabel("worse than without noise, %")
     ax.legend(frameon=False, fontsize=9, loc="upper left")
     return save_figure(fig, path, {"Description": digest(curves)})
@@ -88,7 +92,7 @@ def draw(curves: Sequence[Curve], path: Path) -> Path:
 
 def _sizes(curves: Sequence[Curve]) -> str:
     """Whose records these are, and of how many test units and seeds."""
-    sizes = {one.study: one.size for one in curves}
+    sizes = {one.source: one.size for one in curves}
     told = [f"{study} (n = {n:,}, {seeds_told([seeds])})" for study, (n, seeds) in sizes.items()]
     return f"records: {', '.join(told)}"
 

@@ -55,6 +55,12 @@ class Stored:
         return Kept(one for _, one in self.told)
 
     @cached_property
+    def seeds(self) -> Mapping[str, frozenset[int]]:
+        """Those that there are records of, by task."""
+        tasks = {one["task"] for _, one in self.told}
+        return {task: frozenset(one["seed"] for _, one in self.told if one["task"] == task) for task in tasks}
+
+    @cached_property
     def _places(self) -> dict[tuple[str, str, str], str]:
         return {(one["task"], one["name"], one["created"]): place for place, one in self.told}
 

@@ -2,7 +2,8 @@
 
 First the picture that compares: how much worse language models, encoder-decoders, classifiers and diffusion models get
 with wrong training data, and with their cures. Then every table of the papers beside what was measured, the claims that
-held and those that did not, pictures of the studies, settings and versions. Each figure names its record.
+held and those that did not, pictures of the studies, settings and versions. Each figure names its record. Tables are of
+every seed that there are records of; what stands after `--` is what the runs were told, as when they were made.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command. With `--readme --check` it ends with status 1 where something is not up to date."""
+    argv = [*(sys.argv[1:] if argv is None else argv)]
+    at = argv.index("--") if "--" in argv else len(argv)
     parser = _parser()
-    told = parser.parse_args(sys.argv[1:] if argv is None else [*argv])
+    told, more = parser.parse_args(argv[:at]), argv[at + 1 :]
     from hf_noise.studies.report.marks import update
     from hf_noise.studies.reproduce.records import usual_folder
 
     usual = usual_folder()
     if told.check and told.readme is None:
         parser.error("--check looks at what --readme would write; give both")
+    if more and told.readme is not None:
+        parser.error(f"-- {' '.join(more)}: the tables of --readme are of the demos as they are; give one of both")
     if told.readme is not None:
         root = Path(told.readme) if told.readme else usual and usual.parents[1]
         if root is None or not (root / "README.md").is_file():
@@ -42,13 +47,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--records {told.records or 'DIR'}: there is no such folder; name one with records of runs")
     from hf_noise.studies.report.page import write_report
 
-    for file in write_report(folder, Path(told.output), told.scale):
+    for file in write_report(folder, Path(told.output), told.scale, more):
         print(f"written: {file}")
 
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    usage = "%(prog)s [--FLAG VALUE ...]"
+    usage = "%(prog)s [--FLAG VALUE ...] [-- FLAGS OF THE STUDIES]"
     parser = argparse.ArgumentParser(program(), usage, __doc__, allow_abbrev=False, formatter_class=raw)
     parser.add_argument("--records", metavar="DIR",
                         help="folder of records, as runs/reproduce (default: benchmarks/results of the repository)")

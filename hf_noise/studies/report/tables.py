@@ -4,43 +4,60 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from statistics import mean, stdev
 
+from hf_noise.reports.markdown import text
 from hf_noise.reports.paper import paper_table_ids, published
-from hf_noise.reports.tables import fixed, pipe_table, seeds_told
-from hf_noise.studies.report.families import Curve, Figure
-from hf_noise.studies.reproduce.rows import Outcome
+from hf_noise.reports.tables import fixed, in_cell, pipe_table, seeds_told
+from hf_noise.reports.verdicts import KINDS, kind_of
+from hf_noise.studies.report.efforts import effort, explained
+from hf_noise.studies.report.families import Curve, Seeds
+from hf_noise.studies.reproduce.rows import Outcome, claims_asked
 
-__all__ = ["KINDS", "claims_table", "counted", "families_table", "kind_of", "recipes_table", "told", "told_gap"]
+__all__ = ["claims_table", "counted", "families_table", "recipes_table", "shown", "told", "told_gap", "told_seeds"]
 
 #: Studies under the command of another one.
 _COMMANDS = {"documents": "language"}
-#: What a verdict comes to.
+#: Of what verdicts come to.
 DECIDED = ("held", "not held")
-KINDS = (*DECIDED, "open", "not measured")
 
 
 def families_table(curves: Sequence[Curve], folder: str | None = None) -> str:
-    """A row for each family and setting, at the largest error rate of its plain loss; records are links to a folder."""
-    head = ["model", "measured", "no noise", "no noise, same compute", "noise, plain", "with the cure",
-            "gap closed", "cure", "n", "seeds", "record"]  # fmt: skip
+    """A row for each family and setting, at the largest error rate of its plain loss; records are links to a folder.
+
+    Below stands what the runs were trained on.
+    """
+    head = ["model", "measured", "no noise", "no noise, same compute", "noise, plain", "with the cure", "gap closed",
+            "cure", "clean data", "compute", "n", "seeds", "record"]  # fmt: skip
     rows = []
     for one in curves:
-        plain, cured = one.plain[one.worst], one.cured.get(one.worst, {})
-        seeds = seeds_told(len(of) for of in (one.clean, plain, cured) if of).partition(" seed")[0]
-        rows.append([
-            one.title, f"{one.family.label}, {one.family.unit}", told(one, one.clean), told(one, one.equal),
+        clean, equal, plain, cured = one.at_worst
+        trained = effort(one)
+        record = shown(one.study) if folder is None else f"[{shown(one.study)}]({folder}/{one.study})"
+        cells = [
+            one.title, f"{one.family.label}, {one.family.unit}", told(one, clean), told(one, equal),
             f"{told(one, plain)} (e = {one.worst:.2g})", told(one, cured), told_gap(one), one.family.cure,
-            f"{one.size[0]:,}", seeds,
-            one.study if folder is None else f"[{one.study}]({folder}/{one.study})",
-        ])  # fmt: skip
-    return pipe_table(head, rows, numeric=(*range(2, 7), 8, 9), show=_escaped, is_aligned=False)
+            f"{trained.clean:.2g} ×", trained.told, f"{one.size[0]:,}", told_seeds(one),
+        ]  # fmt: skip
+        rows.append([*map(shown, cells), " ".join(filter(None, [record, one.differs and shown(f"({one.differs})")]))])
+    table = pipe_table(head, rows, numeric=(*range(2, 7), 8, 10, 11), show=str, is_aligned=False)
+    return "\n\n".join([table, " ".join(explained(curves))])
 
 
-def told(curve: Curve, figures: Mapping[int, Figure]) -> str:
+def shown(cell: str) -> str:
+    """A cell of a table that stays text, whatever a record says."""
+    return cell if cell == fixed(None) else text(cell)
+
+
+def told_seeds(curve: Curve) -> str:
+    """How many the sets of a row have, as `3`, or `1 to 3`."""
+    return seeds_told(len(of) for of in curve.at_worst if of).partition(" seed")[0]
+
+
+def told(curve: Curve, figures: Seeds) -> str:
     """Mean and standard deviation over seeds, a dash for none."""
     values = [one.value for one in figures.values()]
     if not values:
@@ -50,26 +67,25 @@ def told(curve: Curve, figures: Mapping[int, Figure]) -> str:
 
 
 def told_gap(curve: Curve) -> str:
-    """Share of the gap that is closed in percent; a dash where there is no gap, or no cure was run."""
-    closed = curve.gap_closed()
-    return fixed(None) if closed is None else f"{100 * closed:.0f} %"
+    """Share of the gap that is closed in percent, and its seeds where they are fewer than the row's.
 
-
-def kind_of(word: str) -> str:
-    """Which of `KINDS` the word of a verdict is."""
-    return next(kind for kind in ("not measured", "not held", "held", "open") if word.startswith(kind))
+    A dash where there is no gap, or no cure was run.
+    """
+    closed, (used, *_), all_of = curve.gap_closed(), curve.gap, curve.plain[curve.worst]
+    fewer = f" ({seeds_told([len(used)])})" if len(used) < len(all_of) else ""
+    return fixed(None) if closed is None else f"{100 * closed:.0f} %{fewer}"
 
 
 def claims_table(found: Sequence[Outcome]) -> str:
-    """Of each paper table: claims that a smaller run should show, how many were decided, how they came out, which not.
+    """Of each paper table: claims that this scale is asked for, how many were decided, and how they came out.
 
-    Of those decided, some are by one seed alone. Tables of which nothing was decided share a row; the last row is of
-    all. Claims that only runs of the paper's own size could decide are not counted.
+    Of those decided, some are by one seed alone; what did not hold is told. Tables of which nothing was decided share a
+    row; the last row is of all. Claims that only runs of the paper's own size could decide count at that scale alone.
     """
     head = ["table", "claims", "decided", "held", "did not", "open", "not measured", "of one seed", "which did not"]
     rows, total, undecided, without = [], Counter(), Counter(), []
     for one in found:
-        if not (asked := [claim for claim in one.table.claims if claim.replica]):
+        if not (asked := claims_asked(one.table, one.scale)):
             continue
         count = counted(one)
         total += count
@@ -83,12 +99,12 @@ def claims_table(found: Sequence[Outcome]) -> str:
     if without:
         rows.append([", ".join(without), *_counts(undecided), fixed(None)])
     rows.append(["all", *_counts(total), fixed(None)])
-    return pipe_table(head, rows, numeric=range(1, 8), show=_escaped, is_aligned=False)
+    return pipe_table(head, rows, numeric=range(1, 8), show=in_cell, is_aligned=False)
 
 
 def counted(found: Outcome) -> Counter[str]:
     """How many claims of a table came out as which of `KINDS`, and as "one": were decided by one seed."""
-    told = [found.verdicts[claim.id] for claim in found.table.claims if claim.replica]
+    told = [found.verdicts[claim.id] for claim in claims_asked(found.table, found.scale)]
     count = Counter(kind_of(verdict.word) for verdict in told)
     # What is computed needs no second seed.
     alone = [verdict for verdict in told if verdict.seeds == 1 and verdict.of != "computation"]
@@ -114,7 +130,7 @@ def recipes_table(recipes: Path) -> str:
         study = _study_of(file)
         says = (import_module(f"hf_noise.studies.{study}").__doc__ or "").strip().partition("\n")[0].rstrip(".")
         rows.append([f"[{file.name}](recipes/{file.name})", says, ", ".join(tables.get(study, [])) or fixed(None)])
-    return pipe_table(["recipe", "what it is", "tables and figures of the papers"], rows, numeric=(), show=_escaped,
+    return pipe_table(["recipe", "what it is", "tables and figures of the papers"], rows, numeric=(), show=in_cell,
                       is_aligned=False)  # fmt: skip
 
 
@@ -124,7 +140,3 @@ def _study_of(recipe: Path) -> str:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.endswith(".study"):
             return node.module.removeprefix("hf_noise.studies.").removesuffix(".study")
     raise ValueError(f"{recipe} opens on no study; a recipe imports main of hf_noise.studies.NAME.study")
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hf_noise.reports.tables import pipe_table
+from hf_noise.reports.markdown import text as plain
+from hf_noise.reports.tables import fixed, pipe_table
 from hf_noise.studies.report import parts
 from hf_noise.studies.report.cells import Found
 from hf_noise.studies.report.families import Curve
 from hf_noise.studies.report.stored import Stored
-from hf_noise.studies.report.tables import claims_table, families_table
+from hf_noise.studies.report.tables import claims_table, families_table, shown
 
 __all__ = ["TITLE", "markdown"]
 
@@ -39,16 +40,16 @@ def markdown(stored: Stored, lines: Sequence[Curve], found: Sequence[Found], sca
 def _table(found: Found) -> str:
     text = [f"## {found.table.id}: {found.table.title}"]
     if found.outcome.stand_in:
-        text.append(f"Measured at {found.outcome.scale} scale on {'; '.join(found.outcome.stand_in)}.")
+        text.append(f"Measured at {found.outcome.scale} scale on {plain('; '.join(found.outcome.stand_in))}.")
     if found.missing:
-        text.append(f"Not measured: {'; '.join(found.missing)}.")
+        text.append(f"Not measured: {plain('; '.join(found.missing))}.")
     if found.cells:
         head = [found.table.key.replace("_", " "), "figure", "paper", "measured", "spread", "n", "records"]
         rows = [[cell.key, f"{cell.column}, {cell.unit}", cell.paper, cell.measured, cell.spread,
-                 str(len(cell.values)), parts.few(cell.places, 3) or "-"] for cell in found.cells]  # fmt: skip
-        text.append(pipe_table(head, rows, numeric=range(2, 6), show=_escaped, is_aligned=False))
+                 str(len(cell.values)), parts.few(cell.places, 3) or fixed(None)] for cell in found.cells]  # fmt: skip
+        text.append(pipe_table(head, rows, numeric=range(2, 6), show=shown, is_aligned=False))
     told = [f"- {one['id']}: {one['word']}. {one['says']}{'' if one['in_print'] else ' (not true in print)'} "
-            f"[{one['statistic']}]" for one in parts.claims_of(found)]  # fmt: skip
+            f"[{plain(one['statistic'])}]" for one in parts.claims_of(found)]  # fmt: skip
     return "\n\n".join([*text, *(["\n".join(told)] if told else [])])
 
 
@@ -56,8 +57,4 @@ def _runs(stored: Stored) -> str:
     head = ["records", "runs", "seeds", "recipe", "data", "took", "on", "versions"]
     rows = [[one["name"], str(one["runs"]), str(one["seeds"]), one["recipe"], one["data"], one["seconds"], one["on"],
              one["versions"]] for one in parts.studies(stored)]  # fmt: skip
-    return pipe_table(head, rows, numeric=(1, 2), show=_escaped, is_aligned=False)
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")
+    return pipe_table(head, rows, numeric=(1, 2), show=shown, is_aligned=False)

@@ -1,0 +1,157 @@
+"""The lines of the picture, from records: runs of one study and scale that differ in noise, cure and seed alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from statistics import mean
+from typing import Any
+
+from hf_noise.reports.record import RunRecord
+from hf_noise.studies.compute import has_more_compute
+from hf_noise.studies.report.families import FAMILIES, Curve, Family, Figure, Seeds, Setting, common
+from hf_noise.studies.report.stored import Stored
+from hf_noise.studies.reproduce.cells import family as made_by
+
+__all__ = ["curves"]
+
+#: Records of one study with their places.
+Placed = Sequence[tuple[str, RunRecord]]
+#: Figures by what a run is: its kind, plan of compute, error rate and exposure.
+Slots = dict[tuple[str, str, float, float], dict[int, Figure]]
+
+_AUDITED = re.compile(r"the audit of (\S+)")
+_BUDGET = {"plan", "sequences", "exposure"}
+#: How far apart the rows of runs with as much compute may be, which whole steps and batches make.
+_ALIKE = 0.01
+
+
+def curves(stored: Stored, scale: str) -> list[Curve]:
+    """The lines of the picture: of each family and setting the usual study, or else the one with most error rates.
+
+    Args:
+        stored: records of a folder.
+        scale: of the runs; those of others are left out.
+    """
+    found = []
+    for family in FAMILIES:
+        studies = {study: [(place, one) for place, one in records if one.settings.get("scale") == scale]
+                   for study, records in stored.of_task(family.task).items()}  # fmt: skip
+        for setting in family.settings:
+            every = [one for study, records in studies.items() for one in _of_study(family, setting, study, records)]
+            if every:
+                found.append(max(every, key=lambda one: (one.study == family.usual, len(one.plain), len(one.clean))))
+    return found
+
+
+def _of_study(family: Family, setting: Setting, study: str, records: Placed) -> Iterable[Curve]:
+    """What a study's records say of a setting: a curve for all runs that were told the same."""
+    groups: dict[str, list[tuple[str, RunRecord]]] = {}
+    for place, record in sorted(records, key=lambda one: one[1].created):  # of two that are alike the newest counts
+        if _kind(family, setting, record):
+            groups.setdefault(_told(family, record), []).append((place, record))
+    every = [json.loads(key) for key in groups]
+    names = sorted({name for one in every for name in one if any(other.get(name) != one[name] for other in every)})
+    for told, of in zip(every, groups.values()):
+        differs = ", ".join(f"{name} {told[name]}" if name in told else f"no {name}" for name in names)
+        if (curve := _curve(family, setting, study, differs, of, records)) is not None:
+            yield curve
+
+
+def _kind(family: Family, setting: Setting, record: RunRecord) -> str:
+    """Whether a run is "clean", "plain" or "cured"; empty if it is none of the setting's."""
+    rate = record.noise.get("error_rate")
+    if rate is None or family.metric not in record.metrics or not {*record.budget} >= _BUDGET:
+        return ""
+    if rate == 0:
+        return "clean" * _has(record, {**setting.of_clean, **family.plain})
+    kinds = (("plain", family.plain), ("cured", family.cured))
+    return next((kind for kind, of in kinds if _has(record, of)), "") if _has(record, setting.where) else ""
+
+
+def _told(family: Family, record: RunRecord) -> str:
+    """The settings that the results of a study depend on, but its plan of compute, as JSON; those not set are off."""
+    known = [one.name for one in fields(made_by(family.study).study.settings) if one.metadata["in_result"]]
+    told = {name: record.settings[name] for name in known if name != "plan" and record.settings.get(name)}
+    return json.dumps(told, sort_keys=True)
+
+
+def _curve(
+    family: Family, setting: Setting, study: str, differs: str, runs: Placed, every: Placed
+) -> Curve | None:
+    """A curve of runs that were told the same.
+
+    None without runs of the plain loss whose seeds have one without noise, and where two that differ in more than what
+    is asked of them would stand at one place.
+    """
+    slots: Slots = {}
+    names: dict[tuple[Any, ...], str] = {}
+    for place, record in runs:
+        budget, kind = record.budget, _kind(family, setting, record)
+        rate, is_own = record.noise["error_rate"], kind != "clean" or not has_more_compute(record)
+        slot = (kind, "" if kind == "clean" and is_own else budget["plan"], rate, 0.0 if is_own else budget["exposure"])
+        if names.setdefault((*slot, record.seed), record.name) != record.name:
+            return None
+        slots.setdefault(slot, {})[record.seed] = _figure(family, place, record, every)
+    clean = slots.get(("clean", "", 0, 0.0), {})
+    found = {plan: _shared(slots, plan, clean) for plan in {plan for kind, plan, *_ in slots if kind == "plain"}}
+    if not any(plain for plain, _ in found.values()):
+        return None
+    plan = max(sorted(found), key=lambda one: (len(found[one][0]), len(found[one][1])))
+    plain, cured = found[plan]
+    worst = plain[max(plain)]
+    equal = [of for (kind, name, _, exposure), of in slots.items() if kind == "clean" and exposure and name == plan
+             and abs(_rows(of) / _rows(worst) - 1) < _ALIKE]  # fmt: skip
+    return Curve(family, setting, study, differs, plan, clean, equal[0] if equal else {}, plain, cured)
+
+
+def _shared(slots: Slots, plan: str, clean: Seeds) -> tuple[dict[float, Seeds], dict[float, Seeds]]:
+    """Plain and cured runs of a plan by error rate: of seeds that have one without noise, and both where both were run.
+
+    A cure that has no seed in common with the plain loss of its error rate is left out.
+    """
+    kinds: dict[str, dict[float, Seeds]] = {"plain": {}, "cured": {}}
+    for (kind, name, rate, _), of in sorted(slots.items()):
+        if kind in kinds and name == plan and (shared := common(of, clean)[0]):
+            kinds[kind][rate] = shared
+    plain, cured = kinds["plain"], kinds["cured"]
+    for rate in {*plain} & {*cured}:
+        both = common(plain[rate], cured[rate])
+        if both[0]:
+            plain[rate], cured[rate] = both
+        else:
+            del cured[rate]
+    return plain, cured
+
+
+def _rows(of: Seeds) -> float:
+    return mean(one.rows for one in of.values())
+
+
+def _figure(family: Family, place: str, record: RunRecord, every: Placed) -> Figure:
+    told, budget = record.metrics[family.metric], record.budget
+    ends = (family.times * told["low"], family.times * told["high"]) if "low" in told and "high" in told else None
+    helper, helped = _helper(family, record, every)
+    return Figure(family.times * told["value"], told["n"], place, ends, budget["sequences"], budget["exposure"],
+                  helper, helped)  # fmt: skip
+
+
+def _helper(family: Family, record: RunRecord, every: Placed) -> tuple[str, float | None]:
+    """What was trained for a run besides, and on how many rows, from its record and those of its study."""
+    if audited := _AUDITED.search(record.loss.get("rows", "")):
+        rows = [one.budget["sequences"] for _, one in every if one.name == audited[1] and "sequences" in one.budget
+                and _told(family, one) == _told(family, record)]  # fmt: skip
+        return "the run that was audited", rows[-1] if rows else None
+    if (images := record.budget.get("classifier_images")) is not None:
+        return "its classifier", images
+    return "", None
+
+
+def _has(record: RunRecord, where: Mapping[str, Any]) -> bool:
+    for place, wanted in where.items():
+        part, key = place.split(".")
+        if getattr(record, part).get(key) != wanted:
+            return False
+    return True

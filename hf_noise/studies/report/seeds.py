@@ -1,0 +1,73 @@
+"""Records of the papers' tables, of every seed that there are any of: a table's own flags name the fewest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from hf_noise.reports.paper import paper_table_ids
+from hf_noise.reports.record import RunRecord
+from hf_noise.studies.report.stored import Stored
+from hf_noise.studies.reproduce.cells import Cell, Family, Part, family
+from hf_noise.studies.reproduce.plan import Asked, Planned, planned
+from hf_noise.studies.reproduce.rows import Outcome, Records, outcome
+
+__all__ = ["outcomes_in", "records_in", "tables_in"]
+
+
+def tables_in(stored: Stored, scale: str, more: Sequence[str] = ()) -> tuple[dict[str, Planned], dict[str, Records]]:
+    """Of each table of the papers what is asked for at a scale, and its records.
+
+    Args:
+        stored: records of a folder.
+        scale: one of `hf_noise.reports.paper.SCALES`.
+        more: flags that the runs of all studies were told, as behind `--` of the command that made them.
+    """
+    asked = Asked(scale, stored.folder, more=tuple(more))
+    plans = {name: planned(name, asked) for name in paper_table_ids()}
+    return plans, {name: records_in(stored, plan) for name, plan in plans.items()}
+
+
+def outcomes_in(stored: Stored, scale: str) -> list[Outcome]:
+    """What records say of each table of the papers, of all their seeds."""
+    plans, records = tables_in(stored, scale)
+    return [outcome(name, scale, records) for name in plans]
+
+
+def records_in(stored: Stored, plan: Planned) -> Records:
+    """The records that differ from those which a plan names in nothing but the seed, by place among the table's runs.
+
+    A cell that is of several records counts with those that are there.
+    """
+    found: dict[int, list[RunRecord]] = {}
+    for at, cells in plan.cells.items():
+        study = plan.table.runs[at].study
+        parts = {part.file: part for part in _parts(family(study), cells, stored.seeds)}
+        records = [record for part in parts.values() if (record := _record(part, stored)) is not None]
+        if records or study == "theory":  # which is computed, whether or not it was drawn
+            found[at] = records
+    return found
+
+
+def _parts(study: Family, cells: Sequence[Cell], seeds: Mapping[str, frozenset[int]]) -> Iterable[Part]:
+    """What cells would leave, of their own seeds and of those that there are of their tasks."""
+    there = frozenset[int]().union(*(seeds.get(part.task, ()) for cell in cells for part in cell.parts))
+    yield from (part for cell in cells for part in cell.parts)
+    for argv in dict.fromkeys(cell.argv for cell in cells) if there else ():
+        settings = study.settings(argv)
+        yield from (part for other in _seeded(settings, there) for _, parts in study.cells(other) for part in parts)
+
+
+def _seeded(settings: Any, seeds: Iterable[int]) -> Iterable[Any]:
+    """Settings with other seeds: some studies take all at once, some one, and some none."""
+    own = getattr(settings, "seed", None)
+    if isinstance(own, list):
+        if new := sorted({*seeds} - {*own}):
+            yield replace(settings, seed=new)
+    elif own is not None:
+        yield from (replace(settings, seed=seed) for seed in sorted({*seeds} - {own}))
+
+
+def _record(part: Part, stored: Stored) -> RunRecord | None:
+    return part.record() if part.is_done else stored.kept.of(part)

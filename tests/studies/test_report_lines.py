@@ -1,0 +1,207 @@
+"""The lines of the report's picture: which runs are compared, and what they were trained on."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from stored_records import RESULTS, copied, more_seeds, records_of, told_of, value, write_records
+
+from hf_noise.reports.paper import paper_table
+from hf_noise.studies.report import study
+from hf_noise.studies.report.curves import curves
+from hf_noise.studies.report.efforts import effort, explained
+from hf_noise.studies.report.parts import chart
+from hf_noise.studies.report.picture import digest, spaced
+from hf_noise.studies.report.stored import Stored
+from hf_noise.studies.report.tables import families_table
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory):
+    """The lines of the picture by title."""
+    return {one.title: one for one in curves(Stored.read(copied(tmp_path_factory.mktemp("records"))), "demo")}
+
+
+@pytest.fixture(scope="module")
+def told():
+    return told_of()
+
+
+def test_costs_and_gaps_are_those_of_the_records(lines, told):
+    assert len(lines) == 6
+    gpt2 = lines["language model"]
+    clean, equal, plain, cured = (
+        value(told, f"gpt2-demo/{name}-seed0", "validation_nll")
+        for name in ("r0", "r0-compute-of-r1-batch", "r1-nll-batch", "r1-corrected-batch")
+    )
+    rates = {1 - 1 / (1 + ratio): value(told, f"gpt2-demo/r{ratio:g}-nll-batch-seed0", "validation_nll")
+             for ratio in (0.1, 0.3, 0.5, 1.0)}  # fmt: skip
+    assert [rate for rate, _ in gpt2.costs(gpt2.plain)] == pytest.approx([*rates])
+    assert [cost.mean for _, cost in gpt2.costs(gpt2.plain)] == pytest.approx(
+        [100 * (noisy - clean) / clean for noisy in rates.values()]
+    )
+    assert gpt2.gap_closed() == pytest.approx((plain - cured) / (plain - equal))
+    edm = lines["diffusion model"]
+    right, wrong = (
+        value(told, f"edm-demo/{name}-seed0", "label_consistency") for name in ("r0-dsm", "r1-symmetric-dsm")
+    )
+    assert edm.cost(edm.plain[0.5]).mean == pytest.approx(100 * (right - wrong) / right)
+    assert edm.plain[0.5][0].value == pytest.approx(100 * wrong)
+    pairs = lines["encoder-decoder, poor source"]
+    each = [100 * (value(told, f"seq2seq-demo/sparse-r1-nll-seed{i}", "test_target_nll")
+                   / value(told, f"seq2seq-demo/sparse-clean-seed{i}", "test_target_nll") - 1) for i in range(3)]
+    assert pairs.cost(pairs.plain[pairs.worst]).values == pytest.approx(tuple(each))
+
+
+def test_no_gap_is_told_where_test_images_are_too_few_to_see_one(lines):
+    symmetric, cyclic = (lines[f"classifier, labels {kind}"] for kind in ("at random", "of the next class"))
+    assert symmetric.gap_closed() is None, "the intervals of 355 images overlap"
+    assert cyclic.gap_closed() > 0.9
+
+
+#: Runs of edm-demo by what they are on the line; `equal` has the compute of the noisiest.
+EDM = {"clean": "r0-dsm", "equal": "r0-compute-of-r1-dsm", "plain": "r1-symmetric-dsm", "cured": "r1-symmetric-tdsm"}
+
+
+def edm_line(folder, **seeds):
+    """The line of diffusion models with these seeds of its sets, if there is one, and the figures by set and seed."""
+    more_seeds(folder, "edm-demo", lambda run: next((of for name, of in seeds.items() if EDM[name] == run), []))
+    lines = [json.loads(line) for line in (folder / "edm-demo" / "records.jsonl").open()]
+    figures = {(name, one["seed"]): 100 * one["metrics"]["label_consistency"]["value"] for one in lines
+               for name, run in EDM.items() if one["name"].startswith(f"{run}-seed")}  # fmt: skip
+    return next(iter(curves(Stored.read(folder), "demo")), None), figures
+
+
+def test_seeds_that_only_some_have_are_not_compared_with_others(tmp_path):
+    line, of = edm_line(tmp_path, clean=[0, 1, 2], equal=[0, 1, 2], plain=[0, 1, 2], cured=[2])
+    gap = (of["cured", 2] - of["plain", 2]) / (of["equal", 2] - of["plain", 2])
+    assert line.gap_closed() == pytest.approx(gap)
+    for found, name in zip(line.at_worst, EDM):
+        assert {seed: one.value for seed, one in found.items()} == {2: pytest.approx(of[name, 2])}
+    (_, cost), = line.costs(line.plain)
+    assert cost.values == pytest.approx([100 * (1 - of["plain", 2] / of["clean", 2])])
+
+
+def test_a_gap_of_fewer_seeds_than_its_row_says_so(tmp_path):
+    line, of = edm_line(tmp_path, clean=[0, 1], equal=[1], plain=[0, 1], cured=[0, 1])
+    assert line.gap_closed() == pytest.approx((of["cured", 1] - of["plain", 1]) / (of["equal", 1] - of["plain", 1]))
+    table = families_table([line])
+    mean = (of["plain", 0] + of["plain", 1]) / 2
+    assert f"| {mean:.1f} ± " in table and f" {100 * line.gap_closed():.0f} % (1 seed) |" in table
+    assert "| 1 to 2 |" in table
+
+
+@pytest.mark.parametrize(
+    ("seeds", "is_drawn"),
+    [
+        ({"clean": [1], "plain": [0], "cured": [1]}, False),
+        ({"clean": [0], "plain": [0, 1], "cured": [1]}, True),
+        ({"clean": [0, 1], "plain": [0], "cured": [1]}, True),
+        ({"clean": [0], "plain": [0]}, True),
+    ],
+)
+def test_a_line_without_seeds_in_common_is_left_out(tmp_path, seeds, is_drawn):
+    line, _ = edm_line(tmp_path, **seeds)
+    assert (line is not None) == is_drawn
+    study.main(["--records", str(tmp_path), "--output", str(tmp_path / "made")])
+    assert (tmp_path / "made" / "overview.png").is_file() == is_drawn
+    if is_drawn:
+        assert line.gap_closed() is None and not line.cured and {*line.plain[0.5]} == {0}
+        assert "% with" not in chart([line])["says"]
+
+
+def test_lines_are_of_one_scale_and_of_runs_that_were_told_the_same(tmp_path):
+    for name in ("edm-demo", "edm-cifar10"):
+        lines = (RESULTS / name / "records.jsonl").read_text()
+        (tmp_path / name.replace("demo", "own")).mkdir()
+        (tmp_path / name.replace("demo", "own") / "records.jsonl").write_text(lines)
+    stored = Stored.read(tmp_path)
+    assert [one.study for one in curves(stored, "demo")] == ["edm-own"]
+    assert [one.study for one in curves(stored, "gpu")] == ["edm-cifar10"]
+    assert curves(stored, "paper") == []
+
+
+def test_runs_of_several_settings_in_a_folder_are_never_one_line(tmp_path):
+    shutil.copytree(RESULTS / "classifier-sizes-digits", tmp_path / "sizes")
+    (line,) = curves(Stored.read(tmp_path), "demo")
+    rows = int(re.fullmatch(r"train_rows (\d+)", line.differs)[1])
+    lines = records_of("classifier-sizes-digits")
+    for name, found in (("r0", line.clean), ("r1-symmetric-nll-steps", line.plain[0.5])):
+        own = {one["seed"]: 100 * one["metrics"]["test_accuracy"]["value"] for one in lines
+               if one["name"].startswith(f"{name}-seed") and one["settings"]["train_rows"] == rows}  # fmt: skip
+        assert {seed: one.value for seed, one in found.items()} == pytest.approx(own) and len(own) == 3
+    assert f"| sizes (train_rows {rows}) |" in families_table([line])
+
+
+def test_of_runs_that_are_alike_the_newest_counts_and_unlike_ones_make_no_line(tmp_path):
+    lines = records_of("edm-demo")
+    (plain,) = (one for one in lines if one["name"] == f"{EDM['plain']}-seed0")
+    metrics = plain["metrics"] | {"label_consistency": plain["metrics"]["label_consistency"] | {"value": 0.25}}
+    again = plain | {"metrics": metrics, "created": "2099-01-01T00:00:00+00:00"}
+    write_records(tmp_path / "again", [again, *lines])
+    assert curves(Stored.read(tmp_path / "again"), "demo")[0].plain[0.5][0].value == 25
+    write_records(tmp_path / "other", [*lines, again | {"name": "r1-symmetric-of-another-kind-seed0"}])
+    assert curves(Stored.read(tmp_path / "other"), "demo") == []
+
+
+def test_what_runs_were_trained_on_is_told_of_their_records(lines, told):
+    pairs, edm = effort(lines["encoder-decoder, poor source"]), effort(lines["diffusion model"])
+    first = told["seq2seq-demo/sparse-r1-nll-seed0"]["budget"]
+    audited = told["seq2seq-demo/sparse-r1-mixture-learned-seed0"]["budget"]["sequences"]
+    clean = told["seq2seq-demo/sparse-clean-seed0"]["budget"]["sequences"]
+    assert (pairs.clean, pairs.plain) == (first["exposure"], pytest.approx(first["sequences"] / clean))
+    assert pairs.helped == pytest.approx(audited / clean) and pairs.told == "1 ×; cure 1 + 1 ×"
+    base = told["edm-demo/r0-dsm-seed0"]["budget"]["sequences"]
+    cure = told["edm-demo/r1-symmetric-tdsm-seed0"]["budget"]
+    assert edm.cured == pytest.approx(cure["sequences"] / base)
+    assert edm.helped == pytest.approx(cure["classifier_images"] / base)
+    says = " ".join(explained([*lines.values()]))
+    assert "0.5 × its clean data at 1 × its compute (encoder-decoder)" in says
+    assert "training anew on the right pairs needs the run that was audited, 1 × the rows (encoder-decoder)" in says
+    assert says in families_table([*lines.values()])
+
+
+def test_an_audited_run_that_is_not_there_is_told_as_unknown(tmp_path):
+    lines = records_of("seq2seq-demo")
+    write_records(tmp_path / "pairs", [one for one in lines if "mixture" not in one["name"]])
+    every = curves(Stored.read(tmp_path), "demo")
+    assert [effort(one).told for one in every] == ["1 ×; cure 1 + ? ×"] * 2
+    assert "needs the run that was audited (encoder-decoder)" in explained(every)[1]
+
+
+def test_no_run_without_noise_at_equal_compute_is_told(tmp_path):
+    line, _ = edm_line(tmp_path, clean=[0], plain=[0], cured=[0])
+    assert explained([line])[-1] == "No run without noise had the compute of those with (diffusion model)."
+
+
+def test_the_picture_is_old_when_what_runs_were_trained_on_is_another(lines):
+    every = [*lines.values()]
+    line = lines["diffusion model"]
+    cured = {rate: {seed: replace(one, helped=one.helped * 3) for seed, one in of.items()}
+             for rate, of in line.cured.items()}  # fmt: skip
+    assert digest(every) != digest([one if one is not line else replace(line, cured=cured) for one in every])
+
+
+def test_what_the_paper_prints_is_of_its_tables(lines):
+    table = paper_table("A.table1")
+    assert lines["diffusion model"].of_paper()[0.5] == pytest.approx(
+        100 * (1 - table[1.0]["cifar10_consistency"] / table[0.0]["cifar10_consistency"])
+    )
+    assert all(one.of_paper()[0.0] == 0 and one.of_paper()[0.5] > 5 for one in lines.values())
+
+
+def test_a_run_with_more_compute_is_no_baseline(lines):
+    for one in lines.values():
+        assert all("compute-of" not in figure.place for figure in one.clean.values())
+        assert all("compute-of" in figure.place for figure in one.equal.values())
+
+
+def test_names_in_the_picture_stand_apart_in_their_order():
+    places = [2.3, 59, 24, 24.1, 13.5]
+    moved = spaced(places, 6)
+    order = sorted(range(5), key=lambda i: places[i])
+    assert all(moved[b] - moved[a] >= 6 - 1e-9 for a, b in pairwise(order))
+    assert moved[0] == 2.3 and moved[1] == 59, "what has room stays"

@@ -1,0 +1,94 @@
+"""The papers' tables in the report: of which records they are, and how their claims are counted."""
+
+import json
+from pathlib import Path
+
+import pytest
+from stored_records import RESULTS, copied, more_seeds
+
+from hf_noise.reports.paper import paper_table_ids, published
+from hf_noise.studies.report import marks, study
+from hf_noise.studies.report.cells import Found, found_in
+from hf_noise.studies.report.parts import claims, tiles
+from hf_noise.studies.report.seeds import outcomes_in
+from hf_noise.studies.report.stored import Stored
+from hf_noise.studies.report.tables import claims_table
+from hf_noise.studies.reproduce.plan import Asked
+from hf_noise.studies.reproduce.report import outcomes
+from hf_noise.studies.reproduce.rows import outcome
+
+
+@pytest.fixture(scope="module")
+def some(tmp_path_factory):
+    return copied(tmp_path_factory.mktemp("records"))
+
+
+@pytest.mark.parametrize(
+    ("name", "study", "seeds"),
+    [("A.table4", "gradient-coherence-demo", [0, 1, 2]), ("A.table1", "edm-demo", [0, 7]),
+     ("A.table1", "edm-demo", [0])],
+)
+def test_tables_are_of_every_seed_that_there_are_records_of(tmp_path, name, study, seeds):
+    more_seeds(tmp_path, study, lambda run: seeds)
+    stored = Stored.read(tmp_path)
+    (found,) = (one for one in found_in(stored, "demo") if one.table.id == name)
+    each = {(row, column): {*values} for row, of in found.outcome.rows.items() for column, values in of.items()}
+    assert each and all(of == {*seeds} for of in each.values())
+    assert {len(cell.values) for cell in found.cells if cell.values} == {len(of) for of in each.values()}
+    told = [verdict for verdict in found.outcome.verdicts.values() if verdict.seeds]
+    assert told and max(verdict.seeds for verdict in told) == len(seeds)
+    every = [one.outcome for one in found_in(stored, "demo")]
+    assert marks.rendered(tmp_path, stored, ["claims"])["claims"] == claims_table(every)
+
+
+def test_flags_behind_two_dashes_are_those_that_the_runs_were_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("own.txt").write_text("words\n")
+    more_seeds(tmp_path, "gradient-coherence-demo", lambda run: [0])
+    file = tmp_path / "gradient-coherence-demo" / "records.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(one | {"settings": one["settings"] | {"source": "own.txt"}}) + "\n"
+                            for one in lines))  # fmt: skip
+    measured = {}
+    for more in ([], ["--", "--source", "own.txt"]):
+        study.main(["--records", str(tmp_path), "--output", "made", *more])
+        text = Path("made/report.md").read_text()
+        measured[bool(more)] = "A.table4.c1: held" in text
+        assert ("but for --source own.txt." in text) == bool(more), "the data are not those of the table's own flags"
+    assert measured == {False: False, True: True}
+
+
+def test_nothing_is_lost_that_the_tables_own_seeds_have():
+    stored = Stored.read(RESULTS)
+    asked = Asked("demo", RESULTS, kept=stored.kept, reuses=True)
+    ours = {one.table.id: {id_of(record) for record in one.records} for one in outcomes_in(stored, "demo")}
+    theirs = {one.table.id: {id_of(record) for record in one.records} for one in outcomes(paper_table_ids(), asked)}
+    assert [name for name in theirs if not theirs[name] <= ours[name]] == [] and sum(map(len, theirs.values())) > 100
+
+
+def id_of(record):
+    return record.task, record.name, record.created
+
+
+def test_claims_are_counted_once_each(some):
+    found = found_in(Stored.read(some), "demo")
+    table = claims_table([one.outcome for one in found])
+    *rows, total = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
+    replica = [claim for name in paper_table_ids() for claim in published(name).claims if claim.replica]
+    assert total[0] == "all" and int(total[1]) == len(replica)
+    for column in range(1, 8):
+        assert int(total[column]) == sum(int(row[column]) for row in rows)
+    for _, replicas, decided, held, fell, undecided, nothing, one, _ in [*rows, total]:
+        assert int(replicas) == int(held) + int(fell) + int(undecided) + int(nothing)
+        assert int(one) <= int(decided) == int(held) + int(fell)
+
+
+@pytest.mark.parametrize("scale", ["demo", "paper"])
+def test_as_many_claims_are_counted_as_are_listed(scale):
+    found = [Found(outcome(name, scale, {}), [], [], []) for name in paper_table_ids()]
+    listed = {kind: len(of) for kind, of in claims(found).items()}
+    counted, every = tiles(found), [claim for name in paper_table_ids() for claim in published(name).claims]
+    asked = sum(claim.replica or scale == "paper" for claim in every)
+    assert {kind: counted[kind] for kind in listed} == listed and counted["asked"] == sum(listed.values()) == asked
+    total = claims_table([one.outcome for one in found]).splitlines()[-1]
+    assert total.startswith(f"| all | {asked} | {counted['decided']} |")
