@@ -76,11 +76,12 @@ def test_claims_are_counted_once_each(some):
     *rows, total = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
     replica = [claim for name in paper_table_ids() for claim in published(name).claims if claim.replica]
     assert total[0] == "all" and int(total[1]) == len(replica)
-    for column in range(1, 8):
+    for column in range(1, 10):
         assert int(total[column]) == sum(int(row[column]) for row in rows)
-    for _, replicas, decided, held, fell, undecided, nothing, one, _ in [*rows, total]:
-        assert int(replicas) == int(held) + int(fell) + int(undecided) + int(nothing)
-        assert int(one) <= int(decided) == int(held) + int(fell)
+    for _, replicas, decided, held, fell, undecided, nothing, reading, one, part, _ in [*rows, total]:
+        assert int(replicas) == int(held) + int(fell) + int(undecided) + int(nothing) + int(reading)
+        assert max(int(one), int(part)) <= int(decided) == int(held) + int(fell)
+    assert int(total[7]) == sum(claim.by_reading for claim in replica) > 0
 
 
 @pytest.mark.parametrize("scale", ["demo", "paper"])

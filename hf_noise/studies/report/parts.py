@@ -110,7 +110,7 @@ def tiles(found: Sequence[Found]) -> dict[str, int]:
     total = sum((counted(one.outcome) for one in found), Counter())
     asked = sum(total[kind] for kind in KINDS)
     return {"asked": asked, "decided": total["held"] + total["not held"], **{kind: total[kind] for kind in KINDS},
-            "of one seed": total["one"]}  # fmt: skip
+            "of one seed": total["one"], "of a part": total["part"], "by reading": total["reading"]}  # fmt: skip
 
 
 def claims(found: Sequence[Found]) -> dict[str, list[dict[str, Any]]]:

@@ -79,10 +79,11 @@ def told_gap(curve: Curve) -> str:
 def claims_table(found: Sequence[Outcome]) -> str:
     """Of each paper table: claims that this scale is asked for, how many were decided, and how they came out.
 
-    Of those decided, some are by one seed alone; what did not hold is told. Tables of which nothing was decided share a
+    Of those decided, some are by one seed alone, or by a part of the table; what did not hold is told. Tables of which nothing was decided share a
     row; the last row is of all. Claims that only runs of the paper's own size could decide count at that scale alone.
     """
-    head = ["table", "claims", "decided", "held", "did not", "open", "not measured", "of one seed", "which did not"]
+    head = ["table", "claims", "decided", "held", "did not", "open", "not measured", "by reading",
+            "of one seed", "of a part", "which did not"]  # fmt: skip
     rows, total, undecided, without = [], Counter(), Counter(), []
     for one in found:
         if not (asked := claims_asked(one.table, one.scale)):
@@ -99,22 +100,30 @@ def claims_table(found: Sequence[Outcome]) -> str:
     if without:
         rows.append([", ".join(without), *_counts(undecided), fixed(None)])
     rows.append(["all", *_counts(total), fixed(None)])
-    return pipe_table(head, rows, numeric=range(1, 8), show=in_cell, is_aligned=False)
+    return pipe_table(head, rows, numeric=range(1, 10), show=in_cell, is_aligned=False)
 
 
 def counted(found: Outcome) -> Counter[str]:
-    """How many claims of a table came out as which of `KINDS`, and as "one": were decided by one seed."""
+    """How many claims of a table came out as which of `KINDS`, and beside that
+
+    - "reading": of those not measured, that no program judges,
+    - "one", "part": of those decided, that one seed decided, and a part of the table's rows or columns.
+    """
     told = [found.verdicts[claim.id] for claim in claims_asked(found.table, found.scale)]
     count = Counter(kind_of(verdict.word) for verdict in told)
+    decided = [verdict for verdict in told if kind_of(verdict.word) in DECIDED]
     # What is computed needs no second seed.
-    alone = [verdict for verdict in told if verdict.seeds == 1 and verdict.of != "computation"]
-    count["one"] = sum(kind_of(verdict.word) in DECIDED for verdict in alone)
+    count["one"] = sum(verdict.seeds == 1 and verdict.of != "computation" for verdict in decided)
+    count["part"] = sum(bool(verdict.lacks) for verdict in decided)
+    count["reading"] = sum(verdict.by_reading for verdict in told)
     return count
 
 
 def _counts(count: Counter[str]) -> list[str]:
     every, decided = (sum(count[kind] for kind in kinds) for kinds in (KINDS, DECIDED))
-    return [str(one) for one in (every, decided, *(count[kind] for kind in (*KINDS, "one")))]
+    measured = count["not measured"] - count["reading"]
+    told = (every, decided, count["held"], count["not held"], count["open"], measured, count["reading"], count["one"])
+    return [str(one) for one in (*told, count["part"])]
 
 
 def recipes_table(recipes: Path) -> str:
