@@ -15,7 +15,7 @@ from hf_noise.data.reading import CorpusError, check_column, with_features
 from hf_noise.data.sources import Source, find_splits
 from hf_noise.studies.reading import source_of
 
-__all__ = ["SPLITS", "class_numbers", "found_splits", "labels_together", "read_table", "refuse_nulls"]
+__all__ = ["SPLITS", "class_numbers", "found_splits", "labels_together", "read_table", "refuse_nulls", "selected"]
 
 SPLITS = ("train", "validation", "test")
 _BATCH = 1000  # rows that are read at a time
@@ -48,10 +48,15 @@ def read_table(source: Source, dataset: IterableDataset, columns: Mapping[str, s
     return Dataset(pa.concat_tables(tables), info=DatasetInfo(features=features))
 
 
+def selected(table: Dataset, column: str) -> pa.ChunkedArray:
+    """A column of the rows that a table has; `table.data` holds those as well that were not selected."""
+    return table.select_columns(column).with_format("arrow")[:][column]
+
+
 def refuse_nulls(table: Dataset, column: str, split: str, needs: str) -> None:
     """Raise CorpusError if a column holds nulls, with their number and the first one's row; `needs` ends the message.
     """
-    values = table.data[column]
+    values = selected(table, column)
     if values.null_count:
         first = pc.index(values.is_null(), True).as_py()
         raise CorpusError(f"column {column!r} holds {values.null_count} null(s) in the {split} split, the first in row "
@@ -60,7 +65,8 @@ def refuse_nulls(table: Dataset, column: str, split: str, needs: str) -> None:
 
 def class_numbers(classes: Classes, table: Dataset, column: str, split: str) -> np.ndarray:
     """Labels of a split as numbers of its classes, int64 [N]. Raises CorpusError: a row has none of them."""
-    numbers = np.array(classes.numbers(table.data.table, column, f"the {split} split"))  # Arrow's cannot be written
+    table = pa.table({column: selected(table, column)})
+    numbers = np.array(classes.numbers(table, column, f"the {split} split"))  # Arrow's cannot be written
     wrong = (numbers < 0) | (numbers >= classes.size)
     if wrong.any():
         raise CorpusError(f"column {column!r} holds {numbers[wrong][0]} in {wrong.sum()} row(s) of the {split} split, "
@@ -78,7 +84,7 @@ def labels_together(
     for name, part in parts.items():
         refuse_nulls(part, columns[name], name, needs)
     features = {name: part.features for name, part in parts.items()}
-    values = {name: part.data[columns[name]] for name, part in parts.items()}
+    values = {name: selected(part, columns[name]) for name, part in parts.items()}
     found = classes_of(features, columns, values, source, "column")
     labels = {name: class_numbers(found, part, columns[name], name) for name, part in parts.items()}
     return labels, list(found.names or map(str, range(found.size)))

@@ -323,13 +323,19 @@ REFUSED = {
 def test_rows_that_cannot_be_used_are_left_out_where_a_user_asks(news, tmp_path):
     names = sorted(WORDS)
     numbers = [float(names.index(name)) for name in news.topic]
-    more = pd.DataFrame({"text": [None, "  ", "a b c", "d e f"], "topic": [0, 1, None, 7]})
-    pd.concat([more, news.assign(topic=numbers)])[["text", "topic"]].to_csv(tmp_path / "rows.csv", index=False)
+    places = [2.5, 3.5, 60.5, 99.5]  # among the others
+    more = pd.DataFrame({"text": [None, "  ", "a b c", "d e f"], "topic": [0, 1, None, 7]}, index=places)
+    among = pd.concat([more, news.assign(topic=numbers)]).sort_index()[["text", "topic"]]
+    among.to_csv(tmp_path / "rows.csv", index=False)
     told = ["--source", tmp_path / "rows.csv", "--column", "topic", "--output", tmp_path / "out", "--no_plan"]
     printed = main(*told, "--drop_unusable")
     record, rows = record_in(tmp_path / "out"), pq.read_table(tmp_path / "out" / "rows.parquet").to_pandas()
     assert record.data["rows"] == N and rows.text.tolist() == news.text.tolist()
     assert rows.topic.tolist() == numbers
+    news.assign(topic=numbers)[["text", "topic"]].astype({"topic": int}).to_csv(tmp_path / "usable.csv", index=False)
+    main("--source", tmp_path / "usable.csv", "--column", "topic", "--output", tmp_path / "usable", "--no_plan")
+    found = pq.read_table(tmp_path / "usable" / "rows.parquet").to_pandas()
+    assert rows.p_wrong.tolist() == found.p_wrong.tolist() and rows.suggested.tolist() == found.suggested.tolist()
     for left in ("1 rows with no label in 'topic'", "1 rows with nothing in 'text'", "1 rows with a blank text",
                  "1 rows of 1 classes in fewer than 5 rows each are left out: 7"):  # fmt: skip
         assert left in printed

@@ -20,7 +20,7 @@ from hf_noise.studies.audit.study import Settings
 from hf_noise.studies.audit.usable import check_whole, rows_needed, usable_rows, whole_numbers
 from hf_noise.studies.chosen_rows import rows_asked_for
 from hf_noise.studies.hashes import hash_of
-from hf_noise.studies.labelled_rows import labels_together, read_table
+from hf_noise.studies.labelled_rows import labels_together, read_table, selected
 from hf_noise.studies.reading import source_of
 
 __all__ = ["AuditData", "Part", "read_data"]
@@ -37,6 +37,10 @@ class Part:
 
     table: Dataset
     labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        if len(self.table) != len(self.labels):
+            raise ValueError(f"{len(self.labels)} labels of {len(self.table)} rows")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -248,7 +252,7 @@ def is_text(table: Dataset, name: str) -> bool:
 
 def _has_words(table: Dataset, name: str) -> bool:
     """Whether most rows of a column of texts have several words, as names and keys do not."""
-    several = pc.sum(pc.match_substring_regex(table.data[name], r"\S\s+\S")).as_py() or 0
+    several = pc.sum(pc.match_substring_regex(selected(table, name), r"\S\s+\S")).as_py() or 0
     return name == "text" or several > len(table) / 2
 
 
@@ -259,7 +263,7 @@ def _is_class_like(table: Dataset, name: str) -> bool:
         return True
     if not is_label_kind(kind):
         return False
-    distinct = len(pc.unique(table.data[name].drop_null()))
+    distinct = len(pc.unique(selected(table, name).drop_null()))
     return 2 <= distinct <= min(_MOST_GUESSED, len(table) / _ROWS_EACH)
 
 

@@ -11,6 +11,7 @@ from hf_noise.data.backbones import prompt_fields
 from hf_noise.data.reading import CorpusError
 from hf_noise.studies.audit.study import Settings
 from hf_noise.studies.chosen_rows import rows_asked_for
+from hf_noise.studies.labelled_rows import selected
 
 __all__ = ["check_whole", "rows_needed", "usable_rows", "whole_numbers"]
 
@@ -43,7 +44,7 @@ def whole_numbers(table: Dataset, columns: list[str], source: str) -> Dataset:
     for name in columns:
         kind = table.features[name]
         if isinstance(kind, Value) and pa.types.is_floating(kind.pa_type):
-            values = table.data[name].drop_null().to_numpy()
+            values = selected(table, name).drop_null().to_numpy()
             if (broken := values[values % 1 != 0]).size:
                 raise CorpusError(f"column {name!r} of {source} holds {broken[0]:g}, no class; choose another --column")
             table = table.cast_column(name, Value("int64"))
@@ -61,13 +62,13 @@ def usable_rows(
         kept &= ~lacks
     rows = np.flatnonzero(kept)
     rows = rows[rows_asked_for(len(rows), settings.rows, "rows", "rows that can be used")]
-    counts = pc.value_counts(table.data[columns[0]].take(pa.array(rows))).to_pylist()
+    counts = pc.value_counts(selected(table, columns[0]).take(pa.array(rows))).to_pylist()
     rare = {one["values"]: one["counts"] for one in counts if one["counts"] < rows_needed(settings)}
     if rare:
         told = ", ".join(_name(table, columns[0], value) for value in list(rare)[:5])
         notes.append(f"{sum(rare.values()):,} rows of {len(rare)} classes in fewer than {rows_needed(settings)} rows "
                      f"each are left out: {told}{', ...' * (len(rare) > 5)}")  # fmt: skip
-        values = table.data[columns[0]].take(pa.array(rows))
+        values = selected(table, columns[0]).take(pa.array(rows))
         is_rare = pc.is_in(values, value_set=pa.array(list(rare), values.type)).to_numpy()
         rows = rows[~is_rare.astype(bool)]
     if not len(rows):

@@ -15,7 +15,7 @@ from hf_noise.data.held_rows import HeldRows, split_of
 from hf_noise.data.reading import CorpusError
 from hf_noise.noise import HumanLabels
 from hf_noise.studies.chosen_rows import rows_asked_for
-from hf_noise.studies.labelled_rows import class_numbers, found_splits, read_table, refuse_nulls
+from hf_noise.studies.labelled_rows import class_numbers, found_splits, read_table, refuse_nulls, selected
 
 __all__ = ["LabelledTexts", "Split", "read_rows"]
 
@@ -99,7 +99,7 @@ def read_rows(settings: Any) -> LabelledTexts:
     for split, table in tables.items():
         refuse_nulls(table, settings.column, split, "every row needs a label, so drop those without")
     features = {split: table.features for split, table in tables.items()}
-    values = {split: table.data[settings.column] for split, table in tables.items()}
+    values = {split: selected(table, settings.column) for split, table in tables.items()}
     known = classes_of(features, dict.fromkeys(tables, settings.column), values, source, "column")
     splits = {split: _split(settings, table, known, split) for split, table in tables.items()}
     if "test" not in splits and settings.test_fraction:
@@ -143,16 +143,16 @@ def _more(rows: list[int]) -> str:
 
 
 def _texts(table: Dataset, column: str, split: str) -> list[str]:
-    kind = table.data[column].type
+    kind = selected(table, column).type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise CorpusError(f"column {column!r} holds {kind}, no texts; name the column with --text_column")
     refuse_nulls(table, column, split, "every row needs a text, so drop those without")
-    return table.data[column].to_pylist()
+    return selected(table, column).to_pylist()
 
 
 def _weak(table: Dataset, column: str, classes: Classes) -> np.ndarray:
     """Weak labels in the classes of the true ones, by their names where both have names."""
-    kind, values, names = table.features[column], table.data[column], classes.names
+    kind, values, names = table.features[column], selected(table, column), classes.names
     refuse_nulls(table, column, "train", "rows that no rule labels have to go")
     own = list(kind.names) if isinstance(kind, ClassLabel) else None
     if own is None and (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):

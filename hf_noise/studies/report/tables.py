@@ -79,8 +79,9 @@ def told_gap(curve: Curve) -> str:
 def claims_table(found: Sequence[Outcome]) -> str:
     """Of each paper table: claims that this scale is asked for, how many were decided, and how they came out.
 
-    Of those decided, some are by one seed alone, or by a part of the table; what did not hold is told. Tables of which nothing was decided share a
-    row; the last row is of all. Claims that only runs of the paper's own size could decide count at that scale alone.
+    Of those decided, some are by one seed alone, or by a part of the table; what did not hold is told. Tables of which
+    nothing was decided share a row; the last row is of all. Claims that only runs of the paper's own size could decide
+    count at that scale alone.
     """
     head = ["table", "claims", "decided", "held", "did not", "open", "not measured", "by reading",
             "of one seed", "of a part", "which did not"]  # fmt: skip
@@ -121,9 +122,9 @@ def counted(found: Outcome) -> Counter[str]:
 
 def _counts(count: Counter[str]) -> list[str]:
     every, decided = (sum(count[kind] for kind in kinds) for kinds in (KINDS, DECIDED))
-    measured = count["not measured"] - count["reading"]
-    told = (every, decided, count["held"], count["not held"], count["open"], measured, count["reading"], count["one"])
-    return [str(one) for one in (*told, count["part"])]
+    unmeasured = count["not measured"] - count["reading"]
+    told = [count[kind] for kind in ("held", "not held", "open")]
+    return [*map(str, (every, decided, *told, unmeasured, count["reading"], count["one"], count["part"]))]
 
 
 def recipes_table(recipes: Path) -> str:

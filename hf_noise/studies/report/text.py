@@ -26,9 +26,10 @@ def markdown(stored: Stored, lines: Sequence[Curve], found: Sequence[Found], sca
         *(["![How much worse each family gets with noise, and with its cure](overview.png)", families_table(lines)]
           if lines else []),
         "## Claims of the papers",
-        f"{tiles['asked']} claims asked, {tiles['decided']} decided: {tiles['held']} held, {tiles['not held']} did not. "
-        f"Of those decided, {tiles['of one seed']} by one seed and {tiles['of a part']} by a part of their table. "
-        f"{tiles['open']} open, {tiles['not measured']} not measured, of which no program judges {tiles['by reading']}.",
+        f"{tiles['asked']} claims asked, {tiles['decided']} decided: {tiles['held']} held, {tiles['not held']} did "
+        f"not. Of those decided, {tiles['of one seed']} by one seed and {tiles['of a part']} by a part of their "
+        f"table. {tiles['open']} open, {tiles['not measured']} not measured, of which no program judges "
+        f"{tiles['by reading']}.",
         claims_table([one.outcome for one in found]),
         *(_table(one) for one in found if one.cells or one.outcome.verdicts),
         "## Runs",
