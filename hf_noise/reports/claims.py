@@ -24,6 +24,9 @@ __all__ = ["KINDS", "Rows", "judge", "others_of", "with_others"]
 
 #: Figures by row, column and seed, rows in the order of the table.
 Rows = Mapping[Any, Mapping[str, Mapping[int, float]]]
+#: Of statistics that are not in the unit of their columns.
+_UNITS = {**dict.fromkeys(("relative_rise", "relative_drop", "flat", "within"), " %"), "rises_less": " points",
+          "falls_more": " points"}  # fmt: skip
 #: Above 0 and below it, so that what stays the same neither rises nor falls.
 _ABOVE = math.nextafter(0, 1)
 
@@ -119,7 +122,7 @@ def judge(
         by_name = dict(_KINDS[test["kind"]](test, cells))
         for column, found in by_name.items():
             parts += found
-            told.append(f"{column}: {', '.join(part.told() for part in found)}")
+            told.append(f"{column}: {', '.join(part.told() for part in found)}{_UNITS.get(test['kind'], '')}")
         lacks += _lacking(test, cells, keys or [*rows], [*by_name])
     if not parts:
         why = "by reading" if claim.by_reading else "no figures"
