@@ -136,13 +136,6 @@ def test_a_model_that_a_study_made_is_known_in_another_folder(tmp_path):
         assert kept.of(Part(file, "a-seed0", "tiny", settings={"model": other})) is None
 
 
-def test_a_file_of_records_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / "records.jsonl").write_text('{"schema": "hf_noise.run/1"')
-    with pytest.raises(ValueError, match="records.jsonl is no record"):
-        Kept.read(tmp_path)
-    assert Kept.read(None).covers(cells(Asked("demo", tmp_path), "a")[0]) is False
-
-
 def test_the_board_says_what_runs_and_how_long_it_will_take(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("hf_noise.studies.reproduce.board.time.perf_counter", lambda: clock[0])

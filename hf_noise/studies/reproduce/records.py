@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
@@ -14,6 +13,7 @@ import hf_noise
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.secrets import portable
 from hf_noise.studies.reproduce.cells import Cell, Part
+from hf_noise.studies.reproduce.reading import read_lines
 
 __all__ = ["Kept", "usual_folder"]
 
@@ -38,27 +38,19 @@ class Kept:
 
     def __init__(self, records: Iterable[Mapping[str, Any]] = ()):
         self._records: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
-        self._seconds: dict[tuple[str, Any], list[float]] = defaultdict(list)
+        self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
         for record in sorted(records, key=itemgetter("created"), reverse=True):
             self._records[record["task"], record["name"]].append(record)
-            self._seconds[record["task"], record["settings"].get("scale")].append(record["wall_seconds"])
+            self._seconds[record["task"], str(record["settings"].get("scale"))].append(record["wall_seconds"])
 
     @classmethod
     def read(cls, folder: Path | None) -> Kept:
         """All records of runs below a folder, in files `records.jsonl` and `record.json`.
 
         Raises:
-            ValueError: one of them cannot be read; the file is named.
+            ValueError: one of them cannot be read; the file is named, and its line.
         """
-        found = []
-        for file in () if folder is None else sorted([*folder.rglob("record.json"), *folder.rglob("records.jsonl")]):
-            text = file.read_text(encoding="utf-8")
-            try:
-                lines = text.splitlines() if file.suffix == ".jsonl" else [text]
-                found += [json.loads(line) for line in lines if line.strip()]
-            except ValueError as error:
-                raise ValueError(f"{file} is no record ({error}); delete it, or name another folder") from None
-        return cls(one for one in found if one.get("schema") == RunRecord.schema)
+        return cls(line.told for line in (() if folder is None else read_lines(folder)))
 
     def of(self, part: Part) -> RunRecord | None:
         """A record with this name and these settings; None if there is none."""

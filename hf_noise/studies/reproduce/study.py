@@ -49,8 +49,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--records {told.records}: there is no such folder")
     if told.reuse and folder is None:
         parser.error("--reuse: no benchmarks/results of a repository here; name a folder with --records")
+    output = Path(told.output)
+    if (file := next((one for one in (output, *output.parents) if one.is_file()), None)) is not None:
+        parser.error(f"--output {told.output}: {file} is a file, and runs need a folder; name another")
     asked = Asked(
-        scale=told.scale, output=Path(told.output), seeds=told.seeds, only=tuple(told.only), more=tuple(more),
+        scale=told.scale, output=output, seeds=told.seeds, only=tuple(told.only), more=tuple(more),
         kept=Kept.read(folder), reuses=told.reuse,
     )  # fmt: skip
     if told.list:
