@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
@@ -16,12 +17,22 @@ from hf_noise.reports.verdicts import Verdict
 from hf_noise.studies.settings import SettingError
 from hf_noise.studies.study import Study, identity
 
-__all__ = ["Cell", "Family", "Part", "Reader", "Trained", "decided", "family", "parsed"]
+__all__ = ["Cell", "Family", "Part", "Reader", "Trained", "UnknownFlags", "decided", "family", "parsed"]
 
 #: Figures by row, column and seed, from records and what a table says of reading them.
 Reader = Callable[[Sequence[RunRecord], Mapping[str, Any]], Mapping[Any, Mapping[str, Mapping[int, float]]]]
 #: In a folder of a run, what it was made with.
 _CLAIM = "run.json"
+#: How parsers, ours and that of Python, tell of flags that they do not have.
+_UNKNOWN = re.compile(r"(?:no flag takes|unrecognized arguments:) ([^;]*)")
+
+
+class UnknownFlags(SettingError):
+    """A study does not have some of its flags, which `flags` are."""
+
+    def __init__(self, message: str, flags: Sequence[str]):
+        super().__init__(message)
+        self.flags = flags
 
 
 @dataclass(frozen=True)
@@ -161,14 +172,18 @@ class Trained(Family):
 
 
 def parsed(parse: Callable[[Sequence[str]], Any], argv: Sequence[str]) -> Any:
-    """Settings from flags. Raises SettingError with what a parser would have ended the process with."""
+    """Settings from flags. Raises SettingError, of flags that there are not `UnknownFlags`, with a parser's own words."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             return parse(list(argv))
     except SystemExit as end:
-        message = said.getvalue().strip().splitlines()
-        raise SettingError(message[-1].partition("error: ")[2] if message else f"status {end.code}") from None
+        lines = said.getvalue().strip().splitlines()
+        message = lines[-1].partition("error: ")[2] if lines else f"status {end.code}"
+        if unknown := _UNKNOWN.match(message):
+            words = unknown[1].split()
+            raise UnknownFlags(message, [word for word in words if word.startswith("-")] or words) from None
+        raise SettingError(message) from None
 
 
 def family(study: str) -> Family:

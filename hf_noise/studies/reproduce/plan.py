@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hf_noise.reports.paper import PaperTable, Runs, published
 from hf_noise.reports.record import RunRecord
-from hf_noise.studies.reproduce.cells import Cell, family
+from hf_noise.studies.reproduce.cells import Cell, UnknownFlags, family
 from hf_noise.studies.reproduce.records import Kept
 from hf_noise.studies.reproduce.rows import Records
 from hf_noise.studies.settings import SettingError
@@ -48,11 +48,13 @@ class Planned:
     Attributes:
         cells: of each of the table's `runs` that has some.
         missing: reasons, of those that have none at this scale.
+        unknown: by study, flags of those that all studies get which it does not have.
     """
 
     table: PaperTable
     cells: dict[int, list[Cell]]
     missing: list[str]
+    unknown: dict[str, set[str]] = field(default_factory=dict)
 
     @property
     def every(self) -> list[Cell]:
@@ -61,7 +63,7 @@ class Planned:
 
 def planned(name: str, asked: Asked) -> Planned:
     """The cells of a table at a scale."""
-    table, cells, missing = published(name), {}, []
+    table, cells, missing, unknown = published(name), {}, [], {}
     for at, runs in enumerate(table.runs):
         if asked.scale in runs.missing:
             missing.append(runs.missing[asked.scale])
@@ -70,7 +72,9 @@ def planned(name: str, asked: Asked) -> Planned:
             cells[at] = cells_of(runs, asked)
         except SettingError as error:  # most scales but demo need data of one's own
             missing.append(f"{error}; what stands after -- goes to the studies")
-    return Planned(table, cells, missing if table.runs else [table.not_built or "judged by other tables"])
+            if isinstance(error, UnknownFlags):
+                unknown.setdefault(runs.study, set()).update({*error.flags} & {*asked.more})
+    return Planned(table, cells, missing if table.runs else [table.not_built or "judged by other tables"], unknown)
 
 
 def cells_of(runs: Runs, asked: Asked) -> list[Cell]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import stdev
 from typing import Any
 
@@ -11,10 +11,14 @@ from hf_noise.reports.paper import PaperTable, published
 from hf_noise.reports.record import command_line, now, versions
 from hf_noise.reports.tables import pipe_table
 from hf_noise.reports.verdicts import spread
-from hf_noise.studies.reproduce.plan import Asked, Planned, planned, records_of
+from hf_noise.studies.reproduce.board import counted
+from hf_noise.studies.reproduce.cells import Cell
+from hf_noise.studies.reproduce.plan import Asked, Planned, is_there, planned, records_of
 from hf_noise.studies.reproduce.rows import Outcome, claims_asked, others_of_table, outcome
 
-__all__ = ["outcomes", "shown", "summary", "values_of"]
+__all__ = ["absent", "outcomes", "shown", "summary", "values_of"]
+
+_MOST_NAMED = 4  # cells that are not there
 
 
 def outcomes(names: Sequence[str], asked: Asked) -> list[Outcome]:
@@ -24,8 +28,24 @@ def outcomes(names: Sequence[str], asked: Asked) -> list[Outcome]:
     return [outcome(name, asked.scale, records) for name in names]
 
 
-def shown(found: Outcome, plan: Planned | None = None) -> str:
-    """A table in Markdown: figures, what stands in for the paper's data, and the verdicts."""
+def absent(plan: Planned, asked: Asked, failed: Mapping[Cell, str] | None = None) -> str | None:
+    """Which cells of a table are not there, the first of them with why they failed; None if all are."""
+    cells = [cell for cell in plan.every if not is_there(cell, asked)]
+    if not cells:
+        return None
+    told = [f"{cell.title} ({why})" if (why := (failed or {}).get(cell)) else cell.title for cell in cells[:_MOST_NAMED]]
+    return (f"{len(cells)} of {counted(len(plan.every))} not made: {', '.join(told)}"
+            f"{', ...' * (len(cells) > _MOST_NAMED)}")  # fmt: skip
+
+
+def shown(found: Outcome, plan: Planned | None = None, lacks: str | None = None) -> str:
+    """A table in Markdown: figures, what stands in for the paper's data, and the verdicts.
+
+    Args:
+        found: what was measured.
+        plan: says why some of it could not be.
+        lacks: what else is not there, see `absent`.
+    """
     table = found.table
     parts = [f"## {table.id}: {table.title}"]
     if found.stand_in:
@@ -34,10 +54,11 @@ def shown(found: Outcome, plan: Planned | None = None) -> str:
     if rows:
         head = [table.key.replace("_", " "), "figure", "paper", "measured", "spread", "n"]
         parts.append(pipe_table(head, rows, numeric=range(2, 6), show=_escaped, is_aligned=True))
-    elif plan is not None and plan.missing:
-        parts.append(f"Not measured: {'; '.join(dict.fromkeys(plan.missing))}.")
+        if lacks:
+            parts.append(f"{lacks}.")
     else:
-        parts.append("Not measured.")
+        reasons = [*filter(None, [lacks]), *(plan.missing if plan is not None else [])]
+        parts.append(f"Not measured{': ' * bool(reasons)}{'; '.join(dict.fromkeys(reasons))}.")
     if found.verdicts:
         parts.append("\n".join(_claims(found)))
     return "\n\n".join(parts)

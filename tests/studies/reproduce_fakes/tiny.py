@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from hf_noise.reports.record import RunRecord
-from hf_noise.studies.reproduce.cells import Family, Part
+from hf_noise.studies.reproduce.cells import Family, Part, parsed
 from hf_noise.studies.settings import SettingError
 
 
@@ -30,7 +30,7 @@ class Tiny(Family):
         parser.add_argument("--size", type=int, default=1)
         parser.add_argument("--seed", nargs="+", type=int, default=[0])
         parser.add_argument("--output")
-        told = parser.parse_args(argv)
+        told = parsed(parser.parse_args, argv)
         if told.size < 0:
             raise SettingError("--size must be >= 0")
         return told
@@ -57,7 +57,8 @@ class Tiny(Family):
         if kind == "slow" and first:
             time.sleep(60)
         if kind != "empty":
-            record(name).write(folder / "record.json")
+            noise = {"protocol": "none", "ratio": float(kind[1:])} if kind[1:].isdigit() else {"protocol": "none"}
+            record(name, value=1.0 - noise.get("ratio", 0.0), noise=noise).write(folder / "record.json")
 
 
 FAMILY = Tiny()
