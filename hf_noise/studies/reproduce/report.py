@@ -33,7 +33,8 @@ def absent(plan: Planned, asked: Asked, failed: Mapping[Cell, str] | None = None
     cells = [cell for cell in plan.every if not is_there(cell, asked)]
     if not cells:
         return None
-    told = [f"{cell.title} ({why})" if (why := (failed or {}).get(cell)) else cell.title for cell in cells[:_MOST_NAMED]]
+    why = failed or {}
+    told = [f"{cell.title} ({why[cell]})" if cell in why else cell.title for cell in cells[:_MOST_NAMED]]
     return (f"{len(cells)} of {counted(len(plan.every))} not made: {', '.join(told)}"
             f"{', ...' * (len(cells) > _MOST_NAMED)}")  # fmt: skip
 
