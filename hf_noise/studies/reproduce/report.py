@@ -13,7 +13,7 @@ from hf_noise.reports.tables import pipe_table
 from hf_noise.reports.verdicts import spread
 from hf_noise.studies.reproduce.board import counted
 from hf_noise.studies.reproduce.cells import Cell
-from hf_noise.studies.reproduce.plan import Asked, Planned, is_there, planned, records_of
+from hf_noise.studies.reproduce.plan import Asked, Planned, is_there, planned, records_and_rest, records_of
 from hf_noise.studies.reproduce.rows import Outcome, claims_asked, others_of_table, outcome
 
 __all__ = ["absent", "outcomes", "shown", "summary", "values_of"]
@@ -29,7 +29,15 @@ def outcomes(names: Sequence[str], asked: Asked) -> list[Outcome]:
 
 
 def absent(plan: Planned, asked: Asked, failed: Mapping[Cell, str] | None = None) -> str | None:
-    """Which cells of a table are not there, the first of them with why they failed; None if all are."""
+    """Which cells of a table are not there, the first of them with why they failed, and which records were left out.
+
+    None if nothing is missing.
+    """
+    parts = [*filter(None, [_not_made(plan, asked, failed)]), *records_and_rest(plan, asked)[1]]
+    return "; ".join(parts) or None
+
+
+def _not_made(plan: Planned, asked: Asked, failed: Mapping[Cell, str] | None) -> str | None:
     cells = [cell for cell in plan.every if not is_there(cell, asked)]
     if not cells:
         return None

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--output {told.output}: {file} is a file, and runs need a folder; name another")
     asked = Asked(
         scale=told.scale, output=output, seeds=told.seeds, only=tuple(told.only), more=tuple(more),
-        kept=Kept.read(folder), reuses=told.reuse,
+        kept=Kept.read(folder, is_strict=True), reuses=told.reuse,
     )  # fmt: skip
     if told.list:
         from hf_noise.studies.reproduce.listing import listing
@@ -172,7 +172,8 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("--output", default="runs/reproduce", metavar="OUTPUT",
                       help="folder of all runs (default: runs/reproduce)")  # fmt: skip
     before = parser.add_argument_group("what was run before")
-    before.add_argument("--reuse", action="store_true", help="cells that have a record in --records are not run")
+    before.add_argument("--reuse", action="store_true",
+                        help="cells that have a record of the same data in --records are not run")  # fmt: skip
     before.add_argument("--records", metavar="DIR",
                         help="folder of records (default: benchmarks/results of the repository)")  # fmt: skip
     looks = parser.add_argument_group("looks")

@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -95,14 +96,30 @@ def _end_with(parent: int) -> None:
 
 
 def _made(cell: Cell, log: Path) -> str | None:
-    with ExitStack() as held:
-        try:
-            # Before the log is emptied, which another command that makes this cell may be writing.
-            for folder in dict.fromkeys(part.file.parent for part in cell.parts):
-                held.enter_context(locked(folder))
+    try:
+        # Before the log is emptied, which another command that makes this cell may be writing.
+        with _held({part.file.parent for part in cell.parts}):
             return _made_alone(cell, log)
-        except OSError as error:  # in use, or no folder can be made there
-            return _told(error)
+    except OSError as error:  # in use, or no folder can be made there
+        return _told(error)
+
+
+@contextmanager
+def _held(folders: Iterable[Path]) -> Iterator[None]:
+    """Use these folders alone; the process of a command that was killed is given the time that it takes to end."""
+    end = time.monotonic() + 3 * _LOOK
+    while True:
+        with ExitStack() as held:
+            try:
+                for folder in sorted(folders):
+                    held.enter_context(locked(folder))
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise
+            else:
+                yield
+                return
+        time.sleep(_LOOK / 4)
 
 
 def _made_alone(cell: Cell, log: Path) -> str | None:
