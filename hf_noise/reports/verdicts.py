@@ -14,7 +14,10 @@ from statistics import mean
 
 from hf_noise.analysis.paired import FEWEST_PAIRS, mean_interval
 
-__all__ = ["Spread", "Verdict", "all_held", "are_alike", "is_inside", "lies_in", "spread"]
+__all__ = ["KINDS", "Spread", "Verdict", "all_held", "are_alike", "is_inside", "kind_of", "lies_in", "spread"]
+
+#: What a verdict comes to.
+KINDS = ("held", "not held", "open", "not measured")
 
 #: Differences of losses, points and ratios that floating point alone may have made.
 _ROUNDING = 1e-9
@@ -114,3 +117,11 @@ def are_alike(found: Sequence[tuple[float, float | None]], margin: float) -> boo
 def all_held(held: Sequence[bool | None]) -> bool | None:
     """Whether all parts of a claim held; None if that is open."""
     return False if False in held else None if None in held else True
+
+
+def kind_of(word: str) -> str:
+    """Which of `KINDS` the word of a verdict is, such as "held" for "held (one seed)". Raises ValueError: none."""
+    found = next((kind for kind in sorted(KINDS, key=len, reverse=True) if word.startswith(kind)), None)
+    if found is None:
+        raise ValueError(f"a verdict is one of {', '.join(KINDS)}, got {word!r:.80}")
+    return found

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import stdev
 from typing import Any
 
 from hf_noise.reports.paper import PaperTable, published
 from hf_noise.reports.record import command_line, now, versions
 from hf_noise.reports.tables import pipe_table
-from hf_noise.reports.verdicts import spread
+from hf_noise.reports.verdicts import kind_of, spread
 from hf_noise.studies.reproduce.board import counted
 from hf_noise.studies.reproduce.cells import Cell
 from hf_noise.studies.reproduce.plan import Asked, Planned, is_there, planned, records_and_rest, records_of
 from hf_noise.studies.reproduce.rows import Outcome, claims_asked, others_of_table, outcome
 
-__all__ = ["absent", "outcomes", "shown", "summary", "values_of"]
+__all__ = ["absent", "figures", "in_print", "measured", "outcomes", "shown", "summary", "values_of"]
 
 _MOST_NAMED = 4  # cells that are not there
 
@@ -77,36 +77,39 @@ def _escaped(cell: str) -> str:
     return cell.replace("|", "\\|")
 
 
-def _lines(found: Outcome) -> list[list[str]]:
-    """A line for each figure of a column that something was measured of."""
+def figures(found: Outcome) -> Iterator[tuple[Any, str, Any, Mapping[int, float]]]:
+    """Row, column, what is printed there and what was measured by seed, of columns that something was measured of."""
     printed = {row[found.table.key]: row for row in found.table.rows}
-    measured = {column for row in found.rows.values() for column, values in row.items() if values}
-    columns = [name for name in found.table.columns if name in measured]
-    lines = []
+    columns = [name for name in found.table.columns if any(row.get(name) for row in found.rows.values())]
     for key in [*printed, *(key for key in found.rows if key not in printed)]:
         for column in columns:
-            of_paper, values = printed.get(key, {}).get(column), [*found.rows.get(key, {}).get(column, {}).values()]
+            of_paper, values = printed.get(key, {}).get(column), found.rows.get(key, {}).get(column, {})
             if of_paper is not None or values:
-                lines.append([str(key), f"{column.replace('_', ' ')}, {_unit(found.table, column)}", _told(of_paper),
-                              *_measured(values)])  # fmt: skip
-    return lines
+                yield key, column, of_paper, values
+
+
+def _lines(found: Outcome) -> list[list[str]]:
+    return [[str(key), f"{column.replace('_', ' ')}, {_unit(found.table, column)}", in_print(of_paper),
+             *measured([*values.values()]), str(len(values))]
+            for key, column, of_paper, values in figures(found)]  # fmt: skip
 
 
 def _unit(table: PaperTable, column: str) -> str:
     return table.columns[column]["unit"]
 
 
-def _told(value: Any) -> str:
+def in_print(value: Any) -> str:
+    """A figure of a paper; mean and spread where it has both, a dash for what it leaves out."""
     if isinstance(value, list):
-        return " ± ".join(f"{one:g}" for one in value)
+        return " ± ".join(map(in_print, value))
     return "-" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def _measured(values: Sequence[float]) -> list[str]:
-    """Mean, standard deviation over seeds, and how many."""
+def measured(values: Sequence[float]) -> tuple[str, str]:
+    """Mean and standard deviation over seeds, a dash for what there is not."""
     if not values:
-        return ["-", "-", "0"]
-    return [f"{spread(values).mean:.5g}", f"{stdev(values):.2g}" if len(values) > 1 else "-", str(len(values))]
+        return "-", "-"
+    return f"{spread(values).mean:.5g}", f"{stdev(values):.2g}" if len(values) > 1 else "-"
 
 
 def _claims(found: Outcome) -> Iterable[str]:
@@ -136,14 +139,9 @@ def values_of(found: Sequence[Outcome]) -> dict[str, Any]:
 
 def summary(found: Sequence[Outcome]) -> str:
     """How many claims were asked, how many were decided, and how they came out."""
-    words = Counter(_kind(verdict.word) for one in found for verdict in one.verdicts.values())
+    words = Counter(kind_of(verdict.word) for one in found for verdict in one.verdicts.values())
     if not words:
         return "no claims are asked of these tables at this scale"
     decided = words["held"] + words["not held"]
     return (f"{sum(words.values())} claims asked, {decided} decided: {words['held']} held, {words['not held']} did "
             f"not; {words['open']} open, {words['not measured']} not measured")  # fmt: skip
-
-
-def _kind(word: str) -> str:
-    """Of a verdict's word what it comes to."""
-    return next(kind for kind in ("not measured", "not held", "held", "open") if word.startswith(kind))
