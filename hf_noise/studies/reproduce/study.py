@@ -78,8 +78,8 @@ def _tell_unknown(parser: argparse.ArgumentParser, plans: Sequence[Planned], ask
     for flag in asked.more:
         without = sorted({study for plan in plans for study, flags in plan.unknown.items() if flag in flags})
         if studies and {*without} == studies:
-            parser.error(f"-- {flag}: no study of these tables has such a flag ({', '.join(without)}); "
-                         f"python -m hf_noise.studies.{without[0]} --help-all lists those that there are")  # fmt: skip
+            parser.error(f"-- {flag}: no study of these tables has such a flag ({', '.join(without)}); --help-all of "
+                         "its recipe lists those that there are")  # fmt: skip
         if without:
             print(f"{parser.prog}: {flag} is not known to {', '.join(without)}, of which nothing is run; ask for those "
                   "tables without it", file=sys.stderr)  # fmt: skip
