@@ -279,7 +279,9 @@ def test_a_table_of_theory_is_made_shown_and_not_made_again(tmp_path, capsys):
     assert file.stat().st_mtime_ns == before
 
 
-def test_records_of_before_are_taken_where_that_is_asked_for(tmp_path, capsys):
+def test_records_of_before_are_taken_where_that_is_asked_for(tmp_path, capsys, monkeypatch):
+    version = read_records(RESULTS / "gradient-coherence-demo")[0].versions["python"]
+    monkeypatch.setattr("platform.python_version_tuple", lambda: tuple(version.split(".")))
     told = run(capsys, "A.table4", "--reuse", "--records", RESULTS / "gradient-coherence-demo", "--output", tmp_path)
     assert "8 claims asked, 4 decided: 2 held, 2 did not; 4 open" in told
     assert not (tmp_path / "demo" / "gradient_coherence").exists()

@@ -136,13 +136,6 @@ def test_a_model_that_a_study_made_is_known_in_another_folder(tmp_path):
         assert kept.of(Part(file, "a-seed0", "tiny", settings={"model": other})) is None
 
 
-def test_a_file_of_records_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / "records.jsonl").write_text('{"schema": "hf_noise.run/1"')
-    with pytest.raises(ValueError, match="records.jsonl is no record"):
-        Kept.read(tmp_path)
-    assert Kept.read(None).covers(cells(Asked("demo", tmp_path), "a")[0]) is False
-
-
 def test_the_board_says_what_runs_and_how_long_it_will_take(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("hf_noise.studies.reproduce.board.time.perf_counter", lambda: clock[0])
@@ -158,11 +151,40 @@ def test_the_board_says_what_runs_and_how_long_it_will_take(tmp_path, monkeypatc
         assert board.seconds_left == 100 + 75 and board.made == 1
         board.started(b, tmp_path / "none")
         board.ended(b, "no")
-        # 50 seconds here for 300 elsewhere, and for what nobody knows the mean of those.
-        assert board.line() == "1 failed, 25 seconds left: "
+        # How soon a cell fails says nothing of others; of what nobody knows it is the mean of those that are known.
+        assert board.line() == "1 failed, 75 seconds left: "
     assert Board({a: None}, jobs=1).seconds_left is None
     assert [in_words(one) for one in (5, 119, 120, 7300, 200_000)] == ["5 seconds", "119 seconds", "2 minutes",
                                                                       "2 hours", "2 days"]  # fmt: skip
+
+
+def test_cells_that_run_count_in_the_time_that_is_left(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("hf_noise.studies.reproduce.board.time.perf_counter", lambda: clock[0])
+    asked = Asked("demo", tmp_path)
+    (late,), (a, b, c) = cells(asked, "late", folder="one"), cells(asked, "a b c", folder="two")
+    board = Board({late: 60.0, a: 600.0, b: 600.0, c: 600.0}, jobs=2, file=io.StringIO())
+    assert board.seconds_left == 1800, "cells of a folder follow each other"
+    board.started(late, tmp_path / "log")
+    board.started(a, tmp_path / "log")
+    told = []
+    for clock[0] in (0.0, 60.0, 120.0, 180.0):
+        told.append(board.seconds_left)
+    # It should have ended after 60 seconds: after 120 all seem to take twice as long, after 180 three times.
+    assert told == pytest.approx([1800, 1740, 3480, 5220])
+    board.ended(late, None)
+    assert board.seconds_left == pytest.approx(3 * 1800 - 180)
+    clock[0] = 600.0  # a is done sooner than that tells
+    board.ended(a, None)
+    assert board.seconds_left == pytest.approx(2 * 600 * (180 + 600) / (60 + 600))
+    board.started(b, tmp_path / "log")
+    before = board.seconds_left
+    clock[0] += 300
+    assert board.seconds_left == pytest.approx(before - 300)
+    board.ended(b, None)
+    board.started(c, tmp_path / "log")
+    clock[0] += 6000
+    assert board.seconds_left == pytest.approx(600), "one that is late takes a while more, however late it is"
 
 
 class Terminal(io.StringIO):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from statistics import StatisticsError, mean, stdev
+from statistics import StatisticsError
 from typing import Any
 
 from hf_noise.reports.paper import PaperTable
 from hf_noise.studies.report.seeds import tables_in
 from hf_noise.studies.report.stored import Stored
+from hf_noise.studies.reproduce.report import figures, in_print, measured
 from hf_noise.studies.reproduce.rows import Outcome, Records, others_of_table, outcome, table_rows
 
 __all__ = ["Cell", "Found", "found_in"]
@@ -43,19 +44,17 @@ class Cell:
 
     @property
     def measured(self) -> str:
-        return f"{mean(self.values):.5g}" if self.values else "-"
+        return measured(self.values)[0]
 
     @property
     def spread(self) -> str:
         """The standard deviation over seeds."""
-        return f"{stdev(self.values):.2g}" if len(self.values) > 1 else "-"
+        return measured(self.values)[1]
 
     @property
     def paper(self) -> str:
         """Mean and spread, where the paper has both."""
-        parts = self.printed if isinstance(self.printed, list) else [self.printed]
-        return " ± ".join("-" if one is None else f"{one:g}" if isinstance(one, int | float) else str(one)
-                          for one in parts)  # fmt: skip
+        return in_print(self.printed)
 
 
 @dataclass(frozen=True)
@@ -108,17 +107,11 @@ def _cells(found: Outcome, sources: Sources, every: Sequence[str]) -> list[Cell]
 
     A figure that no record says alone, such as a difference, is of `every` record of the table.
     """
-    table, printed = found.table, {row[found.table.key]: row for row in found.table.rows}
-    columns = [name for name in table.columns if any(row.get(name) for row in found.rows.values())]
     cells = []
-    for key in [*printed, *(key for key in found.rows if key not in printed)]:
-        for column in columns:
-            of_paper, values = printed.get(key, {}).get(column), found.rows.get(key, {}).get(column, {})
-            if of_paper is None and not values:
-                continue
-            told = [next((place for told, place in sources.get((key, column, seed), ()) if told == value), None)
-                    for seed, value in values.items()]  # fmt: skip
-            places = () if not values else tuple(every) if None in told else tuple(dict.fromkeys(told))
-            cells.append(Cell(str(key), column.replace("_", " "), table.columns[column]["unit"], of_paper,
-                              tuple(values.values()), places))  # fmt: skip
+    for key, column, of_paper, values in figures(found):
+        told = [next((place for told, place in sources.get((key, column, seed), ()) if told == value), None)
+                for seed, value in values.items()]  # fmt: skip
+        places = () if not values else tuple(every) if None in told else tuple(dict.fromkeys(told))
+        cells.append(Cell(str(key), column.replace("_", " "), found.table.columns[column]["unit"], of_paper,
+                          tuple(values.values()), places))  # fmt: skip
     return cells

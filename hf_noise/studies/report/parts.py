@@ -17,8 +17,9 @@ from hf_noise.studies.report.efforts import effort
 from hf_noise.studies.report.families import Curve, Seeds, common
 from hf_noise.studies.report.picture import percent
 from hf_noise.studies.report.stored import Stored
-from hf_noise.studies.report.tables import counted, told, told_gap
+from hf_noise.studies.report.tables import told, told_gap
 from hf_noise.studies.reproduce.board import in_words
+from hf_noise.studies.reproduce.report import tally
 from hf_noise.studies.reproduce.rows import claims_asked
 
 __all__ = ["chart", "claims", "claims_of", "few", "families", "studies", "tables", "tiles"]
@@ -107,7 +108,7 @@ def families(curves: Sequence[Curve]) -> list[dict[str, Any]]:
 
 def tiles(found: Sequence[Found]) -> dict[str, int]:
     """How many claims were asked, how many were decided, and how they came out."""
-    total = sum((counted(one.outcome) for one in found), Counter())
+    total = sum((tally(one.outcome) for one in found), Counter())
     asked = sum(total[kind] for kind in KINDS)
     return {"asked": asked, "decided": total["held"] + total["not held"], **{kind: total[kind] for kind in KINDS},
             "of one seed": total["one"], "of a part": total["part"], "by reading": total["reading"]}  # fmt: skip

@@ -9,11 +9,12 @@ from typing import Any
 from hf_noise.reports.paper import paper_table_ids
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.report.stored import Stored
+from hf_noise.studies.reproduce.alike import of_one_data
 from hf_noise.studies.reproduce.cells import Cell, Family, Part, family
 from hf_noise.studies.reproduce.plan import Asked, Planned, planned
 from hf_noise.studies.reproduce.rows import Outcome, Records, outcome
 
-__all__ = ["outcomes_in", "records_in", "tables_in"]
+__all__ = ["outcomes_in", "tables_in"]
 
 
 def tables_in(stored: Stored, scale: str, more: Sequence[str] = ()) -> tuple[dict[str, Planned], dict[str, Records]]:
@@ -25,8 +26,12 @@ def tables_in(stored: Stored, scale: str, more: Sequence[str] = ()) -> tuple[dic
         more: flags that the runs of all studies were told, as behind `--` of the command that made them.
     """
     asked = Asked(scale, stored.folder, more=tuple(more))
-    plans = {name: planned(name, asked) for name in paper_table_ids()}
-    return plans, {name: records_in(stored, plan) for name, plan in plans.items()}
+    plans, records = {}, {}
+    for name in paper_table_ids():
+        plan = planned(name, asked)
+        records[name], rest = _records_and_rest(stored, plan)
+        plans[name] = replace(plan, missing=[*plan.missing, *rest])
+    return plans, records
 
 
 def outcomes_in(stored: Stored, scale: str) -> list[Outcome]:
@@ -35,10 +40,10 @@ def outcomes_in(stored: Stored, scale: str) -> list[Outcome]:
     return [outcome(name, scale, records) for name in plans]
 
 
-def records_in(stored: Stored, plan: Planned) -> Records:
+def _records_and_rest(stored: Stored, plan: Planned) -> tuple[Records, list[str]]:
     """The records that differ from those which a plan names in nothing but the seed, by place among the table's runs.
 
-    A cell that is of several records counts with those that are there.
+    A cell that is of several records counts with those that are there. The rest, in words, is of other data.
     """
     found: dict[int, list[RunRecord]] = {}
     for at, cells in plan.cells.items():
@@ -47,7 +52,7 @@ def records_in(stored: Stored, plan: Planned) -> Records:
         records = [record for part in parts.values() if (record := _record(part, stored)) is not None]
         if records or study == "theory":  # which is computed, whether or not it was drawn
             found[at] = records
-    return found
+    return of_one_data(found)
 
 
 def _parts(study: Family, cells: Sequence[Cell], seeds: Mapping[str, frozenset[int]]) -> Iterable[Part]:

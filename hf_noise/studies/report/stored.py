@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from hf_noise.reports.record import RunRecord
+from hf_noise.studies.reproduce.reading import read_lines
 from hf_noise.studies.reproduce.records import Kept
 
 __all__ = ["Stored"]
@@ -31,20 +33,14 @@ class Stored:
 
     @classmethod
     def read(cls, folder: Path) -> Stored:
-        """Raises ValueError: a file cannot be read, or there are no records; the file or the folder is named."""
+        """Raises ValueError: a record cannot be read, or there is none; its file and line, or the folder are named."""
         found: list[tuple[str, Mapping[str, Any]]] = []
-        for file in sorted([*folder.rglob("records.jsonl"), *folder.rglob("record.json")]):
-            text = file.read_text(encoding="utf-8")
-            of_run = file.name == "record.json"
-            home = file.parent.parent if of_run and file.parent != folder else file.parent
-            study = home.relative_to(folder).as_posix()
-            try:
-                lines = [json.loads(line) for line in ([text] if of_run else text.splitlines()) if line.strip()]
-            except ValueError as error:
-                raise ValueError(f"{file} is no record ({error}); delete it, or name another folder") from None
-            runs = [(i, one) for i, one in enumerate(lines, 1) if one.get("schema") == RunRecord.schema]
-            names = Counter(one["name"] for _, one in runs)
-            found += [(f"{study}/{one['name']}" + f" (line {i})" * (names[one["name"]] > 1), one) for i, one in runs]
+        for file, lines in groupby(read_lines(folder), key=attrgetter("file")):
+            home = file.parent.parent if file.name == "record.json" and file.parent != folder else file.parent
+            study, of_file = home.relative_to(folder).as_posix(), [*lines]
+            names = Counter(one.told["name"] for one in of_file)
+            found += [(f"{study}/{(name := one.told['name'])}" + f" (line {one.line})" * (names[name] > 1), one.told)
+                      for one in of_file]  # fmt: skip
         if not found:
             raise ValueError(f"{folder} holds no records of runs; python recipes/reproduce.py all makes them")
         return cls(folder, found)

@@ -15,14 +15,13 @@ from hf_noise.reports.tables import fixed, in_cell, pipe_table, seeds_told
 from hf_noise.reports.verdicts import KINDS, kind_of
 from hf_noise.studies.report.efforts import effort, explained
 from hf_noise.studies.report.families import Curve, Seeds
+from hf_noise.studies.reproduce.report import DECIDED, tally
 from hf_noise.studies.reproduce.rows import Outcome, claims_asked
 
-__all__ = ["claims_table", "counted", "families_table", "recipes_table", "shown", "told", "told_gap", "told_seeds"]
+__all__ = ["claims_table", "families_table", "recipes_table", "shown", "told", "told_gap", "told_seeds"]
 
 #: Studies under the command of another one.
 _COMMANDS = {"documents": "language"}
-#: Of what verdicts come to.
-DECIDED = ("held", "not held")
 
 
 def families_table(curves: Sequence[Curve], folder: str | None = None) -> str:
@@ -89,7 +88,7 @@ def claims_table(found: Sequence[Outcome]) -> str:
     for one in found:
         if not (asked := claims_asked(one.table, one.scale)):
             continue
-        count = counted(one)
+        count = tally(one)
         total += count
         if not any(count[kind] for kind in DECIDED):
             undecided += count
@@ -102,22 +101,6 @@ def claims_table(found: Sequence[Outcome]) -> str:
         rows.append([", ".join(without), *_counts(undecided), fixed(None)])
     rows.append(["all", *_counts(total), fixed(None)])
     return pipe_table(head, rows, numeric=range(1, 10), show=in_cell, is_aligned=False)
-
-
-def counted(found: Outcome) -> Counter[str]:
-    """How many claims of a table came out as which of `KINDS`, and beside that
-
-    - "reading": of those not measured, that no program judges,
-    - "one", "part": of those decided, that one seed decided, and a part of the table's rows or columns.
-    """
-    told = [found.verdicts[claim.id] for claim in claims_asked(found.table, found.scale)]
-    count = Counter(kind_of(verdict.word) for verdict in told)
-    decided = [verdict for verdict in told if kind_of(verdict.word) in DECIDED]
-    # What is computed needs no second seed.
-    count["one"] = sum(verdict.seeds == 1 and verdict.of != "computation" for verdict in decided)
-    count["part"] = sum(bool(verdict.lacks) for verdict in decided)
-    count["reading"] = sum(verdict.by_reading for verdict in told)
-    return count
 
 
 def _counts(count: Counter[str]) -> list[str]:

@@ -6,7 +6,8 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import TextIO
@@ -19,6 +20,8 @@ __all__ = ["Board", "counted", "in_words"]
 
 #: How far a bar of progress is, in what a cell printed.
 _BAR = re.compile(rb"(\d+)%\|")
+#: Of what a cell took so far, what it takes at least to end: nobody knows when one ends that is late.
+_LEAST_LEFT = 0.1
 _TAIL = 4096  # bytes of a log in which the latest bar is looked for
 
 
@@ -36,6 +39,7 @@ class Board:
         self.made, self._failed = 0, 0
         self._running: dict[Cell, tuple[float, Path]] = {}
         self._took: dict[Cell, float] = {}
+        self._ended: set[Cell] = set()
         self._lock = threading.Lock()
         self._bar: tqdm | None = None
 
@@ -59,10 +63,12 @@ class Board:
         """A cell was made, or failed with this message."""
         with self._lock:
             seconds = time.perf_counter() - self._running.pop(cell)[0]
-            self._took[cell] = seconds
+            self._ended.add(cell)
+            if message is None:  # how soon one fails says nothing of how long others take
+                self._took[cell] = seconds
             self.made += message is None
             self._failed += message is not None
-            done, total = len(self._took), len(self.expected)
+            done, total = len(self._ended), len(self.expected)
             if self._bar is not None:
                 self._bar.update()
             if message is not None:
@@ -84,30 +90,42 @@ class Board:
 
     @property
     def seconds_left(self) -> float | None:
-        """From what cells took elsewhere, and how fast those made here were beside that; None: nothing is known."""
-        both = [(took, self.expected[cell]) for cell, took in self._took.items() if self.expected[cell]]
-        speed = sum(took for took, _ in both) / sum(known for _, known in both) if both else 1.0
-        known = [one for one in self.expected.values() if one]
+        """From what cells took elsewhere, and how fast those made here and those that run are beside that.
+
+        Cells of a folder are made one after the other, however many processes there are. None: nothing is known.
+        """
+        gone = {cell: time.perf_counter() - begun for cell, (begun, _) in self._running.items()}
+        known, speed = [one for one in self.expected.values() if one], self._speed(gone)
         usual = speed * mean(known) if known else mean(self._took.values()) if self._took else None
         if usual is None:
             return None
-        left = 0.0
+        left: dict[Path, float] = defaultdict(float)
         for cell, seconds in self.expected.items():
-            if cell not in self._took:
-                whole = speed * seconds if seconds else usual
-                gone = time.perf_counter() - self._running[cell][0] if cell in self._running else 0.0
-                left += max(0.0, whole - gone)
-        return left / self.jobs
+            if cell not in self._ended:
+                here = gone.get(cell, 0.0)
+                left[cell.folder] += max((speed * seconds if seconds else usual) - here, _LEAST_LEFT * here)
+        return max(sum(left.values()) / self.jobs, *left.values()) if left else 0.0
+
+    def _speed(self, gone: Mapping[Cell, float]) -> float:
+        """Seconds here for one elsewhere. A cell that still runs counts once it took longer than the others tell."""
+        both = [(took, known) for cell, took in self._took.items() if (known := self.expected[cell])]
+        speed = _ratio(both)
+        return _ratio(both + [(here, known) for cell, here in gone.items()
+                              if (known := self.expected[cell]) and here > speed * known])  # fmt: skip
 
     def _left(self, head: str) -> str:
         seconds = self.seconds_left
-        return "" if seconds is None or len(self._took) == len(self.expected) else f"{head}{in_words(seconds)} left"
+        return "" if seconds is None or len(self._ended) == len(self.expected) else f"{head}{in_words(seconds)} left"
 
     def _say(self, line: str) -> None:
         if self._bar is not None:
             self._bar.write(line, file=self.file)
         else:
             print(line, file=self.file, flush=True)
+
+
+def _ratio(both: Sequence[tuple[float, float]]) -> float:
+    return sum(here for here, _ in both) / sum(known for _, known in both) if both else 1.0
 
 
 def _share(log: Path) -> str:

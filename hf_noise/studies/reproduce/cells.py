@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
@@ -16,12 +17,23 @@ from hf_noise.reports.verdicts import Verdict
 from hf_noise.studies.settings import SettingError
 from hf_noise.studies.study import Study, identity
 
-__all__ = ["Cell", "Family", "Part", "Reader", "Trained", "decided", "family", "parsed"]
+__all__ = ["Cell", "Family", "Part", "Reader", "Trained", "UnknownFlags", "decided", "family", "parsed"]
 
 #: Figures by row, column and seed, from records and what a table says of reading them.
 Reader = Callable[[Sequence[RunRecord], Mapping[str, Any]], Mapping[Any, Mapping[str, Mapping[int, float]]]]
 #: In a folder of a run, what it was made with.
 _CLAIM = "run.json"
+_RECORD = "record.json"
+#: How parsers, ours and that of Python, tell of flags that they do not have.
+_UNKNOWN = re.compile(r"(?:no flag takes|unrecognized arguments:) ([^;]*)")
+
+
+class UnknownFlags(SettingError):
+    """A study does not have some of its flags, which `flags` are."""
+
+    def __init__(self, message: str, flags: Sequence[str]):
+        super().__init__(message)
+        self.flags = flags
 
 
 @dataclass(frozen=True)
@@ -43,8 +55,28 @@ class Part:
 
     @property
     def is_done(self) -> bool:
-        """Whether the file is there, of a run with these settings."""
-        return self.file.is_file() and not self.differs
+        """Whether the file is there and can be read, of a run with these settings."""
+        return self.file.is_file() and not self.differs and self.problem is None
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the file that is there; None if nothing is."""
+        try:
+            self.record()
+        except ValueError as error:
+            return str(error)
+        return None
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the file that is there was not written to its end: it is empty, or no JSON."""
+        if not self.file.is_file():
+            return False
+        try:
+            json.loads(self.file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            return True
+        return False
 
     @property
     def differs(self) -> list[str]:
@@ -60,9 +92,15 @@ class Part:
         return sorted(name for name in ours if theirs.get(name) != ours[name])
 
     def record(self) -> RunRecord | None:
-        """What was measured; None of a file that is no record."""
-        text = self.file.read_text(encoding="utf-8")
-        return RunRecord.from_json(text) if f'"{RunRecord.schema}"' in text else None
+        """What was measured; None of a file of values. Raises ValueError: it cannot be read; the file is named."""
+        try:
+            text = self.file.read_text(encoding="utf-8")
+            if self.file.name == _RECORD or f'"{RunRecord.schema}"' in text:
+                return RunRecord.from_json(text)
+            json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{self.file} cannot be read ({error}); delete it, and the cell is made again") from None
+        return None
 
 
 @dataclass(frozen=True)
@@ -161,14 +199,18 @@ class Trained(Family):
 
 
 def parsed(parse: Callable[[Sequence[str]], Any], argv: Sequence[str]) -> Any:
-    """Settings from flags. Raises SettingError with what a parser would have ended the process with."""
+    """Settings from flags. Raises SettingError with a parser's own words, UnknownFlags of flags that it has not."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             return parse(list(argv))
     except SystemExit as end:
-        message = said.getvalue().strip().splitlines()
-        raise SettingError(message[-1].partition("error: ")[2] if message else f"status {end.code}") from None
+        lines = said.getvalue().strip().splitlines()
+        message = lines[-1].partition("error: ")[2] if lines else f"status {end.code}"
+        if unknown := _UNKNOWN.match(message):
+            words = unknown[1].split()
+            raise UnknownFlags(message, [word for word in words if word.startswith("-")] or words) from None
+        raise SettingError(message) from None
 
 
 def family(study: str) -> Family:

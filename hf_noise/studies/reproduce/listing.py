@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hf_noise.reports.tables import pipe_table
+from hf_noise.reports.tables import in_cell, pipe_table
 from hf_noise.studies.reproduce.board import counted, in_words
 from hf_noise.studies.reproduce.plan import Asked, Planned, is_there, lanes, planned
 from hf_noise.studies.reproduce.rows import claims_asked
@@ -21,7 +21,7 @@ def listing(names: Sequence[str], asked: Asked) -> str:
              _cost(plan, asked), str(len(claims_asked(plan.table, asked.scale)) or "-")] for plan in plans]  # fmt: skip
     head = ["id", "title", f"at {asked.scale} scale", "cells", "takes", "claims"]
     reasons = [f"- {plan.table.id}: {'; '.join(dict.fromkeys(plan.missing))}" for plan in plans if plan.missing]
-    parts = [pipe_table(head, rows, numeric=(3, 5), show=lambda cell: cell.replace("|", "\\|"), is_aligned=True)]
+    parts = [pipe_table(head, rows, numeric=(3, 5), show=in_cell, is_aligned=True)]
     if reasons:
         parts.append("What is not measured at this scale, and why:\n" + "\n".join(reasons))
     every = [cell for lane in lanes(plans) for cell in lane]

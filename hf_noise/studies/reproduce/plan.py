@@ -10,12 +10,13 @@ from pathlib import Path
 
 from hf_noise.reports.paper import PaperTable, Runs, published
 from hf_noise.reports.record import RunRecord
-from hf_noise.studies.reproduce.cells import Cell, family
+from hf_noise.studies.reproduce.alike import of_one_data
+from hf_noise.studies.reproduce.cells import Cell, UnknownFlags, family
 from hf_noise.studies.reproduce.records import Kept
 from hf_noise.studies.reproduce.rows import Records
 from hf_noise.studies.settings import SettingError
 
-__all__ = ["Asked", "Planned", "cells_of", "is_there", "lanes", "planned", "records_of"]
+__all__ = ["Asked", "Planned", "cells_of", "is_there", "lanes", "planned", "records_and_rest", "records_of"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,13 @@ class Planned:
     Attributes:
         cells: of each of the table's `runs` that has some.
         missing: reasons, of those that have none at this scale.
+        unknown: by study, flags of those that all studies get which it does not have.
     """
 
     table: PaperTable
     cells: dict[int, list[Cell]]
     missing: list[str]
+    unknown: dict[str, set[str]] = field(default_factory=dict)
 
     @property
     def every(self) -> list[Cell]:
@@ -61,7 +64,7 @@ class Planned:
 
 def planned(name: str, asked: Asked) -> Planned:
     """The cells of a table at a scale."""
-    table, cells, missing = published(name), {}, []
+    table, cells, missing, unknown = published(name), {}, [], {}
     for at, runs in enumerate(table.runs):
         if asked.scale in runs.missing:
             missing.append(runs.missing[asked.scale])
@@ -70,7 +73,9 @@ def planned(name: str, asked: Asked) -> Planned:
             cells[at] = cells_of(runs, asked)
         except SettingError as error:  # most scales but demo need data of one's own
             missing.append(f"{error}; what stands after -- goes to the studies")
-    return Planned(table, cells, missing if table.runs else [table.not_built or "judged by other tables"])
+            if isinstance(error, UnknownFlags):
+                unknown.setdefault(runs.study, set()).update({*error.flags} & {*asked.more})
+    return Planned(table, cells, missing if table.runs else [table.not_built or "judged by other tables"], unknown)
 
 
 def cells_of(runs: Runs, asked: Asked) -> list[Cell]:
@@ -96,15 +101,24 @@ def lanes(plans: Sequence[Planned]) -> list[list[Cell]]:
 
 
 def records_of(plan: Planned, asked: Asked) -> Records:
-    """What there is of a table's cells: made here, or else kept where those count."""
-    found: dict[int, list[RunRecord]] = {}
+    """What there is of a table's cells, of one set of data: made here, or else kept where those count."""
+    return records_and_rest(plan, asked)[0]
+
+
+def records_and_rest(plan: Planned, asked: Asked) -> tuple[Records, list[str]]:
+    """As `records_of`, with what was left out as of other data."""
+    every: dict[int, list[RunRecord]] = {}
+    here: set[int] = set()
     for at, cells in plan.cells.items():
-        records = [record for cell in cells for record in _of_cell(cell, asked)]
-        if records:
-            found[at] = records
+        for cell in cells:
+            records = _of_cell(cell, asked)
+            here |= {id(record) for record in records if cell.is_done}
+            every.setdefault(at, []).extend(records)
+    alike, rest = of_one_data(every, here)
+    found = {at: records for at, records in alike.items() if records}
     if any(cell.study == "theory" for cell in plan.every):  # computed, whether or not it was drawn
         found |= {at: [] for at in plan.cells if at not in found}
-    return found
+    return found, rest
 
 
 def _of_cell(cell: Cell, asked: Asked) -> list[RunRecord]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import platform
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
@@ -13,9 +13,11 @@ from typing import Any
 import hf_noise
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.secrets import portable
+from hf_noise.studies.reproduce.alike import python_of
 from hf_noise.studies.reproduce.cells import Cell, Part
+from hf_noise.studies.reproduce.reading import read_lines
 
-__all__ = ["Kept", "usual_folder"]
+__all__ = ["Kept", "python_here", "usual_folder"]
 
 #: Folder of the models that the study of backbones trains.
 _MADE = "backbones"
@@ -34,48 +36,51 @@ class Kept:
     """Records of a folder by task and name; read whole when they are asked for, since checks of all take seconds.
 
     Of several with the same settings the newest counts.
+
+    Args:
+        records: as `RunRecord.to_dict` gives them.
+        is_strict: whether a record counts only if it is of the data that there are here, as far as that can be told:
+            of text that Python brings along those of this Python's minor version, and of a file none, since records
+            leave out the folder where it lay. What cells took is told by all records.
     """
 
-    def __init__(self, records: Iterable[Mapping[str, Any]] = ()):
+    def __init__(self, records: Iterable[Mapping[str, Any]] = (), *, is_strict: bool = False):
+        self._is_strict = is_strict
         self._records: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
-        self._seconds: dict[tuple[str, Any], list[float]] = defaultdict(list)
+        self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
         for record in sorted(records, key=itemgetter("created"), reverse=True):
             self._records[record["task"], record["name"]].append(record)
-            self._seconds[record["task"], record["settings"].get("scale")].append(record["wall_seconds"])
+            self._seconds[record["task"], str(record["settings"].get("scale"))].append(record["wall_seconds"])
 
     @classmethod
-    def read(cls, folder: Path | None) -> Kept:
+    def read(cls, folder: Path | None, *, is_strict: bool = False) -> Kept:
         """All records of runs below a folder, in files `records.jsonl` and `record.json`.
 
         Raises:
-            ValueError: one of them cannot be read; the file is named.
+            ValueError: one of them cannot be read; the file is named, and its line.
         """
-        found = []
-        for file in () if folder is None else sorted([*folder.rglob("record.json"), *folder.rglob("records.jsonl")]):
-            text = file.read_text(encoding="utf-8")
-            try:
-                lines = text.splitlines() if file.suffix == ".jsonl" else [text]
-                found += [json.loads(line) for line in lines if line.strip()]
-            except ValueError as error:
-                raise ValueError(f"{file} is no record ({error}); delete it, or name another folder") from None
-        return cls(one for one in found if one.get("schema") == RunRecord.schema)
+        lines = () if folder is None else read_lines(folder)
+        return cls((line.told for line in lines), is_strict=is_strict)
 
     def of(self, part: Part) -> RunRecord | None:
         """A record with this name and these settings; None if there is none."""
-        told = self._told(part)
+        told = self._told(part, self._is_strict)
         return None if told is None else RunRecord.from_dict(told)
 
     def covers(self, cell: Cell) -> bool:
         """Whether there is a record of all that a cell would leave."""
-        return all(self._told(part) is not None for part in cell.parts)
+        return all(self._told(part, self._is_strict) is not None for part in cell.parts)
 
     def seconds(self, cell: Cell, scale: str) -> float | None:
         """What a cell took elsewhere, or others of its task at this scale; None where nothing is known of it."""
         told = [self._one(part, scale) for part in cell.parts]
         return None if None in told else sum(one for one in told if one is not None)
 
-    def _told(self, part: Part) -> Mapping[str, Any] | None:
-        return next((one for one in self._records[part.task, part.name] if _is_alike(part, one["settings"])), None)
+    def _told(self, part: Part, is_strict: bool = False) -> Mapping[str, Any] | None:
+        named = self._records[part.task, part.name]
+        if is_strict:
+            named = [one for one in named if python_of(one) in (None, python_here())]
+        return next((one for one in named if _is_alike(part, one["settings"], is_strict)), None)
 
     def _one(self, part: Part, scale: str) -> float | None:
         if (record := self._told(part)) is not None:
@@ -86,16 +91,25 @@ class Kept:
         return median(others) if others else None
 
 
-def _is_alike(part: Part, theirs: Mapping[str, Any]) -> bool:
+def python_here() -> str:
+    """The minor version of the Python that runs, such as "3.11"."""
+    return ".".join(platform.python_version_tuple()[:2])
+
+
+def _is_alike(part: Part, theirs: Mapping[str, Any], is_strict: bool) -> bool:
     """Whether a record's settings are those of a part; one that it does not know was off then."""
-    return all(_same(value, theirs[name]) if name in theirs else not value for name, value in part.settings.items())
+    return all(_same(value, theirs[name], is_strict) if name in theirs else not value
+               for name, value in part.settings.items())  # fmt: skip
 
 
-def _same(ours: Any, theirs: Any) -> bool:
+def _same(ours: Any, theirs: Any, is_strict: bool) -> bool:
     if isinstance(ours, list | tuple):
-        return isinstance(theirs, list) and len(ours) == len(theirs) and all(map(_same, ours, theirs))
+        is_list = isinstance(theirs, list) and len(ours) == len(theirs)
+        return is_list and all(_same(one, other, is_strict) for one, other in zip(ours, theirs))
+    if is_strict and isinstance(ours, str) and Path(ours).is_file():
+        return False
     if isinstance(ours, str) and isinstance(theirs, str) and ours != theirs:
         # Records leave out folders of a machine, and a model that a study made itself lies in another output.
         is_made = f"/{_MADE}/" in ours and Path(ours).name == Path(theirs).name
-        return portable(ours) == theirs or is_made
+        return is_made or (not is_strict and portable(ours) == theirs)
     return ours == theirs

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import stdev
 from typing import Any
 
 from hf_noise.reports.paper import PaperTable, published
 from hf_noise.reports.record import command_line, now, versions
-from hf_noise.reports.tables import pipe_table
-from hf_noise.reports.verdicts import spread
-from hf_noise.studies.reproduce.plan import Asked, Planned, planned, records_of
+from hf_noise.reports.tables import in_cell, pipe_table
+from hf_noise.reports.verdicts import KINDS, kind_of, spread
+from hf_noise.studies.reproduce.board import counted
+from hf_noise.studies.reproduce.cells import Cell
+from hf_noise.studies.reproduce.plan import Asked, Planned, is_there, planned, records_and_rest, records_of
 from hf_noise.studies.reproduce.rows import Outcome, claims_asked, others_of_table, outcome
 
-__all__ = ["outcomes", "shown", "summary", "values_of"]
+__all__ = ["DECIDED", "absent", "figures", "in_print", "measured", "outcomes", "shown", "summary", "tally", "values_of"]
+
+#: Of what verdicts come to.
+DECIDED = ("held", "not held")
+_MOST_NAMED = 4  # cells that are not there
 
 
 def outcomes(names: Sequence[str], asked: Asked) -> list[Outcome]:
@@ -24,8 +30,33 @@ def outcomes(names: Sequence[str], asked: Asked) -> list[Outcome]:
     return [outcome(name, asked.scale, records) for name in names]
 
 
-def shown(found: Outcome, plan: Planned | None = None) -> str:
-    """A table in Markdown: figures, what stands in for the paper's data, and the verdicts."""
+def absent(plan: Planned, asked: Asked, failed: Mapping[Cell, str] | None = None) -> str | None:
+    """Which cells of a table are not there, the first of them with why they failed, and which records were left out.
+
+    None if nothing is missing.
+    """
+    parts = [*filter(None, [_not_made(plan, asked, failed)]), *records_and_rest(plan, asked)[1]]
+    return "; ".join(parts) or None
+
+
+def _not_made(plan: Planned, asked: Asked, failed: Mapping[Cell, str] | None) -> str | None:
+    cells = [cell for cell in plan.every if not is_there(cell, asked)]
+    if not cells:
+        return None
+    why = failed or {}
+    told = [f"{cell.title} ({why[cell]})" if cell in why else cell.title for cell in cells[:_MOST_NAMED]]
+    return (f"{len(cells)} of {counted(len(plan.every))} not made: {', '.join(told)}"
+            f"{', ...' * (len(cells) > _MOST_NAMED)}")  # fmt: skip
+
+
+def shown(found: Outcome, plan: Planned | None = None, lacks: str | None = None) -> str:
+    """A table in Markdown: figures, what stands in for the paper's data, and the verdicts.
+
+    Args:
+        found: what was measured.
+        plan: says why some of it could not be.
+        lacks: what else is not there, see `absent`.
+    """
     table = found.table
     parts = [f"## {table.id}: {table.title}"]
     if found.stand_in:
@@ -33,50 +64,50 @@ def shown(found: Outcome, plan: Planned | None = None) -> str:
     rows = _lines(found)
     if rows:
         head = [table.key.replace("_", " "), "figure", "paper", "measured", "spread", "n"]
-        parts.append(pipe_table(head, rows, numeric=range(2, 6), show=_escaped, is_aligned=True))
-    elif plan is not None and plan.missing:
-        parts.append(f"Not measured: {'; '.join(dict.fromkeys(plan.missing))}.")
+        parts.append(pipe_table(head, rows, numeric=range(2, 6), show=in_cell, is_aligned=True))
+        if lacks:
+            parts.append(f"{lacks}.")
     else:
-        parts.append("Not measured.")
+        reasons = [*filter(None, [lacks]), *(plan.missing if plan is not None else [])]
+        parts.append(f"Not measured{': ' * bool(reasons)}{'; '.join(dict.fromkeys(reasons))}.")
     if found.verdicts:
         parts.append("\n".join(_claims(found)))
     return "\n\n".join(parts)
 
 
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")
+def figures(found: Outcome) -> Iterator[tuple[Any, str, Any, Mapping[int, float]]]:
+    """Row, column, what is printed there and what was measured by seed, of columns that something was measured of."""
+    printed = {row[found.table.key]: row for row in found.table.rows}
+    columns = [name for name in found.table.columns if any(row.get(name) for row in found.rows.values())]
+    for key in [*printed, *(key for key in found.rows if key not in printed)]:
+        for column in columns:
+            of_paper, values = printed.get(key, {}).get(column), found.rows.get(key, {}).get(column, {})
+            if of_paper is not None or values:
+                yield key, column, of_paper, values
 
 
 def _lines(found: Outcome) -> list[list[str]]:
-    """A line for each figure of a column that something was measured of."""
-    printed = {row[found.table.key]: row for row in found.table.rows}
-    measured = {column for row in found.rows.values() for column, values in row.items() if values}
-    columns = [name for name in found.table.columns if name in measured]
-    lines = []
-    for key in [*printed, *(key for key in found.rows if key not in printed)]:
-        for column in columns:
-            of_paper, values = printed.get(key, {}).get(column), [*found.rows.get(key, {}).get(column, {}).values()]
-            if of_paper is not None or values:
-                lines.append([str(key), f"{column.replace('_', ' ')}, {_unit(found.table, column)}", _told(of_paper),
-                              *_measured(values)])  # fmt: skip
-    return lines
+    return [[str(key), f"{column.replace('_', ' ')}, {_unit(found.table, column)}", in_print(of_paper),
+             *measured([*values.values()]), str(len(values))]
+            for key, column, of_paper, values in figures(found)]  # fmt: skip
 
 
 def _unit(table: PaperTable, column: str) -> str:
     return table.columns[column]["unit"]
 
 
-def _told(value: Any) -> str:
+def in_print(value: Any) -> str:
+    """A figure of a paper; mean and spread where it has both, a dash for what it leaves out."""
     if isinstance(value, list):
-        return " ± ".join(f"{one:g}" for one in value)
+        return " ± ".join(map(in_print, value))
     return "-" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def _measured(values: Sequence[float]) -> list[str]:
-    """Mean, standard deviation over seeds, and how many."""
+def measured(values: Sequence[float]) -> tuple[str, str]:
+    """Mean and standard deviation over seeds, a dash for what there is not."""
     if not values:
-        return ["-", "-", "0"]
-    return [f"{spread(values).mean:.5g}", f"{stdev(values):.2g}" if len(values) > 1 else "-", str(len(values))]
+        return "-", "-"
+    return f"{spread(values).mean:.5g}", f"{stdev(values):.2g}" if len(values) > 1 else "-"
 
 
 def _claims(found: Outcome) -> Iterable[str]:
@@ -96,7 +127,8 @@ def values_of(found: Sequence[Outcome]) -> dict[str, Any]:
                 for key, row in one.rows.items() for column, values in row.items() if values]  # fmt: skip
         claims = [{"id": claim.id, "says": claim.says, "holds_in_print": claim.holds,
                    "verdict": (verdict := one.verdicts[claim.id]).word, "held": verdict.held,
-                   "seeds": verdict.seeds, "statistic": verdict.statistic}
+                   "seeds": verdict.seeds, "without": [*verdict.lacks], "by_reading": verdict.by_reading,
+                   "statistic": verdict.statistic}
                   for claim in claims_asked(one.table, one.scale)]  # fmt: skip
         tables.append({"id": one.table.id, "title": one.table.title, "stand_in": [*one.stand_in], "rows": rows,
                        "claims": claims})  # fmt: skip
@@ -104,16 +136,30 @@ def values_of(found: Sequence[Outcome]) -> dict[str, Any]:
     return {"scale": found[0].scale if found else None, "summary": summary(found), "tables": tables} | told
 
 
+def tally(found: Outcome) -> Counter[str]:
+    """How many claims of a table came out as which of `KINDS`, and beside that
+
+    - "reading": of those not measured, that no program judges,
+    - "one", "part": of those decided, that one seed decided, and a part of the table's rows or columns.
+    """
+    told = [found.verdicts[claim.id] for claim in claims_asked(found.table, found.scale)]
+    count = Counter(kind_of(verdict.word) for verdict in told)
+    decided = [verdict for verdict in told if kind_of(verdict.word) in DECIDED]
+    # What is computed needs no second seed.
+    count["one"] = sum(verdict.seeds == 1 and verdict.of != "computation" for verdict in decided)
+    count["part"] = sum(bool(verdict.lacks) for verdict in decided)
+    count["reading"] = sum(verdict.by_reading for verdict in told)
+    return count
+
+
 def summary(found: Sequence[Outcome]) -> str:
     """How many claims were asked, how many were decided, and how they came out."""
-    words = Counter(_kind(verdict.word) for one in found for verdict in one.verdicts.values())
-    if not words:
+    total = sum(map(tally, found), Counter())
+    if not (asked := sum(total[kind] for kind in KINDS)):
         return "no claims are asked of these tables at this scale"
-    decided = words["held"] + words["not held"]
-    return (f"{sum(words.values())} claims asked, {decided} decided: {words['held']} held, {words['not held']} did "
-            f"not; {words['open']} open, {words['not measured']} not measured")  # fmt: skip
-
-
-def _kind(word: str) -> str:
-    """Of a verdict's word what it comes to."""
-    return next(kind for kind in ("not measured", "not held", "held", "open") if word.startswith(kind))
+    return (
+        f"{asked} claims asked, {sum(total[kind] for kind in DECIDED)} decided: {total['held']} held, "
+        f"{total['not held']} did not; {total['open']} open, {total['not measured']} not measured. Of those decided "
+        f"{total['one']} are by one seed and {total['part']} by a part of the table; {total['reading']} of those not "
+        "measured no program judges"
+    )

@@ -115,9 +115,13 @@ def _take(
 def _refused(cell: Cell) -> str | None:
     """Why a folder cannot be used, before a process is bothered."""
     for part in cell.parts:
-        if part.file.is_file() and (names := part.differs):
+        if not part.file.is_file():
+            continue
+        if names := part.differs:
             return (f"{part.file.parent} holds a run with other settings ({', '.join(names)}); delete it, or give "
                     "another --output")  # fmt: skip
+        if not part.is_cut_off and (problem := part.problem) is not None:
+            return problem
     return None
 
 

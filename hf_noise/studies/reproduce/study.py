@@ -15,6 +15,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,9 +50,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--records {told.records}: there is no such folder")
     if told.reuse and folder is None:
         parser.error("--reuse: no benchmarks/results of a repository here; name a folder with --records")
+    output = Path(told.output)
+    if (file := next((one for one in (output, *output.parents) if one.is_file()), None)) is not None:
+        parser.error(f"--output {told.output}: {file} is a file, and runs need a folder; name another")
     asked = Asked(
-        scale=told.scale, output=Path(told.output), seeds=told.seeds, only=tuple(told.only), more=tuple(more),
-        kept=Kept.read(folder), reuses=told.reuse,
+        scale=told.scale, output=output, seeds=told.seeds, only=tuple(told.only), more=tuple(more),
+        kept=Kept.read(folder, is_strict=True), reuses=told.reuse,
     )  # fmt: skip
     if told.list:
         from hf_noise.studies.reproduce.listing import listing
@@ -59,12 +63,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(listing(names, asked))
         return
     plans = [planned(name, asked) for name in names]
+    _tell_unknown(parser, plans, asked)
     if told.only and not any(plan.every for plan in plans):
         parser.error(f"--only {' '.join(told.only)}: no cell of these tables has such a name; --dry_run lists them")
     if told.dry_run:
         print("\n".join(_commands(plans, asked)))
         return
     _make_and_show(names, asked, told.jobs)
+
+
+def _tell_unknown(parser: argparse.ArgumentParser, plans: Sequence[Planned], asked: Asked) -> None:
+    """Refuse flags that no study of these tables has, and say which studies do not have those that others take."""
+    studies = {runs.study for plan in plans for runs in plan.table.runs if asked.scale not in runs.missing}
+    for flag in asked.more:
+        without = sorted({study for plan in plans for study, flags in plan.unknown.items() if flag in flags})
+        if studies and {*without} == studies:
+            parser.error(f"-- {flag}: no study of these tables has such a flag ({', '.join(without)}); --help-all of "
+                         "its recipe lists those that there are")  # fmt: skip
+        if without:
+            print(f"{parser.prog}: {flag} is not known to {', '.join(without)}, of which nothing is run; ask for those "
+                  "tables without it", file=sys.stderr)  # fmt: skip
 
 
 def _commands(plans: Sequence[Planned], asked: Asked) -> Iterator[str]:
@@ -85,21 +103,23 @@ def _commands(plans: Sequence[Planned], asked: Asked) -> Iterator[str]:
 def _make_and_show(names: Sequence[str], asked: Asked, jobs: int | None) -> None:
     from hf_noise.studies.reproduce.board import counted
     from hf_noise.studies.reproduce.plan import lanes, planned
-    from hf_noise.studies.reproduce.report import outcomes, shown, summary, values_of
+    from hf_noise.studies.reproduce.report import absent, outcomes, shown, summary, values_of
     from hf_noise.studies.reproduce.runner import run, usual_jobs
 
-    plans = {name: planned(name, asked) for name in names}
-    failures = run(lanes([*plans.values()]), asked, jobs or usual_jobs())
-    found = outcomes(names, asked)
-    text = "\n\n".join([*(shown(one, plans[one.table.id]) for one in found), summary(found)])
+    failures = run(lanes([planned(name, asked) for name in names]), asked, jobs or usual_jobs())
+    every = replace(asked, only=())  # which says what runs, not what is read
+    found, failed = outcomes(names, every), {one.cell: one.message for one in failures}
+    plans = [planned(name, every) for name in names]
+    told = [shown(one, plan, absent(plan, every, failed)) for one, plan in zip(found, plans)]
+    text = "\n\n".join([*told, summary(found)])
     folder = asked.output / asked.scale
     file = write_atomic(folder / "tables.md", f"{text}\n")
     values = write_atomic(folder / "tables.json", json.dumps(values_of(found), indent=1, allow_nan=False) + "\n")
     print(f"{text}\n\nwritten: {file}, values: {values}")
     if failures:
-        told = [f"  {one.cell.title}: {one.message} ({one.log})" for one in failures]
+        lines = [f"  {one.cell.title}: {one.message} ({one.log})" for one in failures]
         head = f"{counted(len(failures))} failed; the same command tries again:"
-        print("\n".join([head, *told]), file=sys.stderr)
+        print("\n".join([head, *lines]), file=sys.stderr)
         sys.exit(1)
 
 
@@ -152,7 +172,8 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("--output", default="runs/reproduce", metavar="OUTPUT",
                       help="folder of all runs (default: runs/reproduce)")  # fmt: skip
     before = parser.add_argument_group("what was run before")
-    before.add_argument("--reuse", action="store_true", help="cells that have a record in --records are not run")
+    before.add_argument("--reuse", action="store_true",
+                        help="cells that have a record of the same data in --records are not run")  # fmt: skip
     before.add_argument("--records", metavar="DIR",
                         help="folder of records (default: benchmarks/results of the repository)")  # fmt: skip
     looks = parser.add_argument_group("looks")

@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from hf_noise.studies.reproduce.cells import Cell, family
+from hf_noise.trainers.folders import locked
 
 __all__ = ["Worker"]
 
@@ -94,12 +96,43 @@ def _end_with(parent: int) -> None:
 
 
 def _made(cell: Cell, log: Path) -> str | None:
+    try:
+        # Before the log is emptied, which another command that makes this cell may be writing.
+        with _held({part.file.parent for part in cell.parts}):
+            return _made_alone(cell, log)
+    except OSError as error:  # in use, or no folder can be made there
+        return _told(error)
+
+
+@contextmanager
+def _held(folders: Iterable[Path]) -> Iterator[None]:
+    """Use these folders alone; the process of a command that was killed is given the time that it takes to end."""
+    end = time.monotonic() + 3 * _LOOK
+    while True:
+        with ExitStack() as held:
+            try:
+                for folder in sorted(folders):
+                    held.enter_context(locked(folder))
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise
+            else:
+                yield
+                return
+        time.sleep(_LOOK / 4)
+
+
+def _made_alone(cell: Cell, log: Path) -> str | None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())  # of libraries in C, too
         try:
+            for part in cell.parts:
+                if part.is_cut_off:  # for its study a run with a record is finished, whatever is in it
+                    print(f"{part.file} was not written to its end and is made again")
+                    part.file.unlink()
             of_study = family(cell.study)
             of_study.make(of_study.settings(cell.argv), cell.name)
         except Exception as error:  # noqa: BLE001  (any of them is of this cell alone)

@@ -7,8 +7,9 @@ import signal
 import time
 from pathlib import Path
 
+from hf_noise.atomic import temporary_beside
 from hf_noise.reports.record import RunRecord
-from hf_noise.studies.reproduce.cells import Family, Part
+from hf_noise.studies.reproduce.cells import Family, Part, parsed
 from hf_noise.studies.settings import SettingError
 
 
@@ -30,7 +31,7 @@ class Tiny(Family):
         parser.add_argument("--size", type=int, default=1)
         parser.add_argument("--seed", nargs="+", type=int, default=[0])
         parser.add_argument("--output")
-        told = parser.parse_args(argv)
+        told = parsed(parser.parse_args, argv)
         if told.size < 0:
             raise SettingError("--size must be >= 0")
         return told
@@ -56,8 +57,17 @@ class Tiny(Family):
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "slow" and first:
             time.sleep(60)
+        if kind == "halfway" and first:
+            temporary_beside(folder / "record.json").write_text('{"schema": "hf_n')
+            os.kill(os.getpid(), signal.SIGKILL)
+        end = time.monotonic() + 20
+        while kind == "waits" and not (folder / "go").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        if kind == "waits":
+            print("made", flush=True)
         if kind != "empty":
-            record(name).write(folder / "record.json")
+            noise = {"protocol": "none", "ratio": float(kind[1:]) if kind[1:].isdigit() else 0.0}
+            record(name, value=1.0 - noise["ratio"], noise=noise).write(folder / "record.json")
 
 
 FAMILY = Tiny()
