@@ -256,8 +256,12 @@ def test_dry_run_shows_commands_and_makes_nothing(tmp_path, capsys):
     command = f"--scale demo --plan budget --corrected --no_equal_compute --steps 7 --output {tmp_path}/demo/language"
     assert told[:2] == [f"python -m hf_noise.studies.language {command}", "  r0-seed0 (to run)"]
     assert len(told) == 7 and told[-1].startswith("B.table2: five models") and list(tmp_path.iterdir()) == []
+    assert not any("--only" in line for line in told)
+    shared = run(capsys, "A.table3", "--seeds", "1", "--only", "r0-seed0", "--dry_run", "--output", tmp_path)
+    assert shared.count("--seed 0\n  r0-seed0 (to run)\n  and 1 cell that --only leaves out") == 3
+    assert shared.count("--seed ") == 3
     only = run(capsys, "A.table8", "--dry_run", "--only", "r1*", "language/r0-*", "--output", tmp_path).splitlines()
-    assert only[1:] == ["  r0-seed0 (to run)", "  r1-nll-budget-seed0 (to run)"]
+    assert only[1:3] == ["  r0-seed0 (to run)", "  r1-nll-budget-seed0 (to run)"]
     coherence = run(capsys, "A.table4", "--dry_run", "--seeds", "2", "--output", tmp_path)
     assert coherence.count("python -m") == 2 and coherence.count("(to run)") == 8, "one seed a command"
 

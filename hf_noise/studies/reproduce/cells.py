@@ -144,8 +144,9 @@ class Family:
 
     def commands(self, flags: Sequence[str], output: Path, seeds: int | None) -> list[list[str]]:
         """Flags of the commands that make the cells: one, with so many seeds where that is asked for."""
-        own = [] if seeds is None else ["--seed", *map(str, range(seeds))]
-        return [[*flags, "--output", str(output), *own]]
+        if seeds is None:
+            return [[*flags, "--output", str(output)]]
+        return [[*_without(flags, "--seed"), "--output", str(output), "--seed", *map(str, range(seeds))]]
 
     def settings(self, argv: Sequence[str]) -> Any:
         """Raises SettingError: they make no sense, or data have to be named."""
@@ -162,6 +163,15 @@ class Family:
     def verdicts(self, records: Sequence[RunRecord]) -> list[Verdict]:
         """What the study itself says of the paper's claims."""
         return []
+
+
+def _without(flags: Sequence[str], name: str) -> list[str]:
+    """Flags without one of them and its values."""
+    if name not in flags:
+        return [*flags]
+    at = flags.index(name)
+    after = next((i for i in range(at + 1, len(flags)) if flags[i].startswith("--")), len(flags))
+    return [*flags[:at], *flags[after:]]
 
 
 class Trained(Family):

@@ -87,6 +87,8 @@ def _tell_unknown(parser: argparse.ArgumentParser, plans: Sequence[Planned], ask
 
 def _commands(plans: Sequence[Planned], asked: Asked) -> Iterator[str]:
     """Each command with the cells that it makes; what it makes is found here, too, whoever starts it."""
+    from hf_noise.studies.reproduce.board import counted
+    from hf_noise.studies.reproduce.cells import family
     from hf_noise.studies.reproduce.plan import is_there, lanes
 
     commands: dict[tuple[str, ...], list[str]] = {}
@@ -94,7 +96,10 @@ def _commands(plans: Sequence[Planned], asked: Asked) -> Iterator[str]:
         state = "there" if is_there(cell, asked) else "to run"
         commands.setdefault((f"hf_noise.studies.{cell.study}", *cell.argv), []).append(f"  {cell.name} ({state})")
     for command, cells in commands.items():
-        yield "\n".join([f"python -m {shlex.join(command)}", *cells])
+        of_study = family(command[0].rpartition(".")[2])
+        others = len([*of_study.cells(of_study.settings(command[1:]))]) - len(cells)
+        more = [f"  and {counted(others)} that --only leaves out"] * (bool(asked.only) and others > 0)
+        yield "\n".join([f"python -m {shlex.join(command)}", *cells, *more])
     for plan in plans:
         if plan.missing:
             yield f"{plan.table.id}: {'; '.join(plan.missing)}"
