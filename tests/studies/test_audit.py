@@ -341,6 +341,15 @@ def test_rows_that_cannot_be_used_are_left_out_where_a_user_asks(news, tmp_path)
         assert left in printed
 
 
+def test_classes_in_fewer_rows_than_a_plan_takes_are_audited_without_one(news, tmp_path):
+    rare = news.iloc[[0, 60]].assign(topic="rare", text=["a b seldom word", "another seldom word"])
+    pd.concat([news, rare]).to_parquet(tmp_path / "rows.parquet", index=False)
+    printed = main("--source", tmp_path / "rows.parquet", "--column", "topic", "--folds", "2", "--output",
+                   tmp_path / "out")  # fmt: skip
+    assert "no plan of ways to train: its probe runs take 5 rows of each class, and 'rare' is in 2" in printed
+    assert record_in(tmp_path / "out").data["plan"] is None
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_audited_is_refused_at_once(case, news, tmp_path):
     change, more, message = REFUSED[case]

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from hf_noise.atomic import write_atomic
 from hf_noise.audit import LabelAudit, Plan, audit_labels, write_page
+from hf_noise.audit.probe_runs import FOLDS
 from hf_noise.audit.sample_file import sheets_in
 from hf_noise.audit.sheet import is_filled
 from hf_noise.hub.audit_card import TASK, audit_card
@@ -37,9 +38,8 @@ __all__ = ["look", "work"]
 RECIPE = "recipes/audit.py"
 #: Folder of the sheet to fill in, within the output.
 SHEET = "verify"
-_NO_PLAN = (
-    "no plan of ways to train: it needs features of the rows; give --features beside --probabilities, --model, or "
-    "--network patches"
+_NO_FEATURES = (
+    "it needs features of the rows; give --features beside --probabilities, --model, or --network patches"
 )
 #: Of the labels that may be right, the share foretold out of fold below which a better model is advised.
 _WEAK = 0.8
@@ -89,7 +89,8 @@ def work(settings: Settings) -> str:
         audit = audited(settings, data, evidence)
         listed = audit.flagged(settings.fdr)
         bar.begin("plan")
-        can_plan = settings.plan and evidence.features is not None
+        lacks = no_plan(data, evidence)
+        can_plan = settings.plan and lacks is None
         plan = audit.plan(evidence.features, seed=settings.seed, progress=is_main) if can_plan else None
         bar.begin("training and writing" if settings.train else "writing")
         trained, judge = [], judge_of(settings, data) if settings.train else None
@@ -109,9 +110,19 @@ def work(settings: Settings) -> str:
         judged += "" if cut is None else f"; {cut}"
         parts = [*data.notes, audit_text(audit, listed, judged, data.shown(), metrics)]
         if settings.plan:
-            parts.append(_NO_PLAN if plan is None else plan_text(plan))
+            parts.append(f"no plan of ways to train: {lacks}" if plan is None else plan_text(plan))
         parts += [] if judge is None else [training_text(trained, judge)]
         return written(settings, data, audit, listed, plan, record, parts)
+
+
+def no_plan(data: AuditData, evidence: Evidence) -> str | None:
+    """Why rows are too few, or nothing is known of them, for the probe runs of a plan; None where there can be one."""
+    counts = np.bincount(data.rows.labels)
+    rare = int(counts.argmin())
+    if counts[rare] < FOLDS:
+        return (f"its probe runs take {FOLDS} rows of each class, and {data.classes[rare]!r} is in {counts[rare]}; "
+                "add rows, or leave that class out")  # fmt: skip
+    return _NO_FEATURES if evidence.features is None else None
 
 
 def sheet_of(settings: Settings) -> Path:

@@ -32,11 +32,19 @@ def check_whole(table: Dataset, columns: list[str], text: str | None, image: str
     for name in columns:
         kind = table.features[name]
         if isinstance(kind, Value) and pa.types.is_floating(kind.pa_type):
+            _refuse_measurements(table, name, source)
             raise CorpusError(
                 f"column {name!r} of {source} holds numbers with a decimal point, as 1.0, and classes are words or "
                 "whole numbers: write 1 for 1.0 (in pandas: astype('int64')), or give --drop_unusable, which takes "
-                "whole numbers as they are; measurements are no classes, so choose another --column"
+                "whole numbers as they are"
             )
+
+
+def _refuse_measurements(table: Dataset, name: str, source: str) -> None:
+    values = selected(table, name).drop_null().to_numpy()
+    if (broken := values[values % 1 != 0]).size:
+        raise CorpusError(f"column {name!r} of {source} holds {broken[0]:g}: that is a measurement and no class; choose "
+                          "another --column")  # fmt: skip
 
 
 def whole_numbers(table: Dataset, columns: list[str], source: str) -> Dataset:
@@ -44,9 +52,7 @@ def whole_numbers(table: Dataset, columns: list[str], source: str) -> Dataset:
     for name in columns:
         kind = table.features[name]
         if isinstance(kind, Value) and pa.types.is_floating(kind.pa_type):
-            values = selected(table, name).drop_null().to_numpy()
-            if (broken := values[values % 1 != 0]).size:
-                raise CorpusError(f"column {name!r} of {source} holds {broken[0]:g}, no class; choose another --column")
+            _refuse_measurements(table, name, source)
             table = table.cast_column(name, Value("int64"))
     return table
 

@@ -36,15 +36,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     if told.readme is not None:
         root = Path(told.readme) if told.readme else usual and usual.parents[1]
         if root is None or not (root / "README.md").is_file():
-            parser.error(f"--readme {told.readme}: there is no README.md in this folder; name a repository of hf_noise")
+            where = told.readme or "without a folder"
+            parser.error(f"--readme {where}: there is no README.md of a repository here; name one of hf_noise")
         old = update(root, writes=not told.check)
         print("\n".join([f"{'old' if told.check else 'written'}: {file}" for file in old]) or "all is up to date")
         if told.check and old:
             sys.exit(1)
         return
     folder = usual if told.records is None else Path(told.records)
-    if folder is None or not folder.is_dir():
-        parser.error(f"--records {told.records or 'DIR'}: there is no such folder; name one with records of runs")
+    if folder is None:
+        parser.error("no benchmarks/results of a repository here; name a folder with records of runs by --records")
+    if not folder.is_dir():
+        parser.error(f"--records {told.records}: there is no such folder; name one with records of runs")
     from hf_noise.studies.report.page import write_report
 
     for file in write_report(folder, Path(told.output), told.scale, more):

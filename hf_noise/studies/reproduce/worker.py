@@ -52,7 +52,8 @@ class Worker:
             process.join()
             code, self._process = process.exitcode, None
             how = f"signal {-code}" if code is not None and code < 0 else f"status {code}"
-            return f"its process ended ({how}; -9 is also what a machine without memory left sends)"
+            told = ", which is also what a machine without memory left sends" if code == -9 else ""
+            return f"its process ended ({how}{told})"
 
     def stop(self, *, at_once: bool = False) -> None:
         """End the process: when it has nothing to do, or whatever it does."""
