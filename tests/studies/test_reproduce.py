@@ -111,7 +111,7 @@ def values_of(folder, metric, where):
      if not one.noise["ratio"] else None, 100),
 ])  # fmt: skip
 def test_rows_are_read_of_the_records_that_are_kept(name, folder, metric, column, where, times, kept, tmp_path):
-    (found,) = report.outcomes([name], Asked("demo", tmp_path, kept=kept, reuses=True))
+    (found,) = report.outcomes([name], Asked("demo", tmp_path, seeds=3, kept=kept, reuses=True))
     expected = values_of(folder, metric, where)
     told = {key: [*row[column].values()] for key, row in found.rows.items() if row.get(column)}
     assert set(told) == set(expected)
