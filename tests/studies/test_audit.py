@@ -312,6 +312,7 @@ REFUSED = {
                      "1 of 180 rows have a blank text in 'text', the first is row 0"),
     "a text that is none": ({"text": [*[f"a b {i}" for i in range(179)], None]}, [], "nothing in 'text', the first is"),
     "floats": ({"topic": [0.0, 1.0] * 90}, [], "numbers with a decimal point, as 1.0"),
+    "texts for labels": ({}, ["--column", "text"], "--column text holds texts of several words, and .* no other"),
     "no such column": ({}, ["--column", "label"], "no column 'label'; it has 'key', 'text', 'topic', 'truth'"),
     "no such split": ({}, ["--split", "test"], "has the splits train; none is called 'test'"),
     "a column of ours": ({"p_wrong": 0.5}, [], "has a column 'p_wrong', which the audit adds"),

@@ -43,8 +43,8 @@ def check_whole(table: Dataset, columns: list[str], text: str | None, image: str
 def _refuse_measurements(table: Dataset, name: str, source: str) -> None:
     values = selected(table, name).drop_null().to_numpy()
     if (broken := values[values % 1 != 0]).size:
-        raise CorpusError(f"column {name!r} of {source} holds {broken[0]:g}: that is a measurement and no class; choose "
-                          "another --column")  # fmt: skip
+        raise CorpusError(f"column {name!r} of {source} holds {broken[0]:g}: that is a measurement and no class; "
+                          "choose another --column")  # fmt: skip
 
 
 def whole_numbers(table: Dataset, columns: list[str], source: str) -> Dataset:
