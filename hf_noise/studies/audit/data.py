@@ -241,7 +241,7 @@ def _seen(settings: Settings, table: Dataset) -> tuple[str | None, str | None]:
     named = settings.column
     if named in table.column_names and is_text(table, named) and _has_words(table, named):
         raise CorpusError(f"--column {named} holds texts of several words, and {settings.source} no other "
-                          "texts or images: it names the column of labels; name the texts with --text_column")  # fmt: skip
+                          "texts or images: it is for labels; name the texts with --text_column")  # fmt: skip
     raise CorpusError(
         f"{settings.source} has neither texts of several words nor images, only "
         f"{', '.join(map(repr, table.column_names))}: name a column with --text_column, or give vectors of the rows "
