@@ -1,5 +1,6 @@
 """The table and figure of a study of generated images, from records made by hand."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -62,6 +63,15 @@ def test_the_short_table_has_a_line_for_each_run():
     assert header.split("|")[-2].strip() == "distance"
     assert [cell.strip() for cell in clean.split("|")[1:-1]] == ["e = 0.000, DSM", "94.0", "93.0 to 95.0", "2.50"]
     assert "e = 0.500, TDSM" in cured and "80.0" in cured
+
+
+def test_seeds_of_a_setting_share_a_line_of_the_short_table():
+    seeds = [replace(record(1.0, value), seed=seed) for seed, value in enumerate((0.4, 0.5, 0.6))]
+    header, _, clean, noisy = consistency_table([record(0.0, 0.94), *seeds]).splitlines()
+    assert [cell.strip() for cell in header.split("|")[3:5]] == ["its 95% interval", "seeds"]
+    # Student's t of two degrees: 4.3027 standard errors of 0.1 / sqrt(3).
+    assert [cell.strip() for cell in noisy.split("|")[1:5]] == ["e = 0.500, DSM", "50.0", "25.2 to 74.8", "3"]
+    assert [cell.strip() for cell in clean.split("|")[3:5]] == ["93.0 to 95.0", "1"], "over images"
 
 
 def test_paper_figures_are_those_of_the_same_setting():

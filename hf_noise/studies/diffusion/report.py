@@ -15,6 +15,7 @@ from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import Column, Table, fixed, markdown_table, percent, shown_table
+from hf_noise.reports.verdicts import spread
 from hf_noise.studies.compute import LABEL, has_more_compute
 
 __all__ = [
@@ -36,7 +37,9 @@ def show(records: Sequence[RunRecord], settings: Any, runs: Sequence[Any]) -> st
     known = {record.name: record for record in records}
     records, folders = [known[run.name] for run in runs], [output / run.name for run in runs]
     table = shown_table(table_of_runs(records, mixture_reference).measured(), output / "study.md")
-    return f"{table}\n\nfigure: {generation_figure(records, folders, output / 'study.png')}"
+    # Columns of further seeds would show the same once more.
+    first, of_first = zip(*(pair for pair in zip(records, folders) if pair[0].seed == records[0].seed))
+    return f"{table}\n\nfigure: {generation_figure(first, of_first, output / 'study.png')}"
 
 
 def check_reference(reference: object) -> None:
@@ -152,22 +155,30 @@ def title_of(record: RunRecord, rate: str) -> str:
 
 
 def consistency_table(records: Sequence[RunRecord]) -> str:
-    """The short form: for each run what it trained on, its label consistency, and both Frechet distances.
+    """The short form: what was trained on, label consistency, and both Frechet distances; a row for each setting.
+
+    The interval is over images where there is one seed. Of several there are means, and an interval over seeds.
 
     Raises ValueError or TypeError as `generation_table` does.
     """
     check_records(records, texts={"loss.name": None}, shares=_SHOWN)
     names = metric_names(records)
     distances = [key for key in _DISTANCES if key in names]
-    rows = []
+    settings: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:
-        found = record.metrics["label_consistency"]
-        rows.append([
-            title_of(record, fixed(record.noise["error_rate"])),
-            percent(found["value"]), f"{percent(found['low'])} to {percent(found['high'])}",
-            *(fixed(record.metrics.get(key, {}).get("value"), 2) for key in distances),
-        ])  # fmt: skip
-    header = ["wrong labels and loss", METRICS["label_consistency"].heading, "its 95% interval"]
+        title = title_of(record, fixed(record.noise["error_rate"]))
+        settings.setdefault((title, str(record.noise.get("kind"))), []).append(record)
+    several = any(len(of) > 1 for of in settings.values())
+    rows = []
+    for (title, _), of in settings.items():
+        means = {key: spread([one.metrics[key]["value"] for one in of if key in one.metrics])
+                 for key in ("label_consistency", *distances)}  # fmt: skip
+        found = means["label_consistency"]
+        low, high = found.interval or [of[0].metrics["label_consistency"][end] for end in ("low", "high")]
+        told = "-" if len(of) > 1 and found.interval is None else f"{percent(low)} to {percent(high)}"
+        rows.append([title, percent(found.mean), told, *[str(len(of))] * several,
+                     *(fixed(means[key].mean if means[key].values else None, 2) for key in distances)])  # fmt: skip
+    header = ["wrong labels and loss", METRICS["label_consistency"].heading, "its 95% interval", *["seeds"] * several]
     return markdown_table([*header, *(names[key] for key in distances)], rows)
 
 
