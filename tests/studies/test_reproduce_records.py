@@ -164,6 +164,8 @@ def test_records_of_one_table_are_of_one_set_of_data():
     assert told == ["left out as of other data than the rest (train_tokens 600000, not 796672): r4"]
     files = [record(f"f{i}", data={"source": "x.parquet", "train_rows": rows}) for i, rows in enumerate((5, 5, 6))]
     assert of_one_data({0: files})[0] == {0: files[:2]}
+    tasks = [record(task, data={"source": "x", "task": task, "test_rows": rows}) for task, rows in (("a", 5), ("b", 6))]
+    assert of_one_data({0: tasks}) == ({0: tasks}, []), "pairs of one source for two tasks"
     assert of_one_data({0: [one, record("none"), record("b", data={"source": "other"})], 2: []})[1] == []
 
 

@@ -17,8 +17,10 @@ from hf_noise.studies.reproduce.rows import Outcome, Records, outcome
 __all__ = ["outcomes_in", "tables_in"]
 
 
-def tables_in(stored: Stored, scale: str, more: Sequence[str] = ()) -> tuple[dict[str, Planned], dict[str, Records]]:
-    """Of each table of the papers what is asked for at a scale, and its records.
+def tables_in(
+    stored: Stored, scale: str, more: Sequence[str] = ()
+) -> tuple[dict[str, Planned], dict[str, Records], dict[str, list[str]]]:
+    """Of each table of the papers what is asked for at a scale, its records, and which were left out, in words.
 
     Args:
         stored: records of a folder.
@@ -26,17 +28,16 @@ def tables_in(stored: Stored, scale: str, more: Sequence[str] = ()) -> tuple[dic
         more: flags that the runs of all studies were told, as behind `--` of the command that made them.
     """
     asked = Asked(scale, stored.folder, more=tuple(more))
-    plans, records = {}, {}
+    plans, records, rest = {}, {}, {}
     for name in paper_table_ids():
-        plan = planned(name, asked)
-        records[name], rest = _records_and_rest(stored, plan)
-        plans[name] = replace(plan, missing=[*plan.missing, *rest])
-    return plans, records
+        plans[name] = planned(name, asked)
+        records[name], rest[name] = _records_and_rest(stored, plans[name])
+    return plans, records, rest
 
 
 def outcomes_in(stored: Stored, scale: str) -> list[Outcome]:
     """What records say of each table of the papers, of all their seeds."""
-    plans, records = tables_in(stored, scale)
+    plans, records, _ = tables_in(stored, scale)
     return [outcome(name, scale, records) for name in plans]
 
 
