@@ -135,7 +135,7 @@ def test_a_model_that_a_study_made_is_known_in_another_folder(tmp_path):
     assert kept.of(Part(file, "a-seed0", "tiny", settings=made_here)) is not None
     for other in (f"{output}/backbones/noisy-seed0", "owner/clean-seed0"):
         assert kept.of(Part(file, "a-seed0", "tiny", settings={"model": other})) is None
-    strict, elsewhere = Kept([told], is_strict=True), {"model": f"{tmp_path}/backbones/clean-seed0"}
+    strict, elsewhere = Kept([told], is_strict=True), {"model": f"{tmp_path}/own/backbones/clean-seed0"}
     assert strict.of(Part(file, "a-seed0", "tiny", settings=made_here)) is not None
     assert strict.of(Part(file, "a-seed0", "tiny", settings=elsewhere)) is None, "somebody else's model"
 
