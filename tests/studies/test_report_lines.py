@@ -11,7 +11,7 @@ from stored_records import RESULTS, copied, more_seeds, records_of, told_of, val
 
 from hf_noise.reports.paper import paper_table
 from hf_noise.studies.report import study
-from hf_noise.studies.report.curves import curves
+from hf_noise.studies.report.curves import curves, curves_and_rest
 from hf_noise.studies.report.efforts import effort, explained
 from hf_noise.studies.report.parts import chart
 from hf_noise.studies.report.picture import digest, spaced
@@ -205,3 +205,53 @@ def test_names_in_the_picture_stand_apart_in_their_order():
     order = sorted(range(5), key=lambda i: places[i])
     assert all(moved[b] - moved[a] >= 6 - 1e-9 for a, b in pairwise(order))
     assert moved[0] == 2.3 and moved[1] == 59, "what has room stays"
+
+
+def test_committed_records_leave_nothing_out():
+    lines, left_out = curves_and_rest(Stored.read(RESULTS), "demo")
+    assert len(lines) == 6 and left_out == []
+
+
+def is_corrected(one):
+    return one["loss"]["name"] == "corrected"
+
+
+def changed(folder, name, picks, **data):
+    """A folder with the records of a study, some of which are of another Python, or say other things of their data."""
+    python = {"python": data.pop("python")} if "python" in data else {}
+    write_records(folder / name, [one | {"versions": one["versions"] | python, "data": one["data"] | data}
+                                  if picks(one) else one for one in records_of(name)])  # fmt: skip
+    return Stored.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [("gpt2-demo", {"python": "3.9.1"}, "(Python 3.9, not 3.11)"),
+     ("gpt2-demo", {"validation_tokens": 77}, "(validation_tokens 77, not 50176)"),
+     ("classifier-demo", {"test_rows": 9}, "(test_rows 9, not 355)")],
+)  # fmt: skip
+def test_a_line_is_of_one_set_of_data_and_says_what_it_leaves_out(tmp_path, name, data, says):
+    whole = curves(changed(tmp_path / "whole", name, lambda one: False), "demo")
+    lines, left_out = curves_and_rest(changed(tmp_path / "mixed", name, is_corrected, **data), "demo")
+    assert all(line.cured for line in whole) and not any(line.cured for line in lines)
+    assert [line.plain for line in lines] == [line.plain for line in whole]
+    assert len(left_out) == len(lines) and all(f"{name}: left out as of other data" in one for one in left_out)
+    assert all(f"the rest {says}: r" in one and one.endswith(".") for one in left_out)
+    assert left_out[0] in families_table(lines, left_out=left_out).replace("\\", "")
+    assert digest(lines, left_out) != digest(lines)
+    study.main(["--records", str(tmp_path / "mixed"), "--output", str(tmp_path / "made")])
+    page, text = ((tmp_path / "made" / file).read_text() for file in ("report.html", "report.md"))
+    assert left_out[0] in page and left_out[0] in text.replace("\\", "")
+
+
+def test_a_line_that_is_left_out_whole_is_told(tmp_path):
+    """Runs without noise are fewer, and it is they that the others are held against."""
+    stored = changed(tmp_path, "gpt2-demo", lambda one: one["noise"]["error_rate"] == 0, python="3.9.1")
+    lines, left_out = curves_and_rest(stored, "demo")
+    assert lines == [] and len(left_out) == 1 and left_out[0].startswith("Language model, gpt2-demo: left out as of ")
+    assert left_out[0].endswith("r0-compute-of-r1-batch-seed0; the others make no line.")
+    study.main(["--records", str(tmp_path), "--output", str(tmp_path / "made")])
+    page, text = ((tmp_path / "made" / file).read_text() for file in ("report.html", "report.md"))
+    assert left_out[0] in page and left_out[0] in text.replace("\\", "")
+    told = "Left out as of other data than the rest (Python 3.9, not 3.11): r0-seed0."
+    assert text.count(told) >= 1 and page.count(told) >= 1 and "Not measured: left out" not in page + text

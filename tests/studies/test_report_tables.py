@@ -9,12 +9,14 @@ from stored_records import RESULTS, copied, more_seeds
 from hf_noise.reports.paper import paper_table_ids, published
 from hf_noise.studies.report import marks, study
 from hf_noise.studies.report.cells import Found, found_in
+from hf_noise.studies.report.curves import curves
 from hf_noise.studies.report.parts import claims, tiles
 from hf_noise.studies.report.seeds import outcomes_in
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.report.tables import claims_table
+from hf_noise.studies.report.text import markdown
 from hf_noise.studies.reproduce.plan import Asked
-from hf_noise.studies.reproduce.report import outcomes
+from hf_noise.studies.reproduce.report import outcomes, shown, values_of
 from hf_noise.studies.reproduce.rows import outcome
 
 
@@ -82,6 +84,25 @@ def test_claims_are_counted_once_each(some):
         assert int(replicas) == int(held) + int(fell) + int(undecided) + int(nothing) + int(reading)
         assert max(int(one), int(part)) <= int(decided) == int(held) + int(fell)
     assert int(total[7]) == sum(claim.by_reading for claim in replica) > 0
+
+
+@pytest.mark.parametrize("is_left", ["without noise", "with noise"])
+def test_tables_go_on_without_their_clean_or_their_noisy_runs(is_left):
+    """As where runs failed, or were left out as of other data."""
+    every = Stored.read(RESULTS)
+    left = Stored(RESULTS, [(place, one) for place, one in every.told if is_clean(one) == (is_left == "without noise")])
+    assert 100 < len(left.told) < len(every.told) - 100
+    found = found_in(left, "demo")
+    told = values_of([one.outcome for one in found])
+    assert json.dumps(told, allow_nan=False) and markdown(left, curves(left, "demo"), found, "demo")
+    measured = {one["id"] for one in told["tables"] if one["rows"]}
+    assert {"B.table8", "B.table9"} <= measured, "these are read of each run alone"
+    for one in found:
+        assert published(one.table.id).title in shown(one.outcome)
+
+
+def is_clean(record):
+    return not record["noise"].get("error_rate", record["noise"].get("alpha", 0))
 
 
 @pytest.mark.parametrize("scale", ["demo", "paper"])

@@ -60,14 +60,27 @@ def test_only_says_what_runs_and_not_what_is_read(tmp_path):
     values, text = run(tmp_path, "T.one", "--only", "r0*")
     assert made(tmp_path) == ["r0-seed0"] and [row["row"] for row in values["tables"][0]["rows"]] == [0.0]
     assert f"\n\n1 of 2 cells not made: {TINY}/r1-seed0.\n\n" in text
+    assert values["tables"][0]["lacks"] == f"1 of 2 cells not made: {TINY}/r1-seed0"
     values, text = run(tmp_path, "T.one")
     (table,) = values["tables"]
     assert [row["by_seed"] for row in table["rows"]] == [{"0": 1.0}, {"0": 0.0}] and "not made" not in text
-    assert table["claims"][0]["held"] is True
+    assert table["claims"][0]["held"] is True and table["lacks"] is None
     (tmp_path / "demo" / TINY / "r1-seed0" / "record.json").unlink()
     again, same = run(tmp_path, "T.one", "--only", "r1*")
     assert made(tmp_path) == ["r0-seed0", "r1-seed0", "r1-seed0"]
     assert again["tables"] == values["tables"] and same == text
+
+
+def test_records_that_are_left_out_are_told_in_both_files(tmp_path):
+    run(tmp_path, "T.one")
+    for name, rows in (("r0", 6), ("r1", 5)):
+        file = tmp_path / "demo" / TINY / f"{name}-seed0" / "record.json"
+        told = json.loads(file.read_text())
+        file.write_text(json.dumps(told | {"data": {"source": "x", "train_rows": rows}, "created": f"2026-01-0{rows}"}))
+    values, text = run(tmp_path, "T.one")
+    said = "left out as of other data than the rest (train_rows 5, not 6): r1-seed0"
+    assert [row["row"] for row in values["tables"][0]["rows"]] == [0.0]
+    assert values["tables"][0]["lacks"] == said and f"\n\n{said}.\n\n" in text
 
 
 def test_a_table_without_figures_names_the_cells_that_failed(tmp_path):

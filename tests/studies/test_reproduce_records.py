@@ -114,6 +114,38 @@ def test_a_file_of_the_same_name_is_not_known_to_be_the_same(tmp_path, monkeypat
         assert Kept(told, is_strict=True).of(part) is None and Kept(told).of(part) is not None
 
 
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [("source", "corpus"), ("source", "corpus/a.txt"), ("source", "corpus/*.txt"), ("source", "**/a.txt"),
+     ("source", '{"train": "corpus/a.txt", "test": "other/b.txt"}'), ("model", "corpus"),
+     ("task", "topics=corpus/a.txt"), ("task", "topics=other/b.txt,corpus/a.txt"), ("model", "x/backbones/own")],
+)  # fmt: skip
+@pytest.mark.parametrize("is_list", [False, True])
+def test_what_is_on_this_machine_is_not_known_to_be_the_same(name, named, is_list, tmp_path, monkeypatch):
+    value = [named] if is_list else named
+    told = [record("a-seed0", settings={name: value}).to_dict()]
+    part = Part(tmp_path / "out" / "run" / "record.json", "a-seed0", "tiny", settings={name: value})
+    monkeypatch.chdir(tmp_path)
+    assert Kept(told, is_strict=True).of(part) is not None, "it can only be of the Hub"
+    for folder in ("corpus", "x/backbones/own"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.txt").write_text("other rows")
+    assert Kept(told, is_strict=True).of(part) is None and Kept(told).of(part) is not None
+
+
+def test_names_of_columns_words_and_models_that_a_study_made_itself_stay_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("text", "out/backbones/clean-seed0"):
+        (tmp_path / name).mkdir(parents=True)
+    made = str(tmp_path / "out" / "backbones" / "clean-seed0")
+    ours = {"text_column": "text", "source": "embedded/docs-text", "prompt": "{text} is [a-", "model": made}
+    theirs = ours | {"model": "runs/x/backbones/clean-seed0"}
+    part = Part(tmp_path / "out" / "heads" / "record.json", "a-seed0", "tiny", settings=ours)
+    assert Kept([record("a-seed0", settings=theirs).to_dict()], is_strict=True).of(part) is not None
+    theirs["model"] = "runs/x/backbones/clean-seed1"
+    assert Kept([record("a-seed0", settings=theirs).to_dict()]).of(part) is None
+
+
 def test_records_of_one_table_are_of_one_set_of_data():
     one, two, more = (of_docs(f"r{i}", 796_672, "3.11.7") for i in range(3))
     other = of_docs("r3", 667_200, "3.12.3")
@@ -132,6 +164,8 @@ def test_records_of_one_table_are_of_one_set_of_data():
     assert told == ["left out as of other data than the rest (train_tokens 600000, not 796672): r4"]
     files = [record(f"f{i}", data={"source": "x.parquet", "train_rows": rows}) for i, rows in enumerate((5, 5, 6))]
     assert of_one_data({0: files})[0] == {0: files[:2]}
+    tasks = [record(task, data={"source": "x", "task": task, "test_rows": rows}) for task, rows in (("a", 5), ("b", 6))]
+    assert of_one_data({0: tasks}) == ({0: tasks}, []), "pairs of one source for two tasks"
     assert of_one_data({0: [one, record("none"), record("b", data={"source": "other"})], 2: []})[1] == []
 
 

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 from reproduce_fakes.tiny import record
+from stored_records import RESULTS
 
 from hf_noise.analysis.ntp_theory import bilingual, proposition1
 from hf_noise.reports.paper import published
+from hf_noise.studies.report.seeds import tables_in
+from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.reproduce.families import theory
-from hf_noise.studies.reproduce.families.backbones import averages
-from hf_noise.studies.reproduce.rows import half_widths, outcome
+from hf_noise.studies.reproduce.families.backbones import averages, uncounted
+from hf_noise.studies.reproduce.rows import half_widths, outcome, table_rows
 
 
 def images(ratio, value, seed=0, kind="symmetric", half=0.015):
@@ -55,11 +58,45 @@ def test_heads_are_averaged_within_a_model_and_models_are_the_seeds():
                                 "gaussian_5pct+lgm": {"avg_linear": {1: pytest.approx(50.5)}}}  # fmt: skip
 
 
-def test_models_that_the_table_does_not_have_and_unfinished_ones_are_left_out():
+def test_models_that_the_table_does_not_have_are_left_out():
     of = [heads(f"gaussian-documents-a{alpha}-nll-seed0", "none", 0, 50.0) for alpha in ("0.01", "0.05", "0.2")]
     assert list(averages(of, {})) == ["gaussian_5pct"]
-    other = [heads("clean-seed0", "none", 0, 40.0, task=task) for task in ("sst2", "cr")]
-    assert list(averages([*of, *other], {})) == ["clean"], "its mean over tasks would be of other tasks"
+
+
+def test_rows_are_averaged_over_the_heads_that_all_have_and_the_others_are_named():
+    """A mean over more tasks would be of other tasks."""
+    models, penalties = ("clean", "gaussian-documents-a0.05-nll"), ("none", "difference")
+    of = [heads(f"{model}-seed0", penalty, seed, 40.0 + seed, head) for model in models for penalty in penalties
+          for seed in range(5) for head in ("linear", "mlp")]  # fmt: skip
+    whole = averages(of, {})
+    assert len(whole) == 4 and {column: {0: 42.0} for column in ("avg_linear", "avg_mlp")} in whole.values()
+    assert uncounted(of) == []
+    stray = heads("clean-seed0", "none", 5, 99.0)
+    assert averages([*of, stray], {}) == whole
+    told = "left out of avg_linear as heads that not every model has: "
+    assert uncounted([*of, stray]) == [f"{told}sst2 seed 5 on clean seed 0"]
+    other = [heads("clean-seed0", "none", seed, 99.0, task="cr") for seed in range(5)]
+    assert averages([*of, *other], {}) == whole
+    assert uncounted([*of, *other])[0].endswith("cr seed 3 on clean seed 0 and 1 more")
+    few = [one for one in of if one.seed < 2 or one.model["head"] == "mlp" or "clean" not in one.settings["model"]]
+    assert {**averages(few, {})["gaussian_5pct"]} == {"avg_linear": {0: 40.5}, "avg_mlp": {0: 42.0}}
+    alone = [*of, heads("random-documents-a0.05-nll-seed0", "none", 0, 50.0, task="cr")]
+    assert [{*row} for row in averages(alone, {}).values()] == [{"avg_mlp"}] * 4, "linear heads have no task in common"
+    assert "and 17 more" in uncounted(alone)[0]
+
+
+def test_a_report_says_which_heads_it_leaves_out():
+    every = [one for one in Stored.read(RESULTS / "noisy-backbones-demo").told if one[1]["task"] == "probe"]
+    place, one = next(of for of in every if of[0].endswith("heads/clean-seed0/linear-r0-nll-plain-seed4"))
+    stray = (f"{place[:-1]}5", one | {"name": f"{one['name'][:-1]}5", "seed": 5})
+    plans, whole, rest = tables_in(Stored(RESULTS, every), "demo")
+    assert rest["B.table1"] == []
+    _, records, rest = tables_in(Stored(RESULTS, [*every, stray]), "demo")
+    assert len(records["B.table1"][0]) == len(whole["B.table1"][0]) + 1
+    assert rest["B.table1"] == ["left out of avg_linear as heads that not every model has: embedded/docs-topics seed 5 "
+                                "on clean seed 0"]  # fmt: skip
+    rows = [table_rows(plans["B.table1"].table, of["B.table1"]) for of in (whole, records)]
+    assert rows[0] == rows[1] and len(rows[0]) == 6
 
 
 def test_what_five_heads_say_of_one_model_is_of_one_model():

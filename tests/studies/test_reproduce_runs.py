@@ -129,11 +129,15 @@ def test_records_of_before_cover_cells_of_the_same_settings_alone(tmp_path):
 
 def test_a_model_that_a_study_made_is_known_in_another_folder(tmp_path):
     told = record("a-seed0", settings={"model": "runs/x/backbones/clean-seed0"}).to_dict()
-    kept, file = Kept([told]), tmp_path / "record.json"
-    made_here = {"model": f"{tmp_path}/demo/backbones/backbones/clean-seed0"}
+    output = tmp_path / "demo" / "backbones"
+    kept, file = Kept([told]), output / "heads" / "clean-seed0" / "topics" / "a-seed0" / "record.json"
+    made_here = {"model": f"{output}/backbones/clean-seed0"}
     assert kept.of(Part(file, "a-seed0", "tiny", settings=made_here)) is not None
-    for other in (f"{tmp_path}/backbones/noisy-seed0", "owner/clean-seed0"):
+    for other in (f"{output}/backbones/noisy-seed0", "owner/clean-seed0"):
         assert kept.of(Part(file, "a-seed0", "tiny", settings={"model": other})) is None
+    strict, elsewhere = Kept([told], is_strict=True), {"model": f"{tmp_path}/own/backbones/clean-seed0"}
+    assert strict.of(Part(file, "a-seed0", "tiny", settings=made_here)) is not None
+    assert strict.of(Part(file, "a-seed0", "tiny", settings=elsewhere)) is None, "somebody else's model"
 
 
 def test_the_board_says_what_runs_and_how_long_it_will_take(tmp_path, monkeypatch):

@@ -59,12 +59,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Found:
-    """A table, what came out, why some of it was not measured, its figures, and where its records stand."""
+    """A table, what came out, why some of it was not measured, its figures, and where its records stand.
+
+    Attributes:
+        left_out: sentences on records that do not count.
+    """
 
     outcome: Outcome
     missing: Sequence[str]
     cells: Sequence[Cell]
     places: Sequence[str]
+    left_out: Sequence[str] = ()
 
     @property
     def table(self) -> PaperTable:
@@ -73,7 +78,7 @@ class Found:
 
 def found_in(stored: Stored, scale: str, more: Sequence[str] = ()) -> list[Found]:
     """What records say of each table of the papers, as `tables_in` finds them."""
-    plans, records = tables_in(stored, scale, more)
+    plans, records, rest = tables_in(stored, scale, more)
     found = []
     for name, plan in plans.items():
         one = outcome(name, scale, records)
@@ -85,7 +90,8 @@ def found_in(stored: Stored, scale: str, more: Sequence[str] = ()) -> list[Found
         is_theory = any(cell.study == "theory" for cell in plan.every)
         places = (*dict.fromkeys(stored.place_of(record) for record in every), *[COMPUTED] * is_theory)
         missing = [*dict.fromkeys(plan.missing)] if plan.missing and plan.table.kind == "measured" else []
-        found.append(Found(one, missing, _cells(one, sources, places), places))
+        left_out = [f"{note[:1].upper()}{note[1:]}." for note in rest[name]]
+        found.append(Found(one, missing, _cells(one, sources, places), places, left_out))
     return found
 
 

@@ -13,9 +13,10 @@ from hf_noise.reports.record import RunRecord
 from hf_noise.studies.compute import has_more_compute
 from hf_noise.studies.report.families import FAMILIES, Curve, Family, Figure, Seeds, Setting, common
 from hf_noise.studies.report.stored import Stored
+from hf_noise.studies.reproduce.alike import of_one_data
 from hf_noise.studies.reproduce.cells import family as made_by
 
-__all__ = ["curves"]
+__all__ = ["curves", "curves_and_rest"]
 
 #: Records of one study with their places.
 Placed = Sequence[tuple[str, RunRecord]]
@@ -31,33 +32,47 @@ _ALIKE = 0.01
 def curves(stored: Stored, scale: str) -> list[Curve]:
     """The lines of the picture: of each family and setting the usual study, or else the one with most error rates.
 
+    Each is of one set of data, as tables are: see `of_one_data`.
+
     Args:
         stored: records of a folder.
         scale: of the runs; those of others are left out.
     """
-    found = []
+    return curves_and_rest(stored, scale)[0]
+
+
+def curves_and_rest(stored: Stored, scale: str) -> tuple[list[Curve], list[str]]:
+    """As `curves`, with sentences on what was left out as of other data, also where the rest makes no line."""
+    found, rest = [], []
     for family in FAMILIES:
         studies = {study: [(place, one) for place, one in records if one.settings.get("scale") == scale]
                    for study, records in stored.of_task(family.task).items()}  # fmt: skip
         for setting in family.settings:
             every = [one for study, records in studies.items() for one in _of_study(family, setting, study, records)]
-            if every:
-                found.append(max(every, key=lambda one: (one.study == family.usual, len(one.plain), len(one.clean))))
-    return found
+            if drawn := [curve for curve, _ in every if curve is not None]:
+                found.append(max(drawn, key=lambda one: (one.study == family.usual, len(one.plain), len(one.clean))))
+            rest += [told for curve, notes in every if curve is None or curve is found[-1] for told in notes]
+    return found, rest
 
 
-def _of_study(family: Family, setting: Setting, study: str, records: Placed) -> Iterable[Curve]:
-    """What a study's records say of a setting: a curve for all runs that were told the same."""
+def _of_study(
+    family: Family, setting: Setting, study: str, records: Placed
+) -> Iterable[tuple[Curve | None, list[str]]]:
+    """What a study's records say of a setting: a curve for all runs that were told the same, and what it leaves out."""
     groups: dict[str, list[tuple[str, RunRecord]]] = {}
     for place, record in sorted(records, key=lambda one: one[1].created):  # of two that are alike the newest counts
         if _kind(family, setting, record):
             groups.setdefault(_told(family, record), []).append((place, record))
     every = [json.loads(key) for key in groups]
     names = sorted({name for one in every for name in one if any(other.get(name) != one[name] for other in every)})
+    title = ", ".join(filter(None, [family.name.capitalize(), setting.says, study]))
     for told, of in zip(every, groups.values()):
         differs = ", ".join(f"{name} {told[name]}" if name in told else f"no {name}" for name in names)
-        if (curve := _curve(family, setting, study, differs, of, records)) is not None:
-            yield curve
+        alike, notes = of_one_data({0: [record for _, record in of]})
+        kept = {id(record) for record in alike[0]}
+        curve = _curve(family, setting, study, differs, [one for one in of if id(one[1]) in kept], records)
+        ends = "." if curve is not None else "; the others make no line."
+        yield curve, [f"{title}: {note}{ends}" for note in notes]
 
 
 def _kind(family: Family, setting: Setting, record: RunRecord) -> str:

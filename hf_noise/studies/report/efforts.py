@@ -58,6 +58,8 @@ def effort(curve: Curve) -> Effort:
 
 def explained(curves: Sequence[Curve]) -> list[str]:
     """Sentences on what is compared with what: clean data and compute of runs with noise, and what cures train more."""
+    if not curves:
+        return []
     told = [(one, effort(one)) for one in curves]
     said = _by(told, lambda _, of: f"{of.clean:.2g} × its clean data at {of.plain:.2g} × its compute")
     sentences = [f"At the largest error rate runs had, in multiples of the run without noise, {'; '.join(said)}."]

@@ -15,7 +15,7 @@ from hf_noise.studies.documents.compare import compared
 from hf_noise.studies.documents.report import settings_table
 from hf_noise.studies.language.report import methods_table
 from hf_noise.studies.report.audits import audits_table
-from hf_noise.studies.report.curves import curves
+from hf_noise.studies.report.curves import curves_and_rest
 from hf_noise.studies.report.picture import digest, draw
 from hf_noise.studies.report.seeds import outcomes_in
 from hf_noise.studies.report.stored import Stored
@@ -48,7 +48,8 @@ def rendered(root: Path, stored: Stored, names: Iterable[str]) -> dict[str, str]
             study, table = OF_STUDIES[name]
             found[name] = table(stored.of_study(study))
         elif name == "families":
-            found[name] = families_table(curves(stored, "demo"), RESULTS)
+            lines, left_out = curves_and_rest(stored, "demo")
+            found[name] = families_table(lines, RESULTS, left_out)
         elif name == "claims":
             found[name] = claims_table(outcomes_in(stored, "demo"))
         elif name == "recipes":
@@ -79,13 +80,13 @@ def update(root: Path, *, writes: bool = True) -> list[Path]:
         (record,) = read_records(file)
         new[file.with_name("README.md")] = str(render_card(record, repo_id=f"user/{record.name}"))
     old = [file for file, text in new.items() if not file.is_file() or file.read_text(encoding="utf-8") != text]
-    lines = curves(stored, "demo")
-    is_drawn = _digest_of(root / PICTURE) == digest(lines)
+    lines, left_out = curves_and_rest(stored, "demo")
+    is_drawn = _digest_of(root / PICTURE) == digest(lines, left_out)
     if writes:
         for file in old:
             write_atomic(file, new[file])
         if not is_drawn:
-            draw(lines, root / PICTURE)
+            draw(lines, root / PICTURE, left_out)
     return old if is_drawn else [*old, root / PICTURE]
 
 

@@ -11,7 +11,7 @@ from hf_noise import __version__
 from hf_noise.atomic import write_atomic
 from hf_noise.studies.report import parts
 from hf_noise.studies.report.cells import Found, found_in
-from hf_noise.studies.report.curves import curves
+from hf_noise.studies.report.curves import curves_and_rest
 from hf_noise.studies.report.efforts import explained
 from hf_noise.studies.report.families import Curve
 from hf_noise.studies.report.picture import COLOURS, draw
@@ -40,18 +40,20 @@ def write_report(records: Path, output: Path, scale: str, more: Sequence[str] = 
         OSError: a file cannot be written.
     """
     stored = Stored.read(records)
-    lines, found = curves(stored, scale), found_in(stored, scale, more)
-    files = [draw(lines, output / "overview.png")] if lines else []
-    page = write_atomic(output / "report.html", _page(stored, lines, found, scale))
-    text = write_atomic(output / "report.md", markdown(stored, lines, found, scale))
+    (lines, left_out), found = curves_and_rest(stored, scale), found_in(stored, scale, more)
+    files = [draw(lines, output / "overview.png", left_out)] if lines else []
+    page = write_atomic(output / "report.html", _page(stored, lines, found, scale, left_out))
+    text = write_atomic(output / "report.md", markdown(stored, lines, found, scale, left_out))
     return [page, text, *files]
 
 
-def _page(stored: Stored, lines: Sequence[Curve], found: Sequence[Found], scale: str) -> str:
+def _page(
+    stored: Stored, lines: Sequence[Curve], found: Sequence[Found], scale: str, left_out: Sequence[str]
+) -> str:
     of_claims = parts.claims(found)
     return _template().render(
         scale=scale, chart=parts.chart(lines) if lines else None, families=parts.families(lines),
-        efforts=explained(lines) if lines else [],
+        efforts=[*explained(lines), *left_out],
         classes={name: f"f{i}" for i, name in enumerate(COLOURS)}, tiles=parts.tiles(found), claims=of_claims,
         tables=parts.tables(found), studies=parts.studies(stored), runs=len(stored.told), pictures=_pictures(stored),
         version=__version__,

@@ -139,10 +139,11 @@ def tables(found: Sequence[Found]) -> list[dict[str, Any]]:
     """Each table with its figures, what stands in for the paper's data, and its claims."""
     return [
         {"id": one.table.id, "title": one.table.title, "key": one.table.key.replace("_", " "),
-         "stand_in": [*one.outcome.stand_in], "missing": [*one.missing], "claims": claims_of(one),
+         "stand_in": [*one.outcome.stand_in], "missing": [*one.missing], "left_out": [*one.left_out],
+         "claims": claims_of(one),
          "is_short": len(one.cells) <= _SHORT, "is_measured": any(cell.values for cell in one.cells),
          "cells": [{"cell": cell, "of": few(cell.places), "study": _study(cell.places)} for cell in one.cells]}
-        for one in found if one.cells or one.outcome.verdicts or one.missing
+        for one in found if one.cells or one.outcome.verdicts or one.missing or one.left_out
     ]  # fmt: skip
 
 

@@ -37,16 +37,16 @@ def spaced(places: Sequence[float], least: float) -> list[float]:
     return moved
 
 
-def digest(curves: Sequence[Curve]) -> str:
+def digest(curves: Sequence[Curve], left_out: Sequence[str] = ()) -> str:
     """16 hexadecimal digits of all that the picture shows, by which one knows whether it is of these records."""
     shown = [(one.title, one.source, one.size, one.family.cure, [
         [(rate, found.values) for rate, found in one.costs(of)] for of in (one.plain, one.cured)
     ], sorted(one.of_paper().items())) for one in curves]  # fmt: skip
-    return hashlib.blake2s(repr((shown, explained(curves))).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2s(repr((shown, [*explained(curves), *left_out])).encode(), digest_size=8).hexdigest()
 
 
-def draw(curves: Sequence[Curve], path: Path) -> Path:
-    """Write the picture as a PNG, which carries the digest of its figures."""
+def draw(curves: Sequence[Curve], path: Path, left_out: Sequence[str] = ()) -> Path:
+    """Write the picture as a PNG, which carries the digest of its figures; sentences on what it lacks stand below."""
     plt = start_figure()
     fig, ax = plt.subplots(figsize=(9.6, 5.7), layout="constrained")
     ends, seen = [], []
@@ -83,11 +83,12 @@ def draw(curves: Sequence[Curve], path: Path) -> Path:
     ax.set_xticks([0, 0.1, 0.2, 0.3, 0.4, 0.5])
     ax.spines["bottom"].set_bounds(0, 0.5)
     ax.set_xlabel("effective error rate e of the training data", x=0.32)
-    below = "\n".join(line for text in (" ".join(explained(curves)), _sizes(curves)) for line in wrap(text, _WIDE))
+    said = " ".join([*explained(curves), *left_out])
+    below = "\n".join(line for text in (said, _sizes(curves)) for line in wrap(text, _WIDE))
     fig.supxlabel(below, fontsize=7.5, color="#555", x=0.01, ha="left")
     ax.set_ylabel("worse than without noise, %")
     ax.legend(frameon=False, fontsize=9, loc="upper left")
-    return save_figure(fig, path, {"Description": digest(curves)})
+    return save_figure(fig, path, {"Description": digest(curves, left_out)})
 
 
 def _sizes(curves: Sequence[Curve]) -> str:

@@ -9,16 +9,17 @@ from typing import Any
 from hf_noise.reports.paper import paper_table_ids
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.report.stored import Stored
-from hf_noise.studies.reproduce.alike import of_one_data
 from hf_noise.studies.reproduce.cells import Cell, Family, Part, family
-from hf_noise.studies.reproduce.plan import Asked, Planned, planned
+from hf_noise.studies.reproduce.plan import Asked, Planned, counted_and_rest, planned
 from hf_noise.studies.reproduce.rows import Outcome, Records, outcome
 
 __all__ = ["outcomes_in", "tables_in"]
 
 
-def tables_in(stored: Stored, scale: str, more: Sequence[str] = ()) -> tuple[dict[str, Planned], dict[str, Records]]:
-    """Of each table of the papers what is asked for at a scale, and its records.
+def tables_in(
+    stored: Stored, scale: str, more: Sequence[str] = ()
+) -> tuple[dict[str, Planned], dict[str, Records], dict[str, list[str]]]:
+    """Of each table of the papers what is asked for at a scale, its records, and which were left out, in words.
 
     Args:
         stored: records of a folder.
@@ -26,24 +27,23 @@ def tables_in(stored: Stored, scale: str, more: Sequence[str] = ()) -> tuple[dic
         more: flags that the runs of all studies were told, as behind `--` of the command that made them.
     """
     asked = Asked(scale, stored.folder, more=tuple(more))
-    plans, records = {}, {}
+    plans, records, rest = {}, {}, {}
     for name in paper_table_ids():
-        plan = planned(name, asked)
-        records[name], rest = _records_and_rest(stored, plan)
-        plans[name] = replace(plan, missing=[*plan.missing, *rest])
-    return plans, records
+        plans[name] = planned(name, asked)
+        records[name], rest[name] = _records_and_rest(stored, plans[name])
+    return plans, records, rest
 
 
 def outcomes_in(stored: Stored, scale: str) -> list[Outcome]:
     """What records say of each table of the papers, of all their seeds."""
-    plans, records = tables_in(stored, scale)
+    plans, records, _ = tables_in(stored, scale)
     return [outcome(name, scale, records) for name in plans]
 
 
 def _records_and_rest(stored: Stored, plan: Planned) -> tuple[Records, list[str]]:
     """The records that differ from those which a plan names in nothing but the seed, by place among the table's runs.
 
-    A cell that is of several records counts with those that are there. The rest, in words, is of other data.
+    A cell that is of several records counts with those that are there. The rest, in words, does not count.
     """
     found: dict[int, list[RunRecord]] = {}
     for at, cells in plan.cells.items():
@@ -52,7 +52,7 @@ def _records_and_rest(stored: Stored, plan: Planned) -> tuple[Records, list[str]
         records = [record for part in parts.values() if (record := _record(part, stored)) is not None]
         if records or study == "theory":  # which is computed, whether or not it was drawn
             found[at] = records
-    return of_one_data(found)
+    return counted_and_rest(plan, found)
 
 
 def _parts(study: Family, cells: Sequence[Cell], seeds: Mapping[str, frozenset[int]]) -> Iterable[Part]:

@@ -24,10 +24,10 @@ __all__ = ["claims_table", "families_table", "recipes_table", "shown", "told", "
 _COMMANDS = {"documents": "language"}
 
 
-def families_table(curves: Sequence[Curve], folder: str | None = None) -> str:
+def families_table(curves: Sequence[Curve], folder: str | None = None, left_out: Sequence[str] = ()) -> str:
     """A row for each family and setting, at the largest error rate of its plain loss; records are links to a folder.
 
-    Below stands what the runs were trained on.
+    Below stands what the runs were trained on, and sentences on what was left out.
     """
     head = ["model", "measured", "no noise", "no noise, same compute", "noise, plain", "with the cure", "gap closed",
             "cure", "clean data", "compute", "n", "seeds", "record"]  # fmt: skip
@@ -43,7 +43,7 @@ def families_table(curves: Sequence[Curve], folder: str | None = None) -> str:
         ]  # fmt: skip
         rows.append([*map(shown, cells), " ".join(filter(None, [record, one.differs and shown(f"({one.differs})")]))])
     table = pipe_table(head, rows, numeric=(*range(2, 7), 8, 10, 11), show=str, is_aligned=False)
-    return "\n\n".join([table, " ".join(explained(curves))])
+    return "\n\n".join([table, " ".join([*explained(curves), *map(text, left_out)])])
 
 
 def shown(cell: str) -> str:

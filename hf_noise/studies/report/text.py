@@ -17,21 +17,23 @@ __all__ = ["TITLE", "markdown"]
 TITLE = "What wrong training data costs, and what wins it back"
 
 
-def markdown(stored: Stored, lines: Sequence[Curve], found: Sequence[Found], scale: str) -> str:
-    """All of it but the studies' figures; each table names its records."""
+def markdown(
+    stored: Stored, lines: Sequence[Curve], found: Sequence[Found], scale: str, left_out: Sequence[str] = ()
+) -> str:
+    """All of it but the studies' figures; each table names its records, and the first one what it leaves out."""
     tiles = parts.tiles(found)
     text = [
         f"# {TITLE}",
         f"From {len(stored.told)} records of runs; tables at {scale} scale.",
-        *(["![How much worse each family gets with noise, and with its cure](overview.png)", families_table(lines)]
-          if lines else []),
+        *(["![How much worse each family gets with noise, and with its cure](overview.png)",
+           families_table(lines, left_out=left_out)] if lines else map(plain, left_out)),
         "## Claims of the papers",
         f"{tiles['asked']} claims asked, {tiles['decided']} decided: {tiles['held']} held, {tiles['not held']} did "
         f"not. Of those decided, {tiles['of one seed']} by one seed and {tiles['of a part']} by a part of their "
         f"table. {tiles['open']} open, {tiles['not measured']} not measured, of which no program judges "
         f"{tiles['by reading']}.",
         claims_table([one.outcome for one in found]),
-        *(_table(one) for one in found if one.cells or one.outcome.verdicts),
+        *(_table(one) for one in found if one.cells or one.outcome.verdicts or one.left_out),
         "## Runs",
         _runs(stored),
     ]  # fmt: skip
@@ -44,6 +46,7 @@ def _table(found: Found) -> str:
         text.append(f"Measured at {found.outcome.scale} scale on {plain('; '.join(found.outcome.stand_in))}.")
     if found.missing:
         text.append(f"Not measured: {plain('; '.join(found.missing))}.")
+    text += map(plain, found.left_out)
     if found.cells:
         head = [found.table.key.replace("_", " "), "figure", "paper", "measured", "spread", "n", "records"]
         rows = [[cell.key, f"{cell.column}, {cell.unit}", cell.paper, cell.measured, cell.spread,

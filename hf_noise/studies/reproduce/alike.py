@@ -42,7 +42,7 @@ def of_one_data(
             for _, record in every]  # fmt: skip
     out, notes = _others(told, here)
     left = [(at, record) for at, record in every if id(record) not in out]
-    sizes = [(record, (at, record.task, str(record.data.get("source"))),
+    sizes = [(record, (at, record.task, str(record.data.get("source")), str(record.data.get("task"))),
               {name: record.data[name] for name in _SIZES if name in record.data}) for at, record in left]  # fmt: skip
     more, other = _others(sizes, here)
     kept = {at: [one for one in of_runs if id(one) not in out | more] for at, of_runs in records.items()}

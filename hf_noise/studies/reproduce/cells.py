@@ -164,6 +164,10 @@ class Family:
         """What the study itself says of the paper's claims."""
         return []
 
+    def uncounted(self, records: Sequence[RunRecord]) -> list[str]:
+        """Which of the records its readers leave out, in words that begin with "left out"; most leave out none."""
+        return []
+
 
 def _without(flags: Sequence[str], name: str) -> list[str]:
     """Flags without one of them and its values."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,7 +16,8 @@ from hf_noise.studies.reproduce.records import Kept
 from hf_noise.studies.reproduce.rows import Records
 from hf_noise.studies.settings import SettingError
 
-__all__ = ["Asked", "Planned", "cells_of", "is_there", "lanes", "planned", "records_and_rest", "records_of"]
+__all__ = ["Asked", "Planned", "cells_of", "counted_and_rest", "is_there", "lanes", "planned", "records_and_rest",
+           "records_of"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def records_of(plan: Planned, asked: Asked) -> Records:
 
 
 def records_and_rest(plan: Planned, asked: Asked) -> tuple[Records, list[str]]:
-    """As `records_of`, with what was left out as of other data."""
+    """As `records_of`, with what was left out, in words."""
     every: dict[int, list[RunRecord]] = {}
     here: set[int] = set()
     for at, cells in plan.cells.items():
@@ -114,11 +115,20 @@ def records_and_rest(plan: Planned, asked: Asked) -> tuple[Records, list[str]]:
             records = _of_cell(cell, asked)
             here |= {id(record) for record in records if cell.is_done}
             every.setdefault(at, []).extend(records)
-    alike, rest = of_one_data(every, here)
+    alike, rest = counted_and_rest(plan, every, here)
     found = {at: records for at, records in alike.items() if records}
     if any(cell.study == "theory" for cell in plan.every):  # computed, whether or not it was drawn
         found |= {at: [] for at in plan.cells if at not in found}
     return found, rest
+
+
+def counted_and_rest(
+    plan: Planned, records: Mapping[int, Sequence[RunRecord]], here: Collection[int] = ()
+) -> tuple[dict[int, list[RunRecord]], list[str]]:
+    """Records of one set of data by place among a table's runs, and what is left out of the table, in words."""
+    alike, rest = of_one_data(records, here)
+    more = [note for at, of in alike.items() for note in family(plan.table.runs[at].study).uncounted(of)]
+    return alike, rest + more
 
 
 def _of_cell(cell: Cell, asked: Asked) -> list[RunRecord]:

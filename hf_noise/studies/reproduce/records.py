@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import platform
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
@@ -21,6 +24,8 @@ __all__ = ["Kept", "python_here", "usual_folder"]
 
 #: Folder of the models that the study of backbones trains.
 _MADE = "backbones"
+#: What stands between the places that one setting names.
+_PLACES = re.compile(r"[=,\"]")
 
 
 def usual_folder() -> Path | None:
@@ -40,8 +45,9 @@ class Kept:
     Args:
         records: as `RunRecord.to_dict` gives them.
         is_strict: whether a record counts only if it is of the data that there are here, as far as that can be told:
-            of text that Python brings along those of this Python's minor version, and of a file none, since records
-            leave out the folder where it lay. What cells took is told by all records.
+            of text that Python brings along those of this Python's minor version, and of what settings name on this
+            machine (files, folders, patterns) none, since records do not say what was in it. What cells took is told
+            by all records.
     """
 
     def __init__(self, records: Iterable[Mapping[str, Any]] = (), *, is_strict: bool = False):
@@ -98,18 +104,32 @@ def python_here() -> str:
 
 def _is_alike(part: Part, theirs: Mapping[str, Any], is_strict: bool) -> bool:
     """Whether a record's settings are those of a part; one that it does not know was off then."""
-    return all(_same(value, theirs[name], is_strict) if name in theirs else not value
+    return all(_same(part, name, value, theirs[name], is_strict) if name in theirs else not value
                for name, value in part.settings.items())  # fmt: skip
 
 
-def _same(ours: Any, theirs: Any, is_strict: bool) -> bool:
+def _same(part: Part, name: str, ours: Any, theirs: Any, is_strict: bool) -> bool:
     if isinstance(ours, list | tuple):
         is_list = isinstance(theirs, list) and len(ours) == len(theirs)
-        return is_list and all(_same(one, other, is_strict) for one, other in zip(ours, theirs))
-    if is_strict and isinstance(ours, str) and Path(ours).is_file():
-        return False
-    if isinstance(ours, str) and isinstance(theirs, str) and ours != theirs:
-        # Records leave out folders of a machine, and a model that a study made itself lies in another output.
-        is_made = f"/{_MADE}/" in ours and Path(ours).name == Path(theirs).name
-        return is_made or (not is_strict and portable(ours) == theirs)
+        return is_list and all(_same(part, name, one, other, is_strict) for one, other in zip(ours, theirs))
+    if isinstance(ours, str) and isinstance(theirs, str):
+        if name == "model" and _is_made(part, Path(ours)):
+            return Path(ours).name == Path(theirs).name
+        if is_strict:
+            return ours == theirs and (name.endswith("column") or not _names_local(ours))
+        return theirs in (ours, portable(ours))  # records leave out folders of a machine
     return ours == theirs
+
+
+def _is_made(part: Part, model: Path) -> bool:
+    """Whether a study made a model itself, which lies in another output elsewhere."""
+    return model.parent.name == _MADE and model.parent.parent in part.file.parents
+
+
+def _names_local(text: str) -> bool:
+    """Whether a setting names what is on this machine: a path or pattern, also of `name=train,test` or in JSON."""
+    return any(map(_is_here, {text, *_PLACES.split(text)}))
+
+
+def _is_here(name: str) -> bool:
+    return os.path.exists(name) or (glob.has_magic(name) and any(glob.iglob(name, recursive=True)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from statistics import stdev
 from typing import Any
 
@@ -117,10 +118,15 @@ def _claims(found: Outcome) -> Iterable[str]:
         yield f"- {claim.id}: {verdict.word}. {claim.says}{in_print} [{verdict.statistic}]"
 
 
-def values_of(found: Sequence[Outcome]) -> dict[str, Any]:
-    """All that is shown, as JSON holds it: figures by row, column and seed beside the printed ones, and verdicts."""
+def values_of(found: Sequence[Outcome], lacks: Sequence[str | None] = ()) -> dict[str, Any]:
+    """All that is shown, as JSON holds it: figures by row, column and seed beside the printed ones, and verdicts.
+
+    Args:
+        found: tables.
+        lacks: of each, what is not there, see `absent`; nothing of those without.
+    """
     tables = []
-    for one in found:
+    for one, lack in zip_longest(found, lacks):
         rows = [{"row": key, "column": column, "unit": _unit(one.table, column),
                  "paper": next((row.get(column) for row in one.table.rows if row[one.table.key] == key), None),
                  "by_seed": {str(seed): value for seed, value in sorted(values.items())}}
@@ -130,8 +136,8 @@ def values_of(found: Sequence[Outcome]) -> dict[str, Any]:
                    "seeds": verdict.seeds, "without": [*verdict.lacks], "by_reading": verdict.by_reading,
                    "statistic": verdict.statistic}
                   for claim in claims_asked(one.table, one.scale)]  # fmt: skip
-        tables.append({"id": one.table.id, "title": one.table.title, "stand_in": [*one.stand_in], "rows": rows,
-                       "claims": claims})  # fmt: skip
+        tables.append({"id": one.table.id, "title": one.table.title, "stand_in": [*one.stand_in], "lacks": lack,
+                       "rows": rows, "claims": claims})  # fmt: skip
     told = {"command": command_line(), "versions": versions(), "created": now()}
     return {"scale": found[0].scale if found else None, "summary": summary(found), "tables": tables} | told
 

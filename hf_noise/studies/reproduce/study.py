@@ -115,11 +115,12 @@ def _make_and_show(names: Sequence[str], asked: Asked, jobs: int | None) -> None
     every = replace(asked, only=())  # which says what runs, not what is read
     found, failed = outcomes(names, every), {one.cell: one.message for one in failures}
     plans = [planned(name, every) for name in names]
-    told = [shown(one, plan, absent(plan, every, failed)) for one, plan in zip(found, plans)]
+    lacks = [absent(plan, every, failed) for plan in plans]
+    told = [shown(one, plan, lack) for one, plan, lack in zip(found, plans, lacks)]
     text = "\n\n".join([*told, summary(found)])
     folder = asked.output / asked.scale
     file = write_atomic(folder / "tables.md", f"{text}\n")
-    values = write_atomic(folder / "tables.json", json.dumps(values_of(found), indent=1, allow_nan=False) + "\n")
+    values = write_atomic(folder / "tables.json", json.dumps(values_of(found, lacks), indent=1, allow_nan=False) + "\n")
     print(f"{text}\n\nwritten: {file}, values: {values}")
     if failures:
         lines = [f"  {one.cell.title}: {one.message} ({one.log})" for one in failures]

@@ -20,15 +20,39 @@ from hf_noise.studies.settings import parse
 from hf_noise.studies.study import identity
 
 _HEADS = "heads-on-"
+_MOST_NAMED = 4  # heads that are left out
+#: Source of a task, and the seed of a head.
+_Head = tuple[str, int]
 _MODELS = {"random-documents": "uniform", "gaussian-documents": "gaussian"}
 
 
 def averages(records: Sequence[RunRecord], reads: Mapping[str, Any]) -> Rows:
     """Mean accuracy over tasks and heads in percent by seed of models, of each in the table with LGM and without.
 
-    What differs between rows is the model: more heads on it say no more of the noise. A model that lacks some of the
-    tasks or heads which another one has is left out.
+    What differs between rows is the model: more heads on it say no more of the noise. A column is of the tasks and
+    seeds of heads that all of its models have; see `uncounted` for the others.
     """
+    found, rows = _by_model(records), defaultdict(dict)
+    shared = _shared(found)
+    for (row, column, seed), heads in found.items():
+        if shared[column]:
+            rows[row].setdefault(column, {})[seed] = mean(heads[head] for head in shared[column])
+    return dict(rows)
+
+
+def uncounted(records: Sequence[RunRecord]) -> list[str]:
+    """In words, which heads are left out of a column's averages, since not all of its models have them."""
+    found = _by_model(records)
+    shared, others = _shared(found), defaultdict(list)
+    for (row, column, seed), heads in found.items():
+        others[column] += [f"{task} seed {of_head} on {row} seed {seed}"
+                           for task, of_head in sorted({*heads} - {*shared[column]})]  # fmt: skip
+    return [f"left out of {column} as heads that not every model has: {', '.join(of[:_MOST_NAMED])}"
+            f"{f' and {len(of) - _MOST_NAMED} more' * (len(of) > _MOST_NAMED)}" for column, of in others.items() if of]
+
+
+def _by_model(records: Sequence[RunRecord]) -> dict[tuple[str, str, int], dict[_Head, float]]:
+    """Accuracy of each head by row of the table, column and seed of the model."""
     keys, found = published("B.table1").keys, defaultdict(dict)
     for record in records:
         penalty = record.loss.get("penalty", {}).get("name")
@@ -38,12 +62,15 @@ def averages(records: Sequence[RunRecord], reads: Mapping[str, Any]) -> Rows:
             if row in keys:
                 heads = found[row, f"avg_{record.model['head']}", int(seed)]
                 heads[str(record.data["source"]), record.seed] = accuracy(record)
-    every = {head for heads in found.values() for head in heads}
-    rows: dict[str, dict[str, dict[int, float]]] = {}
-    for (row, column, seed), heads in found.items():
-        if heads.keys() == every:
-            rows.setdefault(row, {}).setdefault(column, {})[seed] = mean(heads.values())
-    return rows
+    return found
+
+
+def _shared(found: Mapping[tuple[str, str, int], Mapping[_Head, float]]) -> dict[str, list[_Head]]:
+    """Of each column, the heads that all of its models have."""
+    by: dict[str, list[set[_Head]]] = defaultdict(list)
+    for (_, column, _), heads in found.items():
+        by[column].append({*heads})
+    return {column: sorted(set.intersection(*sets)) for column, sets in by.items()}
 
 
 def _row_of(model: str) -> str:
@@ -57,6 +84,9 @@ def _row_of(model: str) -> str:
 
 class _Backbones(Family):
     readers = {"B.table1": averages}
+
+    def uncounted(self, records: Sequence[RunRecord]) -> list[str]:
+        return uncounted(records)
 
     def settings(self, argv: Sequence[str]) -> Settings:
         return parsed(lambda flags: parse(Settings, flags, ""), argv)

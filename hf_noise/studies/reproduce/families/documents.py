@@ -50,9 +50,9 @@ def along_training(records: Sequence[RunRecord], reads: Mapping[str, Any]) -> Ro
     """The loss on clean text after shares of training, by alpha; the columns and their shares are told."""
     study, rows = compared(records), defaultdict(dict)
     for setting in (CLEAN, *study.noisy("nll")):
-        if setting.protocol in ("none", UNIFORM):
+        if (runs := study.runs.get(setting)) and setting.protocol in ("none", UNIFORM):
             for column, point in reads["points"].items():
-                values = {seed: at_step(run, point * run.budget["steps"]) for seed, run in study.runs[setting].items()}
+                values = {seed: at_step(run, point * run.budget["steps"]) for seed, run in runs.items()}
                 told = {seed: value for seed, value in values.items() if value is not None}
                 rows[setting.alpha][column] = told
     return dict(rows)
