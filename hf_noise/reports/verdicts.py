@@ -40,10 +40,11 @@ class Spread:
     def interval(self) -> tuple[float, float] | None:
         return mean_interval(self.values, rounding=_ROUNDING * max(1.0, *map(abs, self.values)))
 
-    def told(self, digits: int = 2, unit: str = "") -> str:
-        """Such as `0.21 [0.05, 0.37] %`."""
-        ends = "" if self.interval is None else f" [{self.interval[0]:.{digits}f}, {self.interval[1]:.{digits}f}]"
-        return f"{self.mean:.{digits}f}{ends}{unit}"
+    def told(self, digits: int | str = 2, unit: str = "") -> str:
+        """Such as `0.21 [0.05, 0.37] %`, with so many digits after the point or in a format such as ".2e"."""
+        form = digits if isinstance(digits, str) else f".{digits}f"
+        ends = "" if self.interval is None else f" [{self.interval[0]:{form}}, {self.interval[1]:{form}}]"
+        return f"{self.mean:{form}}{ends}{unit}"
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -21,7 +21,7 @@ from typing import Any
 
 from hf_noise.reports.claims import Rows, judge, others_of, with_others
 from hf_noise.reports.paper import Claim, PaperTable, Runs, published
-from hf_noise.reports.record import RunRecord
+from hf_noise.reports.record import RunRecord, is_number
 from hf_noise.reports.verdicts import Verdict, all_held
 from hf_noise.studies.compute import has_more_compute
 from hf_noise.studies.reproduce.cells import family
@@ -90,7 +90,8 @@ def table_rows(table: PaperTable, records: Records) -> Rows:
                 there = found.setdefault(_key_of(table, key), {})
                 for column in table.columns:  # a reader may know more
                     if column in row:
-                        there.setdefault(column, {}).update(row[column])
+                        told = {seed: value for seed, value in row[column].items() if is_number(value)}
+                        there.setdefault(column, {}).update(told)
     order = {key: place for place, key in enumerate(table.keys)}
     return {key: found[key] for key in sorted(found, key=lambda key: (order.get(key, len(order)), str(key)))}
 
