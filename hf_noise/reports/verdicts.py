@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import mean
 
 from hf_noise.analysis.paired import FEWEST_PAIRS, mean_interval
 
-__all__ = ["KINDS", "Spread", "Verdict", "all_held", "are_alike", "is_inside", "kind_of", "lies_in", "spread"]
+__all__ = ["KINDS", "Spread", "Verdict", "all_held", "are_alike", "is_inside", "kind_of", "lies_in", "of_test_rows",
+           "spread"]  # fmt: skip
 
 #: What a verdict comes to.
 KINDS = ("held", "not held", "open", "not measured")
@@ -84,6 +85,11 @@ class Verdict:
             word += " on these test rows"
         limits = [f"one {self.of}"] * (self.seeds == 1) + ["a part of the table"] * bool(self.lacks)
         return f"{word} ({', '.join(limits)})" if limits else word
+
+
+def of_test_rows(found: Sequence[Verdict]) -> list[Verdict]:
+    """Verdicts of which nothing was held against the error of test rows: those of one seed are of these rows alone."""
+    return [replace(one, on_rows=one.on_rows or one.seeds == 1) for one in found]
 
 
 def lies_in(found: Spread, low: float = -math.inf, high: float = math.inf) -> tuple[bool | None, int]:

@@ -5,6 +5,7 @@ import pytest
 from reproduce_fakes.tiny import record
 
 from hf_noise.analysis.ntp_theory import bilingual, proposition1
+from hf_noise.noise import LabelFlips
 from hf_noise.reports.paper import published
 from hf_noise.studies.reproduce.families import theory
 from hf_noise.studies.reproduce.families.backbones import averages
@@ -37,6 +38,54 @@ def test_a_verdict_of_one_seed_within_its_test_error_is_open():
     assert words("A.table11", **both)["A.table11.c3"] == "held (one seed, a part of the table)"
     both["A.table2"] = {0: [images(0.3, 0.90, half=None)]}
     assert words("A.table11", **both)["A.table11.c3"] == "held on these test rows (one seed, a part of the table)"
+
+
+def documents(alpha, seed=0, nll=(5.0, 4.5, 4.001), protocol="random_documents"):
+    followed = {"value": nll[-1], "n": 9, "steps": [5, 10, 20], "values": [*nll]}
+    return record("x", seed, task="causal_lm", model={"name": "nano"}, data={"source": "text"}, budget={"steps": 20},
+                  noise={"protocol": protocol, "alpha": alpha, "boost": "none"}, loss={"name": "nll"},
+                  metrics={"validation_nll": followed})  # fmt: skip
+
+
+def test_a_study_says_what_its_verdicts_are_of():
+    """A claim of every share of noise lacks those without a run; one seed is of test rows whose error is unknown."""
+    runs = [documents(0.0, nll=(5.0, 4.5, 4.0)), documents(0.01)]
+    of = outcome("B.figure2", "demo", {"B.figure2": {0: runs}}).verdicts["B.figure2.c1"]
+    assert of.word == "held on these test rows (one seed, a part of the table)"
+    assert of.lacks == ("random, alpha = 0.05", "random, alpha = 0.2")
+    assert of.statistic.endswith("; without random, alpha = 0.05 and random, alpha = 0.2")
+    runs += [documents(0.05), documents(0.2)]
+    assert set(words("B.figure2", **{"B.figure2": {0: runs}}).values()) == {"held on these test rows (one seed)"}
+    seeds = [documents(one.noise["alpha"], seed, one.metrics["validation_nll"]["values"]) for one in runs
+             for seed in range(3)]  # fmt: skip
+    assert words("B.figure2", **{"B.figure2": {0: seeds}})["B.figure2.c1"] == "held"
+
+
+def area(head, penalty):
+    noise = LabelFlips.symmetric(ratio=0.0, num_classes=3)
+    return record("x", task="probe", model={"head": head}, loss={"name": "nll", "penalty": {"name": penalty}},
+                  data={"source": "a.csv", "labels": "r0", "test_rows": 9, "validation_rows": 9},
+                  noise=noise.to_dict() | {"realised": {"rate": 0.0, "n": 90}}, budget={"settings_tried": 1},
+                  metrics={"test_accuracy": {"value": 0.9, "n": 9}, "correct_area": {"value": 0.5, "n": 9}})  # fmt: skip
+
+
+def test_settings_of_claims_are_what_studies_begin_their_verdicts_with():
+    """A name that no verdict has would tell of every claim that it lacks something."""
+    runs = [documents(alpha) for alpha in (0.0, 0.01, 0.05, 0.2)]
+    runs += [documents(0.05, protocol="gaussian_documents")]
+    for one in runs:
+        trained = {"steps": [2, 5, 20], "values": [9.0, 9.0, 9.0]}
+        one.metrics["noise_nll"] = {"value": 9.0, "n": 9, "train": trained}
+        one.metrics["validation_nll"]["train"] = trained | {"values": [5.0, 4.5, 4.0]}
+    for table in ("B.figure2", "B.figure3", "B.text"):
+        for claim in (one for one in published(table).claims if one.settings):
+            found = outcome(table, "demo", {table: {0: runs}}).verdicts[claim.id]
+            assert found.seeds == 1 and not found.lacks, found
+    every = [area(head, penalty) for head in ("linear", "mlp") for penalty in ("none", "difference", "l2")]
+    found = outcome("B.figure6", "demo", {"B.figure6": {0: every}}).verdicts["B.figure6.c1"]
+    assert found.seeds == 1 and not found.lacks, found
+    found = outcome("B.figure6", "demo", {"B.figure6": {0: every[:5]}}).verdicts["B.figure6.c1"]
+    assert found.lacks == ("mlp, no noise added: decisions hold over a larger area than with L2 on outputs",)
 
 
 def heads(model, penalty, seed, value, head="linear", task="sst2"):

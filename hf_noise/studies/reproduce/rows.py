@@ -186,6 +186,12 @@ def _verdict(
              for one in family(runs.study).verdicts(records.get(at, ())) if one.source == claim.of_study]  # fmt: skip
     if not found:
         return Verdict(claim.says, claim.id, "no figures", None, seeds=0)
-    told = "; ".join(f"{one.claim.partition(':')[0]}: {one.statistic}" for one in found)
-    return Verdict(claim.says, claim.id, told, all_held([one.held for one in found]), min(one.seeds for one in found),
-                   of=found[0].of, on_rows=any(one.on_rows for one in found))  # fmt: skip
+    told = [f"{one.claim.partition(':')[0]}: {one.statistic}" for one in found]
+    lacks = tuple(name for name in claim.settings if not any(_is_of(name, one) for one in found))
+    told = [*told, f"without {' and '.join(lacks)}"] if lacks else told
+    return Verdict(claim.says, claim.id, "; ".join(told), all_held([one.held for one in found]),
+                   min(one.seeds for one in found), found[0].of, any(one.on_rows for one in found), lacks)  # fmt: skip
+
+
+def _is_of(setting: str, verdict: Verdict) -> bool:
+    return verdict.claim == setting or verdict.claim.startswith(f"{setting}:")
