@@ -121,7 +121,7 @@ def _table(study: Compared, setting: Setting, task: str) -> Iterator[Verdict]:
 def _rise_at(point: float) -> Callable:
     def rise(run, clean):
         values = [at_step(one, point * one.budget["steps"]) for one in (run, clean)]
-        return None if None in values else 100 * (values[0] / values[1] - 1)
+        return None if None in values or not values[1] else 100 * (values[0] / values[1] - 1)
 
     return rise
 
