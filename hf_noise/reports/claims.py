@@ -66,11 +66,10 @@ class _Part:
         return lies_in(self.spread, self.low, self.high)
 
     def told(self) -> str:
-        found = self.spread
-        largest = max(map(abs, found.values))
-        digits = 2 if largest == 0 else min(5, max(0, 3 - math.floor(math.log10(largest))))
-        half = f" ± {self.alone.half:.{digits}f}" if self.alone and self.alone.half else ""
-        return found.told(digits) + half
+        order = math.floor(math.log10(max(map(abs, self.spread.values)) or 10))
+        form = f".{max(0, 3 - order)}f" if -4 <= order <= 9 else ".2e"
+        half = f" ± {self.alone.half:{form}}" if self.alone and self.alone.half else ""
+        return self.spread.told(form) + half
 
 
 def judge(
@@ -79,8 +78,9 @@ def judge(
     """Whether the figures of these rows show what a claim says.
 
     Tests are dictionaries with a `kind` and the `columns` that they look at; of several, all must hold. A row or column
-    that was not measured is left out, as long as the rest says something, and the verdict tells which (`lacks`). The
-    kinds, with what else they are told; "the first row" is that of the table, without which nothing is said:
+    that was not measured is left out, as long as the rest says something, and the verdict tells which (`lacks`); a
+    share of 0 counts as not measured, that of what is 0 within its error is open. The kinds, with what else they are
+    told; "the first row" is that of the table, without which nothing is said:
 
     - monotone_up, monotone_down: from the first row on, each is above, or below, the one before,
     - relative_rise, relative_drop: in percent, `from` a row `to` another, lies between `low` and `high`,
@@ -198,17 +198,21 @@ def _cell(rows: _Cells, key: Any, column: str) -> _Cell:
     return rows.get(key, {}).get(column, {})
 
 
-def _of_seeds(figure: Callable[..., float], *cells: _Cell) -> dict[int, _Figure]:
-    """A figure of some cells, by the seeds that all of them have."""
+def _of_seeds(figure: Callable[..., float], *cells: _Cell, bases: Sequence[int] = ()) -> dict[int, _Figure]:
+    """A figure of some cells, which divides by those at `bases`, by the seeds of all; none where one has no value."""
     seeds = sorted(set.intersection(*({*cell} for cell in cells)))
-    return {seed: _combined(figure, [cell[seed] for cell in cells]) for seed in seeds}
+    has_base = all(cells[at][seed].value for at in bases for seed in seeds)
+    found = {seed: _combined(figure, [cell[seed] for cell in cells], bases) for seed in seeds if has_base}
+    return found if all(math.isfinite(one.value) for one in found.values()) else {}
 
 
-def _combined(figure: Callable[..., float], of: Sequence[_Figure]) -> _Figure:
-    """A figure of others, whose errors count as independent, to first order."""
+def _combined(figure: Callable[..., float], of: Sequence[_Figure], bases: Sequence[int]) -> _Figure:
+    """A figure of others, whose errors count as independent, to first order; a base that may be 0 leaves it open."""
     values, halves = zip(*of)
     if None in halves:
         return _Figure(figure(*values), None)
+    if any(abs(values[at]) <= halves[at] for at in bases):
+        return _Figure(figure(*values), math.inf)
     moved = [[figure(*values[:at], values[at] + sign * half, *values[at + 1:]) for sign in (-1, 1)]
              for at, half in enumerate(halves) if half]  # fmt: skip
     return _Figure(figure(*values), math.hypot(*((high - low) / 2 for low, high in moved)))
@@ -232,7 +236,7 @@ def _kept(column: str, found: Sequence[_Part]) -> Found:
         yield column, list(found)
 
 
-def _two(figure: Callable[[float, float], float], first: str, second: str) -> Callable[..., Found]:
+def _two(figure: Callable[..., float], first: str, second: str, bases: Sequence[int] = ()) -> Callable[..., Found]:
     """A statistic of two rows of a column."""
 
     def parts(test: Mapping[str, Any], rows: _Cells, low: float | None = None, high: float | None = None) -> Found:
@@ -240,7 +244,7 @@ def _two(figure: Callable[[float, float], float], first: str, second: str) -> Ca
         high = test.get("high", math.inf) if high is None else high
         for column in test["columns"]:
             a, b = (_cell(rows, test[name], column) for name in (first, second))
-            yield from _kept(column, [_Part(_of_seeds(figure, a, b), low, high)])
+            yield from _kept(column, [_Part(_of_seeds(figure, a, b, bases=bases), low, high)])
 
     return parts
 
@@ -256,21 +260,23 @@ def _flat(test: Mapping[str, Any], rows: _Cells) -> Found:
     for column in test["columns"]:
         cells = _from_first(rows, column)
         if len(cells) > 1:
-            values = _of_seeds(lambda *of: 100 * (max(of) - min(of)) / abs(of[0]), *cells)
+            values = _of_seeds(lambda *of: 100 * (max(of) - min(of)) / abs(of[0]), *cells, bases=[0])
             yield from _kept(column, [_Part(values, -math.inf, test["high"])])
 
 
 def _within(test: Mapping[str, Any], rows: _Cells) -> Found:
     for column in test["columns"]:
         first, *others = _from_first(rows, column) or [{}]
-        yield from _kept(column, [_Part(_of_seeds(_rise, first, one), -test["high"], test["high"]) for one in others])
+        rises = [_of_seeds(_rise, first, one, bases=[0]) for one in others]
+        yield from _kept(column, [_Part(rise, -test["high"], test["high"]) for rise in rises])
 
 
 def _linear(test: Mapping[str, Any], rows: _Cells) -> Found:
     for column in test["columns"]:
         found = {key: cell for key in rows if (cell := _cell(rows, key, column))}
         if len(found) > 2:
-            values = _of_seeds(lambda *of: float(np.corrcoef([*found], of)[0, 1]) ** 2, *found.values())  # noqa: B023
+            values = _of_seeds(lambda *of: float(np.corrcoef([*found], of)[0, 1]) ** 2  # noqa: B023
+                               if len({*of}) > 1 else math.nan, *found.values())  # fmt: skip
             yield from _kept(column, [_Part(values, test["low"])])
 
 
@@ -293,7 +299,7 @@ def _rises_less(test: Mapping[str, Any], rows: _Cells) -> Found:
     base = [_cell(rows, first, column) for column in test["columns"]]
     for key, cells in _columns_by_row(test, rows):
         if key != first and all(base):
-            values = _of_seeds(lambda one, other, a, b: _rise(a, one) - _rise(b, other), *cells, *base)
+            values = _of_seeds(lambda one, other, a, b: _rise(a, one) - _rise(b, other), *cells, *base, bases=[2, 3])
             found.append(_Part(values, high=-_ABOVE))
     yield from _kept(" less ".join(test["columns"]), found)
 
@@ -309,7 +315,7 @@ def _falls_more(test: Mapping[str, Any], rows: _Cells) -> Found:
     cells = [_cell(rows, test[name], column) for column in test["columns"] for name in ("a", "b")]
     if all(cells):
         # Compared by difference: of a column that hardly falls there is no ratio.
-        values = _of_seeds(lambda a, b, c, d: test["low"] * _rise(c, d) - _rise(a, b), *cells)
+        values = _of_seeds(lambda a, b, c, d: test["low"] * _rise(c, d) - _rise(a, b), *cells, bases=[0, 2])
         yield from _kept(f"fall of {test['columns'][0]} beyond {test['low']:g} times that of {test['columns'][1]}",
                          [_Part(values, _ABOVE)])  # fmt: skip
 
@@ -332,13 +338,13 @@ _difference = _two(lambda a, b: a - b, "a", "b")
 _KINDS: dict[str, Callable[[Mapping[str, Any], _Cells], Found]] = {
     "monotone_up": lambda test, rows: _steps(test, rows, _ABOVE, math.inf),
     "monotone_down": lambda test, rows: _steps(test, rows, -math.inf, -_ABOVE),
-    "relative_rise": _two(_rise, "from", "to"),
-    "relative_drop": _two(lambda base, value: -_rise(base, value), "from", "to"),
+    "relative_rise": _two(_rise, "from", "to", [0]),
+    "relative_drop": _two(lambda base, value: -_rise(base, value), "from", "to", [0]),
     "range": _range, "flat": _flat, "within": _within, "above": _above, "rises_less": _rises_less,
     "falls_more": _falls_more, "weighted_sum": _weighted_sum, "linear": _linear,
     "greater": lambda test, rows: _difference(test, rows, low=_ABOVE),
     "less": lambda test, rows: _difference(test, rows, high=-_ABOVE),
-    "difference": _difference, "ratio_range": _two(lambda a, b: a / b, "a", "b"), "gain": _gain,
+    "difference": _difference, "ratio_range": _two(lambda a, b: a / b, "a", "b", [1]), "gain": _gain,
 }  # fmt: skip
 #: What a test may be.
 KINDS = tuple(_KINDS)

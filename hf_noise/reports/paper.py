@@ -41,6 +41,8 @@ class Claim:
         printed: tests that the printed figures decide it by, see `hf_noise.reports.claims.judge`; none: by reading.
         again: tests that decide it of new runs.
         of_study: the study's own verdicts decide it of new runs: those with this source.
+        settings: whose verdicts these are, each the words that they begin with; the claim lacks those that are missing.
+        high: what the study's statistic may be at most, where its verdicts ask for a size.
     """
 
     id: str
@@ -50,6 +52,8 @@ class Claim:
     printed: tuple[Mapping[str, Any], ...] = ()
     again: tuple[Mapping[str, Any], ...] = ()
     of_study: str | None = None
+    settings: tuple[str, ...] = ()
+    high: float | None = None
 
     @property
     def by_reading(self) -> bool:
@@ -156,8 +160,8 @@ def _read(table_id: str) -> PaperTable:
 
 
 def _claim(told: Mapping[str, Any]) -> Claim:
-    printed = tuple(told.get("printed", ()))
-    return Claim(**{**told, "printed": printed, "again": tuple(told.get("again", printed))})
+    printed, settings = (tuple(told.get(name, ())) for name in ("printed", "settings"))
+    return Claim(**{**told, "printed": printed, "again": tuple(told.get("again", printed)), "settings": settings})
 
 
 def _check(table_id: Any) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import mean
 
 from hf_noise.analysis.paired import FEWEST_PAIRS, mean_interval
 
-__all__ = ["KINDS", "Spread", "Verdict", "all_held", "are_alike", "is_inside", "kind_of", "lies_in", "spread"]
+__all__ = ["KINDS", "Spread", "Verdict", "all_held", "are_alike", "is_inside", "kind_of", "lies_in", "of_test_rows",
+           "spread"]  # fmt: skip
 
 #: What a verdict comes to.
 KINDS = ("held", "not held", "open", "not measured")
@@ -40,10 +41,11 @@ class Spread:
     def interval(self) -> tuple[float, float] | None:
         return mean_interval(self.values, rounding=_ROUNDING * max(1.0, *map(abs, self.values)))
 
-    def told(self, digits: int = 2, unit: str = "") -> str:
-        """Such as `0.21 [0.05, 0.37] %`."""
-        ends = "" if self.interval is None else f" [{self.interval[0]:.{digits}f}, {self.interval[1]:.{digits}f}]"
-        return f"{self.mean:.{digits}f}{ends}{unit}"
+    def told(self, digits: int | str = 2, unit: str = "") -> str:
+        """Such as `0.21 [0.05, 0.37] %`, with so many digits after the point or in a format such as ".2e"."""
+        form = digits if isinstance(digits, str) else f".{digits}f"
+        ends = "" if self.interval is None else f" [{self.interval[0]:{form}}, {self.interval[1]:{form}}]"
+        return f"{self.mean:{form}}{ends}{unit}"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -83,6 +85,11 @@ class Verdict:
             word += " on these test rows"
         limits = [f"one {self.of}"] * (self.seeds == 1) + ["a part of the table"] * bool(self.lacks)
         return f"{word} ({', '.join(limits)})" if limits else word
+
+
+def of_test_rows(found: Sequence[Verdict]) -> list[Verdict]:
+    """Verdicts of which nothing was held against the error of test rows: those of one seed are of these rows alone."""
+    return [replace(one, on_rows=one.on_rows or one.seeds == 1) for one in found]
 
 
 def lies_in(found: Spread, low: float = -math.inf, high: float = math.inf) -> tuple[bool | None, int]:

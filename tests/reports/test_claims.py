@@ -170,3 +170,36 @@ def test_errors_go_through_a_statistic_to_first_order():
     said = judge(claim("rises_less", "x", "y"), of, half_widths=halves).statistic
     told = said.rpartition("± ")[2].removesuffix(" points")
     assert float(told) == pytest.approx((2**2 + 1.1**2 + 2**2 + 1.2**2) ** 0.5, rel=1e-2)
+
+
+@pytest.mark.parametrize(("kind", "told"), [
+    ("ratio_range", {"a": 1, "b": 0, "low": 1.2, "high": 3}), ("relative_rise", {"from": 0, "to": 1, "low": 20}),
+    ("relative_drop", {"from": 0, "to": 1, "high": -20}), ("flat", {"high": 300}), ("within", {"high": 300}),
+    ("rises_less", {}), ("falls_more", {"a": 0, "b": 1, "low": 3}),
+])  # fmt: skip
+def test_a_share_of_what_may_be_0_is_open_and_one_of_0_is_not_measured(kind, told):
+    """The wider the error of a base, the less is known: it never decides a claim, and stops no report."""
+    columns = ["x", "y"][: 1 + (kind in ("rises_less", "falls_more"))]
+    of = {0: {"x": {0: 1.0}, "y": {0: 1.0}}, 1: {"x": {0: 2.0}, "y": {0: 4.0}}}
+    of = {0: of[0], 1: {"x": {0: -2.0}, "y": {0: 0.9}}} if kind == "falls_more" else of
+    assert word(kind, *columns, of=of, **told) == "held (one seed)"
+    for half in (0.999, 1.0, 1.5, 3.0, 1e6):
+        halves = {key: {column: {0: half if key == 0 else 1e-9} for column in "xy"} for key in of}
+        assert judge(claim(kind, *columns, **told), of, half_widths=halves).word == "open (one seed)", half
+    empty = judge(claim(kind, *columns, **told), of | {0: {"x": {0: 0.0}, "y": {0: 0.0}}})
+    assert (empty.word, empty.statistic) == ("not measured", "no figures")
+    three = {key: {name: {0: row[name][0], 1: row[name][0], 2: 0.0} for name in "xy"} for key, row in of.items()}
+    assert word(kind, *columns, of=three, **told) == "not measured", "of one seed of three nothing can be said"
+
+
+def test_what_has_no_value_is_not_measured():
+    assert word("linear", "x", of=rows(x=[0.1, 0.1, 0.1]), low=0.9) == "not measured"
+    assert word("difference", "x", of=rows(x=[1e308, -1e308]), a=0, b=1, high=3) == "not measured"
+    found = judge(claim("relative_rise", "x", "y", **{"from": 0, "to": 1}, low=1), rows(x=[0, 1], y=[1, 2]))
+    assert (found.word, found.lacks) == ("held (one seed, a part of the table)", ("x",))
+
+
+@pytest.mark.parametrize(("value", "told"), [(2.34567e-7, "2.35e-07"), (0.000234567, "0.0002346"), (0.0, "0.00"),
+                                             (-12.3456, "-12.35"), (1e300, "1.00e+300")])  # fmt: skip
+def test_figures_are_told_to_the_digits_that_a_threshold_may_need(value, told):
+    assert judge(claim("range", "x", low=-99), rows(x=[value])).statistic == f"x: {told}"

@@ -287,7 +287,7 @@ def test_verdicts_over_seeds():
     whole, steps = verdicts(sizes_of(sizes({100: 20.0, 1000: 30.0, 10000: 1.0})))
     assert whole.word == "held" and steps.word == "not held"
     assert verdicts(sizes_of(sizes({100: 20.0, 1000: 10.0}, seeds=2)))[0].word == "open"
-    assert verdicts(sizes_of(sizes({100: 20.0, 1000: 10.0}, seeds=1)))[0].word == "held (one seed)"
+    assert verdicts(sizes_of(sizes({100: 20.0, 1000: 10.0}, seeds=1)))[0].word == "held on these test rows (one seed)"
     assert verdicts(sizes_of(sizes({100: 20.0}))) == []
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from hf_noise.noise import GaussianDocuments, RandomDocuments
+from hf_noise.reports.paper import published
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.verdicts import Spread, Verdict, lies_in
 from hf_noise.studies.documents.claims import claims_table, verdicts
@@ -110,8 +111,8 @@ def test_claims_that_hold_and_that_do_not():
     assert held([clean(), small], "by at most 0.2 %") == [True]
     assert held([clean(), record()], "by at most 0.2 %") == [False]
     assert held([clean(), record(nll=(4.9, 4.5, 4.2, 2.0))], "by at most 0.2 %") == [False]  # it does not rise
-    assert held([clean(), small], "at most a fifth of alpha") == [True]
-    assert held([clean(), record()], "at most a fifth of alpha") == [False]
+    assert held([clean(), small], "at most 0.2 of alpha") == [True]
+    assert held([clean(), record()], "at most 0.2 of alpha") == [False]
     assert held([clean(), record(nll=(4.9, 4.5, 4.2, 3.9))], "positive") == [False]
     assert held([clean(), small], "falls throughout") == [True]
     assert held([clean(), record(nll=(5.0, 4.6, 4.7, 4.2))], "falls throughout") == [False]
@@ -119,8 +120,29 @@ def test_claims_that_hold_and_that_do_not():
     assert held([clean(nll=(4.0, 4.0, 4.0, 4.2)), record()], "at equal text the rise is smaller") == [False]
     assert held([clean(), small], "hardly falls") == [True]
     assert held([clean(), record(noise=(5.9, 5.8, 5.7, 5.3))], "hardly falls") == [False]
-    assert held([clean(), small], "times the clean loss") == [True, True]  # at a tenth nothing was measured
-    assert held([clean(), record()], "times the clean loss") == [False, False]
+    assert held([clean(), small], "% above the clean loss") == [True, True]  # at a tenth nothing was measured
+    assert held([clean(), record()], "% above the clean loss") == [False, False]
+
+
+@pytest.mark.parametrize("source, asked, run", [
+    ("section 3.1", (0.2, 0.4), {"nll": (4.9, 4.5, 4.2, 4.012)}),  # a rise of 0.3 %
+    ("figure 2b", (0.2, 0.4), {"nll": (4.9, 4.5, 4.2, 4.06)}),  # 1.5 % of 5 %
+    ("table 8", (1.05, 2.1), {"nll": (4.9, 4.5675, 4.3, 4.06)}),  # 1.5 %, in the middle and at the end
+    ("figure 3a", (0.1, 0.2), {"nll": (5.0, 4.6, 4.3, 4.0), "noise": (5.85, 5.8, 5.75, 5.7)}),  # 0.15 of a fall of 1
+])  # fmt: skip
+def test_thresholds_are_those_of_the_tables(source, asked, run, monkeypatch):
+    """Where a table's file had twice the threshold the study would say so, and judge by it."""
+
+    def doubled(name):
+        claims = [dataclasses.replace(one, high=one.high and 2 * one.high, again=tuple(
+            test | {"high": 2 * test["high"]} for test in one.again)) for one in published(name).claims]  # fmt: skip
+        return dataclasses.replace(published(name), claims=tuple(claims))
+
+    for high, is_so in zip(asked, (False, True)):
+        found = [one for one in verdicts(compared([clean(), record(**run)]), "causal_lm") if one.source == source]
+        assert found and {one.held for one in found} == {is_so}
+        assert all(f"at most {high:g} " in one.claim for one in found)
+        monkeypatch.setattr("hf_noise.studies.documents.claims.published", doubled)
 
 
 @pytest.mark.parametrize("nll, noise, verdict", [(4.1, 4.2, [True, True]), (4.3, 5.9, [False, False])])

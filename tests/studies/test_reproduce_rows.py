@@ -6,6 +6,7 @@ from reproduce_fakes.tiny import record
 from stored_records import RESULTS
 
 from hf_noise.analysis.ntp_theory import bilingual, proposition1
+from hf_noise.noise import LabelFlips
 from hf_noise.reports.paper import published
 from hf_noise.studies.report.seeds import tables_in
 from hf_noise.studies.report.stored import Stored
@@ -40,6 +41,54 @@ def test_a_verdict_of_one_seed_within_its_test_error_is_open():
     assert words("A.table11", **both)["A.table11.c3"] == "held (one seed, a part of the table)"
     both["A.table2"] = {0: [images(0.3, 0.90, half=None)]}
     assert words("A.table11", **both)["A.table11.c3"] == "held on these test rows (one seed, a part of the table)"
+
+
+def documents(alpha, seed=0, nll=(5.0, 4.5, 4.001), protocol="random_documents"):
+    followed = {"value": nll[-1], "n": 9, "steps": [5, 10, 20], "values": [*nll]}
+    return record("x", seed, task="causal_lm", model={"name": "nano"}, data={"source": "text"}, budget={"steps": 20},
+                  noise={"protocol": protocol, "alpha": alpha, "boost": "none"}, loss={"name": "nll"},
+                  metrics={"validation_nll": followed})  # fmt: skip
+
+
+def test_a_study_says_what_its_verdicts_are_of():
+    """A claim of every share of noise lacks those without a run; one seed is of test rows whose error is unknown."""
+    runs = [documents(0.0, nll=(5.0, 4.5, 4.0)), documents(0.01)]
+    of = outcome("B.figure2", "demo", {"B.figure2": {0: runs}}).verdicts["B.figure2.c1"]
+    assert of.word == "held on these test rows (one seed, a part of the table)"
+    assert of.lacks == ("random, alpha = 0.05", "random, alpha = 0.2")
+    assert of.statistic.endswith("; without random, alpha = 0.05 and random, alpha = 0.2")
+    runs += [documents(0.05), documents(0.2)]
+    assert set(words("B.figure2", **{"B.figure2": {0: runs}}).values()) == {"held on these test rows (one seed)"}
+    seeds = [documents(one.noise["alpha"], seed, one.metrics["validation_nll"]["values"]) for one in runs
+             for seed in range(3)]  # fmt: skip
+    assert words("B.figure2", **{"B.figure2": {0: seeds}})["B.figure2.c1"] == "held"
+
+
+def area(head, penalty):
+    noise = LabelFlips.symmetric(ratio=0.0, num_classes=3)
+    return record("x", task="probe", model={"head": head}, loss={"name": "nll", "penalty": {"name": penalty}},
+                  data={"source": "a.csv", "labels": "r0", "test_rows": 9, "validation_rows": 9},
+                  noise=noise.to_dict() | {"realised": {"rate": 0.0, "n": 90}}, budget={"settings_tried": 1},
+                  metrics={name: {"value": 0.5, "n": 9} for name in ("test_accuracy", "correct_area")})  # fmt: skip
+
+
+def test_settings_of_claims_are_what_studies_begin_their_verdicts_with():
+    """A name that no verdict has would tell of every claim that it lacks something."""
+    runs = [documents(alpha) for alpha in (0.0, 0.01, 0.05, 0.2)]
+    runs += [documents(0.05, protocol="gaussian_documents")]
+    for one in runs:
+        trained = {"steps": [2, 5, 20], "values": [9.0, 9.0, 9.0]}
+        one.metrics["noise_nll"] = {"value": 9.0, "n": 9, "train": trained}
+        one.metrics["validation_nll"]["train"] = trained | {"values": [5.0, 4.5, 4.0]}
+    for table in ("B.figure2", "B.figure3", "B.text"):
+        for claim in (one for one in published(table).claims if one.settings):
+            found = outcome(table, "demo", {table: {0: runs}}).verdicts[claim.id]
+            assert found.seeds == 1 and not found.lacks, found
+    every = [area(head, penalty) for head in ("linear", "mlp") for penalty in ("none", "difference", "l2")]
+    found = outcome("B.figure6", "demo", {"B.figure6": {0: every}}).verdicts["B.figure6.c1"]
+    assert found.seeds == 1 and not found.lacks, found
+    found = outcome("B.figure6", "demo", {"B.figure6": {0: every[:5]}}).verdicts["B.figure6.c1"]
+    assert found.lacks == ("mlp, no noise added: decisions hold over a larger area than with L2 on outputs",)
 
 
 def heads(model, penalty, seed, value, head="linear", task="sst2"):
@@ -104,12 +153,14 @@ def test_what_five_heads_say_of_one_model_is_of_one_model():
           for model, value in (("clean", 40.0), ("gaussian-documents-a0.05-nll", 41.0))
           for penalty in ("none", "difference")]  # fmt: skip
     found = outcome("B.table1", "paper", {"B.table1": {0: of}}).verdicts["B.table1.c2"]
-    assert (found.word, found.statistic) == ("not held on these test rows (one model)", "avg_linear: 1.000")
+    assert found.word == "not held on these test rows (one model, a part of the table)"
+    assert found.statistic == "avg_linear: 1.000; without uniform_1pct, uniform_5pct, uniform_20pct"
 
 
 def test_f_of_proposition_1_rises_and_falls_as_promised():
     of = outcome("B.figure7", "demo", {"B.figure7": {0: [], 1: []}}).verdicts["B.figure7.c2"]
-    assert (of.word, of.statistic) == ("held (one computation)", "Proposition 1: in 881 of 881 cases of alpha and k")
+    told = "Proposition 1: in 881 of the 881 cases that it is promised of, among 8,019 of alpha and k"
+    assert (of.word, of.statistic) == ("held (one computation)", told)
     assert theory.rises_and_falls(bilingual()).all()
     assert theory.rises_and_falls(proposition1(0.05, 2e-5, 0.05, [1.0, 1e6])).size == 0, "nothing is promised"
 

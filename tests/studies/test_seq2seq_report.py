@@ -113,7 +113,7 @@ def test_a_baseline_that_leaves_out_nothing_is_named(dropped, is_told):
 
 def test_few_seeds_are_told_as_such():
     alone = [one for one in RECORDS if one.seed == 0]
-    assert {one.word for one in verdicts(compared(alone))} == {"held (one seed)"}
+    assert {one.word for one in verdicts(compared(alone))} == {"held on these test rows (one seed)"}
     two = [one for one in RECORDS if one.seed < 2]
     assert {one.word for one in verdicts(compared(two))} == {"open"}
     assert "no claim of paper A" in claims_table(compared([record("rich", 0.0, 2.0)]))

@@ -14,7 +14,7 @@ from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord, command_line, now, read_records, versions, write_atomic
 from hf_noise.reports.tables import Column, Table, fixed, markdown_table, percent, shown_table
-from hf_noise.reports.verdicts import Spread, Verdict, all_held, lies_in, spread
+from hf_noise.reports.verdicts import Spread, Verdict, all_held, lies_in, of_test_rows, spread
 from hf_noise.studies.classifier.study import Settings
 from hf_noise.studies.compute import has_more_compute
 from hf_noise.studies.settings import SettingError
@@ -175,7 +175,7 @@ def verdicts(found: Sequence[Noisy]) -> list[Verdict]:
             told.append(Verdict(f"{what} at every step of {', '.join(str(one.rows) for one in sizes)}",
                                 "table 3 (trend)", f"by {', '.join(step.told(1) for step in steps)} points",
                                 all_held(held), min(seeds)))  # fmt: skip
-    return told
+    return of_test_rows(told)
 
 
 def _less(small: Noisy, large: Noisy) -> Spread | None:

@@ -150,4 +150,4 @@ def at_step(record: RunRecord, step: float, metric: str = "validation_nll") -> f
 
 
 def _rise(value: float | None, base: float | None) -> float | None:
-    return None if value is None or base is None else 100 * (value / base - 1)
+    return None if value is None or not base else 100 * (value / base - 1)

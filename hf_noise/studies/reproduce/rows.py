@@ -21,7 +21,7 @@ from typing import Any
 
 from hf_noise.reports.claims import Rows, judge, others_of, with_others
 from hf_noise.reports.paper import Claim, PaperTable, Runs, published
-from hf_noise.reports.record import RunRecord
+from hf_noise.reports.record import RunRecord, is_number
 from hf_noise.reports.verdicts import Verdict, all_held
 from hf_noise.studies.compute import has_more_compute
 from hf_noise.studies.reproduce.cells import family
@@ -90,7 +90,8 @@ def table_rows(table: PaperTable, records: Records) -> Rows:
                 there = found.setdefault(_key_of(table, key), {})
                 for column in table.columns:  # a reader may know more
                     if column in row:
-                        there.setdefault(column, {}).update(row[column])
+                        told = {seed: value for seed, value in row[column].items() if is_number(value)}
+                        there.setdefault(column, {}).update(told)
     order = {key: place for place, key in enumerate(table.keys)}
     return {key: found[key] for key in sorted(found, key=lambda key: (order.get(key, len(order)), str(key)))}
 
@@ -185,6 +186,12 @@ def _verdict(
              for one in family(runs.study).verdicts(records.get(at, ())) if one.source == claim.of_study]  # fmt: skip
     if not found:
         return Verdict(claim.says, claim.id, "no figures", None, seeds=0)
-    told = "; ".join(f"{one.claim.partition(':')[0]}: {one.statistic}" for one in found)
-    return Verdict(claim.says, claim.id, told, all_held([one.held for one in found]), min(one.seeds for one in found),
-                   of=found[0].of, on_rows=any(one.on_rows for one in found))  # fmt: skip
+    told = [f"{one.claim.partition(':')[0]}: {one.statistic}" for one in found]
+    lacks = tuple(name for name in claim.settings if not any(_is_of(name, one) for one in found))
+    told = [*told, f"without {' and '.join(lacks)}"] if lacks else told
+    return Verdict(claim.says, claim.id, "; ".join(told), all_held([one.held for one in found]),
+                   min(one.seeds for one in found), found[0].of, any(one.on_rows for one in found), lacks)  # fmt: skip
+
+
+def _is_of(setting: str, verdict: Verdict) -> bool:
+    return verdict.claim == setting or verdict.claim.startswith(f"{setting}:")

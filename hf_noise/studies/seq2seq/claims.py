@@ -1,7 +1,7 @@
 """What paper A claims of teacher noise, and what a cure is to reach, each held against the records of a study.
 
 A claim held or did not where the whole 95 % interval over seeds says so, and is open where the interval says both, or
-seeds are too few; one seed alone is told as such.
+seeds are too few; one seed alone is told as such, and as of these test rows.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from statistics import mean
 
 from hf_noise.reports.tables import markdown_table
-from hf_noise.reports.verdicts import Spread, Verdict, all_held, lies_in
+from hf_noise.reports.verdicts import Spread, Verdict, all_held, lies_in, of_test_rows
 from hf_noise.studies.seq2seq.compare import BASELINES, ORACLE, TITLES, Compared, Setting, clean_of
 
 __all__ = ["GOAL", "claims_table", "verdicts"]
@@ -31,7 +31,7 @@ def verdicts(study: Compared) -> list[Verdict]:
     for ratio in study.cured:
         for task in study.tasks:
             found += [*_goal(study, task, ratio), *_over_baselines(study, task, ratio)]
-    return found
+    return of_test_rows(found)
 
 
 def claims_table(study: Compared) -> str:

@@ -75,7 +75,8 @@ class _Theory(Family):
         found = proposition1(math.exp(-CLEAN_LOSS), math.exp(-NOISE_LOSS), _ALPHA[:, None], _K)
         is_so = rises_and_falls(found)
         claim = "Proposition 1: f rises up to eta, falls from there, and is 0 again before 2 or 3 eta"
-        told = f"in {is_so.sum():,} of {is_so.size:,} cases of alpha and k"
+        told = (f"in {is_so.sum():,} of the {is_so.size:,} cases that it is promised of, among {found.bound.size:,} of "
+                "alpha and k")  # fmt: skip
         return [Verdict(claim, "figure 7b", told, bool(is_so.all()), 1, of="computation")]
 
     def make(self, settings: Any, name: str) -> None:
