@@ -26,15 +26,18 @@ __all__ = ["chart", "claims", "claims_of", "few", "families", "studies", "tables
 
 #: Libraries whose versions are told of each study.
 _LIBRARIES = ("python", "torch", "transformers", "datasets", "diffusers", "scikit-learn")
+_BARS = (-20, 120)  # percent: as far as the picture follows an interval
 _SHORT = 14  # lines of a table that is shown without being asked for
 
 
 def chart(curves: Sequence[Curve]) -> dict[str, Any]:
     """The picture that compares, in percent of its width and height: lines, marks with what they say, and ticks."""
-    every = [found.mean for one in curves for of in (one.plain, one.cured) for _, found in one.costs(of)]
-    every += [max(one.of_paper().values(), default=0) for one in curves]
+    costs = [found for one in curves for of in (one.plain, one.cured) for _, found in one.costs(of)]
+    # The end of an interval of few seeds may be far off, and would make the rest flat.
+    ends = [min(max(end, _BARS[0]), _BARS[1]) for found in costs for end in found.interval or ()]
+    every = [*(found.mean for found in costs), *(max(one.of_paper().values(), default=0) for one in curves), *ends]
     low, high = min(0.0, *every), 10 * math.ceil(max(10.0, *every) / 10)
-    low = -5 * math.ceil(-low / 5)
+    low = -5 * math.ceil(-low / 5)  # a bar that goes on beyond the picture ends there
     right = max(one.worst for one in curves)
 
     def place(rate: float, cost: float) -> dict[str, float]:
