@@ -67,7 +67,7 @@ class _Part:
 
     def told(self) -> str:
         order = math.floor(math.log10(max(map(abs, self.spread.values)) or 10))
-        form = f".{max(0, 3 - order)}f" if -4 <= order <= 9 else ".2e"
+        form = f".{min(max(0, 3 - order), max(5, 2 - order))}f" if -4 <= order <= 9 else ".2e"
         half = f" ± {self.alone.half:{form}}" if self.alone and self.alone.half else ""
         return self.spread.told(form) + half
 

@@ -199,7 +199,9 @@ def test_what_has_no_value_is_not_measured():
     assert (found.word, found.lacks) == ("held (one seed, a part of the table)", ("x",))
 
 
-@pytest.mark.parametrize(("value", "told"), [(2.34567e-7, "2.35e-07"), (0.000234567, "0.0002346"), (0.0, "0.00"),
-                                             (-12.3456, "-12.35"), (1e300, "1.00e+300")])  # fmt: skip
+@pytest.mark.parametrize(("value", "told"), [
+    (2.34567e-7, "2.35e-07"), (0.000234567, "0.000235"), (0.00234567, "0.00235"), (0.0, "0.00"), (-12.3456, "-12.35"),
+    (1e300, "1.00e+300"),
+])  # fmt: skip
 def test_figures_are_told_to_the_digits_that_a_threshold_may_need(value, told):
     assert judge(claim("range", "x", low=-99), rows(x=[value])).statistic == f"x: {told}"

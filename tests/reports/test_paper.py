@@ -1,5 +1,6 @@
 """The papers' figures and claims: as printed there, as their collection has them, and as callers read them."""
 
+import importlib
 import math
 import re
 import shlex
@@ -288,3 +289,15 @@ def test_no_figure_of_words():
 
 def test_facts_are_those_of_the_collection(paper_tables):
     assert published("B.text").facts == paper_tables["B.text"]["facts"]
+
+
+@pytest.mark.parametrize(("study", "name", "claims", "asked"), [
+    ("gradient_coherence.claims", "ABOUT_ZERO", ["A.table4.c1"], lambda x: [{"low": x}, {"low": -x, "high": x}]),
+    ("gradient_coherence.claims", "_CORRUPT_GROWTH", ["A.table4.c4", "A.table4.c5"],
+     lambda x: [dict(zip(ENDS, x)), {}]),
+    ("stability.claims", "ALIKE", ["A.table5.c4", "A.table5.c5"], lambda x: [{"high": 100 * x}]),
+])  # fmt: skip
+def test_what_the_page_of_a_study_asks_is_what_the_table_asks(study, name, claims, asked):
+    value = getattr(importlib.import_module(f"hf_noise.studies.{study}"), name)
+    for claim in (one for one in EVERY if one.id in claims):
+        assert [bounds(test) for test in claim.again] == asked(value)

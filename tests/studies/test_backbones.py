@@ -79,6 +79,13 @@ def test_what_noise_does_to_models_is_told_of_models(models, word):
     assert verdicts(found)[WORSE][0] == word
 
 
+@pytest.mark.parametrize(("lost", "word"), [(0.1, "held"), (0.3, "not held")])
+def test_what_uniform_noise_may_cost_is_what_the_table_says(lost, word):
+    plain = [[(80, 81), (60, 61)], [(80 - lost, 81 - lost), (60 - lost, 61 - lost)], [(70, 71), (50, 51)]]
+    told = verdicts(heads(plain, plain))["random 0.2: linear heads lose no more than 0.2 points"]
+    assert told == (f"{word} on these test rows (one model)", f"-{lost:.2f} points")
+
+
 def test_heads_that_come_out_the_same_are_no_better_and_no_worse():
     flat = [[(80, 81), (60, 61)]] * 3
     told = verdicts(heads(flat, flat))
