@@ -14,6 +14,7 @@ import numpy as np
 from bad_calls import Target
 from bad_readers import confirm, number, text
 from bad_values import SCALARS, pick
+from scipy.stats import t
 
 from hf_noise.noise import LabelFlips, UniformTokens
 from hf_noise.reports.record import RunRecord
@@ -161,12 +162,6 @@ COLUMNS: dict[str, dict[str, Callable[[RunRecord], str]]] = {
         "judge on real test images, %": lambda run: percent(run.metrics["judge_test_accuracy"]["value"]),
         "loss on test images": lambda run: fixed(run.metrics["test_loss"]["value"], 4),
     },
-    "consistency_table": {
-        "consistency, %": lambda run: percent(run.metrics["label_consistency"]["value"]),
-        "its 95% interval": lambda run: " to ".join(
-            percent(run.metrics["label_consistency"][end]) for end in ("low", "high")
-        ),
-    },
 }  # fmt: skip
 
 
@@ -180,6 +175,28 @@ def check_runs(name: str, task: str, given: Mapping[str, Any], result: str) -> N
         at = header.index(column) if shown else 0
         expected = [told(one) for one in shown]
         confirm([row[at] for row in rows] == expected, f"{column}: {[row[at] for row in rows]}, not {expected}")
+
+
+def check_consistency(given: Mapping[str, Any], result: str) -> None:
+    """A line for each setting, by its first record, with means over seeds."""
+    settings: dict[tuple[str, str, str], list[dict[str, float]]] = {}
+    for one in runs(given, OF_IMAGES):
+        key = fixed(one.noise["error_rate"]), one.loss["name"], str(one.noise.get("kind"))
+        settings.setdefault(key, []).append(one.metrics["label_consistency"])
+    header, rows = cells(result)
+    confirm(len(rows) == len(settings), f"{len(rows)} lines")
+    for row, ((rate, loss, _), of) in zip(rows, settings.items()):
+        values = [number(told["value"]) for told in of]
+        if len(of) > 1 and len({*values}) == 1:
+            interval = "-"
+        else:
+            low, high = (of[0]["low"], of[0]["high"]) if len(of) == 1 else t.interval(
+                0.95, len(of) - 1, mean(values), np.std(values, ddof=1) / len(of) ** 0.5
+            )  # fmt: skip
+            interval = f"{percent(low)} to {percent(high)}"
+        wanted = [f"e = {rate}, {str(loss).upper()}", percent(mean(values)), interval]
+        confirm(row[:3] == wanted, f"{row[:3]}, not {wanted}")
+        confirm("seeds" not in header or row[header.index("seeds")] == str(len(of)), "seeds")
 
 
 def check_sets(given: Mapping[str, Any], result: str) -> None:
@@ -263,7 +280,7 @@ def of_runs(name: str, call: Callable[..., Any], task: str, **more: Any) -> Targ
 TARGETS = [
     of_runs("label_table", label_table, OF_LABELS), of_runs("runs_table", runs_table, OF_TOKENS),
     of_runs("generation_table", generation_table, OF_IMAGES, reference=lambda draw: None),
-    of_runs("consistency_table", consistency_table, OF_IMAGES),
+    of_records("consistency_table", consistency_table, OF_IMAGES, check_consistency),
     of_records("accuracy_table", accuracy_table, OF_LABELS, check_accuracy),
     of_records("methods_table", methods_table, OF_TOKENS, check_methods),
     of_records("curves", curves, OF_LABELS, check_curves, metric=lambda draw: pick(draw, "test_accuracy", "test_nll")),
