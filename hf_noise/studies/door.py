@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import re
+import select
 import sys
 import traceback
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from hf_noise.reports.provenance import CONSOLE_SCRIPT, started_module
 _OURS = str(Path(hf_noise.__file__).parent.resolve())
 # As a shell tells it of a command that Ctrl-C ended.
 INTERRUPTED = 130
+# As a shell tells it of a command whose reader has gone, as `head` does.
+UNREAD = 141
 
 
 #: Names of the flags of the command that runs, once they are read.
@@ -38,13 +41,28 @@ def door(main: Callable[[], Any]) -> None:
     try:
         main()
         leave_processes()
+        sys.stdout.flush()
     except KeyboardInterrupt as error:
         where = f" {error}" if str(error) else ""
         _end(f"stopped{where}; the same command again goes on from what was saved", INTERRUPTED)
     except (ArithmeticError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            sys.exit(UNREAD)
         if _wants_traceback() or not is_refusal(error):
             raise
         _end(f"error: {as_flags(str(error))}", 2)
+
+
+def _is_unread() -> bool:
+    """Whether nobody reads what is printed any more, which is no error; what is left of it then goes nowhere."""
+    if not hasattr(select, "poll"):
+        return False
+    looks = select.poll()
+    looks.register(sys.__stdout__.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in looks.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+    return True
 
 
 def program() -> str:

@@ -21,7 +21,7 @@ from hf_noise.data.reading import CorpusError
 from hf_noise.noise import rates
 from hf_noise.studies.classifier import study as classifier_noise
 from hf_noise.studies.diffusion import study as edm_noise
-from hf_noise.studies.door import as_flags, door, is_refusal
+from hf_noise.studies.door import UNREAD, as_flags, door, is_refusal
 from hf_noise.studies.evaluation import study as evaluate_generation
 from hf_noise.studies.language import study as gpt2_noise
 from hf_noise.studies.progress import FigureProgress
@@ -283,3 +283,14 @@ def test_after_a_start_that_failed_the_next_one_may_have_other_settings(tmp_path
     assert f"| {RUN} |" in capsys.readouterr().out
     with pytest.raises(FileExistsError, match=r"other settings \(learning_rate\)"):
         gpt2_noise.main(tiny(tmp_path, "--steps", "1"))
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_that_has_gone_is_no_error(lines):
+    """As `hf-noise list | head` does: whether all of it fits the pipe's buffer or not."""
+    code = f"from hf_noise.studies.door import door; door(lambda: print('line\\n' * {lines}))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (UNREAD, "")
