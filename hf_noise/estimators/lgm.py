@@ -118,6 +118,8 @@ class LGMClassifier(ClassifierMixin, BaseEstimator):
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
             counts = sample_weight > 0
+            if not counts.any():  # which older versions of scikit-learn do not say
+                raise ValueError("sample_weight must hold at least one non-zero number: no row counts")
             X, y, sample_weight = X[counts], y[counts], sample_weight[counts]
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
