@@ -134,9 +134,9 @@ class Report:
         middle = value.median if isinstance(value, Spread) else value
         bar, passed = "", None
         if at_least is not None:
-            bar, passed = f">= {at_least:g}", middle >= at_least
+            bar, passed = f">= {at_least:g}", bool(middle >= at_least)
         if at_most is not None:
-            bar, passed = f"<= {at_most:g}", middle <= at_most
+            bar, passed = f"<= {at_most:g}", bool(middle <= at_most)
         # A bar between the quartiles is one that another run may judge otherwise.
         limit = at_least if at_least is not None else at_most
         close = limit is not None and isinstance(value, Spread) and value.low <= limit <= value.high
