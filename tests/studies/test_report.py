@@ -26,17 +26,6 @@ def some(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lines(tmp_path_factory):
-    """The lines of the picture by title."""
-    return {one.title: one for one in curves(Stored.read(copied(tmp_path_factory.mktemp("records"))), "demo")}
-
-
-@pytest.fixture(scope="module")
-def told():
-    return told_of()
-
-
-@pytest.fixture(scope="module")
 def report(some, tmp_path_factory):
     output = tmp_path_factory.mktemp("report")
     study.main(["--records", str(some), "--output", str(output)])
@@ -81,10 +70,10 @@ def test_each_measured_figure_of_the_page_names_records_that_are_there(report, s
         ("gpt2-demo/r1-corrected-batch-seed0", "validation_nll", 1, "{:.3f}"),
     ],
 )
-def test_figures_stand_on_the_page_as_in_their_records(report, told, place, metric, times, shown):
+def test_figures_stand_on_the_page_as_in_their_records(report, place, metric, times, shown):
     page = (report / "report.html").read_text()
     figures = re.findall(rf'title="{re.escape(place)}">([^<]*)<', page)
-    assert shown.format(times * value(told, place, metric)) in figures
+    assert shown.format(times * value(told_of(), place, metric)) in figures
 
 
 def test_the_page_needs_nothing_from_outside(report):
@@ -127,8 +116,8 @@ def test_the_same_records_make_the_same_report(repository):
     assert made[0] == made[1]
 
 
-def test_what_runs_were_trained_on_is_told_beside_the_picture(report, lines):
-    says = " ".join(explained([*lines.values()]))
+def test_what_runs_were_trained_on_is_told_beside_the_picture(report, some):
+    says = " ".join(explained(curves(Stored.read(some), "demo")))
     assert says in (report / "report.md").read_text()
     assert says in html.unescape((report / "report.html").read_text())
 
@@ -193,10 +182,11 @@ parent.told.push([innerWidth, page.scrollWidth <= page.clientWidth, out.length, 
 """
 
 
-def test_the_page_in_a_browser_fits_a_phone_with_all_of_it_open(told_at_widths, report, lines):
+def test_the_page_in_a_browser_fits_a_phone_with_all_of_it_open(told_at_widths, report, some):
     page = (report / "report.html").read_text().replace("style-src", "script-src 'unsafe-inline'; style-src")
     told = told_at_widths(page, OPENED)
-    marks_drawn = sum(len(one.plain) + len(one.cured) + bool(one.of_paper()) for one in lines.values())
+    lines = curves(Stored.read(some), "demo")
+    marks_drawn = sum(len(one.plain) + len(one.cured) + bool(one.of_paper()) for one in lines)
     assert told == [[width, "true", "0", "true", str(marks_drawn)] for width in ("1280", "390")]
 
 

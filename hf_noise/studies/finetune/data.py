@@ -143,11 +143,12 @@ def _more(rows: list[int]) -> str:
 
 
 def _texts(table: Dataset, column: str, split: str) -> list[str]:
-    kind = selected(table, column).type
+    values = selected(table, column)
+    kind = values.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise CorpusError(f"column {column!r} holds {kind}, no texts; name the column with --text_column")
     refuse_nulls(table, column, split, "every row needs a text, so drop those without")
-    return selected(table, column).to_pylist()
+    return values.to_pylist()
 
 
 def _weak(table: Dataset, column: str, classes: Classes) -> np.ndarray:

@@ -6,12 +6,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from statistics import mean
 from typing import Any
 
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.compute import has_more_compute
-from hf_noise.studies.report.families import FAMILIES, Curve, Family, Figure, Seeds, Setting, common
+from hf_noise.studies.report.families import FAMILIES, Curve, Family, Figure, Seeds, Setting, common, rows_of
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.reproduce.alike import of_one_data
 from hf_noise.studies.reproduce.cells import family as made_by
@@ -118,7 +117,7 @@ def _curve(
     plain, cured = found[plan]
     worst = plain[max(plain)]
     equal = [of for (kind, name, _, exposure), of in slots.items() if kind == "clean" and exposure and name == plan
-             and abs(_rows(of) / _rows(worst) - 1) < _ALIKE]  # fmt: skip
+             and abs(rows_of(of) / rows_of(worst) - 1) < _ALIKE]  # fmt: skip
     return Curve(family, setting, study, differs, plan, clean, equal[0] if equal else {}, plain, cured)
 
 
@@ -139,10 +138,6 @@ def _shared(slots: Slots, plan: str, clean: Seeds) -> tuple[dict[float, Seeds], 
         else:
             del cured[rate]
     return plain, cured
-
-
-def _rows(of: Seeds) -> float:
-    return mean(one.rows for one in of.values())
 
 
 def _figure(family: Family, place: str, record: RunRecord, every: Placed) -> Figure:

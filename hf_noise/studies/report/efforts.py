@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from hf_noise.studies.report.families import Curve, Seeds
+from hf_noise.studies.report.families import Curve, rows_of
 
 __all__ = ["Effort", "effort", "explained"]
 
@@ -45,14 +45,14 @@ class Effort:
 def effort(curve: Curve) -> Effort:
     """What the runs of a curve were trained on at its largest error rate, from their records."""
     clean, equal, plain, cured = curve.at_worst
-    base = _rows(clean)
+    base = rows_of(clean)
     helper = next((one.helper for one in cured.values() if one.helper), "")
     helped = [one.helped for one in cured.values() if one.helper and one.helped is not None]
     is_known = bool(helped) and len(helped) == len(cured)
     return Effort(
-        clean=mean(one.exposure for one in plain.values()), plain=_rows(plain) / base,
-        cured=_rows(cured) / base if cured else None, helper=helper, helped=mean(helped) / base if is_known else None,
-        has_equal=bool(equal) or _rows(plain) / base < _ALIKE,
+        clean=mean(one.exposure for one in plain.values()), plain=rows_of(plain) / base,
+        cured=rows_of(cured) / base if cured else None, helper=helper, helped=mean(helped) / base if is_known else None,
+        has_equal=bool(equal) or rows_of(plain) / base < _ALIKE,
     )  # fmt: skip
 
 
@@ -82,7 +82,3 @@ def _by(told: Sequence[tuple[Curve, Effort]], says: Callable[[Curve, Effort], st
         if text := says(one, of):
             found.setdefault(text, []).append(one.family.name)
     return [f"{text} ({', '.join(dict.fromkeys(names))})" for text, names in found.items()]
-
-
-def _rows(of: Seeds) -> float:
-    return mean(one.rows for one in of.values())

@@ -11,7 +11,7 @@ from hf_noise.noise.rates import error_rate
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.verdicts import Spread, spread
 
-__all__ = ["FAMILIES", "Curve", "Family", "Figure", "Seeds", "Setting", "common"]
+__all__ = ["FAMILIES", "Curve", "Family", "Figure", "Seeds", "Setting", "common", "rows_of"]
 
 
 @dataclass(frozen=True)
@@ -201,6 +201,11 @@ class Curve:
         rows = {ratio: row[column] for ratio, row in paper_table(table).items() if column in row}
         sign = -1 if self.family.is_better_high else 1
         return {error_rate(ratio): 100 * sign * (value / rows[0.0] - 1) for ratio, value in rows.items()}
+
+
+def rows_of(figures: Seeds) -> float:
+    """What runs of one setting were trained on, on the mean over seeds."""
+    return mean(one.rows for one in figures.values())
 
 
 def common(*sets: Seeds) -> tuple[Seeds, ...]:
