@@ -45,7 +45,7 @@ def commit_files(
     with explained(repo_id, doing, kept, largest=_largest(files)):
         make_repo(api, repo_id, kind, private, revision)
         head = head or patiently(lambda: api.repo_info(repo_id, repo_type=kind, revision=revision)).sha
-        remote = api.list_repo_files(repo_id, repo_type=kind, revision=head)
+        remote = patiently(lambda: api.list_repo_files(repo_id, repo_type=kind, revision=head))
         gone = [name for name in filter_repo_objects(remote, allow_patterns=list(stale)) if name not in files]
         operations = [CommitOperationAdd(name, content) for name, content in sorted(files.items())]
         operations += [CommitOperationDelete(name) for name in gone]
@@ -89,7 +89,7 @@ def _commit(
                         raise RuntimeError(f"{repo_id!r}: {CHANGED}") from error
                     folder = "datasets/" if kind == "dataset" else ""
                     url = f"{api.endpoint}/{folder}{repo_id}/commit/{now}"
-                    return CommitInfo(url, commit_message=message, commit_description="", oid=now)
+                    return CommitInfo(commit_url=url, commit_message=message, commit_description="", oid=now)
             wait = wait_before(tried, error)
             if wait is None:
                 raise

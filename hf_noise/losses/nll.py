@@ -23,7 +23,7 @@ __all__ = [
 
 IGNORE_INDEX = -100
 
-#: torch >= 2.15 computes the loss of a linear head in chunks, without ever holding all logits.
+#: torch >= 2.14 computes the loss of a linear head in chunks, without ever holding all logits.
 HAS_FUSED = hasattr(torch.nn, "LinearCrossEntropyOptions")
 
 
@@ -61,7 +61,7 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | No
     Raises:
         TypeError: hidden, weight or bias are not floating-point, or targets no integers.
         ValueError: shapes do not agree, or, on a CPU, a target is outside [0, V).
-        RuntimeError: this torch has no fused linear cross-entropy (it came with 2.15).
+        RuntimeError: this torch has no fused linear cross-entropy (2.14 has one).
     """
     for name, values in (("hidden", hidden), ("weight", weight), *([] if bias is None else [("bias", bias)])):
         check_floats(name, values)
@@ -77,7 +77,7 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | No
     if array is not None and (wrong := (array != IGNORE_INDEX) & ((array < 0) | (array >= len(weight)))).any():
         raise ValueError(f"targets must lie in [0, {len(weight)}), rows of weight, or be -100, got {array[wrong][0]}")
     if not HAS_FUSED:
-        raise RuntimeError(f"torch {torch.__version__} has no fused linear cross-entropy; use torch >= 2.15")
+        raise RuntimeError(f"torch {torch.__version__} has no fused linear cross-entropy; use torch >= 2.14")
     flat = hidden.reshape(-1, hidden.shape[-1])
     if torch.is_autocast_enabled(flat.device.type) and torch.is_grad_enabled():
         # Unlike F.linear, the fused function takes no part in autocast. Its result has the precision of its input, so

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from hf_noise.losses import corrected_nll, nll, token_nll
 
 needs_fused = pytest.mark.skipif(
-    not nll.HAS_FUSED, reason=f"torch {torch.__version__} has no fused linear cross-entropy (it came with 2.15)"
+    not nll.HAS_FUSED, reason=f"torch {torch.__version__} has no fused linear cross-entropy (2.14 has one)"
 )
 
 TOKENS, WIDTH, VOCABULARY = 192, 16, 512
@@ -102,5 +102,5 @@ def test_a_head_in_another_precision_follows_the_hidden_states():
 
 def test_a_torch_without_it_says_so(monkeypatch):
     monkeypatch.setattr(nll, "HAS_FUSED", False)
-    with pytest.raises(RuntimeError, match="use torch >= 2.15"):
+    with pytest.raises(RuntimeError, match="use torch >= 2.14"):
         token_nll(*inputs())

@@ -30,6 +30,7 @@ from hf_noise.objectives import (
     VolumePlan,
     objective_from_dict,
 )
+from hf_noise.losses.nll import HAS_FUSED
 from hf_noise.objectives.base import Bound, condensed
 from hf_noise.trainers import EDMTrainer, ImageClassifierTrainer, TimeClassifierTrainer
 from hf_noise.trainers.images import DeviceImages
@@ -281,7 +282,7 @@ def test_an_objective_of_ones_own_on_tokens(make_trainer, random_rows, noise, ow
         make_trainer(rows, noise=noise).train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-1"))
 
 
-@pytest.mark.parametrize("fused_loss", [False, True])
+@pytest.mark.parametrize("fused_loss", [False, True] if HAS_FUSED else [False])
 def test_what_is_said_where_there_is_no_target_does_not_count(make_trainer, random_rows, own, fused_loss):
     """Rows of 16 and of 9 tokens: seven positions of every other row are padding, where this objective is infinite."""
     trainer = make_trainer(random_rows(8, (16, 9)), noise=None, loss=own["unlikely"](), fused_loss=fused_loss)

@@ -203,7 +203,7 @@ def rows_of_a_teacher(folder: Path) -> list[str]:
     class Looks(TeacherTrainer):
         def compute_loss(self, model, inputs, *others, **named):
             new = inputs["input_ids"][: self._own_rows(len(inputs["labels"]))]
-            seen.extend(tokenizer.batch_decode(new, skip_special_tokens=True))
+            seen.extend(tokenizer.decode(row, skip_special_tokens=True) for row in new)
             return super().compute_loss(model, inputs, *others, **named)
 
     original, teacher_steps.TeacherTrainer = teacher_steps.TeacherTrainer, Looks
