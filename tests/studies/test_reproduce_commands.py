@@ -109,8 +109,11 @@ def test_a_flag_that_one_study_has_is_fine_and_the_others_are_named(tmp_path, ca
     assert "Not measured: no flag takes --size 2; --help-all lists them all; what stands after -- goes" in text
 
 
-def test_a_value_that_a_study_refuses_is_no_flag_that_nobody_has(tmp_path):
-    assert "--size must be >= 0" in run(tmp_path, "T.one", "--", "--size", "-1")[1]
+@pytest.mark.parametrize("before", [(), ("--dry_run",), ("--only", "r0*")])
+def test_a_value_that_every_study_refuses_is_refused_and_is_no_flag_that_nobody_has(before, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path, "T.one", *before, "--", "--size", "-1")
+    assert stop.value.code == 2 and "nothing to run: --size must be >= 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", '{"schema": "hf_noise.run/1", "name'])

@@ -10,7 +10,7 @@ from typing import Any
 
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.compute import has_more_compute
-from hf_noise.studies.report.families import FAMILIES, Curve, Family, Figure, Seeds, Setting, common, rows_of
+from hf_noise.studies.report.families import FAMILIES, Curve, Family, Figure, Seeds, Setting, common, is_equal_compute
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.reproduce.alike import of_one_data
 from hf_noise.studies.reproduce.cells import family as made_by
@@ -24,8 +24,6 @@ Slots = dict[tuple[str, str, float, float], dict[int, Figure]]
 
 _AUDITED = re.compile(r"the audit of (\S+)")
 _BUDGET = {"plan", "sequences", "exposure"}
-#: How far apart the rows of runs with as much compute may be, which whole steps and batches make.
-_ALIKE = 0.01
 
 
 def curves(stored: Stored, scale: str) -> list[Curve]:
@@ -117,7 +115,7 @@ def _curve(
     plain, cured = found[plan]
     worst = plain[max(plain)]
     equal = [of for (kind, name, _, exposure), of in slots.items() if kind == "clean" and exposure and name == plan
-             and abs(rows_of(of) / rows_of(worst) - 1) < _ALIKE]  # fmt: skip
+             and is_equal_compute(of, worst)]
     return Curve(family, setting, study, differs, plan, clean, equal[0] if equal else {}, plain, cured)
 
 

@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from hf_noise.studies.report.families import Curve, rows_of
+from hf_noise.studies.report.families import Curve, is_equal_compute, rows_of
 
 __all__ = ["Effort", "effort", "explained"]
-
-#: What rounding to whole steps and batches makes of equal compute.
-_ALIKE = 1.01
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def effort(curve: Curve) -> Effort:
     return Effort(
         clean=mean(one.exposure for one in plain.values()), plain=rows_of(plain) / base,
         cured=rows_of(cured) / base if cured else None, helper=helper, helped=mean(helped) / base if is_known else None,
-        has_equal=bool(equal) or rows_of(plain) / base < _ALIKE,
+        has_equal=bool(equal) or is_equal_compute(plain, clean),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from hf_noise.noise.rates import error_rate
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.verdicts import Spread, spread
 
-__all__ = ["FAMILIES", "Curve", "Family", "Figure", "Seeds", "Setting", "common", "rows_of"]
+__all__ = ["FAMILIES", "Curve", "Family", "Figure", "Seeds", "Setting", "common", "is_equal_compute", "rows_of"]
 
 
 @dataclass(frozen=True)
@@ -206,6 +206,11 @@ class Curve:
 def rows_of(figures: Seeds) -> float:
     """What runs of one setting were trained on, on the mean over seeds."""
     return mean(one.rows for one in figures.values())
+
+
+def is_equal_compute(figures: Seeds, others: Seeds) -> bool:
+    """Whether runs were trained on as many rows, but for what whole steps and batches make."""
+    return abs(rows_of(figures) / rows_of(others) - 1) < 0.01
 
 
 def common(*sets: Seeds) -> tuple[Seeds, ...]:

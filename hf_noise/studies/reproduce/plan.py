@@ -50,12 +50,14 @@ class Planned:
     Attributes:
         cells: of each of the table's `runs` that has some.
         missing: reasons, of those that have none at this scale.
+        refused: those of them that a study gives, which other flags may change.
         unknown: by study, flags of those that all studies get which it does not have.
     """
 
     table: PaperTable
     cells: dict[int, list[Cell]]
     missing: list[str]
+    refused: list[str] = field(default_factory=list)
     unknown: dict[str, set[str]] = field(default_factory=dict)
 
     @property
@@ -65,7 +67,7 @@ class Planned:
 
 def planned(name: str, asked: Asked) -> Planned:
     """The cells of a table at a scale."""
-    table, cells, missing, unknown = published(name), {}, [], {}
+    table, cells, missing, refused, unknown = published(name), {}, [], [], {}
     for at, runs in enumerate(table.runs):
         if asked.scale in runs.missing:
             missing.append(runs.missing[asked.scale])
@@ -73,10 +75,11 @@ def planned(name: str, asked: Asked) -> Planned:
         try:
             cells[at] = cells_of(runs, asked)
         except SettingError as error:  # most scales but demo need data of one's own
-            missing.append(f"{error}; what stands after -- goes to the studies")
+            refused.append(f"{error}; what stands after -- goes to the studies")
             if isinstance(error, UnknownFlags):
                 unknown.setdefault(runs.study, set()).update({*error.flags} & {*asked.more})
-    return Planned(table, cells, missing if table.runs else [table.not_built or "judged by other tables"], unknown)
+    missing = [*dict.fromkeys(missing + refused)] if table.runs else [table.not_built or "judged by other tables"]
+    return Planned(table, cells, missing, refused, unknown)
 
 
 def cells_of(runs: Runs, asked: Asked) -> list[Cell]:

@@ -64,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     plans = [planned(name, asked) for name in names]
     _tell_unknown(parser, plans, asked)
+    refused = [reason for plan in plans for reason in plan.refused]
+    if refused and not any(plan.cells for plan in plans):
+        parser.error(f"nothing to run: {'; '.join(dict.fromkeys(refused))}")
     if told.only and not any(plan.every for plan in plans):
         parser.error(f"--only {' '.join(told.only)}: no cell of these tables has such a name; --dry_run lists them")
     if told.dry_run:
