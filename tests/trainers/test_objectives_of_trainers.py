@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from hf_noise import objectives
 from hf_noise.diffusion import EDMPipeline
+from hf_noise.losses.nll import HAS_FUSED
 from hf_noise.models.edm_unet import edm_unet
 from hf_noise.models.image import image_classifier
 from hf_noise.models.time_classifier import TimeDependentClassifier
@@ -30,7 +31,6 @@ from hf_noise.objectives import (
     VolumePlan,
     objective_from_dict,
 )
-from hf_noise.losses.nll import HAS_FUSED
 from hf_noise.objectives.base import Bound, condensed
 from hf_noise.trainers import EDMTrainer, ImageClassifierTrainer, TimeClassifierTrainer
 from hf_noise.trainers.images import DeviceImages
