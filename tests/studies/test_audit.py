@@ -351,6 +351,18 @@ def test_classes_in_fewer_rows_than_a_plan_takes_are_audited_without_one(news, t
     assert record_in(tmp_path / "out").data["plan"] is None
 
 
+def test_a_class_of_copies_is_audited_without_a_plan(tmp_path):
+    labels, draw = np.repeat([0, 1, 2], (60, 60, 5)), np.random.default_rng(0)
+    p = np.full((125, 3), 0.1) + 0.7 * np.eye(3)[labels]
+    x = np.where(labels[:, None] == 2, 9.0, 3 * np.eye(3)[labels] + draw.normal(size=(125, 3)))
+    pd.DataFrame({"label": labels, "at": range(125)}).to_parquet(tmp_path / "rows.parquet", index=False)
+    np.save(tmp_path / "p.npy", p / p.sum(1, keepdims=True))
+    np.save(tmp_path / "x.npy", x)
+    printed = main("--source", tmp_path / "rows.parquet", "--column", "label", "--probabilities", tmp_path / "p.npy",
+                   "--features", tmp_path / "x.npy", "--output", tmp_path / "out")  # fmt: skip
+    assert "no plan of ways to train: its probe runs take 5 folds, and features have 121 distinct rows" in printed
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_audited_is_refused_at_once(case, news, tmp_path):
     change, more, message = REFUSED[case]

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from hf_noise.atomic import write_atomic
 from hf_noise.audit import LabelAudit, Plan, audit_labels, write_page
+from hf_noise.audit.out_of_fold import finite_features, split_rows
 from hf_noise.audit.probe_runs import FOLDS
 from hf_noise.audit.sample_file import sheets_in
 from hf_noise.audit.sheet import is_filled
@@ -89,7 +90,7 @@ def work(settings: Settings) -> str:
         audit = audited(settings, data, evidence)
         listed = audit.flagged(settings.fdr)
         bar.begin("plan")
-        lacks = no_plan(data, evidence)
+        lacks = no_plan(data, evidence, settings.seed)
         can_plan = settings.plan and lacks is None
         plan = audit.plan(evidence.features, seed=settings.seed, progress=is_main) if can_plan else None
         bar.begin("training and writing" if settings.train else "writing")
@@ -115,14 +116,21 @@ def work(settings: Settings) -> str:
         return written(settings, data, audit, listed, plan, record, parts)
 
 
-def no_plan(data: AuditData, evidence: Evidence) -> str | None:
-    """Why rows are too few, or nothing is known of them, for the probe runs of a plan; None where there can be one."""
+def no_plan(data: AuditData, evidence: Evidence, seed: int = 0) -> str | None:
+    """Why rows are too few or too many copies, or nothing is known of them, for the probe runs of a plan, else None."""
     counts = np.bincount(data.rows.labels)
     rare = int(counts.argmin())
     if counts[rare] < FOLDS:
         return (f"its probe runs take {FOLDS} rows of each class, and {data.classes[rare]!r} is in {counts[rare]}; "
                 "add rows, or leave that class out")  # fmt: skip
-    return _NO_FEATURES if evidence.features is None else None
+    if evidence.features is None:
+        return _NO_FEATURES
+    try:
+        split_rows(finite_features("features", evidence.features), data.rows.labels, FOLDS, seed)
+    except ValueError as error:
+        problem = str(error).partition(";")[0]
+        return f"its probe runs take {FOLDS} folds, and {problem}; drop copies, or leave such classes out"
+    return None
 
 
 def sheet_of(settings: Settings) -> Path:

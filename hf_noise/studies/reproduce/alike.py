@@ -9,7 +9,7 @@ from typing import Any
 
 from hf_noise.reports.record import RunRecord
 
-__all__ = ["of_one_data", "python_of"]
+__all__ = ["newest_of_one_data", "of_one_data", "python_of"]
 
 #: Texts and pairs of the running Python's own library.
 _OF_PYTHON = "embedded/docs-"
@@ -47,6 +47,32 @@ def of_one_data(
     more, other = _others(sizes, here)
     kept = {at: [one for one in of_runs if id(one) not in out | more] for at, of_runs in records.items()}
     return kept, notes + other
+
+
+def newest_of_one_data(
+    parts: Mapping[int, Sequence[Sequence[RunRecord]]], here: Collection[int] = ()
+) -> dict[int, list[RunRecord]]:
+    """One record of each part of a table: the newest of the data that counts, or else the newest.
+
+    Were the newest taken first, a set of other data that was begun later would hide a whole one.
+
+    Args:
+        parts: by place among the table's runs, of each part all records that there are, the newest first.
+        here: `id` of those that were made here.
+    """
+    every = {at: [one for records in of_parts for one in _newest_by_data(records)] for at, of_parts in parts.items()}
+    alike = {id(record) for records in of_one_data(every, here)[0].values() for record in records}
+    return {at: [next((one for one in records if id(one) in alike), records[0]) for records in of_parts if records]
+            for at, of_parts in parts.items()}  # fmt: skip
+
+
+def _newest_by_data(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The first record of each data, so that a part that was often made counts once."""
+    found: dict[str, RunRecord] = {}
+    for record in records:
+        sizes = {name: record.data[name] for name in _SIZES if name in record.data}
+        found.setdefault(json.dumps([python_of(record.to_dict()), sizes], sort_keys=True), record)
+    return [*found.values()]
 
 
 def _others(

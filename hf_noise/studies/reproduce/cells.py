@@ -14,6 +14,7 @@ from typing import Any
 
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.verdicts import Verdict
+from hf_noise.studies.reproduce.same import differing
 from hf_noise.studies.settings import SettingError
 from hf_noise.studies.study import Study, identity
 
@@ -45,6 +46,7 @@ class Part:
         name, task: of its record.
         claim: what the folder of the run is claimed with, as far as it is known before the run is made.
         settings: of the command, that its result depends on.
+        model: that it is made on, where another cell makes that.
     """
 
     file: Path
@@ -52,11 +54,13 @@ class Part:
     task: str
     claim: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    model: Part | None = None
 
     @property
     def is_done(self) -> bool:
-        """Whether the file is there and can be read, of a run with these settings."""
-        return self.file.is_file() and not self.differs and self.problem is None
+        """Whether the file is there and can be read, of a run with these settings on a model with its own."""
+        is_here = self.file.is_file() and not self.differs and self.problem is None
+        return is_here and (self.model is None or self.model.is_done)
 
     @property
     def problem(self) -> str | None:
@@ -82,14 +86,22 @@ class Part:
     def differs(self) -> list[str]:
         """Settings in which the folder's run is another one."""
         file = self.file.parent / _CLAIM
-        if not file.is_file():
-            return []
         try:
             theirs = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:  # being written
-            return []
+        except (OSError, ValueError, RecursionError):  # it is not there, or was not written to its end
+            return self._differs_in_record
+        if not isinstance(theirs, dict):
+            return [_CLAIM]
         ours = json.loads(json.dumps(dict(self.claim)))
         return sorted(name for name in ours if theirs.get(name) != ours[name])
+
+    @property
+    def _differs_in_record(self) -> list[str]:
+        try:
+            record = self.record() if self.file.is_file() else None
+        except ValueError:
+            return []
+        return [] if record is None else differing(self, record.settings)
 
     def record(self) -> RunRecord | None:
         """What was measured; None of a file of values. Raises ValueError: it cannot be read; the file is named."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hf_noise.reports.paper import PaperTable, Runs, published
 from hf_noise.reports.record import RunRecord
-from hf_noise.studies.reproduce.alike import of_one_data
+from hf_noise.studies.reproduce.alike import newest_of_one_data, of_one_data
 from hf_noise.studies.reproduce.cells import Cell, UnknownFlags, family
 from hf_noise.studies.reproduce.records import Kept
 from hf_noise.studies.reproduce.rows import Records
@@ -111,14 +111,14 @@ def records_of(plan: Planned, asked: Asked) -> Records:
 
 def records_and_rest(plan: Planned, asked: Asked) -> tuple[Records, list[str]]:
     """As `records_of`, with what was left out, in words."""
-    every: dict[int, list[RunRecord]] = {}
+    every: dict[int, list[list[RunRecord]]] = {}
     here: set[int] = set()
     for at, cells in plan.cells.items():
         for cell in cells:
-            records = _of_cell(cell, asked)
-            here |= {id(record) for record in records if cell.is_done}
-            every.setdefault(at, []).extend(records)
-    alike, rest = counted_and_rest(plan, every, here)
+            of_parts = _of_cell(cell, asked)
+            here |= {id(record) for records in of_parts for record in records if cell.is_done}
+            every.setdefault(at, []).extend(of_parts)
+    alike, rest = counted_and_rest(plan, newest_of_one_data(every, here), here)
     found = {at: records for at, records in alike.items() if records}
     if any(cell.study == "theory" for cell in plan.every):  # computed, whether or not it was drawn
         found |= {at: [] for at in plan.cells if at not in found}
@@ -134,11 +134,11 @@ def counted_and_rest(
     return alike, rest + more
 
 
-def _of_cell(cell: Cell, asked: Asked) -> list[RunRecord]:
+def _of_cell(cell: Cell, asked: Asked) -> list[list[RunRecord]]:
+    """What there is of each part: the one that was made here, or all that are kept, the newest first."""
     if cell.is_done:
-        return [record for part in cell.parts if (record := part.record()) is not None]
-    kept = [asked.kept.of(part) for part in cell.parts] if is_there(cell, asked) else []
-    return [record for record in kept if record is not None]
+        return [[record] for part in cell.parts if (record := part.record()) is not None]
+    return [asked.kept.every(part) for part in cell.parts] if is_there(cell, asked) else []
 
 
 def is_there(cell: Cell, asked: Asked) -> bool:

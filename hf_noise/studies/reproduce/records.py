@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import glob
-import os
 import platform
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
 from statistics import median
@@ -15,17 +12,12 @@ from typing import Any
 
 import hf_noise
 from hf_noise.reports.record import RunRecord
-from hf_noise.reports.secrets import portable
 from hf_noise.studies.reproduce.alike import python_of
 from hf_noise.studies.reproduce.cells import Cell, Part
 from hf_noise.studies.reproduce.reading import read_lines
+from hf_noise.studies.reproduce.same import differing
 
 __all__ = ["Kept", "python_here", "usual_folder"]
-
-#: Folder of the models that the study of backbones trains.
-_MADE = "backbones"
-#: What stands between the places that one setting names.
-_PLACES = re.compile(r"[=,\"]")
 
 
 def usual_folder() -> Path | None:
@@ -82,11 +74,27 @@ class Kept:
         told = [self._one(part, scale) for part in cell.parts]
         return None if None in told else sum(one for one in told if one is not None)
 
+    def every(self, part: Part) -> list[RunRecord]:
+        """All records with this name and these settings, the newest first."""
+        return [RunRecord.from_dict(one) for one in self._every(part, self._is_strict)]
+
     def _told(self, part: Part, is_strict: bool = False) -> Mapping[str, Any] | None:
-        named = self._records[part.task, part.name]
-        if is_strict:
-            named = [one for one in named if python_of(one) in (None, python_here())]
-        return next((one for one in named if _is_alike(part, one["settings"], is_strict)), None)
+        return next(self._every(part, is_strict), None)
+
+    def _every(self, part: Part, is_strict: bool) -> Iterator[Mapping[str, Any]]:
+        for one in self._records[part.task, part.name]:
+            is_of_here = not is_strict or python_of(one) in (None, python_here())
+            is_alike = is_of_here and not differing(part, one["settings"], is_strict)
+            if is_alike and (part.model is None or self._is_made_on(one, part.model, is_strict)):
+                yield one
+
+    def _is_made_on(self, record: Mapping[str, Any], model: Part, is_strict: bool) -> bool:
+        """Whether all that is known of the model that a record names says that it was made with these settings."""
+        named = record["settings"]["model"]
+        places = [one for one in self._records[model.task, model.name]
+                  # Of a folder outside the working one, records have the last part alone.
+                  if named in (f"{one['settings']['output']}/{one['name']}", one["name"])]  # fmt: skip
+        return bool(places) and not any(differing(model, one["settings"], is_strict) for one in places)
 
     def _one(self, part: Part, scale: str) -> float | None:
         if (record := self._told(part)) is not None:
@@ -100,36 +108,3 @@ class Kept:
 def python_here() -> str:
     """The minor version of the Python that runs, such as "3.11"."""
     return ".".join(platform.python_version_tuple()[:2])
-
-
-def _is_alike(part: Part, theirs: Mapping[str, Any], is_strict: bool) -> bool:
-    """Whether a record's settings are those of a part; one that it does not know was off then."""
-    return all(_same(part, name, value, theirs[name], is_strict) if name in theirs else not value
-               for name, value in part.settings.items())  # fmt: skip
-
-
-def _same(part: Part, name: str, ours: Any, theirs: Any, is_strict: bool) -> bool:
-    if isinstance(ours, list | tuple):
-        is_list = isinstance(theirs, list) and len(ours) == len(theirs)
-        return is_list and all(_same(part, name, one, other, is_strict) for one, other in zip(ours, theirs))
-    if isinstance(ours, str) and isinstance(theirs, str):
-        if name == "model" and _is_made(part, Path(ours)):
-            return Path(ours).name == Path(theirs).name
-        if is_strict:
-            return ours == theirs and (name.endswith("column") or not _names_local(ours))
-        return theirs in (ours, portable(ours))  # records leave out folders of a machine
-    return ours == theirs
-
-
-def _is_made(part: Part, model: Path) -> bool:
-    """Whether a study made a model itself, which lies in another output elsewhere."""
-    return model.parent.name == _MADE and model.parent.parent in part.file.parents
-
-
-def _names_local(text: str) -> bool:
-    """Whether a setting names what is on this machine: a path or pattern, also of `name=train,test` or in JSON."""
-    return any(map(_is_here, {text, *_PLACES.split(text)}))
-
-
-def _is_here(name: str) -> bool:
-    return os.path.exists(name) or (glob.has_magic(name) and any(glob.iglob(name, recursive=True)))

@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 ALL = "all"
+#: Flags of studies that this command gives them itself, and what to do instead.
+_OWN = {
+    "--scale": "give --scale before --, of the tables",
+    "--output": "give --output before --, a folder of all runs",
+    "--seed": "give --seeds N before --, for seeds 0 to N - 1; --only '*-seed2' picks one of them",
+    "--dry_run": "give --dry_run before --",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -38,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     at = argv.index("--") if "--" in argv else len(argv)
     parser = _parser()
     told, more = parser.parse_args(argv[:at]), argv[at + 1 :]
+    _refuse_own(parser, more)
     names = _names(parser, told)
     if (launched := int(os.environ.get("WORLD_SIZE", 1))) > 1:
         parser.error(f"{launched} processes of this command were launched, and it starts those that it needs itself: "
@@ -73,6 +81,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("\n".join(_commands(plans, asked)))
         return
     _make_and_show(names, asked, told.jobs)
+
+
+def _refuse_own(parser: argparse.ArgumentParser, more: Sequence[str]) -> None:
+    """Refuse flags behind `--` that this command gives itself: it would set them again, or look elsewhere for runs."""
+    for flag in (one.partition("=")[0] for one in more):
+        if flag in _OWN:
+            parser.error(f"-- {flag}: {_OWN[flag]}")
 
 
 def _tell_unknown(parser: argparse.ArgumentParser, plans: Sequence[Planned], asked: Asked) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -88,31 +89,43 @@ class _Backbones(Family):
     def uncounted(self, records: Sequence[RunRecord]) -> list[str]:
         return uncounted(records)
 
+    def commands(self, flags: Sequence[str], output: Path, seeds: int | None) -> list[list[str]]:
+        found = super().commands(flags, output, None)
+        # What is repeated is the model; `--seed` is that of heads, of which a table has the mean.
+        return found if seeds is None else [[*one, "--model_seed", *map(str, range(seeds))] for one in found]
+
     def settings(self, argv: Sequence[str]) -> Settings:
         return parsed(lambda flags: parse(Settings, flags, ""), argv)
 
     def cells(self, settings: Settings) -> Iterable[tuple[str, list[Part]]]:
         own = backbone_settings(settings)
         for run in runs_of(own):
-            file = Path(own.output) / run.name / "record.json"
-            yield run.name, [Part(file, run.name, "causal_lm", identity(own, run), decided(own))]
+            yield run.name, [_model_part(own, run)]
         for run, task in _pairs(settings):
-            heads = probe_settings(settings, run.name, task)
-            yield f"{_HEADS}{run.name}-{task.name}", parts_of(heads, heads_of(heads))
+            heads, model = probe_settings(settings, run.name, task), _model_part(own, run)
+            parts = [replace(part, model=model) for part in parts_of(heads, heads_of(heads))]
+            yield f"{_HEADS}{run.name}-{task.name}", parts
 
     def make(self, settings: Settings, name: str) -> None:
         from hf_noise.studies.documents.study import STUDY
         from hf_noise.studies.engine import train
         from hf_noise.studies.probe.run import work
 
+        own = backbone_settings(settings)
         for run, task in _pairs(settings):
             if name == f"{_HEADS}{run.name}-{task.name}":
+                if not _model_part(own, run).is_done:  # a record of elsewhere has no weights
+                    self.make(settings, run.name)
                 work(probe_settings(settings, run.name, task))
                 return
-        own = backbone_settings(settings)
         runs, plans, _ = STUDY.planned(own)
         at = [run.name for run in runs].index(name)
         train(STUDY, own, [runs[at]], [plans[at]])
+
+
+def _model_part(settings: Any, run: DocumentRun) -> Part:
+    file = Path(settings.output) / run.name / "record.json"
+    return Part(file, run.name, "causal_lm", identity(settings, run), decided(settings))
 
 
 def _pairs(settings: Settings) -> list[tuple[DocumentRun, Any]]:
