@@ -267,7 +267,8 @@ def _how(chosen: NoiseEstimate, score: float, is_calibrated: bool, warnings: tup
     elif score >= _REFUTED:
         asked = f"hard rows are mislabelled less often than their class explains ({score:+.1f} standard errors)"
     else:
-        asked = f"hard rows are not mislabelled more often than their class explains ({score:+.1f} standard errors)"
+        asked = (f"nothing says that hard rows are mislabelled more often than their class explains ({score:+.1f} "
+                 f"standard errors, where -{_REFUTED:g} would)")  # fmt: skip
     if is_calibrated:
         asked = f"noise explains the labels no better than the classifier alone, and {asked}"
     said = (f"{chosen.method}, because {asked}", f"it assumes that {chosen.assumption}", _REPEATED)

@@ -177,7 +177,8 @@ def noise_from_dict(config: Mapping[str, Any]) -> Noise:
     protocol, version = fields.pop("protocol", None), fields.pop("version", None)
     if not isinstance(protocol, str) or protocol not in _PROTOCOLS:
         known = ", ".join(sorted(_PROTOCOLS))
-        raise ValueError(f"unknown noise protocol {protocol!r}; this version of hf_noise knows: {known}")
+        raise ValueError(f"unknown noise protocol {protocol!r}; this version of hf_noise knows: {known}. One of your "
+                         "own is known once its module is imported")  # fmt: skip
     cls = _PROTOCOLS[protocol]
     if isinstance(version, bool) or not isinstance(version, int) or version != cls.version:
         raise ValueError(

@@ -29,7 +29,9 @@ def listing(names: Sequence[str], asked: Asked) -> str:
     known = [one for one in seconds if one is not None]
     told = f", {in_words(sum(known))} of one process by the records of before" if known else ""
     unknown = f", and {len(seconds) - len(known)} of unknown cost" if len(known) < len(seconds) else ""
-    parts.append(f"{counted(len(every))} in all, each made once; to run: {len(seconds)}{told}{unknown}")
+    kept = sum(asked.kept.covers(cell) for cell in every if not is_there(cell, asked))
+    reused = f"; of these --reuse takes {kept} from records" if kept and not asked.reuses else ""
+    parts.append(f"{counted(len(every))} in all, each made once; to run: {len(seconds)}{told}{unknown}{reused}")
     return "\n\n".join(parts)
 
 

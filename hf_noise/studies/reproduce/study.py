@@ -194,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("--jobs", type=_count, metavar="J",
                       help="processes side by side (default: one for each GPU, or core up to 4)")  # fmt: skip
     runs.add_argument("--output", default="runs/reproduce", metavar="OUTPUT",
-                      help="folder of all runs (default: runs/reproduce)")  # fmt: skip
+                      help="folder of all runs, and of the last call's tables (default: runs/reproduce)")  # fmt: skip
     before = parser.add_argument_group("what was run before")
     before.add_argument("--reuse", action="store_true",
                         help="cells that have a record of the same data in --records are not run")  # fmt: skip
