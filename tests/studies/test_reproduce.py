@@ -249,6 +249,7 @@ def test_status_of_what_is_made_here(tmp_path):
     for cell in half:
         for part in cell.parts:
             record(part.name).write(part.file)
+            (part.file.parent / "run.json").write_text(json.dumps(part.claim))
     assert status(plan, asked) == "2 of 5 measured here"
     assert status(Planned(plan.table, {0: half}, []), asked) == "measured here"
 

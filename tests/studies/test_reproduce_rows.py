@@ -43,9 +43,10 @@ def test_a_verdict_of_one_seed_within_its_test_error_is_open():
     assert words("A.table11", **both)["A.table11.c3"] == "held on these test rows (one seed, a part of the table)"
 
 
-def documents(alpha, seed=0, nll=(5.0, 4.5, 4.001), protocol="random_documents"):
+def documents(alpha, seed=0, nll=(5.0, 4.5, 4.001), protocol="random_documents", clean_of=None):
+    budget = {"steps": 20} | ({} if clean_of is None else {"clean_of": clean_of})
     followed = {"value": nll[-1], "n": 9, "steps": [5, 10, 20], "values": [*nll]}
-    return record("x", seed, task="causal_lm", model={"name": "nano"}, data={"source": "text"}, budget={"steps": 20},
+    return record("x", seed, task="causal_lm", model={"name": "nano"}, data={"source": "text"}, budget=budget,
                   noise={"protocol": protocol, "alpha": alpha, "boost": "none"}, loss={"name": "nll"},
                   metrics={"validation_nll": followed})  # fmt: skip
 
@@ -58,7 +59,12 @@ def test_a_study_says_what_its_verdicts_are_of():
     assert of.lacks == ("random, alpha = 0.05", "random, alpha = 0.2")
     assert of.statistic.endswith("; without random, alpha = 0.05 and random, alpha = 0.2")
     runs += [documents(0.05), documents(0.2)]
-    assert set(words("B.figure2", **{"B.figure2": {0: runs}}).values()) == {"held on these test rows (one seed)"}
+    found = words("B.figure2", **{"B.figure2": {0: runs}})
+    assert found.pop("B.figure2.c3") == "not measured", "no run without noise was planned for as much text"
+    assert {*found.values()} == {"held on these test rows (one seed)"}
+    shorter = documents(0.0, nll=(5.0, 4.5, 4.1), clean_of=0.2)
+    assert words("B.figure2", **{"B.figure2": {0: [*runs, shorter]}}) == found | {
+        "B.figure2.c3": "held on these test rows (one seed, a part of the table)"}
     seeds = [documents(one.noise["alpha"], seed, one.metrics["validation_nll"]["values"]) for one in runs
              for seed in range(3)]  # fmt: skip
     assert words("B.figure2", **{"B.figure2": {0: seeds}})["B.figure2.c1"] == "held"
@@ -76,6 +82,7 @@ def test_settings_of_claims_are_what_studies_begin_their_verdicts_with():
     """A name that no verdict has would tell of every claim that it lacks something."""
     runs = [documents(alpha) for alpha in (0.0, 0.01, 0.05, 0.2)]
     runs += [documents(0.05, protocol="gaussian_documents")]
+    runs += [documents(0.0, clean_of=alpha) for alpha in (0.01, 0.05, 0.2)]
     for one in runs:
         trained = {"steps": [2, 5, 20], "values": [9.0, 9.0, 9.0]}
         one.metrics["noise_nll"] = {"value": 9.0, "n": 9, "train": trained}
@@ -135,7 +142,7 @@ def test_rows_are_averaged_over_the_heads_that_all_have_and_the_others_are_named
 
 
 def test_a_report_says_which_heads_it_leaves_out():
-    every = [one for one in Stored.read(RESULTS / "noisy-backbones-demo").told if one[1]["task"] == "probe"]
+    every = Stored.read(RESULTS / "noisy-backbones-demo").told
     place, one = next(of for of in every if of[0].endswith("heads/clean-seed0/linear-r0-nll-plain-seed4"))
     stray = (f"{place[:-1]}5", one | {"name": f"{one['name'][:-1]}5", "seed": 5})
     plans, whole, rest = tables_in(Stored(RESULTS, every), "demo")

@@ -90,11 +90,12 @@ class Kept:
 
     def _is_made_on(self, record: Mapping[str, Any], model: Part, is_strict: bool) -> bool:
         """Whether all that is known of the model that a record names says that it was made with these settings."""
-        named = record["settings"]["model"]
-        places = [one for one in self._records[model.task, model.name]
-                  # Of a folder outside the working one, records have the last part alone.
-                  if named in (f"{one['settings']['output']}/{one['name']}", one["name"])]  # fmt: skip
-        return bool(places) and not any(differing(model, one["settings"], is_strict) for one in places)
+        named = Path(record["settings"]["model"])
+        # Of folders outside the working one records have the last part alone.
+        folder = named.parent if named.parent.name else Path(model.file.parent.parent.name)
+        made = [one for one in self._records[model.task, model.name]
+                if Path(one["settings"]["output"]) == folder and one["name"] == named.name]  # fmt: skip
+        return bool(made) and not any(differing(model, one["settings"], is_strict) for one in made)
 
     def _one(self, part: Part, scale: str) -> float | None:
         if (record := self._told(part)) is not None:
