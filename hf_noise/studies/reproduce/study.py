@@ -66,13 +66,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         scale=told.scale, output=output, seeds=told.seeds, only=tuple(told.only), more=tuple(more),
         kept=Kept.read(folder, is_strict=True), reuses=told.reuse,
     )  # fmt: skip
+    plans = [planned(name, asked) for name in names]
+    tell_unknown(parser, plans, asked.scale, asked.more, "nothing is run")
     if told.list:
         from hf_noise.studies.reproduce.listing import listing
 
-        print(listing(names, asked))
+        print(listing(plans, asked))
         return
-    plans = [planned(name, asked) for name in names]
-    tell_unknown(parser, plans, asked.scale, asked.more, "nothing is run")
     refused = [reason for plan in plans for reason in plan.refused]
     if refused and not any(plan.cells for plan in plans):
         parser.error(f"nothing to run: {'; '.join(dict.fromkeys(refused))}")
