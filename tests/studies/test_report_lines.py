@@ -14,7 +14,7 @@ from hf_noise.studies.report import study
 from hf_noise.studies.report.curves import curves, curves_and_rest
 from hf_noise.studies.report.efforts import effort, explained
 from hf_noise.studies.report.parts import chart
-from hf_noise.studies.report.picture import digest, spaced
+from hf_noise.studies.report.picture import _sizes, digest, spaced
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.report.tables import families_table
 
@@ -170,6 +170,79 @@ def test_an_audited_run_that_is_not_there_is_told_as_unknown(tmp_path):
     every = curves(Stored.read(tmp_path), "demo")
     assert [effort(one).told for one in every] == ["1 ×; cure 1 + ? ×"] * 2
     assert "needs the run that was audited (encoder-decoder)" in explained(every)[1]
+
+
+@pytest.mark.parametrize("scale", ["demo", "gpu"])
+def test_a_classifier_whose_rows_no_record_says_is_told_as_unknown(tmp_path, scale):
+    """As one that was given, or in records of before they were counted."""
+    name = {"demo": "edm-demo", "gpu": "edm-cifar10"}[scale]
+    lines = [one | {"budget": {key: told for key, told in one["budget"].items() if "classifier" not in key}}
+             for one in records_of(name)]  # fmt: skip
+    write_records(tmp_path / name, lines)
+    (line,) = curves(Stored.read(tmp_path), scale)
+    assert effort(line).told.endswith(" + ? ×") and effort(line).helper == "its classifier"
+    assert "TDSM needs its classifier (diffusion model)" in explained([line])[1]
+
+
+def took(line, plain, cured, **on):
+    """The line as if whole runs had taken so many seconds, by seed."""
+    def told(of, seconds, **more):
+        return {0.5: {seed: replace(one, seconds=seconds[seed], **more) for seed, one in of[0.5].items()}}
+
+    return replace(line, plain=told(line.plain, plain), cured=told(line.cured, cured, **on))
+
+
+def test_a_cure_whose_rows_take_longer_is_told(tmp_path):
+    line, _ = edm_line(tmp_path, clean=[0, 1], plain=[0, 1], cured=[0, 1])
+    assert effort(took(line, [100, 200], [160, 480])).longer == pytest.approx(2)
+    says = explained([took(line, [100, 200], [160, 480])])
+    assert [one for one in says if "TDSM 2 × (diffusion model)" in one and one.startswith("Compute counts rows; ")]
+    for seconds in ([140, 500], [10, 10]):
+        slow = took(line, [100, 200], seconds)
+        assert effort(slow).longer is None and not any("clock" in one for one in explained([slow])), "not clearly"
+    assert effort(took(line, [100, 200], [160, 480], on={"gpus": ["another"]})).longer is None
+    assert effort(took(line, [0, 0], [160, 480])).longer is None
+    fewer = took(line, [100, 200], [100, 200])
+    half = {0.5: {seed: replace(one, rows=one.rows / 2) for seed, one in fewer.cured[0.5].items()}}
+    assert effort(replace(fewer, cured=half)).longer == pytest.approx(2), "it is of a row"
+
+
+def test_seconds_are_those_of_the_records(lines, told):
+    line = lines["diffusion model"]
+    plain, cured = (told[f"edm-demo/r1-symmetric-{loss}-seed0"]["wall_seconds"] for loss in ("dsm", "tdsm"))
+    assert effort(line).longer == pytest.approx(cured / plain) and cured / plain > 1.5
+    assert [effort(one).longer for title, one in lines.items() if one is not line] == [None] * 5
+
+
+@pytest.mark.parametrize("name", ["edm-demo", "classifier-demo"])
+def test_no_line_is_drawn_beside_a_run_without_noise_that_came_to_0(tmp_path, name):
+    """Nothing is a percentage of it."""
+    metric = {"edm-demo": "label_consistency", "classifier-demo": "test_accuracy"}[name]
+    clean = [one for one in records_of(name) if one["name"] in ("r0-dsm-seed0", "r0-seed0")]
+    clean[0]["metrics"][metric] |= {"value": 0.0}
+    write_records(tmp_path / name, [one for one in records_of(name) if one["name"] != clean[0]["name"]] + clean)
+    lines, left_out = curves_and_rest(Stored.read(tmp_path), "demo")
+    assert lines == [] and left_out and all(": no line, since what was measured without noise came to 0" in one
+                                            and f"{name}/{clean[0]['name']}." in one for one in left_out)  # fmt: skip
+    study.main(["--records", str(tmp_path), "--output", str(tmp_path / "made")])
+    page, text = ((tmp_path / "made" / file).read_text() for file in ("report.html", "report.md"))
+    assert left_out[0] in page and left_out[0] in text.replace("\\", "")
+
+
+def test_a_run_without_noise_that_came_to_0_and_is_compared_with_nothing_does_no_harm(tmp_path):
+    line, _ = edm_line(tmp_path, clean=[0, 10], plain=[0], cured=[0])
+    assert line.clean[10].value == 0 and line.cost(line.plain[0.5]).mean > 0
+
+
+def test_the_picture_tells_the_fewest_test_units_and_seeds_of_a_study(lines):
+    line = lines["encoder-decoder, poor source"]
+
+    def of(n):
+        return replace(line, clean={seed: replace(one, n=n) for seed, one in line.clean.items()})
+
+    few = replace(of(5), plain={rate: {0: seeds[0]} for rate, seeds in line.plain.items()}, cured={})
+    for every in ([of(7), few, of(9)], [few, of(9), of(7)], [of(9), of(7), few]):
+        assert _sizes(every) == "records: seq2seq-demo (n = 5, 1 seed)"
 
 
 def test_no_run_without_noise_at_equal_compute_is_told(tmp_path):

@@ -1,6 +1,7 @@
 """The papers' tables in the report: of which records they are, and how their claims are counted."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,32 @@ def test_flags_behind_two_dashes_are_those_that_the_runs_were_told(tmp_path, mon
         text = Path("made/report.md").read_text()
         measured[bool(more)] = "A.table4.c1: held" in text
         assert ("but for --source own.txt." in text) == bool(more), "the data are not those of the table's own flags"
+        assert "A.figure3.c1: held" in text and "B.figure9.c1: held" in text, "these are computed"
     assert measured == {False: False, True: True}
+
+
+def test_a_mean_is_of_all_its_records_also_where_one_is_alike(tmp_path):
+    """Of three heads the middle one is as their mean."""
+    shutil.copytree(RESULTS / "reproduce-demo" / "backbones", tmp_path / "backbones")
+    for file in tmp_path.rglob("records.jsonl"):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for one in lines:
+            if one["task"] == "probe":
+                one["metrics"]["test_accuracy"]["value"] = 0.25 + one["seed"] / 8
+        file.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    (found,) = (one for one in found_in(Stored.read(tmp_path), "demo") if one.table.id == "B.table1")
+    (cell,) = (one for one in found.cells if (one.key, one.column) == ("gaussian_5pct+lgm", "avg linear"))
+    assert cell.values == (50.0,)
+    folder = "backbones/heads/gaussian-documents-a0.05-nll-seed0/docs-topics"
+    assert cell.places == tuple(f"{folder}/linear-r0-nll-lgm-seed{seed}" for seed in range(5))
+
+
+def test_a_flag_that_some_studies_have_is_fine_and_the_others_are_named(tmp_path, capsys):
+    more_seeds(tmp_path / "records", "edm-demo", lambda run: [0])
+    study.main(["--records", str(tmp_path / "records"), "--output", str(tmp_path), "--", "--tau", "0.01"])
+    told = capsys.readouterr().err
+    assert "--tau is not known to " in told and "of which no runs are read" in told and "theory" not in told
+    assert "A.table1.c" in (tmp_path / "report.md").read_text()
 
 
 def test_nothing_is_lost_that_the_tables_own_seeds_have():

@@ -315,6 +315,7 @@ def test_a_cell_that_fails_ends_with_status_1(tmp_path, capsys, monkeypatch):
     (["all", "--jobs", "x"], "takes a number of at least 1, got 'x'"),
     (["A.table8", "--only", "r7"], "--only r7: no cell of these tables has such a name"),
     (["A.table8", "--records", "no/such"], "--records no/such: there is no such folder"),
+    (["--list", "--", "--siez", "2"], "-- --siez: no study of these tables has such a flag (backbones, "),
     (["A.table8", "--scale", "huge"], "argument --scale: invalid choice: 'huge'"),
 ])  # fmt: skip
 def test_what_is_refused(flags, message, capsys):

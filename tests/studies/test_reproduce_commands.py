@@ -35,6 +35,13 @@ TABLES = {
               Runs(TINY, {}, {"demo": "there is no second set"}, reads=READS)),
     ),
     "T.killed": tiny("T.killed", "r0 halfway"), "T.waits": tiny("T.waits", "waits"),
+    "T.many": tiny("T.many", "r0 r1 r2 r3 r4 r5"),
+    "T.stands": PaperTable(
+        "T.stands", "T", "a title", "ratio", (), {"x": {"unit": "nats"}},
+        runs=(Runs(TINY, {"demo": "--names r0"}, folder={"demo": "own"}, reads=READS,
+                   stand_in={"demo": "a small thing"}),),
+    ),
+    "T.other": PaperTable("T.other", "T", "a title", "p", (), {}, runs=(Runs("gradient_coherence", {"demo": ""}),)),
     "T.theory": PaperTable("T.theory", "T", "a title", "p", (), {}, runs=(Runs("theory", {"demo": ""}),)),
 }  # fmt: skip
 
@@ -98,15 +105,38 @@ def test_a_flag_that_no_study_has_is_refused(flags, tmp_path, capsys):
         run(tmp_path, "T.*", "--", *flags)
     told = capsys.readouterr().err
     assert stop.value.code == 2 and not (tmp_path / "demo").exists()
-    assert f"-- {flags[0]}: no study of these tables has such a flag ({TINY}, theory)" in told
+    assert f"-- {flags[0]}: no study of these tables has such a flag (gradient_coherence, {TINY}); " in told
 
 
 def test_a_flag_that_one_study_has_is_fine_and_the_others_are_named(tmp_path, capsys):
     values, text = run(tmp_path, "T.*", "--only", "r0*", "--", "--size", "2")
     assert made(tmp_path) == ["r0-seed0"]
-    assert "--size is not known to theory, of which nothing is run; ask for those tables without it" in (
+    assert "--size is not known to gradient_coherence, of which nothing is run; ask for those tables without it" in (
         capsys.readouterr().err)  # fmt: skip
     assert "Not measured: no flag takes --size 2; --help-all lists them all; what stands after -- goes" in text
+
+
+def test_what_is_computed_is_never_told_a_flag(tmp_path, capsys):
+    _, text = run(tmp_path, "T.[ot][nh]e*", "--only", "r0*", "values", "--", "--size", "2")
+    assert "not known to" not in capsys.readouterr().err and "no flag takes" not in text
+    assert (tmp_path / "demo" / "theory" / "theory.json").is_file()
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path, "T.theory", "--", "--alpha", "0.1")
+    assert stop.value.code == 2
+    assert "-- --alpha 0.1: these tables are computed, and no runs are told anything" in capsys.readouterr().err
+
+
+def test_data_are_those_of_the_tables_own_flags_but_for_others(tmp_path):
+    for more, says in ([], "a small thing"), (["--", "--size", "2"], "a small thing, but for --size 2"):
+        (output := tmp_path / str(len(more))).mkdir()
+        values, text = run(output, "T.stands", *more)
+        assert f"Measured at demo scale on {says}." in text
+        assert values["tables"][0]["stand_in"] == [says]
+
+
+def test_of_many_cells_that_are_not_there_the_first_are_named(tmp_path):
+    _, text = run(tmp_path, "T.many", "--only", "r0*")
+    assert f"5 of 6 cells not made: {', '.join(f'{TINY}/r{i}-seed0' for i in range(1, 5))} and 1 more" in text
 
 
 @pytest.mark.parametrize("before", [(), ("--dry_run",), ("--only", "r0*")])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import StatisticsError
 from typing import Any
 
 from hf_noise.reports.paper import PaperTable
 from hf_noise.studies.report.seeds import tables_in
 from hf_noise.studies.report.stored import Stored
-from hf_noise.studies.reproduce.report import figures, in_print, measured
+from hf_noise.studies.reproduce.cells import family
+from hf_noise.studies.reproduce.report import figures, in_print, measured, told_otherwise
 from hf_noise.studies.reproduce.rows import Outcome, Records, others_of_table, outcome, table_rows
 
 __all__ = ["Cell", "Found", "found_in"]
@@ -19,8 +20,8 @@ __all__ = ["Cell", "Found", "found_in"]
 #: Where figures come from that are computed, and of which there is no record.
 COMPUTED = "computed: hf_noise.studies.theory"
 
-#: Values and places by row, column and seed.
-Sources = dict[tuple[Any, str, int], list[tuple[float, str]]]
+#: Values and places by row, column and seed; no value of records that a figure is the mean of.
+Sources = dict[tuple[Any, str, int], list[tuple[float | None, str]]]
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,7 @@ def found_in(stored: Stored, scale: str, more: Sequence[str] = ()) -> list[Found
     plans, records, rest = tables_in(stored, scale, more)
     found = []
     for name, plan in plans.items():
-        one = outcome(name, scale, records)
-        if more:  # what is told of the data is of the table's own flags
-            one = replace(one, stand_in=[f"{told}, but for {' '.join(more)}" for told in one.stand_in])
+        one = told_otherwise(outcome(name, scale, records), more)
         sources = _sources(one.table, records[name], stored)
         others = [records[other] for other in others_of_table(one.table)]
         every = [record for of in (records[name], *others) for of_runs in of.values() for record in of_runs]
@@ -99,25 +98,33 @@ def _sources(table: PaperTable, records: Records, stored: Stored) -> Sources:
     """What each record alone says of a table, by row, column and seed, with its place."""
     found: Sources = {}
     for at, of_runs in records.items():
+        runs = table.runs[at]
+        is_mean = runs.reads.get("by") in family(runs.study).averaging
         for record in of_runs:
             with suppress(KeyError, IndexError, StatisticsError, ValueError):  # some figures are of several records
                 for key, row in table_rows(table, {at: [record]}).items():
                     for column, values in row.items():
                         for seed, value in values.items():
-                            found.setdefault((key, column, seed), []).append((value, stored.place_of(record)))
+                            told = None if is_mean else value
+                            found.setdefault((key, column, seed), []).append((told, stored.place_of(record)))
     return found
 
 
 def _cells(found: Outcome, sources: Sources, every: Sequence[str]) -> list[Cell]:
     """The figures of columns that something was measured of, row by row.
 
-    A figure that no record says alone, such as a difference, is of `every` record of the table.
+    A mean is of the records that have one of its values; a figure that no record says alone, such as a difference, is
+    of `every` record of the table.
     """
     cells = []
     for key, column, of_paper, values in figures(found):
-        told = [next((place for told, place in sources.get((key, column, seed), ()) if told == value), None)
-                for seed, value in values.items()]  # fmt: skip
-        places = () if not values else tuple(every) if None in told else tuple(dict.fromkeys(told))
+        told = [_places(value, sources.get((key, column, seed), ())) for seed, value in values.items()]
+        places = tuple(dict.fromkeys(place for of in told for place in of)) if all(told) else tuple(every)
         cells.append(Cell(str(key), column.replace("_", " "), found.table.columns[column]["unit"], of_paper,
                           tuple(values.values()), places))  # fmt: skip
     return cells
+
+
+def _places(value: float, of: Sequence[tuple[float | None, str]]) -> list[str]:
+    alone = [place for told, place in of if told == value]
+    return alone[:1] or [place for told, place in of if told is None]

@@ -14,6 +14,7 @@ from hf_noise.studies.report.families import FAMILIES, Curve, Family, Figure, Se
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.reproduce.alike import of_one_data
 from hf_noise.studies.reproduce.cells import family as made_by
+from hf_noise.studies.reproduce.naming import few
 
 __all__ = ["curves", "curves_and_rest"]
 
@@ -69,7 +70,11 @@ def _of_study(
         kept = {id(record) for record in alike[0]}
         curve = _curve(family, setting, study, differs, [one for one in of if id(one[1]) in kept], records)
         ends = "." if curve is not None else "; the others make no line."
-        yield curve, [f"{title}: {note}{ends}" for note in notes]
+        told_of = [f"{title}: {note}{ends}" for note in notes]
+        if curve is not None and (zeros := curve.zeros):
+            curve, why = None, f"without noise came to 0, of which nothing is a percentage: {few(zeros)}"
+            told_of.append(f"{title}: no line, since what was measured {why}.")
+        yield curve, told_of
 
 
 def _kind(family: Family, setting: Setting, record: RunRecord) -> str:
@@ -143,7 +148,7 @@ def _figure(family: Family, place: str, record: RunRecord, every: Placed) -> Fig
     ends = (family.times * told["low"], family.times * told["high"]) if "low" in told and "high" in told else None
     helper, helped = _helper(family, record, every)
     return Figure(family.times * told["value"], told["n"], place, ends, budget["sequences"], budget["exposure"],
-                  helper, helped)  # fmt: skip
+                  helper, helped, record.wall_seconds, record.hardware)  # fmt: skip
 
 
 def _helper(family: Family, record: RunRecord, every: Placed) -> tuple[str, float | None]:
@@ -152,7 +157,8 @@ def _helper(family: Family, record: RunRecord, every: Placed) -> tuple[str, floa
         rows = [one.budget["sequences"] for _, one in every if one.name == audited[1] and "sequences" in one.budget
                 and _told(family, one) == _told(family, record)]  # fmt: skip
         return "the run that was audited", rows[-1] if rows else None
-    if (images := record.budget.get("classifier_images")) is not None:
+    images = record.budget.get("classifier_images")
+    if images is not None or record.loss.get("classifier"):  # of one that was given, and of old, there is no count
         return "its classifier", images
     return "", None
 

@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from hf_noise.studies.report.families import Curve, is_equal_compute, rows_of
+from hf_noise.studies.report.families import Curve, Seeds, is_equal_compute, rows_of
 
 __all__ = ["Effort", "effort", "explained"]
+
+#: Times of runs that are alike differ by nearly as much on a machine that others use, too.
+_CLEARLY = 1.5
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Effort:
         plain, cured: all of them, which stand for compute; `cured` is None where no cure was run.
         helper: what the cure trains besides, in words; empty if nothing.
         helped: the rows of that; None where the records do not say.
+        longer: times as long that a row took by the clock with the cure as with the plain loss; None if not clearly so.
         has_equal: whether the run without noise that the cure is held against has the compute of the plain loss.
     """
 
@@ -28,6 +32,7 @@ class Effort:
     cured: float | None
     helper: str
     helped: float | None
+    longer: float | None
     has_equal: bool
 
     @property
@@ -49,8 +54,14 @@ def effort(curve: Curve) -> Effort:
     return Effort(
         clean=mean(one.exposure for one in plain.values()), plain=rows_of(plain) / base,
         cured=rows_of(cured) / base if cured else None, helper=helper, helped=mean(helped) / base if is_known else None,
-        has_equal=bool(equal) or is_equal_compute(plain, clean),
+        longer=_longer(plain, cured), has_equal=bool(equal) or is_equal_compute(plain, clean),
     )  # fmt: skip
+
+
+def _longer(plain: Seeds, cured: Seeds) -> float | None:
+    pairs = [(plain[seed], one) for seed, one in cured.items() if seed in plain and plain[seed].on == one.on]
+    each = [(one.seconds / one.rows) / (other.seconds / other.rows) for other, one in pairs if other.seconds]
+    return mean(each) if each and min(each) >= _CLEARLY else None
 
 
 def explained(curves: Sequence[Curve]) -> list[str]:
@@ -63,6 +74,9 @@ def explained(curves: Sequence[Curve]) -> list[str]:
     if more := _by(told, lambda one, of: f"{one.family.cure} {_besides(of)}" if of.helper else ""):
         sentences.append(f"Cures that train more, so that their share of the gap is not at equal compute: "
                          f"{'; '.join(more)}.")  # fmt: skip
+    if longer := _by(told, lambda one, of: f"{one.family.cure} {of.longer:.2g} ×" if of.longer else ""):
+        sentences.append(f"Compute counts rows; by the clock of whole runs, with what else they trained themselves, a "
+                         f"row took longer with the cure than with the plain loss: {'; '.join(longer)}.")  # fmt: skip
     if lacks := _by(told, lambda _, of: "" if of.has_equal else "No run without noise had the compute of those with"):
         sentences.append(f"{lacks[0]}.")
     return sentences

@@ -99,6 +99,7 @@ class Figure:
         rows: that were trained on, each as often as it was.
         exposure: clean rows among them, in multiples of those of a run without noise.
         helper: what was trained besides, in words; `helped` the rows of that, None where the records do not say.
+        seconds: that the whole run took by the clock, `on` what hardware.
     """
 
     value: float
@@ -109,6 +110,8 @@ class Figure:
     exposure: float
     helper: str = ""
     helped: float | None = None
+    seconds: float = 0.0
+    on: Mapping[str, Any] = field(default_factory=dict)
 
 
 #: One setting's figures by seed.
@@ -157,6 +160,12 @@ class Curve:
         """Without noise, the same at equal compute, plain and cured, of the seeds that the plain loss has there."""
         plain = self.plain[self.worst]
         return common(self.clean, plain)[0], common(self.equal, plain)[0], plain, self.cured.get(self.worst, {})
+
+    @property
+    def zeros(self) -> list[str]:
+        """Places of records without noise whose value is 0, so that there is no percentage of it."""
+        every = [*self.plain.values(), *self.cured.values()]
+        return [one.place for seed, one in self.clean.items() if not one.value and any(seed in of for of in every)]
 
     def cost(self, figures: Seeds) -> Spread:
         """By how much percent runs are worse than those without noise, seed by seed."""

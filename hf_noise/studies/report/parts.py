@@ -19,14 +19,16 @@ from hf_noise.studies.report.picture import percent
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.report.tables import told, told_gap
 from hf_noise.studies.reproduce.board import in_words
+from hf_noise.studies.reproduce.naming import few
 from hf_noise.studies.reproduce.report import tally
 from hf_noise.studies.reproduce.rows import claims_asked
 
-__all__ = ["chart", "claims", "claims_of", "few", "families", "studies", "tables", "tiles"]
+__all__ = ["chart", "claims", "claims_of", "families", "studies", "tables", "tiles"]
 
 #: Libraries whose versions are told of each study.
 _LIBRARIES = ("python", "torch", "transformers", "datasets", "diffusers", "scikit-learn")
 _BARS = (-20, 120)  # percent: as far as the picture follows an interval
+_NAMED = 12  # records of a figure or claim, where it is pointed at
 _SHORT = 14  # lines of a table that is shown without being asked for
 
 
@@ -133,7 +135,7 @@ def claims_of(found: Found) -> list[dict[str, Any]]:
         told.append({
             "id": claim.id, "table": found.table.id, "says": claim.says, "word": verdict.word,
             "kind": kind_of(verdict.word), "statistic": verdict.statistic, "in_print": claim.holds,
-            "of": few(found.places),
+            "of": few(found.places, _NAMED),
         })  # fmt: skip
     return told
 
@@ -145,14 +147,9 @@ def tables(found: Sequence[Found]) -> list[dict[str, Any]]:
          "stand_in": [*one.outcome.stand_in], "missing": [*one.missing], "left_out": [*one.left_out],
          "claims": claims_of(one),
          "is_short": len(one.cells) <= _SHORT, "is_measured": any(cell.values for cell in one.cells),
-         "cells": [{"cell": cell, "of": few(cell.places), "study": _study(cell.places)} for cell in one.cells]}
+         "cells": [{"cell": cell, "of": few(cell.places, _NAMED), "study": _study(cell.places)} for cell in one.cells]}
         for one in found if one.cells or one.outcome.verdicts or one.missing or one.left_out
     ]  # fmt: skip
-
-
-def few(places: Sequence[str], most: int = 12) -> str:
-    more = f" and {len(places) - most} more" if len(places) > most else ""
-    return ", ".join(places[:most]) + more
 
 
 def _study(places: Sequence[str]) -> str:
@@ -186,9 +183,8 @@ def studies(stored: Stored) -> list[dict[str, Any]]:
     return found
 
 
-def _told(values: Iterable[str], most: int = 4) -> str:
-    every = sorted(values)
-    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
+def _told(values: Iterable[str]) -> str:
+    return few(sorted(values))
 
 
 def _source(data: Mapping[str, Any]) -> str:

@@ -92,8 +92,11 @@ def draw(curves: Sequence[Curve], path: Path, left_out: Sequence[str] = ()) -> P
 
 
 def _sizes(curves: Sequence[Curve]) -> str:
-    """Whose records these are, and of how many test units and seeds."""
-    sizes = {one.source: one.size for one in curves}
+    """Whose records these are, and of how many test units and seeds, the fewest of a study's lines."""
+    sizes: dict[str, tuple[int, int]] = {}
+    for one in curves:
+        n, seeds = sizes.get(one.source, one.size)
+        sizes[one.source] = min(n, one.size[0]), min(seeds, one.size[1])
     told = [f"{study} (n = {n:,}, {seeds_told([seeds])})" for study, (n, seeds) in sizes.items()]
     return f"records: {', '.join(told)}"
 

@@ -10,6 +10,7 @@ from hf_noise.reports.paper import paper_table_ids
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.reproduce.cells import Cell, Family, Part, family
+from hf_noise.studies.reproduce.flags import COMPUTED
 from hf_noise.studies.reproduce.plan import Asked, Planned, counted_and_rest, planned
 from hf_noise.studies.reproduce.rows import Outcome, Records, outcome
 
@@ -50,7 +51,7 @@ def _records_and_rest(stored: Stored, plan: Planned) -> tuple[Records, list[str]
         study = plan.table.runs[at].study
         parts = {part.file: part for part in _parts(family(study), cells, stored.seeds)}
         records = [record for part in parts.values() if (record := _record(part, stored)) is not None]
-        if records or study == "theory":  # which is computed, whether or not it was drawn
+        if records or study == COMPUTED:  # which is computed, whether or not it was drawn
             found[at] = records
     return counted_and_rest(plan, found)
 

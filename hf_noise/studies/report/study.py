@@ -13,10 +13,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hf_noise.reports.paper import SCALES
+from hf_noise.reports.paper import SCALES, paper_table_ids
 from hf_noise.studies.door import program
+from hf_noise.studies.reproduce.flags import refuse_own, tell_unknown
 
 __all__ = ["main"]
+
+#: Flags of studies that say nothing of how runs were told apart here, and what to do instead.
+_OWN = {
+    "--scale": "give --scale before --, of the runs",
+    "--output": "give --records before --, the folder of the runs, or --output, that of the report",
+    "--seed": "leave it out; tables are of every seed that there are records of",
+    "--dry_run": "leave it out; a report makes no runs",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -48,10 +57,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("no benchmarks/results of a repository here; name a folder with records of runs by --records")
     if not folder.is_dir():
         parser.error(f"--records {told.records}: there is no such folder; name one with records of runs")
+    if more:
+        _check_flags(parser, more, told.scale, folder)
     from hf_noise.studies.report.page import write_report
 
     for file in write_report(folder, Path(told.output), told.scale, more):
         print(f"written: {file}")
+
+
+def _check_flags(parser: argparse.ArgumentParser, more: Sequence[str], scale: str, folder: Path) -> None:
+    from hf_noise.studies.reproduce.plan import Asked, planned
+
+    refuse_own(parser, more, _OWN)
+    plans = [planned(name, Asked(scale, folder, more=tuple(more))) for name in paper_table_ids()]
+    tell_unknown(parser, plans, scale, more, "no runs are read")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from hf_noise.studies.report.cells import Found
 from hf_noise.studies.report.families import Curve
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.report.tables import claims_table, families_table, shown
+from hf_noise.studies.reproduce.naming import few
 
 __all__ = ["TITLE", "markdown"]
 
@@ -50,7 +51,7 @@ def _table(found: Found) -> str:
     if found.cells:
         head = [found.table.key.replace("_", " "), "figure", "paper", "measured", "spread", "n", "records"]
         rows = [[cell.key, f"{cell.column}, {cell.unit}", cell.paper, cell.measured, cell.spread,
-                 str(len(cell.values)), parts.few(cell.places, 3) or fixed(None)] for cell in found.cells]  # fmt: skip
+                 str(len(cell.values)), few(cell.places, 3) or fixed(None)] for cell in found.cells]  # fmt: skip
         text.append(pipe_table(head, rows, numeric=range(2, 6), show=shown, is_aligned=False))
     told = [f"- {one['id']}: {one['word']}. {one['says']}{'' if one['in_print'] else ' (not true in print)'} "
             f"[{plain(one['statistic'])}]" for one in parts.claims_of(found)]  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hf_noise.reports.record import RunRecord
+from hf_noise.studies.reproduce.naming import few
 
 __all__ = ["newest_of_one_data", "of_one_data", "python_of"]
 
@@ -15,7 +16,6 @@ __all__ = ["newest_of_one_data", "of_one_data", "python_of"]
 _OF_PYTHON = "embedded/docs-"
 #: What records say of how much their data are, which all runs of one command share.
 _SIZES = ("train_rows", "train_tokens", "validation_rows", "validation_tokens", "test_rows", "targets")
-_MOST_NAMED = 4  # records that are left out
 
 
 def python_of(record: Mapping[str, Any]) -> str | None:
@@ -101,5 +101,4 @@ def _note(records: Sequence[RunRecord], theirs: Mapping[str, Any], best: Mapping
     names = [record.name for record in records]
     told = [f"{name} {theirs.get(name, '-')}, not {best.get(name, '-')}" for name in sorted({*theirs} | {*best})
             if theirs.get(name) != best.get(name)]  # fmt: skip
-    return (f"left out as of other data than the rest ({'; '.join(told)}): {', '.join(names[:_MOST_NAMED])}"
-            f"{f' and {len(names) - _MOST_NAMED} more' * (len(names) > _MOST_NAMED)}")  # fmt: skip
+    return f"left out as of other data than the rest ({'; '.join(told)}): {few(names)}"

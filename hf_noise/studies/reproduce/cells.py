@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
@@ -153,6 +153,8 @@ class Family:
 
     #: Ways to read rows, by the name that tables give them; see `hf_noise.studies.reproduce.rows`.
     readers: Mapping[str, Reader] = {}
+    #: Those of them whose figures are means of what several records say, of which one may be alike by chance.
+    averaging: Collection[str] = ()
 
     def commands(self, flags: Sequence[str], output: Path, seeds: int | None) -> list[list[str]]:
         """Flags of the commands that make the cells: one, with so many seeds where that is asked for."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hf_noise.reports.tables import in_cell, pipe_table
 from hf_noise.studies.reproduce.board import counted, in_words
-from hf_noise.studies.reproduce.plan import Asked, Planned, is_there, lanes, planned
+from hf_noise.studies.reproduce.plan import Asked, Planned, is_there, lanes
 from hf_noise.studies.reproduce.rows import claims_asked
 
 __all__ = ["listing", "status"]
@@ -14,9 +14,8 @@ __all__ = ["listing", "status"]
 _WIDEST = 52  # letters of a title
 
 
-def listing(names: Sequence[str], asked: Asked) -> str:
+def listing(plans: Sequence[Planned], asked: Asked) -> str:
     """Ids with status and cost, the reasons of those that have no runs, and what all of it would take."""
-    plans = [planned(name, asked) for name in names]
     rows = [[plan.table.id, _short(plan.table.title), status(plan, asked), str(len(plan.every) or "-"),
              _cost(plan, asked), str(len(claims_asked(plan.table, asked.scale)) or "-")] for plan in plans]  # fmt: skip
     head = ["id", "title", f"at {asked.scale} scale", "cells", "takes", "claims"]

@@ -12,6 +12,7 @@ from hf_noise.reports.paper import PaperTable, Runs, published
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.reproduce.alike import newest_of_one_data, of_one_data
 from hf_noise.studies.reproduce.cells import Cell, UnknownFlags, family
+from hf_noise.studies.reproduce.flags import COMPUTED
 from hf_noise.studies.reproduce.records import Kept
 from hf_noise.studies.reproduce.rows import Records
 from hf_noise.studies.settings import SettingError
@@ -29,7 +30,7 @@ class Asked:
         output: folder of all runs.
         seeds: how many, from 0 on; None as the tables have them.
         only: names of cells, with * and ?; none: all.
-        more: flags that the commands of all studies get.
+        more: flags that the commands of all studies get, but for that whose figures are computed.
         kept: records of before.
         reuses: whether a cell that they cover counts as made.
     """
@@ -86,7 +87,8 @@ def cells_of(runs: Runs, asked: Asked) -> list[Cell]:
     """The cells of some runs. Raises SettingError: a study refuses its flags."""
     of_study, found = family(runs.study), []
     folder = asked.output / asked.scale / "-".join(filter(None, [runs.study, runs.folder.get(asked.scale)]))
-    flags = [*shlex.split(runs.flags[asked.scale]), *asked.more]
+    more = () if runs.study == COMPUTED else asked.more
+    flags = [*shlex.split(runs.flags[asked.scale]), *more]
     for argv in of_study.commands(flags, folder, asked.seeds):
         for name, parts in of_study.cells(of_study.settings(argv)):
             cell = Cell(runs.study, tuple(argv), name, folder, tuple(parts))
@@ -120,7 +122,7 @@ def records_and_rest(plan: Planned, asked: Asked) -> tuple[Records, list[str]]:
             every.setdefault(at, []).extend(of_parts)
     alike, rest = counted_and_rest(plan, newest_of_one_data(every, here), here)
     found = {at: records for at, records in alike.items() if records}
-    if any(cell.study == "theory" for cell in plan.every):  # computed, whether or not it was drawn
+    if any(cell.study == COMPUTED for cell in plan.every):  # computed, whether or not it was drawn
         found |= {at: [] for at in plan.cells if at not in found}
     return found, rest
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from statistics import stdev
 from typing import Any
@@ -14,21 +16,29 @@ from hf_noise.reports.tables import in_cell, pipe_table
 from hf_noise.reports.verdicts import KINDS, kind_of, spread
 from hf_noise.studies.reproduce.board import counted
 from hf_noise.studies.reproduce.cells import Cell
+from hf_noise.studies.reproduce.naming import few
 from hf_noise.studies.reproduce.plan import Asked, Planned, is_there, planned, records_and_rest, records_of
 from hf_noise.studies.reproduce.rows import Outcome, claims_asked, others_of_table, outcome
 
-__all__ = ["DECIDED", "absent", "figures", "in_print", "measured", "outcomes", "shown", "summary", "tally", "values_of"]
+__all__ = ["DECIDED", "absent", "figures", "in_print", "measured", "outcomes", "shown", "summary", "tally",
+           "told_otherwise", "values_of"]  # fmt: skip
 
 #: Of what verdicts come to.
 DECIDED = ("held", "not held")
-_MOST_NAMED = 4  # cells that are not there
 
 
 def outcomes(names: Sequence[str], asked: Asked) -> list[Outcome]:
     """What there is of these tables: made with this output and scale, or kept where that counts."""
     every = dict.fromkeys([*names, *(other for name in names for other in others_of_table(published(name)))])
     records = {name: records_of(planned(name, asked), asked) for name in every}
-    return [outcome(name, asked.scale, records) for name in names]
+    return [told_otherwise(outcome(name, asked.scale, records), asked.more) for name in names]
+
+
+def told_otherwise(found: Outcome, more: Sequence[str]) -> Outcome:
+    """The same of runs that were told flags beside the table's own, of which alone its words on the data are."""
+    if not more:
+        return found
+    return replace(found, stand_in=[f"{told}, but for {shlex.join(more)}" for told in found.stand_in])
 
 
 def absent(plan: Planned, asked: Asked, failed: Mapping[Cell, str] | None = None) -> str | None:
@@ -45,9 +55,8 @@ def _not_made(plan: Planned, asked: Asked, failed: Mapping[Cell, str] | None) ->
     if not cells:
         return None
     why = failed or {}
-    told = [f"{cell.title} ({why[cell]})" if cell in why else cell.title for cell in cells[:_MOST_NAMED]]
-    return (f"{len(cells)} of {counted(len(plan.every))} not made: {', '.join(told)}"
-            f"{', ...' * (len(cells) > _MOST_NAMED)}")  # fmt: skip
+    told = [f"{cell.title} ({why[cell]})" if cell in why else cell.title for cell in cells]
+    return f"{len(cells)} of {counted(len(plan.every))} not made: {few(told)}"
 
 
 def shown(found: Outcome, plan: Planned | None = None, lacks: str | None = None) -> str:

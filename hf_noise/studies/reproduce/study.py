@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from hf_noise.atomic import write_atomic
 from hf_noise.reports.paper import SCALES, PaperTable, paper_table_ids, published
 from hf_noise.studies.door import program
+from hf_noise.studies.reproduce.flags import refuse_own, tell_unknown
 
 if TYPE_CHECKING:
     from hf_noise.studies.reproduce.plan import Asked, Planned
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     at = argv.index("--") if "--" in argv else len(argv)
     parser = _parser()
     told, more = parser.parse_args(argv[:at]), argv[at + 1 :]
-    _refuse_own(parser, more)
+    refuse_own(parser, more, _OWN)
     names = _names(parser, told)
     if (launched := int(os.environ.get("WORLD_SIZE", 1))) > 1:
         parser.error(f"{launched} processes of this command were launched, and it starts those that it needs itself: "
@@ -65,13 +66,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         scale=told.scale, output=output, seeds=told.seeds, only=tuple(told.only), more=tuple(more),
         kept=Kept.read(folder, is_strict=True), reuses=told.reuse,
     )  # fmt: skip
+    plans = [planned(name, asked) for name in names]
+    tell_unknown(parser, plans, asked.scale, asked.more, "nothing is run")
     if told.list:
         from hf_noise.studies.reproduce.listing import listing
 
-        print(listing(names, asked))
+        print(listing(plans, asked))
         return
-    plans = [planned(name, asked) for name in names]
-    _tell_unknown(parser, plans, asked)
     refused = [reason for plan in plans for reason in plan.refused]
     if refused and not any(plan.cells for plan in plans):
         parser.error(f"nothing to run: {'; '.join(dict.fromkeys(refused))}")
@@ -81,26 +82,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("\n".join(_commands(plans, asked)))
         return
     _make_and_show(names, asked, told.jobs)
-
-
-def _refuse_own(parser: argparse.ArgumentParser, more: Sequence[str]) -> None:
-    """Refuse flags behind `--` that this command gives itself: it would set them again, or look elsewhere for runs."""
-    for flag in (one.partition("=")[0] for one in more):
-        if flag in _OWN:
-            parser.error(f"-- {flag}: {_OWN[flag]}")
-
-
-def _tell_unknown(parser: argparse.ArgumentParser, plans: Sequence[Planned], asked: Asked) -> None:
-    """Refuse flags that no study of these tables has, and say which studies do not have those that others take."""
-    studies = {runs.study for plan in plans for runs in plan.table.runs if asked.scale not in runs.missing}
-    for flag in asked.more:
-        without = sorted({study for plan in plans for study, flags in plan.unknown.items() if flag in flags})
-        if studies and {*without} == studies:
-            parser.error(f"-- {flag}: no study of these tables has such a flag ({', '.join(without)}); --help-all of "
-                         "its recipe lists those that there are")  # fmt: skip
-        if without:
-            print(f"{parser.prog}: {flag} is not known to {', '.join(without)}, of which nothing is run; ask for those "
-                  "tables without it", file=sys.stderr)  # fmt: skip
 
 
 def _commands(plans: Sequence[Planned], asked: Asked) -> Iterator[str]:

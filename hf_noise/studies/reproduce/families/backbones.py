@@ -17,11 +17,11 @@ from hf_noise.studies.documents.settings import DocumentRun, runs_of
 from hf_noise.studies.probe.study import runs_of as heads_of
 from hf_noise.studies.reproduce.cells import Family, Part, decided, parsed
 from hf_noise.studies.reproduce.families.probe import accuracy, parts_of
+from hf_noise.studies.reproduce.naming import few
 from hf_noise.studies.settings import parse
 from hf_noise.studies.study import identity
 
 _HEADS = "heads-on-"
-_MOST_NAMED = 4  # heads that are left out
 #: Source of a task, and the seed of a head.
 _Head = tuple[str, int]
 _MODELS = {"random-documents": "uniform", "gaussian-documents": "gaussian"}
@@ -48,8 +48,7 @@ def uncounted(records: Sequence[RunRecord]) -> list[str]:
     for (row, column, seed), heads in found.items():
         others[column] += [f"{task} seed {of_head} on {row} seed {seed}"
                            for task, of_head in sorted({*heads} - {*shared[column]})]  # fmt: skip
-    return [f"left out of {column} as heads that not every model has: {', '.join(of[:_MOST_NAMED])}"
-            f"{f' and {len(of) - _MOST_NAMED} more' * (len(of) > _MOST_NAMED)}" for column, of in others.items() if of]
+    return [f"left out of {column} as heads that not every model has: {few(of)}" for column, of in others.items() if of]
 
 
 def _by_model(records: Sequence[RunRecord]) -> dict[tuple[str, str, int], dict[_Head, float]]:
@@ -85,6 +84,7 @@ def _row_of(model: str) -> str:
 
 class _Backbones(Family):
     readers = {"B.table1": averages}
+    averaging = ("B.table1",)
 
     def uncounted(self, records: Sequence[RunRecord]) -> list[str]:
         return uncounted(records)
