@@ -1,20 +1,27 @@
 """The papers' tables in the report: of which records they are, and how their claims are counted."""
 
+import html
 import json
+import re
 import shutil
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
-from stored_records import RESULTS, copied, more_seeds
+from stored_records import RESULTS, copied, more_seeds, records_of, write_records
 
 from hf_noise.reports.paper import paper_table_ids, published
+from hf_noise.reports.verdicts import Verdict
 from hf_noise.studies.report import marks, study
 from hf_noise.studies.report.cells import Found, found_in
 from hf_noise.studies.report.curves import curves
+from hf_noise.studies.report.judged import chip
 from hf_noise.studies.report.parts import claims, tiles
 from hf_noise.studies.report.seeds import outcomes_in
 from hf_noise.studies.report.stored import Stored
-from hf_noise.studies.report.tables import claims_table
+from hf_noise.studies.report.tables import claims_table, families_table
 from hf_noise.studies.report.text import markdown
 from hf_noise.studies.reproduce.plan import Asked
 from hf_noise.studies.reproduce.report import outcomes, shown, values_of
@@ -101,15 +108,112 @@ def id_of(record):
 def test_claims_are_counted_once_each(some):
     found = found_in(Stored.read(some), "demo")
     table = claims_table([one.outcome for one in found])
-    *rows, total = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
+    *rows, total = rows_of(table)
     replica = [claim for name in paper_table_ids() for claim in published(name).claims if claim.replica]
     assert total[0] == "all" and int(total[1]) == len(replica)
-    for column in range(1, 10):
+    for column in range(1, 11):
         assert int(total[column]) == sum(int(row[column]) for row in rows)
-    for _, replicas, decided, held, fell, undecided, nothing, reading, one, part, _ in [*rows, total]:
+    for _, replicas, decided, computed, held, fell, undecided, nothing, reading, one, part, _ in [*rows, total]:
         assert int(replicas) == int(held) + int(fell) + int(undecided) + int(nothing) + int(reading)
-        assert max(int(one), int(part)) <= int(decided) == int(held) + int(fell)
-    assert int(total[7]) == sum(claim.by_reading for claim in replica) > 0
+        assert max(int(one) + int(computed), int(part)) <= int(decided) == int(held) + int(fell)
+    assert int(total[8]) == sum(claim.by_reading for claim in replica) > 0
+
+
+def rows_of(table):
+    """Cells of a table of claims, without its head and what stands below."""
+    return [row.strip("| ").split(" | ") for row in table.partition("\n\n")[0].splitlines()[2:]]
+
+
+def test_what_no_run_shows_is_counted_as_computed(tmp_path):
+    write_records(tmp_path / "elsewhere", records_of("edm-cifar10"))
+    study.main(["--records", str(tmp_path), "--output", str(tmp_path / "made")])
+    page, text = ((tmp_path / "made" / name).read_text() for name in ("report.html", "report.md"))
+    says = "Of those decided 5 are computed from formulas alone, of no run, 0 are by one seed and 0 by a part"
+    assert ", 5 decided: 5 held, 0 did not; " in text and says in text
+    assert "<dt>computed, of no run</dt><dd>5</dd>" in page and "5 of those decided are computed" in page
+    rows = {row[0]: row[2:5] for row in rows_of(claims_table(outcomes_in(Stored.read(tmp_path), "demo")))}
+    assert {name: of for name, of in rows.items() if of[0] != "0"} == {
+        "A.figure3": ["3"] * 3, "B.figure7": ["1"] * 3, "B.figure9": ["1"] * 3, "all": ["5"] * 3}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def every():
+    return found_in(Stored.read(RESULTS), "demo")
+
+
+def test_a_claim_that_did_not_hold_names_what_it_was_measured_on(every):
+    found = {one.table.id: one.outcome for one in every}
+    which = {row[0]: row[-1] for row in rows_of(claims_table([*found.values()]))}
+    of_figure1, of_table12, of_table8 = (found[name].stand_in[0] for name in ("A.figure1", "A.table12", "B.table8"))
+    assert which["A.table12"].startswith(f"c1 (measured on {of_table12}): on CIFAR-10 ")
+    assert which["A.abstract"].startswith(f"c1 (measured on {of_figure1}): "), "it is judged by the other table"
+    assert which["B.table8"].startswith(f"c1 (measured on {of_table8}): ")
+    assert "; c2 (on the same): " in which["B.table8"]
+    told = claims(every)
+    assert told["not held"] and all(one["measured_on"] for one in told["not held"])
+    computed = [one for one in told["held"] if "computation" in one["word"]]
+    assert len(computed) == 5 and not any(one["measured_on"] for one in computed)
+    text = markdown(Stored.read(RESULTS), [], every, "demo")
+    assert re.search(rf"^- A.abstract.c1: .* \(measured on {of_figure1}\) \[", text, re.MULTILINE)
+    assert f"(measured on {of_table8}) [" not in text, "it stands above the claims of its own table"
+
+
+def test_a_stand_in_of_ones_own_stays_text(every):
+    """It holds what was told behind `--`."""
+    own = [replace(one.outcome, stand_in=["<script>a|b</script>"]) for one in every if one.table.id == "A.table12"]
+    assert "c1 (measured on &lt;script&gt;a\\|b&lt;/script&gt;): " in claims_table(own)
+
+
+def test_what_the_columns_mean_and_which_tables_share_runs_stands_below(every):
+    found = [one.outcome for one in every]
+    below = claims_table(found).partition("\n\n")[2]
+    assert {"computed", "open", "by reading", "of one seed", "of a part"} <= {*re.findall(r"“([^”]*)”", below.lower())}
+    read = {one.table.id: {id_of(record) for record in one.records} for one in found}
+    groups = re.search(r"not independent: (.*?)\. ", below + " ")[1].split("; ")
+    groups = [re.split(", | and ", group) for group in groups]
+    assert ["A.figure2", "A.table10"] in groups and any({"B.figure2", "B.figure3", "B.table8", "B.text"} <= {*group}
+                                                        for group in groups)  # fmt: skip
+    of = {name: at for at, group in enumerate(groups) for name in group}
+    for one, other in combinations(read, 2):
+        if read[one] & read[other]:
+            assert of[one] == of[other], "they share runs"
+    assert all(any(read[one] & read[other] for other in group if other != one) for group in groups for one in group)
+    assert "Claims of A.abstract look at A.figure1 and A.table1" in below
+
+
+def test_tables_of_other_runs_share_none(tmp_path):
+    more_seeds(tmp_path, "gradient-coherence-demo", lambda run: [0])
+    assert "not independent" not in claims_table(outcomes_in(Stored.read(tmp_path), "demo"))
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"held": True}, "held"),
+        ({"held": None, "seeds": 3, "lacks": ("cifar100",)}, "open (a part)"),
+        ({"held": False, "seeds": 1, "on_rows": True}, "not held (one seed, these rows)"),
+        ({"held": True, "seeds": 1, "on_rows": True, "lacks": ("a",)}, "held (one seed, these rows, a part)"),
+        ({"held": True, "seeds": 1, "of": "computation"}, "held (computed)"),
+        ({"held": None, "seeds": 1, "of": "model", "on_rows": True}, "open (one model)"),
+        ({"held": None, "seeds": 0, "lacks": ("a",)}, "not measured"),
+    ],
+)
+def test_a_chip_says_what_its_verdict_is_limited_by(told, says):
+    assert chip(Verdict("says", "A.table1.c1", "0", **told)) == says
+
+
+def test_chips_of_a_table_are_those_of_its_verdicts(some, tmp_path):
+    study.main(["--records", str(some), "--output", str(tmp_path)])
+    found = found_in(Stored.read(some), "demo")
+    page = html.unescape((tmp_path / "report.html").read_text())
+    for one in found:
+        for name, verdict in one.outcome.verdicts.items():
+            of_table = re.search(rf"<summary><strong>{re.escape(one.table.id)}</strong>.*?</summary>", page)[0]
+            says = f">{name.rpartition('.')[2]} {chip(verdict)}</span>"
+            assert (says in of_table) == bool(verdict.seeds), name
+    assert page.count("(one seed") > 5 < page.count("a part)")
+    told = [one for kind in ("not held", "open") for one in claims(found)[kind]]
+    assert told and all(f"(measured on {one['measured_on']})" in page for one in told)
 
 
 @pytest.mark.parametrize("is_left", ["without noise", "with noise"])
@@ -138,5 +242,24 @@ def test_as_many_claims_are_counted_as_are_listed(scale):
     counted, every = tiles(found), [claim for name in paper_table_ids() for claim in published(name).claims]
     asked = sum(claim.replica or scale == "paper" for claim in every)
     assert {kind: counted[kind] for kind in listed} == listed and counted["asked"] == sum(listed.values()) == asked
-    total = claims_table([one.outcome for one in found]).splitlines()[-1]
-    assert total.startswith(f"| all | {asked} | {counted['decided']} |")
+    assert rows_of(claims_table([one.outcome for one in found]))[-1][:3] == ["all", str(asked), str(counted["decided"])]
+
+
+def test_a_gap_is_told_with_its_interval_over_seeds(tmp_path):
+    """By hand: Student's t of three seeds is 4.303."""
+    shutil.copytree(RESULTS / "gpt2-demo", tmp_path / "gpt2-demo")
+    stored = Stored.read(tmp_path)
+    (line,) = curves(stored, "demo")
+    told = {place: one["metrics"]["validation_nll"]["value"] for place, one in stored.told}
+    each = []
+    for seed in range(3):
+        runs = ("r0-compute-of-r1-batch", "r1-nll-batch", "r1-corrected-batch")
+        equal, plain, cured = (told[f"gpt2-demo/{name}-seed{seed}"] for name in runs)
+        each.append(100 * (plain - cured) / (plain - equal))
+    half = 4.303 * stdev(each) / 3**0.5
+    says = f"{mean(each):.0f} % [{mean(each) - half:.0f}, {mean(each) + half:.0f}]"
+    table = families_table([line])
+    assert f"| {says.replace('[', chr(92) + '[').replace(']', chr(92) + ']')} |" in table
+    assert "Gap closed: mean of the seeds' own shares, in brackets its 95 % interval over seeds." in table
+    study.main(["--records", str(tmp_path), "--output", str(tmp_path / "made")])
+    assert ">" + says.replace(" [", "\n[") + "<" in (tmp_path / "made" / "report.html").read_text()

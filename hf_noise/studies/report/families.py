@@ -191,16 +191,18 @@ class Curve:
         clean, equal, plain, cured = self.at_worst
         return common(plain, cured, equal if {*equal} & {*cured} else clean)
 
-    def gap_closed(self) -> float | None:
+    def gap_closed(self) -> Spread | None:
         """Share of what the noisiest plain run loses that the cure wins back, beside no noise at the same compute.
+
+        It is taken seed by seed.
 
         None where the cure was not run, or where the loss is no more than so few test units leave open.
         """
         plain, cured, beside = self.gap
         if not cured or _overlap(plain, beside):
             return None
-        of_plain, of_cured, best = (mean(one.value for one in of.values()) for of in (plain, cured, beside))
-        return (of_plain - of_cured) / (of_plain - best)
+        each = [[of[seed].value for of in (plain, cured, beside)] for seed in plain]
+        return spread([(of_plain - of_cured) / (of_plain - best) for of_plain, of_cured, best in each])
 
     def of_paper(self) -> dict[float, float]:
         """What the paper prints, by error rate, in percent worse than without noise."""

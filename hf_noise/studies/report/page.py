@@ -14,6 +14,7 @@ from hf_noise.studies.report.cells import Found, found_in
 from hf_noise.studies.report.curves import curves_and_rest
 from hf_noise.studies.report.efforts import explained
 from hf_noise.studies.report.families import Curve
+from hf_noise.studies.report.judged import shared
 from hf_noise.studies.report.picture import COLOURS, draw
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.report.text import markdown
@@ -55,8 +56,8 @@ def _page(
         scale=scale, chart=parts.chart(lines) if lines else None, families=parts.families(lines),
         efforts=[*explained(lines), *left_out],
         classes={name: f"f{i}" for i, name in enumerate(COLOURS)}, tiles=parts.tiles(found), claims=of_claims,
-        tables=parts.tables(found), studies=parts.studies(stored), runs=len(stored.told), pictures=_pictures(stored),
-        version=__version__,
+        shared=shared([one.outcome for one in found]), tables=parts.tables(found), studies=parts.studies(stored),
+        runs=len(stored.told), pictures=_pictures(stored), version=__version__,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from hf_noise.reports.verdicts import KINDS, kind_of
 from hf_noise.studies.report.cells import Found
 from hf_noise.studies.report.efforts import effort
 from hf_noise.studies.report.families import Curve, Seeds, common
+from hf_noise.studies.report.judged import chip, measured_on
 from hf_noise.studies.report.picture import percent
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.report.tables import told, told_gap
@@ -115,37 +116,43 @@ def tiles(found: Sequence[Found]) -> dict[str, int]:
     """How many claims were asked, how many were decided, and how they came out."""
     total = sum((tally(one.outcome) for one in found), Counter())
     asked = sum(total[kind] for kind in KINDS)
-    return {"asked": asked, "decided": total["held"] + total["not held"], **{kind: total[kind] for kind in KINDS},
+    decided = {"decided": total["held"] + total["not held"], "computed": total["computed"]}
+    return {"asked": asked, **decided, **{kind: total[kind] for kind in KINDS},
             "of one seed": total["one"], "of a part": total["part"], "by reading": total["reading"]}  # fmt: skip
 
 
 def claims(found: Sequence[Found]) -> dict[str, list[dict[str, Any]]]:
     """Claims by what they came to."""
     by: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    on = measured_on([one.outcome for one in found])
     for one in found:
-        for claim in claims_of(one):
+        for claim in claims_of(one, on):
             by[claim["kind"]].append(claim)
     return by
 
 
-def claims_of(found: Found) -> list[dict[str, Any]]:
+def claims_of(found: Found, on: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """The claims of a table, by `measured_on` with what they were measured on, here and `elsewhere`."""
     told = []
     for claim in claims_asked(found.table, found.outcome.scale):
         verdict = found.outcome.verdicts[claim.id]
         told.append({
             "id": claim.id, "table": found.table.id, "says": claim.says, "word": verdict.word,
             "kind": kind_of(verdict.word), "statistic": verdict.statistic, "in_print": claim.holds,
-            "of": few(found.places, _NAMED),
+            "of": few(found.places, _NAMED), "chip": f"{claim.id.rpartition('.')[2]} {chip(verdict)}",
+            "measured_on": "; ".join(on[claim.id]),
+            "elsewhere": "; ".join(says for says in on[claim.id] if says not in found.outcome.stand_in),
         })  # fmt: skip
     return told
 
 
 def tables(found: Sequence[Found]) -> list[dict[str, Any]]:
     """Each table with its figures, what stands in for the paper's data, and its claims."""
+    on = measured_on([one.outcome for one in found])
     return [
         {"id": one.table.id, "title": one.table.title, "key": one.table.key.replace("_", " "),
          "stand_in": [*one.outcome.stand_in], "missing": [*one.missing], "left_out": [*one.left_out],
-         "claims": claims_of(one),
+         "claims": claims_of(one, on),
          "is_short": len(one.cells) <= _SHORT, "is_measured": any(cell.values for cell in one.cells),
          "cells": [{"cell": cell, "of": few(cell.places, _NAMED), "study": _study(cell.places)} for cell in one.cells]}
         for one in found if one.cells or one.outcome.verdicts or one.missing or one.left_out

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hf_noise.reports.markdown import text as plain
 from hf_noise.reports.tables import fixed, pipe_table
 from hf_noise.studies.report import parts
 from hf_noise.studies.report.cells import Found
 from hf_noise.studies.report.families import Curve
+from hf_noise.studies.report.judged import measured_on
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.report.tables import claims_table, families_table, shown
 from hf_noise.studies.reproduce.naming import few
+from hf_noise.studies.reproduce.report import summary
 
 __all__ = ["TITLE", "markdown"]
 
@@ -22,26 +25,24 @@ def markdown(
     stored: Stored, lines: Sequence[Curve], found: Sequence[Found], scale: str, left_out: Sequence[str] = ()
 ) -> str:
     """All of it but the studies' figures; each table names its records, and the first one what it leaves out."""
-    tiles = parts.tiles(found)
+    outcomes = [one.outcome for one in found]
+    on = measured_on(outcomes)
     text = [
         f"# {TITLE}",
         f"From {len(stored.told)} records of runs; tables at {scale} scale.",
         *(["![How much worse each family gets with noise, and with its cure](overview.png)",
            families_table(lines, left_out=left_out)] if lines else map(plain, left_out)),
         "## Claims of the papers",
-        f"{tiles['asked']} claims asked, {tiles['decided']} decided: {tiles['held']} held, {tiles['not held']} did "
-        f"not. Of those decided, {tiles['of one seed']} by one seed and {tiles['of a part']} by a part of their "
-        f"table. {tiles['open']} open, {tiles['not measured']} not measured, of which no program judges "
-        f"{tiles['by reading']}.",
-        claims_table([one.outcome for one in found]),
-        *(_table(one) for one in found if one.cells or one.outcome.verdicts or one.left_out),
+        f"{summary(outcomes)}.",
+        claims_table(outcomes),
+        *(_table(one, on) for one in found if one.cells or one.outcome.verdicts or one.left_out),
         "## Runs",
         _runs(stored),
     ]  # fmt: skip
     return "\n\n".join(text) + "\n"
 
 
-def _table(found: Found) -> str:
+def _table(found: Found, on: Mapping[str, Sequence[str]]) -> str:
     text = [f"## {found.table.id}: {found.table.title}"]
     if found.outcome.stand_in:
         text.append(f"Measured at {found.outcome.scale} scale on {plain('; '.join(found.outcome.stand_in))}.")
@@ -53,9 +54,13 @@ def _table(found: Found) -> str:
         rows = [[cell.key, f"{cell.column}, {cell.unit}", cell.paper, cell.measured, cell.spread,
                  str(len(cell.values)), few(cell.places, 3) or fixed(None)] for cell in found.cells]  # fmt: skip
         text.append(pipe_table(head, rows, numeric=range(2, 6), show=shown, is_aligned=False))
-    told = [f"- {one['id']}: {one['word']}. {one['says']}{'' if one['in_print'] else ' (not true in print)'} "
-            f"[{plain(one['statistic'])}]" for one in parts.claims_of(found)]  # fmt: skip
+    told = [f"- {one['id']}: {one['word']}. {one['says']}{'' if one['in_print'] else ' (not true in print)'}"
+            f"{_elsewhere(one)} [{plain(one['statistic'])}]" for one in parts.claims_of(found, on)]  # fmt: skip
     return "\n\n".join([*text, *(["\n".join(told)] if told else [])])
+
+
+def _elsewhere(claim: Mapping[str, Any]) -> str:
+    return f" (measured on {plain(claim['elsewhere'])})" if claim["elsewhere"] else ""
 
 
 def _runs(stored: Stored) -> str:

@@ -155,11 +155,13 @@ def tally(found: Outcome) -> Counter[str]:
     """How many claims of a table came out as which of `KINDS`, and beside that
 
     - "reading": of those not measured, that no program judges,
-    - "one", "part": of those decided, that one seed decided, and a part of the table's rows or columns.
+    - "computed", "one", "part": of those decided, that are computed of no run, that one seed decided, and a part of the
+      table's rows or columns.
     """
     told = [found.verdicts[claim.id] for claim in claims_asked(found.table, found.scale)]
     count = Counter(kind_of(verdict.word) for verdict in told)
     decided = [verdict for verdict in told if kind_of(verdict.word) in DECIDED]
+    count["computed"] = sum(verdict.of == "computation" for verdict in decided)
     # What is computed needs no second seed.
     count["one"] = sum(verdict.seeds == 1 and verdict.of != "computation" for verdict in decided)
     count["part"] = sum(bool(verdict.lacks) for verdict in decided)
@@ -175,6 +177,6 @@ def summary(found: Sequence[Outcome]) -> str:
     return (
         f"{asked} claims asked, {sum(total[kind] for kind in DECIDED)} decided: {total['held']} held, "
         f"{total['not held']} did not; {total['open']} open, {total['not measured']} not measured. Of those decided "
-        f"{total['one']} are by one seed and {total['part']} by a part of the table; {total['reading']} of those not "
-        "measured no program judges"
+        f"{total['computed']} are computed from formulas alone, of no run, {total['one']} are by one seed and "
+        f"{total['part']} by a part of the table; {total['reading']} of those not measured no program judges"
     )
