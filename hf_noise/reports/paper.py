@@ -30,8 +30,8 @@ SCALES = ("demo", "gpu", "paper")
 class Claim:
     """What a paper says of a table, and how it is judged.
 
-    Thresholds stand in the table's file and are fitted to no run. Those of up to 2026-11-27 were written down
-    beside runs that had been made.
+    Thresholds stand in the table's file, and are taken from what the paper says and prints, and from no run. Those of
+    up to 2026-11-27 were written down, and some were changed, when most of the runs that they judge had been made.
 
     Attributes:
         id: that of its table, and a number.
