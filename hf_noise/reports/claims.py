@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hf_noise.reports.kinds import STATISTICS, UNITS, Cells, Figure, cell_of
+from hf_noise.reports.kinds import STATISTICS, Cells, Figure, cell_of, told
 from hf_noise.reports.paper import Claim
 from hf_noise.reports.record import is_number
 from hf_noise.reports.verdicts import Verdict, all_held
@@ -68,21 +68,21 @@ def judge(
     _check(claim, rows)
     _check(claim, half_widths or {})
     cells = _cells(rows, keys, half_widths)
-    parts, told, lacks = [], [], []
+    parts, said, lacks = [], [], []
     for test in claim.printed if is_printed else claim.again:
         by_name = dict(STATISTICS[test["kind"]](test, cells))
         for column, found in by_name.items():
             parts += found
-            told.append(f"{column}: {', '.join(part.told() for part in found)}{UNITS.get(test['kind'], '')}")
+            said.append(told(test, column, found))
         lacks += _lacking(test, cells, keys or [*rows], [*by_name])
     if not parts:
         why = "by reading" if claim.by_reading else "no figures"
         return Verdict(claim.says, claim.id, why, None, seeds=0, by_reading=claim.by_reading)
     held, seeds = zip(*(part.lies() for part in parts))
     lacks = tuple(dict.fromkeys(lacks))
-    told = [*told, f"without {', '.join(lacks)}"] if lacks else told
+    said = [*said, f"without {', '.join(lacks)}"] if lacks else said
     on_rows = any(part.alone and part.alone.half is None for part in parts)
-    return Verdict(claim.says, claim.id, "; ".join(told), all_held(held), min(seeds), on_rows=on_rows, lacks=lacks)
+    return Verdict(claim.says, claim.id, "; ".join(said), all_held(held), min(seeds), on_rows=on_rows, lacks=lacks)
 
 
 def _check(claim: Any, rows: Any) -> None:

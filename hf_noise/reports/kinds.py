@@ -13,11 +13,13 @@ import numpy as np
 
 from hf_noise.reports.verdicts import Spread, is_inside, lies_in, spread
 
-__all__ = ["STATISTICS", "UNITS", "Cell", "Cells", "Figure", "Part", "cell_of"]
+__all__ = ["STATISTICS", "Cell", "Cells", "Figure", "Part", "cell_of", "told"]
 
 #: Of statistics that are not in the unit of their columns.
-UNITS = {**dict.fromkeys(("relative_rise", "relative_drop", "flat", "within"), " %"), "rises_less": " points",
-          "falls_more": " points"}  # fmt: skip
+_UNITS = {**dict.fromkeys(("relative_rise", "relative_drop", "flat", "within"), " %"), "rises_less": " points",
+           "falls_more": " points"}  # fmt: skip
+#: Of those that the column alone would not tell from its figures.
+_WORDS = {"linear": ", share that a line explains", "flat": ", largest less smallest", "within": ", from the first row"}
 #: Above 0 and below it, so that what stays the same neither rises nor falls.
 _ABOVE = math.nextafter(0, 1)
 
@@ -50,6 +52,11 @@ class Part:
         """The figure of one seed."""
         return next(iter(self.values.values())) if len(self.values) == 1 else None
 
+    @property
+    def has_base_of_0(self) -> bool:
+        """Whether it is a share of what is 0 within its error."""
+        return self.alone is not None and self.alone.half == math.inf
+
     def lies(self) -> tuple[bool | None, int]:
         if self.alone and self.alone.half:
             value, half = self.alone
@@ -59,8 +66,24 @@ class Part:
     def told(self) -> str:
         order = math.floor(math.log10(max(map(abs, self.spread.values)) or 10))
         form = f".{min(max(0, 3 - order), max(5, 2 - order))}f" if -4 <= order <= 9 else ".2e"
-        half = f" ± {self.alone.half:{form}}" if self.alone and self.alone.half else ""
+        half = f" ± {self.alone.half:{form}}" if self.alone and self.alone.half and not self.has_base_of_0 else ""
         return self.spread.told(form) + half
+
+
+def told(test: Mapping[str, Any], column: str, parts: Sequence[Part]) -> str:
+    """What a test looks at, in which rows where it names some, and the figures."""
+    rows = f", from {test['from']}" if "from" in test else ""
+    if "to" in test:
+        rows += f" to {test['to']}"
+    if "a" in test:
+        a, b = test["a"], test["b"]
+        words = {"ratio_range": f"{a} over {b}", "falls_more": f"from {a} to {b}"}
+        rows = f", {words.get(test['kind'], f'{a} less {b}')}"
+    if "at" in test:
+        rows += f" at {', '.join(map(str, test['at']))}"
+    base = " (the base may be 0)" if any(part.has_base_of_0 for part in parts) else ""
+    figures = ", ".join(part.told() for part in parts)
+    return f"{column}{_WORDS.get(test['kind'], '')}{rows}: {figures}{_UNITS.get(test['kind'], '')}{base}"
 
 
 Found = Iterator[tuple[str, list[Part]]]
@@ -199,7 +222,8 @@ def _gain(test: Mapping[str, Any], rows: Cells) -> Found:
     gains = [_of_seeds(lambda plain, more: more - plain, *pair) for pair in cells if all(pair)]
     if gains:
         values = _of_seeds(lambda *of: mean(of), *gains)
-        yield from _kept(f"mean gain of {len(gains)} cells", [Part(values, test.get("low", _ABOVE))])
+        yield from _kept(f"{', '.join(test['columns'])}, mean gain of {len(gains)} cells",
+                         [Part(values, test.get("low", _ABOVE))])  # fmt: skip
 
 
 def _rise(base: float, value: float) -> float:

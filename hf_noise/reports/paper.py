@@ -41,7 +41,8 @@ class Claim:
         printed: tests that the printed figures decide it by, see `hf_noise.reports.claims.judge`; none: by reading.
         again: tests that decide it of new runs.
         of_study: the study's own verdicts decide it of new runs: those with this source.
-        settings: whose verdicts these are, each the words that they begin with; the claim lacks those that are missing.
+        settings: whose verdicts these are, each the words that they begin with; those of others do not count, and the
+            claim lacks those that are missing.
         high: what the study's statistic may be at most, where its verdicts ask for a size.
     """
 
