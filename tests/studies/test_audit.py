@@ -306,6 +306,8 @@ REFUSED = {
     "one class": ({"topic": "food"}, [], "one class only, 'food'"),
     "two rows": (slice(2), [], "is in 1 of 2 rows, and 5 are needed"),
     "a rare class": ({"topic": ["rare", *["food", "law"] * 89, "food"]}, [], "class 'rare' is in 1 of 180 rows"),
+    "a class with a space": ({"topic": ["food ", "food", "law"] * 60}, [],
+                             "labels in 'topic' must differ, got 'food' twice; spaces do not tell them apart; write"),
     "nulls": ({"topic": [None, *["food", "law"] * 89, "food"]}, [],
               "1 of 180 rows have no label in 'topic', the first is row 0"),
     "a blank text": ({"text": [" ", *[f"a b {i}" for i in range(179)]]}, [],

@@ -17,7 +17,7 @@ from hf_noise.data.reading import CorpusError, with_features
 from hf_noise.data.sources import Source, find_splits
 from hf_noise.noise import LabelFlips, realised_rate
 from hf_noise.studies.audit.study import Settings
-from hf_noise.studies.audit.usable import check_whole, rows_needed, usable_rows, whole_numbers
+from hf_noise.studies.audit.usable import check_classes, check_whole, usable_rows, whole_numbers
 from hf_noise.studies.chosen_rows import rows_asked_for
 from hf_noise.studies.hashes import hash_of
 from hf_noise.studies.labelled_rows import labels_together, read_table, selected
@@ -162,7 +162,7 @@ def read_data(settings: Settings) -> AuditData:
     )  # fmt: skip
     data = _narrowed(data, None if test is None else Part(test[0], of_test), places)
     data = _hidden(settings, data) if settings.ratio else data
-    _check(settings, data)
+    check_classes(settings, data.rows.labels, data.classes, data.column if data.is_words else None)
     return data
 
 
@@ -331,19 +331,3 @@ def _relabelled(table: Dataset, column: str, labels: np.ndarray, classes: list[s
     order = table.column_names
     made = table.remove_columns(column).add_column(column, labels, feature=ClassLabel(names=classes))
     return made.select_columns(order)
-
-
-def _check(settings: Settings, data: AuditData) -> None:
-    """Raises CorpusError: classes are too few, or too rare for the folds."""
-    counts = np.bincount(data.rows.labels, minlength=len(data.classes))
-    if len(counts) < 2:
-        raise CorpusError(f"all {len(data.rows)} rows are labelled {data.classes[0]!r}; labels can be wrong from two "
-                          "classes on")  # fmt: skip
-    rare = int(counts.argmin())
-    needed = rows_needed(settings)
-    if counts[rare] < needed:
-        remedy = "" if needed == 2 or counts[rare] < 2 else f", or use --folds {counts[rare]}"
-        raise CorpusError(
-            f"class {data.classes[rare]!r} is in {counts[rare]} of {len(data.rows)} rows, and {needed} are needed, one "
-            f"for each fold; leave that class out, as --drop_unusable does{remedy}"
-        )

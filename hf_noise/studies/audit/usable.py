@@ -7,20 +7,47 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Image, Value
 
+from hf_noise.audit.class_names import check_class_names
 from hf_noise.data.backbones import prompt_fields
 from hf_noise.data.reading import CorpusError
 from hf_noise.studies.audit.study import Settings
 from hf_noise.studies.chosen_rows import rows_asked_for
 from hf_noise.studies.labelled_rows import selected
 
-__all__ = ["check_whole", "rows_needed", "usable_rows", "whole_numbers"]
+__all__ = ["check_classes", "check_whole", "usable_rows", "whole_numbers"]
 
 _REMEDY = "--drop_unusable leaves such rows out"
 
 
-def rows_needed(settings: Settings) -> int:
+def _rows_needed(settings: Settings) -> int:
     """Rows that each class has to be in."""
     return 2 if settings.probabilities or settings.probability_columns else settings.folds
+
+
+def check_classes(settings: Settings, labels: np.ndarray, classes: list[str], named_in: str | None) -> None:
+    """Raises CorpusError: classes are too few, too rare for the folds, or have names that only spaces tell apart.
+
+    Args:
+        labels: int64 [N] in [0, C).
+        classes: their C names.
+        named_in: the column that holds these names; None if it holds numbers.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    if len(counts) < 2:
+        raise CorpusError(f"all {len(labels)} rows are labelled {classes[0]!r}; labels can be wrong from two classes "
+                          "on")  # fmt: skip
+    rare, needed = int(counts.argmin()), _rows_needed(settings)
+    if counts[rare] < needed:
+        remedy = "" if needed == 2 or counts[rare] < 2 else f", or use --folds {counts[rare]}"
+        raise CorpusError(
+            f"class {classes[rare]!r} is in {counts[rare]} of {len(labels)} rows, and {needed} are needed, one for "
+            f"each fold; leave that class out, as --drop_unusable does{remedy}"
+        )
+    if named_in is not None:
+        try:
+            check_class_names(classes, f"labels in {named_in!r}")
+        except ValueError as error:
+            raise CorpusError(f"{error}; write each class in one way") from None
 
 
 def check_whole(table: Dataset, columns: list[str], text: str | None, image: str | None, source: str) -> None:
@@ -69,10 +96,10 @@ def usable_rows(
     rows = np.flatnonzero(kept)
     rows = rows[rows_asked_for(len(rows), settings.rows, "rows", "rows that can be used")]
     counts = pc.value_counts(selected(table, columns[0]).take(pa.array(rows))).to_pylist()
-    rare = {one["values"]: one["counts"] for one in counts if one["counts"] < rows_needed(settings)}
+    rare = {one["values"]: one["counts"] for one in counts if one["counts"] < _rows_needed(settings)}
     if rare:
         told = ", ".join(_name(table, columns[0], value) for value in list(rare)[:5])
-        notes.append(f"{sum(rare.values()):,} rows of {len(rare)} classes in fewer than {rows_needed(settings)} rows "
+        notes.append(f"{sum(rare.values()):,} rows of {len(rare)} classes in fewer than {_rows_needed(settings)} rows "
                      f"each are left out: {told}{', ...' * (len(rare) > 5)}")  # fmt: skip
         values = selected(table, columns[0]).take(pa.array(rows))
         is_rare = pc.is_in(values, value_set=pa.array(list(rare), values.type)).to_numpy()
