@@ -7,69 +7,20 @@ alone it is the interval over test rows that has to, where one is known.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from statistics import mean
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
+from hf_noise.reports.kinds import STATISTICS, Cells, Figure, cell_of, told
 from hf_noise.reports.paper import Claim
 from hf_noise.reports.record import is_number
-from hf_noise.reports.verdicts import Spread, Verdict, all_held, is_inside, lies_in, spread
+from hf_noise.reports.verdicts import Verdict, all_held
 
 __all__ = ["KINDS", "Rows", "judge", "others_of", "with_others"]
 
 #: Figures by row, column and seed, rows in the order of the table.
 Rows = Mapping[Any, Mapping[str, Mapping[int, float]]]
-#: Of statistics that are not in the unit of their columns.
-_UNITS = {**dict.fromkeys(("relative_rise", "relative_drop", "flat", "within"), " %"), "rises_less": " points",
-          "falls_more": " points"}  # fmt: skip
-#: Above 0 and below it, so that what stays the same neither rises nor falls.
-_ABOVE = math.nextafter(0, 1)
-
-
-class _Figure(NamedTuple):
-    """A value and the half-width of its interval over test rows: 0 of what is exact, None where nothing is known."""
-
-    value: float
-    half: float | None = 0.0
-
-
-_Cell = Mapping[int, _Figure]
-_Cells = Mapping[Any, Mapping[str, _Cell]]
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A statistic by seed, and where it must lie."""
-
-    values: _Cell
-    low: float = -math.inf
-    high: float = math.inf
-
-    @property
-    def spread(self) -> Spread:
-        return spread([one.value for one in self.values.values()])
-
-    @property
-    def alone(self) -> _Figure | None:
-        """The figure of one seed."""
-        return next(iter(self.values.values())) if len(self.values) == 1 else None
-
-    def lies(self) -> tuple[bool | None, int]:
-        if self.alone and self.alone.half:
-            value, half = self.alone
-            return is_inside(value - half, value + half, self.low, self.high), 1
-        return lies_in(self.spread, self.low, self.high)
-
-    def told(self) -> str:
-        order = math.floor(math.log10(max(map(abs, self.spread.values)) or 10))
-        form = f".{min(max(0, 3 - order), max(5, 2 - order))}f" if -4 <= order <= 9 else ".2e"
-        half = f" ± {self.alone.half:{form}}" if self.alone and self.alone.half else ""
-        return self.spread.told(form) + half
+#: What a test may be.
+KINDS = tuple(STATISTICS)
 
 
 def judge(
@@ -117,28 +68,28 @@ def judge(
     _check(claim, rows)
     _check(claim, half_widths or {})
     cells = _cells(rows, keys, half_widths)
-    parts, told, lacks = [], [], []
+    parts, said, lacks = [], [], []
     for test in claim.printed if is_printed else claim.again:
-        by_name = dict(_KINDS[test["kind"]](test, cells))
+        by_name = dict(STATISTICS[test["kind"]](test, cells))
         for column, found in by_name.items():
             parts += found
-            told.append(f"{column}: {', '.join(part.told() for part in found)}{_UNITS.get(test['kind'], '')}")
+            said.append(told(test, column, found))
         lacks += _lacking(test, cells, keys or [*rows], [*by_name])
     if not parts:
         why = "by reading" if claim.by_reading else "no figures"
         return Verdict(claim.says, claim.id, why, None, seeds=0, by_reading=claim.by_reading)
     held, seeds = zip(*(part.lies() for part in parts))
     lacks = tuple(dict.fromkeys(lacks))
-    told = [*told, f"without {', '.join(lacks)}"] if lacks else told
+    said = [*said, f"without {', '.join(lacks)}"] if lacks else said
     on_rows = any(part.alone and part.alone.half is None for part in parts)
-    return Verdict(claim.says, claim.id, "; ".join(told), all_held(held), min(seeds), on_rows=on_rows, lacks=lacks)
+    return Verdict(claim.says, claim.id, "; ".join(said), all_held(held), min(seeds), on_rows=on_rows, lacks=lacks)
 
 
 def _check(claim: Any, rows: Any) -> None:
     if not isinstance(claim, Claim):
         raise TypeError(f"claim must be one of hf_noise.reports.paper.published(id).claims, got {claim!r:.80}")
     for test in (*claim.printed, *claim.again):
-        if test.get("kind") not in _KINDS:
+        if test.get("kind") not in STATISTICS:
             raise ValueError(f"claim {claim.id} has a test of kind {test.get('kind')!r:.80}; known: {', '.join(KINDS)}")
     told = "rows must map keys to columns, these to seeds and these to numbers"
     if not isinstance(rows, Mapping):
@@ -149,7 +100,7 @@ def _check(claim: Any, rows: Any) -> None:
             raise TypeError(f"{told}, got {row!r:.80} at {key!r:.40}")
 
 
-def _cells(rows: Rows, keys: Sequence[Any], half_widths: Rows | None) -> _Cells:
+def _cells(rows: Rows, keys: Sequence[Any], half_widths: Rows | None) -> Cells:
     """Rows in the order of the table, those that were not measured too, with what is known of their test error."""
 
     def half(*at: Any) -> float | None:
@@ -158,12 +109,12 @@ def _cells(rows: Rows, keys: Sequence[Any], half_widths: Rows | None) -> _Cells:
             found = found.get(one, {})
         return found or None
 
-    return {key: {column: {seed: _Figure(value, 0.0 if half_widths is None else half(key, column, seed))
+    return {key: {column: {seed: Figure(value, 0.0 if half_widths is None else half(key, column, seed))
                            for seed, value in cell.items()} for column, cell in rows.get(key, {}).items()}
             for key in dict.fromkeys([*keys, *rows])}  # fmt: skip
 
 
-def _lacking(test: Mapping[str, Any], cells: _Cells, keys: Sequence[Any], told: Sequence[str]) -> Iterator[str]:
+def _lacking(test: Mapping[str, Any], cells: Cells, keys: Sequence[Any], told: Sequence[str]) -> Iterator[str]:
     """Rows, and columns as a whole, that a test looks at and could say nothing of; it told of columns, or of all."""
     asked = [test[name] for name in ("from", "to", "a", "b") if name in test]
     asked = [*asked, *test["at"]] if "at" in test else asked if "to" in test or "a" in test else [*keys]
@@ -171,7 +122,7 @@ def _lacking(test: Mapping[str, Any], cells: _Cells, keys: Sequence[Any], told: 
         asked = [one for key in keys if "+" in str(key) for one in (str(key).rpartition("+")[0], key)]
     is_by_column = any(column in told for column in test["columns"])
     for column in test["columns"]:
-        missing = [str(key) for key in asked if not _cell(cells, key, column)]
+        missing = [str(key) for key in asked if not cell_of(cells, key, column)]
         is_told = column in told if is_by_column else bool(told)
         yield from missing if 0 < len(missing) < len(asked) else [column] if missing or not is_told else []
 
@@ -189,162 +140,3 @@ def with_others(claim: Claim, rows: Rows, rows_of: Callable[[str], Rows]) -> Row
         for key, row in rows_of(table).items():
             joined.setdefault(key, {}).update({f"{table}:{column}": values for column, values in row.items()})
     return joined
-
-
-Found = Iterator[tuple[str, list[_Part]]]
-
-
-def _cell(rows: _Cells, key: Any, column: str) -> _Cell:
-    return rows.get(key, {}).get(column, {})
-
-
-def _of_seeds(figure: Callable[..., float], *cells: _Cell, bases: Sequence[int] = ()) -> dict[int, _Figure]:
-    """A figure of some cells, which divides by those at `bases`, by the seeds of all; none where one has no value."""
-    seeds = sorted(set.intersection(*({*cell} for cell in cells)))
-    has_base = all(cells[at][seed].value for at in bases for seed in seeds)
-    found = {seed: _combined(figure, [cell[seed] for cell in cells], bases) for seed in seeds if has_base}
-    return found if all(math.isfinite(one.value) for one in found.values()) else {}
-
-
-def _combined(figure: Callable[..., float], of: Sequence[_Figure], bases: Sequence[int]) -> _Figure:
-    """A figure of others, whose errors count as independent, to first order; a base that may be 0 leaves it open."""
-    values, halves = zip(*of)
-    if None in halves:
-        return _Figure(figure(*values), None)
-    if any(abs(values[at]) <= halves[at] for at in bases):
-        return _Figure(figure(*values), math.inf)
-    moved = [[figure(*values[:at], values[at] + sign * half, *values[at + 1:]) for sign in (-1, 1)]
-             for at, half in enumerate(halves) if half]  # fmt: skip
-    return _Figure(figure(*values), math.hypot(*((high - low) / 2 for low, high in moved)))
-
-
-def _from_first(rows: _Cells, column: str) -> list[_Cell]:
-    """The cells of a column that were measured, the first row's before all others; none without that."""
-    cells = [_cell(rows, key, column) for key in rows]
-    return [cell for cell in cells if cell] if cells and cells[0] else []
-
-
-def _steps(test: Mapping[str, Any], rows: _Cells, low: float, high: float) -> Found:
-    for column in test["columns"]:
-        steps = pairwise(_from_first(rows, column))
-        yield from _kept(column, [_Part(_of_seeds(lambda a, b: b - a, *step), low, high) for step in steps])
-
-
-def _kept(column: str, found: Sequence[_Part]) -> Found:
-    """What was measured; nothing where the seeds of a part have nothing in common."""
-    if found and all(part.values for part in found):
-        yield column, list(found)
-
-
-def _two(figure: Callable[..., float], first: str, second: str, bases: Sequence[int] = ()) -> Callable[..., Found]:
-    """A statistic of two rows of a column."""
-
-    def parts(test: Mapping[str, Any], rows: _Cells, low: float | None = None, high: float | None = None) -> Found:
-        low = test.get("low", -math.inf) if low is None else low
-        high = test.get("high", math.inf) if high is None else high
-        for column in test["columns"]:
-            a, b = (_cell(rows, test[name], column) for name in (first, second))
-            yield from _kept(column, [_Part(_of_seeds(figure, a, b, bases=bases), low, high)])
-
-    return parts
-
-
-def _range(test: Mapping[str, Any], rows: _Cells) -> Found:
-    low, high = test.get("low", -math.inf), test.get("high", math.inf)
-    for column in test["columns"]:
-        cells = [_cell(rows, key, column) for key in rows if key in test.get("at", [key])]
-        yield from _kept(column, [_Part(cell, low, high) for cell in cells if cell])
-
-
-def _flat(test: Mapping[str, Any], rows: _Cells) -> Found:
-    for column in test["columns"]:
-        cells = _from_first(rows, column)
-        if len(cells) > 1:
-            values = _of_seeds(lambda *of: 100 * (max(of) - min(of)) / abs(of[0]), *cells, bases=[0])
-            yield from _kept(column, [_Part(values, -math.inf, test["high"])])
-
-
-def _within(test: Mapping[str, Any], rows: _Cells) -> Found:
-    for column in test["columns"]:
-        first, *others = _from_first(rows, column) or [{}]
-        rises = [_of_seeds(_rise, first, one, bases=[0]) for one in others]
-        yield from _kept(column, [_Part(rise, -test["high"], test["high"]) for rise in rises])
-
-
-def _linear(test: Mapping[str, Any], rows: _Cells) -> Found:
-    for column in test["columns"]:
-        found = {key: cell for key in rows if (cell := _cell(rows, key, column))}
-        if len(found) > 2:
-            values = _of_seeds(lambda *of: float(np.corrcoef([*found], of)[0, 1]) ** 2  # noqa: B023
-                               if len({*of}) > 1 else math.nan, *found.values())  # fmt: skip
-            yield from _kept(column, [_Part(values, test["low"])])
-
-
-def _columns_by_row(test: Mapping[str, Any], rows: _Cells) -> Iterator[tuple[Any, list[_Cell]]]:
-    for key in rows:
-        cells = [_cell(rows, key, column) for column in test["columns"]]
-        if all(cells) and key in test.get("at", [key]):
-            yield key, cells
-
-
-def _above(test: Mapping[str, Any], rows: _Cells) -> Found:
-    found = [_Part(_of_seeds(lambda one, other: one - other, *cells), _ABOVE)
-             for _, cells in _columns_by_row(test, rows)]  # fmt: skip
-    yield from _kept(" less ".join(test["columns"]), found)
-
-
-def _rises_less(test: Mapping[str, Any], rows: _Cells) -> Found:
-    found = []
-    first = test.get("from", next(iter(rows), None))
-    base = [_cell(rows, first, column) for column in test["columns"]]
-    for key, cells in _columns_by_row(test, rows):
-        if key != first and all(base):
-            values = _of_seeds(lambda one, other, a, b: _rise(a, one) - _rise(b, other), *cells, *base, bases=[2, 3])
-            found.append(_Part(values, high=-_ABOVE))
-    yield from _kept(" less ".join(test["columns"]), found)
-
-
-def _weighted_sum(test: Mapping[str, Any], rows: _Cells) -> Found:
-    low, high = test.get("low", -math.inf), test.get("high", math.inf)
-    found = [_Part(_of_seeds(lambda *of: float(np.dot(test["weights"], of)), *cells), low, high)
-             for _, cells in _columns_by_row(test, rows)]  # fmt: skip
-    yield from _kept(" and ".join(f"{one:g} {name}" for one, name in zip(test["weights"], test["columns"])), found)
-
-
-def _falls_more(test: Mapping[str, Any], rows: _Cells) -> Found:
-    cells = [_cell(rows, test[name], column) for column in test["columns"] for name in ("a", "b")]
-    if all(cells):
-        # Compared by difference: of a column that hardly falls there is no ratio.
-        values = _of_seeds(lambda a, b, c, d: test["low"] * _rise(c, d) - _rise(a, b), *cells, bases=[0, 2])
-        yield from _kept(f"fall of {test['columns'][0]} beyond {test['low']:g} times that of {test['columns'][1]}",
-                         [_Part(values, _ABOVE)])  # fmt: skip
-
-
-def _gain(test: Mapping[str, Any], rows: _Cells) -> Found:
-    pairs = [(str(key).rpartition("+")[0], key) for key in rows if "+" in str(key)]
-    cells = [(_cell(rows, plain, column), _cell(rows, more, column))
-             for plain, more in pairs for column in test["columns"]]  # fmt: skip
-    gains = [_of_seeds(lambda plain, more: more - plain, *pair) for pair in cells if all(pair)]
-    if gains:
-        values = _of_seeds(lambda *of: mean(of), *gains)
-        yield from _kept(f"mean gain of {len(gains)} cells", [_Part(values, test.get("low", _ABOVE))])
-
-
-def _rise(base: float, value: float) -> float:
-    return 100 * (value - base) / abs(base)
-
-
-_difference = _two(lambda a, b: a - b, "a", "b")
-_KINDS: dict[str, Callable[[Mapping[str, Any], _Cells], Found]] = {
-    "monotone_up": lambda test, rows: _steps(test, rows, _ABOVE, math.inf),
-    "monotone_down": lambda test, rows: _steps(test, rows, -math.inf, -_ABOVE),
-    "relative_rise": _two(_rise, "from", "to", [0]),
-    "relative_drop": _two(lambda base, value: -_rise(base, value), "from", "to", [0]),
-    "range": _range, "flat": _flat, "within": _within, "above": _above, "rises_less": _rises_less,
-    "falls_more": _falls_more, "weighted_sum": _weighted_sum, "linear": _linear,
-    "greater": lambda test, rows: _difference(test, rows, low=_ABOVE),
-    "less": lambda test, rows: _difference(test, rows, high=-_ABOVE),
-    "difference": _difference, "ratio_range": _two(lambda a, b: a / b, "a", "b", [1]), "gain": _gain,
-}  # fmt: skip
-#: What a test may be.
-KINDS = tuple(_KINDS)

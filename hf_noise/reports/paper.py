@@ -30,8 +30,8 @@ SCALES = ("demo", "gpu", "paper")
 class Claim:
     """What a paper says of a table, and how it is judged.
 
-    Thresholds stand in the table's file and are fitted to no run. Those of up to 2026-11-27 were written down
-    beside runs that had been made.
+    Thresholds stand in the table's file, and are taken from what the paper says and prints, and from no run. Those of
+    up to 2026-11-27 were written down, and some were changed, when most of the runs that they judge had been made.
 
     Attributes:
         id: that of its table, and a number.
@@ -41,7 +41,8 @@ class Claim:
         printed: tests that the printed figures decide it by, see `hf_noise.reports.claims.judge`; none: by reading.
         again: tests that decide it of new runs.
         of_study: the study's own verdicts decide it of new runs: those with this source.
-        settings: whose verdicts these are, each the words that they begin with; the claim lacks those that are missing.
+        settings: whose verdicts these are, each the words that they begin with; those of others do not count, and the
+            claim lacks those that are missing.
         high: what the study's statistic may be at most, where its verdicts ask for a size.
     """
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hf_noise.reports.claims import KINDS, judge, others_of, with_others
-from hf_noise.reports.paper import Claim
+from hf_noise.reports.paper import Claim, paper_table, paper_table_ids, published
 
 SEEDS = (0, 1, 2)
 
@@ -56,7 +56,7 @@ def test_kinds(kind, told, holds, fails):
 def test_gain_is_the_mean_over_pairs_and_columns():
     of = {"a": {"x": {0: 50.0}, "y": {0: 60.0}}, "a+lgm": {"x": {0: 51.0}, "y": {0: 59.5}}, "b": {"x": {0: 1.0}}}
     found = judge(claim("gain", "x", "y"), of)
-    assert (found.word, found.statistic) == ("held (one seed)", "mean gain of 2 cells: 0.2500")
+    assert (found.word, found.statistic) == ("held (one seed)", "x, y, mean gain of 2 cells: 0.2500")
     assert word("gain", "x", "y", of=of, low=0.3) == "not held (one seed)"
 
 
@@ -154,7 +154,7 @@ def test_one_seed_within_the_error_of_the_test_rows_is_open():
     """98.0 and 98.28 % of 355 images are one image apart."""
     of, halves = rows(x=[98.0, 98.28]), rows(x=[1.5, 1.4])
     found = judge(claim("greater", "x", a=1, b=0), of, half_widths=halves)
-    assert (found.word, found.statistic) == ("open (one seed)", "x: 0.2800 ± 2.0518")  # sqrt(1.5 ** 2 + 1.4 ** 2)
+    assert (found.word, found.statistic) == ("open (one seed)", "x, 1 less 0: 0.2800 ± 2.0518")  # sqrt(1.5² + 1.4²)
     assert judge(claim("greater", "x", a=1, b=0), of, half_widths=rows(x=[0.1, 0.2])).word == "held (one seed)"
     assert judge(claim("less", "x", a=1, b=0), of, half_widths=rows(x=[0.1, 0.2])).word == "not held (one seed)"
     unknown = judge(claim("greater", "x", a=1, b=0), of, half_widths={0: {"x": {0: 1.5}}})
@@ -185,11 +185,43 @@ def test_a_share_of_what_may_be_0_is_open_and_one_of_0_is_not_measured(kind, tol
     assert word(kind, *columns, of=of, **told) == "held (one seed)"
     for half in (0.999, 1.0, 1.5, 3.0, 1e6):
         halves = {key: {column: {0: half if key == 0 else 1e-9} for column in "xy"} for key in of}
-        assert judge(claim(kind, *columns, **told), of, half_widths=halves).word == "open (one seed)", half
+        found = judge(claim(kind, *columns, **told), of, half_widths=halves)
+        assert found.word == "open (one seed)", half
+        assert found.statistic.endswith(" (the base may be 0)") is (half >= 1) and "inf" not in found.statistic
     empty = judge(claim(kind, *columns, **told), of | {0: {"x": {0: 0.0}, "y": {0: 0.0}}})
     assert (empty.word, empty.statistic) == ("not measured", "no figures")
     three = {key: {name: {0: row[name][0], 1: row[name][0], 2: 0.0} for name in "xy"} for key, row in of.items()}
     assert word(kind, *columns, of=three, **told) == "not measured", "of one seed of three nothing can be said"
+
+
+@pytest.mark.parametrize(("kind", "told", "statistic"), [
+    ("range", {"at": [0, 2]}, "x at 0, 2: 1.000, 5.000"), ("range", {}, "x: 1.000, 2.000, 5.000"),
+    ("relative_rise", {"from": 0, "to": 1}, "x, from 0 to 1: 100.0 %"),
+    ("less", {"a": 0, "b": 2}, "x, 0 less 2: -4.000"), ("ratio_range", {"a": 2, "b": 0}, "x, 2 over 0: 5.000"),
+    ("above", {"at": [1]}, "x less y at 1: -2.000"), ("flat", {"high": 1}, "x, largest less smallest: 400.0 %"),
+    ("within", {"high": 1}, "x, from the first row: 100.0, 400.0 %"),
+    ("rises_less", {"from": 1, "at": [2]}, "x less y, from 1 at 2: 100.0 points"),
+    ("falls_more", {"a": 1, "b": 0, "low": 3}, "fall of x beyond 3 times that of y, from 1 to 0: -25.00 points"),
+    ("weighted_sum", {"weights": [0.45, -0.55], "at": [2]}, "0.45 x and -0.55 y at 2: -1.050"),
+])  # fmt: skip
+def test_a_statistic_names_the_columns_and_the_rows_that_it_is_of(kind, told, statistic):
+    """Several tests of a claim may look at the same column."""
+    columns = ["x", "y"][: 1 + (kind in ("above", "rises_less", "falls_more", "weighted_sum"))]
+    assert judge(claim(kind, *columns, **told), rows(x=[1, 2, 5], y=[3, 4, 6])).statistic == statistic
+
+
+@pytest.mark.parametrize("table", paper_table_ids())
+def test_no_two_statistics_of_a_claim_are_called_alike(table):
+    published_rows = paper_table(table)
+    for one in published(table).claims:
+        joined = with_others(one, of_seed_0(published_rows), lambda name: of_seed_0(paper_table(name)))
+        found = judge(one, joined, keys=published(table).keys, is_printed=True)
+        named = [said.rpartition(":")[0] for said in found.statistic.partition("; without ")[0].split("; ")]
+        assert len({*named}) == len(named), found.statistic
+
+
+def of_seed_0(printed):
+    return {key: {column: {0: value} for column, value in row.items()} for key, row in printed.items()}
 
 
 def test_what_has_no_value_is_not_measured():

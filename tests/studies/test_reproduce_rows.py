@@ -70,6 +70,20 @@ def test_a_study_says_what_its_verdicts_are_of():
     assert words("B.figure2", **{"B.figure2": {0: seeds}})["B.figure2.c1"] == "held"
 
 
+def test_a_claim_is_decided_by_verdicts_of_its_own_settings():
+    """Of B.text it is 5 and 20 % of noise; what 1 or 50 % cost is told elsewhere, and decides nothing here."""
+    clean = documents(0.0, nll=(5.0, 4.5, 4.0))
+    others = [documents(alpha, nll=(5.0, 4.5, 4.2)) for alpha in (0.01, 0.5)]
+    others += [documents(0.0, nll=(5.0, 4.5, 3.9), clean_of=alpha) for alpha in (0.01, 0.5)]
+    own = [documents(0.05), documents(0.2)]
+    own += [documents(0.0, nll=(5.0, 4.5, 4.1), clean_of=alpha) for alpha in (0.05, 0.2)]
+    found = [outcome("B.text", "demo", {"B.text": {0: [clean, *runs]}}).verdicts["B.text.c3"]
+             for runs in (own, [*own, *others], others)]  # fmt: skip
+    assert found[0] == found[1] and found[0].word == "held on these test rows (one seed)"
+    assert found[0].statistic.count(": ") == 2 and "alpha = 0.01" not in found[0].statistic
+    assert found[2].word == "not measured"
+
+
 def area(head, penalty):
     noise = LabelFlips.symmetric(ratio=0.0, num_classes=3)
     return record("x", task="probe", model={"head": head}, loss={"name": "nll", "penalty": {"name": penalty}},
@@ -94,6 +108,8 @@ def test_settings_of_claims_are_what_studies_begin_their_verdicts_with():
     every = [area(head, penalty) for head in ("linear", "mlp") for penalty in ("none", "difference", "l2")]
     found = outcome("B.figure6", "demo", {"B.figure6": {0: every}}).verdicts["B.figure6.c1"]
     assert found.seeds == 1 and not found.lacks, found
+    named = [f"{one}: " for one in published("B.figure6").claims[0].settings]
+    assert all(found.statistic.count(one) == 1 for one in named), "each by what tells it from the others"
     found = outcome("B.figure6", "demo", {"B.figure6": {0: every[:5]}}).verdicts["B.figure6.c1"]
     assert found.lacks == ("mlp, no noise added: decisions hold over a larger area than with L2 on outputs",)
 
@@ -161,12 +177,14 @@ def test_what_five_heads_say_of_one_model_is_of_one_model():
           for penalty in ("none", "difference")]  # fmt: skip
     found = outcome("B.table1", "paper", {"B.table1": {0: of}}).verdicts["B.table1.c2"]
     assert found.word == "not held on these test rows (one model, a part of the table)"
-    assert found.statistic == "avg_linear: 1.000; without uniform_1pct, uniform_5pct, uniform_20pct"
+    told = "avg_linear, gaussian_5pct less clean: 1.000; without uniform_1pct, uniform_5pct, uniform_20pct"
+    assert found.statistic == told
 
 
 def test_f_of_proposition_1_rises_and_falls_as_promised():
     of = outcome("B.figure7", "demo", {"B.figure7": {0: [], 1: []}}).verdicts["B.figure7.c2"]
-    told = "Proposition 1: in 881 of the 881 cases that it is promised of, among 8,019 of alpha and k"
+    told = ("Proposition 1: f rises up to eta, falls from there, and is 0 again before 2 or 3 eta: in 881 of the 881 "
+            "cases that it is promised of, among 8,019 of alpha and k")  # fmt: skip
     assert (of.word, of.statistic) == ("held (one computation)", told)
     assert theory.rises_and_falls(bilingual()).all()
     assert theory.rises_and_falls(proposition1(0.05, 2e-5, 0.05, [1.0, 1e6])).size == 0, "nothing is promised"

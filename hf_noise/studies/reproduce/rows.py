@@ -184,14 +184,18 @@ def _verdict(
     records = records_of.get(table.id, {})
     found = [one for at, runs in enumerate(table.runs) if records.get(at) or runs.study == "theory"
              for one in family(runs.study).verdicts(records.get(at, ())) if one.source == claim.of_study]  # fmt: skip
+    if claim.settings:
+        found = [one for one in found if _setting_of(one, claim)]
     if not found:
         return Verdict(claim.says, claim.id, "no figures", None, seeds=0)
-    told = [f"{one.claim.partition(':')[0]}: {one.statistic}" for one in found]
-    lacks = tuple(name for name in claim.settings if not any(_is_of(name, one) for one in found))
+    named = [_setting_of(one, claim) or one.claim for one in found]
+    told = [f"{name}: {one.statistic}" for name, one in zip(named, found, strict=True)]
+    lacks = tuple(name for name in claim.settings if name not in named)
     told = [*told, f"without {' and '.join(lacks)}"] if lacks else told
     return Verdict(claim.says, claim.id, "; ".join(told), all_held([one.held for one in found]),
                    min(one.seeds for one in found), found[0].of, any(one.on_rows for one in found), lacks)  # fmt: skip
 
 
-def _is_of(setting: str, verdict: Verdict) -> bool:
-    return verdict.claim == setting or verdict.claim.startswith(f"{setting}:")
+def _setting_of(verdict: Verdict, claim: Claim) -> str | None:
+    """Which of a claim's settings a study's verdict is of."""
+    return next((name for name in claim.settings if f"{verdict.claim}:".startswith(f"{name}:")), None)
