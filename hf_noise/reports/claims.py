@@ -13,7 +13,7 @@ from typing import Any
 from hf_noise.reports.kinds import STATISTICS, Cells, Figure, cell_of, told
 from hf_noise.reports.paper import Claim
 from hf_noise.reports.record import is_number
-from hf_noise.reports.verdicts import Verdict, all_held
+from hf_noise.reports.verdicts import Verdict, joined
 
 __all__ = ["KINDS", "Rows", "judge", "others_of", "with_others"]
 
@@ -28,12 +28,14 @@ def judge(
 ) -> Verdict:
     """Whether the figures of these rows show what a claim says.
 
-    Tests are dictionaries with a `kind` and the `columns` that they look at; of several, all must hold. A row or column
-    that was not measured is left out, as long as the rest says something, and the verdict tells which (`lacks`); a
-    share of 0 counts as not measured, that of what is 0 within its error is open. The kinds, with what else they are
+    Tests are dictionaries with a `kind` and the `columns` that they look at; of several, all must hold. Of m figures
+    together one refutes a claim at 1 - 0.05 / m (`hf_noise.reports.verdicts.joined`). A row or column that was not
+    measured is left out, as long as the rest says something, and the verdict tells which (`lacks`); a share of 0 counts
+    as not measured, that of what is 0 within its error is open. The kinds, with what else they are
     told; "the first row" is that of the table, without which nothing is said:
 
-    - monotone_up, monotone_down: from the first row on, each is above, or below, the one before,
+    - monotone_up, monotone_down: from the first row on, each is above, or below, the one before; a single step of
+      several may refute that, and does not show it,
     - relative_rise, relative_drop: in percent, `from` a row `to` another, lies between `low` and `high`,
     - range: every figure, or those of rows `at`, lies between `low` and `high`,
     - flat: largest less smallest, in percent of the first row, is at most `high`,
@@ -78,11 +80,11 @@ def judge(
     if not parts:
         why = "by reading" if claim.by_reading else "no figures"
         return Verdict(claim.says, claim.id, why, None, seeds=0, by_reading=claim.by_reading)
-    held, seeds = zip(*(part.lies() for part in parts))
+    lies = joined([part.lies() for part in parts])
     lacks = tuple(dict.fromkeys(lacks))
     said = [*said, f"without {', '.join(lacks)}"] if lacks else said
     on_rows = any(part.alone and part.alone.half is None for part in parts)
-    return Verdict(claim.says, claim.id, "; ".join(said), all_held(held), min(seeds), on_rows=on_rows, lacks=lacks)
+    return Verdict(claim.says, claim.id, "; ".join(said), *lies, on_rows=on_rows, lacks=lacks)
 
 
 def _check(claim: Any, rows: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hf_noise.reports.verdicts import Spread, is_inside, lies_in, spread
+from hf_noise.reports.verdicts import Lies, Spread, interval_lies, lies_in, spread
 
 __all__ = ["STATISTICS", "Cell", "Cells", "Figure", "Part", "cell_of", "told"]
 
@@ -37,11 +37,12 @@ Cells = Mapping[Any, Mapping[str, Cell]]
 
 @dataclass(frozen=True)
 class Part:
-    """A statistic by seed, and where it must lie."""
+    """A statistic by seed, and where it must lie; of one that is `too_few` no claim of every step can hold."""
 
     values: Cell
     low: float = -math.inf
     high: float = math.inf
+    too_few: bool = False
 
     @property
     def spread(self) -> Spread:
@@ -57,11 +58,13 @@ class Part:
         """Whether it is a share of what is 0 within its error."""
         return self.alone is not None and self.alone.half == math.inf
 
-    def lies(self) -> tuple[bool | None, int]:
+    def lies(self) -> Lies:
         if self.alone and self.alone.half:
             value, half = self.alone
-            return is_inside(value - half, value + half, self.low, self.high), 1
-        return lies_in(self.spread, self.low, self.high)
+            found = interval_lies(value, value - half, value + half, self.low, self.high, seeds=1)
+        else:
+            found = lies_in(self.spread, self.low, self.high)
+        return found._replace(held=None) if self.too_few and found.held else found
 
     def told(self) -> str:
         order = math.floor(math.log10(max(map(abs, self.spread.values)) or 10))
@@ -81,9 +84,10 @@ def told(test: Mapping[str, Any], column: str, parts: Sequence[Part]) -> str:
         rows = f", {words.get(test['kind'], f'{a} less {b}')}"
     if "at" in test:
         rows += f" at {', '.join(map(str, test['at']))}"
-    base = " (the base may be 0)" if any(part.has_base_of_0 for part in parts) else ""
+    limit = " (the base may be 0)" if any(part.has_base_of_0 for part in parts) else ""
+    limit = " (one step alone)" if any(part.too_few for part in parts) else limit
     figures = ", ".join(part.told() for part in parts)
-    return f"{column}{_WORDS.get(test['kind'], '')}{rows}: {figures}{_UNITS.get(test['kind'], '')}{base}"
+    return f"{column}{_WORDS.get(test['kind'], '')}{rows}: {figures}{_UNITS.get(test['kind'], '')}{limit}"
 
 
 Found = Iterator[tuple[str, list[Part]]]
@@ -121,8 +125,9 @@ def _from_first(rows: Cells, column: str) -> list[Cell]:
 
 def _steps(test: Mapping[str, Any], rows: Cells, low: float, high: float) -> Found:
     for column in test["columns"]:
-        steps = pairwise(_from_first(rows, column))
-        yield from _kept(column, [Part(_of_seeds(lambda a, b: b - a, *step), low, high) for step in steps])
+        steps = [*pairwise(_from_first(rows, column))]
+        too_few = len(steps) < 2 < len(rows)
+        yield from _kept(column, [Part(_of_seeds(lambda a, b: b - a, *step), low, high, too_few) for step in steps])
 
 
 def _kept(column: str, found: Sequence[Part]) -> Found:

@@ -143,6 +143,19 @@ def test_a_claim_says_what_new_runs_are_asked_for(claim):
     assert [*untold(claim)] == []
 
 
+#: What a claim may be of.
+SUBJECTS = re.compile("language model|encoder-decoder|classifier|generated images|generator|gradients|heads|documents|"
+                      "LGM|TDSM|Proposition 1|information in a label|score of images|paper A")  # fmt: skip
+
+
+@pytest.mark.parametrize("claim", EVERY, ids=lambda one: one.id)
+def test_a_claim_can_be_read_without_its_table(claim):
+    """In a list of claims: it names what it is of, refers to no other, and no other claim is called alike."""
+    assert SUBJECTS.search(claim.says) and "\n" not in claim.says
+    assert not re.search(r"^(its?|they|both|these|by) |\b(in|on) both\b|\bof the two\b", claim.says)
+    assert [one.id for one in EVERY if one.says == claim.says] == [claim.id]
+
+
 @pytest.mark.parametrize(("again", "says", "fault"), [
     ([{"low": 7.83, "high": 13.05}], "is lost (of a new run, 7.83 to 13.05%)", None),
     ([{"low": 10.4349, "high": 10.4451}], "10.44% is lost", None),

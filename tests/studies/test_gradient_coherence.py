@@ -205,6 +205,17 @@ def test_claims_that_do_not_hold(changes, claim, word):
     assert {one.word for one in verdicts(measured(**changes)) if claim in one.claim} == {word}
 
 
+def test_of_several_settings_one_refutes_at_a_level_that_is_theirs_together():
+    """0.1 is beyond 0.05 with p = 0.02: of one setting that is not about 0, of four it may be by chance."""
+
+    def word(found):
+        return next(one.word for one in verdicts(found) if one.claim.startswith("nor a clean"))
+
+    near, far = measured(width=0.0421), measured(cross=0.1, width=0.0421)
+    assert word({(0.25, 4): far[0.25, 4]}) == "not held" and word(near | {(0.25, 4): far[0.25, 4]}) == "open"
+    assert word(near | {(0.25, 4): measured(cross=0.2, width=0.0421)[0.25, 4]}) == "not held"
+
+
 def test_that_the_cosine_stays_is_told_by_its_interval():
     """Wide intervals tell nothing, however near the values are."""
 

@@ -84,12 +84,12 @@ def test_a_claim_is_decided_by_verdicts_of_its_own_settings():
     assert found[2].word == "not measured"
 
 
-def area(head, penalty):
+def area(head, penalty, value=0.5, seed=0):
     noise = LabelFlips.symmetric(ratio=0.0, num_classes=3)
-    return record("x", task="probe", model={"head": head}, loss={"name": "nll", "penalty": {"name": penalty}},
+    return record("x", seed, task="probe", model={"head": head}, loss={"name": "nll", "penalty": {"name": penalty}},
                   data={"source": "a.csv", "labels": "r0", "test_rows": 9, "validation_rows": 9},
                   noise=noise.to_dict() | {"realised": {"rate": 0.0, "n": 90}}, budget={"settings_tried": 1},
-                  metrics={name: {"value": 0.5, "n": 9} for name in ("test_accuracy", "correct_area")})  # fmt: skip
+                  metrics={name: {"value": value, "n": 9} for name in ("test_accuracy", "correct_area")})  # fmt: skip
 
 
 def test_settings_of_claims_are_what_studies_begin_their_verdicts_with():
@@ -112,6 +112,22 @@ def test_settings_of_claims_are_what_studies_begin_their_verdicts_with():
     assert all(found.statistic.count(one) == 1 for one in named), "each by what tells it from the others"
     found = outcome("B.figure6", "demo", {"B.figure6": {0: every[:5]}}).verdicts["B.figure6.c1"]
     assert found.lacks == ("mlp, no noise added: decisions hold over a larger area than with L2 on outputs",)
+
+
+def test_of_several_verdicts_of_a_study_one_refutes_a_claim_at_a_level_that_is_theirs_together():
+    """Of four comparisons one has a smaller area, p = 0.04 for itself; the others are larger by far."""
+
+    def word(below, at="l2"):
+        more = dict.fromkeys((head, penalty) for head in ("linear", "mlp") for penalty in ("none", "l2"))
+        lower = {pair: [0.3 + seed / 1000 for seed in range(5)] for pair in more} | {("linear", at): below}
+        runs = [area(head, "difference", 0.5, seed) for head in ("linear", "mlp") for seed in range(5)]
+        runs += [area(*pair, values[seed], seed) for pair, values in lower.items() for seed in range(5)]
+        return outcome("B.figure6", "demo", {"B.figure6": {0: runs}}).verdicts["B.figure6.c1"].word
+
+    slightly = [0.53 + 0.01 * 5**0.5 * one for one in (-1, -1, 0, 1, 1)]
+    assert word(slightly) == "open" == word(slightly, "none")
+    assert word([0.1 + one for one in slightly]) == "not held on these test rows"
+    assert word([one - 0.2 for one in slightly]) == "held on these test rows"
 
 
 def heads(model, penalty, seed, value, head="linear", task="sst2"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import shutil
 from dataclasses import replace
 
@@ -203,6 +204,9 @@ def test_claims_that_fail_or_stay_open(paper):
 
     std = np.array(noisy.metrics["macro_batch_std"]["values"])
     assert words(changed("macro_batch_std", values=std[::-1].tolist()))[0] == "not held"
+    for higher, word in ((0.15, "open"), (0.3, "not held")):  # by a 95 % interval of 0.139 alone, and of four
+        risen = [std[0], std[0] * math.exp(higher), *std[2:]]
+        assert words(changed("macro_batch_std", values=risen))[0] == word
     assert words(changed("loss_exponent", low=-0.4, high=-0.3))[1] == "not held"
     assert words(changed("loss_exponent", low=-0.9, high=-0.3))[1] == "open"
     assert words(changed("macro_batch_mean", same_mean_p=1e-4))[2] == "not held"

@@ -69,18 +69,19 @@ def claims(heads: Heads) -> Iterator[Verdict]:
     """What table 1 says, held against these heads."""
     for kind in heads.kinds:
         gain, (up, cells) = heads.mean_gain(kind), heads.raised(kind)
-        held, seeds = lies_in(gain, _ABOVE_0)
         yield Verdict(f"LGM raises the accuracy of {kind} heads", f"table 1: {_PAPER_RAISED[kind]}",
-                      f"{up} of {cells} cells, {gain.told(2)} points", held, seeds, on_rows=True)  # fmt: skip
+                      f"{up} of {cells} cells, {gain.told(2)} points", *lies_in(gain, _ABOVE_0),
+                      on_rows=True)  # fmt: skip
     noisy, margin = [one for one in heads.backbones if one.alpha], _margin()
     for one in (one for one in noisy if one.protocol == UNIFORM and "linear" in heads.kinds):
         change = heads.over_clean(one, "linear")
         yield Verdict(f"{one.label}: linear heads lose no more than {margin:g} points", "table 1",
-                      f"{change.told(2)} points", *lies_in(change, -margin), "model", True)  # fmt: skip
+                      f"{change.told(2)} points", *lies_in(change, -margin), of="model", on_rows=True)  # fmt: skip
     for one in (one for one in noisy if one.protocol == GAUSSIAN and "linear" in heads.kinds):
         change = heads.over_clean(one, "linear")
         yield Verdict(f"{one.label}: linear heads are worse than without noise", "table 1: -1.38",
-                      f"{change.told(2)} points", *lies_in(change, high=-_ABOVE_0), "model", True)  # fmt: skip
+                      f"{change.told(2)} points", *lies_in(change, high=-_ABOVE_0), of="model",
+                      on_rows=True)  # fmt: skip
 
 
 def _margin() -> float:

@@ -78,7 +78,7 @@ class Advised:
         lacks = self.lacks
         if len(lacks.values) < FEWEST_PAIRS:
             return None
-        return self.choice == self.best or lies_in(lacks, high=100 * WITHIN)[0]
+        return self.choice == self.best or lies_in(lacks, high=100 * WITHIN).held
 
     def told(self) -> str:
         """In words, with the verdict."""

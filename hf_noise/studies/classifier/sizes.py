@@ -14,7 +14,7 @@ from hf_noise.reports.figures import save_figure, start_figure
 from hf_noise.reports.paper import paper_table
 from hf_noise.reports.record import RunRecord, command_line, now, read_records, versions, write_atomic
 from hf_noise.reports.tables import Column, Table, fixed, markdown_table, percent, shown_table
-from hf_noise.reports.verdicts import Spread, Verdict, all_held, lies_in, of_test_rows, spread
+from hf_noise.reports.verdicts import Spread, Verdict, joined, lies_in, of_test_rows, spread
 from hf_noise.studies.classifier.study import Settings
 from hf_noise.studies.compute import has_more_compute
 from hf_noise.studies.settings import SettingError
@@ -171,10 +171,9 @@ def verdicts(found: Sequence[Noisy]) -> list[Verdict]:
                                 f"by {whole.told(1)} points, from {start:.1f}% to {end:.1f}%" + _of_paper(e),
                                 *lies_in(whole, 0)))  # fmt: skip
         if len(steps) > 1 and None not in steps:
-            held, seeds = zip(*(lies_in(step, 0) for step in steps))
             told.append(Verdict(f"{what} at every step of {', '.join(str(one.rows) for one in sizes)}",
                                 "table 3 (trend)", f"by {', '.join(step.told(1) for step in steps)} points",
-                                all_held(held), min(seeds)))  # fmt: skip
+                                *joined([lies_in(step, 0) for step in steps])))  # fmt: skip
     return of_test_rows(told)
 
 

@@ -1,7 +1,8 @@
 """What paper A claims of gradients (table 4), each claim held against the records of a study.
 
-A claim held or did not where the whole 95 % interval over batches says so, and is open where it says both. Settings
-share their rows, so that ratios of two are, if anything, known better than their intervals say.
+A claim held or did not where the whole 95 % interval over batches says so, and is open where it says both. Of several
+figures see `hf_noise.reports.verdicts`. Settings share their rows, so that ratios of two are, if anything, known better
+than their intervals say.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from scipy.stats import binom
 
 from hf_noise.analysis.gradients import Estimate
 from hf_noise.reports.tables import markdown_table
-from hf_noise.reports.verdicts import Verdict, all_held, are_alike, is_inside
+from hf_noise.reports.verdicts import Lies, Verdict, are_alike, interval_lies, is_inside, joined
 
 __all__ = ["ABOUT_ZERO", "claims_table", "expected_length", "verdicts"]
 
@@ -62,7 +63,7 @@ def _cosines(found: Found) -> Iterator[Verdict]:
     if clean:
         values = [one.value for one in clean]
         yield _verdict(f"clean gradients agree: cosine above {ABOUT_ZERO:g}", _span(values),
-                      all_held([_inside(one, ABOUT_ZERO, math.inf) for one in clean]))  # fmt: skip
+                      _all_inside(clean, ABOUT_ZERO, math.inf))  # fmt: skip
         if len(clean) > 1:
             yield _verdict("their cosine depends on neither rate nor batch", f"{_span(values)}, apart by "
                           f"{max(values) - min(values):.3f}",
@@ -72,7 +73,7 @@ def _cosines(found: Found) -> Iterator[Verdict]:
         some = [one[name] for one in found.values() if name in one]
         if some:
             yield _verdict(f"{told}: cosine within {ABOUT_ZERO:g} of 0", _span([one.value for one in some]),
-                          all_held([_inside(one, -ABOUT_ZERO, ABOUT_ZERO) for one in some]))  # fmt: skip
+                          _all_inside(some, -ABOUT_ZERO, ABOUT_ZERO))  # fmt: skip
 
 
 def _doubled(found: Found, rate: float, size: int) -> Iterator[Verdict]:
@@ -124,6 +125,12 @@ def _half(one: Estimate) -> float | None:
 def _inside(one: Estimate, low: float, high: float) -> bool | None:
     """Whether the whole interval lies between; None where a part does, or there is no interval."""
     return None if one.low is None else is_inside(one.low, one.high, low, high)
+
+
+def _all_inside(found: list[Estimate], low: float, high: float) -> bool | None:
+    """Whether all do: of several, one does not at 1 - 0.05 / m, where its interval counts as one of a normal figure."""
+    return joined([Lies(None, 1, 1.0) if one.low is None else
+                   interval_lies(one.value, one.low, one.high, low, high, seeds=1) for one in found]).held  # fmt: skip
 
 
 def _told(one: Estimate) -> str:

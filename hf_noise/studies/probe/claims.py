@@ -54,7 +54,8 @@ def _larger(
     over, held = study.over_rows(*ours) if is_gain else None, _held(found)
     rows = "" if over is None else f", over rows [{over[0]:.2f}, {over[1]:.2f}]"
     agrees = over is not None and (over[0] > 0 if held else over[1] <= 0)
-    yield Verdict(claim, source, f"{told(found)} points{seeds}{exact}{rows}", held, found.n, on_rows=not agrees)
+    p = found.t_p if held is False else 1.0
+    yield Verdict(claim, source, f"{told(found)} points{seeds}{exact}{rows}", held, found.n, p, on_rows=not agrees)
 
 
 def _held(found: PairedTest) -> bool | None:

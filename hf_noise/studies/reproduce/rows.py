@@ -22,7 +22,7 @@ from typing import Any
 from hf_noise.reports.claims import Rows, judge, others_of, with_others
 from hf_noise.reports.paper import Claim, PaperTable, Runs, published
 from hf_noise.reports.record import RunRecord, is_number
-from hf_noise.reports.verdicts import Verdict, all_held
+from hf_noise.reports.verdicts import Verdict, joined
 from hf_noise.studies.compute import has_more_compute
 from hf_noise.studies.reproduce.cells import family
 
@@ -177,9 +177,9 @@ def _verdict(
     if claim.of_study is None:
         studies = {runs.study for runs in table.runs}
         others = {name: (published(name), records_of.get(name, {})) for name in others_of(claim)}
-        joined = with_others(claim, rows, lambda name: table_rows(*others[name]))
+        every = with_others(claim, rows, lambda name: table_rows(*others[name]))
         halves = with_others(claim, halves, lambda name: half_widths(*others[name]))
-        found = judge(claim, joined, keys=table.keys, half_widths=None if studies == {"theory"} else halves)
+        found = judge(claim, every, keys=table.keys, half_widths=None if studies == {"theory"} else halves)
         return replace(found, of=_OF.get(*studies, found.of) if len(studies) == 1 else found.of)
     records = records_of.get(table.id, {})
     found = [one for at, runs in enumerate(table.runs) if records.get(at) or runs.study == "theory"
@@ -192,8 +192,8 @@ def _verdict(
     told = [f"{name}: {one.statistic}" for name, one in zip(named, found, strict=True)]
     lacks = tuple(name for name in claim.settings if name not in named)
     told = [*told, f"without {' and '.join(lacks)}"] if lacks else told
-    return Verdict(claim.says, claim.id, "; ".join(told), all_held([one.held for one in found]),
-                   min(one.seeds for one in found), found[0].of, any(one.on_rows for one in found), lacks)  # fmt: skip
+    return Verdict(claim.says, claim.id, "; ".join(told), *joined([one.lies for one in found]), found[0].of,
+                   any(one.on_rows for one in found), lacks)  # fmt: skip
 
 
 def _setting_of(verdict: Verdict, claim: Claim) -> str | None:

@@ -1,7 +1,8 @@
 """What paper A claims of teacher noise, and what a cure is to reach, each held against the records of a study.
 
 A claim held or did not where the whole 95 % interval over seeds says so, and is open where the interval says both, or
-seeds are too few; one seed alone is told as such, and as of these test rows.
+seeds are too few; one seed alone is told as such, and as of these test rows. Of several comparisons see
+`hf_noise.reports.verdicts`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from statistics import mean
 
 from hf_noise.reports.tables import markdown_table
-from hf_noise.reports.verdicts import Spread, Verdict, all_held, lies_in, of_test_rows
+from hf_noise.reports.verdicts import Spread, Verdict, joined, lies_in, of_test_rows
 from hf_noise.studies.seq2seq.compare import BASELINES, ORACLE, TITLES, Compared, Setting, clean_of
 
 __all__ = ["GOAL", "claims_table", "verdicts"]
@@ -48,10 +49,9 @@ def _monotone(study: Compared, task: str) -> Iterator[Verdict]:
     steps = [study.over_seeds(lambda low, high: high - low, *pair) for pair in zip(grid, grid[1:])]
     if not steps or None in steps:
         return
-    held, seeds = zip(*(lies_in(step, 0) for step in steps))
     told = ", ".join(step.told(3) for step in steps)
     yield Verdict(f"{task}: NLL rises at every step of e = {_grid(grid)}", "table 10", f"by {told} nats",
-                  all_held(held), min(seeds))  # fmt: skip
+                  *joined([lies_in(step, 0) for step in steps]))  # fmt: skip
 
 
 def _grid(settings: list[Setting]) -> str:
@@ -98,11 +98,10 @@ def _over_baselines(study: Compared, task: str, ratio: float) -> Iterator[Verdic
         gains = [None if other is None else study.better_than(ours, other) for other, _ in best]
         if None in gains:
             continue
-        held, seeds = zip(*(lies_in(gain, 0) for gain in gains))
         names = [_named(study, other, tried) for other, tried in best]
         told = ", ".join(f"{gain.told(3)} nats below {name}" for gain, name in zip(gains, names))
         yield Verdict(f"{task}, e = {ours.error_rate:.2g}: {TITLES[cure]}, beats both baselines", "goal", told,
-                      all_held(held), min(seeds))  # fmt: skip
+                      *joined([lies_in(gain, 0) for gain in gains]))  # fmt: skip
 
 
 def _named(study: Compared, setting: Setting, tried: int) -> str:

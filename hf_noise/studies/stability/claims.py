@@ -1,6 +1,7 @@
 """What paper A's table 5 says of the loss over macro-batches, each held against records of this study.
 
-A claim about a size is held against an interval over the macro-batches of one model; other models are other seeds.
+A claim about a size is held against an interval over the macro-batches of one model; other models are other seeds. Of
+several comparisons see `hf_noise.reports.verdicts`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from scipy.special import ndtri
 from hf_noise.analysis.stability import INDEPENDENT
 from hf_noise.reports.record import RunRecord
 from hf_noise.reports.tables import markdown_table
-from hf_noise.reports.verdicts import Verdict, all_held, are_alike, is_inside
+from hf_noise.reports.verdicts import Lies, Verdict, are_alike, interval_lies, joined
 
 __all__ = ["claims_table", "labels_of", "pairs_of", "predicted_std", "verdicts"]
 
@@ -88,7 +89,7 @@ def predicted_std(clean: RunRecord, noisy: RunRecord) -> np.ndarray | None:
 def _of_one(record: RunRecord, label: str) -> Iterator[Verdict]:
     mean, std, exponent = (record.metrics[name] for name in ("macro_batch_mean", "macro_batch_std", "loss_exponent"))
     sizes, spread = std["sizes"], std["values"]
-    falls = all_held([is_inside(*_of_ratio(math.log(b / a), std["n"]), 0, 1) for a, b in pairwise(spread)])
+    falls = joined([_is_smaller(b, a, std["n"]) for a, b in pairwise(spread)]).held
     yield _verdict(f"{label}: the spread falls at every step from {sizes[0]} to {sizes[-1]} rows",
                    f"{1000 * spread[0]:.3g} to {1000 * spread[-1]:.3g} nats / 1000", falls)  # fmt: skip
     low, high, drop = exponent["low"], exponent["high"], 1 - spread[-1] / spread[0]
@@ -113,10 +114,10 @@ def _smaller(clean: RunRecord, noisy: RunRecord, label: str) -> Verdict:
     n, (s, t) = noisy.metrics["macro_batch_std"]["n"], (_values(one, "macro_batch_std") for one in (noisy, clean))
     more = _values(noisy, "macro_batch_mean") - _values(clean, "macro_batch_mean")
     half = _Z * np.hypot(s, t) / math.sqrt(n)
-    higher = all_held([is_inside(one - h, one + h, 0, math.inf) for one, h in zip(more, half)])
-    smaller = all_held([is_inside(*_of_ratio(math.log(a / b), n), 0, 1) for a, b in zip(s, t)])
+    higher = [interval_lies(one, one - h, one + h, 0, math.inf, seeds=1) for one, h in zip(more, half)]
+    smaller = [_is_smaller(a, b, n) for a, b in zip(s, t)]
     ratio, low, high = _ratio(s, t, noisy)
-    held = all_held([higher, smaller])
+    held = joined([*higher, *smaller]).held
     loss = f"loss {'' if (more > 0).all() else 'not '}higher"
     told = f"spread {ratio:.2f} [{low:.2f}, {high:.2f}] times, {loss}"
     return _verdict(f"{label}: a higher loss than without noise that scatters less", told, held)
@@ -142,6 +143,12 @@ def _ratio(ours: Any, theirs: Any, record: RunRecord) -> tuple[float, float, flo
     logs, n = np.log(ours) - np.log(theirs), record.metrics["macro_batch_std"]["n"]
     low, high = _of_ratio(logs.mean(), n, len(logs))
     return float(np.exp(logs.mean())), low, high
+
+
+def _is_smaller(one: float, other: float, n: int) -> Lies:
+    """Whether a standard deviation of n normal losses is smaller than another."""
+    ends = map(math.log, _of_ratio(log := math.log(one / other), n))
+    return interval_lies(log, *ends, -math.inf, 0, seeds=1)
 
 
 def _of_ratio(log: float, n: int, sizes: int = 1) -> tuple[float, float]:
