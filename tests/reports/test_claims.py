@@ -301,3 +301,10 @@ def test_what_has_no_value_is_not_measured():
 ])  # fmt: skip
 def test_figures_are_told_to_the_digits_that_a_threshold_may_need(value, told):
     assert judge(claim("range", "x", low=-99), rows(x=[value])).statistic == f"x: {told}"
+
+
+@pytest.mark.parametrize("kind", ["monotone_up", "flat", "within"])
+def test_a_column_that_nothing_is_said_of_is_named(kind):
+    """Without its first row a column is left out, whatever its other rows say."""
+    found = judge(claim(kind, "x", "y", high=300), rows(x=[1, 2, 3], y=[None, 3, 2]))
+    assert found.lacks == ("y",) and found.word == "held (one seed, a part of the table)"

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from reproduce_fakes.tiny import record
 
+from hf_noise.studies.report.seeds import tables_in
+from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.reproduce.alike import newest_of_one_data
 from hf_noise.studies.reproduce.cells import Part
 from hf_noise.studies.reproduce.families.backbones import FAMILY as BACKBONES
@@ -34,6 +36,28 @@ def test_heads_count_only_on_models_of_the_settings_that_are_asked_for(kept, tmp
     (*_, heads) = cells_of_table(tmp_path).values()
     alone = Kept([kept.of(part).to_dict() for part in heads])
     assert not any(alone.of(part) for part in heads), "nothing is known of their model"
+
+
+def test_heads_are_of_the_models_that_lie_beside_them(kept, tmp_path):
+    """Two studies whose outputs are called alike, one of them of other settings and older."""
+    cells = cells_of_table(tmp_path)
+    every = [kept.of(part).to_dict() for parts in cells.values() for part in parts]
+    others = [one | {"settings": one["settings"] | {"steps": 800}, "created": "2020-01-01T00:00:00+00:00"}
+              for one in every if one["task"] == "causal_lm"]  # fmt: skip
+    places = [Path(folder) / ("heads" if one["task"] == "probe" else "backbones") / "records.jsonl"
+              for folder, of in (("one", every), ("two", others)) for one in of]  # fmt: skip
+    both = Kept(every + others, places=places)
+    assert all(both.of(part) is not None for parts in cells.values() for part in parts)
+    for parts in cells_of_table(tmp_path, "--steps", "800").values():
+        assert not any(both.of(part) for part in parts if part.task == "probe")
+    nameless = [one | {"settings": {name: of for name, of in one["settings"].items() if name != "output"}}
+                for one in every]  # fmt: skip
+    assert not any(Kept(nameless).of(part) for parts in cells.values() for part in parts if part.task == "probe")
+
+
+def test_a_report_reads_every_model_of_the_table_of_heads():
+    records = tables_in(Stored.read(RESULTS / "reproduce-demo" / "backbones"), "demo")[1]["B.table1"][0]
+    assert len(records) == 9 + 180 and {one.seed for one in records if one.task == "causal_lm"} == {0, 1, 2}
 
 
 def test_heads_that_were_made_here_count_only_with_their_model(kept, tmp_path):
@@ -108,11 +132,14 @@ def test_a_table_is_read_from_the_whole_set(tmp_path):
     assert 0 < len(newer) < len(told)
     again = Asked("demo", tmp_path, kept=Kept(told + newer), reuses=True)
     assert records_and_rest(plan, again) == (records, [])
+    _, of_report, rest = tables_in(Stored(tmp_path, [(one["name"], one) for one in told + newer]), "demo")
+    assert of_report["A.figure1"] == records and rest["A.figure1"] == []
 
 
-@pytest.mark.parametrize("flag", [["--seed", "7"], ["--seed=7"], ["--output", "x"], ["--scale", "gpu"], ["--dry_run"]])
+@pytest.mark.parametrize("flag", [["--seed", "7"], ["--seed=7"], ["--output", "x"], ["--scale", "gpu"], ["--dry_run"],
+                                  ["--see", "7"], ["--sca=gpu"]])
 def test_what_the_command_says_itself_is_refused_behind_the_dashes(flag, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["A.table4", "--output", str(tmp_path), "--dry_run", "--", *flag])
     name = flag[0].partition("=")[0]
-    assert stop.value.code == 2 and f"-- {name}: give {name}" in capsys.readouterr().err
+    assert stop.value.code == 2 and f"-- {name}: give {name}" in capsys.readouterr().err, flag

@@ -9,6 +9,7 @@ from typing import Any
 from hf_noise.reports.paper import paper_table_ids
 from hf_noise.reports.record import RunRecord
 from hf_noise.studies.report.stored import Stored
+from hf_noise.studies.reproduce.alike import newest_of_one_data
 from hf_noise.studies.reproduce.cells import Cell, Family, Part, family
 from hf_noise.studies.reproduce.flags import COMPUTED
 from hf_noise.studies.reproduce.plan import Asked, Planned, counted_and_rest, planned
@@ -46,14 +47,14 @@ def _records_and_rest(stored: Stored, plan: Planned) -> tuple[Records, list[str]
 
     A cell that is of several records counts with those that are there. The rest, in words, does not count.
     """
-    found: dict[int, list[RunRecord]] = {}
+    found: dict[int, list[list[RunRecord]]] = {}
     for at, cells in plan.cells.items():
         study = plan.table.runs[at].study
         parts = {part.file: part for part in _parts(family(study), cells, stored.seeds)}
-        records = [record for part in parts.values() if (record := _record(part, stored)) is not None]
+        records = [of_part for part in parts.values() if (of_part := _records(part, stored))]
         if records or study == COMPUTED:  # which is computed, whether or not it was drawn
             found[at] = records
-    return counted_and_rest(plan, found)
+    return counted_and_rest(plan, newest_of_one_data(found))
 
 
 def _parts(study: Family, cells: Sequence[Cell], seeds: Mapping[str, frozenset[int]]) -> Iterable[Part]:
@@ -62,18 +63,22 @@ def _parts(study: Family, cells: Sequence[Cell], seeds: Mapping[str, frozenset[i
     yield from (part for cell in cells for part in cell.parts)
     for argv in dict.fromkeys(cell.argv for cell in cells) if there else ():
         settings = study.settings(argv)
-        yield from (part for other in _seeded(settings, there) for _, parts in study.cells(other) for part in parts)
+        yield from (part for other in _seeded(settings, study.seeds, there) for _, parts in study.cells(other)
+                    for part in parts)  # fmt: skip
 
 
-def _seeded(settings: Any, seeds: Iterable[int]) -> Iterable[Any]:
-    """Settings with other seeds: some studies take all at once, some one, and some none."""
-    own = getattr(settings, "seed", None)
-    if isinstance(own, list):
-        if new := sorted({*seeds} - {*own}):
-            yield replace(settings, seed=new)
-    elif own is not None:
-        yield from (replace(settings, seed=seed) for seed in sorted({*seeds} - {own}))
+def _seeded(settings: Any, names: Sequence[str], seeds: Iterable[int]) -> Iterable[Any]:
+    """Settings with other seeds in the places of these names: some studies take all at once, some one, and some none.
+    """
+    own = {name: getattr(settings, name) for name in names if getattr(settings, name, None) is not None}
+    lists = {name: sorted({*seeds, *value}) for name, value in own.items() if isinstance(value, list)}
+    if any(lists[name] != sorted(own[name]) for name in lists):
+        yield replace(settings, **lists)
+    for name in own.keys() - lists.keys():
+        yield from (replace(settings, **{name: seed}) for seed in sorted({*seeds} - {own[name]}))
 
 
-def _record(part: Part, stored: Stored) -> RunRecord | None:
-    return part.record() if part.is_done else stored.kept.of(part)
+def _records(part: Part, stored: Stored) -> list[RunRecord]:
+    """What there is of a part: the one that was made here, or all that are stored, the newest first."""
+    made = part.record() if part.is_done else None
+    return stored.kept.every(part) if made is None else [made]

@@ -48,7 +48,7 @@ class Stored:
     @cached_property
     def kept(self) -> Kept:
         """What tables are read of."""
-        return Kept(one for _, one in self.told)
+        return Kept([one for _, one in self.told], places=[Path(place) for place, _ in self.told])
 
     @cached_property
     def seeds(self) -> Mapping[str, frozenset[int]]:

@@ -151,6 +151,8 @@ def decided(settings: Any, ignores: Iterable[str] = ()) -> dict[str, Any]:
 class Family:
     """How one study is taken apart into cells; subclasses say how each is made and read."""
 
+    #: Settings that hold seeds, of what a table repeats and of what it averages.
+    seeds: tuple[str, ...] = ("seed",)
     #: Ways to read rows, by the name that tables give them; see `hf_noise.studies.reproduce.rows`.
     readers: Mapping[str, Reader] = {}
     #: Those of them whose figures are means of what several records say, of which one may be alike by chance.

@@ -24,9 +24,10 @@ def refuse_own(parser: argparse.ArgumentParser, more: Sequence[str], instead: Ma
         more: what stands behind `--`.
         instead: by flag, what to do.
     """
-    for flag in (one.partition("=")[0] for one in more):
-        if flag in instead:
-            parser.error(f"-- {flag}: {instead[flag]}")
+    for flag in (one.partition("=")[0] for one in more if one.startswith("--") and len(one) > 3):
+        own = next((name for name in instead if name.startswith(flag)), None)  # parsers take beginnings, too
+        if own is not None:
+            parser.error(f"-- {flag}: {instead[own]}")
 
 
 def tell_unknown(

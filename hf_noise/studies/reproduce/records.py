@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
 from operator import itemgetter
 from pathlib import Path
 from statistics import median
@@ -40,10 +41,15 @@ class Kept:
             of text that Python brings along those of this Python's minor version, and of what settings name on this
             machine (files, folders, patterns) none, since records do not say what was in it. What cells took is told
             by all records.
+        places: of the records, in their order, where they are known: paths, by which heads find their model.
     """
 
-    def __init__(self, records: Iterable[Mapping[str, Any]] = (), *, is_strict: bool = False):
+    def __init__(
+        self, records: Iterable[Mapping[str, Any]] = (), *, is_strict: bool = False, places: Iterable[Path] = ()
+    ):
+        records = [*records]
         self._is_strict = is_strict
+        self._places = dict(zip(map(id, records), places))
         self._records: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
         self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
         for record in sorted(records, key=itemgetter("created"), reverse=True):
@@ -57,8 +63,8 @@ class Kept:
         Raises:
             ValueError: one of them cannot be read; the file is named, and its line.
         """
-        lines = () if folder is None else read_lines(folder)
-        return cls((line.told for line in lines), is_strict=is_strict)
+        lines = [] if folder is None else read_lines(folder)
+        return cls([line.told for line in lines], is_strict=is_strict, places=[line.file for line in lines])
 
     def of(self, part: Part) -> RunRecord | None:
         """A record with this name and these settings; None if there is none."""
@@ -94,8 +100,16 @@ class Kept:
         # Of folders outside the working one records have the last part alone.
         folder = named.parent if named.parent.name else Path(model.file.parent.parent.name)
         made = [one for one in self._records[model.task, model.name]
-                if Path(one["settings"]["output"]) == folder and one["name"] == named.name]  # fmt: skip
-        return bool(made) and not any(differing(model, one["settings"], is_strict) for one in made)
+                if one["settings"].get("output") == folder.as_posix() and one["name"] == named.name]  # fmt: skip
+        # Outputs of two studies may be called alike, as by default: the model lies nearest to its heads.
+        near = [self._shared_folders(record, one) for one in made]
+        own = [one for one, shared in zip(made, near) if shared == max(near)]
+        return bool(own) and not any(differing(model, one["settings"], is_strict) for one in own)
+
+    def _shared_folders(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
+        """How many folders the places of two records have in common, from the first one on."""
+        parts = (self._places.get(id(record), Path()).parts for record in (one, other))
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*parts)))
 
     def _one(self, part: Part, scale: str) -> float | None:
         if (record := self._told(part)) is not None:

@@ -83,6 +83,7 @@ def _row_of(model: str) -> str:
 
 
 class _Backbones(Family):
+    seeds = ("seed", "model_seed")
     readers = {"B.table1": averages}
     averaging = ("B.table1",)
 
