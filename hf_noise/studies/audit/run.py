@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from hf_noise.atomic import write_atomic
 from hf_noise.audit import LabelAudit, Plan, audit_labels, write_page
-from hf_noise.audit.out_of_fold import finite_features, split_rows
+from hf_noise.audit.probe_rows import read_features
 from hf_noise.audit.probe_runs import FOLDS
 from hf_noise.audit.sample_file import sheets_in
 from hf_noise.audit.sheet import is_filled
@@ -126,7 +126,7 @@ def no_plan(data: AuditData, evidence: Evidence, seed: int = 0) -> str | None:
     if evidence.features is None:
         return _NO_FEATURES
     try:
-        split_rows(finite_features("features", evidence.features), data.rows.labels, FOLDS, seed)
+        read_features(evidence.features, data.rows.labels, seed)
     except ValueError as error:
         problem = str(error).partition(";")[0]
         return f"its probe runs take {FOLDS} folds, and {problem}; drop copies, or leave such classes out"

@@ -12,13 +12,14 @@ from hf_noise.reports.paper import PaperTable
 from hf_noise.studies.report.seeds import tables_in
 from hf_noise.studies.report.stored import Stored
 from hf_noise.studies.reproduce.cells import family
+from hf_noise.studies.reproduce.flags import COMPUTED
 from hf_noise.studies.reproduce.report import figures, in_print, measured, told_otherwise
 from hf_noise.studies.reproduce.rows import Outcome, Records, others_of_table, outcome, table_rows
 
 __all__ = ["Cell", "Found", "found_in"]
 
 #: Where figures come from that are computed, and of which there is no record.
-COMPUTED = "computed: hf_noise.studies.theory"
+_FORMULAS = f"computed: hf_noise.studies.{COMPUTED}"
 
 #: Values and places by row, column and seed; no value of records that a figure is the mean of.
 Sources = dict[tuple[Any, str, int], list[tuple[float | None, str]]]
@@ -86,8 +87,8 @@ def found_in(stored: Stored, scale: str, more: Sequence[str] = ()) -> list[Found
         sources = _sources(one.table, records[name], stored)
         others = [records[other] for other in others_of_table(one.table)]
         every = [record for of in (records[name], *others) for of_runs in of.values() for record in of_runs]
-        is_theory = any(cell.study == "theory" for cell in plan.every)
-        places = (*dict.fromkeys(stored.place_of(record) for record in every), *[COMPUTED] * is_theory)
+        is_theory = any(cell.study == COMPUTED for cell in plan.every)
+        places = (*dict.fromkeys(stored.place_of(record) for record in every), *[_FORMULAS] * is_theory)
         missing = [*dict.fromkeys(plan.missing)] if plan.missing and plan.table.kind == "measured" else []
         left_out = [f"{note[:1].upper()}{note[1:]}." for note in rest[name]]
         found.append(Found(one, missing, _cells(one, sources, places), places, left_out))

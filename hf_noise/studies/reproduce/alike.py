@@ -43,7 +43,7 @@ def of_one_data(
     out, notes = _others(told, here)
     left = [(at, record) for at, record in every if id(record) not in out]
     sizes = [(record, (at, record.task, str(record.data.get("source")), str(record.data.get("task"))),
-              {name: record.data[name] for name in _SIZES if name in record.data}) for at, record in left]  # fmt: skip
+              _sizes_of(record)) for at, record in left]  # fmt: skip
     more, other = _others(sizes, here)
     kept = {at: [one for one in of_runs if id(one) not in out | more] for at, of_runs in records.items()}
     return kept, notes + other
@@ -70,9 +70,12 @@ def _newest_by_data(records: Sequence[RunRecord]) -> list[RunRecord]:
     """The first record of each data, so that a part that was often made counts once."""
     found: dict[str, RunRecord] = {}
     for record in records:
-        sizes = {name: record.data[name] for name in _SIZES if name in record.data}
-        found.setdefault(json.dumps([python_of(record.to_dict()), sizes], sort_keys=True), record)
+        found.setdefault(json.dumps([python_of(record.to_dict()), _sizes_of(record)], sort_keys=True), record)
     return [*found.values()]
+
+
+def _sizes_of(record: RunRecord) -> dict[str, Any]:
+    return {name: record.data[name] for name in _SIZES if name in record.data}
 
 
 def _others(

@@ -25,12 +25,13 @@ from hf_noise.reports.record import RunRecord, is_number
 from hf_noise.reports.verdicts import Verdict, joined
 from hf_noise.studies.compute import has_more_compute
 from hf_noise.studies.reproduce.cells import family
+from hf_noise.studies.reproduce.flags import COMPUTED
 
 __all__ = ["Outcome", "claims_asked", "half_widths", "others_of_table", "outcome", "read_rows"]
 
 Records = Mapping[int, Sequence[RunRecord]]
 #: What one figure of a study is of, where it is not of a seed.
-_OF = {"theory": "computation", "backbones": "model"}
+_OF = {COMPUTED: "computation", "backbones": "model"}
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def read_rows(runs: Runs, records: Sequence[RunRecord]) -> Rows:
     """Figures of the records of some runs by row, column and seed."""
     reads = runs.reads
     if by := reads.get("by"):
-        of_theory = runs.study == "theory"  # which is computed, and leaves no record
+        of_theory = runs.study == COMPUTED  # which is computed, and leaves no record
         return family(runs.study).readers[by](records, reads) if records or of_theory else {}
     found: dict[Any, dict[str, dict[int, float]]] = {}
     for record in records:
@@ -179,10 +180,10 @@ def _verdict(
         others = {name: (published(name), records_of.get(name, {})) for name in others_of(claim)}
         every = with_others(claim, rows, lambda name: table_rows(*others[name]))
         halves = with_others(claim, halves, lambda name: half_widths(*others[name]))
-        found = judge(claim, every, keys=table.keys, half_widths=None if studies == {"theory"} else halves)
+        found = judge(claim, every, keys=table.keys, half_widths=None if studies == {COMPUTED} else halves)
         return replace(found, of=_OF.get(*studies, found.of) if len(studies) == 1 else found.of)
     records = records_of.get(table.id, {})
-    found = [one for at, runs in enumerate(table.runs) if records.get(at) or runs.study == "theory"
+    found = [one for at, runs in enumerate(table.runs) if records.get(at) or runs.study == COMPUTED
              for one in family(runs.study).verdicts(records.get(at, ())) if one.source == claim.of_study]  # fmt: skip
     if claim.settings:
         found = [one for one in found if _setting_of(one, claim)]
